@@ -1,0 +1,189 @@
+"""From what several people said about one image to labels that training may trust, or the reason why there are none.
+
+The rules, in the order in which they apply:
+
+1. A *ground truth* annotation decides alone, the newest one when there are several; else a *reviewed* one does (its
+   last review accepted it). With `require_review` nothing else is good enough.
+2. Of each person the newest annotation counts. One that a reviewer rejected does not count at all. A skip does not
+   count either, unless `skips_as` says that it is a vote for that path ("sort out").
+3. Everybody left has *annotated* the image. Fewer than `min_annotators` of them decide nothing.
+4. To name a path is to name every node on it. A node is agreed on when the share of those who annotated that name it
+   reaches `min_agreement`. The share is always of *all* who annotated: who stops at an inner node, leaves the control
+   empty or names an unknown path is one who did not name the deeper node. So shares never grow on the way down, and
+   going down level by level ends at the deepest prefix that enough people share.
+5. Several paths are judged each alone, so one image can have several accepted labels. But with a `min_agreement` of a
+   half or less two siblings can both have enough votes although nobody named both: that is a quarrel, not two labels.
+   The one with more votes wins; in a tie none does, and their parent is the answer.
+6. A path that the tree does not know still names its known beginning (`UnknownPath.known`).
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import combinations
+from typing import Literal
+
+from taxonomy.annotations import Annotation, UnknownPath, named_nodes, newest, newest_of_each
+from taxonomy.errors import ConfigError
+from taxonomy.paths import TaxonomyPath, deepest, format_path, prefixes
+from taxonomy.reliability import LevelAgreement, agreement_report
+
+__all__ = ["AgreementPolicy", "LevelAgreement", "Reason", "Verdict", "agreement_report", "decide"]
+
+
+@dataclass(frozen=True)
+class AgreementPolicy:
+    """How much agreement a label needs. Raises ConfigError on values that make no sense.
+
+    `min_annotators`: how many people must have annotated the image. `min_agreement`: the share of them that must name a
+    node, above 0 and at most 1. `skips_as`: the path that a skip votes for; it should be one of the tree's.
+    """
+
+    min_annotators: int = 2
+    min_agreement: float = 2 / 3
+    require_review: bool = False
+    skips_as: TaxonomyPath | None = None
+
+    def __post_init__(self) -> None:
+        if self.min_annotators < 1:
+            raise ConfigError(f"min_annotators is {self.min_annotators}, it must be at least 1.")
+        if not 0 < self.min_agreement <= 1:
+            raise ConfigError(f"min_agreement is {self.min_agreement}, it must be above 0 and at most 1.")
+
+    def votes_needed(self, annotators: int) -> int:
+        """Return how many of that many people must name a node: the share, rounded up."""
+        return max(1, math.ceil(self.min_agreement * annotators - 1e-9))
+
+
+class Reason(StrEnum):
+    """Why an image has no accepted label."""
+
+    NOT_ANNOTATED = "not_annotated"
+    SKIPPED = "skipped"
+    REJECTED = "rejected"
+    TOO_FEW_ANNOTATORS = "too_few_annotators"
+    NOT_REVIEWED = "not_reviewed"
+    EMPTY = "empty"
+    NO_AGREEMENT = "no_agreement"
+    UNKNOWN_PATHS = "unknown_paths"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What an image's annotations come to: accepted labels, sorted, or a reason for having none; never both.
+
+    `annotators` is the number of people whose annotation counts. `decided_by` says which rule had the word, None when
+    it did not come to a decision. `detail` is a sentence for people.
+    """
+
+    accepted: tuple[TaxonomyPath, ...]
+    reason: Reason | None
+    annotators: int
+    decided_by: Literal["agreement", "review", "ground_truth"] | None
+    detail: str
+
+
+@dataclass(frozen=True)
+class _Ballot:
+    """What one person votes for: all nodes that they named, and the paths that the tree does not know."""
+
+    nodes: frozenset[TaxonomyPath]
+    unknown: tuple[UnknownPath, ...] = ()
+
+
+def decide(annotations: Sequence[Annotation], control: str, policy: AgreementPolicy) -> Verdict:
+    """Return the accepted labels of one image for one control; the rules are at the top of this file.
+
+    `annotations` are all of the image, of all its tasks, in any order.
+    """
+    standing = newest_of_each(annotations)
+    ballots = [ballot for annotation in standing if (ballot := _ballot(annotation, control, policy)) is not None]
+    count = len(ballots)
+    note = _unknown_note(ballots)
+
+    def left_out(reason: Reason, detail: str) -> Verdict:
+        return Verdict((), reason, count, None, detail + note)
+
+    decider = newest(a for a in annotations if a.ground_truth) or newest(a for a in annotations if a.reviewed)
+    if decider is not None:
+        return _decided_alone(decider, control, policy, count)
+    if not annotations:
+        return left_out(Reason.NOT_ANNOTATED, "Nobody has annotated this image yet.")
+    if policy.require_review:
+        return left_out(Reason.NOT_REVIEWED, "No annotation of this image has been accepted by a review.")
+    if not ballots:
+        if any(annotation.skipped for annotation in standing):
+            return left_out(Reason.SKIPPED, "Everybody skipped this image.")
+        return left_out(Reason.REJECTED, "A review rejected every annotation of this image.")
+    if count < policy.min_annotators:
+        return left_out(Reason.TOO_FEW_ANNOTATORS, f"Annotated by {count}, {policy.min_annotators} are needed.")
+    votes = Counter(node for ballot in ballots for node in ballot.nodes)
+    needed = policy.votes_needed(count)
+    accepted = deepest(_agreed(ballots, votes, needed))
+    if accepted:
+        shares = ", ".join(f'"{format_path(path)}" by {votes[path]} of {count}' for path in accepted)
+        return Verdict(accepted, None, count, "agreement", f"Named {shares}.{note}")
+    return left_out(_why_none(ballots, votes, needed), _nearest_miss(votes, needed, count, control))
+
+
+def _ballot(annotation: Annotation, control: str, policy: AgreementPolicy) -> _Ballot | None:
+    """Return what an annotation votes for, None when it has no vote."""
+    if annotation.rejected and not annotation.ground_truth:
+        return None
+    if annotation.skipped:
+        return _Ballot(frozenset(prefixes(policy.skips_as))) if policy.skips_as else None
+    unknown = tuple(unknown for unknown in annotation.unknown if unknown.control == control)
+    return _Ballot(named_nodes(annotation, control), unknown)
+
+
+def _agreed(ballots: Sequence[_Ballot], votes: Counter[TaxonomyPath], needed: int) -> set[TaxonomyPath]:
+    """Return the nodes with enough votes that win against their siblings, and none below one that lost."""
+    enough = {node for node, count in votes.items() if count >= needed}
+    lost: set[TaxonomyPath] = set()
+    siblings: dict[TaxonomyPath, list[TaxonomyPath]] = {}
+    for node in enough:
+        siblings.setdefault(node[:-1], []).append(node)
+    for group in siblings.values():
+        for one, other in combinations(group, 2):
+            if not any({one, other} <= ballot.nodes for ballot in ballots):
+                lost |= {node for node, rival in ((one, other), (other, one)) if votes[node] <= votes[rival]}
+    return {node for node in enough if lost.isdisjoint(prefixes(node))}
+
+
+def _decided_alone(decider: Annotation, control: str, policy: AgreementPolicy, annotators: int) -> Verdict:
+    rule: Literal["ground_truth", "review"] = "ground_truth" if decider.ground_truth else "review"
+    who = f"The {'ground truth' if decider.ground_truth else 'reviewed'} annotation {decider.id}"
+    ballot = _ballot(decider, control, policy)
+    if ballot is None:
+        return Verdict((), Reason.SKIPPED, annotators, rule, f"{who} is a skip.")
+    note = _unknown_note([ballot])
+    if ballot.nodes:
+        return Verdict(deepest(ballot.nodes), None, annotators, rule, f"{who} decides.{note}")
+    reason = Reason.UNKNOWN_PATHS if ballot.unknown else Reason.EMPTY
+    return Verdict((), reason, annotators, rule, f'{who} has no known path in "{control}".{note}')
+
+
+def _why_none(ballots: Sequence[_Ballot], votes: Counter[TaxonomyPath], needed: int) -> Reason:
+    """Return UNKNOWN_PATHS when those who named unknown paths could have made an agreement, had they named others."""
+    unclear = [ballot for ballot in ballots if ballot.unknown]
+    tops = [node for node in votes if len(node) == 1]
+    reachable = [votes[node] + sum(node not in ballot.nodes for ballot in unclear) for node in tops]
+    if unclear and max(reachable, default=len(unclear)) >= needed:
+        return Reason.UNKNOWN_PATHS
+    return Reason.NO_AGREEMENT if votes else Reason.EMPTY
+
+
+def _nearest_miss(votes: Counter[TaxonomyPath], needed: int, count: int, control: str) -> str:
+    if not votes:
+        return f'Annotated by {count}, none chose a known path in "{control}".'
+    best = min(votes, key=lambda node: (-votes[node], node))
+    if votes[best] >= needed:
+        return f'"{format_path(best)}" is tied with another path, each named by {votes[best]} of {count}.'
+    return f'Most named "{format_path(best)}": {votes[best]} of {count}, {needed} are needed.'
+
+
+def _unknown_note(ballots: Iterable[_Ballot]) -> str:
+    notes = dict.fromkeys(str(unknown) for ballot in ballots for unknown in ballot.unknown)
+    return "".join(f" {note}" if note.endswith("?") else f" {note}." for note in notes)

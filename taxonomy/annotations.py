@@ -1,0 +1,243 @@
+"""What one person said about one task, read from Label Studio's JSON: webhook, export and API form alike."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel, StrictInt, StrictStr, TypeAdapter, ValidationError
+
+from taxonomy.errors import BadRequestError
+from taxonomy.paths import TaxonomyPath, format_path, prefixes
+from taxonomy.tree import LabelConfig, Tree
+
+UNKNOWN_ANNOTATOR = "unknown"
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class UnknownPath:
+    """A path in an annotation that the tree does not have, for example since the config changed."""
+
+    control: str
+    path: TaxonomyPath
+    nearest: TaxonomyPath | None
+    known: TaxonomyPath = ()
+    """The beginning that the tree does have; the person named at least these nodes."""
+
+    def __str__(self) -> str:
+        message = f'"{format_path(self.path)}" is not in the taxonomy "{self.control}"'
+        return f'{message}, did you mean "{format_path(self.nearest)}"?' if self.nearest else message
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One annotation. Times are aware, in UTC.
+
+    `labels` has the paths of each control that the tree knows, each path once, in the order given; a control without
+    any is missing. `reviewed`: its last review accepted it; `rejected`: its last review did not.
+    """
+
+    id: str
+    task_id: str
+    annotator: str
+    created_at: datetime
+    updated_at: datetime
+    labels: Mapping[str, tuple[TaxonomyPath, ...]]
+    unknown: tuple[UnknownPath, ...]
+    skipped: bool
+    ground_truth: bool
+    reviewed: bool
+    rejected: bool = False
+
+
+class _Person(BaseModel):
+    id: int | str | None = None
+    email: str | None = None
+
+
+class _Task(BaseModel):
+    id: int | str
+
+
+class _Review(BaseModel):
+    accepted: bool | None = None
+    created_at: datetime | None = None
+
+
+class _Region(BaseModel):
+    from_name: str | None = None
+    value: Mapping[str, Any] | None = None
+
+
+class _RawAnnotation(BaseModel):
+    id: int | str | None = None
+    unique_id: str | None = None
+    task: int | str | _Task | None = None
+    completed_by: int | str | _Person | None = None
+    created_username: str | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    result: list[_Region] | None = None
+    was_cancelled: bool | None = None
+    ground_truth: bool | None = None
+    reviews: list[_Review] | None = None
+
+
+_PATH_LISTS = TypeAdapter(list[list[StrictStr | StrictInt] | StrictStr | StrictInt])
+
+
+def parse_annotation(data: Mapping[str, Any], config: LabelConfig, *, task_id: str | None = None) -> Annotation:
+    """Return the annotation in Label Studio's JSON, its paths sorted into those that the config knows and the others.
+
+    The annotator is `completed_by` (an id, or a person with `id` or `email`), else the id or name in
+    `created_username`, else "unknown", and all of those are one person. The task is `task_id` when given, else what
+    `task` says. Without any time, as in hand-made import files, it is from 1970, older than all others. Results of
+    other controls are not looked at. Raises BadRequestError on what cannot be an annotation.
+    """
+    try:
+        raw = _RawAnnotation.model_validate(data)
+    except ValidationError as error:
+        raise BadRequestError(f"This is not an annotation: {_first_problem(error)}.") from error
+    identity = raw.id if raw.id is not None else raw.unique_id
+    task = task_id if task_id is not None else raw.task.id if isinstance(raw.task, _Task) else raw.task
+    for value, name in ((identity, "id"), (task, "task")):
+        if value is None:
+            raise BadRequestError(f'This is not an annotation: it has no "{name}".')
+    created_at = _utc(raw.created_at or raw.updated_at)
+    labels, unknown = _sort_paths(raw.result or [], config)
+    accepted = _last_review(raw.reviews or [])
+    return Annotation(
+        id=str(identity),
+        task_id=str(task),
+        annotator=_annotator(raw),
+        created_at=created_at,
+        updated_at=_utc(raw.updated_at) if raw.updated_at else created_at,
+        labels=labels,
+        unknown=unknown,
+        skipped=bool(raw.was_cancelled),
+        ground_truth=bool(raw.ground_truth),
+        reviewed=accepted is True,
+        rejected=accepted is False,
+    )
+
+
+def parse_task(task: Mapping[str, Any], config: LabelConfig) -> tuple[Annotation, ...]:
+    """Return the annotations of a task in export or API form; none when it has no "annotations".
+
+    Hand-made import files may leave out ids: the place in the task stands in for the annotation's. Raises
+    BadRequestError as `parse_annotation` does.
+    """
+    items = task.get("annotations") or []
+    if not isinstance(items, list) or not all(isinstance(item, Mapping) for item in items):
+        raise BadRequestError('The "annotations" of a task are not a list of objects.')
+    task_id = str(task.get("id", ""))
+    return tuple(
+        parse_annotation({**item, "id": _own_id(item, f"{task_id}:{place}")}, config, task_id=task_id)
+        for place, item in enumerate(items)
+    )
+
+
+def newest_of_each(annotations: Iterable[Annotation]) -> tuple[Annotation, ...]:
+    """Return the newest annotation of each person, in the order of the annotators' names."""
+    latest: dict[str, Annotation] = {}
+    for annotation in annotations:
+        known = latest.get(annotation.annotator)
+        if known is None or _age_key(annotation) > _age_key(known):
+            latest[annotation.annotator] = annotation
+    return tuple(latest[annotator] for annotator in sorted(latest))
+
+
+def named_nodes(annotation: Annotation, control: str) -> frozenset[TaxonomyPath]:
+    """Return every node that the annotation names in a control, inner ones and known beginnings included."""
+    paths = [*annotation.labels.get(control, ()), *(u.known for u in annotation.unknown if u.control == control)]
+    return frozenset(node for path in paths for node in prefixes(path))
+
+
+def newest(annotations: Iterable[Annotation]) -> Annotation | None:
+    """Return the annotation that was saved last, None when there is none."""
+    return max(annotations, key=_age_key, default=None)
+
+
+def _age_key(annotation: Annotation) -> tuple[Any, ...]:
+    # ids tell apart what was saved within one tick; Label Studio counts them up, so 10 is newer than 9
+    number = int(annotation.id) if annotation.id.isdecimal() else -1
+    return annotation.updated_at, annotation.created_at, number, annotation.id
+
+
+def _own_id(item: Mapping[str, Any], substitute: str) -> Any:
+    return next((item[key] for key in ("id", "unique_id") if item.get(key) is not None), substitute)
+
+
+def _sort_paths(
+    regions: list[_Region], config: LabelConfig
+) -> tuple[dict[str, tuple[TaxonomyPath, ...]], tuple[UnknownPath, ...]]:
+    trees = {tree.control: tree for tree in config.trees}
+    # dicts are ordered sets here: each path once, in the order given
+    labels: dict[str, dict[TaxonomyPath, None]] = {}
+    unknown: dict[tuple[str, TaxonomyPath], UnknownPath] = {}
+    for region in regions:
+        tree = trees.get(region.from_name or "")
+        if tree is None:
+            continue
+        for path in _paths(region, tree):
+            if path in tree:
+                labels.setdefault(tree.control, {})[path] = None
+            else:
+                found = UnknownPath(tree.control, path, tree.nearest(path), tree.known_prefix(path))
+                unknown[tree.control, path] = found
+    return {control: tuple(paths) for control, paths in labels.items()}, tuple(unknown.values())
+
+
+def _paths(region: _Region, tree: Tree) -> list[TaxonomyPath]:
+    # a control may have been <Choices> before it became a <Taxonomy>, or the other way round
+    values = region.value or {}
+    other = "choices" if tree.kind == "taxonomy" else "taxonomy"
+    found = values.get(tree.kind, values.get(other))
+    try:
+        items = _PATH_LISTS.validate_python(found)
+    except ValidationError as error:
+        raise BadRequestError(
+            f'A result of "{tree.control}" is not a list of paths: {_first_problem(error)}.'
+        ) from error
+    paths = [tuple(map(str, item)) if isinstance(item, list) else (str(item),) for item in items]
+    if tree.kind == "taxonomy" and "taxonomy" in values and not all(isinstance(item, list) for item in items):
+        raise BadRequestError(f'A result of "{tree.control}" has a name where a path belongs: {found!r}.')
+    if () in paths:
+        raise BadRequestError(f'A result of "{tree.control}" has an empty path.')
+    return paths
+
+
+def _annotator(raw: _RawAnnotation) -> str:
+    person = raw.completed_by
+    if isinstance(person, _Person):
+        person = person.id if person.id is not None else person.email
+    if person is None and raw.created_username:
+        # " anna@example.com, 3": the number is the id that completed_by has elsewhere
+        numbered = re.search(r",\s*(\d+)\s*$", raw.created_username)
+        person = numbered.group(1) if numbered else raw.created_username.strip()
+    return UNKNOWN_ANNOTATOR if person is None or person == "" else str(person)
+
+
+def _last_review(reviews: list[_Review]) -> bool | None:
+    """Return whether the newest review that says anything accepted the annotation."""
+    judged = [review for review in reviews if review.accepted is not None]
+    # max keeps the first of equals, so going backwards the last in the list wins among reviews of the same time
+    newest = max(reversed(judged), key=lambda review: _utc(review.created_at), default=None)
+    return newest.accepted if newest else None
+
+
+def _utc(time: datetime | None) -> datetime:
+    if time is None:
+        return _LONG_AGO
+    try:
+        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    except OverflowError as error:
+        raise BadRequestError(f"This is not an annotation: its time {time} cannot be.") from error
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors(include_url=False, include_context=False)[0]
+    place = ".".join(map(str, problem["loc"]))
+    return f"{place}: {problem['msg']}" if place else problem["msg"]

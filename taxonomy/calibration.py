@@ -1,0 +1,177 @@
+"""How far down the tree a model can be trusted: temperature and thresholds, fitted on held-out images."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taxonomy.errors import ConfigError, TrainingError
+from taxonomy.hierarchy import FloatArray, greedy_path, path_log_probabilities
+from taxonomy.paths import TaxonomyPath, format_path, prefixes
+from taxonomy.tree import Tree
+
+# A held-out part without a mistake is fitted best by a temperature of 0, which would make every score 1.
+COLDEST, HOTTEST = 0.25, 20.0
+
+Truths = Sequence[Sequence[TaxonomyPath]]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What the scores of a model are worth, learned on held-out images.
+
+    `temperature` divides the logits. `thresholds[i]` is the lowest probability with which a node of level i + 1 is
+    suggested, `inf` when none reaches `target_precision`; `support[i]` is the number of images it was judged on.
+    """
+
+    temperature: float
+    thresholds: tuple[float, ...]
+    target_precision: float
+    support: tuple[int, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the calibration as JSON-ready values; a level that is never suggested has `null`."""
+        return {
+            "temperature": self.temperature,
+            "thresholds": [value if math.isfinite(value) else None for value in self.thresholds],
+            "target_precision": self.target_precision,
+            "support": list(self.support),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Calibration":
+        """Return the calibration that `to_json` wrote. Raises ConfigError when the data is not one."""
+        try:
+            return cls(
+                temperature=float(data["temperature"]),
+                thresholds=tuple(math.inf if value is None else float(value) for value in data["thresholds"]),
+                target_precision=float(data["target_precision"]),
+                support=tuple(int(value) for value in data["support"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError(f"This is not a stored calibration: {error!r}.") from error
+
+
+def fit_calibration(
+    tree: Tree, logits: FloatArray, truths: Truths, *, target_precision: float = 0.90, confidence: float = 0.80
+) -> Calibration:
+    """Return the temperature and, per level, the lowest threshold that keeps `target_precision` with `confidence`.
+
+    `logits` are those of held-out images, shape (n, nodes); `truths` their accepted labels, n sequences (empty ones are
+    left out). At a level, the candidate is the node of the greedy path there, as in `suggest`. It is right when a truth
+    goes through it, and it is not judged when a truth stops above it on the same path, for nobody knows better. (A
+    truth that stops elsewhere does judge it: wrong.) The threshold is the lowest for which the one-sided Wilson bound
+    of the precision of the candidates at or above it reaches the target; `inf` when there is none. With `leafs_only`
+    only leaves are candidates.
+
+    Raises ValueError when the shapes differ, TrainingError on a truth that the tree does not have.
+    """
+    if len(logits) != len(truths):
+        raise ValueError(f"{len(logits)} rows of logits but {len(truths)} truths")
+    _check_known(tree, truths)
+    temperature = fit_temperature(tree, logits, truths)
+    probabilities = np.exp(path_log_probabilities(np.asarray(logits) / temperature, tree))
+    scores: list[list[float]] = [[] for _ in range(tree.depth)]
+    correct: list[list[bool]] = [[] for _ in range(tree.depth)]
+    for row, paths in zip(probabilities, truths, strict=True):
+        if not paths:
+            continue
+        named = {node for path in paths for node in prefixes(path)}
+        for node in greedy_path(tree, row):
+            path = tree.paths[node]
+            if tree.leafs_only and not tree.is_leaf[node]:
+                continue
+            if path in named or not any(path[: len(truth)] == truth for truth in paths):
+                scores[len(path) - 1].append(float(row[node]))
+                correct[len(path) - 1].append(path in named)
+    z = NormalDist().inv_cdf(confidence)
+    return Calibration(
+        temperature=temperature,
+        thresholds=tuple(_lowest_threshold(s, c, target_precision, z) for s, c in zip(scores, correct, strict=True)),
+        target_precision=target_precision,
+        support=tuple(map(len, scores)),
+    )
+
+
+def fit_temperature(tree: Tree, logits: FloatArray, truths: Truths) -> float:
+    """Return the temperature, 0.25 to 20, that minimises the negative log-likelihood of the levels that truths name.
+
+    Each truth contributes one softmax per level, among the siblings of the node that it names; several truths of an
+    image share its weight. The likelihood is convex in 1 / T, so its slope has one root, which is found by bisection.
+    1.0 when nothing is named. Source: Guo et al., On calibration of modern neural networks (2017), section 4.2.
+    """
+    values, starts, chosen, weights = _softmaxes(tree, logits, truths)
+    if not len(starts):
+        return 1.0
+    sizes = np.diff(np.append(starts, len(values)))
+
+    def slope(inverse: float) -> float:
+        """d NLL / d (1 / T): the expected logit under the softmax less the chosen one."""
+        scaled = values * inverse
+        likelihood = np.exp(scaled - np.repeat(np.maximum.reduceat(scaled, starts), sizes))
+        expected = np.add.reduceat(likelihood * values, starts) / np.add.reduceat(likelihood, starts)
+        return float(np.sum(weights * (expected - chosen)))
+
+    low, high = 1 / HOTTEST, 1 / COLDEST
+    if slope(low) >= 0:
+        # flat or rising from the start: no spread at all helps (or all groups have one node, and nothing matters)
+        return 1.0 if slope(high) <= 0 else HOTTEST
+    if slope(high) <= 0:
+        return COLDEST
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if slope(middle) < 0 else (low, middle)
+    return 2 / (low + high)
+
+
+def wilson_lower_bound(successes: int, trials: int, z: float) -> float:
+    """Return the lower end of Wilson's score interval for a share, z standard deviations wide to one side; 0 for none.
+
+    Source: Wilson, Probable inference, the law of succession, and statistical inference (1927).
+    """
+    if not trials:
+        return 0.0
+    share = successes / trials
+    spread = z * math.sqrt(share * (1 - share) / trials + (z / (2 * trials)) ** 2)
+    return (share + z**2 / (2 * trials) - spread) / (1 + z**2 / trials)
+
+
+def _lowest_threshold(scores: Sequence[float], correct: Sequence[bool], target: float, z: float) -> float:
+    order = np.argsort(scores)[::-1]
+    right = 0
+    lowest = math.inf
+    for count, place in enumerate(order, start=1):
+        right += correct[place]
+        next_score = scores[order[count]] if count < len(order) else -math.inf
+        # equal scores are above a threshold together or not at all
+        if next_score < scores[place] and wilson_lower_bound(right, count, z) >= target:
+            lowest = scores[place]
+    return lowest
+
+
+def _softmaxes(
+    tree: Tree, logits: FloatArray, truths: Truths
+) -> tuple[FloatArray, NDArray[np.intp], FloatArray, FloatArray]:
+    """Return the logits of all named groups side by side, where each starts, its chosen logit and its weight."""
+    values: list[FloatArray] = []
+    chosen: list[float] = []
+    weights: list[float] = []
+    for row, paths in zip(np.asarray(logits, dtype=np.float64), truths, strict=True):
+        for path in paths:
+            for node in tree.ancestors(tree.index[path]):
+                values.append(row[tree.children(int(tree.parents[node]))])
+                chosen.append(float(row[node]))
+                weights.append(1 / len(paths))
+    starts = np.cumsum([0, *map(len, values)])[:-1].astype(np.intp)
+    joined = np.concatenate(values) if values else np.empty(0)
+    return joined, starts, np.array(chosen), np.array(weights)
+
+
+def _check_known(tree: Tree, truths: Truths) -> None:
+    for path in {path for paths in truths for path in paths}:
+        if path not in tree:
+            raise TrainingError(f'The label "{format_path(path)}" is not in the taxonomy "{tree.control}".')

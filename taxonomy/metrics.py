@@ -1,0 +1,111 @@
+"""How good predicted paths are, measured on the tree: per level, and along the whole path."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from taxonomy.errors import TrainingError
+from taxonomy.paths import TaxonomyPath, format_path, prefixes
+from taxonomy.tree import Tree
+
+
+@dataclass(frozen=True)
+class LevelMetrics:
+    """Quality at one level, over the `support` images whose truth reaches it; accuracy and macro-F1 are 0 to 1."""
+
+    level: int
+    support: int
+    accuracy: float
+    macro_f1: float
+
+
+@dataclass(frozen=True)
+class TreeMetrics:
+    """Quality of predicted paths; all scores are 0 to 1.
+
+    `levels` has the levels that some truth reaches. `hierarchical_*` count nodes along the paths. `mean_depth` is the
+    mean level of the predictions, 0 for none. `macro_f1` is the mean of the levels' macro-F1 weighted by their support:
+    a level that few images reach says little, and counts little; with truths of equal depth it is the plain mean.
+    """
+
+    levels: tuple[LevelMetrics, ...]
+    hierarchical_precision: float
+    hierarchical_recall: float
+    hierarchical_f1: float
+    mean_depth: float
+    macro_f1: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the metrics as JSON-ready values."""
+        return asdict(self)
+
+
+def evaluate_paths(
+    tree: Tree, truths: Sequence[Sequence[TaxonomyPath]], predictions: Sequence[TaxonomyPath | None]
+) -> TreeMetrics:
+    """Return how good one predicted path (or none) per image is against its accepted labels.
+
+    At a level, an image has the nodes that its truths have there, and the prediction's node if it goes that deep.
+    Accuracy: the predicted node is one of the true ones. Macro-F1: each node that is true or predicted anywhere is a
+    class (multi-label, as scikit-learn computes it from indicators; no prediction is no class), and all count alike.
+
+    Hierarchical precision, recall and F1: with T and P the sets of nodes on the true and the predicted paths of an
+    image, hP = sum |P ∩ T| / sum |P| and hR = sum |P ∩ T| / sum |T|. Source: Silla and Freitas, A survey of
+    hierarchical classification across different application domains (2011), section 6; Kiritchenko et al. (2005).
+
+    Images without truth are left out. A predicted path that the tree does not have is wrong below its known beginning.
+    Raises ValueError when the two differ in length, TrainingError when no image has a truth or a truth is not in the
+    tree.
+    """
+    if len(truths) != len(predictions):
+        raise ValueError(f"{len(truths)} truths but {len(predictions)} predictions")
+    judged = [(paths, prediction or ()) for paths, prediction in zip(truths, predictions, strict=True) if paths]
+    if not judged:
+        raise TrainingError("There is nothing to evaluate on: no image has an accepted label.")
+    for paths, _ in judged:
+        for path in paths:
+            if path not in tree:
+                raise TrainingError(f'The label "{format_path(path)}" is not in the taxonomy "{tree.control}".')
+    true_nodes = [{node for path in paths for node in prefixes(path)} for paths, _ in judged]
+    predicted_nodes = [set(prefixes(prediction)) for _, prediction in judged]
+    levels = _per_level(tree.depth, true_nodes, predicted_nodes)
+    shared = sum(len(true & predicted) for true, predicted in zip(true_nodes, predicted_nodes, strict=True))
+    given, wanted = sum(map(len, predicted_nodes)), sum(map(len, true_nodes))
+    return TreeMetrics(
+        levels=levels,
+        hierarchical_precision=_ratio(shared, given),
+        hierarchical_recall=_ratio(shared, wanted),
+        hierarchical_f1=_ratio(2 * shared, given + wanted),
+        mean_depth=given / len(judged),
+        macro_f1=sum(level.macro_f1 * level.support for level in levels) / sum(level.support for level in levels),
+    )
+
+
+def _per_level(
+    depth: int, true_nodes: Sequence[set[TaxonomyPath]], predicted_nodes: Sequence[set[TaxonomyPath]]
+) -> tuple[LevelMetrics, ...]:
+    metrics = []
+    for level in range(1, depth + 1):
+        hits: Counter[TaxonomyPath] = Counter()
+        missed: Counter[TaxonomyPath] = Counter()
+        invented: Counter[TaxonomyPath] = Counter()
+        support = 0
+        for all_true, all_predicted in zip(true_nodes, predicted_nodes, strict=True):
+            true = {node for node in all_true if len(node) == level}
+            if not true:
+                continue
+            predicted = {node for node in all_predicted if len(node) == level}
+            support += 1
+            hits.update(true & predicted)
+            missed.update(true - predicted)
+            invented.update(predicted - true)
+        if support:
+            classes = hits.keys() | missed.keys() | invented.keys()
+            f1 = [2 * hits[c] / (2 * hits[c] + missed[c] + invented[c]) for c in classes]
+            metrics.append(LevelMetrics(level, support, hits.total() / support, sum(f1) / len(f1)))
+    return tuple(metrics)
+
+
+def _ratio(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0

@@ -1,0 +1,81 @@
+"""From probabilities to the path that is offered to the annotator: as deep as it can be trusted, and no deeper."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from taxonomy.calibration import Calibration, fit_calibration
+from taxonomy.hierarchy import FloatArray, greedy_path, path_log_probabilities
+from taxonomy.paths import TaxonomyPath, prefixes
+from taxonomy.tree import Tree
+
+__all__ = ["Calibration", "Suggestion", "calibrated_probabilities", "fit_calibration", "suggest", "vote"]
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A path to offer, its level, and a score from 0 to 1: its probability, or its share of the look-alikes' votes."""
+
+    path: TaxonomyPath
+    score: float
+    level: int
+
+
+def calibrated_probabilities(tree: Tree, logits: FloatArray, calibration: Calibration) -> FloatArray:
+    """Return the probability of every node's path, shape (n, nodes), after the temperature; for `suggest`."""
+    return np.exp(path_log_probabilities(np.asarray(logits) / calibration.temperature, tree))
+
+
+def suggest(tree: Tree, probabilities: FloatArray, calibration: Calibration) -> Suggestion | None:
+    """Return the deepest node on the greedy path whose probability reaches the threshold of its level, else None.
+
+    `probabilities` are those of `calibrated_probabilities`, shape (nodes,). A `leafs_only` control gets a leaf or None.
+    Raises ValueError when the calibration or the probabilities are not of this tree.
+    """
+    if probabilities.shape != (len(tree),) or len(calibration.thresholds) != tree.depth:
+        raise ValueError(
+            f"{probabilities.shape} probabilities and {len(calibration.thresholds)} thresholds "
+            f"for a tree of {len(tree)} nodes and {tree.depth} levels"
+        )
+    for node in reversed(greedy_path(tree, probabilities)):
+        if tree.leafs_only and not tree.is_leaf[node]:
+            return None
+        level = int(tree.levels[node])
+        score = float(probabilities[node])
+        if score >= calibration.thresholds[level - 1]:
+            return Suggestion(tree.paths[node], min(max(score, 0.0), 1.0), level)
+    return None
+
+
+def vote(tree: Tree, neighbours: Sequence[tuple[TaxonomyPath, float]], *, min_share: float = 0.5) -> Suggestion | None:
+    """Return the deepest node that labelled look-alikes agree on, or None; for projects that have no model yet.
+
+    `neighbours` are pairs of an accepted label and its similarity, which weighs the vote; negative ones weigh nothing.
+    Going down, the heaviest child wins as long as its share of *all* weight reaches `min_share`; in a tie the parent is
+    the answer. A path that the tree does not know votes for its known beginning. `leafs_only`: a leaf or None.
+    """
+    weights = np.zeros(len(tree))
+    total = 0.0
+    for path, similarity in neighbours:
+        weight = max(float(similarity), 0.0)
+        total += weight
+        for prefix in prefixes(tree.known_prefix(path)):
+            weights[tree.index[prefix]] += weight
+    if not total > 0:
+        return None
+    found: int | None = None
+    children = tree.children(-1)
+    while len(children):
+        shares = weights[children] / total
+        best = int(np.argmax(shares))
+        tied = np.count_nonzero(np.isclose(shares, shares[best])) > 1
+        # the sums may miss an exact share by a rounding error
+        if tied or shares[best] < min_share - 1e-9:
+            break
+        found = int(children[best])
+        children = tree.children(found)
+    if found is None or (tree.leafs_only and not tree.is_leaf[found]):
+        return None
+    score = min(float(weights[found]) / total, 1.0)
+    return Suggestion(tree.paths[found], score, int(tree.levels[found]))

@@ -1,0 +1,193 @@
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from taxonomy.annotations import named_nodes, newest, newest_of_each, parse_annotation, parse_task
+from taxonomy.errors import BadRequestError
+from taxonomy.tree import LabelConfig, Tree
+
+from .conftest import said
+
+Load = Callable[[str], Any]
+COMPLETE = ("Badezimmersysteme", "Geberit AquaClean", "WC-Komplettanlagen")
+DUOFIX = ("Sanitärsysteme", "Installationssysteme", "Duofix")
+
+# the newer review comes first
+REVIEWED_AGAIN = [
+    {"accepted": True, "created_at": "2024-02-01T00:00Z"},
+    {"accepted": False, "created_at": "2024-01-01T00:00Z"},
+]
+
+
+@pytest.fixture
+def flat() -> LabelConfig:
+    return LabelConfig((Tree("media", "image", "choices", (("yes",), ("no",))),), {"image": "image"})
+
+
+def annotation(**changes: Any) -> dict[str, Any]:
+    """The least that is an annotation, naming one known path."""
+    return {"id": 1, "task": 2, "result": [region([list(COMPLETE)])], **changes}
+
+
+def region(value: Any, kind: str = "taxonomy", name: str = "media") -> dict[str, Any]:
+    return {"from_name": name, "to_name": "image", "type": kind, "value": {kind: value}}
+
+
+def test_webhook_form(recorded: Load, config: LabelConfig) -> None:
+    payload = recorded("webhooks.json")["updated"]["annotation"]
+    parsed = parse_annotation(payload, config)
+    assert (parsed.id, parsed.task_id, parsed.annotator) == ("1", "1", "1")
+    assert parsed.created_at == datetime(2026, 11, 24, 14, 54, 47, 261162, tzinfo=UTC)
+    assert parsed.updated_at == datetime(2026, 11, 24, 14, 54, 48, 97393, tzinfo=UTC)
+    assert parsed.labels == {"media": (DUOFIX, COMPLETE)}  # several paths are kept, side questions are not
+    assert parsed.unknown == ()
+    assert not any((parsed.skipped, parsed.ground_truth, parsed.reviewed, parsed.rejected))
+
+
+def test_skipped_ground_truth_and_browser(recorded: Load, config: LabelConfig) -> None:
+    hooks = recorded("webhooks.json")
+    skipped = parse_annotation(hooks["skipped"]["annotation"], config)
+    assert (skipped.skipped, skipped.labels) == (True, {})
+    truth = parse_annotation(hooks["ground_truth"]["annotation"], config)
+    assert (truth.ground_truth, truth.labels) == (True, {"media": (("Sort Out",),)})
+    # a real browser adds regions of other controls, origin, score and meta
+    assert parse_annotation(hooks["browser"]["annotation"], config).labels == {"media": (COMPLETE,)}
+    (batch,) = hooks["batch"]["annotation"]
+    assert parse_annotation(batch, config).labels == {"media": (COMPLETE,)}
+
+
+def test_export_and_api_form_say_the_same(recorded: Load, config: LabelConfig) -> None:
+    exported = [parse_task(task, config) for task in recorded("export.json")]
+    listed = [parse_task(task, config) for task in recorded("api_tasks.json")]
+    assert exported == listed
+    assert [[a.annotator for a in task] for task in exported] == [["3", "4", "5"]] * 5
+    assert [a.skipped for a in exported[4]] == [False, True, False]
+    assert parse_task({"id": 3, "data": {}}, config) == ()
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"completed_by": 7}, "7"),
+        ({"completed_by": {"id": 392, "email": "a@example.com"}}, "392"),
+        ({"completed_by": {"email": "a@example.com"}}, "a@example.com"),
+        ({"completed_by": None, "created_username": " anna@example.com, 3"}, "3"),
+        ({"created_username": "Anna"}, "Anna"),
+        ({}, "unknown"),
+    ],
+)
+def test_annotator(fields: dict[str, Any], expected: str, config: LabelConfig) -> None:
+    assert parse_annotation(annotation(**fields), config).annotator == expected
+
+
+@pytest.mark.parametrize(
+    ("reviews", "reviewed", "rejected"),
+    [
+        ([], False, False),
+        (None, False, False),
+        ([{"accepted": True}], True, False),
+        ([{"accepted": False}], False, True),
+        ([{"accepted": None}, {"id": 5}], False, False),
+        ([{"accepted": False}, {"accepted": True}], True, False),
+        (REVIEWED_AGAIN, True, False),
+    ],
+)
+def test_the_last_review_counts(reviews: Any, reviewed: bool, rejected: bool, config: LabelConfig) -> None:
+    parsed = parse_annotation(annotation(reviews=reviews), config)
+    assert (parsed.reviewed, parsed.rejected) == (reviewed, rejected)
+
+
+def test_unknown_path_is_reported_with_its_nearest_spelling(config: LabelConfig) -> None:
+    wrong = ["Badezimmersysteme", "Geberit AquaClean", "WG-Komplettanlagen"]
+    parsed = parse_annotation(annotation(result=[region([wrong, ["Sort Out"], ["Nothing like it"], wrong])]), config)
+    assert parsed.labels == {"media": (("Sort Out",),)}
+    first, second = parsed.unknown
+    assert str(first) == (
+        '"Badezimmersysteme › Geberit AquaClean › WG-Komplettanlagen" is not in the taxonomy "media", '
+        'did you mean "Badezimmersysteme › Geberit AquaClean › WC-Komplettanlagen"?'
+    )
+    assert first.known == ("Badezimmersysteme", "Geberit AquaClean")
+    assert str(second) == '"Nothing like it" is not in the taxonomy "media"'
+    assert named_nodes(parsed, "media") == {("Sort Out",), first.known, first.known[:1]}
+
+
+def test_paths_of_several_regions_are_joined_each_once(config: LabelConfig) -> None:
+    regions = [region([list(DUOFIX), list(COMPLETE)]), region([list(COMPLETE)]), region([["x"]], name="other")]
+    assert parse_annotation(annotation(result=regions), config).labels == {"media": (DUOFIX, COMPLETE)}
+
+
+def test_choices(flat: LabelConfig) -> None:
+    parsed = parse_annotation(annotation(result=[region(["yes", "maybe"], "choices")]), flat)
+    assert parsed.labels == {"media": (("yes",),)}
+    assert [u.path for u in parsed.unknown] == [("maybe",)]
+    # the control was a taxonomy once
+    parsed = parse_annotation(annotation(result=[region([["no"], ["no", "never"]])]), flat)
+    assert parsed.labels == {"media": (("no",),)}
+    assert [u.known for u in parsed.unknown] == [("no",)]
+
+
+def test_choices_that_became_a_taxonomy(config: LabelConfig) -> None:
+    parsed = parse_annotation(annotation(result=[region(["Sort Out"], "choices")]), config)
+    assert parsed.labels == {"media": (("Sort Out",),)}
+
+
+def test_times(config: LabelConfig) -> None:
+    both = {"created_at": "2026-01-01T10:00:00+02:00", "updated_at": "2026-01-01T09:00:00"}
+    parsed = parse_annotation(annotation(**both), config)
+    assert parsed.created_at == datetime(2026, 1, 1, 8, tzinfo=UTC)
+    assert parsed.created_at.tzinfo is UTC
+    assert parsed.updated_at == datetime(2026, 1, 1, 9, tzinfo=UTC)
+    assert parse_annotation(annotation(created_at=both["created_at"]), config).updated_at == parsed.created_at
+    assert parse_annotation(annotation(), config).updated_at == datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def test_ids(config: LabelConfig) -> None:
+    assert parse_annotation(annotation(task={"id": 5, "data": {}}), config).task_id == "5"
+    assert parse_annotation(annotation(), config, task_id="9").task_id == "9"
+    assert parse_annotation(annotation(id=None, unique_id="abc"), config).id == "abc"
+    task = {"id": 4, "annotations": [{"result": []}, {"result": [], "unique_id": "abc"}, {"result": [], "id": 3}]}
+    assert [a.id for a in parse_task(task, config)] == ["4:0", "abc", "3"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        [],
+        {"task": 2, "result": []},
+        {"id": 1, "result": []},
+        annotation(result={"taxonomy": []}),
+        annotation(result=["x"]),
+        annotation(result=[region("A")]),
+        annotation(result=[region(["A", "B"])]),
+        annotation(result=[region([[]])]),
+        annotation(result=[region([[None]])]),
+        annotation(result=[{"from_name": "media", "type": "rating", "value": {"rating": 4}}]),
+        annotation(created_at="yesterday"),
+        annotation(created_at="0001-01-01T00:00:00+05:00"),
+        annotation(completed_by=[1]),
+    ],
+)
+def test_what_cannot_be_an_annotation(data: Any, config: LabelConfig) -> None:
+    with pytest.raises(BadRequestError):
+        parse_annotation(data, config)
+
+
+@pytest.mark.parametrize("annotations", [{"id": 1}, ["x"], [[]]])
+def test_what_cannot_be_a_task(annotations: Any, config: LabelConfig) -> None:
+    with pytest.raises(BadRequestError):
+        parse_task({"id": 1, "annotations": annotations}, config)
+
+
+def test_newest() -> None:
+    old, new = said("anna", "A", minutes=1), said("anna", "D", minutes=2)
+    other = said("bert", "A", minutes=3)
+    assert newest_of_each([new, other, old]) == (new, other)
+    assert newest([new, other, old]) == other
+    assert newest([]) is None
+    corrected = said("anna", "A", minutes=5, created_at=old.created_at - timedelta(days=1))
+    assert newest([new, corrected]) == corrected
+    # saved in the same moment: Label Studio counts ids up
+    ninth, tenth = said("anna", "A", id="9"), said("anna", "D", id="10")
+    assert newest_of_each([tenth, ninth]) == (tenth,)

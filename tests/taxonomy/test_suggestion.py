@@ -1,0 +1,125 @@
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from taxonomy.hierarchy import path_log_probabilities
+from taxonomy.paths import TaxonomyPath
+from taxonomy.suggestion import Calibration, Suggestion, calibrated_probabilities, suggest, vote
+from taxonomy.tree import Tree
+
+from .conftest import SMALL
+
+LEAFS = replace(SMALL, leafs_only=True)
+# likeliest way: A 0.75, A/B 0.5, A/B/X 0.4; D with its only child has 0.25
+PROBABILITIES = np.array([0.75, 0.5, 0.4, 0.1, 0.25, 0.25, 0.25])
+
+
+def calibration(*thresholds: float, temperature: float = 1.0) -> Calibration:
+    return Calibration(temperature, thresholds, 0.9, (10, 10, 10))
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "expected"),
+    [
+        ((0.7, 0.5, 0.4), Suggestion(("A", "B", "X"), 0.4, 3)),
+        ((0.7, 0.5, 0.41), Suggestion(("A", "B"), 0.5, 2)),
+        ((0.7, 0.6, 0.5), Suggestion(("A",), 0.75, 1)),
+        ((0.8, 0.6, 0.5), None),
+        ((math.inf, math.inf, math.inf), None),
+        ((math.inf, 0.5, math.inf), Suggestion(("A", "B"), 0.5, 2)),
+    ],
+)
+def test_backs_off_to_the_parent(thresholds: tuple[float, ...], expected: Suggestion | None) -> None:
+    assert suggest(SMALL, PROBABILITIES, calibration(*thresholds)) == expected
+
+
+def test_leafs_only_is_a_leaf_or_nothing() -> None:
+    assert suggest(LEAFS, PROBABILITIES, calibration(0, 0, 0.4)) == Suggestion(("A", "B", "X"), 0.4, 3)
+    assert suggest(LEAFS, PROBABILITIES, calibration(0, 0, 0.41)) is None
+
+
+def test_the_way_is_greedy() -> None:
+    # the likeliest node of level 2 is D/E, but D is less likely than A
+    probabilities = np.array([0.55, 0.3, 0.2, 0.1, 0.25, 0.45, 0.45])
+    assert suggest(SMALL, probabilities, calibration(0, 0, math.inf)) == Suggestion(("A", "B"), 0.3, 2)
+
+
+def test_scores_stay_within_bounds() -> None:
+    above = np.array([1 + 1e-7, 0.5, 0.4, 0.1, 0.25, 0.0, 0.0], dtype=np.float32)
+    result = suggest(SMALL, above, calibration(0.5, math.inf, math.inf))
+    assert result is not None
+    assert result.score == 1.0
+    assert suggest(SMALL, np.full(7, np.nan), calibration(0, 0, 0)) is None
+
+
+def test_calibrated_probabilities() -> None:
+    logits = np.arange(7.0)[None]
+    ours = calibrated_probabilities(SMALL, logits, calibration(0, 0, 0, temperature=2.0))
+    np.testing.assert_allclose(ours, np.exp(path_log_probabilities(logits / 2, SMALL)))
+
+
+def test_a_calibration_of_another_tree_is_refused() -> None:
+    with pytest.raises(ValueError, match="7 nodes and 3 levels"):
+        suggest(SMALL, PROBABILITIES, calibration(0, 0))
+    with pytest.raises(ValueError, match="7 nodes and 3 levels"):
+        suggest(SMALL, PROBABILITIES[:6], calibration(0, 0, 0))
+
+
+X, Y, C, E = ("A", "B", "X"), ("A", "B", "Y"), ("A", "C"), ("D", "E")
+
+
+@pytest.mark.parametrize(
+    ("neighbours", "expected"),
+    [
+        ([(X, 0.9), (X, 0.9), (E, 0.6)], Suggestion(X, 0.75, 3)),
+        ([(X, 0.6), (Y, 0.5), (E, 0.4)], Suggestion(("A", "B"), 1.1 / 1.5, 2)),
+        ([(X, 0.5), (Y, 0.5)], Suggestion(("A", "B"), 1.0, 2)),  # exactly a half each: the parent
+        ([(X, 0.5), (E, 0.5)], None),
+        ([(X, 0.5), (C, 0.3), (E, 0.2)], Suggestion(X, 0.5, 3)),
+        ([(("A", "B"), 0.6), (X, 0.4)], Suggestion(("A", "B"), 1.0, 2)),  # who stops early holds back
+        ([(X, 0.9), (E, -0.5)], Suggestion(X, 1.0, 3)),
+        ([(X, 0.0), (E, -0.5)], None),
+        ([], None),
+        ([(("A", "Z"), 1.0)], Suggestion(("A",), 1.0, 1)),  # the tree has changed since
+        ([(("Z",), 1.0), (X, 0.9)], None),
+    ],
+)
+def test_vote(neighbours: list[tuple[TaxonomyPath, float]], expected: Suggestion | None) -> None:
+    result = vote(SMALL, neighbours)
+    if result is None or expected is None:
+        assert result == expected
+    else:
+        assert (result.path, result.level) == (expected.path, expected.level)
+        assert result.score == pytest.approx(expected.score)
+    leaf_or_nothing = result if result and result.path in (X, Y, C, E) else None
+    assert vote(LEAFS, neighbours) == leaf_or_nothing
+
+
+def test_vote_share() -> None:
+    neighbours = [(X, 0.6), (Y, 0.2), (E, 0.2)]
+    assert vote(SMALL, neighbours, min_share=0.7) == Suggestion(("A", "B"), pytest.approx(0.8), 2)
+    assert vote(SMALL, neighbours, min_share=0.9) is None
+    four = [(X, 0.7)] + [(E, 0.7)] * 3  # 0.7 added up three times is a little less than 2.1
+    assert vote(SMALL, four, min_share=0.75) == Suggestion(E, pytest.approx(0.75), 2)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(SMALL.paths), st.floats(-1, 1)), max_size=8),
+    st.floats(0.05, 1),
+    st.sampled_from([SMALL, LEAFS]),
+)
+def test_votes_are_shares_of_what_was_given(
+    neighbours: list[tuple[TaxonomyPath, float]], min_share: float, tree: Tree
+) -> None:
+    result = vote(tree, neighbours, min_share=min_share)
+    if result is None:
+        return
+    total = sum(max(weight, 0) for _, weight in neighbours)
+    weight = sum(max(weight, 0) for path, weight in neighbours if path[: result.level] == result.path)
+    assert result.score == pytest.approx(weight / total)
+    assert min_share - 1e-6 <= result.score <= 1
+    assert not tree.leafs_only or tree.is_leaf[tree.index[result.path]]
