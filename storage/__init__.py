@@ -1,0 +1,1 @@
+"""Where things are kept: image documents, image bytes, the webhook journal, embeddings and models."""

@@ -1,0 +1,122 @@
+"""The document of one image, with the fields of the thesis (table 4.1, listing 4.3) and those of our projects."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from storage.catalog.identity import image_id
+
+__all__ = ["AnnotatorLabels", "ImageDocument", "ProjectLabels", "image_id"]
+
+
+class AnnotatorLabels(BaseModel):
+    """What one annotator said about an image. We add `project`, `control` and `updated_at` as further fields."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    annotator_id: int | str
+    taxonomy: list[list[str]] = []
+
+    @field_validator("taxonomy", mode="before")
+    @classmethod
+    def _one_path_written_flat(cls, value: Any) -> Any:
+        # Listing 4.3 prints the single path of an annotator without the outer list.
+        if isinstance(value, list) and value and all(isinstance(part, str) for part in value):
+            return [value]
+        return value
+
+
+class ProjectLabels(BaseModel):
+    """What one project knows about an image: where it came from and what was agreed on, per control."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    uri: str
+    task_id: str | None = None
+    group: str | None = None
+    part: Literal["test", "train"] | None = None
+    accepted: dict[str, list[list[str]]] = {}
+    reason: str | None = None
+    detail: str | None = None
+    decided_by: str | None = None
+    updated_at: datetime | None = None
+
+    @property
+    def labelled(self) -> bool:
+        """Whether any control has an accepted path."""
+        return any(self.accepted.values())
+
+    def paths(self, control: str) -> tuple[tuple[str, ...], ...]:
+        """Accepted taxonomy paths of one control; empty when there are none."""
+        return tuple(tuple(path) for path in self.accepted.get(control, ()))
+
+
+class ImageDocument(BaseModel):
+    """One image. Fields that we do not know are kept as they came. Change it with `model_copy(update=...)`."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True)
+
+    id: str
+    uri_orig: str | None = None
+    file_hash: str | None = None
+    text: Any = None
+    artnr_ocr: Any = None
+    pii_entities: Any = None
+    face_rects: Any = None
+    is_blurred: bool | None = None
+    resolution_width: int | None = None
+    resolution_height: int | None = None
+    servicereport_artnr: list[str] | None = None
+    servicereport_filename: str | None = None
+    sortout: str | None = None
+    sortout_testset: bool | None = None
+    has_imagerecognition_labels: bool | None = None
+    labels_with_taxonomy: list[AnnotatorLabels] = []
+    total_annotations: int | None = None
+    has_review: bool | None = None
+    projects: dict[str, ProjectLabels] = {}
+    etag: str | None = Field(default=None, alias="_etag")
+
+    @field_validator("labels_with_taxonomy", "projects", mode="before")
+    @classmethod
+    def _null_is_empty(cls, value: Any, info: Any) -> Any:
+        if value is None:
+            return [] if info.field_name == "labels_with_taxonomy" else {}
+        return value
+
+    def to_json(self) -> dict[str, Any]:
+        """The document as it is stored, with `_etag` under its own name."""
+        return self.model_dump(mode="json", by_alias=True)
+
+    def in_project(self, project: str, labels: ProjectLabels) -> "ImageDocument":
+        """A copy in which the project says `labels`."""
+        return self.model_copy(update={"projects": {**self.projects, project: labels}})
+
+    def annotated(self, project: str, labels: Sequence[AnnotatorLabels], *, has_review: bool) -> "ImageDocument":
+        """A copy with these labels for `project`; those of other projects and of other programs are kept.
+
+        `total_annotations` is the number of entries, as in listing 4.3.
+        """
+        kept = [entry for entry in self.labels_with_taxonomy if (entry.model_extra or {}).get("project") != project]
+        mine = [entry.model_copy(update={"project": project}) for entry in labels]
+        return self.model_copy(
+            update={
+                "labels_with_taxonomy": kept + mine,
+                "total_annotations": len(kept) + len(mine),
+                "has_imagerecognition_labels": bool(kept or mine),
+                "has_review": has_review,
+            }
+        )
+
+    def without_project(self, project: str) -> "ImageDocument":
+        """A copy that has forgotten the project: its entry and the labels that came from it."""
+        projects = {name: labels for name, labels in self.projects.items() if name != project}
+        kept = [entry for entry in self.labels_with_taxonomy if (entry.model_extra or {}).get("project") != project]
+        update: dict[str, Any] = {"projects": projects}
+        if len(kept) != len(self.labels_with_taxonomy):
+            update |= {"labels_with_taxonomy": kept, "total_annotations": len(kept)}
+            update |= {"has_imagerecognition_labels": bool(kept)}
+            update |= {} if kept else {"has_review": None}
+        return self.model_copy(update=update)

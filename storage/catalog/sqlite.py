@@ -1,0 +1,179 @@
+"""The catalogue in a SQLite file: a row per document, and a side table of which image is in which project."""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+from uuid import uuid4
+
+from pydantic import ValidationError
+
+from storage.catalog.documents import ImageDocument
+from storage.database import Database
+from taxonomy.errors import ConflictError, DamagedError
+
+if TYPE_CHECKING:
+    from storage.catalog import Change
+
+__all__ = ["SqliteCatalog"]
+
+_PAGE = 500
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS documents (id TEXT PRIMARY KEY, etag TEXT NOT NULL, body TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS memberships (
+    project TEXT NOT NULL, image_id TEXT NOT NULL, labelled INTEGER NOT NULL,
+    PRIMARY KEY (project, image_id)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS memberships_image ON memberships (image_id)"""
+
+
+class SqliteCatalog:
+    """A `Catalog` for one machine. Threads and processes may share the file.
+
+    A `Change` runs inside the write transaction: it must be quick and must not call the catalogue.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self._database = Database(path, _SCHEMA)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._database.close()
+
+    def get(self, id: str) -> ImageDocument | None:
+        """See `Catalog.get`."""
+        with self._database.read() as connection:
+            return _load(connection, id)
+
+    def get_many(self, ids: Iterable[str]) -> dict[str, ImageDocument]:
+        """See `Catalog.get_many`."""
+        found: dict[str, ImageDocument] = {}
+        with self._database.read() as connection:
+            for id in dict.fromkeys(ids):
+                if (document := _load(connection, id)) is not None:
+                    found[id] = document
+        return found
+
+    def put(self, document: ImageDocument, *, if_match: str | None = None) -> ImageDocument:
+        """See `Catalog.put`."""
+        with self._database.write() as connection:
+            if if_match is not None:
+                row = connection.execute("SELECT etag FROM documents WHERE id = ?", (document.id,)).fetchone()
+                if row is None or row["etag"] != if_match:
+                    raise ConflictError(
+                        f"The document {document.id} changed since it was read.", hint="Read it again and repeat."
+                    )
+            return _save(connection, document)
+
+    def update(self, id: str, change: "Change") -> ImageDocument:
+        """See `Catalog.update`. Nobody can be faster here: the transaction begins before the document is read."""
+        with self._database.write() as connection:
+            return _change(connection, id, change)[0]
+
+    def update_many(self, changes: Mapping[str, "Change"]) -> int:
+        """See `Catalog.update_many`. All are written or, when a change raises, none."""
+        if not changes:
+            return 0
+        with self._database.write() as connection:
+            return sum(_change(connection, id, change)[1] for id, change in changes.items())
+
+    def documents(self, project: str | None = None, *, labelled: bool | None = None) -> Iterator[ImageDocument]:
+        """See `Catalog.documents`. Each page of 500 is one state of the file; a long reader blocks nobody."""
+        source, key, where, values = _filter(project, labelled)
+        query = f"SELECT d.* FROM {source} WHERE {where} AND {key} > ? ORDER BY {key} LIMIT {_PAGE}"  # noqa: S608
+        last = ""
+        while True:
+            with self._database.read() as connection:
+                rows = connection.execute(query, (*values, last)).fetchall()
+            yield from map(_parse, rows)
+            if len(rows) < _PAGE:
+                return
+            last = rows[-1]["id"]
+
+    def count(self, project: str | None = None, *, labelled: bool | None = None) -> int:
+        """See `Catalog.count`."""
+        source, _, where, values = _filter(project, labelled)
+        table = source.partition(" JOIN ")[0]  # each membership has its document
+        with self._database.read() as connection:
+            row = connection.execute(f"SELECT count(*) FROM {table} WHERE {where}", values).fetchone()  # noqa: S608
+        return int(row[0])
+
+    def leave_project(self, project: str, id: str) -> None:
+        """See `Catalog.leave_project`."""
+        with self._database.write() as connection:
+            if _load(connection, id) is not None:
+                _change(connection, id, lambda document: document.without_project(project))
+
+    def projects(self) -> list[str]:
+        """See `Catalog.projects`."""
+        with self._database.read() as connection:
+            rows = connection.execute("SELECT DISTINCT project FROM memberships ORDER BY project").fetchall()
+        return [row["project"] for row in rows]
+
+
+def _filter(project: str | None, labelled: bool | None) -> tuple[str, str, str, tuple[Any, ...]]:
+    """Tables, the column that orders them, condition and its values."""
+    if project is not None:
+        source = "memberships m JOIN documents d ON d.id = m.image_id"
+        if labelled is None:
+            return source, "m.image_id", "m.project = ?", (project,)
+        return source, "m.image_id", "m.project = ? AND m.labelled = ?", (project, int(labelled))
+    if labelled is None:
+        return "documents d", "d.id", "true", ()
+    inside = "EXISTS (SELECT 1 FROM memberships m WHERE m.image_id = d.id AND m.labelled = 1)"
+    return "documents d", "d.id", inside if labelled else f"NOT {inside}", ()
+
+
+def _load(connection: sqlite3.Connection, id: str) -> ImageDocument | None:
+    row = connection.execute("SELECT id, etag, body FROM documents WHERE id = ?", (id,)).fetchone()
+    return None if row is None else _parse(row)
+
+
+def _parse(row: sqlite3.Row) -> ImageDocument:
+    try:
+        return ImageDocument.model_validate({**json.loads(row["body"]), "_etag": row["etag"]})
+    except (ValueError, TypeError) as error:
+        raise DamagedError(f"The document {row['id']} in the catalogue cannot be read: {_brief(error)}.") from error
+
+
+def _brief(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return str(error)
+
+
+def _change(connection: sqlite3.Connection, id: str, change: "Change") -> tuple[ImageDocument, bool]:
+    stored = _load(connection, id)
+    before = stored or ImageDocument(id=id)
+    after = change(before)
+    if after is None or (stored is not None and after == before):
+        return before, False
+    return _save(connection, after.model_copy(update={"id": id})), True
+
+
+def _save(connection: sqlite3.Connection, document: ImageDocument) -> ImageDocument:
+    # Validated again because `model_copy(update=...)` takes anything.
+    stored = ImageDocument.model_validate(document.to_json() | {"_etag": uuid4().hex})
+    body = stored.to_json()
+    del body["_etag"]
+    connection.execute(
+        "INSERT INTO documents (id, etag, body) VALUES (?, ?, ?)"
+        " ON CONFLICT (id) DO UPDATE SET etag = excluded.etag, body = excluded.body",
+        (stored.id, stored.etag, json.dumps(body, separators=(",", ":"))),
+    )
+    connection.execute("DELETE FROM memberships WHERE image_id = ?", (stored.id,))
+    connection.executemany(
+        "INSERT INTO memberships (project, image_id, labelled) VALUES (?, ?, ?)",
+        [(project, stored.id, int(labels.labelled)) for project, labels in stored.projects.items()],
+    )
+    return stored

@@ -1,0 +1,113 @@
+"""Images that were fetched before, kept on the disk up to a limit."""
+
+import hashlib
+import logging
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from storage.catalog.identity import image_id
+from storage.files import write_whole
+from storage.images import Images
+
+__all__ = ["CachedImages"]
+
+log = logging.getLogger(__name__)
+
+_DIGEST = 32
+_KEEP = 0.9
+_LOOK_AGAIN = 0.05
+
+
+class CachedImages:
+    """`Images` in front of slower ones. The bytes of an address are taken to be the same for ever.
+
+    A file is the sha256 of the bytes and the bytes, written whole; what does not match is fetched again. Beyond
+    `max_bytes_total` the files that were not used for longest go. When the disk is full, images are passed on uncached;
+    so are always those that `skip` names.
+    """
+
+    def __init__(
+        self,
+        inner: Images,
+        folder: Path | str,
+        max_bytes_total: int,
+        *,
+        skip: Callable[[str], bool] = lambda _: False,
+    ) -> None:
+        self._inner = inner
+        self._skip = skip
+        self._folder = Path(folder)
+        self._limit = max_bytes_total
+        self._lock = threading.Lock()
+        self._size = 0
+        self._unseen: float = float("inf")  # bytes written since the folder was looked at; at first we know nothing
+        self._complained = False
+
+    def read(self, uri: str) -> bytes:
+        """See `Images.read`."""
+        if self._skip(uri):
+            return self._inner.read(uri)
+        path = self._path(uri)
+        if (data := _stored(path)) is not None:
+            return data
+        data = self._inner.read(uri)
+        if data and len(data) + _DIGEST <= self._limit:
+            self._keep(path, data)
+        return data
+
+    def _path(self, uri: str) -> Path:
+        id = image_id(uri)
+        return self._folder / id[:2] / id
+
+    def _keep(self, path: Path, data: bytes) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Without a sync: a file that is torn by a crash does not match its digest.
+            write_whole(path, hashlib.sha256(data).digest() + data, sync=False)
+            self._complained = False
+        except OSError as error:
+            if not self._complained:
+                log.warning("Images are not cached in %s for now: %s", self._folder, error.strerror)
+                self._complained = True
+            return
+        self._count(len(data) + _DIGEST)
+
+    def _count(self, size: int) -> None:
+        with self._lock:
+            self._size += size
+            self._unseen += size
+            # Other processes write here too, so our own count is only good for a while.
+            if self._size > self._limit or self._unseen > self._limit * _LOOK_AGAIN:
+                self._evict()
+
+    def _evict(self) -> None:
+        files = []
+        for path in self._folder.glob("*/*"):
+            with suppress(OSError):
+                stat = path.stat()
+                files.append((stat.st_mtime_ns, stat.st_size, path))
+        self._size, self._unseen = sum(size for _, size, _ in files), 0
+        if self._size <= self._limit:
+            return
+        for _, size, path in sorted(files):
+            if self._size <= self._limit * _KEEP:
+                return
+            with suppress(OSError):
+                path.unlink()
+                self._size -= size
+
+
+def _stored(path: Path) -> bytes | None:
+    """The bytes, or `None` when they are not there or not whole. Reading counts as use."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    digest, data = content[:_DIGEST], content[_DIGEST:]
+    if hashlib.sha256(data).digest() != digest:
+        return None
+    with suppress(OSError):
+        path.touch()
+    return data

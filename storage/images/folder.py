@@ -1,0 +1,75 @@
+"""Images in a folder on this machine."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from taxonomy.errors import ImageForbiddenError, ImageNotFoundError, ImageTooLargeError, ImageUnavailableError
+
+__all__ = ["FolderImages", "scheme_of"]
+
+
+class FolderImages:
+    """`Images` below `root`. An address is a path, relative to `root` or absolute but inside it."""
+
+    def __init__(self, root: Path | str, max_bytes: int) -> None:
+        self._root = Path(root)
+        self._max_bytes = max_bytes
+
+    def read(self, uri: str) -> bytes:
+        """See `Images.read`. Anything that leads out of the folder, by `..` or a link, is `ImageForbiddenError`."""
+        path = self._inside(uri)
+        try:
+            # Not blocking: a named pipe would keep us waiting for its writer.
+            handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        except OSError as error:
+            raise _refusal(uri, error) from error
+        try:
+            return self._read(uri, handle)
+        finally:
+            os.close(handle)
+
+    def _inside(self, uri: str) -> Path:
+        if len(scheme_of(uri)) > 1:
+            raise ImageForbiddenError(f'"{uri}" is not a path in a folder.')
+        try:
+            root = self._root.resolve()
+            path = (root / uri).resolve()
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ImageForbiddenError(f'"{uri}" cannot be a path ({error}).') from error
+        if not path.is_relative_to(root):
+            raise ImageForbiddenError(f'"{uri}" leads out of the image folder {root}.')
+        return path
+
+    def _read(self, uri: str, handle: int) -> bytes:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageNotFoundError(f'"{uri}" is not a file.')
+        if status.st_size > self._max_bytes:
+            raise ImageTooLargeError(
+                f'"{uri}" has {status.st_size:,} bytes; at most {self._max_bytes:,} are read.',
+                hint="Raise max_image_bytes or shrink the image.",
+            )
+        try:
+            with os.fdopen(handle, "rb", closefd=False) as file:
+                return file.read(self._max_bytes)
+        except OSError as error:
+            raise _refusal(uri, error) from error
+
+
+def scheme_of(uri: str) -> str:
+    """The scheme of the address, "" when it has none or cannot be taken apart."""
+    try:
+        return urlsplit(uri).scheme
+    except ValueError:
+        return ""
+
+
+def _refusal(uri: str, error: OSError) -> Exception:
+    if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.ENAMETOOLONG}:
+        return ImageNotFoundError(f'There is no image "{uri}" in the folder.')
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        return ImageForbiddenError(f'"{uri}" may not be read ({error.strerror}).', hint="Check who owns the file.")
+    return ImageUnavailableError(f'"{uri}" cannot be read ({error.strerror}).')

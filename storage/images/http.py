@@ -1,0 +1,219 @@
+"""Images from http(s) hosts that the settings allow, with a limit on bytes and on time."""
+
+import asyncio
+import socket
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+from urllib.parse import urljoin
+
+import httpx
+
+from storage.forks import after_fork
+from storage.images.certificates import certificates
+from storage.images.hosts import AllowedHosts, Target, is_public
+from storage.images.loop import LoopThread
+from taxonomy.errors import (
+    ImageForbiddenError,
+    ImageNotFoundError,
+    ImageTooLargeError,
+    ImageUnavailableError,
+)
+
+__all__ = ["Answer", "Credential", "HttpImages", "data_of"]
+
+_REDIRECTS = {301, 302, 303, 307, 308}
+_CONNECTIONS = 16
+
+
+@dataclass(frozen=True)
+class Credential:
+    """A header that goes to one origin (scheme, host, port) and nowhere else. That origin is allowed."""
+
+    origin: tuple[str, str, int]
+    header: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the last server said: the status, the body of a 200 (else empty), and where that was."""
+
+    status: int
+    data: bytes
+    url: str
+    target: Target
+
+
+class HttpImages:
+    """`Images` by http and https.
+
+    Each redirect, at most `max_redirects`, is checked like the first address. `max_bytes` counts what was really read,
+    `timeout_s` everything from the first name look-up to the last byte. Proxies of the environment are not used: they
+    would look up names where we cannot check them.
+    """
+
+    def __init__(
+        self, allowed_hosts: Iterable[str], max_bytes: int, timeout_s: float = 20.0, *, max_redirects: int = 5
+    ) -> None:
+        self._hosts = AllowedHosts(allowed_hosts)
+        self._max_bytes = max_bytes
+        self._timeout_s = timeout_s
+        self._max_redirects = max_redirects
+        self._loop = LoopThread()
+        self._forget()
+        after_fork(self._forget)
+
+    def _forget(self) -> None:
+        self._client: httpx.AsyncClient | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        client, self._client = self._client, None
+        if client is not None:
+            self._loop.run(client.aclose)
+        self._loop.close()
+
+    def read(self, uri: str) -> bytes:
+        """See `Images.read`."""
+        return data_of(self.fetch(uri), uri)
+
+    def fetch(self, url: str, credential: Credential | None = None) -> Answer:
+        """Follow redirects to an answer. Raises what `Images.read` does, but leaves statuses to the caller."""
+        return self._loop.run(lambda: self._in_time(url, credential))
+
+    async def _in_time(self, url: str, credential: Credential | None) -> Answer:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await self._follow(url, credential)
+        except (TimeoutError, httpx.TimeoutException) as error:
+            raise ImageUnavailableError(
+                f"The image at {_plain(url)} did not come within {self._timeout_s:g} seconds."
+            ) from error
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
+            raise ImageUnavailableError(
+                f"The image at {_plain(url)} cannot be fetched ({str(error) or type(error).__name__})."
+            ) from error
+
+    async def _follow(self, url: str, credential: Credential | None) -> Answer:
+        for _ in range(self._max_redirects + 1):
+            target = self._allowed(url, credential)
+            headers = dict(credential.header) if credential and credential.origin == target.origin else {}
+            step = await self._step(url, target, headers)
+            if isinstance(step, Answer):
+                return step
+            url = urljoin(url, step)
+        raise ImageUnavailableError(f"The image at {_plain(url)} is behind more than {self._max_redirects} redirects.")
+
+    def _allowed(self, url: str, credential: Credential | None) -> Target:
+        target = AllowedHosts.target(url)
+        if credential is not None and target.origin == credential.origin:
+            return target
+        return self._hosts.check(url)
+
+    async def _step(self, url: str, target: Target, headers: dict[str, str]) -> Answer | str:
+        """The answer, or the address that it redirects to."""
+        parsed = httpx.URL(url)
+        # Two libraries read the address: ours to check it, httpx to go there. They must agree on where that is.
+        if target.host not in (parsed.host.rstrip("."), parsed.raw_host.decode("ascii")):
+            raise ImageForbiddenError(f"It is not clear which host {_plain(url)} means.")
+        if not target.public_only:
+            return await self._get(url, target, parsed, headers, {})
+        # Connecting to an address that was checked: a second look-up could give another one.
+        headers = headers | {"Host": parsed.netloc.decode("ascii")}
+        extensions = {"sni_hostname": parsed.raw_host.decode("ascii")}
+        refused: httpx.ConnectError | None = None
+        for address in await _public_addresses(target):
+            try:
+                return await self._get(url, target, parsed.copy_with(host=address), headers, extensions)
+            except httpx.ConnectError as error:
+                refused = error
+        assert refused is not None
+        raise refused
+
+    async def _get(
+        self, url: str, target: Target, at: httpx.URL, headers: dict[str, str], extensions: dict[str, str]
+    ) -> Answer | str:
+        request = self._http().build_request("GET", at, headers=headers, extensions=extensions)
+        response = await self._http().send(request, stream=True)
+        try:
+            if response.status_code in _REDIRECTS and "location" in response.headers:
+                return str(response.headers["location"])
+            data = await self._body(response, url) if response.status_code == 200 else b""
+            return Answer(response.status_code, data, url, target)
+        finally:
+            await response.aclose()
+
+    async def _body(self, response: httpx.Response, url: str) -> bytes:
+        announced = response.headers.get("content-length", "")
+        if announced.isdigit() and int(announced) > self._max_bytes:
+            raise self._too_large(url)
+        data = bytearray()
+        async for chunk in response.aiter_bytes():
+            data += chunk
+            if len(data) > self._max_bytes:
+                raise self._too_large(url)
+        return bytes(data)
+
+    def _too_large(self, url: str) -> ImageTooLargeError:
+        return ImageTooLargeError(
+            f"The image at {_plain(url)} has more than {self._max_bytes:,} bytes.",
+            hint="Raise max_image_bytes or shrink the image.",
+        )
+
+    def _http(self) -> httpx.AsyncClient:
+        # Only ever called on the loop's thread.
+        if self._client is None:
+            self._client = httpx.AsyncClient(
+                headers={"Accept": "image/*, */*;q=0.5", "Accept-Encoding": "identity", "User-Agent": "taxonomist"},
+                timeout=self._timeout_s,
+                limits=httpx.Limits(max_connections=_CONNECTIONS, keepalive_expiry=10),
+                trust_env=False,
+                follow_redirects=False,
+                verify=certificates(),
+            )
+        return self._client
+
+
+def data_of(answer: Answer, uri: str) -> bytes:
+    """The body of a 200. Raises the error that fits any other status."""
+    where = f"The image at {_plain(uri)}"
+    match answer.status:
+        case 200 if answer.data:
+            return answer.data
+        case 404 | 410:
+            raise ImageNotFoundError(f"{where} is not there ({answer.status}).")
+        case 401 | 403 | 407 | 451:
+            raise ImageForbiddenError(
+                f"{where} may not be read: {answer.target.host} answered {answer.status}.",
+                hint="Check the token, or whether the link has expired.",
+            )
+        case 200:
+            raise ImageUnavailableError(f"{where} came empty.")
+        case status:
+            raise ImageUnavailableError(f"{where} cannot be had: {answer.target.host} answered {status}.")
+
+
+async def _public_addresses(target: Target) -> list[str]:
+    found = await asyncio.get_running_loop().getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+    addresses = [str(entry[4][0]) for entry in found]
+    private = [address for address in addresses if not is_public(address)]
+    if private or not addresses:
+        raise ImageForbiddenError(
+            f"{target.host} resolves to {', '.join(private) or 'nothing'}, which is not a public address.",
+            hint=f'Add "{target.host}" itself to allowed_image_hosts if you trust it.',
+        )
+    return [f"[{address}]" if ":" in address else address for address in dict.fromkeys(addresses)]
+
+
+def _plain(url: str) -> str:
+    """The address without its query, which may be a signature."""
+    return url.split("?")[0][:300]

@@ -1,0 +1,48 @@
+"""Where an image is read from, by the form of its address."""
+
+from storage.images import Images
+from storage.images.folder import scheme_of
+from storage.images.label_studio import LabelStudioImages, is_label_studio_path
+from taxonomy.errors import ImageForbiddenError
+
+__all__ = ["RoutedImages"]
+
+
+class RoutedImages:
+    """`Images` of every form that we read: Label Studio's paths and host, http(s) URLs, paths in the folder.
+
+    What is not set up is `ImageForbiddenError`, and so is every other scheme (`file:`, `ftp:`, `data:`, ...).
+    """
+
+    def __init__(
+        self, *, http: Images, label_studio: LabelStudioImages | None = None, folder: Images | None = None
+    ) -> None:
+        self._http = http
+        self._label_studio = label_studio
+        self._folder = folder
+
+    def read(self, uri: str) -> bytes:
+        """See `Images.read`."""
+        return self._source(uri).read(uri)
+
+    def is_local(self, uri: str) -> bool:
+        """Whether it is read from the folder, and need not be cached. Raises `ImageForbiddenError` as `read` does."""
+        return self._source(uri) is self._folder
+
+    def _source(self, uri: str) -> Images:
+        if self._label_studio is not None and self._label_studio.owns(uri):
+            return self._label_studio
+        if is_label_studio_path(uri):
+            raise ImageForbiddenError(f'"{uri}" is kept by Label Studio.', hint="Set label_studio_url and its token.")
+        scheme = scheme_of(uri)
+        if scheme in ("http", "https"):
+            return self._http
+        if len(scheme) > 1 or uri.startswith("//"):
+            raise ImageForbiddenError(
+                f'Images are not read from "{scheme or "//"}" addresses.', hint="Use http, https or a path."
+            )
+        if self._folder is None:
+            raise ImageForbiddenError(
+                f'"{uri[:300]}" is a path, and no image folder is set.', hint="Set images_folder."
+            )
+        return self._folder

@@ -1,0 +1,28 @@
+"""The webhook journal: what Label Studio told us, on the disk before it is answered, folded into state later."""
+
+from storage.journal.events import (
+    AnnotationDeleted,
+    AnnotationSaved,
+    Event,
+    ProjectChanged,
+    TaskDeleted,
+    TaskSaved,
+    TrainingRequested,
+)
+from storage.journal.journal import Journal
+from storage.journal.state import AnnotationRecord, Dirty, Folded, TaskRecord
+
+__all__ = [
+    "AnnotationDeleted",
+    "AnnotationRecord",
+    "AnnotationSaved",
+    "Dirty",
+    "Event",
+    "Folded",
+    "Journal",
+    "ProjectChanged",
+    "TaskDeleted",
+    "TaskRecord",
+    "TaskSaved",
+    "TrainingRequested",
+]

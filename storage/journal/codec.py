@@ -1,0 +1,99 @@
+"""Events as rows of the journal, and back."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from storage.journal.events import (
+    AnnotationDeleted,
+    AnnotationSaved,
+    Event,
+    ProjectChanged,
+    TaskDeleted,
+    TaskSaved,
+    TrainingRequested,
+)
+from taxonomy.errors import BadRequestError, DamagedError
+
+__all__ = ["Row", "decode", "encode", "format_time", "parse_time"]
+
+_KINDS: Mapping[str, type[Any]] = {
+    "annotation-saved": AnnotationSaved,
+    "annotation-deleted": AnnotationDeleted,
+    "task-saved": TaskSaved,
+    "task-deleted": TaskDeleted,
+    "project-changed": ProjectChanged,
+    "training-requested": TrainingRequested,
+}
+_NAMES = {kind: name for name, kind in _KINDS.items()}
+_TIMES = ("created_at", "updated_at", "at")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One event as it is stored. `key` is what makes it the same event; `shown` is a time of Label Studio's clock."""
+
+    key: str
+    project: str
+    kind: str
+    body: str
+    shown: str | None
+
+
+def encode(event: Event) -> Row:
+    """Raises `BadRequestError` when a time has no zone or a text is not Unicode."""
+    fields = {name: format_time(value) if isinstance(value, datetime) else value for name, value in vars(event).items()}
+    identity: tuple[str, ...]
+    match event:
+        case AnnotationSaved():
+            identity = (event.annotation_id, fields["created_at"], fields["updated_at"])
+        case AnnotationDeleted():
+            identity = (event.annotation_id, fields["at"])
+        case TaskSaved():
+            identity = (event.task_id, fields["created_at"], fields["updated_at"] or "", event.uri)
+        case TaskDeleted():
+            identity = (event.task_id, fields["at"])
+        case ProjectChanged():
+            identity = (fields["at"], event.label_config)
+        case TrainingRequested():
+            identity = (event.job_id,)
+    shown = max(fields["created_at"], fields["updated_at"] or "") if "created_at" in fields else None
+    kind = _NAMES[type(event)]
+    key = json.dumps([kind, event.project, *identity], ensure_ascii=False)
+    try:
+        for value in fields.values():
+            if isinstance(value, str):
+                value.encode()
+        body = json.dumps(fields, separators=(",", ":"))
+    except (UnicodeEncodeError, TypeError, ValueError) as error:
+        raise BadRequestError(f"The event cannot be stored: {error}.") from error
+    return Row(key=key, project=event.project, kind=kind, body=body, shown=shown)
+
+
+def decode(kind: str, body: str) -> Event:
+    """Raises `DamagedError` when the row was not written by `encode`."""
+    try:
+        fields = json.loads(body)
+        event: Event = _KINDS[kind](
+            **{
+                name: parse_time(value) if name in _TIMES and value is not None else value
+                for name, value in fields.items()
+            }
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamagedError(f"The journal holds an event that cannot be read ({kind}: {error}).") from error
+    return event
+
+
+def format_time(time: datetime) -> str:
+    """UTC with microseconds and of one length, so that the order of the texts is the order of the times."""
+    if time.tzinfo is None:
+        raise BadRequestError(f"The time {time.isoformat()} has no zone.", hint="Send it as ISO 8601 with an offset.")
+    return time.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def parse_time(text: str) -> datetime:
+    """The inverse of `format_time`."""
+    return datetime.fromisoformat(text)

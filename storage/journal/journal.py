@@ -1,0 +1,271 @@
+"""The journal itself: record, fold, and the questions that can be asked afterwards."""
+
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from storage.database import Database
+from storage.forks import after_fork
+from storage.journal.codec import Row, encode, parse_time
+from storage.journal.events import AnnotationDeleted, Event, TaskDeleted, TrainingRequested
+from storage.journal.fold import fold_slice
+from storage.journal.schema import SCHEMA
+from storage.journal.state import AnnotationRecord, Dirty, Folded, TaskRecord
+
+__all__ = ["Journal"]
+
+_SLICE = 500
+_PAGE = 500
+_BREATH_S = 0.01
+_LARGEST_SKEW = timedelta(days=1)
+
+
+class Journal:
+    """Webhooks in a SQLite file, shared by all threads and processes of the product.
+
+    Every method raises `StorageError` when the file cannot be read or written, and `DamagedError` when it is broken.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self._database = Database(path, SCHEMA)
+        self._no_one_waits()
+        after_fork(self._no_one_waits)
+
+    def _no_one_waits(self) -> None:
+        self._queue = threading.Lock()
+        self._waiting: list[_Batch] = []
+        self._leading = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._database.close()
+
+    # --- writing
+
+    def record(self, events: Sequence[Event]) -> int:
+        """Commit the events to the disk; returns how many were new.
+
+        Annotations are known by (project, id, created_at, updated_at), trainings by their job id, and so on: what is
+        there already is not counted again. Threads that arrive together share one commit, so send thousands of events
+        in portions, else a webhook waits behind them. Raises `BadRequestError` when an event cannot be stored (a time
+        without a zone, text that is not Unicode).
+        """
+        if not events:
+            return 0
+        batch = _Batch([encode(self._timed(event)) for event in events])
+        with self._queue:
+            self._waiting.append(batch)
+        with self._leading:
+            if not batch.finished:
+                # Whoever gets here first commits for all who are waiting.
+                with self._queue:
+                    batches, self._waiting = self._waiting, []
+                self._commit(batches)
+        if batch.error is not None:
+            raise batch.error
+        return batch.new
+
+    def _timed(self, event: Event) -> Event:
+        if isinstance(event, AnnotationDeleted | TaskDeleted) and event.at is None:
+            return replace(event, at=self.clock(event.project))
+        return event
+
+    def _commit(self, batches: "list[_Batch]") -> None:
+        try:
+            with self._database.write() as connection:
+                now = time.time()
+                for batch in batches:
+                    batch.new = _insert(connection, batch.rows, now)
+        except Exception as error:
+            for batch in batches:
+                batch.new, batch.error = 0, error
+        finally:
+            for batch in batches:
+                batch.finished = True
+
+    def fold(self) -> Folded:
+        """Work what was recorded into the state; returns what changed since the last fold.
+
+        Images stay dirty until `done` and trainings open until `done_training`, so a crash after this loses nothing.
+        It goes in slices of one transaction each, so that webhooks get in between.
+        """
+        total = Folded(frozenset(), frozenset(), (), {}, 0, 0)
+        while True:
+            with self._database.write() as connection:
+                part = fold_slice(connection, _SLICE)
+            total = Folded(
+                images=(total.images - part.removed) | part.images,
+                removed=(total.removed - part.images) | part.removed,
+                trainings=total.trainings + part.trainings,
+                configs={**total.configs, **part.configs},
+                events=total.events + part.events,
+                position=part.position,
+            )
+            if part.events < _SLICE:
+                return total
+            time.sleep(_BREATH_S)
+
+    def done(self, project: str, image_ids: Sequence[str] | frozenset[str], position: int) -> None:
+        """The changes of these images up to `position` (of `Folded` or `Dirty`) are worked into the catalogue. Images
+        that changed again since stay dirty."""
+        with self._database.write() as connection:
+            connection.executemany(
+                "DELETE FROM dirty WHERE project = ? AND image_id = ? AND seq <= ?",
+                [(project, image_id, position) for image_id in image_ids],
+            )
+
+    def done_training(self, job_id: str) -> None:
+        """The training asked for is finished, or has become needless. It is not given out again."""
+        with self._database.write() as connection:
+            connection.execute("UPDATE trainings SET done = 1 WHERE job_id = ?", (job_id,))
+
+    def compact(self, keep_days: float) -> int:
+        """Forget folded events that were received more than `keep_days` ago; the state stays. Returns how many."""
+        limit = time.time() - keep_days * 86_400
+        with self._database.write() as connection:
+            gone = connection.execute(
+                "DELETE FROM events WHERE received_at < ? AND seq <= (SELECT seq FROM folded)", (limit,)
+            ).rowcount
+            connection.execute("DELETE FROM trainings WHERE done = 1 AND received_at < ?", (limit,))
+        return gone
+
+    # --- reading
+
+    def pending(self) -> int:
+        """Events that are recorded but not folded."""
+        return int(self._one("SELECT count(*) FROM events WHERE seq > (SELECT seq FROM folded)", ())[0])
+
+    def last_event_at(self, project: str) -> float | None:
+        """When the last new event of the project was received, in seconds since the epoch."""
+        row = self._row("SELECT last_event_at FROM projects WHERE project = ?", (project,))
+        return None if row is None else float(row[0])
+
+    def clock(self, project: str) -> datetime:
+        """Now, or the newest time that the project's Label Studio has shown when its clock is ahead of ours."""
+        now = datetime.now(UTC)
+        row = self._row("SELECT clock FROM projects WHERE project = ?", (project,))
+        return now if row is None or row[0] is None else max(now, min(parse_time(row[0]), now + _LARGEST_SKEW))
+
+    def annotations(self, project: str, image_id: str | None = None) -> Iterator[AnnotationRecord]:
+        """Live annotations as of the last fold, by annotation id."""
+        where, values = ("", ()) if image_id is None else (" AND image_id = ?", (image_id,))
+        for row in self._pages("live_annotations", "annotation_id", project, where, values):
+            yield AnnotationRecord(
+                project=project,
+                annotation_id=row["annotation_id"],
+                task_id=row["task_id"],
+                image_id=row["image_id"],
+                uri=row["uri"],
+                created_at=parse_time(row["created_at"]),
+                updated_at=parse_time(row["updated_at"]),
+                data=json.loads(row["data"]),
+            )
+
+    def tasks(self, project: str, image_id: str | None = None) -> Iterator[TaskRecord]:
+        """Live tasks as of the last fold, by task id."""
+        where, values = ("", ()) if image_id is None else (" AND image_id = ?", (image_id,))
+        for row in self._pages("live_tasks", "task_id", project, where, values):
+            yield TaskRecord(
+                project=project,
+                task_id=row["task_id"],
+                image_id=row["image_id"],
+                uri=row["uri"],
+                created_at=parse_time(row["created_at"]),
+                data=json.loads(row["data"]),
+            )
+
+    def dirty(self, project: str) -> Dirty:
+        """Images of the project that changed and are not done yet."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT image_id, seq, present FROM dirty_images WHERE project = ?", (project,)
+            ).fetchall()
+        return Dirty(
+            images=frozenset(row["image_id"] for row in rows if row["present"]),
+            removed=frozenset(row["image_id"] for row in rows if not row["present"]),
+            position=max((row["seq"] for row in rows), default=0),
+        )
+
+    def dirty_projects(self) -> list[str]:
+        """Projects that have dirty images, sorted."""
+        with self._database.read() as connection:
+            return [row[0] for row in connection.execute("SELECT DISTINCT project FROM dirty ORDER BY project")]
+
+    def trainings(self, project: str | None = None) -> tuple[TrainingRequested, ...]:
+        """Trainings asked for and not done, oldest first."""
+        with self._database.read() as connection:
+            rows = connection.execute("SELECT * FROM trainings WHERE done = 0 ORDER BY at, job_id").fetchall()
+        wanted = [row for row in rows if project in (None, row["project"])]
+        return tuple(TrainingRequested(row["project"], parse_time(row["at"]), row["job_id"]) for row in wanted)
+
+    def configs(self) -> Mapping[str, str]:
+        """The newest labelling config of each project, as of the last fold."""
+        with self._database.read() as connection:
+            rows = connection.execute("SELECT project, label_config FROM configs ORDER BY project").fetchall()
+        return {row["project"]: row["label_config"] for row in rows}
+
+    def _pages(self, view: str, key: str, project: str, where: str, values: tuple[str, ...]) -> Iterator[sqlite3.Row]:
+        # In pages, so that a slow reader holds no snapshot that keeps the log from being checkpointed.
+        query = f"SELECT * FROM {view} WHERE project = ?{where} AND {key} > ? ORDER BY {key} LIMIT {_PAGE}"  # noqa: S608
+        last = ""
+        while True:
+            with self._database.read() as connection:
+                rows = connection.execute(query, (project, *values, last)).fetchall()
+            yield from rows
+            if len(rows) < _PAGE:
+                return
+            last = rows[-1][key]
+
+    def _row(self, query: str, values: tuple[Any, ...]) -> sqlite3.Row | None:
+        with self._database.read() as connection:
+            row: sqlite3.Row | None = connection.execute(query, values).fetchone()
+        return row
+
+    def _one(self, query: str, values: tuple[Any, ...]) -> sqlite3.Row:
+        row = self._row(query, values)
+        assert row is not None
+        return row
+
+
+@dataclass
+class _Batch:
+    """Events of one caller on their way into a shared commit."""
+
+    rows: list[Row]
+    new: int = 0
+    error: Exception | None = None
+    finished: bool = field(default=False)
+
+
+def _insert(connection: sqlite3.Connection, rows: Sequence[Row], now: float) -> int:
+    new = 0
+    for row in rows:
+        inserted = connection.execute(
+            "INSERT INTO events (key, project, kind, received_at, body) VALUES (?, ?, ?, ?, ?)"
+            " ON CONFLICT (key) DO NOTHING",
+            (row.key, row.project, row.kind, now, row.body),
+        ).rowcount
+        if inserted:
+            new += 1
+            connection.execute(
+                "INSERT INTO projects (project, last_event_at, clock) VALUES (?, ?, ?) ON CONFLICT (project) DO UPDATE"
+                " SET last_event_at = max(last_event_at, excluded.last_event_at),"
+                " clock = max(coalesce(clock, excluded.clock), coalesce(excluded.clock, clock))",
+                (row.project, now, row.shown),
+            )
+    return new

@@ -1,0 +1,78 @@
+"""Model versions: folders that appear whole or not at all, with `champion` and `previous` as aliases."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+__all__ = ["AliasStamp", "ModelVersion", "Registry"]
+
+AliasStamp = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """A published version. `path` is a local folder with its files; they never change."""
+
+    name: str
+    version: str
+    path: Path
+    manifest: Mapping[str, Any]
+
+
+class Registry(Protocol):
+    """Where models are kept, by name ("backbone", "project-4") and version ("v1", "v2", ...).
+
+    Every method raises `StorageError` when the store cannot be read or written.
+    """
+
+    def stage(self, name: str) -> AbstractContextManager[Path]:
+        """An empty folder for the files of a version to come; removed on leaving unless it was published."""
+        ...
+
+    def publish(self, name: str, files: Path, manifest: Mapping[str, Any]) -> ModelVersion:
+        """Make a version of all files in the folder `files`, which is used up when it came from `stage`.
+
+        Two publishers at once both succeed. The manifest gets `files` (sha256 and size of each), `published_at` and
+        a digest of its own.
+        """
+        ...
+
+    def names(self) -> list[str]:
+        """Names that have at least one version, sorted."""
+        ...
+
+    def versions(self, name: str) -> list[ModelVersion]:
+        """All whole versions, oldest first; empty when there are none."""
+        ...
+
+    def get(self, name: str, version: str) -> ModelVersion:
+        """One version, after a quick look that its files are there with their sizes. Raises `NotFoundError` or
+        `DamagedError`."""
+        ...
+
+    def verify(self, version: ModelVersion) -> None:
+        """Compare the sha256 of every file with the manifest. Raises `DamagedError`."""
+        ...
+
+    def champion(self, name: str) -> str | None:
+        """The version that is served, or `None`."""
+        ...
+
+    def previous(self, name: str) -> str | None:
+        """The version that was served before, or `None`."""
+        ...
+
+    def promote(self, name: str, version: str) -> None:
+        """Make the version the champion and the champion the previous one; nothing happens when it is the champion
+        already. Raises `NotFoundError` or `DamagedError` and changes nothing then."""
+        ...
+
+    def rollback(self, name: str) -> str:
+        """Swap champion and previous; returns the new champion. Raises `NotFoundError` when there is no previous."""
+        ...
+
+    def alias_stamp(self, name: str) -> AliasStamp:
+        """Changes whenever the aliases of the name do; cheap enough to ask on each request."""
+        ...

@@ -1,0 +1,238 @@
+"""The registry in a folder: `<root>/<name>/<version>/`, with `aliases.json` beside the versions."""
+
+import errno
+import json
+import logging
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from filelock import FileLock
+
+from storage.files import storage_errors, sync_file, sync_folder, write_whole
+from storage.registry import AliasStamp, ModelVersion
+from storage.registry.manifest import check_files, describe_files, read_manifest, sealed
+from taxonomy.errors import DamagedError, NotFoundError, StorageError
+
+__all__ = ["FolderRegistry"]
+
+log = logging.getLogger(__name__)
+
+_MANIFEST = "manifest.json"
+_ALIASES = "aliases.json"
+_STAGING = ".staging-"
+_DAY_S = 86_400
+_VERSION = re.compile(r"v([1-9][0-9]*)")
+_BAD_NAME = re.compile(r'[\x00-\x1f/\\:*?"<>|]|^\.|^$')
+
+
+class FolderRegistry:
+    """A `Registry` for one machine, or for several that mount the same folder.
+
+    A version is written into a hidden folder, synced, and renamed into place, so that it is there whole or not at all.
+    """
+
+    def __init__(self, root: Path | str) -> None:
+        self._root = Path(root)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Path]:
+        """See `Registry.stage`."""
+        folder = self._folder(name)
+        with storage_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            _clean(folder)
+            staged = folder / f"{_STAGING}{uuid4().hex}"
+            staged.mkdir()
+        try:
+            yield staged
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+
+    def publish(self, name: str, files: Path, manifest: Mapping[str, Any]) -> ModelVersion:
+        """See `Registry.publish`. Raises `StorageError` for a pickle (`.pkl`, `.pt`, ...) or a link among the files."""
+        folder = self._folder(name)
+        if not (files.parent == folder and files.name.startswith(_STAGING)):
+            with self.stage(name) as staged, storage_errors(files):
+                shutil.copytree(files, staged, dirs_exist_ok=True, symlinks=True)
+                return self.publish(name, staged, manifest)
+        with storage_errors(files):
+            content = sealed(
+                {
+                    **manifest,
+                    "name": name,
+                    "files": describe_files(files, leave_out=_MANIFEST),
+                    "published_at": datetime.now(UTC).isoformat(timespec="seconds"),
+                }
+            )
+            (files / _MANIFEST).write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
+            _sync_tree(files)
+            version = _move_in(files, folder)
+            sync_folder(folder)
+        return self.get(name, version)
+
+    def names(self) -> list[str]:
+        """See `Registry.names`."""
+        with storage_errors(self._root):
+            folders = [path for path in self._root.iterdir() if path.is_dir()] if self._root.is_dir() else []
+        return sorted(path.name for path in folders if not _BAD_NAME.search(path.name) and _numbers(path, whole=True))
+
+    def versions(self, name: str) -> list[ModelVersion]:
+        """See `Registry.versions`. One that is damaged is left out, with a line in the log."""
+        found = []
+        for number in _numbers(self._folder(name), whole=True):
+            try:
+                found.append(self.get(name, f"v{number}"))
+            except DamagedError as error:
+                log.warning("%s", error)
+        return found
+
+    def get(self, name: str, version: str) -> ModelVersion:
+        """See `Registry.get`."""
+        path = self._folder(name) / version
+        if not _VERSION.fullmatch(version) or not (path / _MANIFEST).is_file():
+            known = ", ".join(f"v{number}" for number in _numbers(self._folder(name), whole=True)) or "none"
+            raise NotFoundError(f'There is no version "{version}" of "{name}".', hint=f"There are: {known}.")
+        with storage_errors(path):
+            manifest = read_manifest(path / _MANIFEST)
+            found = ModelVersion(name, version, path, manifest)
+            check_files(found, contents=False)
+        return found
+
+    def verify(self, version: ModelVersion) -> None:
+        """See `Registry.verify`."""
+        with storage_errors(version.path):
+            read_manifest(version.path / _MANIFEST)
+            check_files(version, contents=True)
+
+    def champion(self, name: str) -> str | None:
+        """See `Registry.champion`."""
+        return self._aliases(name).get("champion")
+
+    def previous(self, name: str) -> str | None:
+        """See `Registry.previous`."""
+        return self._aliases(name).get("previous")
+
+    def promote(self, name: str, version: str) -> None:
+        """See `Registry.promote`."""
+        self.verify(self.get(name, version))
+        with self._locked(name):
+            aliases = self._aliases(name)
+            champion = aliases.get("champion")
+            if champion != version:
+                self._point(name, {"champion": version} | ({"previous": champion} if champion else {}))
+
+    def rollback(self, name: str) -> str:
+        """See `Registry.rollback`."""
+        with self._locked(name):
+            aliases = self._aliases(name)
+            previous = aliases.get("previous")
+            if previous is None:
+                raise NotFoundError(f'"{name}" has no previous version to go back to.')
+            self.verify(self.get(name, previous))
+            self._point(name, {"champion": previous, "previous": aliases["champion"]})
+        return previous
+
+    def alias_stamp(self, name: str) -> AliasStamp:
+        """See `Registry.alias_stamp`: modification time (ns), size and inode of the file, zeros when there is none."""
+        try:
+            stat = (self._folder(name) / _ALIASES).stat()
+        except FileNotFoundError:
+            return (0, 0, 0)
+        except OSError as error:
+            raise StorageError(f"Cannot look at {error.filename} ({error.strerror}).") from error
+        return (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+
+    def _folder(self, name: str) -> Path:
+        if _BAD_NAME.search(name) or len(name.encode()) > 200:
+            raise NotFoundError(f'"{name}" cannot be the name of a model.', hint="Use letters, digits and dashes.")
+        return self._root / name
+
+    @contextmanager
+    def _locked(self, name: str) -> Iterator[None]:
+        folder = self._folder(name)
+        with storage_errors(folder):
+            lock = FileLock(folder / ".lock")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _aliases(self, name: str) -> dict[str, str]:
+        path = self._folder(name) / _ALIASES
+        try:
+            aliases = json.loads(path.read_text(encoding="utf-8"))
+            if isinstance(aliases, dict) and all(isinstance(value, str) for value in aliases.values()):
+                return aliases
+            raise ValueError("not a table of versions")
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            raise DamagedError(
+                f"{path} cannot be read ({error}).", hint="Delete it and promote a version again."
+            ) from error
+        except OSError as error:
+            raise StorageError(f"Cannot read {path} ({error.strerror}).") from error
+
+    def _point(self, name: str, aliases: Mapping[str, str]) -> None:
+        path = self._folder(name) / _ALIASES
+        with storage_errors(path):
+            write_whole(path, json.dumps(aliases).encode())
+
+
+def _numbers(folder: Path, *, whole: bool) -> list[int]:
+    """Numbers of the versions in the folder, rising; with `whole` only of those that have a manifest."""
+    try:
+        entries = list(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    matches = [(path, _VERSION.fullmatch(path.name)) for path in entries]
+    return sorted(int(match[1]) for path, match in matches if match and (not whole or (path / _MANIFEST).is_file()))
+
+
+def _move_in(staged: Path, folder: Path) -> str:
+    number = max(_numbers(folder, whole=False), default=0)
+    while True:
+        number += 1
+        try:
+            # A folder with files in it cannot be renamed over: of two publishers the slower takes the next number.
+            staged.rename(folder / f"v{number}")
+            return f"v{number}"
+        except OSError as error:
+            if error.errno not in {errno.EEXIST, errno.ENOTEMPTY}:
+                raise
+
+
+def _sync_tree(folder: Path) -> None:
+    for root, _, files in os.walk(folder):
+        for file in files:
+            sync_file(Path(root) / file)
+        sync_folder(Path(root))
+
+
+def _clean(folder: Path) -> None:
+    """Remove what publishers left that died: staged folders, and versions without a manifest, after a day."""
+    for path in folder.iterdir():
+        left_over = path.name.startswith(_STAGING) or (
+            _VERSION.fullmatch(path.name) and not (path / _MANIFEST).is_file()
+        )
+        if left_over and path.is_dir() and _newest(path) < time.time() - _DAY_S:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _newest(folder: Path) -> float:
+    try:
+        times = [folder.stat().st_mtime]
+        for root, _, files in os.walk(folder):
+            times += [(Path(root) / file).stat().st_mtime for file in files]
+    except FileNotFoundError:  # its publisher is at work
+        return time.time()
+    return max(times)

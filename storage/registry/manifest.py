@@ -1,0 +1,76 @@
+"""The manifest of a version: what the files are, and a seal on what it says itself."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from storage.registry import ModelVersion
+from taxonomy.errors import DamagedError, StorageError
+
+__all__ = ["check_files", "describe_files", "read_manifest", "sealed"]
+
+_PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".joblib", ".npy", ".npz", ".ckpt"}
+
+
+def describe_files(folder: Path, *, leave_out: str) -> dict[str, dict[str, Any]]:
+    """Size and sha256 of each file below the folder, by its path with `/`.
+
+    Raises `StorageError` for links and for formats that are, or may hold, a pickle.
+    """
+    described: dict[str, dict[str, Any]] = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_symlink():
+            raise StorageError(f"{path} is a link.", hint="Publish the file itself.")
+        if path.suffix.lower() in _PICKLES:
+            raise StorageError(f"{path} may hold a pickle.", hint="Save weights as safetensors or ONNX.")
+        if path.is_file() and name != leave_out:
+            described[name] = {"sha256": _sha256(path), "size": path.stat().st_size}
+    return described
+
+
+def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest with `digest`, the sha256 of everything else in it."""
+    plain = json.loads(json.dumps({key: value for key, value in manifest.items() if key != "digest"}))
+    return {**plain, "digest": _digest(plain)}
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Raises `DamagedError` when it is not JSON, or not what was sealed."""
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        plain = {key: value for key, value in manifest.items() if key != "digest"}
+        whole = manifest["digest"] == _digest(plain)
+    except (ValueError, AttributeError, KeyError) as error:
+        raise _damaged(path, "cannot be read") from error
+    if not whole:
+        raise _damaged(path, "does not match its own digest")
+    return dict(manifest)
+
+
+def check_files(version: ModelVersion, *, contents: bool) -> None:
+    """Each file of the manifest is there with its size and, with `contents`, its sha256; else `DamagedError`."""
+    for name, described in version.manifest["files"].items():
+        path = version.path / name
+        if not path.is_file():
+            raise _damaged(path, "is missing")
+        if path.stat().st_size != described["size"]:
+            raise _damaged(path, f"has {path.stat().st_size} bytes in place of {described['size']}")
+        if contents and _sha256(path) != described["sha256"]:
+            raise _damaged(path, "does not have its sha256")
+
+
+def _damaged(path: Path, what: str) -> DamagedError:
+    return DamagedError(f"The model file {path} {what}.", hint="Go back to another version, or train again.")
+
+
+def _digest(manifest: Mapping[str, Any]) -> str:
+    text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,143 @@
+"""Real servers, real processes and real full disks for the storage tests."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+Route = Callable[["Handler"], None]
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers with the route of the path; remembers what was asked."""
+
+    server: "_Server"
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    def do_POST(self) -> None:
+        self.body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self._answer()
+
+    def _answer(self) -> None:
+        self.server.web.requests.append((self.path, dict(self.headers)))
+        route = self.server.web.routes.get(self.path.split("?")[0])
+        try:
+            if route is None:
+                self.reply(404, b"nothing here")
+            else:
+                route(self)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # the client gave up, as it should
+
+    def reply(self, status: int, data: bytes = b"", headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in ({"Content-Length": str(len(data))} | (headers or {})).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+    @property
+    def stopped(self) -> threading.Event:
+        return self.server.web.stopped
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@dataclass
+class Web:
+    """A server on 127.0.0.1."""
+
+    port: int = 0
+    routes: dict[str, Route] = field(default_factory=dict)
+    requests: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def host(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}"
+
+    def route(self, path: str, status: int = 200, data: bytes = b"", headers: dict[str, str] | None = None) -> None:
+        self.routes[path] = lambda handler: handler.reply(status, data, headers)
+
+
+class _Server(ThreadingHTTPServer):
+    web: Web
+    request_queue_size = 64
+
+
+@pytest.fixture
+def start_web() -> Iterator[Callable[[], Web]]:
+    servers: list[_Server] = []
+    threads: list[threading.Thread] = []
+
+    def start() -> Web:
+        server = _Server(("127.0.0.1", 0), Handler)
+        server.web = Web(port=server.server_port)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        servers.append(server)
+        threads.append(thread)
+        return server.web
+
+    yield start
+    for server, thread in zip(servers, threads, strict=True):
+        server.web.stopped.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture
+def web(start_web: Callable[[], Web]) -> Web:
+    return start_web()
+
+
+@pytest.fixture
+def start_worker() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts a function of `tests.storage.workers` in a process of its own."""
+    running: list[subprocess.Popen[str]] = []
+
+    def start(name: str, *arguments: object) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.storage.workers", name, *map(str, arguments)],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        running.append(process)
+        return process
+
+    yield start
+    for process in running:
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+@pytest.fixture
+def run_worker(start_worker: Callable[..., subprocess.Popen[str]]) -> Callable[..., list[str]]:
+    """Runs it to its end; returns the lines that it printed."""
+
+    def run(name: str, *arguments: object) -> list[str]:
+        process = start_worker(name, *arguments)
+        out, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, out
+        return out.splitlines()
+
+    return run

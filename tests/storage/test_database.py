@@ -1,0 +1,75 @@
+import sqlite3
+import threading
+from pathlib import Path
+
+import pytest
+
+from storage.database import Database
+from taxonomy.errors import StorageError
+
+
+@pytest.fixture
+def database(tmp_path: Path):
+    database = Database(tmp_path / "deep" / "a.sqlite", "CREATE TABLE IF NOT EXISTS a (n INTEGER)")
+    yield database
+    database.close()
+
+
+def test_every_commit_waits_for_the_disk(database: Database) -> None:
+    with database.write() as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+        assert connection.execute("PRAGMA synchronous").fetchone()[0] == 2
+
+
+def test_what_raises_is_undone(database: Database) -> None:
+    def fail() -> None:
+        with database.write() as connection:
+            connection.execute("INSERT INTO a VALUES (1)")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    with database.read() as connection:
+        assert connection.execute("SELECT count(*) FROM a").fetchone()[0] == 0
+    with database.write() as connection:
+        connection.execute("INSERT INTO a VALUES (2)")
+
+
+def test_a_reader_sees_one_state(database: Database) -> None:
+    with database.read() as reader:
+        assert reader.execute("SELECT count(*) FROM a").fetchone()[0] == 0
+        with database.write() as writer:
+            writer.execute("INSERT INTO a VALUES (1)")
+        assert reader.execute("SELECT count(*) FROM a").fetchone()[0] == 0
+    with database.read() as reader:
+        assert reader.execute("SELECT count(*) FROM a").fetchone()[0] == 1
+
+
+def test_a_writer_waits_for_another_process(database: Database) -> None:
+    with database.read():
+        pass
+    other = sqlite3.connect(database.path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    written = threading.Event()
+
+    def write() -> None:
+        with database.write() as connection:
+            connection.execute("INSERT INTO a VALUES (1)")
+        written.set()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    assert not written.wait(0.2)
+    other.execute("ROLLBACK")
+    thread.join()
+    other.close()
+    assert written.is_set()
+
+
+@pytest.mark.parametrize("place", ["file/a.sqlite", "folder"])
+def test_places_where_no_file_can_be(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    database = Database(tmp_path / place, "SELECT 1")
+    with pytest.raises(StorageError, match="Cannot"), database.read():
+        pass

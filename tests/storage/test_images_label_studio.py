@@ -1,0 +1,212 @@
+import base64
+import json
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from storage.images.http import HttpImages
+from storage.images.label_studio import LabelStudioImages, is_label_studio_path
+from storage.images.token import TokenAuth
+from taxonomy.errors import (
+    AuthError,
+    ConfigError,
+    ImageForbiddenError,
+    ImageNotFoundError,
+    ImageUnavailableError,
+    LabelStudioError,
+)
+from tests.storage.conftest import Handler, Web
+
+PICTURE = b"\xff\xd8 a picture"
+LEGACY = "0123456789abcdef0123456789abcdef01234567"
+
+
+def jwt(**claims: object) -> str:
+    def part(content: object) -> str:
+        return base64.urlsafe_b64encode(json.dumps(content).encode()).decode().rstrip("=")
+
+    return f"{part({'alg': 'HS256'})}.{part(claims)}.c2ln"
+
+
+PERSONAL = jwt(token_type="refresh", exp=9_999_999_999)
+
+
+class LabelStudio:
+    """What Label Studio does with tokens, as seen: 401 without; access tokens live 300 seconds."""
+
+    def __init__(self, web: Web) -> None:
+        self.web = web
+        self.life_s = 300.0
+        self.exchanges = 0
+        self.accepted = {f"Token {LEGACY}"}
+        web.routes["/data/upload/4/a.jpg"] = self.picture
+        web.routes["/data/local-files/"] = self.picture
+        web.routes["/tasks/7/resolve/"] = self.picture
+        web.routes["/prefix/data/upload/4/a.jpg"] = self.picture
+        web.routes["/api/token/refresh/"] = self.refresh
+
+    def picture(self, handler: Handler) -> None:
+        if handler.headers.get("Authorization") in self.accepted:
+            handler.reply(200, PICTURE)
+        else:
+            handler.reply(401, b'{"detail": "Authentication credentials were not provided."}')
+
+    def refresh(self, handler: Handler) -> None:
+        if json.loads(handler.body) != {"refresh": PERSONAL}:
+            handler.reply(401, b'{"detail": "Token is invalid"}')
+            return
+        self.exchanges += 1
+        access = jwt(token_type="access", exp=time.time() + self.life_s, number=self.exchanges)
+        self.accepted = {f"Bearer {access}"}
+        handler.reply(200, json.dumps({"access": access}).encode())
+
+
+@pytest.fixture
+def label_studio(web: Web) -> LabelStudio:
+    return LabelStudio(web)
+
+
+@pytest.fixture
+def http() -> Iterator[HttpImages]:
+    with HttpImages([], 10_000, 5.0) as http:
+        yield http
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "/data/upload/4/a.jpg",
+        "/data/local-files/?d=x/a.jpg",
+        "/tasks/7/resolve/?fileuri=czM6Ly8",
+        "{url}/data/upload/4/a.jpg",
+    ],
+)
+@pytest.mark.parametrize("token", [LEGACY, PERSONAL])
+def test_each_form_with_each_kind_of_token(label_studio: LabelStudio, http: HttpImages, uri: str, token: str) -> None:
+    images = LabelStudioImages(label_studio.web.url + "/", lambda: token, http)
+    uri = uri.format(url=label_studio.web.url)
+    assert images.owns(uri)
+    assert images.read(uri) == PICTURE
+    assert images.read(uri) == PICTURE
+    assert label_studio.exchanges == (1 if token is PERSONAL else 0)
+
+
+@pytest.mark.parametrize("uri", ["/data/upload/4/a.jpg", "/prefix/data/upload/4/a.jpg"])
+def test_a_label_studio_below_a_path(label_studio: LabelStudio, http: HttpImages, uri: str) -> None:
+    images = LabelStudioImages(f"{label_studio.web.url}/prefix", lambda: LEGACY, http)
+    assert images.owns(uri)
+    assert images.read(uri) == PICTURE
+    assert label_studio.web.requests[-1][0] == "/prefix/data/upload/4/a.jpg"
+
+
+def test_an_access_token_is_exchanged_again_shortly_before_its_end(label_studio: LabelStudio) -> None:
+    label_studio.life_s = 20.0
+    auth = TokenAuth(label_studio.web.url, lambda: PERSONAL)
+    assert auth.header() != auth.header()
+    label_studio.life_s = 300.0
+    assert auth.header() == auth.header()
+    assert label_studio.exchanges == 3
+
+
+def test_an_access_token_that_is_refused_is_exchanged_once(label_studio: LabelStudio, http: HttpImages) -> None:
+    images = LabelStudioImages(label_studio.web.url, lambda: PERSONAL, http)
+    assert images.read("/data/upload/4/a.jpg") == PICTURE
+    label_studio.accepted = set()  # Label Studio was restarted with another secret
+    assert images.read("/data/upload/4/a.jpg") == PICTURE
+    assert label_studio.exchanges == 2
+    label_studio.web.route("/data/upload/4/a.jpg", 401)
+    with pytest.raises(ImageForbiddenError):
+        images.read("/data/upload/4/a.jpg")
+    assert label_studio.exchanges == 3
+
+
+def test_a_changed_token_is_taken_up(label_studio: LabelStudio) -> None:
+    tokens = iter([LEGACY, PERSONAL, "", "other.jwt.token"])
+    auth = TokenAuth(label_studio.web.url, lambda: next(tokens))
+    assert auth.header() == {"Authorization": f"Token {LEGACY}"}
+    assert auth.header()["Authorization"].startswith("Bearer ")
+    assert auth.header() == {}
+    with pytest.raises(AuthError, match="label_studio_token"):
+        auth.header()
+
+
+@pytest.mark.parametrize("answer", [b"<html>", b"[]", b"{}"])
+def test_an_exchange_that_is_no_label_studio(web: Web, answer: bytes) -> None:
+    web.route("/api/token/refresh/", data=answer)
+    with pytest.raises(LabelStudioError, match="label_studio_url"):
+        TokenAuth(web.url, lambda: PERSONAL).header()
+
+
+def test_faults_of_the_exchange_are_errors_of_the_image(web: Web, http: HttpImages) -> None:
+    with pytest.raises(ImageUnavailableError, match="label_studio_url"):
+        LabelStudioImages(web.url, lambda: PERSONAL, http).read("/data/upload/4/a.jpg")
+    web.route("/api/token/refresh/", 401)
+    with pytest.raises(ImageForbiddenError, match="label_studio_token"):
+        LabelStudioImages(web.url, lambda: PERSONAL, http).read("/data/upload/4/a.jpg")
+
+
+@pytest.mark.parametrize(
+    ("status", "error"), [(404, ImageNotFoundError), (403, ImageForbiddenError), (502, ImageUnavailableError)]
+)
+def test_what_label_studio_answers(web: Web, http: HttpImages, status: int, error: type[Exception]) -> None:
+    web.route("/data/local-files/", status)
+    with pytest.raises(error):
+        LabelStudioImages(web.url, lambda: LEGACY, http).read("/data/local-files/?d=a.jpg")
+
+
+def test_the_page_to_log_in_is_no_picture(web: Web, http: HttpImages) -> None:
+    web.route("/data/upload/4/a.jpg", 302, headers={"Location": "/user/login/?next=/data"})
+    web.route("/user/login/", data=b"<html>log in</html>")
+    with pytest.raises(ImageForbiddenError, match="label_studio_token"):
+        LabelStudioImages(web.url, lambda: "", http).read("/data/upload/4/a.jpg")
+
+
+@pytest.mark.parametrize("kind", ["port", "name"])
+def test_the_token_goes_to_label_studio_only(
+    label_studio: LabelStudio, start_web: Callable[[], Web], kind: str
+) -> None:
+    """Cloud storage behind Label Studio: it redirects to a signed address on another host."""
+    other = start_web()
+    other.route("/signed.jpg", data=PICTURE)
+    place = other.host if kind == "port" else f"localhost:{other.port}"
+    label_studio.web.route("/tasks/7/resolve/", 302, headers={"Location": f"http://{place}/signed.jpg"})
+    with HttpImages([place], 10_000, 5.0) as allowed, HttpImages([], 10_000, 5.0) as nothing_allowed:
+        images = LabelStudioImages(label_studio.web.url, lambda: LEGACY, nothing_allowed)
+        with pytest.raises(ImageForbiddenError, match="allowed_image_hosts"):
+            images.read("/tasks/7/resolve/?fileuri=czM6Ly8")
+        assert other.requests == []
+        images = LabelStudioImages(label_studio.web.url, lambda: LEGACY, allowed)
+        assert images.read("/tasks/7/resolve/?fileuri=czM6Ly8") == PICTURE
+    assert "Authorization" not in other.requests[0][1]
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "/data/local-files/?d=../../etc/passwd",
+        "/data/local-files/?d=a/%2e%2e/%2e%2e/etc/passwd",
+        "/data/local-files/?d=a\\..\\..\\b",
+        "/data/upload/../../api/users",
+        "/data/upload/%2e%2e/%2e%2e/api/users",
+        "{url}/data/upload/../../api/users",
+    ],
+)
+def test_paths_that_lead_out_are_not_asked_for(label_studio: LabelStudio, http: HttpImages, uri: str) -> None:
+    with pytest.raises(ImageForbiddenError, match=r'by "\.\."'):
+        LabelStudioImages(label_studio.web.url, lambda: LEGACY, http).read(uri.format(url=label_studio.web.url))
+    assert label_studio.web.requests == []
+
+
+@pytest.mark.parametrize(
+    "uri", ["http://other/data/upload/4/a.jpg", "file:///data/upload/4/a.jpg", "/srv/a.jpg", "a.jpg"]
+)
+def test_what_is_not_label_studios(label_studio: LabelStudio, http: HttpImages, uri: str) -> None:
+    assert not LabelStudioImages(label_studio.web.url, lambda: LEGACY, http).owns(uri)
+    assert not is_label_studio_path(uri)
+
+
+@pytest.mark.parametrize("url", ["", "localhost:8080", "ftp://host", "http://user:pass@host"])
+def test_an_address_that_is_no_label_studio(http: HttpImages, url: str) -> None:
+    with pytest.raises(ConfigError):
+        LabelStudioImages(url, lambda: LEGACY, http)

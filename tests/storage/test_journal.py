@@ -1,0 +1,291 @@
+import json
+import sqlite3
+import threading
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from storage.catalog import image_id
+from storage.journal import (
+    AnnotationDeleted,
+    AnnotationSaved,
+    Journal,
+    ProjectChanged,
+    TaskDeleted,
+    TaskSaved,
+    TrainingRequested,
+)
+from taxonomy.errors import BadRequestError, DamagedError, StorageError
+
+START = datetime(2026, 1, 1, 12, tzinfo=UTC)
+URI = "/data/upload/4/a.jpg"
+
+
+def at(second: float) -> datetime:
+    return START + timedelta(seconds=second)
+
+
+def saved(
+    id: str = "1", *, created: float = 0, updated: float | None = None, task: str = "7", uri: str = URI, n: int = 0
+):
+    return AnnotationSaved("4", id, task, uri, at(created), at(created if updated is None else updated), {"n": n})
+
+
+@pytest.fixture
+def journal(tmp_path: Path):
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        yield journal
+
+
+def live(journal: Journal) -> dict[str, int]:
+    journal.fold()
+    return {record.annotation_id: record.data["n"] for record in journal.annotations("4")}
+
+
+def test_what_is_recorded_comes_back_whole(journal: Journal) -> None:
+    event = AnnotationSaved("4", "1", "7", URI, at(0), at(1), {"result": [{"text": "Bäder 🚽", "score": 0.5}]})
+    assert journal.record([event]) == 1
+    folded = journal.fold()
+    assert (folded.events, folded.images, folded.removed) == (1, {("4", image_id(URI))}, frozenset())
+    (record,) = journal.annotations("4", image_id(URI))
+    assert (record.task_id, record.uri, record.created_at, record.updated_at) == ("7", URI, at(0), at(1))
+    assert record.data == event.data
+    assert list(journal.annotations("5")) == []
+
+
+def test_the_same_annotation_and_time_is_one_event(journal: Journal) -> None:
+    assert journal.record([saved(), saved()]) == 1
+    assert journal.record([saved(), saved(updated=1)]) == 1
+    assert journal.pending() == 2
+    assert journal.fold().events == 2
+    assert journal.pending() == 0
+    assert journal.fold().events == 0
+
+
+def test_times_of_other_zones_are_the_same_time(journal: Journal) -> None:
+    vienna = at(0).astimezone(tz=None)
+    journal.record([AnnotationSaved("4", "1", "7", URI, at(0), at(0), {})])
+    assert journal.record([AnnotationSaved("4", "1", "7", URI, vienna, vienna, {})]) == 0
+
+
+def test_an_older_form_never_overwrites_a_newer_one(journal: Journal) -> None:
+    journal.record([saved(updated=5, n=2)])
+    journal.fold()
+    journal.record([saved(updated=3, n=1)])
+    folded = journal.fold()
+    assert (folded.events, folded.images) == (1, frozenset())
+    assert live(journal) == {"1": 2}
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2), (2, 0, 1)])
+def test_what_is_deleted_stays_deleted(journal: Journal, order: tuple[int, ...]) -> None:
+    events = [saved(n=1), AnnotationDeleted("4", "1", at(5)), saved(updated=6, n=2)]
+    for index in order:
+        journal.record([events[index]])
+        journal.fold()
+    assert live(journal) == {}
+    assert journal.dirty("4").removed == {image_id(URI)}
+
+
+def test_a_deletion_without_a_time_takes_the_clock_of_label_studio(journal: Journal) -> None:
+    ahead = datetime.now(UTC) + timedelta(minutes=3)
+    journal.record([AnnotationSaved("4", "1", "7", URI, ahead, ahead, {"n": 1})])
+    assert journal.clock("4") == ahead
+    journal.record([AnnotationDeleted("4", "1")])
+    assert live(journal) == {}
+
+
+def test_a_clock_that_is_days_ahead_is_not_believed(journal: Journal) -> None:
+    wild = datetime.now(UTC) + timedelta(days=400)
+    journal.record([AnnotationSaved("4", "1", "7", URI, wild, wild, {})])
+    assert journal.clock("4") < datetime.now(UTC) + timedelta(days=2)
+    assert journal.clock("other") <= datetime.now(UTC)
+
+
+def test_a_task_id_used_again_is_a_new_task(journal: Journal) -> None:
+    other = "/data/upload/4/b.jpg"
+    journal.record([TaskSaved("4", "7", URI, at(0)), saved(created=1, n=1)])
+    journal.fold()
+    journal.done("4", [image_id(URI)], journal.dirty("4").position)
+    journal.record([TaskDeleted("4", "7", at(2))])
+    folded = journal.fold()
+    assert folded.removed == {("4", image_id(URI))}
+    assert list(journal.tasks("4")) == []
+    journal.record([TaskSaved("4", "7", other, at(3)), saved("2", created=4, uri=other, n=2)])
+    assert live(journal) == {"2": 2}
+    assert [(task.task_id, task.uri) for task in journal.tasks("4")] == [("7", other)]
+    journal.record([TaskDeleted("4", "7", at(2))])
+    assert live(journal) == {"2": 2}
+
+
+def test_a_task_id_used_again_after_a_deletion_that_we_missed(journal: Journal) -> None:
+    other = "/data/upload/4/b.jpg"
+    journal.record([TaskSaved("4", "7", URI, at(0)), saved(created=1, n=1)])
+    journal.fold()
+    journal.record([TaskSaved("4", "7", other, at(3))])
+    folded = journal.fold()
+    assert folded.images == {("4", image_id(other))}
+    assert folded.removed == {("4", image_id(URI))}
+    assert live(journal) == {}
+
+
+def test_a_missed_deletion_of_a_task_that_we_know_by_its_annotation_only(journal: Journal) -> None:
+    journal.record([saved(created=1, n=1)])
+    journal.fold()
+    journal.record([TaskSaved("4", "7", "/data/upload/4/b.jpg", at(3))])
+    assert journal.fold().removed == {("4", image_id(URI))}
+
+
+def test_the_latest_deletion_counts(journal: Journal) -> None:
+    for second in (5, 2):
+        journal.record([AnnotationDeleted("4", "1", at(second)), TaskDeleted("4", "8", at(second))])
+        journal.fold()
+    journal.record([saved(created=3), saved("2", created=3, task="8"), saved("3", created=6, task="8", n=3)])
+    assert live(journal) == {"3": 3}
+
+
+def test_annotations_that_are_older_than_their_task_are_kept(journal: Journal) -> None:
+    """An import keeps the time of its annotations and makes the task new."""
+    journal.record([saved(created=-1000, n=1), TaskSaved("4", "7", URI, at(0))])
+    assert live(journal) == {"1": 1}
+
+
+def test_a_task_that_only_was_looked_at_changes_nothing(journal: Journal) -> None:
+    journal.record([TaskSaved("4", "7", URI, at(0), at(0), {"image": URI})])
+    journal.fold()
+    journal.record([TaskSaved("4", "7", URI, at(0), at(9), {"image": URI})])
+    assert journal.fold().images == frozenset()
+    journal.record([TaskSaved("4", "7", URI, at(0), at(10), {"image": URI, "product": "x"})])
+    assert journal.fold().images == {("4", image_id(URI))}
+
+
+def test_images_stay_dirty_until_they_are_done(journal: Journal, tmp_path: Path) -> None:
+    journal.record([saved()])
+    folded = journal.fold()
+    with Journal(tmp_path / "journal.sqlite") as after_a_crash:
+        assert after_a_crash.fold().images == frozenset()
+        assert after_a_crash.dirty_projects() == ["4"]
+        assert after_a_crash.dirty("4").images == {image_id(URI)}
+        after_a_crash.done("4", [image_id(URI)], folded.position)
+        assert after_a_crash.dirty_projects() == []
+
+
+def test_what_changes_while_it_is_worked_on_stays_dirty(journal: Journal) -> None:
+    journal.record([saved()])
+    work = journal.dirty("4") if journal.fold().events else None
+    assert work is not None
+    journal.record([saved(updated=1)])
+    journal.fold()
+    journal.done("4", work.images, work.position)
+    assert journal.dirty("4").images == work.images
+
+
+def test_trainings_are_given_once_and_kept_until_done(journal: Journal) -> None:
+    request = TrainingRequested("4", at(0), "job-1")
+    assert journal.record([request, request]) == 1
+    assert journal.fold().trainings == (request,)
+    assert journal.fold().trainings == ()
+    assert journal.trainings() == journal.trainings("4") == (request,)
+    assert journal.trainings("5") == ()
+    journal.done_training("job-1")
+    journal.record([request])
+    journal.fold()
+    assert journal.trainings() == ()
+
+
+def test_the_newest_config_counts(journal: Journal) -> None:
+    journal.record([ProjectChanged("4", "<View>2</View>", at(2))])
+    assert journal.fold().configs == {"4": "<View>2</View>"}
+    journal.record([ProjectChanged("4", "<View>1</View>", at(1)), ProjectChanged("4", "<View>2</View>", at(3))])
+    assert journal.fold().configs == {}
+    assert journal.configs() == {"4": "<View>2</View>"}
+
+
+def test_quiet_is_measured_from_new_events(journal: Journal) -> None:
+    assert journal.last_event_at("4") is None
+    journal.record([saved()])
+    first = journal.last_event_at("4")
+    assert first is not None
+    journal.record([saved()])
+    assert journal.last_event_at("4") == first
+
+
+def test_compacting_keeps_the_state(journal: Journal) -> None:
+    journal.record([saved(n=1), saved("2", n=2), AnnotationDeleted("4", "2", at(5))])
+    journal.fold()
+    journal.record([saved("3", n=3)])
+    assert journal.compact(keep_days=-1) == 3
+    assert journal.pending() == 1
+    assert live(journal) == {"1": 1, "3": 3}
+    # An event that was forgotten and comes again changes nothing.
+    journal.record([saved(n=1), saved("2", n=2)])
+    assert journal.fold().images == frozenset()
+    assert live(journal) == {"1": 1, "3": 3}
+
+
+def test_reading_goes_over_pages(journal: Journal) -> None:
+    journal.record([saved(f"{n:04}", uri=f"/data/upload/4/{n}.jpg", n=n) for n in range(1201)])
+    folded = journal.fold()
+    assert (folded.events, len(folded.images)) == (1201, 1201)
+    assert [record.data["n"] for record in journal.annotations("4")] == list(range(1201))
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        AnnotationSaved("4", "1", "7", URI, datetime(2026, 1, 1), at(0), {}),
+        AnnotationSaved("4", "1", "7", "/data/\ud800.jpg", at(0), at(0), {}),
+        AnnotationSaved("4", "1", "7", URI, at(0), at(0), {"n": {1, 2}}),
+        ProjectChanged("4", "\udfff", at(0)),
+    ],
+)
+def test_what_cannot_be_stored_is_refused_and_harms_nobody(journal: Journal, event) -> None:
+    with pytest.raises(BadRequestError):
+        journal.record([saved(), event])
+    assert journal.pending() == 0
+
+
+def test_broken_text_inside_the_data_is_kept_as_it_came(journal: Journal) -> None:
+    data = json.loads('{"n": 1, "text": "\\ud800"}')
+    journal.record([AnnotationSaved("4", "1", "7", URI, at(0), at(0), data)])
+    journal.fold()
+    assert next(journal.annotations("4")).data == data
+
+
+def test_many_threads_at_once_each_counted_once(journal: Journal) -> None:
+    new: Counter[int] = Counter()
+    lock = threading.Lock()
+    start = threading.Barrier(16)
+
+    def client(number: int) -> None:
+        start.wait()
+        for n in range(60):
+            # Neighbours send the same event, as a reconcile pass does beside the webhook.
+            count = journal.record([saved(f"{number // 2}-{n}")])
+            with lock:
+                new[number] += count
+
+    threads = [threading.Thread(target=client, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(new.values()) == journal.pending() == 8 * 60
+    assert len(live(journal)) == 8 * 60
+
+
+def test_a_commit_that_fails_is_told_to_everybody_in_it(journal: Journal, tmp_path: Path) -> None:
+    journal.record([saved()])
+    with sqlite3.connect(tmp_path / "journal.sqlite") as other:
+        other.execute("ALTER TABLE events RENAME TO lost")
+    other.close()
+    with pytest.raises(StorageError):
+        journal.record([saved("2")])
+
+
+def test_a_file_that_is_no_journal(tmp_path: Path) -> None:
+    (tmp_path / "journal.sqlite").write_bytes(b"this is not a database, not at all" * 100)
+    with Journal(tmp_path / "journal.sqlite") as journal, pytest.raises(DamagedError, match="Move it aside"):
+        journal.record([saved()])
