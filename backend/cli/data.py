@@ -1,0 +1,115 @@
+"""Commands about images and labels: import, sync, embed, similar."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from backend.cli.operate import services_of
+from backend.cli.output import counting, fields, print_json, say, steps, table
+from backend.importing import Imported, import_export, import_manifest
+from backend.jobs import Kind
+from backend.tasks import run
+from backend.training_job import prepare_backbone
+from taxonomy.errors import ConfigError
+from taxonomy.paths import format_path
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Project = Annotated[str, typer.Option(help="Number of the project in Label Studio, or the name given to an import.")]
+_PROBLEMS_SHOWN = 20
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(
+        "import",
+        epilog="Examples: `taxonomist import manifest.csv --project furniture` · `taxonomist import export.json`",
+    )(import_)
+    app.command(epilog="Example: `taxonomist sync --project 4`")(sync)
+    app.command(epilog="Example: `taxonomist embed --project furniture`")(embed)
+    app.command(epilog="Example: `taxonomist similar photo.jpg --project furniture -k 5`")(similar)
+
+
+def import_(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="A CSV with file, level1, level2, …, or a Label Studio export (.json).")],
+    project: Annotated[str | None, typer.Option(help="Project to import into; an export may name its own.")] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the CSV's files, if not beside it or in images/.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="Labelling config (XML) of an export.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Take images, and labels where there are some, from a CSV manifest or a Label Studio export."""
+    services = services_of(context)
+    with counting(f"Importing {file.name}") as advance:
+        if file.suffix.lower() == ".json":
+            done = import_export(services, file, project=project, config=config, advance=advance)
+        elif project is None:
+            raise ConfigError("A CSV needs --project NAME.")
+        else:
+            done = import_manifest(services, file, project, images=images, advance=advance)
+    _report(done, as_json)
+
+
+def sync(context: typer.Context, project: Project, as_json: Json = False) -> None:
+    """Fetch from Label Studio what its webhooks did not bring."""
+    with steps("Sync") as progress:
+        outcome = run(services_of(context), Kind.SYNC, project, progress)
+    print_json({"project": project, "outcome": outcome}) if as_json else say(outcome)
+
+
+def embed(context: typer.Context, project: Project, as_json: Json = False) -> None:
+    """Embed every image of a project that has no embedding yet."""
+    services = services_of(context)
+    with steps("Embed") as progress:
+        prepare_backbone(services)
+        outcome = run(services, Kind.EMBED, project, progress)
+    print_json({"project": project, "outcome": outcome}) if as_json else say(outcome)
+
+
+def similar(
+    context: typer.Context,
+    image: Annotated[Path, typer.Argument(help="A picture.")],
+    project: Project,
+    k: Annotated[int | None, typer.Option("-k", min=1, help="How many look-alikes.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show the labelled images of a project that look most like a picture."""
+    from backend.evaluating import look_alikes_of_file
+
+    found = look_alikes_of_file(services_of(context), project, image, k)
+    if as_json:
+        print_json([asdict(each) for each in found])
+        return
+    rows = [
+        (
+            f"{each.similarity:.3f}",
+            each.uri,
+            "; ".join(format_path(path) for paths in each.labels.values() for path in paths),
+        )
+        for each in found
+    ]
+    table(f"Look-alikes of {image.name}", ["similarity", "image", "labels"], rows)
+
+
+def _report(done: Imported, as_json: bool) -> None:
+    if as_json:
+        print_json(asdict(done))
+        return
+    fields(
+        {
+            "project": done.project,
+            "images": done.images,
+            "annotations": done.annotations,
+            "labelled images": done.labelled,
+        }
+    )
+    for problem in done.problems[:_PROBLEMS_SHOWN]:
+        say(f"  left out: {problem}")
+    if len(done.problems) > _PROBLEMS_SHOWN:
+        say(f"  and {len(done.problems) - _PROBLEMS_SHOWN} more; --json lists all")
+    say(f"Next: taxonomist train --project {done.project}")

@@ -1,0 +1,147 @@
+"""Commands about models: train, evaluate, models list|show|promote|rollback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from backend.cli.data import Json, Project
+from backend.cli.operate import services_of
+from backend.cli.output import counting, fields, print_json, say, steps, table
+from backend.jobs import Kind
+from backend.protocol import model_version_name
+from backend.services import registry_name
+from backend.tasks import run
+from backend.training_job import after_promotion, prepare_backbone
+from storage.registry import ModelVersion
+from taxonomy.errors import NotFoundError
+
+models = typer.Typer(help="List, show, promote and roll back the models of a project.", no_args_is_help=True)
+Version = Annotated[str, typer.Argument(help="A version, as `models list` shows it.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(epilog="Example: `taxonomist train --project furniture --json`")(train)
+    app.command(epilog="Example: `taxonomist evaluate --project furniture --manifest unseen.csv --json`")(evaluate)
+    app.add_typer(models, name="models")
+    models.command("list", epilog="Example: `taxonomist models list --project 4`")(list_)
+    models.command(epilog="Example: `taxonomist models show v3 --project 4`")(show)
+    models.command(epilog="Example: `taxonomist models promote v2 --project 4`")(promote)
+    models.command(epilog="Example: `taxonomist models rollback --project 4`")(rollback)
+
+
+def train(context: typer.Context, project: Project, as_json: Json = False) -> None:
+    """Train a head on the accepted labels now; it is promoted if it is not worse than the champion."""
+    services = services_of(context)
+    with steps("Train") as progress:
+        prepare_backbone(services)
+        outcome = run(services, Kind.TRAIN, project, progress)
+    version = services.registry.versions(registry_name(project))[-1]
+    if as_json:
+        print_json(_summary(version, services.registry.champion(version.name)))
+        return
+    say(outcome)
+    say(f"Report and plots: {version.path}")
+
+
+def evaluate(
+    context: typer.Context,
+    project: Project,
+    manifest: Annotated[Path, typer.Option(help="CSV with file, level1, level2, … of images it was not trained on.")],
+    images: Annotated[Path | None, typer.Option(help="Folder of the CSV's files.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Score the champion of a project on images that it has never seen, level by level."""
+    from backend.evaluating import evaluate_manifest
+
+    with counting("Evaluating") as advance:
+        report = evaluate_manifest(services_of(context), project, manifest, images=images, advance=advance)
+    if as_json:
+        print_json(report)
+        return
+    columns = ["level", "images", "accuracy", "macro-F1", "suggested", "precision of suggestions"]
+    table(
+        f"{report['model_version']} on {manifest.name}", columns, [tuple(level.values()) for level in report["levels"]]
+    )
+    fields({name: report[name] for name in ("images", "unreadable", "hierarchical_f1", "mean_depth")})
+
+
+def list_(context: typer.Context, project: Project, as_json: Json = False) -> None:
+    """List the versions of a project's model."""
+    registry = services_of(context).registry
+    name = registry_name(project)
+    champion, previous = registry.champion(name), registry.previous(name)
+    rows = [_summary(version, champion) for version in registry.versions(name)]
+    if as_json:
+        print_json(rows)
+        return
+    marks = {champion: "champion", previous: "previous"}
+    table(
+        f"Models of project {project}",
+        ["version", "", "made", "labels", "macro-F1", "backbone", "promotion"],
+        [
+            (
+                row["version"],
+                marks.get(row["version"], ""),
+                row["created_at"],
+                row["labels"],
+                row["macro_f1"],
+                row["backbone"],
+                row["reason"],
+            )
+            for row in rows
+        ],
+    )
+
+
+def show(context: typer.Context, version: Version, project: Project, as_json: Json = False) -> None:
+    """Show one version: what it was trained on, how good it is, where its plots are."""
+    services = services_of(context)
+    found = services.registry.get(registry_name(project), version)
+    services.registry.verify(found)
+    if as_json:
+        print_json({**found.manifest, "path": found.path})
+        return
+    fields({**_summary(found, services.registry.champion(found.name)), "folder": found.path})
+    table(
+        "Files",
+        ["file", "bytes"],
+        [(name, about.get("size")) for name, about in found.manifest.get("files", {}).items()],
+    )
+
+
+def promote(context: typer.Context, version: Version, project: Project) -> None:
+    """Serve this version from now on."""
+    services = services_of(context)
+    services.registry.promote(registry_name(project), version)
+    after_promotion(services, project)
+    say(f"Project {project} is served by {model_version_name(version)}.")
+
+
+def rollback(context: typer.Context, project: Project) -> None:
+    """Go back to the version that was served before."""
+    services = services_of(context)
+    version = services.registry.rollback(registry_name(project))
+    after_promotion(services, project)
+    say(f"Project {project} is served by {model_version_name(version)} again.")
+
+
+def _summary(version: ModelVersion, champion: str | None) -> dict[str, Any]:
+    manifest = version.manifest
+    if manifest.get("kind") != "head":
+        raise NotFoundError(f"{version.name} {version.version} is not a model of a project.")
+    return {
+        "version": version.version,
+        "model_version": model_version_name(version.version),
+        "champion": version.version == champion,
+        "created_at": manifest.get("created_at"),
+        "labels": manifest.get("data", {}).get("count"),
+        "macro_f1": {control: round(part["macro_f1"], 4) for control, part in (manifest.get("metrics") or {}).items()},
+        "backbone": manifest.get("backbone"),
+        "promoted": manifest.get("promotion", {}).get("promoted"),
+        "reason": manifest.get("promotion", {}).get("reason"),
+        "duration_s": manifest.get("duration_s"),
+    }

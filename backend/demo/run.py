@@ -1,0 +1,168 @@
+"""`taxonomist demo`: Label Studio with a furniture project, three simulated annotators, and the backend beside it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from backend.connecting import connect_project
+from backend.demo.annotators import annotate, plan
+from backend.demo.environment import label_studio
+from backend.demo.people import Account, checked, sign_up
+from backend.demo.project import create_project, find_project, label_config, read_catalogue, tasks, upload
+from backend.demo.server import LabelStudioServer, free_port, is_free, start
+from backend.jobs import State
+from backend.protocol import model_version_name
+from backend.services import Services, registry_name
+from backend.settings import Settings
+from taxonomy.errors import TaxonomistError
+
+TITLE = "Furniture (demo)"
+ANNOTATED = 210  # of the tasks; the others are left for you
+PEOPLE = ("anna", "bela", "carl")
+PASSWORD = "furniture-demo"  # noqa: S105 - of simulated people on this machine
+
+# Small pictures and a start from random weights: the demo shows the loop in a few minutes on any machine. Its
+# suggestions are accordingly modest, so they are shown from a lower precision on than the default.
+DEMO_SETTINGS = {"image_size": "96", "target_precision": "0.6", "retrain_after": "5", "views": "2"}
+
+Say = Callable[[str], None]
+
+
+def run_demo(
+    settings: Settings, *, environment: Path | None, port: int, backend_port: int, keep_running: bool, say: Say
+) -> None:
+    """Start everything, let the simulated annotators label a part, wait for the first model, and say where to look.
+
+    A second run finds what the first one made. Raises `LabelStudioError` when Label Studio cannot be installed or
+    started.
+    """
+    home = settings.home.resolve()
+    say(f"The demo keeps everything in {home}; delete that folder to begin anew.")
+    program = label_studio(environment or home / "label-studio-environment", say)
+    with start(program, home / "label-studio", port=port, cache=home / "cache", progress=say) as server:
+        project = _prepare_project(server, say)
+        with _backend(home / "backend", server, backend_port) as services:
+            connect_project(
+                services,
+                project,
+                url=server.url,
+                api_key=server.owner.token,
+                ask=lambda _question: True,
+                say=say,
+            )
+            _annotate_part(server, int(project), say)
+            _wait_for_model(services, project, say)
+            _show(server, services, project, say)
+            if keep_running:
+                _until_stopped(server)
+
+
+def _prepare_project(server: LabelStudioServer, say: Say) -> str:
+    pictures = read_catalogue()
+    with server.owner.client(server.url) as client:
+        project = find_project(client, TITLE)
+        if project is None:
+            project = create_project(client, TITLE, label_config(picture.path for picture in pictures))
+        upload(client, project, pictures, progress=say)
+    return str(project)
+
+
+@contextmanager
+def _backend(home: Path, server: LabelStudioServer, port: int) -> Iterator[Services]:
+    """A `taxonomist serve` of its own, and our view of its state."""
+    home.mkdir(parents=True, exist_ok=True)
+    chosen = port if is_free(port) else free_port()
+    given = {
+        **DEMO_SETTINGS,
+        "home": str(home),
+        "port": str(chosen),
+        "label_studio_url": server.url,
+        "label_studio_api_key": server.owner.token,
+    }
+    environment = {**os.environ, **{f"TAXONOMIST_{name.upper()}": value for name, value in given.items()}}
+    with (home / "backend.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "backend.cli", "serve"], env=environment, stdout=log, stderr=subprocess.STDOUT
+        )
+    try:
+        services = Services(Settings.model_validate(given))
+        _wait_until_up(process, services.settings.url, home / "backend.log")
+        yield services
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def _wait_until_up(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    for _ in range(600):
+        if process.poll() is not None:
+            raise TaxonomistError(f"The backend ended with {process.returncode}.", hint=f"Its log: {log}")
+        try:
+            if httpx.get(f"{url}/health", timeout=1, trust_env=False).is_success:
+                return
+        except httpx.TransportError:
+            time.sleep(0.2)
+    raise TaxonomistError("The backend does not answer.", hint=f"Its log: {log}")
+
+
+def _annotate_part(server: LabelStudioServer, project: int, say: Say) -> None:
+    pictures = read_catalogue()
+    with server.owner.client(server.url) as client:
+        done = int(checked(client.get(f"/api/projects/{project}")).json()["num_tasks_with_annotations"])
+        if done:
+            return
+        part = tasks(client, project, pictures)[:ANNOTATED]
+    people = [sign_up(server.url, server.owner, f"{name}@example.com", PASSWORD) for name in PEOPLE]
+    taxonomy = sorted({picture.path for picture in pictures})
+    say(f"{len(people)} simulated annotators label {len(part)} pictures, not always of one mind")
+    annotate(server.url, people, plan({task.id: task.picture.path for task in part}, taxonomy), progress=say)
+
+
+def _wait_for_model(services: Services, project: str, say: Say) -> None:
+    """Wait until there is a champion and the open tasks have its suggestions; what the worker does is shown."""
+    shown = ""
+    for _ in range(3600):
+        version = services.registry.champion(registry_name(project))
+        jobs = [job for job in services.jobs.latest(project) if job.state in {State.WAITING, State.RUNNING}]
+        if version and not jobs:
+            return
+        running = next((job for job in jobs if job.state is State.RUNNING), None)
+        line = f"The worker: {running.kind} {running.step}" if running else shown
+        if line != shown:
+            say(shown := line)
+        time.sleep(0.5)
+    raise TaxonomistError("No model was trained.", hint=f"See {services.settings.home / 'backend.log'}.")
+
+
+def _show(server: LabelStudioServer, services: Services, project: str, say: Say) -> None:
+    version = services.registry.champion(registry_name(project))
+    owner: Account = server.owner
+    lines: Sequence[str] = (
+        "",
+        f"Label Studio:   {server.url}/projects/{project}/data",
+        f"  log in as     {owner.email}  password {owner.password}",
+        f"Served now:     {model_version_name(version or '')} ({services.catalog.count(project, labelled=True)} images with an accepted label)",
+        f"Backend:        {services.settings.url}  (metrics at /metrics)",
+        f"Models, plots:  {services.settings.home / 'models'}",
+        "",
+        "Open a task without annotations: its taxonomy is pre-filled, labelled look-alikes stand beside the picture.",
+        "Annotate some more, or press Settings > Model > Start training, and watch the version change:",
+        f"  taxonomist --home {services.settings.home} models list --project {project}",
+    )
+    for line in lines:
+        say(line)
+
+
+def _until_stopped(server: LabelStudioServer) -> None:
+    print("\nCtrl-C ends it all.", flush=True)  # noqa: T201
+    while server.running:
+        time.sleep(1)
+    raise TaxonomistError("Label Studio ended.", hint=f"Its log: {server.log}")

@@ -1,0 +1,191 @@
+"""A real Label Studio on loopback, started and ended by us."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+import sqlite3
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+from filelock import FileLock, Timeout
+
+from backend.demo.environment import Progress, silent
+from backend.demo.people import Account, first_user
+from backend.demo.process import LabelStudioProcess, launch
+from taxonomy.errors import LabelStudioError
+
+HOST = "127.0.0.1"
+DATABASE = "label_studio.sqlite3"
+
+
+@dataclass
+class LabelStudioServer:
+    """A running Label Studio; leaving the `with` block ends it.
+
+    `url` has no trailing slash. `owner` is the first user, an administrator with a legacy token. `log` is its output.
+    """
+
+    url: str
+    owner: Account
+    version: str
+    data_folder: Path
+    _process: LabelStudioProcess = field(repr=False)
+    _lock: FileLock = field(repr=False)
+
+    @property
+    def log(self) -> Path:
+        """The file that all output goes to."""
+        return self._process.log
+
+    @property
+    def running(self) -> bool:
+        """Whether the server still lives."""
+        return self._process.running
+
+    def stop(self) -> None:
+        """End the server and all its children; returns when they are gone. A second call does nothing."""
+        if self._lock.is_locked:
+            self._process.end()
+            self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def start(
+    program: Path,
+    data_folder: Path,
+    *,
+    port: int | None = None,
+    cache: Path | None = None,
+    progress: Progress = silent,
+) -> LabelStudioServer:
+    """Start the `label-studio` at `program` on loopback and wait until it answers.
+
+    `port` is taken when it is free, else (or when None) any free one. Users, tasks and uploads are kept in
+    `data_folder` and found again at the next start. `cache` is a folder for an empty database to which all migrations
+    have been applied: made at the first start (about two minutes), copied into every new data folder.
+
+    Raises `LabelStudioError` with the end of Label Studio's log when it ends or does not answer, and when another
+    server of ours runs on `data_folder`.
+    """
+    data_folder = data_folder.resolve()
+    data_folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(data_folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise LabelStudioError(f"A Label Studio is running on {data_folder} already.", hint="Stop it first.") from None
+    try:
+        if cache is not None and not (data_folder / DATABASE).exists():
+            shutil.copyfile(empty_database(program, cache, progress), data_folder / DATABASE)
+        return _start(program, data_folder, port, lock, progress)
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _start(program: Path, data_folder: Path, port: int | None, lock: FileLock, progress: Progress) -> LabelStudioServer:
+    owner = first_user(data_folder / "owner.json")
+    for attempt in range(3):
+        chosen = port if port and attempt == 0 and is_free(port) else free_port()
+        url = f"http://{HOST}:{chosen}"
+        process = launch(
+            program,
+            *("start", "--no-browser", "--internal-host", HOST, "--port", str(chosen)),
+            data_folder=data_folder,
+            log=data_folder / "label-studio.log",
+            settings={
+                "USERNAME": owner.email,
+                "PASSWORD": owner.password,
+                "USER_TOKEN": owner.token,
+                "HOST": url,  # what Label Studio tells an ML backend about itself
+            },
+        )
+        try:
+            version = _wait(process, url, owner, progress)
+        except BaseException:
+            process.end()
+            raise
+        if version is not None:
+            return LabelStudioServer(url, owner, version, data_folder, process, lock)
+        process.end()
+    raise LabelStudioError("No port stayed free long enough to start Label Studio.", hint="Run it again.")
+
+
+def _wait(process: LabelStudioProcess, url: str, owner: Account, progress: Progress) -> str | None:
+    """The version that answers at `url`, or None when our process is not the one there.
+
+    Label Studio silently goes to the next port when somebody took its own in between; so our token must be known too.
+    """
+    taken = f"Port {url.rpartition(':')[2]} is in use"
+    with owner.client(url) as client:
+        for _ in process.while_running("Label Studio is starting", progress):
+            if taken in process.said(200):
+                return None
+            with contextlib.suppress(httpx.TransportError):
+                if client.get("/api/current-user/whoami").is_success:
+                    return str(client.get("/api/version").json()["release"])
+                if f"server at {url}" in process.said(200):
+                    raise LabelStudioError(
+                        f"The database in {process.log.parent} does not know the user of its owner.json.",
+                        hint="Delete that folder to begin anew.",
+                    )
+    raise LabelStudioError(f"Label Studio ended before it answered.{process.said()}")
+
+
+def empty_database(program: Path, cache: Path, progress: Progress = silent) -> Path:
+    """A database without users to which the migrations of the installed version have been applied; made when missing.
+
+    Raises `LabelStudioError` with the end of Label Studio's log when it cannot be made.
+    """
+    installed = program.resolve().stat().st_mtime_ns  # another installation, perhaps another version
+    database = cache / f"empty-{installed}.sqlite3"
+    cache.mkdir(parents=True, exist_ok=True)
+    with FileLock(cache / ".lock"):
+        if database.exists():
+            return database
+        work = cache / "work"
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir()
+        doing = "Preparing Label Studio's database, some two minutes, only once"
+        progress(doing)
+        process = launch(program, "version", data_folder=work, log=work / "migrations.log", settings={})
+        try:
+            for _ in process.while_running(doing, progress):
+                pass
+        finally:
+            process.end()
+        with contextlib.closing(sqlite3.connect(work / DATABASE)) as connection:
+            # Stays in the file: three annotators and a backend at once would meet "database is locked" without it.
+            connection.execute("PRAGMA journal_mode=wal")
+        (work / DATABASE).replace(database)
+        shutil.rmtree(work, ignore_errors=True)
+    return database
+
+
+def free_port() -> int:
+    """A port of the loopback interface that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody listens on that port of the loopback interface now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with contextlib.suppress(OSError):
+            probe.bind((HOST, port))
+            return True
+    return False

@@ -1,0 +1,295 @@
+"""Images and labels from files: a CSV manifest of a catalogue, or an export of Label Studio.
+
+Both become the same events that webhooks bring, so agreement, retraining and repeated imports work alike: what is
+imported twice counts once, and a newer file wins over an older one.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import quoteattr
+
+from backend.labels import decide_dirty
+from backend.protocol import Task, annotation_saved, label_config
+from backend.services import Services
+from storage.catalog.documents import ImageDocument, ProjectLabels
+from storage.catalog.identity import image_id
+from storage.journal import Event, TaskSaved
+from taxonomy.annotations import parse_annotation
+from taxonomy.errors import BadRequestError, ConfigError, TaxonomistError
+from taxonomy.paths import TaxonomyPath, format_path
+from taxonomy.tree import LabelConfig
+
+IMPORTED = "import"  # the annotator of rows that name none; such rows are taken as truth
+CHUNK = 500
+Advance = Callable[[int, int], None]
+_LEVEL = re.compile(r"level(\d+)")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a manifest; `path` is None for an image without label."""
+
+    file: Path
+    path: TaxonomyPath | None
+    group: str | None
+    annotator: str | None
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import came to."""
+
+    project: str
+    images: int
+    annotations: int
+    labelled: int
+    problems: tuple[str, ...]
+
+
+def read_manifest(manifest: Path, images: Path | None = None) -> tuple[list[Row], list[str]]:
+    """The rows of a CSV with `file, level1, level2, …` and optional `product` and `annotator`, and its problems.
+
+    A file is looked for under `images`, else beside the CSV and in `images/` beside it; a row whose file is missing
+    is a problem, not a row. Raises `ConfigError` when the CSV itself cannot be used.
+    """
+    try:
+        with manifest.open(encoding="utf-8-sig", newline="") as lines:
+            reader = csv.DictReader(lines)
+            columns = reader.fieldnames or []
+            if "file" not in columns:
+                raise ConfigError(f"{manifest} has no column 'file' (seen: {', '.join(columns) or 'nothing'}).")
+            levels = sorted((int(match[1]), name) for name in columns if (match := _LEVEL.fullmatch(name)))
+            folders = [images] if images else [manifest.parent, manifest.parent / "images"]
+            return _rows(reader, [name for _, name in levels], [folder.resolve() for folder in folders])
+    except FileNotFoundError:
+        raise ConfigError(f"There is no file {manifest}.") from None
+    except (UnicodeDecodeError, csv.Error, OSError) as error:
+        raise ConfigError(f"{manifest} cannot be read as CSV in UTF-8: {error}.") from None
+
+
+def _rows(
+    reader: Iterable[Mapping[str, str]], levels: Sequence[str], folders: Sequence[Path]
+) -> tuple[list[Row], list[str]]:
+    rows, problems = [], []
+    for number, line in enumerate(reader, start=2):
+        name = (line.get("file") or "").strip()
+        found = next((folder / name for folder in folders if name and _inside(folder, name)), None)
+        if found is None:
+            problems.append(f"line {number}: no file {name!r} under {folders[-1]}")
+            continue
+        path: list[str] = []
+        for level in levels:
+            step = (line.get(level) or "").strip()
+            if not step:
+                break
+            path.append(step)
+        rows.append(
+            Row(
+                found,
+                tuple(path) or None,
+                (line.get("product") or "").strip() or None,
+                (line.get("annotator") or "").strip() or None,
+            )
+        )
+    return rows, problems
+
+
+def _inside(folder: Path, name: str) -> bool:
+    try:
+        file = (folder / name).resolve()
+        return file.is_relative_to(folder) and file.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def labelling_config(paths: Iterable[TaxonomyPath], *, control: str = "taxonomy") -> str:
+    """A Label Studio labelling config with an image and a `<Taxonomy>` of these paths, in the order they come."""
+    tree: dict[str, Any] = {}
+    for path in paths:
+        node = tree
+        for step in path:
+            node = node.setdefault(step, {})
+
+    def choices(node: Mapping[str, Any], indent: str) -> Iterator[str]:
+        for name, below in node.items():
+            if below:
+                yield f"{indent}<Choice value={quoteattr(name)}>"
+                yield from choices(below, indent + "  ")
+                yield f"{indent}</Choice>"
+            else:
+                yield f"{indent}<Choice value={quoteattr(name)}/>"
+
+    body = "\n".join(choices(tree, "    "))
+    return (
+        f'<View>\n  <Image name="image" value="$image"/>\n  <Taxonomy name="{control}" toName="image">\n'
+        f"{body}\n  </Taxonomy>\n</View>"
+    )
+
+
+def import_manifest(
+    services: Services,
+    manifest: Path,
+    project: str,
+    *,
+    images: Path | None = None,
+    advance: Advance = lambda done, total: None,
+) -> Imported:
+    """Take a catalogue into a project, with its labels where it has some. Raises `ConfigError`."""
+    rows, problems = read_manifest(manifest, images)
+    if not rows:
+        raise ConfigError(f"{manifest} has no row whose file exists.", hint=problems[0] if problems else None)
+    record = services.book.get(project)
+    folder = (images or manifest.parent).resolve()
+    if record.images_folder not in {None, folder}:
+        raise ConfigError(
+            f"Project {project} already reads images from {record.images_folder}.", hint="Use another name."
+        )
+    paths = dict.fromkeys(row.path for row in rows if row.path)
+    xml = record.label_config or (labelling_config(paths) if paths else "")
+    services.book.remember(project, images_folder=folder, label_config=xml)
+    stamp = datetime.fromtimestamp(manifest.stat().st_mtime, UTC)
+    files: dict[Path, list[Row]] = {}
+    for row in rows:
+        files.setdefault(row.file, []).append(row)
+    problems += _unknown(paths, label_config(xml)) if paths else []
+    annotations = 0
+    names = list(files)
+    for start in range(0, len(names), CHUNK):
+        part = {name: files[name] for name in names[start : start + CHUNK]}
+        events = [event for name, group in part.items() for event in _manifest_events(project, name, group, xml, stamp)]
+        annotations += sum(1 for event in events if not isinstance(event, TaskSaved))
+        services.journal.record(events)
+        services.catalog.update_many(
+            {image_id(str(name)): _place(project, name, group) for name, group in part.items()}
+        )
+        advance(min(start + CHUNK, len(names)), len(names))
+    labelled = decide_all(services, project) if annotations else 0
+    return Imported(project, len(names), annotations, labelled, tuple(problems))
+
+
+def import_export(
+    services: Services,
+    export: Path,
+    *,
+    project: str | None = None,
+    config: Path | None = None,
+    advance: Advance = lambda done, total: None,
+) -> Imported:
+    """Take the tasks and annotations of a Label Studio JSON export. Raises `ConfigError`, `BadRequestError`."""
+    try:
+        tasks = json.loads(export.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"There is no file {export}.") from None
+    except (ValueError, OSError) as error:
+        raise ConfigError(
+            f"{export} is not JSON: {error}.", hint="Export the project as JSON, not JSON-MIN or CSV."
+        ) from None
+    if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
+        raise ConfigError(f"{export} is not a list of tasks.", hint="Export the project as JSON, not JSON-MIN or CSV.")
+    project = project or next((str(task["project"]) for task in tasks if task.get("project")), None)
+    if project is None:
+        raise ConfigError(f"{export} does not say which project it is of.", hint="Give --project.")
+    if config is not None:
+        services.book.remember(project, label_config=config.read_text(encoding="utf-8"))
+    xml = services.book.get(project).label_config
+    if not xml:
+        raise ConfigError(
+            f"The labelling config of project {project} is unknown.", hint="Give --config, or connect first."
+        )
+    parsed, problems, annotations = label_config(xml), [], 0
+    for start in range(0, len(tasks), CHUNK):
+        events: list[Event] = []
+        for task in tasks[start : start + CHUNK]:
+            try:
+                events += export_events(project, task, parsed)
+                problems += [
+                    str(gap)
+                    for each in task.get("annotations") or ()
+                    for gap in parse_annotation(each, parsed, task_id=str(task.get("id"))).unknown
+                ]
+            except TaxonomistError as error:
+                problems.append(f"task {task.get('id')}: {error}")
+        annotations += sum(1 for event in events if not isinstance(event, TaskSaved))
+        services.journal.record(events)
+        advance(min(start + CHUNK, len(tasks)), len(tasks))
+    labelled = decide_all(services, project)
+    return Imported(project, len(tasks), annotations, labelled, tuple(problems))
+
+
+def export_events(project: str, task: Mapping[str, Any], config: LabelConfig) -> list[Event]:
+    """The events of one task with its annotations, as exports and the API give it. Raises `BadRequestError`."""
+    try:
+        known = Task.model_validate(task)
+    except ValueError:
+        raise BadRequestError(f"Not a task: {task!s:.80}") from None
+    uri = known.image_uri(config)
+    events: list[Event] = [TaskSaved(project, str(known.id), uri, known.created_at or datetime.now(UTC))]
+    for annotation in task.get("annotations") or ():
+        events.append(annotation_saved(project, {"task": known.id, **annotation}, uri))
+    return events
+
+
+def decide_all(services: Services, project: str) -> int:
+    """Fold the journal and decide each image that waits for it; returns how many images of the project are labelled."""
+    services.journal.fold()
+    while decide_dirty(services, project, CHUNK):
+        pass
+    return services.catalog.count(project, labelled=True)
+
+
+def _manifest_events(project: str, file: Path, rows: Sequence[Row], xml: str, stamp: datetime) -> Iterator[Event]:
+    yield TaskSaved(project, str(file), str(file), stamp)
+    people: dict[str | None, list[TaxonomyPath]] = {}
+    for row in rows:
+        if row.path:
+            people.setdefault(row.annotator, []).append(row.path)
+    if not people:
+        return
+    tree = label_config(xml).trees[0]
+    for annotator, paths in people.items():
+        unique = [list(path) for path in dict.fromkeys(paths)]
+        value = {"taxonomy": unique} if tree.kind == "taxonomy" else {"choices": [path[-1] for path in unique]}
+        region = {"from_name": tree.control, "to_name": tree.to_name, "type": tree.kind, "value": value}
+        annotation = {
+            "id": f"{file}|{annotator or IMPORTED}",
+            "task": str(file),
+            "completed_by": annotator or IMPORTED,
+            "ground_truth": annotator is None,
+            "was_cancelled": False,
+            "created_at": stamp.isoformat(),
+            "updated_at": stamp.isoformat(),
+            "result": [region],
+        }
+        yield annotation_saved(project, annotation, str(file))
+
+
+def _place(project: str, file: Path, rows: Sequence[Row]) -> Callable[[ImageDocument], ImageDocument]:
+    group = next((row.group for row in rows if row.group), None)
+
+    def change(document: ImageDocument) -> ImageDocument:
+        here = document.projects.get(project) or ProjectLabels(uri=str(file))
+        here = here.model_copy(update={"group": group or here.group})
+        return document.model_copy(
+            update={"uri_orig": document.uri_orig or str(file), "projects": {**document.projects, project: here}}
+        )
+
+    return change
+
+
+def _unknown(paths: Iterable[TaxonomyPath], config: LabelConfig) -> list[str]:
+    tree = config.trees[0]
+    answer = []
+    for path in paths:
+        if path not in tree:
+            near = tree.nearest(path)
+            guess = f", did you mean {format_path(near)!r}?" if near else "."
+            answer.append(f"{format_path(path)!r} is not in the project's taxonomy{guess}")
+    return answer

@@ -1,0 +1,77 @@
+"""The connection to one Label Studio that all calls share."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from functools import cached_property
+from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
+
+import httpx
+
+from backend.label_studio.failures import ACCESS_FIX
+from backend.settings import LOOPBACK_HOSTS
+from storage.images.token import TokenAuth
+from taxonomy.errors import LabelStudioError
+
+if TYPE_CHECKING:
+    from label_studio_sdk import LabelStudio
+
+
+class Connection:
+    """One user's connection, by a legacy token or a personal access token. Use it in a `with` block, or `close` it."""
+
+    def __init__(self, url: str, api_key: str, *, timeout_s: float = 60.0) -> None:
+        self.url = url.rstrip("/")
+        if not api_key.strip() or not api_key.isascii():
+            raise LabelStudioError("The token for Label Studio is empty or not a token.", hint=ACCESS_FIX)
+        host = urlsplit(self.url).hostname or ""
+        self._http = httpx.Client(
+            auth=_Authorization(TokenAuth(self.url, lambda: api_key)),
+            timeout=httpx.Timeout(timeout_s, connect=5.0),
+            follow_redirects=True,
+            trust_env=host not in LOOPBACK_HOSTS,  # a proxy does not know this machine
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._http.close()
+
+    @cached_property
+    def _sdk(self) -> LabelStudio:
+        from label_studio_sdk import LabelStudio  # imports pandas, a second that a server should not pay at its start
+
+        # The key that the SDK is given is never sent: `_Authorization` replaces it.
+        client: LabelStudio = LabelStudio(  # type: ignore[no-untyped-call]
+            base_url=self.url, api_key="see _Authorization", httpx_client=self._http
+        )
+        return client
+
+
+class _Authorization(httpx.Auth):
+    """Signs the requests to Label Studio, the SDK's too, and asks for a new access token when one has run out."""
+
+    def __init__(self, token: TokenAuth) -> None:
+        self._token = token
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        request.headers.update(self._token.header())
+        response = yield request
+        if response.status_code == 401 and self._token.renewable:
+            request.headers.update(self._token.header(renew=True))
+            yield request
+
+
+def project_number(project: str) -> int:
+    """The number by which the SDK wants a project. Raises `LabelStudioError` for a name."""
+    if not project.isdecimal():
+        raise LabelStudioError(
+            f"{project!r} is not a project of Label Studio.", hint="Give its number, as in the address /projects/4."
+        )
+    return int(project)

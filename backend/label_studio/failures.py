@@ -1,0 +1,125 @@
+"""From whatever goes wrong between us and Label Studio to a `LabelStudioError` that says what to do.
+
+Label Studio's answers are never logged whole: their headers hold a session cookie.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+from label_studio_sdk.core.api_error import ApiError
+from pydantic import ValidationError
+
+from taxonomy.errors import AuthError, LabelStudioError
+
+SSRF_FIX = (
+    "Start Label Studio with USE_DEFAULT_BANNED_SUBNETS=false "
+    "(or with both SSRF_PROTECTION_ENABLED=false and ML_BLOCK_LOCAL_IP=false)."
+)
+ACCESS_FIX = (
+    "Make an access token in Label Studio (Account & Settings) and give it as --api-key or in "
+    "TAXONOMIST_LABEL_STUDIO_API_KEY."
+)
+LEGACY_FIX = (
+    "Use a personal access token (Account & Settings > Personal Access Token), or allow legacy tokens under "
+    "Organization > Access Token Settings."
+)
+ADDRESS_FIX = "Start it, or correct the address (--url or TAXONOMIST_LABEL_STUDIO_URL)."
+DOTLESS_FIX = (
+    "Label Studio accepts localhost, an IP address or a host name with a dot. Set TAXONOMIST_PUBLIC_URL to such an "
+    "address, for example http://taxonomist.internal:9090 with that network alias in compose."
+)
+REACH_FIX = (
+    "Label Studio must reach the backend: start `taxonomist serve`, and set TAXONOMIST_PUBLIC_URL to the address that "
+    "works from Label Studio's machine or container."
+)
+BACKEND_AUTH_FIX = "Run `taxonomist connect` with the TAXONOMIST_PASSWORD that `taxonomist serve` runs with."
+
+
+@contextmanager
+def translated(url: str, doing: str) -> Iterator[None]:
+    """Turn the errors of httpx and of the SDK into `LabelStudioError`; `doing` completes "cannot …"."""
+    try:
+        yield
+    except ApiError as error:
+        raise refusal(url, doing, error.status_code or 0, error.body) from None
+    except AuthError as error:
+        raise LabelStudioError(f"Cannot {doing}: {error.args[0]}", hint=ACCESS_FIX) from None
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise unreachable(url, doing, error) from None
+    except (ValidationError, KeyError, TypeError, AttributeError, ValueError) as error:
+        raise LabelStudioError(
+            f"Cannot {doing}: Label Studio at {url} answered something unexpected ({type(error).__name__}).",
+            hint="Is it Label Studio, in a version that `taxonomist doctor` calls supported?",
+        ) from error
+
+
+def unreachable(url: str, doing: str, error: Exception) -> LabelStudioError:
+    """The error for an answer that never came."""
+    if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
+        return LabelStudioError(
+            f"Cannot {doing}: Label Studio at {url} took too long to answer.", hint="Try again when it is less busy."
+        )
+    return LabelStudioError(f"Label Studio at {url} cannot be reached ({_cause(error)}).", hint=ADDRESS_FIX)
+
+
+def refusal(url: str, doing: str, status: int, body: Any) -> LabelStudioError:
+    """The error for an answer that says no (or that is not Label Studio's)."""
+    if not isinstance(body, Mapping):
+        return LabelStudioError(f"{url} answers ({status}), but not like Label Studio.", hint=ADDRESS_FIX)
+    reason = explain(body)
+    message = f"Cannot {doing}: Label Studio answered {status}" + (f" ({reason})." if reason else ".")
+    return LabelStudioError(message, hint=_hint(status, reason))
+
+
+def explain(body: Any) -> str:
+    """Label Studio's reason in one line: its detail and its validation errors, without HTML."""
+    if not isinstance(body, Mapping):
+        return ""
+    parts = list(_texts(body.get("validation_errors"))) or list(_texts(body.get("detail")))
+    text = re.sub(r"<[^>]*>", "", " ".join(parts))
+    return re.sub(r"\s+", " ", text).strip().rstrip(".")[:500]
+
+
+def _hint(status: int, reason: str) -> str:
+    lower = reason.lower()
+    if "reserved network" in lower or "ssrf" in lower or "local ip" in lower or "banned" in lower:
+        return SSRF_FIX
+    if "enter a valid url" in lower:
+        return DOTLESS_FIX
+    if "health check failed" in lower:
+        return REACH_FIX
+    if status == 400 and ("authentication" in lower or "401 client error" in lower):
+        return BACKEND_AUTH_FIX
+    if "look like a valid ml backend" in lower:
+        return "Our server refused the project; its log says why."
+    if status == 401:
+        return LEGACY_FIX if "legacy" in lower else ACCESS_FIX
+    if status == 403:
+        return "The token's user lacks the right to do this: use a token of the project's owner or an administrator."
+    if status == 404:
+        return "Check the project's number, it is in the address of its page: /projects/4."
+    if status >= 500:
+        return "Look into Label Studio's log."
+    return "Run `taxonomist doctor`."
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            for text in _texts(inner):
+                yield text if name == "non_field_errors" else f"{name}: {text}"
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from _texts(inner)
+    elif value:
+        yield str(value)
+
+
+def _cause(error: Exception) -> str:
+    text = str(error).strip()
+    return text if text and len(text) < 200 else type(error).__name__

@@ -1,0 +1,167 @@
+"""From annotations in the journal to accepted labels in the catalogue."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from backend.protocol import label_config
+from backend.services import Services
+from storage.catalog.documents import AnnotatorLabels, ImageDocument, ProjectLabels
+from storage.journal import AnnotationRecord
+from taxonomy.agreement import AgreementPolicy, Verdict, decide
+from taxonomy.annotations import Annotation, parse_annotation
+from taxonomy.errors import BadRequestError
+from taxonomy.tree import LabelConfig
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """What the annotations of one image came to."""
+
+    uri: str
+    task_id: str | None
+    annotations: tuple[Annotation, ...]
+    verdicts: Mapping[str, Verdict]  # by control
+
+    @property
+    def accepted(self) -> dict[str, list[list[str]]]:
+        """The accepted paths of each control that has some, in the form that the catalogue keeps."""
+        return {
+            control: [list(path) for path in verdict.accepted]
+            for control, verdict in self.verdicts.items()
+            if verdict.accepted
+        }
+
+
+@dataclass(frozen=True)
+class Decided:
+    """Images whose accepted label changed, and images that nobody has read yet."""
+
+    changed: frozenset[str]
+    unread: frozenset[str]
+
+
+def decide_dirty(services: Services, project: str, limit: int) -> Decided | None:
+    """Decide the labels of up to `limit` images that wait for it; None when none waits.
+
+    An image without annotations loses its label, one without task leaves the project. Raises `ConfigError` when the
+    project's config has no taxonomy; the images go on waiting then.
+    """
+    dirty = services.journal.dirty(project)
+    if not dirty.images and not dirty.removed:
+        return None
+    for image in dirty.removed:
+        services.catalog.leave_project(project, image)
+    services.journal.done(project, dirty.removed, dirty.position)
+    images = sorted(dirty.images)[:limit]
+    decided = update_labels(services, project, images) if images else Decided(frozenset(), frozenset())
+    services.journal.done(project, images, dirty.position)
+    return Decided(decided.changed | dirty.removed, decided.unread)
+
+
+def decide_anew(services: Services, project: str) -> Decided | None:
+    """Decide every image again when the taxonomy or the rule of agreement changed since; None when neither did.
+
+    Raises `ConfigError` when the project's config has no taxonomy.
+    """
+    record = services.book.get(project)
+    trees = label_config(record.label_config).trees
+    rule = hashlib.sha256(
+        repr((services.settings.agreement, [tree.fingerprint for tree in trees])).encode()
+    ).hexdigest()
+    if record.decided_with == rule:
+        return None
+    images = [document.id for document in services.catalog.documents(project)]
+    decided = update_labels(services, project, images) if images else Decided(frozenset(), frozenset())
+    services.book.remember(project, decided_with=rule)
+    return decided
+
+
+def update_labels(services: Services, project: str, images: Collection[str]) -> Decided:
+    """Decide the labels of these images anew and note them in the catalogue. Raises `ConfigError`."""
+    config = label_config(services.book.get(project).label_config)
+    policy = services.settings.agreement
+    before = services.catalog.get_many(images)
+    changed: set[str] = set()
+    changes: dict[str, Callable[[ImageDocument], ImageDocument]] = {}
+    for image in images:
+        records = list(services.journal.annotations(project, image))
+        task = None if records else next(iter(services.journal.tasks(project, image)), None)
+        labelled = judge(records, config, policy)
+        if task:
+            labelled = replace(labelled, uri=task.uri, task_id=task.task_id)
+        here = before[image].projects.get(project) if image in before else None
+        if labelled.accepted != (here.accepted if here else {}):
+            changed.add(image)
+        changes[image] = _note(project, labelled)
+    services.catalog.update_many(changes)
+    unread = {image for image in images if image not in before or before[image].file_hash is None}
+    return Decided(frozenset(changed), frozenset(unread))
+
+
+def judge(records: Sequence[AnnotationRecord], config: LabelConfig, policy: AgreementPolicy) -> Labelled:
+    """The verdict on one image, given its live annotations. A path that the taxonomy lacks is logged, never counted."""
+    annotations = []
+    for record in records:
+        try:
+            annotation = parse_annotation(record.data, config, task_id=record.task_id)
+        except BadRequestError as error:
+            log.error("annotation %s of task %s is left out: %s", record.annotation_id, record.task_id, error)
+            continue
+        for unknown in annotation.unknown:
+            log.warning("annotation %s of task %s: %s", record.annotation_id, record.task_id, unknown)
+        annotations.append(annotation)
+    newest = max(records, key=lambda record: record.updated_at, default=None)
+    return Labelled(
+        uri=newest.uri if newest else "",
+        task_id=newest.task_id if newest else None,
+        annotations=tuple(annotations),
+        verdicts={tree.control: decide(annotations, tree.control, policy) for tree in config.trees},
+    )
+
+
+def _note(project: str, labelled: Labelled) -> Callable[[ImageDocument], ImageDocument]:
+    reviewed = any(annotation.reviewed or annotation.ground_truth for annotation in labelled.annotations)
+    entries = [entry for annotation in labelled.annotations for entry in _entries(annotation)]
+    shown = next((verdict for verdict in labelled.verdicts.values() if verdict.accepted), None)
+    shown = shown or next(iter(labelled.verdicts.values()))
+
+    def change(document: ImageDocument) -> ImageDocument:
+        here = document.projects.get(project) or ProjectLabels(uri=labelled.uri)
+        here = here.model_copy(
+            update={
+                "uri": labelled.uri or here.uri,
+                "task_id": labelled.task_id or here.task_id,
+                "accepted": labelled.accepted,
+                "reason": shown.reason.value if shown.reason else None,
+                "detail": shown.detail,
+                "decided_by": shown.decided_by,
+                "updated_at": datetime.now(UTC),
+            }
+        )
+        document = document.model_copy(update={"uri_orig": document.uri_orig or here.uri})
+        return document.in_project(project, here).annotated(project, entries, has_review=reviewed)
+
+    return change
+
+
+def _entries(annotation: Annotation) -> list[AnnotatorLabels]:
+    """The thesis' form (listing 4.3): per annotator all paths that they named."""
+    return [
+        AnnotatorLabels.model_validate(
+            {
+                "annotator_id": int(annotation.annotator) if annotation.annotator.isdigit() else annotation.annotator,
+                "taxonomy": [list(path) for path in paths],
+                "control": control,
+                "updated_at": annotation.updated_at.isoformat(),
+            }
+        )
+        for control, paths in annotation.labels.items()
+        if paths
+    ]

@@ -1,0 +1,14 @@
+"""How the processes log: one line an event on standard error. Bodies, tokens and passwords are never logged."""
+
+from __future__ import annotations
+
+import logging
+
+QUIET = ("httpx", "httpcore", "huey", "label_studio_sdk", "matplotlib", "PIL", "filelock", "torch.onnx", "onnxscript")
+
+
+def set_up_logging(level: str) -> None:
+    """Log at `level`; libraries that would log each request or each step only from WARNING on."""
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", force=True)
+    for name in QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,0 +1,92 @@
+"""The labelled images that look most like a given one."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backend.services import Services
+from taxonomy.paths import TaxonomyPath
+from training.neighbours import mean_vector, nearest
+
+REFRESH_S = 5.0  # the index may lag behind new labels by this much
+
+
+@dataclass(frozen=True)
+class LookAlike:
+    """A labelled image, its accepted paths by control, and its cosine similarity (-1..1) to the one asked for."""
+
+    image_id: str
+    uri: str
+    labels: Mapping[str, tuple[TaxonomyPath, ...]]
+    similarity: float
+
+
+@dataclass(frozen=True)
+class _Index:
+    made_at: float
+    ids: list[str]
+    matrix: NDArray[np.float32]
+    centre: NDArray[np.float32]  # of all embeddings: what they share says nothing about likeness
+    uris: Mapping[str, str]
+    labels: Mapping[str, Mapping[str, tuple[TaxonomyPath, ...]]]
+
+
+class LookAlikes:
+    """Exact search among the labelled images of a project."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._lock = threading.Lock()
+        self._kept: dict[tuple[str, str], _Index] = {}
+
+    def nearest(
+        self,
+        project: str,
+        vector: NDArray[np.float32],
+        backbone: str,
+        *,
+        k: int | None = None,
+        exclude: str | None = None,
+    ) -> list[LookAlike]:
+        """The k most similar labelled images, best first; fewer when fewer are labelled. `vector` has shape (d,)."""
+        index = self._index(project, backbone)
+        if not index.ids:
+            return []
+        hits = nearest(
+            vector,
+            index.ids,
+            index.matrix,
+            k or self._services.settings.neighbours,
+            exclude=(exclude,) if exclude in index.labels else (),
+            centre=index.centre,
+        )
+        return [LookAlike(hit.id, index.uris[hit.id], index.labels[hit.id], hit.similarity) for hit in hits]
+
+    def _index(self, project: str, backbone: str) -> _Index:
+        key = (project, backbone)
+        with self._lock:
+            kept = self._kept.get(key)
+            if kept is None or time.monotonic() - kept.made_at > REFRESH_S:
+                kept = self._kept[key] = self._build(project, backbone)
+        return kept
+
+    def _build(self, project: str, backbone: str) -> _Index:
+        labels: dict[str, Mapping[str, tuple[TaxonomyPath, ...]]] = {}
+        uris: dict[str, str] = {}
+        for document in self._services.catalog.documents(project, labelled=True):
+            here = document.projects[project]
+            labels[document.id] = {control: here.paths(control) for control in here.accepted}
+            uris[document.id] = here.uri
+        names = list(labels)
+        store = self._services.embeddings(backbone)
+        found, vectors = store.get(names)
+        ids = [name for name, there in zip(names, found, strict=True) if there]
+        _, everything = store.snapshot()
+        centre = mean_vector(everything) if len(everything) else np.zeros(vectors.shape[1], np.float32)
+        return _Index(time.monotonic(), ids, vectors[found], centre, uris, labels)

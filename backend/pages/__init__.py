@@ -1,0 +1,108 @@
+"""Pages for people: the panel of labelled look-alikes that stands beside the image in Label Studio."""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+from functools import lru_cache
+from urllib.parse import unquote_plus
+
+import numpy as np
+from flask import Blueprint, Response, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+
+from backend.intake import embed
+from backend.lookalikes import LookAlike
+from backend.predictor import Predictor
+from backend.protocol import project_id
+from backend.services import Services
+from storage.catalog.documents import image_id
+from taxonomy.errors import BadRequestError, NotFoundError, TaxonomistError
+from taxonomy.paths import format_path
+from training.pictures import decode
+
+log = logging.getLogger(__name__)
+
+THUMBNAIL_PX = 240
+_ESCAPED = re.compile(r"%2F|https?%3A", re.IGNORECASE)  # the whole address was escaped, not only its blanks
+_CSP = "default-src 'none'; img-src 'self'; style-src 'unsafe-inline'"
+
+
+def similar_pages(services: Services, predictor: Predictor) -> Blueprint:
+    """The routes /similar and /thumbnail. Both need the project's signed key, since a browser brings no password."""
+    pages = Blueprint("pages", __name__)
+
+    @lru_cache(maxsize=1024)
+    def thumbnail_bytes(project: str, uri: str) -> bytes:
+        image = decode(services.images(project).read(uri), max_pixels=services.settings.max_image_pixels)
+        image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+        out = io.BytesIO()
+        image.save(out, "JPEG", quality=85)
+        return out.getvalue()
+
+    @pages.get("/similar")
+    def similar() -> ResponseReturnValue:
+        project, key = _project_and_key(services)
+        uri = _source()
+        cards, reason = [], ""
+        try:
+            found = _look_alikes(services, predictor, project, uri)
+            cards = [
+                {
+                    "picture": url_for("pages.thumbnail", project=project, key=key, id=each.image_id),
+                    "paths": [format_path(path) for paths in each.labels.values() for path in paths],
+                    "similarity": f"{each.similarity:.2f}",
+                }
+                for each in found
+            ]
+            reason = "" if cards else "No labelled look-alikes yet: they appear as soon as annotators agree on images."
+        except TaxonomistError as error:
+            log.warning("look-alikes of %s: %s", uri, error)
+            reason = str(error)
+        response = Response(render_template("similar.html", cards=cards, reason=reason))
+        response.headers["Content-Security-Policy"] = _CSP
+        response.headers["Cache-Control"] = "private, max-age=5"  # Label Studio asks twice for each opening
+        response.headers["Referrer-Policy"] = "no-referrer"
+        return response
+
+    @pages.get("/thumbnail")
+    def thumbnail() -> ResponseReturnValue:
+        project, _ = _project_and_key(services)
+        document = services.catalog.get(request.args.get("id", ""))
+        if document is None or project not in document.projects or not document.projects[project].accepted:
+            raise NotFoundError("There is no such labelled image in this project.")
+        response = Response(thumbnail_bytes(project, document.projects[project].uri), content_type="image/jpeg")
+        response.headers["Cache-Control"] = "private, max-age=86400"
+        return response
+
+    return pages
+
+
+def _project_and_key(services: Services) -> tuple[str, str]:
+    project, key = project_id(request.args.get("project", "")), request.args.get("key", "")
+    services.credentials.check_project_key(project, key)
+    return project, key
+
+
+def _source() -> str:
+    """The image's address. It stands last in the URL and Label Studio does not escape it, so all that follows is it."""
+    _, mark, raw = request.query_string.decode("utf-8", "replace").partition("src=")
+    if not mark or not raw:
+        raise BadRequestError("Name the image: src=…, as the last part of the address.")
+    return unquote_plus(raw) if _ESCAPED.match(raw) else raw
+
+
+def _look_alikes(services: Services, predictor: Predictor, project: str, uri: str) -> list[LookAlike]:
+    model = predictor.model(project)
+    backbone = model.backbone if model else services.registry.champion("backbone")
+    if backbone is None:
+        return []
+    name = image_id(uri)
+    document = services.catalog.get(name)
+    if document is not None and project in document.projects:
+        uri = document.projects[project].uri
+    embedded = embed(services, project, {name: uri}, backbone)
+    if name in embedded.failures:
+        raise embedded.failures[name]
+    return predictor.look_alikes.nearest(project, np.asarray(embedded.vectors[name]), backbone, exclude=name)

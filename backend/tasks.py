@@ -1,0 +1,34 @@
+"""What each kind of job does. The worker runs them from the queue, the command line at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from backend.jobs import Kind
+from backend.push import push
+from backend.services import Services
+from backend.sync import sync
+from backend.training_job import embed_all, prepare_backbone, train
+
+Progress = Callable[[str, float], None]
+
+
+def run(services: Services, kind: Kind, project: str, progress: Progress) -> str:
+    """Run a job of that kind in this process; returns one line that says what came of it.
+
+    Raises `TaxonomistError` when it failed.
+    """
+    match kind:
+        case Kind.TRAIN:
+            return train(services, project, progress)
+        case Kind.EMBED:
+            return embed_all(services, project, progress)
+        case Kind.SYNC:
+            return sync(services, project, progress)
+        case Kind.PUSH:
+            return push(services, project, progress)
+        case Kind.BACKBONE:
+            version = prepare_backbone(services)
+            for record in services.book:
+                services.jobs.ask(Kind.EMBED, record.project, f"backbone {version.version} is new")
+            return f"new images are embedded by backbone {version.version}"

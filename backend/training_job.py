@@ -1,0 +1,196 @@
+"""One training of a project: from accepted labels in the catalogue to a version in the registry."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from backend.connecting import announce_version
+from backend.intake import embed, read_picture
+from backend.jobs import Kind
+from backend.labels import decide_anew, decide_dirty
+from backend.protocol import label_config, model_version_name
+from backend.services import Services, registry_name
+from storage.catalog.documents import ImageDocument
+from storage.registry import ModelVersion
+from taxonomy.errors import TaxonomistError, TrainingError
+from training.split import Part
+
+if TYPE_CHECKING:  # these bring torch along, which only a training may
+    from training.dataset import Example
+    from training.project import TrainingOptions
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[str, float], None]
+EMBEDDING_SHARE = 0.3  # of the whole job's progress
+
+
+def prepare_backbone(services: Services) -> ModelVersion:
+    """The backbone that embeds new images; the first one is made from the settings. Needs torch only then.
+
+    Raises `ConfigError` when the start weights cannot be had.
+    """
+    with FileLock(services.settings.home / "backbone.lock"):
+        if found := services.backbone():
+            return found
+        from training.backbone import BackboneSpec, ensure_backbone
+
+        settings = services.settings
+        spec = BackboneSpec(settings.backbone, settings.backbone_weights, settings.seed, settings.image_size)
+        return ensure_backbone(services.registry, spec)
+
+
+def train(services: Services, project: str, progress: Progress) -> str:
+    """Train a challenger and let it be promoted if it is not worse; returns what came of it in one line.
+
+    Raises `TrainingError` when there are too few labels.
+    """
+    from training.dataset import assign_parts, usable_examples
+    from training.project import train_project
+
+    services.settings.home.mkdir(parents=True, exist_ok=True)
+    with FileLock(services.settings.home / f"training-{project}.lock"):
+        services.journal.fold()
+        decide_anew(services, project)
+        while decide_dirty(services, project, 500):
+            pass
+        backbone = prepare_backbone(services)
+        options = _options(services)
+        trees = label_config(services.book.get(project).label_config).trees
+        examples = _examples(services, project, backbone, progress)
+        parts = assign_parts(usable_examples(examples, trees)[0], trees, options.test_share, options.seed)
+        _keep_parts(services, project, parts)
+        uris = {document.id: document.projects[project].uri for document in services.catalog.documents(project)}
+        size = int(backbone.manifest["size"])
+        outcome = train_project(
+            project,
+            [replace(example, part=parts.get(example.id, example.part)) for example in examples],
+            trees,
+            embeddings=services.embeddings(backbone.version),
+            read_picture=lambda image: read_picture(services, project, uris[image], size).pixels,
+            registry=services.registry,
+            backbone=backbone,
+            options=options,
+            progress=lambda step, share: progress(step, EMBEDDING_SHARE + (1 - EMBEDDING_SHARE) * share),
+        )
+    name = model_version_name(outcome.version.version)
+    if outcome.promoted:
+        after_promotion(services, project)
+        return f"{name} is served now: {outcome.reason}"
+    return f"{name} stays a candidate: {outcome.reason}"
+
+
+def after_promotion(services: Services, project: str) -> None:
+    """Tell Label Studio which version is served, and have the open tasks predicted anew.
+
+    A Label Studio that cannot be reached costs neither the promotion nor the training: `doctor` reports it.
+    """
+    url, token = services.label_studio(project)
+    version = services.registry.champion(registry_name(project))
+    if url is None or token is None or version is None:
+        return
+    try:
+        announce_version(services, project)
+    except TaxonomistError as error:
+        log.error("project %s: Label Studio could not be told of the new version: %s", project, error)
+    if services.settings.push_predictions:
+        services.jobs.ask(Kind.PUSH, project, f"{model_version_name(version)} is served now")
+
+
+def labels_changed_since_training(services: Services, project: str) -> int:
+    """How many images have another accepted label than the newest version was trained on; 0: no news."""
+    versions = services.registry.versions(registry_name(project))
+    documents = services.catalog.documents(project, labelled=True)
+    now = {document.id: _sorted(document.projects[project].accepted) for document in documents}
+    if not versions:
+        return len(now)
+    record = json.loads((versions[-1].path / "data.json").read_text(encoding="utf-8"))
+    then = {image["id"]: _sorted(image["labels"]) for image in record["images"]}
+    left_out = int(versions[-1].manifest["data"]["left_out"])  # had a label that could not be used, and still have
+    return max(0, sum(1 for image in now.keys() | then.keys() if now.get(image) != then.get(image)) - left_out)
+
+
+def embed_all(services: Services, project: str, progress: Progress) -> str:
+    """Embed every image of a project that has no embedding yet; returns one line."""
+    backbone = prepare_backbone(services)
+    images = {document.id: document.projects[project].uri for document in services.catalog.documents(project)}
+    embedded = embed(
+        services,
+        project,
+        images,
+        backbone.version,
+        progress=lambda done, total: progress("images", done / max(total, 1)),
+    )
+    return f"{len(embedded.vectors)} of {len(images)} images have an embedding, {len(embedded.failures)} cannot be read"
+
+
+def _examples(services: Services, project: str, backbone: ModelVersion, progress: Progress) -> list[Example]:
+    documents = list(services.catalog.documents(project, labelled=True))
+    if not documents:
+        raise TrainingError(
+            f"Project {project} has no accepted label yet.",
+            hint="Its annotators must agree on some images first, see the settings min_annotators and min_agreement.",
+        )
+    embed(
+        services,
+        project,
+        {document.id: document.projects[project].uri for document in documents},
+        backbone.version,
+        progress=lambda done, total: progress("embedding", EMBEDDING_SHARE * done / max(total, 1)),
+    )
+    documents = list(services.catalog.documents(project, labelled=True))  # now with the hashes of their files
+    return [_example(project, document) for document in documents]
+
+
+def _keep_parts(services: Services, project: str, parts: Mapping[str, Part]) -> None:
+    """Note who tests and who trains before anything is trained: for the life of the project."""
+
+    def put_in(part: Part) -> Callable[[ImageDocument], ImageDocument | None]:
+        def change(document: ImageDocument) -> ImageDocument | None:
+            here = document.projects.get(project)
+            known = here is None or here.part == part
+            return None if known else document.in_project(project, here.model_copy(update={"part": part}))
+
+        return change
+
+    services.catalog.update_many({image: put_in(part) for image, part in parts.items()})
+
+
+def _example(project: str, document: ImageDocument) -> Example:
+    from training.dataset import Example
+
+    here = document.projects[project]
+    return Example(
+        id=document.id,
+        labels={control: here.paths(control) for control in here.accepted},
+        group=here.group,
+        file_hash=document.file_hash,
+        part=here.part,
+    )
+
+
+def _sorted(labels: Mapping[str, list[list[str]]]) -> dict[str, list[list[str]]]:
+    return {control: sorted(paths) for control, paths in labels.items() if paths}
+
+
+def _options(services: Services) -> TrainingOptions:
+    from training.head import HeadOptions
+    from training.project import TrainingOptions
+
+    settings = services.settings
+    return TrainingOptions(
+        head=HeadOptions(
+            hidden=settings.head_hidden, epochs=settings.head_epochs, imbalance=settings.imbalance, seed=settings.seed
+        ),
+        views=settings.views,
+        test_share=settings.test_share,
+        validation_share=settings.validation_share,
+        target_precision=settings.target_precision,
+        seed=settings.seed,
+    )

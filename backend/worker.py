@@ -1,0 +1,188 @@
+"""The worker: turns journal events into labels, decides when to train, and runs the jobs.
+
+Once a second a pulse looks at what is on disk (events not folded, images whose label is to be decided anew, jobs that
+wait) and acts. What it decides follows from that state alone, so a worker that was killed goes on where the state
+is, and nothing has to be remembered in memory.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Collection
+
+from filelock import FileLock, Timeout
+
+from backend import heartbeat
+from backend.jobs import Job, Kind, State
+from backend.labels import decide_anew, decide_dirty
+from backend.queue import open_queue
+from backend.services import BACKBONE, Services
+from backend.tasks import Progress, run
+from backend.training_job import labels_changed_since_training
+from taxonomy.errors import ConfigError, StorageError, TaxonomistError
+
+log = logging.getLogger(__name__)
+
+PULSE_S = 1.0
+IMAGES_A_PULSE = 500
+
+
+class Worker:
+    """One process that serves the queue. Only one runs on a home folder at a time."""
+
+    def __init__(self, services: Services, *, parent: int | None = None) -> None:
+        self.services = services
+        self.queue = open_queue(services.settings.home)
+        self._run = self.queue.task(name="run")(self._run_one)
+        self._parent = parent
+        self._stop = threading.Event()
+        self._handed_over: set[str] = set()
+        self._complaints: dict[str, str] = {}
+        self._planner = TrainingPlanner(services)
+
+    def run(self) -> None:
+        """Work until stopped by a signal. Raises `ConfigError` when another worker has this home folder."""
+        lock = FileLock(self.services.settings.home / "worker.lock")
+        try:
+            lock.acquire(timeout=10)  # a predecessor that is just ending gets the time to end
+        except Timeout:
+            raise ConfigError(
+                f"Another worker already serves {self.services.settings.home}.",
+                hint="`taxonomist serve` starts one by itself; use `serve --no-worker` to run it apart.",
+            ) from None
+        with lock:
+            for job in self.services.jobs.take_back():
+                log.warning("job %s (%s, project %s) was interrupted and runs again", job.id, job.kind, job.project)
+            self._ask_what_a_start_needs()
+            pulse = threading.Thread(target=self._pulse_for_ever, name="pulse", daemon=True)
+            pulse.start()
+            try:
+                self.queue.create_consumer(workers=1, periodic=False, initial_delay=0.05, max_delay=0.5).run()
+            finally:
+                self._stop.set()
+                pulse.join(timeout=30)
+
+    def pulse(self) -> None:
+        """One look at the state on disk; public so that a test can do what a second would."""
+        self.services.journal.fold()
+        for project in {record.project for record in self.services.book} | set(self.services.journal.dirty_projects()):
+            self._decide(project)
+        self._planner.plan()
+        self._hand_over()
+        heartbeat.beat(self.services.settings.home)
+
+    def _decide(self, project: str) -> None:
+        try:
+            parts = (decide_anew(self.services, project), decide_dirty(self.services, project, IMAGES_A_PULSE))
+        except ConfigError as error:
+            if self._complaints.get(project) != str(error):  # once, not once a second
+                log.warning("project %s: labels wait for a usable labelling config: %s", project, error)
+            self._complaints[project] = str(error)
+            return
+        self._complaints.pop(project, None)
+        for decided in filter(None, parts):
+            self._planner.note(project, decided.changed)
+            if decided.unread:
+                self.services.jobs.ask(Kind.EMBED, project, "new images")
+
+    def _ask_what_a_start_needs(self) -> None:
+        jobs = self.services.jobs
+        jobs.forget_old()
+        if self.services.registry.champion(BACKBONE) is None:
+            jobs.ask(Kind.BACKBONE, reason="there is no backbone yet")
+        for project in projects_of_label_studio(self.services):
+            jobs.ask(Kind.SYNC, project, "the worker started")
+
+    def _hand_over(self) -> None:
+        """Put waiting jobs into the queue, each once a process; a message that comes twice finds its job taken."""
+        waiting = {job.id: job for job in self.services.jobs.waiting()}
+        for job_id in waiting.keys() - self._handed_over:
+            self._run(job_id)
+        self._handed_over = set(waiting)
+
+    def _run_one(self, job_id: str) -> None:
+        job = self.services.jobs.start(job_id)
+        if job is None:
+            return
+        state, outcome = State.FAILED, ""
+        try:
+            outcome = run(self.services, job.kind, job.project, self._progress(job))
+            state = State.DONE
+        except TaxonomistError as error:
+            outcome = str(error)
+            log.warning("job %s (%s, project %s): %s", job.id, job.kind, job.project, error)
+        except Exception as error:  # a job must not end the worker; the log has all of it
+            outcome = f"{type(error).__name__}: see the worker's log"
+            log.exception("job %s (%s, project %s)", job.id, job.kind, job.project)
+        self.services.jobs.end(job.id, state, outcome)
+
+    def _progress(self, job: Job) -> Progress:
+        last = 0.0
+
+        def note(step: str, done: float) -> None:
+            nonlocal last
+            if time.monotonic() - last > 0.5 or done >= 1:
+                last = time.monotonic()
+                self.services.jobs.progress(job.id, step, done)
+
+        return note
+
+    def _pulse_for_ever(self) -> None:
+        while not self._stop.wait(PULSE_S):
+            if self._parent is not None and os.getppid() != self._parent:
+                log.warning("the process that started this worker is gone; the worker ends")
+                os._exit(0)
+            try:
+                self.pulse()
+            except StorageError as error:  # a full disk passes; the state is still there at the next pulse
+                log.error("%s", error)
+            except Exception:
+                log.exception("pulse")
+
+
+def projects_of_label_studio(services: Services) -> list[str]:
+    """The known projects whose Label Studio can be called; those of imported catalogues have none."""
+    return [
+        record.project
+        for record in services.book
+        if record.project.isdecimal() and all(services.label_studio(record.project))
+    ]
+
+
+class TrainingPlanner:
+    """Decides when a project is trained: after so many newly accepted labels, or after so long a quiet."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._changed: dict[str, int] = {}
+        self._synced: dict[str, float] = {}
+        for record in services.book:
+            self._changed[record.project] = labels_changed_since_training(services, record.project)
+
+    def note(self, project: str, changed: Collection[str]) -> None:
+        """Take note of images whose accepted label changed."""
+        self._changed[project] = self._changed.get(project, 0) + len(changed)
+
+    def plan(self) -> None:
+        """Ask for the trainings and sync passes that are due."""
+        settings, now = self._services.settings, time.time()
+        for project, changed in self._changed.items():
+            if not changed:
+                continue
+            last = self._services.journal.last_event_at(project) or 0.0
+            if changed >= settings.retrain_every:
+                self._ask(project, f"{changed} labels are new")
+            elif now - last >= settings.retrain_after:
+                self._ask(project, f"{changed} labels are new and nobody annotates now")
+        if settings.sync_every:
+            for project in projects_of_label_studio(self._services):
+                if now - self._synced.setdefault(project, now) >= settings.sync_every:
+                    self._synced[project] = now
+                    self._services.jobs.ask(Kind.SYNC, project, "schedule")
+
+    def _ask(self, project: str, reason: str) -> None:
+        self._services.jobs.ask(Kind.TRAIN, project, reason)
+        self._changed[project] = 0

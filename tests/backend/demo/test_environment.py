@@ -1,0 +1,27 @@
+"""The virtual environments that the demo and the tests make."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from backend.demo.environment import make_environment
+from taxonomy.errors import LabelStudioError
+
+
+@pytest.mark.slow
+def test_made_once_and_mended(tmp_path: Path) -> None:
+    folder = tmp_path / "a folder" / "venv"
+    lines: list[str] = []
+    with pytest.raises(LabelStudioError, match=r"(?s)Thing could not be installed.*no-such-package-here.*goes on"):
+        make_environment(folder, [["--no-index", "no-such-package-here"]], lines.append, title="Thing")
+    assert lines
+
+    python = make_environment(folder, [], lines.append, title="Thing")  # goes on with what is there
+    assert subprocess.run([python, "-c", ""], check=True).returncode == 0
+
+    lines.clear()
+    assert make_environment(folder, [], lines.append, title="Thing") == python
+    assert lines == []  # used as it is

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from backend.settings import Settings, load_settings
+from taxonomy.errors import ConfigError
+
+
+def test_environment_wins_over_file_wins_over_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "taxonomist.toml").write_text('port = 9100\nretrain_every = 7\nskips_as = ["Sort Out"]\n')
+    monkeypatch.setenv("TAXONOMIST_PORT", "9200")
+    settings = load_settings(min_annotators=3, host=None)
+    assert (settings.port, settings.retrain_every, settings.min_annotators, settings.host) == (9200, 7, 3, "127.0.0.1")
+    assert settings.agreement.skips_as == ("Sort Out",)
+
+
+def test_a_misspelt_setting_is_named(tmp_path: Path) -> None:
+    (tmp_path / "taxonomist.toml").write_text("retrain_evry = 7\n")
+    with pytest.raises(ConfigError, match="no setting 'retrain_evry', did you mean 'retrain_every'"):
+        load_settings()
+
+
+def test_a_broken_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "taxonomist.toml").write_text("port = = 3")
+    with pytest.raises(ConfigError, match="taxonomist.toml"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("PORT", "99999"), ("MIN_AGREEMENT", "1.2"), ("LABEL_STUDIO_URL", "localhost:8080")]
+)
+def test_a_wrong_value_is_shown(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"TAXONOMIST_{name}", value)
+    with pytest.raises(ConfigError, match=f"{name.lower()}.*{value}"):
+        load_settings()
+
+
+def test_credentials_in_an_address_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAXONOMIST_PUBLIC_URL", "http://me:secret@host:9090")
+    with pytest.raises(ConfigError, match="user name or password"):
+        load_settings()
+
+
+def test_addresses() -> None:
+    assert Settings(host="::1", port=1).url == "http://[::1]:1"
+    settings = Settings(public_url="http://ml.taxonomist:9090/", browser_url="https://pictures.example/")
+    assert (settings.url, settings.page_url) == ("http://ml.taxonomist:9090", "https://pictures.example")
+
+
+def test_secrets_are_not_printed() -> None:
+    assert "hunter2" not in repr(Settings(password="hunter2", webhook_secret="hunter2", label_studio_api_key="hunter2"))

@@ -1,0 +1,78 @@
+"""Label Studio's screens as a person sees them, through headless Chromium."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, ViewportSize, expect
+
+from backend.demo.people import Account
+from taxonomy.paths import TaxonomyPath
+
+ARTIFACTS = Path(__file__).parent / "artifacts"
+SIZE = ViewportSize(width=1400, height=900)
+CHOSEN = ".htx-taxonomy .ant-select-selection-item-content"
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@contextmanager
+def logged_in(browser: Browser, url: str, account: Account) -> Iterator[Page]:
+    """A page of the Label Studio at `url` on which `account` has logged in through the form."""
+    context = browser.new_context(viewport=SIZE)
+    try:
+        page = context.new_page()
+        page.goto(f"{url}/user/login/")
+        page.fill("input[name=email]", account.email)
+        page.fill("input[name=password]", account.password)
+        with page.expect_navigation():
+            page.click("button[type=submit]")
+        yield page
+    finally:
+        context.close()
+
+
+def open_task(page: Page, url: str, project_id: int, task_id: int) -> None:
+    """Open a task as from the Data Manager and wait until its picture and its taxonomy are there."""
+    page.goto(f"{url}/projects/{project_id}/data?task={task_id}")
+    _wait_for_editor(page)
+
+
+def open_stream(page: Page, url: str, project_id: int) -> None:
+    """Press "Label All Tasks": the next task of the labelling stream."""
+    page.goto(f"{url}/projects/{project_id}/data?labeling=1")
+    _wait_for_editor(page)
+
+
+def selected_paths(page: Page) -> list[str]:
+    """What the `<Taxonomy>` control (with `showFullPath`) shows as chosen now, each as `A / B / C`."""
+    return page.locator(CHOSEN).all_inner_texts()
+
+
+def expect_paths(page: Page, paths: Sequence[TaxonomyPath]) -> None:
+    """Wait until the `<Taxonomy>` control (with `showFullPath`) shows just these paths; fails when it does not."""
+    expect(page.locator(CHOSEN)).to_have_text([" / ".join(path) for path in paths])
+
+
+def shoot(page: Page, name: str) -> Path:
+    """Take a picture of the page into `tests/e2e/artifacts`; returns the file."""
+    ARTIFACTS.mkdir(exist_ok=True)
+    file = ARTIFACTS / f"{name}.png"
+    page.screenshot(path=file)
+    return file
+
+
+def _wait_for_editor(page: Page) -> None:
+    editor = page.locator(".lsf-main-view")
+    editor.wait_for()
+    # The picture comes as a blob: that it was decoded is the only sign that it is shown.
+    page.wait_for_function("() => [...document.querySelectorAll('.lsf-main-view img')].some(i => i.naturalWidth > 1)")

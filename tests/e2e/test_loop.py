@@ -1,0 +1,264 @@
+"""The loop on a real Label Studio: connect, pre-fill, three people annotate, retrain, promote, roll back.
+
+One long test: each step begins where the one before it ended, as it does for a team.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from playwright.sync_api import Browser, Page
+
+from backend.auth import SECRET_HEADER
+from backend.demo.annotators import Answer, Outcome, annotate, plan
+from backend.demo.people import Account, checked
+from backend.demo.project import DemoTask, Picture
+from backend.demo.server import LabelStudioServer
+from backend.services import Services
+from backend.settings import Settings
+from storage.catalog.documents import ProjectLabels
+from storage.catalog.identity import image_id
+from tests.e2e.backend_process import BackendProcess
+from tests.e2e.screens import logged_in, open_stream, open_task, selected_paths, shoot
+from tests.e2e.waiting import eventually
+
+MakeProject = Callable[..., tuple[int, tuple[DemoTask, ...]]]
+
+# A random start and few pictures: what is tested is the loop, so every suggestion is shown, however unsure.
+SETTINGS = {
+    "image_size": 64,
+    "views": 1,
+    "target_precision": 0.02,
+    "retrain_after": 2,
+    "retrain_every": 1000,
+    "password": "e2e-password",
+}
+
+
+@dataclass
+class Loop:
+    """The pieces of the scenario and what can be asked of them."""
+
+    label_studio: LabelStudioServer
+    owner: httpx.Client
+    backend: BackendProcess
+    project: int
+    services: Services
+
+    def champion(self) -> str | None:
+        return self.services.registry.champion(f"project-{self.project}")
+
+    def wait_for_champion(self, version: str) -> None:
+        eventually(
+            f"{version} is served\n{self.backend.said()}",
+            lambda: self.champion() == version and self.is_idle(),
+            timeout=180,
+        )
+
+    def is_idle(self) -> bool:
+        self.services.journal.fold()
+        busy = [job for job in self.services.jobs.latest(str(self.project)) if job.state in {"waiting", "running"}]
+        return not busy
+
+    def labels(self, task: DemoTask) -> ProjectLabels | None:
+        document = self.services.catalog.get(image_id(task.uri))
+        return document.projects.get(str(self.project)) if document else None
+
+    def ml_backend(self) -> dict[str, Any]:
+        (row,) = checked(self.owner.get("/api/ml", params={"project": self.project})).json()
+        return row
+
+    def predictions(self, task: DemoTask) -> list[dict[str, Any]]:
+        return checked(self.owner.get(f"/api/tasks/{task.id}/")).json()["predictions"]
+
+    def newest_prediction(self, task: DemoTask) -> dict[str, Any]:
+        return max(self.predictions(task), key=lambda prediction: prediction["id"])
+
+
+def annotate_cases(
+    loop: Loop, annotators: list[Account], cases: dict[DemoTask, Outcome], taxonomy: list[tuple[str, ...]]
+) -> dict[DemoTask, list[Answer]]:
+    given = {}
+    for task, outcome in cases.items():
+        given[task] = list(plan({task.id: task.picture.path}, taxonomy, shares={outcome: 1.0}, seed=task.id))
+        annotate(loop.label_studio.url, annotators, given[task])
+    return given
+
+
+def test_the_loop(
+    label_studio: LabelStudioServer,
+    annotators: list[Account],
+    owner: httpx.Client,
+    catalogue: tuple[Picture, ...],
+    make_project: MakeProject,
+    make_backend: Callable[..., BackendProcess],
+    browser: Browser,
+) -> None:
+    taxonomy = sorted({picture.path for picture in catalogue})
+    project, tasks = make_project("The loop", catalogue[::4])
+    backend = make_backend(**SETTINGS)
+    services = Services(Settings(home=backend.home, password=SETTINGS["password"], port=backend.port))
+    loop = Loop(label_studio, owner, backend, project, services)
+
+    # Annotated before the backend was connected: no webhook tells of these.
+    early = {task: Outcome.AGREE for task in tasks[:60]}
+    annotate(
+        label_studio.url, annotators, plan({t.id: t.picture.path for t in early}, taxonomy, shares={Outcome.AGREE: 1})
+    )
+
+    connect(loop)
+    open_tasks = first_model(loop, tasks[60:])
+    prefilled_screens(loop, browser, annotators[0], open_tasks)
+    agreement(loop, annotators, open_tasks, taxonomy)
+    second_model(loop, open_tasks[-1])
+    start_training(loop)
+    rollback(loop, open_tasks[-1])
+
+
+def connect(loop: Loop) -> None:
+    said = loop.backend.command("connect", "--project", str(loop.project), "--yes").stdout
+    assert "taxonomist-look-alikes-0" in said
+    row = loop.ml_backend()
+    assert (row["state"], row["url"]) == ("CO", loop.backend.url)
+    webhooks = checked(loop.owner.get("/api/webhooks", params={"project": loop.project})).json()
+    assert [hook["url"] for hook in webhooks] == [f"{loop.backend.url}/webhook"]
+    assert SECRET_HEADER in webhooks[0]["headers"]
+    again = loop.backend.command("connect", "--project", str(loop.project), "--yes").stdout
+    assert "Added" not in again
+    assert len(checked(loop.owner.get("/api/webhooks", params={"project": loop.project})).json()) == 1
+
+
+def first_model(loop: Loop, others: tuple[DemoTask, ...]) -> tuple[DemoTask, ...]:
+    """`sync` brings what was annotated before; a model follows by itself and Label Studio is told."""
+    loop.backend.command("sync", "--project", str(loop.project))
+    loop.wait_for_champion("v1")
+    assert loop.services.catalog.count(str(loop.project), labelled=True) == 60
+    row = loop.ml_backend()
+    assert (row["title"], row["model_version"]) == ("taxonomist-v1", "taxonomist-v1")
+    return others
+
+
+def prefilled_screens(loop: Loop, browser: Browser, person: Account, tasks: tuple[DemoTask, ...]) -> None:
+    with logged_in(browser, loop.label_studio.url, person) as page:
+        open_task(page, loop.label_studio.url, loop.project, tasks[0].id)
+        assert_prefilled(page, loop, tasks[0])
+        wait_for_panel(page)
+        shoot(page, "prefilled-with-look-alikes")
+        open_stream(page, loop.label_studio.url, loop.project)
+        assert selected_paths(page)
+        wait_for_panel(page)
+        shoot(page, "label-stream")
+
+
+def assert_prefilled(page: Page, loop: Loop, task: DemoTask) -> None:
+    newest = loop.newest_prediction(task)
+    assert newest["model_version"] == "taxonomist-v1"
+    assert 0 <= newest["score"] <= 1
+    (path,) = newest["result"][0]["value"]["taxonomy"]
+    page.locator(".htx-taxonomy .ant-select-selection-item-content").first.wait_for()
+    (shown,) = selected_paths(page)
+    assert shown.replace(" / ", "/") == "/".join(path)
+
+
+def wait_for_panel(page: Page) -> None:
+    frame = page.frame_locator("iframe[title='Labelled look-alikes']")
+    frame.locator("li img").first.wait_for()
+    loaded = "() => [...document.images].every(image => image.complete && image.naturalWidth > 1)"
+    for each in page.frames:
+        if "/similar" in each.url:
+            each.wait_for_function(loaded)
+            assert each.locator("li").count() == 8
+
+
+def agreement(
+    loop: Loop, annotators: list[Account], tasks: tuple[DemoTask, ...], taxonomy: list[tuple[str, ...]]
+) -> None:
+    """Five tasks, three people: what each came to, by webhooks alone."""
+    cases = dict(
+        zip(
+            tasks,
+            (Outcome.AGREE, Outcome.TWO_TO_ONE, Outcome.ALL_DIFFER, Outcome.SEVERAL_PATHS, Outcome.ONE_SKIPS),
+            strict=False,
+        )
+    )
+    given = annotate_cases(loop, annotators, cases, taxonomy)
+    for task, outcome in cases.items():
+        truth = list(task.picture.path)
+
+        def decided(task: DemoTask = task) -> ProjectLabels | None:
+            loop.services.journal.fold()
+            found = loop.labels(task)
+            seen = loop.services.catalog.get(image_id(task.uri))
+            return found if found and seen and len(seen.labels_with_taxonomy) == submitted(given[task]) else None
+
+        labels = eventually(f"{outcome} is decided\n{loop.backend.said()}", decided)
+        accepted = labels.accepted.get("category", [])
+        if outcome is Outcome.ALL_DIFFER:
+            assert accepted == []
+            assert labels.reason
+        elif outcome is Outcome.SEVERAL_PATHS:
+            assert truth in accepted
+            assert len(accepted) == 2
+        else:
+            assert accepted == [truth]
+
+
+def submitted(answers: list[Answer]) -> int:
+    return sum(1 for answer in answers if answer.paths)
+
+
+def second_model(loop: Loop, untouched: DemoTask) -> None:
+    """The new labels alone start a training. If its model is not better it stays a candidate, with the reason kept."""
+    registry, name = loop.services.registry, f"project-{loop.project}"
+    eventually(
+        "a second version\n" + loop.backend.said(),
+        lambda: len(registry.versions(name)) == 2 and loop.is_idle(),
+        timeout=180,
+    )
+    decision = registry.get(name, "v2").manifest["promotion"]
+    assert decision["reason"]
+    if not decision["promoted"]:
+        loop.backend.command("models", "promote", "v2", "--project", str(loop.project))
+    loop.wait_for_champion("v2")
+    assert_served(loop, untouched, "taxonomist-v2")
+
+
+def assert_served(loop: Loop, task: DemoTask, version: str) -> None:
+    eventually(
+        f"task {task.id} is pre-filled by {version}\n{loop.backend.said()}",
+        lambda: loop.newest_prediction(task)["model_version"] == version,
+    )
+    row = loop.ml_backend()
+    assert (row["title"], row["model_version"]) == (version, version)
+    about = checked(loop.owner.get(f"/api/projects/{loop.project}")).json()
+    assert about["model_version"] == version
+
+
+def start_training(loop: Loop) -> None:
+    """The button in Label Studio trains at once."""
+    answer = checked(loop.owner.post(f"/api/ml/{loop.ml_backend()['id']}/train"))
+    assert answer.status_code == 200
+    registry, name = loop.services.registry, f"project-{loop.project}"
+    eventually(
+        "a third version\n" + loop.backend.said(),
+        lambda: len(registry.versions(name)) == 3 and loop.is_idle(),
+        timeout=180,
+    )
+    versions = checked(loop.owner.get(f"/api/ml/{loop.ml_backend()['id']}/versions")).json()["versions"]
+    assert {"taxonomist-v1", "taxonomist-v2", "taxonomist-v3"} <= set(versions)
+
+
+def rollback(loop: Loop, untouched: DemoTask) -> None:
+    served = loop.champion()
+    previous = loop.services.registry.previous(f"project-{loop.project}")
+    loop.backend.command("models", "rollback", "--project", str(loop.project))
+    assert loop.champion() == previous != served
+    listed = json.loads(loop.backend.command("models", "list", "--project", str(loop.project), "--json").stdout)
+    assert [row["version"] for row in listed if row["champion"]] == [previous]
+    row = loop.ml_backend()
+    assert row["title"] == f"taxonomist-{previous}"
+    assert untouched

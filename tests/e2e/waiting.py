@@ -1,0 +1,20 @@
+"""Waiting for something that another process does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def eventually(what: str, look: Callable[[], T | None], *, timeout: float = 120.0) -> T:
+    """The first answer of `look` that counts as true; after `timeout` seconds it fails with `what`."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        found = look()
+        if found:
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"{what}: did not happen in {timeout:.0f} s")

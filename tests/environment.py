@@ -1,0 +1,109 @@
+"""Prepares what the tests need beside this project: `python -m tests.environment`, which `make test` runs.
+
+- `.venv-label-studio`: a real Label Studio, the same that the demo uses, and an empty database for it;
+- `.venv-label-studio-ml`: label-studio-ml 1.0.9 with today's Flask, and this project without what only training needs;
+- a Chromium.
+
+A second run finds all of it and ends at once.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+from backend.demo import server
+from backend.demo.environment import Progress, label_studio, make_environment
+from taxonomy.errors import TaxonomistError
+
+ROOT = Path(__file__).resolve().parent.parent
+LABEL_STUDIO = ROOT / ".venv-label-studio"
+LABEL_STUDIO_CACHE = ROOT / ".venv-label-studio-cache"
+LABEL_STUDIO_ML = ROOT / ".venv-label-studio-ml"
+
+TRAINING_ONLY = {"lightly", "matplotlib", "onnx", "onnxscript", "scikit-learn", "torch", "torchvision"}
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+MAC_BROWSER = Path("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")
+
+
+def serving_requirements() -> list[str]:
+    """The project's base dependencies without those that only training needs."""
+    base = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    return [requirement for requirement in base if re.split(r"[^A-Za-z0-9._-]", requirement)[0] not in TRAINING_ONLY]
+
+
+def label_studio_ml(progress: Progress) -> Path:
+    """The python of the environment that holds label-studio-ml 1.0.9 and this project."""
+    needs = ["appdirs", "attrs", "colorama", "label-studio-tools", "lxml", "redis", "requests", "rq"]
+    installs = [
+        [*needs, *serving_requirements()],
+        ["--no-deps", "label-studio-ml==1.0.9"],  # it pins Flask 1.1.2 and more that no modern environment can hold
+        ["--no-deps", "--editable", str(ROOT)],
+    ]
+    return make_environment(LABEL_STUDIO_ML, installs, progress, title="label-studio-ml")
+
+
+def find_chromium() -> Path | None:
+    """A Chromium or Chrome of the system, else the one that Playwright installed, else None."""
+    for name in BROWSERS:
+        if found := shutil.which(name):
+            return Path(found)
+    if MAC_BROWSER.exists():
+        return MAC_BROWSER
+    from playwright.sync_api import sync_playwright  # slow to import, and often not needed
+
+    with sync_playwright() as playwright:
+        own = Path(playwright.chromium.executable_path)
+    return own if own.exists() else None
+
+
+def chromium(progress: Progress) -> Path:
+    """A Chromium, installed when there is none and we may. Raises `TaxonomistError` that says how to get one."""
+    if found := find_chromium():
+        return found
+    as_root = hasattr(os, "geteuid") and os.geteuid() == 0
+    if as_root and shutil.which("apt-get"):
+        quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        for command in (["apt-get", "update"], ["apt-get", "install", "-y", "--no-install-recommends", "chromium"]):
+            progress(f"Chromium: {' '.join(command)}")
+            subprocess.run(command, env=quiet, stdout=subprocess.DEVNULL, check=False)
+        if found := find_chromium():
+            return found
+    if as_root:
+        progress("Chromium: playwright install --with-deps chromium")
+        command = [sys.executable, "-m", "playwright", "install", "--with-deps", "chromium"]
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
+        if found := find_chromium():
+            return found
+    raise TaxonomistError(
+        "The tests look at Label Studio through Chromium, and there is none on this machine.",
+        hint=f"Install one (`sudo apt-get install chromium`, or `{sys.executable} -m playwright install chromium`) "
+        "and run this again; or leave those tests out with `make test-fast`.",
+    )
+
+
+def main() -> int:
+    """Prepare everything; returns the exit status."""
+
+    def say(line: str) -> None:
+        print(f"  {line}", flush=True)  # noqa: T201 - a command line
+
+    try:
+        program = label_studio(LABEL_STUDIO, say)
+        say(f"Label Studio: {program}")
+        say(f"Label Studio's empty database: {server.empty_database(program, LABEL_STUDIO_CACHE, say)}")
+        say(f"label-studio-ml 1.0.9: {label_studio_ml(say)}")
+        say(f"Chromium: {chromium(say)}")
+    except TaxonomistError as error:
+        print(f"\n{error}", file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

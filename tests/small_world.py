@@ -1,0 +1,82 @@
+"""A small world for tests: coloured pictures, their taxonomy, and a backbone that averages pixels. All of it is real
+code; only the network is small, so that a test takes a second instead of a minute."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+from PIL import Image
+
+from backend.services import BACKBONE, Services
+from storage.registry import ModelVersion
+
+SIZE = 32
+GRID = 4
+COLOURS = {
+    ("Warm", "Red"): (220, 30, 30),
+    ("Warm", "Yellow"): (230, 210, 40),
+    ("Cold", "Blue"): (30, 50, 220),
+    ("Cold", "Green"): (30, 170, 60),
+}
+PATHS = tuple(COLOURS)
+CONFIG = """<View>
+  <Image name="image" value="$image"/>
+  <Taxonomy name="colour" toName="image">
+    <Choice value="Warm"><Choice value="Red"/><Choice value="Yellow"/></Choice>
+    <Choice value="Cold"><Choice value="Blue"/><Choice value="Green"/></Choice>
+  </Taxonomy>
+</View>"""
+
+
+def picture(path: tuple[str, ...], seed: int, size: int = 48) -> bytes:
+    """A JPEG in the path's colour, with noise of its own."""
+    noise = np.random.default_rng(seed).normal(0, 18, (size, size, 3))
+    pixels = np.clip(np.array(COLOURS[path]) + noise, 0, 255).astype(np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "JPEG", quality=92)
+    return out.getvalue()
+
+
+def write_catalogue(folder: Path, count: int, *, annotators: Sequence[str] = (), first: int = 0) -> Path:
+    """`count` pictures, in turn of each colour, and their manifest; each is a product of its own."""
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    with (folder / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["file", "level1", "level2", "product"] + (["annotator"] if annotators else []))
+        for number in range(first, first + count):
+            path = PATHS[number % len(PATHS)]
+            name = f"{number:04d}.jpg"
+            (folder / "images" / name).write_bytes(picture(path, number))
+            for annotator in annotators or [None]:
+                rows.writerow([name, *path, f"p{number}"] + ([annotator] if annotator else []))
+    return folder / "manifest.csv"
+
+
+def publish_backbone(services: Services) -> ModelVersion:
+    """Publish and promote a backbone whose embedding is the mean colour of each cell of a grid: 48 numbers."""
+    step = SIZE // GRID
+    nodes = [
+        helper.make_node("Cast", ["pictures"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["float"], ["channels"], perm=[0, 3, 1, 2]),
+        helper.make_node("AveragePool", ["channels"], ["cells"], kernel_shape=[step, step], strides=[step, step]),
+        helper.make_node("Flatten", ["cells"], ["embedding"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "mean-colours",
+        [helper.make_tensor_value_info("pictures", TensorProto.UINT8, ["n", SIZE, SIZE, 3])],
+        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["n", 3 * GRID * GRID])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    with services.registry.stage(BACKBONE) as folder:
+        onnx.save(model, str(folder / "backbone.onnx"))
+        manifest = {"kind": "backbone", "size": SIZE, "dimension": 3 * GRID * GRID, "architecture": "mean colours"}
+        version = services.registry.publish(BACKBONE, folder, manifest)
+    services.registry.promote(BACKBONE, version.version)
+    return version

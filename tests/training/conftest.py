@@ -1,0 +1,81 @@
+"""A small real backbone, pictures made on the spot, and a project whose embeddings need no pictures."""
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from storage.embeddings import EmbeddingStore
+from storage.registry import ModelVersion
+from storage.registry.folder import FolderRegistry
+from taxonomy.paths import TaxonomyPath
+from taxonomy.tree import Tree
+from training.backbone import BackboneSpec, ensure_backbone
+from training.dataset import Example
+
+SIZE = 64
+SPEC = BackboneSpec(weights="random", size=SIZE)
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def backbone_registry(tmp_path_factory: pytest.TempPathFactory) -> FolderRegistry:
+    registry = FolderRegistry(tmp_path_factory.mktemp("models"))
+    ensure_backbone(registry, SPEC)
+    return registry
+
+
+@pytest.fixture(scope="session")
+def backbone(backbone_registry: FolderRegistry) -> ModelVersion:
+    return ensure_backbone(backbone_registry, SPEC)
+
+
+@pytest.fixture
+def tree() -> Tree:
+    paths: list[TaxonomyPath] = []
+    for top in ("bath", "tools", "pipes"):
+        paths += [(top,), (top, f"{top}-a"), (top, f"{top}-b")]
+    return Tree("media", "image", "taxonomy", tuple(paths))
+
+
+@dataclass
+class Project:
+    """A project in a folder, with separable embeddings of 16 numbers: what a leaf's images have in common, and noise."""
+
+    folder: Path
+    tree: Tree
+    registry: FolderRegistry = field(init=False)
+    store: EmbeddingStore = field(init=False)
+    backbone: ModelVersion = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.registry = FolderRegistry(self.folder / "models")
+        self.store = EmbeddingStore(self.folder / "embeddings", 16)
+        self.backbone = ModelVersion("backbone", "v1", self.folder, {})
+
+    def examples(self, per_leaf: int, *, noise: float = 0.5, seed: int = 0) -> list[Example]:
+        random = np.random.default_rng(seed)
+        leaves = [path for path in self.tree.paths if len(path) == 2]
+        centres = np.random.default_rng(99).normal(size=(len(leaves), 16)) * 2
+        examples = []
+        for number in range(per_leaf):
+            for leaf, centre in zip(leaves, centres, strict=True):
+                id = f"{leaf[1]}-{number}"
+                vectors = centre + noise * random.normal(size=(3, 16))
+                self.store.append([id, f"{id}#1", f"{id}#2"], vectors.astype(np.float32))
+                examples.append(Example(id, {self.tree.control: (leaf,)}))
+        return examples
+
+
+@pytest.fixture
+def project(tmp_path: Path, tree: Tree) -> Iterator[Project]:
+    yield Project(tmp_path, tree)

@@ -1,0 +1,1 @@
+"""What makes models: pictures, backbone, head, evaluation and promotion. Only training itself imports torch."""
