@@ -60,11 +60,14 @@ class Credentials:
         if kind.lower() != "basic":
             return False
         try:
-            username, _, password = base64.b64decode(encoded, validate=True).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError):
+            given = base64.b64decode(encoded, validate=True)
+        except binascii.Error:
             return False
-        # Both are always compared, so that the time says nothing about which one was wrong.
-        return _same(username, self.username) & _same(password, self.password or "")
+        # Label Studio sends Latin-1, most other clients UTF-8. All is compared always, so that the time tells nothing.
+        expected = f"{self.username}:{self.password or ''}"
+        return hmac.compare_digest(given, expected.encode()) | hmac.compare_digest(
+            given, expected.encode("latin-1", "replace")
+        )
 
 
 def load_credentials(settings: Settings) -> Credentials:

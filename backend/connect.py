@@ -223,10 +223,12 @@ def _secure_webhook(
         say(f"Put the secret into webhook {first.id}.")
     # A right one too: only then does Label Studio say that its SSRF settings forbid the address. It would keep the
     # webhook and send nothing.
-    first = client.update_webhook(first, url=address, headers={**first.headers, **headers})
+    first = client.update_webhook(
+        first, url=address, headers={**first.headers, **headers}, is_active=True, everything=True
+    )
     for hook in others:
         if hook.is_active:
-            client.update_webhook(hook, url=hook.url, headers=hook.headers, is_active=False)
+            client.update_webhook(hook, url=hook.url, is_active=False)
             say(f"Turned off webhook {hook.id}, which sent the same events a second time.")
     return first
 
@@ -236,7 +238,7 @@ def _add_panel(
 ) -> tuple[str, PanelState]:
     """The labelling config that is in force afterwards, and what was done."""
     label_config = client.project(project).label_config  # read as late as possible: somebody may be editing it
-    wanted = with_panel(label_config, settings.url, project, credentials.project_key(project))
+    wanted = with_panel(label_config, settings.page_url, project, credentials.project_key(project))
     if wanted == label_config:
         return label_config, "unchanged"
     there = bool(panels_in(label_config))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from backend.connect import Connected, connect, set_model_version
+from backend.jobs import Kind
 from backend.predictor import Predictor
 from backend.services import Services
 from backend.sync import open_label_studio
@@ -30,17 +31,21 @@ def connect_project(
         missing = "address" if url is None else "token"
         option = "--url http://localhost:8080" if url is None else "--api-key …"
         raise ConfigError(f"The {missing} of Label Studio is not known.", hint=f"Give {option}.")
-    return connect(
+    version = Predictor(services).model_version(project)
+    connected = connect(
         services.settings,
         services.credentials,
         services.book,
         url=url,
         api_key=api_key,
         project=project,
-        model_version=Predictor(services).model_version(project),
+        model_version=version,
         ask=ask,
         say=say,
     )
+    services.book.remember(project, announced=version)
+    services.jobs.ask(Kind.SYNC, project, "the project was connected")
+    return connected
 
 
 def announce_version(services: Services, project: str) -> None:
@@ -48,3 +53,4 @@ def announce_version(services: Services, project: str) -> None:
     version = Predictor(services).model_version(project)
     with open_label_studio(services, project) as client:
         set_model_version(client, services.book.get(project), version, services.settings, services.credentials)
+    services.book.remember(project, announced=version)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from backend.jobs import Kind
 from backend.protocol import label_config
 from backend.services import Services
 from storage.catalog.documents import AnnotatorLabels, ImageDocument, ProjectLabels
@@ -39,56 +40,50 @@ class Labelled:
         }
 
 
-@dataclass(frozen=True)
-class Decided:
-    """Images whose accepted label changed, and images that nobody has read yet."""
-
-    changed: frozenset[str]
-    unread: frozenset[str]
-
-
-def decide_dirty(services: Services, project: str, limit: int) -> Decided | None:
-    """Decide the labels of up to `limit` images that wait for it; None when none waits.
+def decide_dirty(services: Services, project: str, limit: int) -> bool:
+    """Decide the labels of up to `limit` images that wait for it; False when none waits.
 
     An image without annotations loses its label, one without task leaves the project. Raises `ConfigError` when the
     project's config has no taxonomy; the images go on waiting then.
     """
     dirty = services.journal.dirty(project)
     if not dirty.images and not dirty.removed:
-        return None
+        return False
     for image in dirty.removed:
         services.catalog.leave_project(project, image)
     services.journal.done(project, dirty.removed, dirty.position)
     images = sorted(dirty.images)[:limit]
-    decided = update_labels(services, project, images) if images else Decided(frozenset(), frozenset())
-    services.journal.done(project, images, dirty.position)
-    return Decided(decided.changed | dirty.removed, decided.unread)
+    if images:
+        update_labels(services, project, images)
+        services.journal.done(project, images, dirty.position)
+    return True
 
 
-def decide_anew(services: Services, project: str) -> Decided | None:
-    """Decide every image again when the taxonomy or the rule of agreement changed since; None when neither did.
+def decide_anew(services: Services, project: str) -> None:
+    """Decide every image again when the taxonomy or the rule of agreement changed since.
 
     Raises `ConfigError` when the project's config has no taxonomy.
     """
     record = services.book.get(project)
     trees = label_config(record.label_config).trees
-    rule = hashlib.sha256(
-        repr((services.settings.agreement, [tree.fingerprint for tree in trees])).encode()
-    ).hexdigest()
-    if record.decided_with == rule:
-        return None
-    images = [document.id for document in services.catalog.documents(project)]
-    decided = update_labels(services, project, images) if images else Decided(frozenset(), frozenset())
-    services.book.remember(project, decided_with=rule)
-    return decided
+    rule = repr((services.settings.agreement, [tree.fingerprint for tree in trees]))
+    digest = hashlib.sha256(rule.encode()).hexdigest()
+    if record.decided_with != digest:
+        if images := [document.id for document in services.catalog.documents(project)]:
+            update_labels(services, project, images)
+        services.book.remember(project, decided_with=digest)
 
 
-def update_labels(services: Services, project: str, images: Collection[str]) -> Decided:
-    """Decide the labels of these images anew and note them in the catalogue. Raises `ConfigError`."""
+def update_labels(services: Services, project: str, images: Collection[str]) -> None:
+    """Decide the labels of these images anew, and note them in the catalogue.
+
+    How many changed is counted for the next training; images that nobody has read yet are to be embedded. Raises
+    `ConfigError` when the project's config has no taxonomy.
+    """
     config = label_config(services.book.get(project).label_config)
     policy = services.settings.agreement
     before = services.catalog.get_many(images)
-    changed: set[str] = set()
+    changed = 0
     changes: dict[str, Callable[[ImageDocument], ImageDocument]] = {}
     for image in images:
         records = list(services.journal.annotations(project, image))
@@ -97,12 +92,12 @@ def update_labels(services: Services, project: str, images: Collection[str]) -> 
         if task:
             labelled = replace(labelled, uri=task.uri, task_id=task.task_id)
         here = before[image].projects.get(project) if image in before else None
-        if labelled.accepted != (here.accepted if here else {}):
-            changed.add(image)
+        changed += labelled.accepted != (here.accepted if here else {})
         changes[image] = _note(project, labelled)
     services.catalog.update_many(changes)
-    unread = {image for image in images if image not in before or before[image].file_hash is None}
-    return Decided(frozenset(changed), frozenset(unread))
+    services.book.count_changed(project, changed)
+    if any(image not in before or before[image].file_hash is None for image in images):
+        services.jobs.ask(Kind.EMBED, project, "new images")
 
 
 def judge(records: Sequence[AnnotationRecord], config: LabelConfig, policy: AgreementPolicy) -> Labelled:

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import logging
 
-QUIET = ("httpx", "httpcore", "huey", "label_studio_sdk", "matplotlib", "PIL", "filelock", "torch.onnx", "onnxscript")
+QUIET = (
+    "httpx",
+    "httpcore",
+    "huey",
+    "label_studio_sdk",
+    "matplotlib",
+    "PIL",
+    "filelock",
+    "torch",
+    "onnxscript",
+    "onnx_ir",
+)
 
 
 def set_up_logging(level: str) -> None:

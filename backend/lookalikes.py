@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from backend.services import Services
 from taxonomy.paths import TaxonomyPath
-from training.neighbours import mean_vector, nearest
+from training.neighbours import nearest
 
 REFRESH_S = 5.0  # the index may lag behind new labels by this much
 
@@ -32,7 +32,6 @@ class _Index:
     made_at: float
     ids: list[str]
     matrix: NDArray[np.float32]
-    centre: NDArray[np.float32]  # of all embeddings: what they share says nothing about likeness
     uris: Mapping[str, str]
     labels: Mapping[str, Mapping[str, tuple[TaxonomyPath, ...]]]
 
@@ -63,8 +62,7 @@ class LookAlikes:
             index.ids,
             index.matrix,
             k or self._services.settings.neighbours,
-            exclude=(exclude,) if exclude in index.labels else (),
-            centre=index.centre,
+            exclude=() if exclude is None else (exclude,),
         )
         return [LookAlike(hit.id, index.uris[hit.id], index.labels[hit.id], hit.similarity) for hit in hits]
 
@@ -84,9 +82,6 @@ class LookAlikes:
             labels[document.id] = {control: here.paths(control) for control in here.accepted}
             uris[document.id] = here.uri
         names = list(labels)
-        store = self._services.embeddings(backbone)
-        found, vectors = store.get(names)
+        found, vectors = self._services.embeddings(backbone).get(names)
         ids = [name for name, there in zip(names, found, strict=True) if there]
-        _, everything = store.snapshot()
-        centre = mean_vector(everything) if len(everything) else np.zeros(vectors.shape[1], np.float32)
-        return _Index(time.monotonic(), ids, vectors[found], centre, uris, labels)
+        return _Index(time.monotonic(), ids, vectors[found], uris, labels)

@@ -10,7 +10,7 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -32,7 +32,9 @@ class ProjectRecord(BaseModel, frozen=True):
     label_studio_url: str | None = None
     api_key: SecretStr | None = None
     ml_backend: int | None = None
+    announced: str | None = None  # the model version that Label Studio was last told
     images_folder: Path | None = None  # where the pictures of an imported catalogue lie
+    changed_labels: int = 0  # images whose accepted label changed since the last training was asked for
     decided_with: str | None = None  # fingerprint of the taxonomy and the rule that the labels were decided with
 
     @field_serializer("api_key", when_used="json")
@@ -66,14 +68,16 @@ class ProjectBook:
 
     def remember(self, project: str, **changes: object) -> ProjectRecord:
         """Change some fields of a project's record; returns the new record. Writes only when something differs."""
-        path = self._path(project)
+        self._path(project)
         self._folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self._folder / ".lock"):
-            old = self.get(project)
-            new = old.model_copy(update=changes)
-            if new != old or not path.exists():
-                _write_whole(path, new.model_dump_json(indent=1))
-        return new
+            return self._write(self.get(project), changes)
+
+    def count_changed(self, project: str, images: int) -> None:
+        """Add to the number of images whose accepted label changed since the last training."""
+        if images:
+            with FileLock(self._folder / ".lock"):
+                self._write(self.get(project), {"changed_labels": self.get(project).changed_labels + images})
 
     def __iter__(self) -> Iterator[ProjectRecord]:
         for path in sorted(self._folder.glob("*.json")):
@@ -81,6 +85,13 @@ class ProjectBook:
                 yield self.get(unquote(path.stem))
             except DamagedError as error:
                 log.error("%s", error)
+
+    def _write(self, old: ProjectRecord, changes: Mapping[str, object]) -> ProjectRecord:
+        path = self._path(old.project)
+        new = old.model_copy(update=dict(changes))
+        if new != old or not path.exists():
+            _write_whole(path, new.model_dump_json(indent=1))
+        return new
 
     def _path(self, project: str) -> Path:
         if not _PROJECT.fullmatch(project):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
+from backend.connecting import announce_version
 from backend.label_studio import LabelStudioClient
 from backend.label_studio.records import Prediction
 from backend.predictor import Predictor
@@ -21,12 +22,15 @@ CHUNK = 100
 
 
 def push(services: Services, project: str, progress: Callable[[str, float], None]) -> str:
-    """Predict every task without annotations that lacks the current version's prediction, and store it.
+    """Tell Label Studio the version that is served, and store its suggestion for every task without annotations.
 
     Only suggestions are stored: an empty one would keep Label Studio from asking again. Returns one line.
     """
     predictor = Predictor(services)
     version = predictor.model_version(project)
+    announce_version(services, project)
+    if not services.settings.push_predictions:
+        return f"Label Studio shows {version}"
     stored = seen = 0
     with open_label_studio(services, project) as client:
         about = client.project(project)

@@ -1,20 +1,24 @@
-"""The server process: gunicorn around the application, with the worker's supervisor beside it."""
+"""The server process: gunicorn around the application, with the worker's supervisor beside it.
+
+The master process forks, so it must not have loaded onnxruntime, whose threads do not survive a fork: only the forked
+process imports the application, and `taxonomist serve` becomes this module instead of calling it.
+"""
 
 from __future__ import annotations
 
-import logging
 import os
 import subprocess
-from typing import Any
+import sys
+from typing import Any, NoReturn
 
 from gunicorn.app.base import BaseApplication
 
-from backend.app import create_app
 from backend.auth import check_exposure
-from backend.settings import Settings
+from backend.logs import set_up_logging
+from backend.settings import Settings, load_settings
 from backend.supervisor import start_supervisor
 
-log = logging.getLogger(__name__)
+NO_WORKER = "--no-worker"
 
 
 class _Server(BaseApplication):  # type: ignore[misc]
@@ -47,6 +51,8 @@ class _Server(BaseApplication):  # type: ignore[misc]
                 self.cfg.set(name, value)
 
     def load(self) -> Any:
+        from backend.app import create_app
+
         return create_app(self.settings_of_app)
 
     def _start_supervisor(self, _arbiter: object) -> None:
@@ -59,11 +65,19 @@ class _Server(BaseApplication):  # type: ignore[misc]
             self.supervisor.wait(timeout=30)
 
 
-def serve(settings: Settings, *, with_worker: bool = True) -> None:
-    """Serve until stopped. Raises `ConfigError` when others could reach the server without a password."""
+def become_server(settings: Settings, *, with_worker: bool) -> NoReturn:
+    """Replace this process by the server. Raises `ConfigError` when others could reach it without a password."""
     check_exposure(settings)
     settings.home.mkdir(parents=True, exist_ok=True)
-    # The worker is a process of its own: it reads the same settings, so those given as options must reach it.
+    # Server and worker read their settings anew: those given as options must reach them.
     os.environ["TAXONOMIST_HOME"] = str(settings.home.resolve())
     os.environ["TAXONOMIST_HOST"], os.environ["TAXONOMIST_PORT"] = settings.host, str(settings.port)
-    _Server(settings, with_worker=with_worker).run()
+    os.environ["TAXONOMIST_LOG_LEVEL"] = settings.log_level
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "backend.serve", *([] if with_worker else [NO_WORKER])])  # noqa: S606
+
+
+if __name__ == "__main__":
+    settings = load_settings()
+    set_up_logging(settings.log_level)
+    _Server(settings, with_worker=NO_WORKER not in sys.argv).run()

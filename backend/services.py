@@ -140,4 +140,3 @@ class CatalogueFolder:
         if uri.startswith(self._prefix):
             return self._inside.read(uri.removeprefix(self._prefix))
         return self._others.read(uri)
-

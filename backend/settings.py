@@ -36,6 +36,17 @@ def _web_address(url: str) -> str:
     return url.rstrip("/")
 
 
+def _sendable(secret: SecretStr) -> SecretStr:
+    """Label Studio sends basic authentication in Latin-1 and fails at anything else."""
+    try:
+        secret.get_secret_value().encode("latin-1")
+    except UnicodeEncodeError:
+        raise ValueError(
+            "has characters that Label Studio cannot send; use letters, digits and signs of Latin-1"
+        ) from None
+    return secret
+
+
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 
 
@@ -63,7 +74,9 @@ class Settings(BaseSettings):
         None, description="Address at which browsers reach the look-alike page, where it differs from public_url"
     )
     username: str = Field("taxonomist", description="User name for basic authentication")
-    password: SecretStr | None = Field(None, description="Password for basic authentication; unset means open")
+    password: Annotated[SecretStr, AfterValidator(_sendable)] | None = Field(
+        None, description="Password for basic authentication; unset means open"
+    )
     webhook_secret: SecretStr | None = Field(
         None, description="Value of the secret header on webhooks; default is made once and kept in the home folder"
     )
@@ -92,7 +105,12 @@ class Settings(BaseSettings):
 
     # Which annotations become accepted labels
     min_annotators: int = Field(2, ge=1, description="Annotators that must have named a path")
-    min_agreement: float = Field(2 / 3, gt=0, le=1, description="Share of an image's annotators that must name a path; 0.67 is more than two of three")
+    min_agreement: float = Field(
+        2 / 3,
+        gt=0,
+        le=1,
+        description="Share of an image's annotators that must name a path; 0.67 is more than two of three",
+    )
     require_review: bool = Field(False, description="Accept only reviewed or ground-truth annotations")
     skips_as: list[str] | None = Field(
         None, description='Taxonomy path that a skipped task votes for, for example ["Sort Out"]; unset: no vote'

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -60,6 +59,7 @@ def train(services: Services, project: str, progress: Progress) -> str:
         decide_anew(services, project)
         while decide_dirty(services, project, 500):
             pass
+        services.book.remember(project, changed_labels=0)
         backbone = prepare_backbone(services)
         options = _options(services)
         trees = label_config(services.book.get(project).label_config).trees
@@ -99,21 +99,7 @@ def after_promotion(services: Services, project: str) -> None:
         announce_version(services, project)
     except TaxonomistError as error:
         log.error("project %s: Label Studio could not be told of the new version: %s", project, error)
-    if services.settings.push_predictions:
-        services.jobs.ask(Kind.PUSH, project, f"{model_version_name(version)} is served now")
-
-
-def labels_changed_since_training(services: Services, project: str) -> int:
-    """How many images have another accepted label than the newest version was trained on; 0: no news."""
-    versions = services.registry.versions(registry_name(project))
-    documents = services.catalog.documents(project, labelled=True)
-    now = {document.id: _sorted(document.projects[project].accepted) for document in documents}
-    if not versions:
-        return len(now)
-    record = json.loads((versions[-1].path / "data.json").read_text(encoding="utf-8"))
-    then = {image["id"]: _sorted(image["labels"]) for image in record["images"]}
-    left_out = int(versions[-1].manifest["data"]["left_out"])  # had a label that could not be used, and still have
-    return max(0, sum(1 for image in now.keys() | then.keys() if now.get(image) != then.get(image)) - left_out)
+    services.jobs.ask(Kind.PUSH, project, f"{model_version_name(version)} is served now")
 
 
 def embed_all(services: Services, project: str, progress: Progress) -> str:
@@ -154,8 +140,9 @@ def _keep_parts(services: Services, project: str, parts: Mapping[str, Part]) -> 
     def put_in(part: Part) -> Callable[[ImageDocument], ImageDocument | None]:
         def change(document: ImageDocument) -> ImageDocument | None:
             here = document.projects.get(project)
-            known = here is None or here.part == part
-            return None if known else document.in_project(project, here.model_copy(update={"part": part}))
+            if here is None or here.part == part:
+                return None
+            return document.in_project(project, here.model_copy(update={"part": part}))
 
         return change
 
@@ -173,10 +160,6 @@ def _example(project: str, document: ImageDocument) -> Example:
         file_hash=document.file_hash,
         part=here.part,
     )
-
-
-def _sorted(labels: Mapping[str, list[list[str]]]) -> dict[str, list[list[str]]]:
-    return {control: sorted(paths) for control, paths in labels.items() if paths}
 
 
 def _options(services: Services) -> TrainingOptions:

@@ -11,17 +11,16 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Collection
 
 from filelock import FileLock, Timeout
 
 from backend import heartbeat
 from backend.jobs import Job, Kind, State
 from backend.labels import decide_anew, decide_dirty
+from backend.predictor import Predictor
 from backend.queue import open_queue
 from backend.services import BACKBONE, Services
 from backend.tasks import Progress, run
-from backend.training_job import labels_changed_since_training
 from taxonomy.errors import ConfigError, StorageError, TaxonomistError
 
 log = logging.getLogger(__name__)
@@ -41,6 +40,8 @@ class Worker:
         self._stop = threading.Event()
         self._handed_over: set[str] = set()
         self._complaints: dict[str, str] = {}
+        self._announced: dict[str, str] = {}
+        self._predictor = Predictor(services)
         self._planner = TrainingPlanner(services)
 
     def run(self) -> None:
@@ -56,6 +57,7 @@ class Worker:
         with lock:
             for job in self.services.jobs.take_back():
                 log.warning("job %s (%s, project %s) was interrupted and runs again", job.id, job.kind, job.project)
+            log.info("worker %d serves %s", os.getpid(), self.services.settings.home)
             self._ask_what_a_start_needs()
             pulse = threading.Thread(target=self._pulse_for_ever, name="pulse", daemon=True)
             pulse.start()
@@ -71,22 +73,29 @@ class Worker:
         for project in {record.project for record in self.services.book} | set(self.services.journal.dirty_projects()):
             self._decide(project)
         self._planner.plan()
+        self._announce()
         self._hand_over()
         heartbeat.beat(self.services.settings.home)
 
     def _decide(self, project: str) -> None:
         try:
-            parts = (decide_anew(self.services, project), decide_dirty(self.services, project, IMAGES_A_PULSE))
+            decide_anew(self.services, project)
+            decide_dirty(self.services, project, IMAGES_A_PULSE)
         except ConfigError as error:
             if self._complaints.get(project) != str(error):  # once, not once a second
                 log.warning("project %s: labels wait for a usable labelling config: %s", project, error)
             self._complaints[project] = str(error)
-            return
-        self._complaints.pop(project, None)
-        for decided in filter(None, parts):
-            self._planner.note(project, decided.changed)
-            if decided.unread:
-                self.services.jobs.ask(Kind.EMBED, project, "new images")
+        else:
+            self._complaints.pop(project, None)
+
+    def _announce(self) -> None:
+        """Have Label Studio told of a version that it has not seen, each once a process: the next start tries again."""
+        for project in projects_of_label_studio(self.services):
+            record = self.services.book.get(project)
+            version = self._predictor.model_version(project)
+            if record.ml_backend is not None and version not in {record.announced, self._announced.get(project)}:
+                self._announced[project] = version
+                self.services.jobs.ask(Kind.PUSH, project, f"{version} is served now")
 
     def _ask_what_a_start_needs(self) -> None:
         jobs = self.services.jobs
@@ -107,10 +116,12 @@ class Worker:
         job = self.services.jobs.start(job_id)
         if job is None:
             return
+        log.info("job %s (%s, project %s) begins: %s", job.id, job.kind, job.project, job.reason)
         state, outcome = State.FAILED, ""
         try:
             outcome = run(self.services, job.kind, job.project, self._progress(job))
             state = State.DONE
+            log.info("job %s (%s, project %s) is done: %s", job.id, job.kind, job.project, outcome)
         except TaxonomistError as error:
             outcome = str(error)
             log.warning("job %s (%s, project %s): %s", job.id, job.kind, job.project, error)
@@ -157,19 +168,13 @@ class TrainingPlanner:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._changed: dict[str, int] = {}
         self._synced: dict[str, float] = {}
-        for record in services.book:
-            self._changed[record.project] = labels_changed_since_training(services, record.project)
-
-    def note(self, project: str, changed: Collection[str]) -> None:
-        """Take note of images whose accepted label changed."""
-        self._changed[project] = self._changed.get(project, 0) + len(changed)
 
     def plan(self) -> None:
         """Ask for the trainings and sync passes that are due."""
         settings, now = self._services.settings, time.time()
-        for project, changed in self._changed.items():
+        for record in self._services.book:
+            project, changed = record.project, record.changed_labels
             if not changed:
                 continue
             last = self._services.journal.last_event_at(project) or 0.0
@@ -185,4 +190,4 @@ class TrainingPlanner:
 
     def _ask(self, project: str, reason: str) -> None:
         self._services.jobs.ask(Kind.TRAIN, project, reason)
-        self._changed[project] = 0
+        self._services.book.remember(project, changed_labels=0)

@@ -17,16 +17,17 @@ from training.pictures import Picture
 class Augmentation:
     """How far a view may be from its picture."""
 
-    brightness: float = 0.3
-    contrast: float = 0.3
-    saturation: float = 0.3
-    degrees: float = 15.0
-    zoom: float = 0.2
+    brightness: float = 0.2
+    contrast: float = 0.2
+    saturation: float = 0.2
+    degrees: float = 10.0
+    zoom: float = 0.1
     horizontal_flip: float = 0.5
-    vertical_flip: float = 0.05  # service staff do hold the camera upside down, seldom
+    vertical_flip: float = 0.02  # service staff do hold the camera upside down, seldom
 
 
 DEFAULT = Augmentation()
+_BLANK = 250  # as white as the padding, which is white in every picture that is served, and stays so in a view
 
 
 def views(picture: Picture, count: int, seed: int, augmentation: Augmentation = DEFAULT) -> Picture:
@@ -38,13 +39,16 @@ def views(picture: Picture, count: int, seed: int, augmentation: Augmentation = 
 
 def _view(image: Image.Image, augmentation: Augmentation, random: Generator) -> Picture:
     image = _move(image, augmentation, random)
+    blank = np.array(image).min(axis=2) >= _BLANK
     for enhancer, strength in (
         (ImageEnhance.Brightness, augmentation.brightness),
         (ImageEnhance.Contrast, augmentation.contrast),
         (ImageEnhance.Color, augmentation.saturation),
     ):
         image = enhancer(image).enhance(random.uniform(1 - strength, 1 + strength))
-    return np.array(image, dtype=np.uint8)
+    view = np.array(image, dtype=np.uint8)
+    view[blank] = 255
+    return view
 
 
 def _move(image: Image.Image, augmentation: Augmentation, random: Generator) -> Image.Image:
@@ -56,7 +60,7 @@ def _move(image: Image.Image, augmentation: Augmentation, random: Generator) -> 
     angle = np.deg2rad(random.uniform(-augmentation.degrees, augmentation.degrees))
     scale = 1 / random.uniform(1 - augmentation.zoom, 1 + augmentation.zoom)
     width, height = image.size
-    x, y = (width - 1) / 2, (height - 1) / 2
+    x, y = width / 2, height / 2
     # The matrix maps a point of the view to the point of the picture that it shows, around the centre.
     a, b = scale * np.cos(angle), scale * np.sin(angle)
     matrix = (a, b, x - a * x - b * y, -b, a, y + b * x - a * y)

@@ -1,9 +1,12 @@
 """The backbone: a torchvision ResNet without its last layer, exported for serving. Imported by training jobs only."""
 
 import logging
+import threading
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +14,7 @@ import safetensors.torch
 import torch
 import torchvision
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from storage.registry import ModelVersion, Registry
 from taxonomy.errors import ConfigError, NotFoundError, TrainingError
@@ -26,6 +30,7 @@ WEIGHTS_FILE = "backbone.safetensors"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet's red, green and blue in 0..1, as torchvision's weights expect."""
 
+_EXPORTING = threading.Lock()  # torch traces with global state: two exports in one process break each other
 _OPSET = 18  # what torch 2.6 can write and onnxruntime 1.18 can read
 
 
@@ -46,8 +51,8 @@ class BackboneSpec:
 class Backbone(nn.Module):
     """Pictures uint8 (n, size, size, 3) to embeddings float32 (n, dimension); 512, or 2048 for resnet50."""
 
-    mean: Tensor
-    std: Tensor
+    pixel_mean: Tensor
+    pixel_std: Tensor
 
     def __init__(self, architecture: str) -> None:
         super().__init__()
@@ -55,12 +60,13 @@ class Backbone(nn.Module):
         self.dimension: int = encoder.fc.in_features
         encoder.fc = nn.Identity()
         self.encoder: nn.Module = encoder
-        for name, values in (("mean", MEAN), ("std", STD)):
+        # Not "mean": torch 2.6 gives a value of the exported graph that name, and two of a name cannot be loaded.
+        for name, values in (("pixel_mean", MEAN), ("pixel_std", STD)):
             self.register_buffer(name, 255 * torch.tensor(values).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, pictures: Tensor) -> Tensor:
         x = pictures.permute(0, 3, 1, 2).float()  # (n, 3, size, size)
-        embeddings: Tensor = self.encoder((x - self.mean) / self.std)
+        embeddings: Tensor = self.encoder((x - self.pixel_mean) / self.pixel_std)
         return embeddings
 
 
@@ -141,21 +147,43 @@ def load_weights(module: Backbone, state: Mapping[str, Tensor]) -> None:
 def export(module: Backbone, folder: Path, spec: BackboneSpec) -> None:
     """Write `backbone.onnx` (fp32, any batch size, normalisation inside) and `backbone.safetensors` into `folder`."""
     module = module.eval()
+    frozen = _without_batch_norm(module)
     example = torch.zeros((2, spec.size, spec.size, 3), dtype=torch.uint8)
-    torch.onnx.export(
-        module,
-        (example,),
-        str(folder / BACKBONE_FILE),
-        dynamo=True,
-        input_names=["pictures"],
-        output_names=["embeddings"],
-        dynamic_shapes={"pictures": {0: torch.export.Dim("batch")}},
-        opset_version=_OPSET,
-        external_data=False,
-        verbose=False,
-    )
+    with _EXPORTING:
+        torch.onnx.export(
+            frozen,
+            (example,),
+            str(folder / BACKBONE_FILE),
+            dynamo=True,
+            input_names=["pictures"],
+            output_names=["embeddings"],
+            dynamic_shapes={"pictures": {0: torch.export.Dim("batch")}},
+            opset_version=_OPSET,
+            external_data=False,
+            verbose=False,
+        )
     state = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
     (folder / WEIGHTS_FILE).write_bytes(safetensors.torch.save(state, metadata={"architecture": spec.architecture}))
+
+
+def _without_batch_norm(module: Backbone) -> Backbone:
+    """A copy whose batch norms are folded into the convolutions before them, which is what they amount to in serving.
+
+    onnxruntime would do it anyway; done here, since torch 2.6 cannot export a batch norm with a recent onnxscript.
+    """
+    copy = deepcopy(module)
+    for block in list(copy.encoder.modules()):
+        children = list(block.named_children())
+        for (name, conv), (next_name, norm) in pairwise(_in_order(children)):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(block, name, fuse_conv_bn_eval(conv, norm))
+                setattr(block, next_name, nn.Identity())
+    return copy
+
+
+def _in_order(children: list[tuple[str, nn.Module]]) -> list[tuple[str, nn.Module]]:
+    """torchvision registers a ResNet's layers in the order in which they run, but for the shared ReLU."""
+    return [(name, child) for name, child in children if isinstance(child, nn.Conv2d | nn.BatchNorm2d)]
 
 
 def publish_backbone(registry: Registry, built: Built, spec: BackboneSpec) -> ModelVersion:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from taxonomy.errors import TrainingError
 from training.head_weights import HeadWeights
@@ -118,10 +119,16 @@ class _Trainer:
         self.weights = balance(data.targets, outputs)
         self.random = np.random.default_rng(options.seed)
         self.loss = SiblingCrossEntropy(torch.from_numpy(outputs.group_of))
-        self.first = nn.Linear(data.vectors.shape[1], options.hidden)
-        self.last = nn.Linear(options.hidden, len(outputs))
-        self.network = nn.Sequential(self.first, nn.ReLU(), nn.Dropout(options.dropout), self.last)
+        self.network = nn.Sequential(
+            nn.Linear(data.vectors.shape[1], options.hidden),
+            nn.ReLU(),
+            nn.Dropout(options.dropout),
+            nn.Linear(options.hidden, len(outputs)),
+        )
         self.batch = min(options.batch, max(16, len(data.targets) // 16))
+        # An average over about the last epoch: without it single epochs differ by chance, and the best is a lucky one.
+        decay = 1 - self.batch / max(len(data.targets), 2 * self.batch)
+        self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]
         self.temperature = 1.0
         self.validation: tuple[Tensor, Tensor] | None = None
         if validation is not None and len(validation.targets):
@@ -154,7 +161,7 @@ class _Trainer:
         """One epoch; mean loss and level-1 accuracy over it."""
         self.network.train()
         images = self._draw()
-        rows = self.first_row[images] + self.random.integers(0, self.row_count[images])
+        rows = self._rows(images)
         total, hits = 0.0, 0.0
         for part in np.array_split(np.arange(len(images)), -(-len(images) // self.batch)):
             targets = self.targets.index_select(0, torch.from_numpy(images[part]))
@@ -165,6 +172,7 @@ class _Trainer:
             optimiser.zero_grad()
             (loss / len(part)).backward()
             optimiser.step()
+            self.average.update_parameters(self.network)
             total += float(loss.detach())
             hits += len(part) * self._accuracy(logits.detach(), targets)
         return total / len(images), hits / len(images)
@@ -182,14 +190,21 @@ class _Trainer:
         images = np.searchsorted(edges, self.random.random() + np.arange(count)).clip(max=count - 1)
         return self.random.permutation(images)
 
+    def _rows(self, images: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """For each drawn image its own row or, every other time, one of its views: what is served is never a view."""
+        views = self.row_count[images] - 1
+        number = 1 + self.random.integers(0, np.maximum(views, 1))
+        as_view = (self.random.random(len(images)) < 0.5) & (views > 0)
+        rows: npt.NDArray[np.int64] = self.first_row[images] + np.where(as_view, number, 0)
+        return rows
+
     @torch.inference_mode()
     def _validate(self) -> tuple[float, float, float]:
         """Loss, level-1 accuracy and refined loss on the validation part."""
         if self.validation is None:
             return float("nan"), float("nan"), float("nan")
-        self.network.eval()
         x, targets = self.validation
-        logits = self.network(x)
+        logits = self.average.eval()(x)
         # The best temperature drifts slowly upwards from epoch to epoch, so a look to both sides keeps up with it.
         tried = {
             t: float(self.loss(logits / t, targets)) for t in (self.temperature * step for step in (0.87, 1, 1.15))
@@ -211,8 +226,7 @@ class _Trainer:
         return torch.from_numpy(((vectors - self.mean) / self.scale).astype(np.float32))
 
     def _weights(self) -> HeadWeights:
-        parameters = (self.first.weight, self.first.bias, self.last.weight, self.last.bias)
-        weight1, bias1, weight2, bias2 = (parameter.detach().numpy().copy() for parameter in parameters)
+        weight1, bias1, weight2, bias2 = (tensor.detach().numpy().copy() for tensor in self.average.module.parameters())
         controls = tuple((tree.control, len(tree)) for tree in self.outputs.trees)
         return HeadWeights(self.mean, self.scale, weight1, bias1, weight2, bias2, controls)
 

@@ -27,15 +27,16 @@ def nearest(
     *,
     rows: npt.NDArray[np.int64] | None = None,
     exclude: Collection[str] = (),
-    centre: npt.NDArray[np.float32] | None = None,
 ) -> list[Neighbour]:
     """The `k` rows of `matrix` (n, d) most similar to `query` (d,), best first; `ids` name the rows.
 
-    `rows` restricts the search to some rows (the labelled ones), `exclude` drops ids (the image itself). `centre` (d,),
-    usually `mean_vector`, is subtracted first: embeddings share a large common part that hides what differs.
+    `rows` restricts the search to some rows (the labelled ones), `exclude` drops ids (the image itself).
+
+    The vectors are taken as they are: with their mean subtracted first, another view of the same product was the
+    nearest picture less often (.17 of the time in place of .27, furniture renderings, random ResNet18).
     """
     number = k + len(exclude)
-    indices, similarities = search(query[None], matrix, number, rows=rows, centre=centre)
+    indices, similarities = search(query[None], matrix, number, rows=rows)
     found = (Neighbour(ids[int(i)], float(s)) for i, s in zip(indices[0], similarities[0], strict=True))
     return [neighbour for neighbour in found if neighbour.id not in exclude][:k]
 
@@ -46,12 +47,11 @@ def search(
     k: int,
     *,
     rows: npt.NDArray[np.int64] | None = None,
-    centre: npt.NDArray[np.float32] | None = None,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
     """Row numbers and cosines, each (q, min(k, rows)), best first; ties go to the lower row."""
     wanted = np.arange(len(matrix)) if rows is None else np.sort(rows)
     k = min(k, len(wanted))
-    queries = _unit(queries, centre)
+    queries = _unit(queries)
     best_rows: npt.NDArray[np.int64] = np.empty((len(queries), 0), np.int64)
     best: npt.NDArray[np.float32] = np.empty((len(queries), 0), np.float32)
     for start in range(0, len(wanted), _BLOCK):
@@ -59,30 +59,16 @@ def search(
         # A plain slice of a memory map is read in order; picking rows is only paid for when there are gaps.
         whole = part[-1] - part[0] + 1 == len(part)
         block = matrix[part[0] : part[-1] + 1] if whole else matrix[part]
-        best = np.concatenate([best, queries @ _unit(block, centre).T], axis=1)
+        best = np.concatenate([best, queries @ _unit(block).T], axis=1)
         best_rows = np.concatenate([best_rows, np.broadcast_to(part, (len(queries), len(part)))], axis=1)
         order = _top(best, k)
         best, best_rows = np.take_along_axis(best, order, 1), np.take_along_axis(best_rows, order, 1)
     return best_rows, best
 
 
-def mean_vector(
-    matrix: Matrix, rows: npt.NDArray[np.int64] | None = None, *, sample: int = 4096
-) -> npt.NDArray[np.float32]:
-    """Mean (d,) of the rows, or of `sample` rows spread evenly over them, which is near enough for centring."""
-    wanted = np.arange(len(matrix)) if rows is None else rows
-    if not len(wanted):
-        return np.zeros(matrix.shape[1], np.float32)
-    step = max(1, len(wanted) // sample)
-    mean: npt.NDArray[np.float32] = matrix[wanted[::step]].mean(axis=0, dtype=np.float32)
-    return mean
-
-
-def _unit(vectors: npt.NDArray[Any], centre: npt.NDArray[np.float32] | None) -> npt.NDArray[np.float32]:
-    """Rows in single precision, centred, scaled to length 1; a zero vector stays zero."""
+def _unit(vectors: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Rows in single precision, scaled to length 1; a zero vector stays zero."""
     single = vectors.astype(np.float32)
-    if centre is not None:
-        single -= centre
     length = np.sqrt(np.einsum("nd,nd->n", single, single))[:, None]
     single /= np.where(length > 0, length, 1)
     return single

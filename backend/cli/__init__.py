@@ -42,7 +42,9 @@ def _common(
         typer.echo(version("label-studio-taxonomist"))
         raise typer.Exit
     settings = load_settings(home=home, log_level=log_level.upper() if log_level else None)
-    set_up_logging(settings.log_level)
+    # A person at a terminal wants the progress bar and what went wrong; a service's log tells what it does.
+    quiet = log_level is None and context.invoked_subcommand not in {"serve", "worker"}
+    set_up_logging("WARNING" if quiet else settings.log_level)
     context.obj = Services(settings)
 
 

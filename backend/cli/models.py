@@ -63,10 +63,9 @@ def evaluate(
         print_json(report)
         return
     columns = ["level", "images", "accuracy", "macro-F1", "suggested", "precision of suggestions"]
-    table(
-        f"{report['model_version']} on {manifest.name}", columns, [tuple(level.values()) for level in report["levels"]]
-    )
-    fields({name: report[name] for name in ("images", "unreadable", "hierarchical_f1", "mean_depth")})
+    rows = [[_short(value) for value in level.values()] for level in report["levels"]]
+    table(f"{report['model_version']} on {manifest.name}", columns, rows)
+    fields({name: _short(report[name]) for name in ("images", "unreadable", "hierarchical_f1", "mean_depth")})
 
 
 def list_(context: typer.Context, project: Project, as_json: Json = False) -> None:
@@ -88,7 +87,7 @@ def list_(context: typer.Context, project: Project, as_json: Json = False) -> No
                 marks.get(row["version"], ""),
                 row["created_at"],
                 row["labels"],
-                row["macro_f1"],
+                ", ".join(f"{control} {score:.3f}" for control, score in row["macro_f1"].items()),
                 row["backbone"],
                 row["reason"],
             )
@@ -127,6 +126,10 @@ def rollback(context: typer.Context, project: Project) -> None:
     version = services.registry.rollback(registry_name(project))
     after_promotion(services, project)
     say(f"Project {project} is served by {model_version_name(version)} again.")
+
+
+def _short(value: object) -> object:
+    return f"{value:.3f}" if isinstance(value, float) else value
 
 
 def _summary(version: ModelVersion, champion: str | None) -> dict[str, Any]:

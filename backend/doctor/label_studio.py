@@ -133,7 +133,7 @@ def _webhook(services: Services, project: str, client: LabelStudioClient, row: M
         yield warned("webhook", f"{len(active)} of them send the same events", _connect(project))
     else:
         yield passed("webhook", f"sends all events to {address} with the secret")
-    if active:
+    if active and active[0].for_all_actions:  # a choice of single actions would be lost
         yield _allowed(client, active[0])
 
 
@@ -144,7 +144,7 @@ def _allowed(client: LabelStudioClient, hook: Webhook) -> Check:
     address when it is told one, so it is told what it has.
     """
     try:
-        client.update_webhook(hook, url=hook.url, headers=hook.headers)
+        client.update_webhook(hook, url=hook.url)
     except LabelStudioError as error:
         return failure("SSRF settings", error)
     return passed("SSRF settings", f"let Label Studio call {hook.url}")

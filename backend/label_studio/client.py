@@ -154,19 +154,27 @@ class LabelStudioClient(TaskCalls):
             return _webhook(row)
 
     def update_webhook(
-        self, webhook: Webhook, *, url: str, headers: Mapping[str, str], is_active: bool = True
+        self,
+        webhook: Webhook,
+        *,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        is_active: bool | None = None,
+        everything: bool | None = None,
     ) -> Webhook:
-        """Change a webhook; it then sends all actions, with payload."""
+        """Change what is given; `everything` means all actions, with payload.
+
+        Label Studio then checks the address, even the one that it has. It also forgets a choice of single actions.
+        """
+        changes = {
+            "headers": None if headers is None else dict(headers),
+            "is_active": is_active,
+            "send_for_all_actions": everything,
+            "send_payload": everything,
+        }
+        given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
         with translated(self.url, f"change the webhook {webhook.id}"):
-            row = self._sdk.webhooks.update(
-                webhook.id,
-                url=url,
-                headers=dict(headers),
-                is_active=is_active,
-                send_for_all_actions=True,
-                send_payload=True,
-            )
-            return _webhook(row)
+            return _webhook(self._sdk.webhooks.update(webhook.id, url=url, **given))
 
 
 def _auth(username: str | None, password: str | None) -> dict[str, Any]:

@@ -78,7 +78,7 @@ class TokenAuth:
         if answer.status_code in (400, 401, 403):
             raise AuthError(
                 f"Label Studio refused the personal access token ({answer.status_code}).",
-                hint="Make a new one under Account & Settings and set label_studio_token.",
+                hint="Make a new one under Account & Settings and set label_studio_api_key.",
             )
         try:
             access = str(answer.json()["access"])

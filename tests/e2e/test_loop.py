@@ -105,7 +105,7 @@ def test_the_loop(
     loop = Loop(label_studio, owner, backend, project, services)
 
     # Annotated before the backend was connected: no webhook tells of these.
-    early = {task: Outcome.AGREE for task in tasks[:60]}
+    early = dict.fromkeys(tasks[:60], Outcome.AGREE)
     annotate(
         label_studio.url, annotators, plan({t.id: t.picture.path for t in early}, taxonomy, shares={Outcome.AGREE: 1})
     )
@@ -165,13 +165,11 @@ def assert_prefilled(page: Page, loop: Loop, task: DemoTask) -> None:
 
 
 def wait_for_panel(page: Page) -> None:
-    frame = page.frame_locator("iframe[title='Labelled look-alikes']")
-    frame.locator("li img").first.wait_for()
-    loaded = "() => [...document.images].every(image => image.complete && image.naturalWidth > 1)"
-    for each in page.frames:
-        if "/similar" in each.url:
-            each.wait_for_function(loaded)
-            assert each.locator("li").count() == 8
+    pictures = page.frame_locator("iframe[title='Labelled look-alikes']").locator("li img")
+    pictures.first.wait_for()
+    loaded = "images => images.every(image => image.complete && image.naturalWidth > 1)"
+    eventually("the look-alikes' pictures are there", lambda: pictures.evaluate_all(loaded))
+    assert pictures.count() == 8
 
 
 def agreement(

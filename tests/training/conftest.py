@@ -1,7 +1,6 @@
 """A small real backbone, pictures made on the spot, and a project whose embeddings need no pictures."""
 
 import io
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,7 +48,7 @@ def tree() -> Tree:
 
 @dataclass
 class Project:
-    """A project in a folder, with separable embeddings of 16 numbers: what a leaf's images have in common, and noise."""
+    """A project in a folder, with separable embeddings of 16 numbers: the centre of a leaf, and noise."""
 
     folder: Path
     tree: Tree
@@ -77,5 +76,5 @@ class Project:
 
 
 @pytest.fixture
-def project(tmp_path: Path, tree: Tree) -> Iterator[Project]:
-    yield Project(tmp_path, tree)
+def project(tmp_path: Path, tree: Tree) -> Project:
+    return Project(tmp_path, tree)

@@ -56,7 +56,7 @@ def test_numpy_and_torch_agree(tree: Tree) -> None:
     trainer = _Trainer(data_of(tree, x, paths), Outputs((tree,)), OPTIONS, None)
     head = trainer.run(lambda done, of: None)
     with torch.inference_mode():
-        expected = trainer.network.eval()(trainer.x).numpy()
+        expected = trainer.average.eval()(trainer.x).numpy()
     np.testing.assert_allclose(head.weights.outputs(x), expected, rtol=1e-4, atol=1e-4)
 
 
@@ -127,6 +127,11 @@ def test_views_are_rows_of_their_image(tree: Tree) -> None:
     trainer = _Trainer(data, outputs, OPTIONS, None)
     assert (data.owners[trainer.first_row] == np.arange(50)).all()
     assert trainer.row_count.tolist() == [1 + i % 3 for i in range(50)]
+    drawn = np.concatenate([trainer._rows(np.arange(50)) for _ in range(200)])
+    assert (owners[drawn] == np.tile(np.arange(50), 200)).all()
+    assert set(drawn) == set(range(len(owners)))
+    with_views = (trainer.row_count > 1).sum() / 50
+    assert np.isin(drawn, trainer.first_row).mean() == pytest.approx(1 - with_views / 2, abs=0.02)
     np.testing.assert_allclose(trainer.mean, x.mean(axis=0), rtol=1e-5)
     head = train_head(data, outputs, OPTIONS)
     predicted = predict_paths(tree, head.weights.logits(x)["media"])
@@ -161,7 +166,7 @@ def test_damaged_head(tree: Tree, tmp_path: Path) -> None:
     weights = train_head(data_of(tree, x, paths), Outputs((tree,)), OPTIONS).weights
     weights.save(path)
     path.write_bytes(path.read_bytes()[:-50])
-    with pytest.raises(DamagedError, match="head.safetensors"):
+    with pytest.raises(DamagedError, match="not a readable head"):
         HeadWeights.load(path)
     replace(weights, controls=(("media", 3),)).save(path)
     with pytest.raises(DamagedError, match="do not fit"):

@@ -1,0 +1,120 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.metrics import classification_report, confusion_matrix
+
+from taxonomy.hierarchy import greedy_path, path_log_probabilities
+from taxonomy.metrics import LevelMetrics, TreeMetrics
+from taxonomy.tree import Tree
+from training.evaluate import evaluate, evaluate_predictions, predict_paths
+from training.head import Epoch
+from training.head_weights import HeadWeights
+from training.plots import plot_confusion, plot_curves
+from training.promote import decide_promotion
+from training.report import write_json
+
+
+def random_labels(tree: Tree, count: int, seed: int) -> list:
+    random = np.random.default_rng(seed)
+    return [{"media": (tree.paths[i],)} for i in random.integers(len(tree), size=count)]
+
+
+def metrics(macro_f1: float, support: int = 20) -> dict[str, TreeMetrics]:
+    return {"media": TreeMetrics((LevelMetrics(1, support, 0.5, macro_f1),), 0.5, 0.5, 0.5, 1.0, macro_f1)}
+
+
+def test_predictions_are_the_greedy_paths(tree: Tree) -> None:
+    uneven = Tree("media", "image", "taxonomy", (*tree.paths, ("leaf",)))
+    logits = np.random.default_rng(0).normal(size=(40, len(uneven))).astype(np.float32)
+    probabilities = np.exp(path_log_probabilities(logits, uneven))
+    expected = [uneven.paths[greedy_path(uneven, row)[-1]] for row in probabilities]
+    assert predict_paths(uneven, logits) == expected
+    assert ("leaf",) in expected
+
+
+def test_report_is_scikit_learns(tree: Tree) -> None:
+    labels = [label for label in random_labels(tree, 200, 0) if len(label["media"][0]) == 2]
+    predictions = [label["media"][0] for label in random_labels(tree, len(labels), 1)]
+    evaluation = evaluate_predictions(tree, labels, predictions)
+    assert evaluation is not None
+    true = [label["media"][0][0] for label in labels]
+    guess = [path[0] for path in predictions]
+    expected = classification_report(true, guess, output_dict=True, zero_division=0)
+    level = evaluation.levels[0]
+    for row in level.classes:
+        assert row.precision == pytest.approx(expected[row.name]["precision"])
+        assert row.recall == pytest.approx(expected[row.name]["recall"])
+        assert row.f1 == pytest.approx(expected[row.name]["f1-score"])
+        assert row.support == expected[row.name]["support"]
+    assert (level.matrix == confusion_matrix(true, guess)).all()
+    assert evaluation.metrics.levels[0].accuracy == pytest.approx(expected["accuracy"])
+
+
+def test_several_truths_and_short_ones(tree: Tree) -> None:
+    labels = [{"media": (("bath",), ("tools", "tools-a"))}, {"media": (("pipes",),)}, {"media": ()}]
+    evaluation = evaluate_predictions(tree, labels, [("tools", "tools-b"), ("bath", "bath-a"), ("bath",)])
+    assert evaluation is not None
+    first, second = evaluation.levels
+    assert first.matrix.sum() == 2
+    assert {row.name for row in first.classes if row.support} == {"tools", "pipes"}  # the truth that was hit counts
+    assert second.matrix.sum() == 1  # the pipe's truth stops above level 2
+    json.dumps(evaluation.to_json(), allow_nan=False)
+
+
+def test_no_prediction_is_a_column_of_its_own(tree: Tree) -> None:
+    evaluation = evaluate_predictions(tree, [{"media": (("bath",),)}], [None])
+    assert evaluation is not None
+    assert [row.name for row in evaluation.levels[0].classes] == ["(none)", "bath"]
+
+
+def test_head_with_two_controls(tree: Tree) -> None:
+    other = Tree("other", "image", "choices", (("x",), ("y",)))
+    zeros, ones = np.zeros(2, np.float32), np.ones(2, np.float32)
+    head = HeadWeights(
+        zeros, ones, np.eye(2, dtype=np.float32), zeros, np.zeros((11, 2), np.float32), np.arange(11, dtype=np.float32),
+        (("media", 9), ("other", 2)),
+    )  # fmt: skip
+    x = np.zeros((2, 2), np.float32)
+    found = evaluate(head, [tree, other], x, [{"media": (("pipes", "pipes-b"),)}, {"media": (("bath",),)}])
+    assert list(found) == ["media"]
+    assert found["media"].metrics.levels[1].accuracy == 1
+    assert evaluate(head, [tree, other], x[:0], []) == {}
+
+
+@pytest.mark.parametrize("count", [2, 45])
+def test_confusion_plot(tmp_path: Path, count: int) -> None:
+    names = [f"$Beton | 浴室 \n {i}" for i in range(count)]  # mathematics, other scripts and line breaks are only text
+    tree = Tree("media", "image", "taxonomy", tuple((name,) for name in names))
+    labels = [{"media": (path,)} for path in tree.paths]
+    evaluation = evaluate_predictions(tree, labels, tree.paths[::-1])
+    assert evaluation is not None
+    plot_confusion(evaluation.levels[0], "$media, 浴室", tmp_path / "plot.png")
+    with Image.open(tmp_path / "plot.png") as image:
+        image.load()
+        assert min(image.size) >= 300
+
+
+@pytest.mark.parametrize("validation", [0.5, float("nan")])
+def test_curves_plot(tmp_path: Path, validation: float) -> None:
+    curves = [Epoch(1 / (1 + i), i / 5, validation, validation, validation) for i in range(5)]
+    plot_curves(curves, 2, tmp_path / "plot.png")
+    with Image.open(tmp_path / "plot.png") as image:
+        assert image.format == "PNG"
+    write_json(tmp_path / "curves.json", {"nan": float("nan"), "list": [(float("inf"), 1)]})
+    assert json.loads((tmp_path / "curves.json").read_text()) == {"nan": None, "list": [[None, 1]]}
+
+
+def test_promotion() -> None:
+    assert decide_promotion(metrics(0.1), None).promote
+    for new, old, expected in ((0.6, 0.5, True), (0.5, 0.5, True), (0.4, 0.5, False)):
+        decision = decide_promotion(metrics(new), metrics(old), champion_version="v3")
+        assert decision.promote is expected
+        assert f"{new:.3f} against {old:.3f} of v3, on 20 test images" in decision.reason
+    assert not decide_promotion({}, {}, champion_version="v3").promote
+    assert not decide_promotion(metrics(0.9), None, champion_version="v3").promote
+    # A control that the champion does not know yet counts as 0 for it.
+    two = {**metrics(0.5), "other": metrics(0.1)["media"]}
+    assert decide_promotion(two, metrics(0.55), champion_version="v3").promote

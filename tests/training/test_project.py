@@ -1,0 +1,295 @@
+import json
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from storage.embeddings import EmbeddingStore
+from storage.registry import ModelVersion
+from storage.registry.folder import FolderRegistry
+from taxonomy.calibration import Calibration
+from taxonomy.errors import ImageNotFoundError, TrainingError
+from taxonomy.tree import Tree
+from tests.training.conftest import SIZE, Project, encoded
+from training.embedder import BACKBONE_FILE, Embedder
+from training.head import HeadOptions
+from training.head_weights import HeadWeights
+from training.pictures import prepare
+from training.project import Example, TrainingOptions, TrainingOutcome, train_project
+from training.vectors import is_view
+
+OPTIONS = TrainingOptions(HeadOptions(hidden=32, threads=1), views=2)
+
+
+def train(project: Project, examples: list[Example], options: TrainingOptions = OPTIONS) -> TrainingOutcome:
+    return train_project(
+        "4", examples, [project.tree], project.store, None, project.registry, project.backbone, options
+    )
+
+
+def test_first_model(project: Project) -> None:
+    seen: list[tuple[str, float]] = []
+    examples = project.examples(20)
+    outcome = train_project(
+        "4", examples, [project.tree], project.store, None, project.registry, project.backbone, OPTIONS,
+        lambda stage, share: seen.append((stage, share)),
+    )  # fmt: skip
+    assert outcome.promoted
+    assert project.registry.champion("project-4") == outcome.version.version == "v1"
+    assert outcome.metrics["media"].levels[1].accuracy > 0.9
+    assert {e.id for e in examples} == outcome.parts.keys()
+    assert list(outcome.parts.values()).count("test") == 24
+    assert list(dict.fromkeys(stage for stage, _ in seen)) == ["embedding", "training", "evaluating", "publishing"]
+    assert all(0 <= share <= 1 for _, share in seen)
+
+
+def test_what_comes_with_a_version(project: Project) -> None:
+    examples = [replace(example, file_hash=f"hash {example.id}") for example in project.examples(20)]
+    version = train(project, examples).version
+    project.registry.verify(version)
+    assert set(version.manifest["files"]) == {
+        "head.safetensors", "report.json", "report.md", "curves.json", "curves.png", "data.json",
+        "confusion-media-1.png", "confusion-media-2.png",
+    }  # fmt: skip
+    manifest = version.manifest
+    assert (manifest["kind"], manifest["project"], manifest["backbone"]) == ("head", "4", "v1")
+    assert [Tree.from_json(tree) for tree in manifest["trees"]] == [project.tree]
+    assert Calibration.from_json(manifest["calibration"]["media"]).support[0] > 0
+    assert manifest["champion_metrics"] is None
+    assert manifest["promotion"] == {"promoted": True, "reason": "It is the first model of the project."}
+    assert manifest["settings"]["head"]["hidden"] == 32
+    assert manifest["duration_s"] > 0
+    data = json.loads((version.path / "data.json").read_text())
+    assert manifest["data"] == {"fingerprint": data["fingerprint"], "count": 120, "left_out": 0}
+    assert {image["part"] for image in data["images"]} == {"train", "validation", "test"}
+    assert data["images"][0]["file_hash"] == f"hash {data['images'][0]['id']}"
+    report = json.loads((version.path / "report.json").read_text())
+    assert report["test"]["media"]["metrics"] == manifest["metrics"]["media"]
+    assert "### Level 2" in (version.path / "report.md").read_text()
+    curves = json.loads((version.path / "curves.json").read_text())
+    assert curves["epochs"][curves["best"]]["validation_loss"] > 0
+
+
+def test_same_data_same_model_in_any_order(project: Project) -> None:
+    examples = project.examples(10)
+    one, two = train(project, examples), train(project, examples[::-1])
+    assert one.parts == two.parts
+    assert one.version.manifest["data"] == two.version.manifest["data"]
+    files = [outcome.version.manifest["files"]["head.safetensors"]["sha256"] for outcome in (one, two)]
+    assert files[0] == files[1]
+    changed = [replace(examples[0], labels={"media": (("pipes",),)}), *examples[1:]]
+    other = train(project, changed).version.manifest["data"]["fingerprint"]
+    assert other != one.version.manifest["data"]["fingerprint"]
+
+
+def test_a_worse_challenger_stays_a_candidate(project: Project) -> None:
+    examples = project.examples(20)
+    first = train(project, examples)
+    random = np.random.default_rng(0)
+    leaves = [path for path in project.tree.paths if len(path) == 2]
+    wrong = [
+        example
+        if first.parts[example.id] == "test"
+        else replace(example, labels={"media": (leaves[random.integers(len(leaves))],)})
+        for example in examples
+    ]
+    kept = [replace(example, part=first.parts[example.id]) for example in wrong]
+    second = train(project, kept)
+    assert not second.promoted
+    assert second.reason.startswith("It is worse: macro-F1")
+    assert project.registry.champion("project-4") == "v1"
+    assert second.version.version == "v2"
+    assert second.version.manifest["promotion"]["promoted"] is False
+    assert second.version.manifest["champion_metrics"]["media"]["macro_f1"] == pytest.approx(
+        first.metrics["media"].macro_f1
+    )
+
+
+def test_an_equal_challenger_is_promoted(project: Project) -> None:
+    examples = project.examples(10)
+    train(project, examples)
+    assert train(project, examples).promoted
+    assert (project.registry.champion("project-4"), project.registry.previous("project-4")) == ("v2", "v1")
+
+
+def test_parts_are_fixed_for_life(project: Project) -> None:
+    first = train(project, project.examples(5))
+    again = [replace(example, part=first.parts.get(example.id)) for example in project.examples(15)]
+    second = train(project, again)
+    assert {id: second.parts[id] for id in first.parts} == dict(first.parts)
+    assert list(second.parts.values()).count("test") == 18
+
+
+def test_a_tree_that_changed_under_the_champion(project: Project) -> None:
+    examples = project.examples(12)
+    first = train(project, examples)
+    renamed = tuple(
+        tuple(name.replace("bath", "wc") for name in path) for path in project.tree.paths if path[-1] != "pipes-b"
+    )
+    project.tree = replace(project.tree, paths=(*renamed, ("new",)))
+    second = train(project, [replace(example, part=first.parts[example.id]) for example in examples])
+    # Labels of "bath" are gone with it, those of "pipes › pipes-b" stand at their parent.
+    assert len(second.left_out) == 24
+    assert '"bath › bath-a" is not in the taxonomy "media"' in second.left_out["bath-a-0"]
+    assert second.version.manifest["data"]["count"] == 48
+    assert second.promoted
+    data = json.loads((second.version.path / "data.json").read_text())
+    assert {"media": [["pipes"]]} in [image["labels"] for image in data["images"]]
+
+
+def test_champion_that_vanished_or_is_damaged_does_not_block(project: Project) -> None:
+    examples = project.examples(8)
+    first = train(project, examples)
+    (first.version.path / "head.safetensors").write_bytes(b"x")
+    second = train(project, examples)
+    assert second.promoted
+    assert "cannot be used" in second.reason
+    assert project.registry.champion("project-4") == "v2"
+
+
+def test_champion_of_another_backbone(project: Project) -> None:
+    examples = project.examples(10)
+    train(project, examples)
+    old_store, project.backbone = project.store, replace(project.backbone, version="v2")
+    blind = train(project, examples)
+    assert not blind.promoted
+    assert "another backbone" in blind.reason
+    judged = train_project(
+        "4", examples, [project.tree], project.store, None, project.registry, project.backbone, OPTIONS,
+        other_embeddings={"v1": old_store},
+    )  # fmt: skip
+    assert judged.promoted
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_too_few_images(project: Project, count: int) -> None:
+    with pytest.raises(TrainingError, match="too few"):
+        train(project, project.examples(1)[:count])
+    assert project.registry.versions("project-4") == []
+
+
+def test_one_label_only(project: Project) -> None:
+    same = [replace(e, labels={"media": (("bath", "bath-a"),)}) for e in project.examples(2)]
+    with pytest.raises(TrainingError, match="same label"):
+        train(project, same)
+
+
+def test_four_images_are_enough_and_one_group_has_no_test_part(project: Project) -> None:
+    assert train(project, project.examples(1)[:4]).promoted
+    one_group = [replace(example, group="report 1") for example in project.examples(4)]
+    outcome = train(project, one_group)
+    assert set(outcome.parts.values()) == {"train"}
+    assert outcome.metrics == {}
+    assert not outcome.promoted
+    assert "no test images" in outcome.reason
+    json.loads((outcome.version.path / "curves.json").read_text())
+
+
+def test_two_controls_of_which_an_image_may_have_one(project: Project) -> None:
+    other = Tree("state", "image", "choices", (("new",), ("used",)))
+    examples = []
+    for i, example in enumerate(project.examples(20)):
+        media = example.labels if i % 3 else {}
+        state = {"state": (("new",) if i % 2 else ("used",),)} if i % 4 else {}
+        examples.append(replace(example, labels={**media, **state}))
+    outcome = train_project(
+        "4", examples, [project.tree, other], project.store, None, project.registry, project.backbone, OPTIONS
+    )
+    assert set(outcome.metrics) == {"media", "state"}
+    assert len(outcome.left_out) == 10
+    assert set(outcome.left_out.values()) == {"It has no accepted label."}
+    logits = HeadWeights.load(outcome.version.path / "head.safetensors").logits(np.zeros((3, 16), np.float32))
+    assert {control: values.shape for control, values in logits.items()} == {"media": (3, 9), "state": (3, 2)}
+
+
+def colour(number: int) -> bytes:
+    """A red or blue picture, each a little different."""
+    shade = (200 + number, 30, 30) if number % 2 else (30, 30, 200 + number)
+    return encoded(Image.new("RGB", (80, 50), shade))
+
+
+def coloured(count: int) -> list[Example]:
+    return [Example(f"i{n}", {"media": (("bath",) if n % 2 else ("tools",),)}) for n in range(count)]
+
+
+def test_from_pictures(project: Project, backbone: ModelVersion, tmp_path: Path) -> None:
+    files = {f"i{n}": colour(n) for n in range(20)} | {"i4": b"broken", "i5": colour(5)[:60]}
+    read: list[str] = []
+    lock = threading.Lock()
+
+    def read_picture(id: str) -> np.ndarray:
+        with lock:
+            read.append(id)
+        if id == "i6":
+            raise ImageNotFoundError("i6 is not there.")
+        return prepare(files[id], SIZE)
+
+    store = EmbeddingStore(tmp_path / "real", 512)
+    arguments = ([project.tree], store, read_picture, project.registry, backbone, OPTIONS)
+    outcome = train_project("4", coloured(20), *arguments)
+    assert outcome.left_out.keys() == {"i4", "i5", "i6"}
+    assert "not a picture" in outcome.left_out["i4"]
+    assert outcome.left_out["i6"] == "i6 is not there."
+    assert "- i6: i6 is not there." in (outcome.version.path / "report.md").read_text()
+    assert sorted(read) == sorted(files)
+    # Views of training images only, and all vectors are what serving would compute.
+    ids, matrix = store.snapshot()
+    training = {id for id, part in outcome.parts.items() if part == "train"} - outcome.left_out.keys()
+    assert {id for id in ids if is_view(id)} == {f"{id}#{n}" for id in training for n in (1, 2)}
+    expected = Embedder(backbone.path / BACKBONE_FILE).embed_one(prepare(files["i3"], SIZE))
+    np.testing.assert_allclose(matrix[ids.index("i3")], expected, rtol=2e-3, atol=2e-3)
+    # The second time only what could not be read is tried again.
+    read.clear()
+    train_project("4", coloured(20), *arguments)
+    assert sorted(read) == ["i4", "i5", "i6"]
+
+
+def test_unreadable_picture_with_an_embedding_is_used(project: Project, backbone: ModelVersion) -> None:
+    examples = project.examples(6)
+
+    def gone(id: str) -> np.ndarray:
+        raise ImageNotFoundError(f"{id} is gone.")
+
+    more_views = replace(OPTIONS, views=3)
+    outcome = train_project("4", examples, [project.tree], project.store, gone, project.registry, backbone, more_views)
+    assert outcome.left_out == {}
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tests.training.conftest import Project
+from taxonomy.tree import Tree
+from training.project import train_project
+from tests.training.test_project import OPTIONS
+import json
+project = Project(Path(sys.argv[1]), Tree.from_json(json.loads(sys.argv[2])))
+calls = 0
+def progress(stage, share):
+    global calls
+    calls += 1
+    if calls == int(sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
+train_project("4", project.examples(5), [project.tree], project.store, None, project.registry, project.backbone,
+              OPTIONS, progress)
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_nothing_half_made_is_seen(project: Project) -> None:
+    champion = train(project, project.examples(5)).version
+    for moment in (1, 2, 10, 32, 33):
+        command = [sys.executable, "-c", KILLED, str(project.folder), json.dumps(project.tree.to_json()), str(moment)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        fresh = FolderRegistry(project.folder / "models")
+        assert fresh.champion("project-4") == champion.version
+        for version in fresh.versions("project-4"):
+            fresh.verify(version)
+    assert train(project, project.examples(5)).promoted
