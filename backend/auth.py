@@ -17,12 +17,12 @@ from pathlib import Path
 from backend.settings import Settings
 from taxonomy.errors import AuthError, ConfigError
 
-SECRET_HEADER = "X-Taxonomist-Secret"
+SECRET_HEADER = "X-Taxonomist-Secret"  # noqa: S105 - its name, not its value
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """What callers must show. `password` None leaves the routes open, which `check_exposure` allows on loopback only."""
+    """What callers must show. `password` None leaves the routes open; `check_exposure` allows that on loopback only."""
 
     username: str
     password: str | None

@@ -1,4 +1,4 @@
-"""The champion on pictures from files: how good it is on a manifest it has never seen, and what a picture looks like."""
+"""The champion on pictures from files: how good it is on an unseen manifest, and what a picture looks like."""
 
 from __future__ import annotations
 

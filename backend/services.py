@@ -128,7 +128,7 @@ class Services:
 
 
 class CatalogueFolder:
-    """The images of an imported catalogue, whose addresses are absolute paths under its folder; `others` has the rest."""
+    """Images of an imported catalogue, whose addresses are absolute paths under its folder; `others` has the rest."""
 
     def __init__(self, folder: Path, max_bytes: int, others: Images) -> None:
         self._prefix = f"{folder}{os.sep}"

@@ -1,4 +1,4 @@
-"""The command line: `taxonomist …`. Each command turns its arguments into calls of the packages and prints the result."""
+"""The command line: `taxonomist …`. Each command turns its arguments into calls and prints the result."""
 
 from __future__ import annotations
 

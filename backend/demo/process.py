@@ -17,7 +17,7 @@ from taxonomy.errors import LabelStudioError
 
 START_TIMEOUT_S = 600.0  # a first start applies all migrations: minutes on a slow machine
 STOP_TIMEOUT_S = 10.0
-_TIED = Path(__file__).with_name("tied.py")
+TIED = Path(__file__).with_name("tied.py")
 
 _SETTINGS = {
     "ENABLE_LEGACY_API_TOKEN": "true",  # read once, when the organisation is made
@@ -104,7 +104,7 @@ def launch(
         raise LabelStudioError(f"{program} is not there or cannot be run.")
     with log.open("wb") as stream:
         process = subprocess.Popen(  # noqa: S603 - the program of the environment that we made
-            [sys.executable, "-I", str(_TIED), str(program), *arguments],
+            [sys.executable, "-I", str(TIED), str(program), *arguments],
             stdin=subprocess.PIPE,  # stays open as long as we live
             stdout=stream,
             stderr=subprocess.STDOUT,

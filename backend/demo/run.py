@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -16,6 +18,7 @@ from backend.connecting import connect_project
 from backend.demo.annotators import annotate, plan
 from backend.demo.environment import label_studio
 from backend.demo.people import Account, checked, sign_up
+from backend.demo.process import TIED
 from backend.demo.project import create_project, find_project, label_config, read_catalogue, tasks, upload
 from backend.demo.server import LabelStudioServer, free_port, is_free, start
 from backend.jobs import State
@@ -44,10 +47,13 @@ def run_demo(
     A second run finds what the first one made. Raises `LabelStudioError` when Label Studio cannot be installed or
     started.
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # both ways to stop it take the same way out
     home = settings.home.resolve()
     say(f"The demo keeps everything in {home}; delete that folder to begin anew.")
-    program = label_studio(environment or home / "label-studio-environment", say)
-    with start(program, home / "label-studio", port=port, cache=home / "cache", progress=say) as server:
+    environment = environment or home / "label-studio-environment"
+    program = label_studio(environment, say)
+    cache = environment.with_name(f"{environment.name}-cache")
+    with start(program, home / "label-studio", port=port, cache=cache, progress=say) as server:
         project = _prepare_project(server, say)
         with _backend(home / "backend", server, backend_port) as services:
             connect_project(
@@ -89,16 +95,25 @@ def _backend(home: Path, server: LabelStudioServer, port: int) -> Iterator[Servi
     }
     environment = {**os.environ, **{f"TAXONOMIST_{name.upper()}": value for name, value in given.items()}}
     with (home / "backend.log").open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "backend.cli", "serve"], env=environment, stdout=log, stderr=subprocess.STDOUT
+        process = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-I", str(TIED), sys.executable, "-m", "backend.cli", "serve"],
+            env=environment,
+            stdin=subprocess.PIPE,  # held open as long as we live
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     try:
         services = Services(Settings.model_validate(given))
         _wait_until_up(process, services.settings.url, home / "backend.log")
         yield services
     finally:
-        process.terminate()
-        process.wait(timeout=60)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=60)
+        assert process.stdin is not None
+        process.stdin.close()
 
 
 def _wait_until_up(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
@@ -149,7 +164,7 @@ def _show(server: LabelStudioServer, services: Services, project: str, say: Say)
         "",
         f"Label Studio:   {server.url}/projects/{project}/data",
         f"  log in as     {owner.email}  password {owner.password}",
-        f"Served now:     {model_version_name(version or '')} ({services.catalog.count(project, labelled=True)} images with an accepted label)",
+        f"Served now:     {model_version_name(version or '')}, trained on what the annotators agreed on",
         f"Backend:        {services.settings.url}  (metrics at /metrics)",
         f"Models, plots:  {services.settings.home / 'models'}",
         "",

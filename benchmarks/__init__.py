@@ -1,0 +1,1 @@
+"""How fast the product is, beside a plain backend measured in the same run: `python -m benchmarks.run`."""

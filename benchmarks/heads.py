@@ -1,0 +1,176 @@
+"""Training the head on n labels, as the product does it, beside what else one could do with the same labels.
+
+The honest peer is scikit-learn's LogisticRegression on the same vectors, a flat softmax over the leaves: it is what
+one would write first who has embeddings. A backend on label-studio-ml has none: its `fit` reads the pictures in each
+epoch. One such epoch is measured on some pictures, and its time for n labels and as many epochs as ours took is
+calculated.
+
+The vectors are made: each node of the demo's taxonomy has a centre, an image lies around the centres on its path, so
+that both methods get about as many right as on real pictures. The time of neither depends on what the vectors mean.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from backend.importing import import_export
+from backend.services import BACKBONE, Services, registry_name
+from backend.settings import Settings
+from backend.training_job import train
+from benchmarks.peer import network, train_epoch
+from benchmarks.world import World
+from storage.catalog.documents import image_id
+from taxonomy.paths import TaxonomyPath, prefixes
+from training.vectors import view_id
+
+PROJECT = "7"
+DIMENSION = 512
+NOISE = 3.2  # standard deviation around the centres, which have 1 at each level
+STAMP = "2026-01-01T00:00:00Z"
+
+
+@dataclass
+class HeadWorld:
+    """A project with n labelled images whose embeddings, views included, are in the store; copied for each training."""
+
+    world: World
+    labels: int
+
+    @property
+    def folder(self) -> Path:
+        return self.world.folder / f"heads-{self.labels}"
+
+    @cached_property
+    def chosen(self) -> tuple[TaxonomyPath, ...]:
+        """The path of each image, drawn as often as in the catalogue."""
+        rows = self.world.paths
+        return tuple(rows[at] for at in np.random.default_rng(1).integers(0, len(rows), self.labels))
+
+    @cached_property
+    def vectors(self) -> NDArray[np.float32]:
+        """(n, 512)"""
+        random = np.random.default_rng(2)
+        centres: dict[TaxonomyPath, NDArray[np.float64]] = {}
+        for path in sorted(set(self.world.paths)):
+            for node in prefixes(path):
+                if node not in centres:
+                    centres[node] = random.normal(0, 1, DIMENSION)
+        means = np.stack([np.sum([centres[node] for node in prefixes(path)], axis=0) for path in self.chosen])
+        # Noise in few directions, as embeddings have it: in all 512 alike, it would average out.
+        mixing = random.normal(0, 1, (24, DIMENSION))
+        noise = random.normal(0, NOISE, (self.labels, 24)) @ mixing / np.sqrt(24) + random.normal(0, 1, means.shape)
+        return np.maximum(means + noise, 0).astype(np.float32)
+
+    @property
+    def uris(self) -> list[str]:
+        return [f"made/{number:06d}.jpg" for number in range(self.labels)]
+
+    def make(self) -> None:
+        """Import the labels as an export of Label Studio, and put the embeddings into the store."""
+        self.folder.mkdir()
+        services = Services(self._settings(self.folder / "home"))
+        shutil.copytree(self.world.home / "models" / BACKBONE, self.folder / "home" / "models" / BACKBONE)
+        config, export = self.folder / "config.xml", self.folder / "export.json"
+        config.write_text(self.world.config, encoding="utf-8")
+        export.write_text(json.dumps([_task(*each) for each in enumerate(zip(self.uris, self.chosen, strict=True))]))
+        import_export(services, export, project=PROJECT, config=config)
+        backbone = services.backbone()
+        assert backbone is not None
+        store, random = services.embeddings(backbone.version), np.random.default_rng(3)
+        ids = [image_id(uri) for uri in self.uris]
+        for number in range(services.settings.views + 1):
+            shifted = self.vectors + random.normal(0, 0.3, self.vectors.shape) * (number > 0)
+            store.append([view_id(id, number) if number else id for id in ids], shifted.astype(np.float32))
+
+    def _settings(self, home: Path) -> Settings:
+        return Settings(home=home, image_size=self.world.size)
+
+    def ours(self) -> dict[str, float]:
+        """A whole training job: from the catalogue to the published version with its report and plots."""
+        home = self.folder / "running"
+        shutil.rmtree(home, ignore_errors=True)
+        shutil.copytree(self.folder / "home", home)
+        services = Services(self._settings(home))
+        marks: list[tuple[str, float]] = []
+
+        def progress(stage: str, _share: float) -> None:
+            if not marks or marks[-1][0] != stage:
+                marks.append((stage, time.perf_counter()))
+
+        began = time.perf_counter()
+        train(services, PROJECT, progress)
+        seconds = time.perf_counter() - began
+        marks.append(("end", began + seconds))
+        stages = {stage: after - at for (stage, at), (_, after) in pairwise(marks)}
+        version = services.registry.versions(registry_name(PROJECT))[-1]
+        (metrics,) = version.manifest["metrics"].values()
+        curves = json.loads((version.path / "curves.json").read_text(encoding="utf-8"))
+        return {
+            "seconds": seconds,
+            "optimising_s": stages.get("training", 0.0),
+            "report_s": stages.get("publishing", 0.0),
+            "accuracy": metrics["levels"][-1]["accuracy"],
+            "epochs": len(curves["epochs"]),
+        }
+
+    def logistic(self) -> dict[str, float]:
+        """Fit and score LogisticRegression, on and of the same images as ours: it needs no validation part."""
+        classes = {path: number for number, path in enumerate(sorted(set(self.chosen)))}
+        y = np.array([classes[path] for path in self.chosen])
+        test = self._test_part()
+        began = time.perf_counter()
+        model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+        model.fit(self.vectors[~test], y[~test])
+        seconds = time.perf_counter() - began
+        return {"seconds": seconds, "accuracy": float(model.score(self.vectors[test], y[test]))}
+
+    def pixels(self, count: int) -> dict[str, float]:
+        """Seconds of a pixel-reading epoch for each picture, on `count` of them."""
+        classes = {path: number for number, path in enumerate(sorted(set(self.world.paths)))}
+        files = [self.world.images / name for name in self.world.names[:count]]
+        targets = [classes[self.world.paths[at % len(self.world.paths)]] for at in range(len(files))]
+        model = network(len(classes)).train()
+        train_epoch(model, files[:8], targets[:8], self.world.size)
+        began = time.perf_counter()
+        train_epoch(model, files, targets, self.world.size)
+        return {"epoch_s_per_image": (time.perf_counter() - began) / len(files)}
+
+    def _test_part(self) -> NDArray[np.bool_]:
+        services = Services(self._settings(self.folder / "running"))
+        parts = {document.id: document.projects[PROJECT].part for document in services.catalog.documents(PROJECT)}
+        return np.array([parts[image_id(uri)] == "test" for uri in self.uris])
+
+
+def _task(number: int, labelled: tuple[str, Sequence[str]]) -> dict[str, object]:
+    uri, path = labelled
+    region = {"from_name": "taxonomy", "to_name": "image", "type": "taxonomy", "value": {"taxonomy": [list(path)]}}
+    annotation = {
+        "id": number,
+        "completed_by": 1,
+        "ground_truth": True,  # one annotator decides
+        "was_cancelled": False,
+        "created_at": STAMP,
+        "updated_at": STAMP,
+        "result": [region],
+    }
+    return {"id": number, "data": {"image": uri}, "created_at": STAMP, "annotations": [annotation]}
+
+
+def warm_up() -> None:
+    """Have torch and scikit-learn start their threads before anything is timed."""
+    torch.ones(64, 64) @ torch.ones(64, 64)
+    LogisticRegression().fit(np.eye(4), np.array([0, 1, 0, 1]))

@@ -1,0 +1,130 @@
+"""What a measurement is made of: repeated values, the machine they come from, and how much others disturbed them."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import re
+import resource
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+TICK = os.sysconf("SC_CLK_TCK")
+PACKAGES = ("torch", "torchvision", "onnxruntime", "numpy", "scikit-learn", "flask", "gunicorn", "pillow")
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_CORETYPE")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median and extremes of the values of all rounds."""
+
+    median: float
+    low: float
+    high: float
+    rounds: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        """The spread of at least one value."""
+        return cls(statistics.median(values), min(values), max(values), len(values))
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The smallest value that at least `share` (0..1] of the values do not exceed (nearest rank)."""
+    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
+
+
+def machine() -> dict[str, object]:
+    """Processor, cores, memory, versions and date, as they stand beside each result."""
+    model = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = "not installed"
+    return {
+        "cpu": model[1].strip() if model else platform.processor(),
+        "cores": os.cpu_count(),
+        "memory_gb": round(memory / 2**30, 1),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "packages": versions,
+        "environment": {name: os.environ.get(name, "unset") for name in THREAD_VARIABLES},
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+@dataclass
+class Watch:
+    """Seconds between the beginning and the end of a block; `others`: share of all cores that other processes took."""
+
+    seconds: float = 0.0
+    others: float = 0.0
+    _start: tuple[float, float, float] = field(default=(0.0, 0.0, 0.0), repr=False)
+
+
+@contextmanager
+def watched() -> Iterator[Watch]:
+    """Watch a block. Children count as ours once they have ended, so stop them within it."""
+    watch = Watch()
+    clock, busy, own = time.monotonic(), _busy(), _own()
+    yield watch
+    watch.seconds = time.monotonic() - clock
+    foreign = (_busy() - busy) - (_own() - own)
+    watch.others = max(0.0, foreign / (watch.seconds * (os.cpu_count() or 1)))
+
+
+def wait_until_idle(limit_s: float, *, below: float = 0.15) -> float:
+    """Wait until less than that share of the cores is in use over two seconds; returns the share last seen."""
+    until = time.monotonic() + limit_s
+    while True:
+        clock, busy = time.monotonic(), _busy()
+        time.sleep(2 if limit_s else 0.1)
+        share = (_busy() - busy) / ((time.monotonic() - clock) * (os.cpu_count() or 1))
+        if share < below or time.monotonic() > until:
+            return share
+
+
+def _busy() -> float:
+    """Seconds in which cores did something, since the machine started."""
+    user, nice, system, _idle, _wait, irq, soft, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
+    return (user + nice + system + irq + soft + steal) / TICK
+
+
+def _own() -> float:
+    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Megabytes (10^6 bytes) of a process and all below it: PSS shares common pages out, RSS counts them each time."""
+
+    pss: float
+    rss: float
+    processes: int
+
+
+def memory_of(pid: int) -> Memory:
+    """Memory of a process tree, from /proc."""
+    pss = rss = 0
+    tree = _tree(pid)
+    for each in tree:
+        text = Path(f"/proc/{each}/smaps_rollup").read_text()
+        pss += int(re.search(r"^Pss:\s+(\d+)", text, re.MULTILINE)[1])  # type: ignore[index]
+        rss += int(re.search(r"^Rss:\s+(\d+)", text, re.MULTILINE)[1])  # type: ignore[index]
+    return Memory(pss * 1024 / 1e6, rss * 1024 / 1e6, len(tree))
+
+
+def _tree(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task").glob("*/children")
+    return [pid, *(each for path in children for child in path.read_text().split() for each in _tree(int(child)))]

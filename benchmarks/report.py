@@ -1,0 +1,117 @@
+"""From measured numbers to the committed files: all values as JSON, and a table for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import Spread
+
+NOTES = """
+Medians of all rounds, in brackets the smallest and the largest value. *Times better* is the ratio of the medians,
+above 1 where ours is better. Ours and the peer take turns, and both read the same files.
+
+- **Ours** is `taxonomist serve --no-worker`: gunicorn, one process, onnxruntime, embeddings kept.
+- **The peer** (`benchmarks/peer.py`) is a backend as people write it on label-studio-ml: the model is built for each
+  request, torch runs eagerly, one picture at a time; gunicorn with `--preload --workers 1 --threads 8`, as in its
+  Dockerfile. The peer *with its model kept* builds it once.
+- A *new* picture was never seen by the server. The peer remembers none, so for it *again* is as new.
+- Webhooks: a connection each, as Label Studio opens them. *Late* is no good answer within Label Studio's second, *lost*
+  what was sent and is not in the journal (the peer: in its table) afterwards. The clients share the cores.
+- Training the head is a whole training job: labels read from the catalogue, five embeddings an image (views) from the
+  store, training with early stopping, test, calibration, report with plots, publishing. scikit-learn's time is that of
+  `fit` alone, on one vector an image, without validation part, calibration and report. Accuracy is that of the whole
+  path on the same test images. *Reading pixels* is calculated: one epoch of the peer's training loop (frozen backbone) was
+  measured on some pictures, and multiplied by n and by the epochs that ours took.
+- Memory is PSS (shared pages count once) of all processes of the server, 1 MB = 10^6 bytes.
+- *Others* is the share of all cores that other processes took during a round: the machine is a shared one. A round in
+  which it was large was measured again, and the least disturbed one is kept.
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table. `peer` is empty where a number has none beside it."""
+
+    benchmark: str
+    what: str
+    unit: str
+    ours: tuple[float, ...]
+    peer: tuple[float, ...] = ()
+    peer_name: str = "peer"
+    more_is_better: bool = False
+    compared: bool = True
+
+    @property
+    def ratio(self) -> float | None:
+        """How many times better ours is; None where nothing is compared or the peer's number is not one."""
+        if not self.peer or not self.compared:
+            return None
+        ours, peer = Spread.of(self.ours).median, Spread.of(self.peer).median
+        above, below = (ours, peer) if self.more_is_better else (peer, ours)
+        return above / below if below and above == above else None
+
+
+def to_json(rows: Sequence[Row], about: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything, with the values of each round."""
+    return {**about, "rows": [{**asdict(row), "times_better": row.ratio, **_spreads(row)} for row in rows]}
+
+
+def to_markdown(rows: Sequence[Row], about: Mapping[str, Any]) -> str:
+    """The table, under the command and the machine that made it."""
+    machine = about["machine"]
+    lines = [
+        "# Benchmarks",
+        "",
+        f"`{about['command']}`, {machine['date'][:10]}",
+        "",
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB; {machine['system']}; "
+        f"Python {machine['python']}; {', '.join(f'{name} {number}' for name, number in machine['packages'].items())}; "
+        f"{', '.join(f'{name} {value}' for name, value in machine['environment'].items())}.",
+        f"Others took {about['others_median']:.0%} of the cores in the median round, "
+        f"{about['others_worst']:.0%} in the worst.",
+    ]
+    for benchmark in dict.fromkeys(row.benchmark for row in rows):
+        lines += ["", f"## {benchmark}", "", "| | ours | peer | times better |", "| --- | ---: | ---: | ---: |"]
+        lines += [_line(row) for row in rows if row.benchmark == benchmark]
+    return "\n".join(lines) + "\n\n## How to read it\n" + NOTES
+
+
+def write(folder: Path, name: str, rows: Sequence[Row], about: Mapping[str, Any]) -> list[Path]:
+    """Write NAME.json and NAME.md; returns them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = [folder / f"{name}.json", folder / f"{name}.md"]
+    made[0].write_text(json.dumps(to_json(rows, about), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    made[1].write_text(to_markdown(rows, about), encoding="utf-8")
+    return made
+
+
+def _spreads(row: Row) -> dict[str, Any]:
+    sides = {"ours": row.ours, "peer": row.peer}
+    return {f"{name}_spread": asdict(Spread.of(values)) for name, values in sides.items() if values}
+
+
+def _line(row: Row) -> str:
+    ratio = "" if row.ratio is None else f"**{_short(row.ratio)}**"
+    name = "" if row.peer_name == "peer" else f" ({row.peer_name})"
+    return f"| {row.what}{name}, {row.unit} | {_cell(row.ours)} | {_cell(row.peer)} | {ratio} |"
+
+
+def _cell(values: Sequence[float]) -> str:
+    if not values:
+        return ""
+    spread = Spread.of(values)
+    if spread.low == spread.high:
+        return _short(spread.median)
+    return f"{_short(spread.median)} ({_short(spread.low)}..{_short(spread.high)})"
+
+
+def _short(value: float) -> str:
+    if value != value:
+        return "none"
+    if abs(value) >= 100 or value == int(value):
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"

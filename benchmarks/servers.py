@@ -1,0 +1,135 @@
+"""Both servers as processes of their own, and a client that costs little: it shares the cores with them."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from benchmarks.world import PROJECT, World
+
+HOST = "127.0.0.1"
+Side = Literal["ours", "peer", "peer-kept"]
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server. `folder` has its state, `start_s` is how long it took until /health answered, in seconds."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    folder: Path
+    start_s: float
+
+    def get(self, path: str) -> tuple[int, bytes]:
+        """Status and body of the answer."""
+        return _exchange(self.port, "GET", path, None, 30)
+
+    def post(self, path: str, body: bytes, timeout: float = 600) -> tuple[int, bytes]:
+        """Status and body of the answer."""
+        return _exchange(self.port, "POST", path, body, timeout)
+
+    def predict(self, config: str, names: list[str]) -> list[dict[str, Any]]:
+        """The results for tasks with these pictures. Raises `RuntimeError` when there is not one for each."""
+        tasks = [{"id": number, "data": {"image": name}, "meta": {}} for number, name in enumerate(names, start=1)]
+        body = {"tasks": tasks, "label_config": config, "project": PROJECT, "params": {}}
+        status, answer = self.post("/predict", json.dumps(body).encode())
+        results: list[dict[str, Any]] = json.loads(answer).get("results", []) if status == 200 else []
+        if len(results) != len(names):
+            raise RuntimeError(f"/predict answered {status} with {len(results)} results for {len(names)} tasks.")
+        return results
+
+
+@contextmanager
+def serving(side: Side, world: World, *, worker: bool = False) -> Iterator[Server]:
+    """One of the servers, with a fresh copy of its state, ended with all its children at the end of the block."""
+    folder = world.folder / "running" / side
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(world.home if side == "ours" else world.peer, folder)
+    port = _free_port()
+    command, settings = _ours(world, folder, port, worker) if side == "ours" else _peer(world, folder, port, side)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("TAXONOMIST_", "PEER_"))}
+    with (world.folder / f"{side}.log").open("ab") as log:
+        began = time.perf_counter()
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environment | settings,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            _wait_for_health(process, port, Path(log.name))
+            yield Server(process, port, folder, time.perf_counter() - began)
+        finally:
+            _stop(process)
+
+
+def _ours(world: World, folder: Path, port: int, worker: bool) -> tuple[list[str], Mapping[str, str]]:
+    settings = {"HOME": folder, "PORT": port, "IMAGES_FOLDER": world.images, "LOG_LEVEL": "WARNING"}
+    command = [sys.executable, "-m", "backend.cli", "serve", *([] if worker else ["--no-worker"])]
+    return command, {f"TAXONOMIST_{name}": str(value) for name, value in settings.items()}
+
+
+def _peer(world: World, folder: Path, port: int, side: Side) -> tuple[list[str], Mapping[str, str]]:
+    gunicorn = [sys.executable, "-m", "gunicorn", "--preload", "--bind", f"{HOST}:{port}"]  # as in their Dockerfile
+    project = Path(__file__).resolve().parents[1]
+    settings = {
+        "PEER_FOLDER": str(folder),
+        "PEER_IMAGES": str(world.images),
+        "PEER_SIZE": str(world.size),
+        "PEER_KEEP_MODEL": "1" if side == "peer-kept" else "0",
+        "PYTHONPATH": str(project),
+    }
+    return [*gunicorn, "--workers", "1", "--threads", "8", "--timeout", "0", "benchmarks.peer:app"], settings
+
+
+def _exchange(port: int, method: str, path: str, body: bytes | None, timeout: float) -> tuple[int, bytes]:
+    """A connection for each request, as Label Studio opens them."""
+    connection = http.client.HTTPConnection(HOST, port, timeout=timeout)
+    try:
+        connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+def _wait_for_health(process: subprocess.Popen[bytes], port: int, log: Path, limit_s: float = 120) -> None:
+    until = time.monotonic() + limit_s
+    while time.monotonic() < until and process.poll() is None:
+        try:
+            if _exchange(port, "GET", "/health", None, 5)[0] == 200:
+                return
+        except OSError:
+            time.sleep(0.01)
+    raise RuntimeError(f"The server did not answer /health:\n{log.read_text(errors='replace')[-2000:]}")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """First as a service manager does, so that the processor time of its children is handed up; then for good."""
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=40)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])

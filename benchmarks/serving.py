@@ -1,0 +1,137 @@
+"""The measurements of the two servers over HTTP. Each function measures one side once and returns its numbers."""
+
+from __future__ import annotations
+
+import copy
+import json
+import sqlite3
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import memory_of, percentile
+from benchmarks.peer import DATABASE
+from benchmarks.servers import Server, Side, serving
+from benchmarks.world import Scale, World
+from storage.journal import Journal
+
+CAPTURES = Path(__file__).resolve().parents[1] / "tests" / "data" / "captures.json"
+LABEL_STUDIO_WAITS_S = 1.0  # for a webhook
+
+
+def latency(side: Side, world: World, scale: Scale) -> dict[str, float]:
+    """Milliseconds of a /predict with one task, one after the other: pictures never seen, then the same again."""
+    with serving(side, world) as server:
+        server.predict(world.config, [world.names[-1]])  # the model of ours is loaded by the first request
+        names = world.names[: scale.requests]
+        new = [1000 * _seconds(lambda name=name: server.predict(world.config, [name])) for name in names]
+        again = [1000 * _seconds(lambda name=name: server.predict(world.config, [name])) for name in names]
+    return {
+        "new_p50": percentile(new, 0.50),
+        "new_p95": percentile(new, 0.95),
+        "again_p50": percentile(again, 0.50),
+        "again_p95": percentile(again, 0.95),
+    }
+
+
+def throughput(side: Side, world: World, scale: Scale) -> dict[str, float]:
+    """Tasks a second of one /predict with all tasks, new and again; and the memory of the server after it."""
+    names = list(world.names[: scale.tasks])
+    with serving(side, world) as server:
+        server.predict(world.config, [world.names[-1]])
+        new = _seconds(lambda: server.predict(world.config, names))
+        again = _seconds(lambda: server.predict(world.config, names))
+        memory = memory_of(server.process.pid)
+    return {
+        "new_seconds": new,
+        "new": len(names) / new,
+        "again": len(names) / again,
+        "memory_after": memory.pss,
+    }
+
+
+def webhooks(side: Side, world: World, scale: Scale) -> dict[str, float]:
+    """A storm of annotations from several clients at once, each sent once as Label Studio does."""
+    bodies = _webhook_bodies(scale.webhooks)
+    with serving(side, world) as server:
+        server.post("/webhook", _webhook_bodies(1, first=len(bodies) + 1)[0])
+
+        def send(body: bytes) -> tuple[float, bool]:
+            began = time.perf_counter()
+            ok = server.post("/webhook", body, timeout=60)[0] < 300
+            return time.perf_counter() - began, ok
+
+        began = time.perf_counter()
+        with ThreadPoolExecutor(scale.clients) as clients:
+            answers = list(clients.map(send, bodies))
+        seconds = time.perf_counter() - began
+        kept = _kept_by_us(server.folder) if side == "ours" else _kept_by_peer(server.folder)
+    times = [taken for taken, ok in answers if ok] or [float("nan")]
+    return {
+        "rate": len(bodies) / seconds,
+        "p50": 1000 * percentile(times, 0.50),
+        "p99": 1000 * percentile(times, 0.99),
+        "max": 1000 * max(times),
+        "lost": len(bodies) + 1 - kept,  # one more was sent to warm up
+        "late": sum(1 for taken, ok in answers if taken > LABEL_STUDIO_WAITS_S or not ok),
+    }
+
+
+def start(side: Side, world: World) -> dict[str, float]:
+    """Seconds until /health answers, and megabytes before and after the first prediction."""
+    with serving(side, world) as server:
+        numbers = {"seconds": server.start_s, **_memory("idle", server)}
+        server.predict(world.config, [world.names[0]])
+        numbers |= _memory("loaded", server)
+    return numbers
+
+
+def with_worker(world: World) -> dict[str, float]:
+    """Megabytes of our server with its worker beside it, both idle, after a prediction."""
+    with serving("ours", world, worker=True) as server:
+        server.predict(world.config, [world.names[0]])
+        for _ in range(600):
+            if b'"alive"' in server.get("/readyz")[1]:
+                break
+            time.sleep(0.1)
+        memory = memory_of(server.process.pid)
+    return {"worker_pss": memory.pss, "worker_processes": memory.processes}
+
+
+def _memory(name: str, server: Server) -> dict[str, float]:
+    memory = memory_of(server.process.pid)
+    return {f"{name}_pss": memory.pss, f"{name}_rss": memory.rss, "processes": memory.processes}
+
+
+def _seconds(call: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+def _webhook_bodies(count: int, first: int = 1) -> list[bytes]:
+    """Annotations of as many tasks, each like a recorded submission of Label Studio, about 5 kB."""
+    recorded = json.loads(CAPTURES.read_text(encoding="utf-8"))
+    template = next(each["body"] for each in recorded if each["capture"] == "12-annotation-created")
+    bodies = []
+    for number in range(first, first + count):
+        body = copy.deepcopy(template)
+        body["annotation"] |= {"id": number, "task": number}
+        body["task"] |= {"id": number, "data": {"image": f"/data/upload/1/{number:08x}-img.jpg"}}
+        bodies.append(json.dumps(body).encode())
+    return bodies
+
+
+def _kept_by_us(folder: Path) -> int:
+    with Journal(folder / "journal.sqlite") as journal:
+        journal.fold()
+        return sum(1 for _ in journal.annotations("1"))
+
+
+def _kept_by_peer(folder: Path) -> int:
+    with sqlite3.connect(folder / DATABASE) as database:
+        (count,) = database.execute("SELECT count(*) FROM annotations").fetchone()
+    database.close()
+    return int(count)

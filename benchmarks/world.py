@@ -1,0 +1,125 @@
+"""What both servers are given: pictures, the taxonomy, and a model each. Made once a run, before anything is timed."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageEnhance
+
+from backend.importing import import_manifest
+from backend.services import Services
+from backend.settings import Settings
+from backend.training_job import prepare_backbone, train
+from taxonomy.paths import TaxonomyPath
+
+PROJECT = "furniture"
+CATALOGUE = Path(__file__).resolve().parents[1] / "backend" / "demo" / "catalogue"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is measured."""
+
+    rounds: int = 3
+    size: int = 160  # side of the pictures, in pixels
+    labelled: int | None = None  # pictures of the catalogue that the served model is trained on; None: all
+    requests: int = 60  # of one task each, for latency
+    tasks: int = 1200  # in one request
+    webhooks: int = 1000
+    clients: int = 16
+    labels: tuple[int, ...] = (1_000, 10_000)
+    pixels: int = 256  # pictures of the pixel-reading epoch
+    starts: int = 5
+
+
+QUICK = Scale(1, 64, 120, 4, 24, 40, 4, (200,), 16, 1)
+
+
+@dataclass(frozen=True)
+class World:
+    """Where it lies. `names` are the picture files, the last one for warming up; `paths` the taxonomy path of
+    each row of the catalogue."""
+
+    folder: Path
+    size: int
+    config: str
+    names: tuple[str, ...]
+    paths: tuple[TaxonomyPath, ...]
+
+    @property
+    def images(self) -> Path:
+        return self.folder / "images"
+
+    @property
+    def home(self) -> Path:
+        """Our state, with the backbone and a champion trained on the catalogue."""
+        return self.folder / "home"
+
+    @property
+    def peer(self) -> Path:
+        """The peer's state: the weights of its network and its classes."""
+        return self.folder / "peer"
+
+
+def make_world(folder: Path, scale: Scale) -> World:
+    """Make it under `folder`, which is empty. Takes about a minute for the whole catalogue."""
+    rows = _catalogue(scale.labelled)
+    paths = tuple((row["level1"], row["level2"], row["level3"]) for row in rows)
+    names = _pictures(folder / "images", [CATALOGUE / "images" / row["file"] for row in rows], scale.tasks + 1)
+    config = _our_home(folder, rows, scale.size)
+    _peer_folder(folder / "peer", sorted(set(paths)))
+    return World(folder, scale.size, config, names, paths)
+
+
+def _catalogue(limit: int | None) -> list[dict[str, str]]:
+    with (CATALOGUE / "manifest.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))[:limit]
+
+
+def _pictures(folder: Path, sources: Sequence[Path], count: int) -> tuple[str, ...]:
+    """As many different JPEGs: the catalogue's own, then turned and lightened ones, as large as the sources."""
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    names = []
+    for number in range(count):
+        source = sources[number % len(sources)]
+        name = f"{number:04d}.jpg"
+        if number < len(sources):
+            (folder / name).write_bytes(source.read_bytes())
+        else:
+            with Image.open(source) as image:
+                turned = image.convert("RGB").rotate(float(random.uniform(-10, 10)), fillcolor="white")
+                lit = ImageEnhance.Brightness(turned).enhance(float(random.uniform(0.8, 1.2)))
+                lit.save(folder / name, "JPEG", quality=90)
+        names.append(name)
+    return tuple(names)
+
+
+def _our_home(folder: Path, rows: Sequence[dict[str, str]], size: int) -> str:
+    """Import and train as a user does; returns the labelling config. The backbone's weights are random."""
+    manifest = folder / "manifest.csv"
+    with manifest.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    settings = Settings(home=folder / "home", backbone_weights="random", image_size=size)
+    services = Services(settings)
+    import_manifest(services, manifest, PROJECT, images=CATALOGUE / "images")
+    prepare_backbone(services)
+    train(services, PROJECT, lambda step, share: None)
+    return services.book.get(PROJECT).label_config
+
+
+def _peer_folder(folder: Path, classes: Sequence[TaxonomyPath]) -> None:
+    import torch
+
+    from benchmarks.peer import network
+
+    folder.mkdir()
+    (folder / "classes.json").write_text(json.dumps(classes), encoding="utf-8")
+    torch.save(network(len(classes)).state_dict(), folder / "model.pt")

@@ -1,0 +1,153 @@
+"""The worker decides, trains and survives: its pulse in this process, its death as a real process."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from backend.importing import import_manifest
+from backend.jobs import Kind, State
+from backend.services import Services
+from backend.worker import Worker
+from tests.processes import Backend, wait_for
+from tests.small_world import CONFIG, PATHS, write_catalogue
+
+
+def jobs_of(services: Services, kind: Kind) -> list[str]:
+    return [job.reason for job in services.jobs.waiting() if job.kind is kind]
+
+
+def quick(services: Services, **settings: object) -> Services:
+    return Services(services.settings.model_copy(update=settings))
+
+
+def test_enough_new_labels_ask_for_training_at_once(world: Services) -> None:
+    worker = Worker(quick(world, retrain_every=80, retrain_after=1e9))
+    worker.pulse()
+    assert jobs_of(world, Kind.TRAIN) == ["80 labels are new"]
+    assert world.book.get("7").changed_labels == 0
+    worker.pulse()
+    assert len(jobs_of(world, Kind.TRAIN)) == 1
+
+
+def test_a_quiet_asks_for_training(world: Services) -> None:
+    Worker(quick(world, retrain_every=1000, retrain_after=1e9)).pulse()
+    assert jobs_of(world, Kind.TRAIN) == []
+    Worker(quick(world, retrain_every=1000, retrain_after=0)).pulse()
+    assert jobs_of(world, Kind.TRAIN) == ["80 labels are new and nobody annotates now"]
+
+
+def test_labels_that_stay_the_same_ask_for_nothing(world: Services, tmp_path: Path) -> None:
+    worker = Worker(quick(world, retrain_after=0))
+    worker.pulse()
+    world.jobs.start(world.jobs.waiting()[-1].id)
+    os.utime(tmp_path / "catalogue" / "manifest.csv")  # newer, but says the same
+    import_manifest(world, tmp_path / "catalogue" / "manifest.csv", "7")
+    assert world.book.get("7").changed_labels == 0
+
+
+def test_a_changed_rule_decides_all_anew(services: Services, tmp_path: Path) -> None:
+    """What two of two agreed on is no label any more once three are asked for, and is one again after that."""
+    services.book.remember("7", label_config=CONFIG)
+    manifest = write_catalogue(tmp_path / "catalogue", 8, annotators=("anna", "bela"))
+    assert import_manifest(services, manifest, "7").labelled == 8
+    Worker(quick(services, min_annotators=3)).pulse()
+    assert services.catalog.count("7", labelled=True) == 0
+    document = next(iter(services.catalog.documents("7")))
+    assert document.projects["7"].reason
+    assert document.total_annotations == 2
+    Worker(services).pulse()
+    assert services.catalog.count("7", labelled=True) == 8
+
+
+def test_a_lost_node_shortens_labels(services: Services, tmp_path: Path) -> None:
+    services.book.remember("7", label_config=CONFIG)
+    import_manifest(services, write_catalogue(tmp_path / "catalogue", 8), "7")
+    worker = Worker(services)
+    worker.pulse()
+    services.book.remember("7", label_config=CONFIG.replace('<Choice value="Red"/>', ""))
+    worker.pulse()
+    accepted = {tuple(path) for d in services.catalog.documents("7") for path in d.projects["7"].accepted["colour"]}
+    assert accepted == {("Warm",), ("Warm", "Yellow"), ("Cold", "Blue"), ("Cold", "Green")}
+
+
+def test_a_config_without_taxonomy_keeps_the_labels(world: Services) -> None:
+    world.book.remember("7", label_config='<View><Image name="i" value="$image"/></View>')
+    Worker(world).pulse()
+    assert world.catalog.count("7", labelled=True) == 80
+
+
+@pytest.mark.slow
+class TestKilled:
+    """A real server with its worker on a trained project."""
+
+    @pytest.fixture
+    def backend(self, trained: Services) -> Iterator[Backend]:
+        settings = {"retrain_every": 100000, "retrain_after": 100000, "backbone_weights": "random"}
+        with Backend(trained.settings.home, settings=settings) as backend:
+            wait_for(lambda: worker_pid(trained), why="a worker")
+            yield backend
+
+    def test_killed_in_a_training_it_trains_again_and_the_champion_serves_on(
+        self, trained: Services, backend: Backend
+    ) -> None:
+        pid = worker_pid(trained)
+        job = trained.jobs.ask(Kind.TRAIN, "7", "test")
+        wait_for(lambda: state(trained, job.id) is State.RUNNING, every=0.01, why="the training")
+        os.kill(pid, signal.SIGKILL)
+        assert served(trained, backend) == "taxonomist-v1"
+        wait_for(lambda: worker_pid(trained) not in {0, pid}, why="another worker")
+
+        def ended() -> bool:
+            assert served(trained, backend) in {"taxonomist-v1", "taxonomist-v2"}
+            return state(trained, job.id) is State.DONE
+
+        wait_for(ended, seconds=120, why=f"the second try\n{backend.log}")
+        again = trained.jobs.get(job.id)
+        assert again is not None
+        assert again.attempts == 2
+        assert [version.version for version in trained.registry.versions("project-7")] == ["v1", "v2"]
+
+    def test_a_stop_ends_server_and_worker(self, trained: Services, backend: Backend) -> None:
+        pid = worker_pid(trained)
+        assert backend.stop() == 0
+        wait_for(lambda: not Path(f"/proc/{pid}").exists() or zombie(pid), why="the worker's end")
+
+    def test_the_worker_ends_when_the_server_is_killed(self, trained: Services, backend: Backend) -> None:
+        pid = worker_pid(trained)
+        assert backend.process is not None
+        os.kill(backend.process.pid, signal.SIGKILL)
+        wait_for(lambda: not Path(f"/proc/{pid}").exists() or zombie(pid), why="the worker's end")
+
+
+def zombie(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split(") ")[1].startswith("Z")
+    except OSError:
+        return True
+
+
+def worker_pid(services: Services) -> int:
+    try:
+        return int(json.loads((services.settings.home / "worker.json").read_text())["pid"])
+    except (OSError, ValueError):
+        return 0
+
+
+def state(services: Services, job_id: str) -> State | None:
+    job = services.jobs.get(job_id)
+    return job.state if job else None
+
+
+def served(services: Services, backend: Backend) -> str:
+    uri = next(iter(services.catalog.documents("7"))).projects["7"].uri
+    body = {"tasks": [{"id": 1, "data": {"image": uri}}], "project": "7", "label_config": CONFIG}
+    (result,) = httpx.post(f"{backend.url}/predict", json=body, timeout=30).raise_for_status().json()["results"]
+    assert tuple(result["result"][0]["value"]["taxonomy"][0]) in PATHS
+    return str(result["model_version"])
