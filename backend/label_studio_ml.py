@@ -16,9 +16,8 @@ fetched with them. What is lost against `taxonomist serve`:
 - Both: look-alikes, `/livez`, `/readyz`, metrics, and the list of versions in Label Studio.
 - The frameworks' own ways of starting: our password does not guard the server. 1.x has no password at all; that of 2.x
   also wants one from webhooks, to which Label Studio gives none unless the webhook's headers are changed.
-- `label-studio-ml start` of 1.x: the model version in Label Studio is the id of the newest job, `INITIAL` before the
-  first. Each webhook is a job in a process of its own, so each makes a "new version" and open tasks are predicted
-  again. A webhook may be lost after it was answered. `python -m` names the true version and records before it answers.
+- `label-studio-ml start` of 1.x: each webhook is a job in a process of its own, so one may be lost after it was
+  answered; and the model version in Label Studio is `INITIAL` before the first. `make_app` does better at both.
 """
 
 from __future__ import annotations
@@ -103,6 +102,12 @@ class TaxonomistModel(LabelStudioMLBase):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # 1.x: label_config, train_output, hostname, access_token, model_version; 2.x: project_id, label_config.
         super().__init__(*args, **kwargs)
+        if not SECOND_GENERATION and "job_id" in self.train_output:
+            # 1.x calls the id of its newest job the version, and reads it from this dict afterwards. But
+            # each webhook is a job, hence a new version; and an id is a number, on which Label Studio's stream fails.
+            project = _sent().get("project")
+            if isinstance(project, str):
+                self.train_output["job_id"] = _process().predictor.model_version(project_id(project))
 
     def setup(self) -> None:
         """2.x calls this at the end of each `__init__`, and tells Label Studio the version that is set here."""
@@ -131,9 +136,9 @@ class TaxonomistModel(LabelStudioMLBase):  # type: ignore[misc]
             answers, late = [prediction_json(version, ()) for _ in asked.tasks], []
         if late:
             _process().services.jobs.ask(Kind.PUSH, asked.project, f"{len(late)} tasks were late")
-        if False:
+        if not SECOND_GENERATION:
             # Label Studio predicts again for ever when a prediction's version is not the one of /setup, and in 1.x that
-            # may be a job's id. A prediction that names none gets the one of /setup.
+            # may be INITIAL. A prediction that names none gets the one of /setup.
             for answer in answers:
                 del answer["model_version"]
         return answers
@@ -165,11 +170,16 @@ class TaxonomistModel(LabelStudioMLBase):  # type: ignore[misc]
 
     def _asked(self, tasks: Sequence[Mapping[str, Any]]) -> PredictRequest:
         # 1.x tells a model neither its project nor, when two projects share a server, its config; the request does.
-        body = request.get_json(silent=True) if has_request_context() else None
-        sent = body if isinstance(body, dict) else {}
+        sent = _sent()
         project = getattr(self, "project_id", None) or sent.get("project") or tasks[0].get("project")
         config = sent.get("label_config") or self.label_config
         return parse_predict({"tasks": list(tasks), "project": project, "label_config": config})
+
+
+def _sent() -> Mapping[str, Any]:
+    """The body of the request that is being answered; empty outside of one."""
+    body = request.get_json(silent=True) if has_request_context() else None
+    return body if isinstance(body, dict) else {}
 
 
 def make_app(settings: Settings | None = None) -> Flask:
@@ -196,7 +206,7 @@ def _first_generation_manager() -> Any:
     class Manager(LabelStudioMLManager):  # type: ignore[misc]
         @classmethod
         def fetch(cls, project: Any = None, *args: Any, **kwargs: Any) -> Any:
-            """The model under its true version, instead of the id of the newest job."""
+            """The model under its true version, also when there is no job, as there never is with `webhook` below."""
             loaded = super().fetch(project, *args, **kwargs)
             if project is None:
                 return loaded

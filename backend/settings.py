@@ -132,7 +132,7 @@ class Settings(BaseSettings):
         "oversample", description="What is done about rare classes in training"
     )
     head_hidden: int = Field(256, ge=8, description="Width of the head's hidden layer")
-    head_epochs: int = Field(200, ge=1, description="Most epochs of a head's training; it stops early by itself")
+    head_epochs: int = Field(30, ge=1, description="Most epochs of a head's training; it stops early by itself")
     test_share: float = Field(0.2, gt=0, lt=0.9, description="Share of images kept for comparing versions")
     validation_share: float = Field(
         0.2, gt=0, lt=0.9, description="Share of the rest that early stopping and calibration use"

@@ -39,7 +39,8 @@ from training.vectors import view_id
 
 PROJECT = "7"
 DIMENSION = 512
-NOISE = 3.2  # standard deviation around the centres, which have 1 at each level
+FACTORS = 32  # what varies in the vectors: noise in all 512 directions alike would average out
+NOISE = 1.5  # standard deviation around the centres, which have 1 at each level
 STAMP = "2026-01-01T00:00:00Z"
 
 
@@ -68,12 +69,11 @@ class HeadWorld:
         for path in sorted(set(self.world.paths)):
             for node in prefixes(path):
                 if node not in centres:
-                    centres[node] = random.normal(0, 1, DIMENSION)
+                    centres[node] = random.normal(0, 1, FACTORS)
         means = np.stack([np.sum([centres[node] for node in prefixes(path)], axis=0) for path in self.chosen])
-        # Noise in few directions, as embeddings have it: in all 512 alike, it would average out.
-        mixing = random.normal(0, 1, (24, DIMENSION))
-        noise = random.normal(0, NOISE, (self.labels, 24)) @ mixing / np.sqrt(24) + random.normal(0, 1, means.shape)
-        return np.maximum(means + noise, 0).astype(np.float32)
+        hidden = means + random.normal(0, NOISE, means.shape)
+        shown = hidden @ random.normal(0, 1, (FACTORS, DIMENSION)) / np.sqrt(FACTORS)
+        return np.maximum(shown + random.normal(0, 0.5, shown.shape), 0).astype(np.float32)
 
     @property
     def uris(self) -> list[str]:

@@ -168,6 +168,7 @@ def _start(world: World, scale: Scale, rounds: Rounds) -> list[Row]:
 
     return [
         row("until /health answers", "s", "seconds"),
+        row("the first prediction", "ms", "first_ms"),
         row("memory before the first prediction, PSS", "MB", "idle_pss"),
         row("memory before the first prediction, sum of RSS", "MB", "idle_rss"),
         row("memory with the model, after one prediction, PSS", "MB", "loaded_pss"),

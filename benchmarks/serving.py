@@ -83,7 +83,7 @@ def start(side: Side, world: World) -> dict[str, float]:
     """Seconds until /health answers, and megabytes before and after the first prediction."""
     with serving(side, world) as server:
         numbers = {"seconds": server.start_s, **_memory("idle", server)}
-        server.predict(world.config, [world.names[0]])
+        numbers["first_ms"] = 1000 * _seconds(lambda: server.predict(world.config, [world.names[0]]))
         numbers |= _memory("loaded", server)
     return numbers
 
