@@ -34,6 +34,7 @@ from backend.protocol import (
 )
 from backend.services import Services, registry_name
 from backend.settings import LOOPBACK_HOSTS, Settings
+from backend.training_job import ask_training
 from taxonomy.errors import BadRequestError, ConfigError, StorageError, TaxonomistError
 
 log = logging.getLogger(__name__)
@@ -163,8 +164,7 @@ class _Routes:
         self.services.credentials.check_call(request.headers.get("Authorization"))
 
     def _ask_training(self, project: str) -> Response:
-        job = self.services.jobs.ask(Kind.TRAIN, project, "Start training was pressed")
-        return jsonify(status="ok", job=job.id)
+        return jsonify(status="ok", job=ask_training(self.services, project).id)
 
     def _remember_config(self, project: str, xml: str) -> None:
         if self._configs.get(project) != hash(xml):  # the book is a file: touch it only when there is news

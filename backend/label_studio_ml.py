@@ -42,6 +42,7 @@ from backend.predictor import Predictor
 from backend.protocol import PredictRequest, parse_predict, parse_webhook, prediction_json, project_id
 from backend.services import Services
 from backend.settings import Settings, load_settings
+from backend.training_job import ask_training
 from taxonomy.errors import AuthError, ConfigError, TaxonomistError
 
 try:
@@ -164,8 +165,7 @@ class TaxonomistModel(LabelStudioMLBase):  # type: ignore[misc]
         if hook.label_config:
             services.book.remember(hook.project, label_config=hook.label_config)
         if hook.wants_training:
-            job = services.jobs.ask(Kind.TRAIN, hook.project, "Start training was pressed")
-            return {"status": "ok", "job": job.id}
+            return {"status": "ok", "job": ask_training(services, hook.project).id}
         return {"status": "ok", "new": new}
 
     def _asked(self, tasks: Sequence[Mapping[str, Any]]) -> PredictRequest:

@@ -11,7 +11,7 @@ from filelock import FileLock
 
 from backend.connecting import announce_version
 from backend.intake import embed, read_picture
-from backend.jobs import Kind
+from backend.jobs import Job, Kind
 from backend.labels import decide_anew, decide_dirty
 from backend.protocol import label_config, model_version_name
 from backend.services import Services, registry_name
@@ -43,6 +43,13 @@ def prepare_backbone(services: Services) -> ModelVersion:
         settings = services.settings
         spec = BackboneSpec(settings.backbone, settings.backbone_weights, settings.seed, settings.image_size)
         return ensure_backbone(services.registry, spec)
+
+
+def ask_training(services: Services, project: str) -> Job:
+    """*Start training* was pressed: the job that does it. It brings no annotations, so those are fetched before."""
+    if project.isdecimal() and all(services.label_studio(project)):
+        services.jobs.ask(Kind.SYNC, project, "Start training was pressed")
+    return services.jobs.ask(Kind.TRAIN, project, "Start training was pressed")
 
 
 def train(services: Services, project: str, progress: Progress) -> str:

@@ -107,9 +107,10 @@ class Worker:
 
     def _hand_over(self) -> None:
         """Put waiting jobs into the queue, each once a process; a message that comes twice finds its job taken."""
-        waiting = {job.id: job for job in self.services.jobs.waiting()}
-        for job_id in waiting.keys() - self._handed_over:
-            self._run(job_id)
+        waiting = [job.id for job in self.services.jobs.waiting()]
+        for job_id in waiting:
+            if job_id not in self._handed_over:
+                self._run(job_id)
         self._handed_over = set(waiting)
 
     def _run_one(self, job_id: str) -> None:

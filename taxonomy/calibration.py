@@ -1,7 +1,7 @@
 """How far down the tree a model can be trusted: temperature and thresholds, fitted on held-out images."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -57,7 +57,13 @@ class Calibration:
 
 
 def fit_calibration(
-    tree: Tree, logits: FloatArray, truths: Truths, *, target_precision: float = 0.90, confidence: float = 0.80
+    tree: Tree,
+    logits: FloatArray,
+    truths: Truths,
+    *,
+    target_precision: float = 0.90,
+    confidence: float = 0.80,
+    learned: Collection[TaxonomyPath] | None = None,
 ) -> Calibration:
     """Return the temperature and, per level, the lowest threshold that keeps `target_precision` with `confidence`.
 
@@ -68,12 +74,15 @@ def fit_calibration(
     of the precision of the candidates at or above it reaches the target; `inf` when there is none. With `leafs_only`
     only leaves are candidates.
 
+    `learned`: nodes that the model had an example of, where not all are. The others count for the thresholds, but not
+    for the temperature: no spread makes a model right about what it has never seen, and trying would drown the rest.
+
     Raises ValueError when the shapes differ, TrainingError on a truth that the tree does not have.
     """
     if len(logits) != len(truths):
         raise ValueError(f"{len(logits)} rows of logits but {len(truths)} truths")
     _check_known(tree, truths)
-    temperature = fit_temperature(tree, logits, truths)
+    temperature = fit_temperature(tree, logits, truths if learned is None else _shortened(truths, learned))
     probabilities = np.exp(path_log_probabilities(np.asarray(logits) / temperature, tree))
     scores: list[list[float]] = [[] for _ in range(tree.depth)]
     correct: list[list[bool]] = [[] for _ in range(tree.depth)]
@@ -95,6 +104,12 @@ def fit_calibration(
         target_precision=target_precision,
         support=tuple(map(len, scores)),
     )
+
+
+def _shortened(truths: Truths, learned: Collection[TaxonomyPath]) -> list[list[TaxonomyPath]]:
+    """Each truth as far as the model can know it."""
+    known = [[[node for node in prefixes(path) if node in learned] for path in paths] for paths in truths]
+    return [[nodes[-1] for nodes in paths if nodes] for paths in known]
 
 
 def fit_temperature(tree: Tree, logits: FloatArray, truths: Truths) -> float:

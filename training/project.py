@@ -10,6 +10,7 @@ from storage.embeddings import Embeddings
 from storage.registry import ModelVersion, Registry
 from taxonomy.calibration import Calibration, fit_calibration
 from taxonomy.metrics import TreeMetrics
+from taxonomy.paths import prefixes
 from taxonomy.tree import Tree
 from training.champion import Verdict, judge
 from training.dataset import Dataset, Example, assign_parts, build_dataset, check_enough, usable_examples
@@ -158,6 +159,12 @@ def _calibrate(
             [example.labels.get(tree.control, ()) for example in data.validation],
             target_precision=options.target_precision,
             confidence=options.confidence,
+            learned={
+                node
+                for example in data.train
+                for path in example.labels.get(tree.control, ())
+                for node in prefixes(path)
+            },
         )
         for tree in trees
     }

@@ -61,7 +61,7 @@ def test_all_captures(client: FlaskClient, captures: list[dict[str, Any]]) -> No
 def test_captures_leave_what_label_studio_said(
     client: FlaskClient, services: Services, captures: list[dict[str, Any]]
 ) -> None:
-    """After all of it, the journal's state of project 4 is that of Label Studio's own export: three people, five tasks."""
+    """After all of it, the journal has of project 4 what Label Studio's own export has: three people, five tasks."""
     for recorded in captures:
         if recorded["path"] == "/webhook":
             send(client, recorded)

@@ -18,13 +18,13 @@ def test_environment_wins_over_file_wins_over_default(tmp_path: Path, monkeypatc
 
 def test_a_misspelt_setting_is_named(tmp_path: Path) -> None:
     (tmp_path / "taxonomist.toml").write_text("retrain_evry = 7\n")
-    with pytest.raises(ConfigError, match="no setting 'retrain_evry', did you mean 'retrain_every'"):
+    with pytest.raises(ConfigError, match=r"no setting 'retrain_evry', did you mean 'retrain_every'[?]"):
         load_settings()
 
 
 def test_a_broken_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "taxonomist.toml").write_text("port = = 3")
-    with pytest.raises(ConfigError, match="taxonomist.toml"):
+    with pytest.raises(ConfigError, match=r"taxonomist\.toml"):
         load_settings()
 
 

@@ -176,3 +176,24 @@ def test_json() -> None:
     for broken in ({}, {**fitted.to_json(), "thresholds": ["high"]}, {**fitted.to_json(), "support": None}):
         with pytest.raises(ConfigError, match="not a stored calibration"):
             Calibration.from_json(broken)
+
+
+def test_what_was_never_learned_leaves_the_temperature_alone() -> None:
+    """Two siblings of which one had no example: only the hottest temperature would excuse how sure the other is."""
+    tree = Tree.from_paths("t", [("A", "seen"), ("A", "unseen"), ("B",)])
+    random = np.random.default_rng(0)
+    logits = random.normal(0, 3, (400, len(tree)))
+    logits[:, tree.index["A", "unseen"]] = -9.0
+    top = [
+        ("A", "unseen") if draw < 1 / (1 + np.exp(b - a)) else ("B",)
+        for a, b, draw in top_choices(tree, logits, random)
+    ]
+    truths = [[path] for path in top]
+    learned = {("A",), ("A", "seen"), ("B",)}
+    assert fit_calibration(tree, logits, truths).temperature > 5
+    assert fit_calibration(tree, logits, truths, learned=learned).temperature == pytest.approx(1.0, abs=0.25)
+
+
+def top_choices(tree: Tree, logits: np.ndarray, random: np.random.Generator) -> list[tuple[float, float, float]]:
+    columns = logits[:, tree.index[("A",)]], logits[:, tree.index[("B",)]]
+    return list(zip(*columns, random.random(len(logits)), strict=True))
