@@ -21,10 +21,10 @@ run: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	$(BIN)/python -m tests.environment
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 test-fast: $(VENV)/.installed
-	$(BIN)/python -m pytest -x -m "not slow and not e2e"
+	$(BIN)/python -m pytest -x -n 2 -m "not slow and not e2e"
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -40,7 +40,7 @@ from training.vectors import view_id
 PROJECT = "7"
 DIMENSION = 512
 FACTORS = 32  # what varies in the vectors: noise in all 512 directions alike would average out
-NOISE = 1.5  # standard deviation around the centres, which have 1 at each level
+NOISE = 2.2  # standard deviation around the centres, which have 1 at each level
 STAMP = "2026-01-01T00:00:00Z"
 
 
@@ -121,6 +121,7 @@ class HeadWorld:
         curves = json.loads((version.path / "curves.json").read_text(encoding="utf-8"))
         return {
             "seconds": seconds,
+            "reading_s": seconds - sum(stages.get(stage, 0.0) for stage in ("training", "evaluating", "publishing")),
             "optimising_s": stages.get("training", 0.0),
             "report_s": stages.get("publishing", 0.0),
             "accuracy": metrics["levels"][-1]["accuracy"],

@@ -201,6 +201,7 @@ def _head(world: World, scale: Scale, rounds: Rounds) -> list[Row]:
         title = f"Training the head on {labels:,} labels"
         rows += [
             Row(title, "whole training", "s", seconds, rounds.of(logistic, "seconds"), "LogisticRegression, fit alone"),
+            Row(title, "of it, reading labels and embeddings", "s", rounds.of(ours, "reading_s")),
             Row(title, "of it, optimising", "s", rounds.of(ours, "optimising_s")),
             Row(title, "of it, report and publishing", "s", rounds.of(ours, "report_s")),
             Row(title, "epochs", "count", epochs),

@@ -17,7 +17,7 @@ from taxonomy.errors import (
 
 __all__ = ["LabelStudioImages", "is_label_studio_path"]
 
-_HINT = "Set label_studio_token to a token of somebody who sees the project."
+_HINT = "Set label_studio_api_key to a token of somebody who sees the project."
 
 _PATHS = re.compile(r"/(?:data/(?:upload|local-files)/|(?:tasks|projects)/\d+/(?:resolve|presign)/)")
 

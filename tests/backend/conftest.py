@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -61,8 +62,20 @@ def world(services: Services, tmp_path: Path) -> Services:
     return services
 
 
+@pytest.fixture(scope="session")
+def trained_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a champion, made once and copied for each test that wants it."""
+    folder = tmp_path_factory.mktemp("trained")
+    services = Services(Settings(home=folder / "home"))
+    publish_backbone(services)
+    services.book.remember("7", label_config=CONFIG)
+    import_manifest(services, write_catalogue(folder / "catalogue", 80), "7")
+    train(services, "7", lambda step, share: None)
+    return services.settings.home
+
+
 @pytest.fixture
-def trained(world: Services) -> Services:
-    """The same with a champion."""
-    train(world, "7", lambda step, share: None)
-    return world
+def trained(trained_home: Path, settings: Settings) -> Services:
+    """Project "7" with a champion, on a home folder of the test's own."""
+    shutil.copytree(trained_home, settings.home)
+    return Services(settings)

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from storage.journal import Journal
-from tests.processes import Backend
+from tests.backend_process import BackendProcess
 
 pytestmark = pytest.mark.slow
 
@@ -35,13 +35,12 @@ def webhooks(captures: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def backend(tmp_path: Path) -> Iterator[Backend]:
-    backend = Backend(tmp_path / "home", command=("serve", "--no-worker"))
-    with backend:
+def backend(tmp_path: Path) -> Iterator[BackendProcess]:
+    with BackendProcess(tmp_path / "home", arguments=("serve", "--no-worker")) as backend:
         yield backend
 
 
-def post(client: httpx.Client, backend: Backend, body: dict[str, Any]) -> bool:
+def post(client: httpx.Client, backend: BackendProcess, body: dict[str, Any]) -> bool:
     """Send a webhook as Label Studio does: one try, one second. True when it was answered well."""
     try:
         return client.post(f"{backend.url}/webhook", json=body, timeout=LABEL_STUDIO_WAITS_S).is_success
@@ -49,7 +48,7 @@ def post(client: httpx.Client, backend: Backend, body: dict[str, Any]) -> bool:
         return False
 
 
-def storm(backend: Backend, bodies: list[dict[str, Any]]) -> list[bool]:
+def storm(backend: BackendProcess, bodies: list[dict[str, Any]]) -> list[bool]:
     with httpx.Client(limits=httpx.Limits(max_connections=CLIENTS)) as client, ThreadPoolExecutor(CLIENTS) as pool:
         return list(pool.map(lambda body: post(client, backend, body), bodies))
 
@@ -60,12 +59,12 @@ def journal_ids(home: Path) -> list[int]:
         return sorted(int(record.annotation_id) for record in journal.annotations("1"))
 
 
-def test_every_webhook_is_answered_in_time_and_kept(backend: Backend, webhooks: list[dict[str, Any]]) -> None:
-    assert storm(backend, webhooks) == [True] * len(webhooks), backend.log
+def test_every_webhook_is_answered_in_time_and_kept(backend: BackendProcess, webhooks: list[dict[str, Any]]) -> None:
+    assert storm(backend, webhooks) == [True] * len(webhooks), backend.said()
     assert journal_ids(backend.home) == list(range(1, 1001))
 
 
-def test_kill_in_the_middle(backend: Backend, webhooks: list[dict[str, Any]]) -> None:
+def test_kill_in_the_middle(backend: BackendProcess, webhooks: list[dict[str, Any]]) -> None:
     answered: set[int] = set()
     enough = threading.Event()
 
@@ -77,7 +76,7 @@ def test_kill_in_the_middle(backend: Backend, webhooks: list[dict[str, Any]]) ->
 
     with httpx.Client(limits=httpx.Limits(max_connections=CLIENTS)) as client, ThreadPoolExecutor(CLIENTS) as pool:
         futures = [pool.submit(send, body) for body in webhooks]
-        assert enough.wait(60), backend.log
+        assert enough.wait(60), backend.said()
         backend.kill()
         for future in futures:
             future.result()

@@ -15,8 +15,9 @@ from backend.importing import import_manifest
 from backend.jobs import Kind, State
 from backend.services import Services
 from backend.worker import Worker
-from tests.processes import Backend, wait_for
+from tests.backend_process import BackendProcess
 from tests.small_world import CONFIG, PATHS, write_catalogue
+from tests.waiting import eventually
 
 
 def jobs_of(services: Services, kind: Kind) -> list[str]:
@@ -88,42 +89,42 @@ class TestKilled:
     """A real server with its worker on a trained project."""
 
     @pytest.fixture
-    def backend(self, trained: Services) -> Iterator[Backend]:
+    def backend(self, trained: Services) -> Iterator[BackendProcess]:
         settings = {"retrain_every": 100000, "retrain_after": 100000, "backbone_weights": "random"}
-        with Backend(trained.settings.home, settings=settings) as backend:
-            wait_for(lambda: worker_pid(trained), why="a worker")
+        with BackendProcess(trained.settings.home, settings) as backend:
+            eventually("a worker", lambda: worker_pid(trained))
             yield backend
 
     def test_killed_in_a_training_it_trains_again_and_the_champion_serves_on(
-        self, trained: Services, backend: Backend
+        self, trained: Services, backend: BackendProcess
     ) -> None:
         pid = worker_pid(trained)
         job = trained.jobs.ask(Kind.TRAIN, "7", "test")
-        wait_for(lambda: state(trained, job.id) is State.RUNNING, every=0.01, why="the training")
+        eventually("the training", lambda: state(trained, job.id) is State.RUNNING, every=0.01)
         os.kill(pid, signal.SIGKILL)
         assert served(trained, backend) == "taxonomist-v1"
-        wait_for(lambda: worker_pid(trained) not in {0, pid}, why="another worker")
+        eventually("another worker", lambda: worker_pid(trained) not in {0, pid})
 
         def ended() -> bool:
             assert served(trained, backend) in {"taxonomist-v1", "taxonomist-v2"}
             return state(trained, job.id) is State.DONE
 
-        wait_for(ended, seconds=120, why=f"the second try\n{backend.log}")
+        eventually(f"the second try\n{backend.said()}", ended)
         again = trained.jobs.get(job.id)
         assert again is not None
         assert again.attempts == 2
         assert [version.version for version in trained.registry.versions("project-7")] == ["v1", "v2"]
 
-    def test_a_stop_ends_server_and_worker(self, trained: Services, backend: Backend) -> None:
+    def test_a_stop_ends_server_and_worker(self, trained: Services, backend: BackendProcess) -> None:
         pid = worker_pid(trained)
         assert backend.stop() == 0
-        wait_for(lambda: not Path(f"/proc/{pid}").exists() or zombie(pid), why="the worker's end")
+        eventually("the worker's end", lambda: not Path(f"/proc/{pid}").exists() or zombie(pid))
 
-    def test_the_worker_ends_when_the_server_is_killed(self, trained: Services, backend: Backend) -> None:
+    def test_the_worker_ends_when_the_server_is_killed(self, trained: Services, backend: BackendProcess) -> None:
         pid = worker_pid(trained)
         assert backend.process is not None
         os.kill(backend.process.pid, signal.SIGKILL)
-        wait_for(lambda: not Path(f"/proc/{pid}").exists() or zombie(pid), why="the worker's end")
+        eventually("the worker's end", lambda: not Path(f"/proc/{pid}").exists() or zombie(pid))
 
 
 def zombie(pid: int) -> bool:
@@ -145,7 +146,7 @@ def state(services: Services, job_id: str) -> State | None:
     return job.state if job else None
 
 
-def served(services: Services, backend: Backend) -> str:
+def served(services: Services, backend: BackendProcess) -> str:
     uri = next(iter(services.catalog.documents("7"))).projects["7"].uri
     body = {"tasks": [{"id": 1, "data": {"image": uri}}], "project": "7", "label_config": CONFIG}
     (result,) = httpx.post(f"{backend.url}/predict", json=body, timeout=30).raise_for_status().json()["results"]

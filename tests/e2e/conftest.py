@@ -13,7 +13,7 @@ from backend.demo import environment, server
 from backend.demo.people import Account, sign_up
 from backend.demo.project import DemoTask, Picture, create_project, label_config, read_catalogue, upload
 from backend.demo.server import LabelStudioServer
-from tests.e2e.backend_process import BackendProcess
+from tests.backend_process import BackendProcess
 from tests.e2e.screens import FLAGS
 from tests.environment import LABEL_STUDIO, LABEL_STUDIO_CACHE, chromium
 
@@ -24,6 +24,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if here in item.path.parents:
             item.add_marker(pytest.mark.e2e)
             item.add_marker(pytest.mark.slow)
+            item.add_marker(pytest.mark.xdist_group("label-studio"))  # one server for all of them
 
 
 @pytest.fixture(scope="session")

@@ -28,11 +28,11 @@ from backend.protocol import parse_predict
 from backend.services import Services
 from backend.settings import Settings
 from backend.training_job import train
-from tests.e2e.backend_process import BackendProcess
+from tests.backend_process import BackendProcess
 from tests.e2e.in_process import annotation, next_task
-from tests.e2e.waiting import eventually
 from tests.environment import label_studio_ml
 from tests.small_world import publish_backbone
+from tests.waiting import eventually
 
 MakeProject = Callable[..., tuple[int, tuple[DemoTask, ...]]]
 

@@ -22,8 +22,8 @@ from backend.demo.project import CONTROL, TO_NAME, DemoTask, Picture
 from backend.demo.server import LabelStudioServer
 from taxonomy.errors import LabelStudioError
 from tests.e2e.screens import expect_paths, logged_in, open_task, shoot
-from tests.e2e.waiting import eventually
 from tests.environment import LABEL_STUDIO, LABEL_STUDIO_CACHE
+from tests.waiting import eventually
 
 MakeProject = Callable[..., tuple[int, tuple[DemoTask, ...]]]
 

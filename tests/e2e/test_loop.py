@@ -22,9 +22,9 @@ from backend.services import Services
 from backend.settings import Settings
 from storage.catalog.documents import ProjectLabels
 from storage.catalog.identity import image_id
-from tests.e2e.backend_process import BackendProcess
+from tests.backend_process import BackendProcess
 from tests.e2e.screens import logged_in, open_stream, open_task, selected_paths, shoot
-from tests.e2e.waiting import eventually
+from tests.waiting import eventually
 
 MakeProject = Callable[..., tuple[int, tuple[DemoTask, ...]]]
 

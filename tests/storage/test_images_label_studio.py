@@ -127,7 +127,7 @@ def test_a_changed_token_is_taken_up(label_studio: LabelStudio) -> None:
     assert auth.header() == {"Authorization": f"Token {LEGACY}"}
     assert auth.header()["Authorization"].startswith("Bearer ")
     assert auth.header() == {}
-    with pytest.raises(AuthError, match="label_studio_token"):
+    with pytest.raises(AuthError, match="label_studio_api_key"):
         auth.header()
 
 
@@ -142,7 +142,7 @@ def test_faults_of_the_exchange_are_errors_of_the_image(web: Web, http: HttpImag
     with pytest.raises(ImageUnavailableError, match="label_studio_url"):
         LabelStudioImages(web.url, lambda: PERSONAL, http).read("/data/upload/4/a.jpg")
     web.route("/api/token/refresh/", 401)
-    with pytest.raises(ImageForbiddenError, match="label_studio_token"):
+    with pytest.raises(ImageForbiddenError, match="label_studio_api_key"):
         LabelStudioImages(web.url, lambda: PERSONAL, http).read("/data/upload/4/a.jpg")
 
 
@@ -158,7 +158,7 @@ def test_what_label_studio_answers(web: Web, http: HttpImages, status: int, erro
 def test_the_page_to_log_in_is_no_picture(web: Web, http: HttpImages) -> None:
     web.route("/data/upload/4/a.jpg", 302, headers={"Location": "/user/login/?next=/data"})
     web.route("/user/login/", data=b"<html>log in</html>")
-    with pytest.raises(ImageForbiddenError, match="label_studio_token"):
+    with pytest.raises(ImageForbiddenError, match="label_studio_api_key"):
         LabelStudioImages(web.url, lambda: "", http).read("/data/upload/4/a.jpg")
 
 

@@ -76,6 +76,7 @@ def test_what_comes_with_a_version(project: Project) -> None:
     assert curves["epochs"][curves["best"]]["validation_loss"] > 0
 
 
+@pytest.mark.slow
 def test_same_data_same_model_in_any_order(project: Project) -> None:
     examples = project.examples(10)
     one, two = train(project, examples), train(project, examples[::-1])
@@ -143,6 +144,7 @@ def test_a_tree_that_changed_under_the_champion(project: Project) -> None:
     assert {"media": [["pipes"]]} in [image["labels"] for image in data["images"]]
 
 
+@pytest.mark.slow
 def test_champion_that_vanished_or_is_damaged_does_not_block(project: Project) -> None:
     examples = project.examples(8)
     first = train(project, examples)
@@ -153,6 +155,7 @@ def test_champion_that_vanished_or_is_damaged_does_not_block(project: Project) -
     assert project.registry.champion("project-4") == "v2"
 
 
+@pytest.mark.slow
 def test_champion_of_another_backbone(project: Project) -> None:
     examples = project.examples(10)
     train(project, examples)

@@ -10,11 +10,12 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import httpx
 
 from backend.demo.server import HOST, free_port
-from tests.e2e.waiting import eventually
+from tests.waiting import eventually
 
 TAXONOMIST = Path(sys.executable).with_name("taxonomist")
 
@@ -24,7 +25,8 @@ class BackendProcess:
     """`taxonomist serve` on a free port, with its state in `home`; `settings` are names without `TAXONOMIST_`."""
 
     home: Path
-    settings: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)
+    arguments: tuple[str, ...] = ("serve",)
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
@@ -41,7 +43,7 @@ class BackendProcess:
         """For any `taxonomist` command that shall work on the same state."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("TAXONOMIST_")}
         ours = {"home": str(self.home), "host": HOST, "port": str(self.port), **self.settings}
-        return inherited | {f"TAXONOMIST_{name.upper()}": value for name, value in ours.items()}
+        return inherited | {f"TAXONOMIST_{name.upper()}": str(value) for name, value in ours.items()}
 
     def start(self) -> BackendProcess:
         """Start it and wait until it answers."""
@@ -50,7 +52,7 @@ class BackendProcess:
             # Its folder is the home, so that no taxonomist.toml of the person who runs the tests is read.
             self.home.mkdir(parents=True, exist_ok=True)
             self.process = subprocess.Popen(
-                [str(TAXONOMIST), "serve"],
+                [str(TAXONOMIST), *self.arguments],
                 cwd=self.home,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
@@ -79,13 +81,20 @@ class BackendProcess:
         """`kill -9` to the whole group: no handler runs."""
         self._signal(signal.SIGKILL)
 
-    def stop(self) -> None:
-        """End it as a service manager does; what is left after half a minute is killed."""
+    def stop(self) -> int | None:
+        """End it as a service manager does; returns its exit status. What is left after half a minute is killed."""
         if self.process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.send_signal(signal.SIGTERM)
                 self.process.wait(timeout=30)
             self._signal(signal.SIGKILL)
+        return self.process.returncode if self.process else None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
 
     def said(self, lines: int = 40) -> str:
         """The end of its log."""

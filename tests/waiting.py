@@ -9,12 +9,12 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def eventually(what: str, look: Callable[[], T | None], *, timeout: float = 120.0) -> T:
+def eventually(what: str, look: Callable[[], T | None], *, timeout: float = 120.0, every: float = 0.1) -> T:
     """The first answer of `look` that counts as true; after `timeout` seconds it fails with `what`."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         found = look()
         if found:
             return found
-        time.sleep(0.1)
+        time.sleep(every)
     raise AssertionError(f"{what}: did not happen in {timeout:.0f} s")

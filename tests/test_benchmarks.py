@@ -1,0 +1,57 @@
+"""The benchmarks run and say what they measured; how fast anything is, is not tested."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PARTS = ("Latency", "Throughput", "Webhooks", "Training the head", "Start and memory")
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("results")
+    command = [sys.executable, "-m", "benchmarks.run", "--quick", "--output", str(folder), "--name", "quick"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=280)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == (folder / "quick.md").read_text(encoding="utf-8").strip()
+    return folder
+
+
+def test_each_part_is_measured_on_both_sides(folder: Path) -> None:
+    result = json.loads((folder / "quick.json").read_text(encoding="utf-8"))
+    assert result["command"] == "python -m benchmarks.run --quick --name quick"
+    assert result["machine"]["cores"] >= 1
+    assert {"torch", "onnxruntime", "scikit-learn"} <= result["machine"]["packages"].keys()
+    for part in PARTS:
+        rows = [row for row in result["rows"] if row["benchmark"].startswith(part)]
+        assert any(row["times_better"] for row in rows), part
+    for row in result["rows"]:
+        assert row["ours"], row
+        assert all(math.isfinite(value) for value in row["ours"]), row
+        if row["peer"] and row["compared"]:
+            ours, peer = row["ours_spread"]["median"], row["peer_spread"]["median"]
+            expected = ours / peer if row["more_is_better"] else peer / ours
+            assert row["times_better"] == pytest.approx(expected), row
+
+
+def test_no_answered_webhook_is_lost(folder: Path) -> None:
+    result = json.loads((folder / "quick.json").read_text(encoding="utf-8"))
+    (lost,) = (row for row in result["rows"] if row["what"] == "lost")
+    assert lost["ours"] == [0]
+
+
+def test_the_table_has_a_line_for_each_number(folder: Path) -> None:
+    result = json.loads((folder / "quick.json").read_text(encoding="utf-8"))
+    table = (folder / "quick.md").read_text(encoding="utf-8")
+    lines = [line for line in table.splitlines() if line.startswith("| ") and not line.startswith(("| |", "| ---"))]
+    assert len(lines) == len(result["rows"])
+    assert result["command"] in table
