@@ -151,13 +151,13 @@ class _WebhookReader:
                 yield from self._saved()
             case "ANNOTATION_DELETED" | "ANNOTATIONS_DELETED":
                 for item in self._items("annotation", "annotations"):
-                    yield AnnotationDeleted(self.project, _identity(item), self.now)
+                    yield AnnotationDeleted(self.project, _identity(item))  # no time: the journal's clock
             case "TASK_CREATED" | "TASKS_CREATED":
                 for item in self._items("task", "tasks"):
                     yield self._task(_validated(Task, item))
             case "TASK_DELETED" | "TASKS_DELETED":
                 for item in self._items("task", "tasks"):
-                    yield TaskDeleted(self.project, _identity(item), self.now)
+                    yield TaskDeleted(self.project, _identity(item))
             case "PROJECT_UPDATED" if self.xml:
                 yield ProjectChanged(self.project, self.xml, self.now)
 
