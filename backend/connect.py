@@ -19,7 +19,7 @@ from backend.panel import panels_in, with_panel
 from backend.projects import ProjectBook, ProjectRecord
 from backend.settings import Settings
 from taxonomy.errors import ConfigError, LabelStudioError
-from taxonomy.tree import parse_label_config
+from taxonomy.label_config import parse_label_config
 
 PanelState = Literal["added", "updated", "unchanged", "declined"]
 Say = Callable[[str], None]

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import quoteattr
 
 from backend.labels import decide_dirty
 from backend.protocol import Task, annotation_saved, label_config
@@ -24,8 +23,8 @@ from storage.catalog.identity import image_id
 from storage.journal import Event, TaskSaved
 from taxonomy.annotations import parse_annotation
 from taxonomy.errors import BadRequestError, ConfigError, TaxonomistError
+from taxonomy.label_config import LabelConfig, write_label_config
 from taxonomy.paths import TaxonomyPath, format_path
-from taxonomy.tree import LabelConfig
 
 IMPORTED = "import"  # the annotator of rows that name none; such rows are taken as truth
 CHUNK = 500
@@ -110,30 +109,6 @@ def _inside(folder: Path, name: str) -> bool:
         return False
 
 
-def labelling_config(paths: Iterable[TaxonomyPath], *, control: str = "taxonomy") -> str:
-    """A Label Studio labelling config with an image and a `<Taxonomy>` of these paths, in the order they come."""
-    tree: dict[str, Any] = {}
-    for path in paths:
-        node = tree
-        for step in path:
-            node = node.setdefault(step, {})
-
-    def choices(node: Mapping[str, Any], indent: str) -> Iterator[str]:
-        for name, below in node.items():
-            if below:
-                yield f"{indent}<Choice value={quoteattr(name)}>"
-                yield from choices(below, indent + "  ")
-                yield f"{indent}</Choice>"
-            else:
-                yield f"{indent}<Choice value={quoteattr(name)}/>"
-
-    body = "\n".join(choices(tree, "    "))
-    return (
-        f'<View>\n  <Image name="image" value="$image"/>\n  <Taxonomy name="{control}" toName="image">\n'
-        f"{body}\n  </Taxonomy>\n</View>"
-    )
-
-
 def import_manifest(
     services: Services,
     manifest: Path,
@@ -153,7 +128,7 @@ def import_manifest(
             f"Project {project} already reads images from {record.images_folder}.", hint="Use another name."
         )
     paths = dict.fromkeys(row.path for row in rows if row.path)
-    xml = record.label_config or (labelling_config(paths) if paths else "")
+    xml = record.label_config or (write_label_config(paths) if paths else "")
     services.book.remember(project, images_folder=folder, label_config=xml)
     stamp = datetime.fromtimestamp(manifest.stat().st_mtime, UTC)
     files: dict[Path, list[Row]] = {}

@@ -16,7 +16,7 @@ from storage.journal import AnnotationRecord
 from taxonomy.agreement import AgreementPolicy, Verdict, decide
 from taxonomy.annotations import Annotation, parse_annotation
 from taxonomy.errors import BadRequestError
-from taxonomy.tree import LabelConfig
+from taxonomy.label_config import LabelConfig
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode
 from xml.parsers import expat  # only positions are taken, and documents with a DTD are refused
 
 from taxonomy.errors import ConfigError
-from taxonomy.tree import parse_label_config
+from taxonomy.label_config import parse_label_config
 
 PANEL_ID = "taxonomist-look-alikes"
 

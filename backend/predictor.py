@@ -19,8 +19,9 @@ from backend.services import Services, registry_name
 from storage.catalog.documents import image_id
 from taxonomy.calibration import Calibration
 from taxonomy.errors import TaxonomistError
+from taxonomy.label_config import LabelConfig
 from taxonomy.suggestion import Suggestion, calibrated_probabilities, suggest, vote
-from taxonomy.tree import LabelConfig, Tree
+from taxonomy.tree import Tree
 from training.head_weights import HeadWeights
 
 log = logging.getLogger(__name__)

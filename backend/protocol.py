@@ -24,8 +24,9 @@ from storage.journal import (
     TaskSaved,
 )
 from taxonomy.errors import BadRequestError, ConfigError
+from taxonomy.label_config import LabelConfig, parse_label_config
 from taxonomy.suggestion import Suggestion
-from taxonomy.tree import LabelConfig, Tree, parse_label_config
+from taxonomy.tree import Tree
 
 Model = TypeVar("Model", bound=BaseModel)
 MODEL_PREFIX = "taxonomist-"

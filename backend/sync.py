@@ -14,7 +14,7 @@ from backend.protocol import label_config
 from backend.services import Services
 from storage.journal import AnnotationDeleted, AnnotationSaved, Event, TaskDeleted
 from taxonomy.errors import BadRequestError, ConfigError
-from taxonomy.tree import LabelConfig
+from taxonomy.label_config import LabelConfig
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,9 @@ from typing import Any
 from pydantic import BaseModel, StrictInt, StrictStr, TypeAdapter, ValidationError
 
 from taxonomy.errors import BadRequestError
+from taxonomy.label_config import LabelConfig
 from taxonomy.paths import TaxonomyPath, format_path, prefixes
-from taxonomy.tree import LabelConfig, Tree
+from taxonomy.tree import Tree
 
 UNKNOWN_ANNOTATOR = "unknown"
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)

@@ -1,16 +1,13 @@
-"""The tree of choices that a labelling config offers to the annotator."""
+"""The tree of choices that a control offers to the annotator."""
 
 import hashlib
 import json
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, cast
-from xml.etree.ElementTree import Element, ParseError
+from typing import Any, Literal
 
 import numpy as np
-from defusedxml.ElementTree import fromstring
 from numpy.typing import NDArray
 from rapidfuzz import fuzz, process
 
@@ -169,147 +166,6 @@ class Tree:
             return cls(**{**data, "paths": tuple(tuple(path) for path in data["paths"])})
         except (KeyError, TypeError) as error:
             raise ConfigError(f"This is not a stored tree: {error}.") from error
-
-
-@dataclass(frozen=True)
-class LabelConfig:
-    """What a labelling config says about images: the trees to learn and where a task keeps the image's address."""
-
-    trees: tuple[Tree, ...]
-    image_keys: Mapping[str, str]
-    """From the name of an `<Image>` to its key in the data of a task: `{"image": "image"}` for `value="$image"`."""
-
-    @property
-    def image_key(self) -> str:
-        """The data key of the image that the first tree labels."""
-        return self.image_keys[self.trees[0].to_name]
-
-    def tree(self, control: str) -> Tree:
-        """Return the tree of a control. Raises ConfigError when the config has no such tree."""
-        for tree in self.trees:
-            if tree.control == control:
-                return tree
-        known = ", ".join(tree.control for tree in self.trees)
-        raise ConfigError(f'The labelling config has no taxonomy "{control}".', hint=f"It has: {known}.")
-
-
-def parse_label_config(xml: str) -> LabelConfig:
-    """Return the trees of a labelling config: its `<Taxonomy>` controls on an image, else its `<Choices>` (depth 1).
-
-    With a `<Taxonomy>`, `<Choices>` are side questions and not learned. Controls that label regions (`perRegion`) do
-    not speak about the image and are left out. Raises ConfigError, naming the fix, on text that is not XML, on a config
-    without an image or without such a control, and on trees that are not written in the config itself.
-    """
-    try:
-        root: Element = fromstring(xml, forbid_dtd=True)
-    except (ParseError, ValueError) as error:
-        raise ConfigError(f"The labelling config is not XML that can be read: {error}.") from error
-    controls: dict[str, list[_Tag]] = {"taxonomy": [], "choices": []}
-    image_keys: dict[str, str] = {}
-    for element in root.iter():
-        tag = _Tag.of(element)
-        if tag.name in controls:
-            controls[tag.name].append(tag)
-        elif tag.name == "image" and (key := re.fullmatch(r"\$(\S+)", tag.get("value"))):
-            image_keys[tag.get("name")] = key.group(1)
-    if not image_keys:
-        raise ConfigError("The labelling config has no image.", hint='Add <Image name="image" value="$image"/>.')
-    # a list of choices that comes with each task is a side question as long as another one is written down
-    controls["choices"] = [tag for tag in controls["choices"] if not tag.get("value")] or controls["choices"]
-    for kind, tags in controls.items():
-        trees = tuple(_tree(tag, cast(Kind, kind), target) for tag in tags if (target := _image_of(tag, image_keys)))
-        if trees:
-            names = [tree.control for tree in trees]
-            if len(set(names)) < len(names):
-                raise ConfigError(f"Two controls of the labelling config have the same name: {', '.join(names)}.")
-            return LabelConfig(trees=trees, image_keys=image_keys)
-    raise ConfigError(
-        "The labelling config has no <Taxonomy> (or <Choices>) that labels a whole image.",
-        hint=f'Add <Taxonomy name="taxonomy" toName="{next(iter(image_keys))}">.',
-    )
-
-
-@dataclass(frozen=True)
-class _Tag:
-    """An XML element as Label Studio reads it: the names of tags and attributes in any case."""
-
-    name: str
-    attributes: Mapping[str, str]
-    element: Element
-
-    @classmethod
-    def of(cls, element: Element) -> "_Tag":
-        attributes = {key.lower(): value for key, value in element.attrib.items()}
-        return cls(element.tag.lower(), attributes, element)
-
-    def get(self, attribute: str) -> str:
-        return self.attributes.get(attribute, "")
-
-    def is_true(self, attribute: str) -> bool:
-        return self.get(attribute).lower() == "true"
-
-
-def _image_of(tag: _Tag, image_keys: Mapping[str, str]) -> str | None:
-    """Return the image that a control labels as a whole, None when it labels something else."""
-    if tag.is_true("perregion"):
-        return None
-    return next((name for name in tag.get("toname").split(",") if name in image_keys), None)
-
-
-def _tree(tag: _Tag, kind: Kind, to_name: str) -> Tree:
-    control = tag.get("name")
-    if not control:
-        raise ConfigError(f"A <{tag.element.tag}> of the labelling config has no name.", hint='Add name="…".')
-    for attribute, found in (("apiUrl", tag.get("apiurl")), ("value", tag.get("value"))):
-        if found:
-            raise ConfigError(
-                f'The choices of "{control}" come from elsewhere ({attribute}="{found}"), so its tree is unknown.',
-                hint="Write the choices into the labelling config as nested <Choice> tags.",
-            )
-    if kind == "choices" and tag.is_true("allownested"):
-        raise ConfigError(f'"{control}" nests its choices (allowNested).', hint="Use a <Taxonomy> for a tree.")
-    limit = tag.get("maxusages")
-    if limit and not (limit.isdecimal() and int(limit) > 0):
-        raise ConfigError(f'maxUsages="{limit}" of "{control}" is not a number above 0.')
-    return Tree(
-        control=control,
-        to_name=to_name,
-        kind=kind,
-        paths=tuple(_nested(tag.element, control) if kind == "taxonomy" else _flat(tag.element, control)),
-        leafs_only=tag.is_true("leafsonly"),
-        max_usages=int(limit) if limit else None,
-        multiple=kind == "taxonomy" or tag.get("choice").lower() == "multiple",
-    )
-
-
-def _nested(control: Element, name: str) -> Iterator[TaxonomyPath]:
-    """Yield the paths below a `<Taxonomy>` in document order; a stack, because a config may nest without end."""
-    stack: list[tuple[Element, TaxonomyPath]] = [(child, ()) for child in reversed(control)]
-    while stack:
-        element, above = stack.pop()
-        if element.tag.lower() == "choice":
-            path = (*above, _choice_name(element, name))
-            yield path
-            stack.extend((child, path) for child in reversed(element))
-
-
-def _flat(control: Element, name: str) -> Iterator[TaxonomyPath]:
-    """Yield the choices of a `<Choices>`, also inside layout tags. Label Studio does not show a choice in a choice."""
-    stack = list(reversed(control))
-    while stack:
-        element = stack.pop()
-        if element.tag.lower() == "choice":
-            yield (_choice_name(element, name),)
-        else:
-            stack.extend(reversed(element))
-
-
-def _choice_name(element: Element, control: str) -> str:
-    attributes = {key.lower(): value for key, value in element.attrib.items()}
-    name = attributes.get("alias", attributes.get("value", ""))
-    if not name:
-        raise ConfigError(f'A <Choice> of "{control}" has an empty name.', hint='Give it a value="…".')
-    return name
 
 
 def _frozen(values: list[int]) -> IntArray:

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 from urllib.parse import unquote, urlsplit
-from xml.sax.saxutils import quoteattr
 
 import httpx
 
 from backend.demo.environment import Progress, silent
 from backend.demo.people import checked
 from taxonomy.errors import ConfigError
+from taxonomy.label_config import write_label_config
 from taxonomy.paths import TaxonomyPath
 
 CATALOGUE = Path(__file__).parent / "catalogue"
@@ -69,33 +69,7 @@ def _picture(folder: Path, row: Mapping[str, str]) -> Picture:
 
 def label_config(paths: Iterable[TaxonomyPath]) -> str:
     """The labelling config of an image with one `<Taxonomy>` named `CONTROL` that has all `paths`."""
-    tree: _Tree = {}
-    for path in sorted(set(paths)):
-        node = tree
-        for name in path:
-            node = node.setdefault(name, {})
-    return "\n".join(
-        [
-            "<View>",
-            f'  <Image name="{TO_NAME}" value="$image"/>',
-            f'  <Taxonomy name="{CONTROL}" toName="{TO_NAME}" showFullPath="true">',
-            *_choices(tree, "    "),
-            "  </Taxonomy>",
-            "</View>",
-        ]
-    )
-
-
-def _choices(tree: _Tree, indent: str) -> list[str]:
-    lines: list[str] = []
-    for name, children in tree.items():
-        if children:
-            lines.append(f"{indent}<Choice value={quoteattr(name)}>")
-            lines += _choices(children, indent + "  ")
-            lines.append(f"{indent}</Choice>")
-        else:
-            lines.append(f"{indent}<Choice value={quoteattr(name)}/>")
-    return lines
+    return write_label_config(sorted(set(paths)), control=CONTROL, image=TO_NAME)
 
 
 def find_project(client: httpx.Client, title: str) -> int | None:

@@ -14,7 +14,7 @@ from backend.predictor import Predictor
 from backend.projects import ProjectRecord
 from backend.services import Services
 from taxonomy.errors import ConfigError, LabelStudioError, TaxonomistError
-from taxonomy.tree import LabelConfig, parse_label_config
+from taxonomy.label_config import LabelConfig, parse_label_config
 from training.pictures import decode
 
 TESTED = (1, 23)

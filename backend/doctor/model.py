@@ -11,7 +11,8 @@ from backend.protocol import model_version_name
 from backend.services import Services, registry_name
 from storage.registry import ModelVersion
 from taxonomy.errors import ConfigError, DamagedError
-from taxonomy.tree import Tree, parse_label_config
+from taxonomy.label_config import parse_label_config
+from taxonomy.tree import Tree
 
 
 def checks(services: Services, project: str) -> Iterator[Check]:

@@ -20,7 +20,7 @@ from backend.jobs import Kind, State
 from backend.services import Services, registry_name
 from backend.settings import Settings
 from storage.registry import ModelVersion
-from taxonomy.tree import parse_label_config
+from taxonomy.label_config import parse_label_config
 
 CONFIG = (
     '<View><Image name="image" value="$image"/><Taxonomy name="media" toName="image">'

@@ -18,7 +18,7 @@ from backend.demo.server import LabelStudioServer
 from backend.doctor import Check, run_checks
 from backend.services import Services, registry_name
 from backend.settings import Settings
-from taxonomy.tree import parse_label_config
+from taxonomy.label_config import parse_label_config
 
 
 class Ours:

@@ -18,7 +18,7 @@ from backend.label_studio import LabelStudioClient, Prediction
 from backend.panel import panel_address, panels_in
 from backend.settings import Settings
 from taxonomy.errors import LabelStudioError
-from taxonomy.tree import parse_label_config
+from taxonomy.label_config import parse_label_config
 from tests.e2e.in_process import NO_MODEL, Ours, annotation, next_task, state
 
 MakeProject = Callable[..., tuple[int, tuple[DemoTask, ...]]]

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from taxonomy.annotations import Annotation, UnknownPath
+from taxonomy.label_config import LabelConfig, parse_label_config
 from taxonomy.paths import TaxonomyPath
-from taxonomy.tree import LabelConfig, Tree, parse_label_config
+from taxonomy.tree import Tree
 
 DATA = Path(__file__).parent / "data"
 START = datetime(2026, 11, 24, 12, tzinfo=UTC)

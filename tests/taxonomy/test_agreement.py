@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from taxonomy.agreement import AgreementPolicy, Reason, Verdict, decide
 from taxonomy.annotations import Annotation, parse_task
 from taxonomy.errors import ConfigError
+from taxonomy.label_config import LabelConfig
 from taxonomy.paths import format_path, prefixes
-from taxonomy.tree import LabelConfig
 
 from .conftest import SMALL, said, unknown
 

@@ -6,7 +6,8 @@ import pytest
 
 from taxonomy.annotations import named_nodes, newest, newest_of_each, parse_annotation, parse_task
 from taxonomy.errors import BadRequestError
-from taxonomy.tree import LabelConfig, Tree
+from taxonomy.label_config import LabelConfig
+from taxonomy.tree import Tree
 
 from .conftest import said
 

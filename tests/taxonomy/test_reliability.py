@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from taxonomy.agreement import agreement_report
 from taxonomy.annotations import parse_task
+from taxonomy.label_config import LabelConfig
 from taxonomy.reliability import nominal_alpha, pairwise_agreement
-from taxonomy.tree import LabelConfig
 
 from .conftest import SMALL, said
 

@@ -8,7 +8,8 @@ import pytest
 from label_studio_sdk.label_interface import LabelInterface
 
 from taxonomy.errors import ConfigError
-from taxonomy.tree import LabelConfig, Tree, parse_label_config
+from taxonomy.label_config import LabelConfig, parse_label_config
+from taxonomy.tree import Tree
 
 IMAGE = '<Image name="image" value="$image"/>'
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from backend.demo.project import CATALOGUE, CONTROL, label_config, read_catalogue, uploaded_name
 from taxonomy.errors import ConfigError
-from taxonomy.tree import parse_label_config
+from taxonomy.label_config import parse_label_config
 
 
 def test_catalogue_is_what_it_says() -> None:
