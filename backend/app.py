@@ -106,9 +106,8 @@ class _Routes:
         )
         hook = parse_webhook(_json())
         if hook.ignored:
-            log.warning("project %s: %s is not remembered: %s", hook.project, hook.action, hook.ignored)
+            log.warning("project %s: of %s not all is remembered: %s", hook.project, hook.action, hook.ignored)
             self.metrics.events.labels("ignored").inc()
-            return jsonify(status="ignored", reason=hook.ignored)
         new = self.services.journal.record(hook.events)
         self.metrics.events.labels("new").inc(new)
         self.metrics.events.labels("known").inc(len(hook.events) - new)
@@ -116,7 +115,7 @@ class _Routes:
             self._remember_config(hook.project, hook.label_config)
         if hook.wants_training:
             return self._ask_training(hook.project), 201
-        return jsonify(status="ok", new=new), 201
+        return jsonify(status="ok", new=new, ignored=hook.ignored), 201
 
     def train(self) -> ResponseReturnValue:
         self._check_call()

@@ -158,8 +158,7 @@ class TaxonomistModel(LabelStudioMLBase):  # type: ignore[misc]
             return {"status": "ignored", "reason": "no event"}
         hook = parse_webhook({**(data or {}), "action": event})
         if hook.ignored:
-            log.warning("project %s: %s is not remembered: %s", hook.project, hook.action, hook.ignored)
-            return {"status": "ignored", "reason": hook.ignored}
+            log.warning("project %s: of %s not all is remembered: %s", hook.project, hook.action, hook.ignored)
         services = _process().services
         new = services.journal.record(hook.events)
         if hook.label_config:

@@ -30,6 +30,7 @@ class LookAlike:
 @dataclass(frozen=True)
 class _Index:
     made_at: float
+    stamp: tuple[int, int]  # of the labels and the embeddings that it was made from
     ids: list[str]
     matrix: NDArray[np.float32]
     uris: Mapping[str, str]
@@ -68,13 +69,14 @@ class LookAlikes:
 
     def _index(self, project: str, backbone: str) -> _Index:
         key = (project, backbone)
+        stamp = (self._services.book.get(project).labels_version, len(self._services.embeddings(backbone)))
         with self._lock:
             kept = self._kept.get(key)
-            if kept is None or time.monotonic() - kept.made_at > REFRESH_S:
-                kept = self._kept[key] = self._build(project, backbone)
+            if kept is None or (kept.stamp != stamp and time.monotonic() - kept.made_at > REFRESH_S):
+                kept = self._kept[key] = self._build(project, backbone, stamp)
         return kept
 
-    def _build(self, project: str, backbone: str) -> _Index:
+    def _build(self, project: str, backbone: str, stamp: tuple[int, int]) -> _Index:
         labels: dict[str, Mapping[str, tuple[TaxonomyPath, ...]]] = {}
         uris: dict[str, str] = {}
         for document in self._services.catalog.documents(project, labelled=True):
@@ -84,4 +86,4 @@ class LookAlikes:
         names = list(labels)
         found, vectors = self._services.embeddings(backbone).get(names)
         ids = [name for name, there in zip(names, found, strict=True) if there]
-        return _Index(time.monotonic(), ids, vectors[found], uris, labels)
+        return _Index(time.monotonic(), stamp, ids, vectors[found], uris, labels)

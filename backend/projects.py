@@ -23,6 +23,11 @@ log = logging.getLogger(__name__)
 _PROJECT = re.compile(r"[\w .@-]{1,100}", re.UNICODE)
 
 
+def is_project(name: str) -> bool:
+    """Whether a text can name a project: Label Studio's number, or a short name without slashes."""
+    return bool(_PROJECT.fullmatch(name)) and name.strip(" .") != ""
+
+
 class ProjectRecord(BaseModel, frozen=True):
     """A project as it was last seen. `created` tells a new project from an old one whose id was used again."""
 
@@ -34,6 +39,7 @@ class ProjectRecord(BaseModel, frozen=True):
     ml_backend: int | None = None
     announced: str | None = None  # the model version that Label Studio was last told
     images_folder: Path | None = None  # where the pictures of an imported catalogue lie
+    labels_version: int = 0  # grows whenever an accepted label changes
     changed_labels: int = 0  # images whose accepted label changed since the last training was asked for
     decided_with: str | None = None  # fingerprint of the taxonomy and the rule that the labels were decided with
 
@@ -77,7 +83,9 @@ class ProjectBook:
         """Add to the number of images whose accepted label changed since the last training."""
         if images:
             with FileLock(self._folder / ".lock"):
-                self._write(self.get(project), {"changed_labels": self.get(project).changed_labels + images})
+                old = self.get(project)
+                changes = {"changed_labels": old.changed_labels + images, "labels_version": old.labels_version + 1}
+                self._write(old, changes)
 
     def __iter__(self) -> Iterator[ProjectRecord]:
         for path in sorted(self._folder.glob("*.json")):
@@ -94,7 +102,7 @@ class ProjectBook:
         return new
 
     def _path(self, project: str) -> Path:
-        if not _PROJECT.fullmatch(project):
+        if not is_project(project):
             raise BadRequestError(f"{project!r} is not a project: use Label Studio's number or a short name.")
         return self._folder / f"{quote(project, safe=' @')}.json"
 

@@ -7,14 +7,15 @@ every release.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, Field, SecretStr, ValidationError, field_validator
 
+from backend.projects import is_project
 from storage.journal import (
     AnnotationDeleted,
     AnnotationSaved,
@@ -29,6 +30,7 @@ from taxonomy.suggestion import Suggestion
 from taxonomy.tree import Tree
 
 Model = TypeVar("Model", bound=BaseModel)
+SomeEvent = TypeVar("SomeEvent", bound=Event)
 MODEL_PREFIX = "taxonomist-"
 
 
@@ -92,7 +94,7 @@ def parse_predict(body: object) -> PredictRequest:
 def project_id(value: object) -> str:
     """Label Studio's project number from `4`, `"4"` or `"4.1795531934"` (number and time of creation)."""
     number = str(value).partition(".")[0]
-    if not number:
+    if not is_project(number):
         raise BadRequestError(f"No project number in {value!r:.80}.")
     return number
 
@@ -106,7 +108,7 @@ class Webhook:
     events: tuple[Event, ...]
     label_config: str | None
     wants_training: bool
-    ignored: str | None = None  # why nothing is remembered of it
+    ignored: str | None = None  # why it, or a part of it, is not remembered
 
 
 def parse_webhook(body: object, *, now: datetime | None = None) -> Webhook:
@@ -129,21 +131,21 @@ class _WebhookReader:
     def __init__(self, body: Mapping[str, Any], project: str, xml: str | None, now: datetime) -> None:
         self.body, self.project, self.xml, self.now = body, project, xml, now
         self.action = str(body["action"])
+        self.problems: list[str] = []
 
     def read(self) -> Webhook:
         events: tuple[Event, ...] = ()
-        ignored = None
         try:
             events = tuple(self._events())
         except ConfigError as error:
-            ignored = str(error)
+            self.problems.append(str(error))
         return Webhook(
             action=self.action,
             project=self.project,
             events=events,
             label_config=self.xml,
             wants_training=self.action == "START_TRAINING",
-            ignored=ignored,
+            ignored=" ".join(self.problems) or None,
         )
 
     def _events(self) -> Iterator[Event]:
@@ -152,27 +154,46 @@ class _WebhookReader:
                 yield from self._saved()
             case "ANNOTATION_DELETED" | "ANNOTATIONS_DELETED":
                 for item in self._items("annotation", "annotations"):
-                    yield AnnotationDeleted(self.project, _identity(item))  # no time: the journal's clock
+                    yield from self._kept(self._annotation_deleted, item)
             case "TASK_CREATED" | "TASKS_CREATED":
                 for item in self._items("task", "tasks"):
-                    yield self._task(_validated(Task, item))
+                    yield from self._kept(self._task, item)
             case "TASK_DELETED" | "TASKS_DELETED":
                 for item in self._items("task", "tasks"):
-                    yield TaskDeleted(self.project, _identity(item))
+                    yield from self._kept(self._task_deleted, item)
             case "PROJECT_UPDATED" if self.xml:
                 yield ProjectChanged(self.project, self.xml, self.now)
 
     def _saved(self) -> Iterator[Event]:
-        tasks = {str(task.id): task for task in (_validated(Task, item) for item in self._items("task", "tasks"))}
-        for task in tasks.values():
-            yield self._task(task)
+        tasks: dict[str, TaskSaved] = {}
+        for item in self._items("task", "tasks"):
+            for event in self._kept(self._task, item):
+                tasks[event.task_id] = event
+                yield event
         for item in self._items("annotation", "annotations"):
-            task_id = str(item.get("task") or "")
-            if task_id not in tasks:
-                raise BadRequestError(f"Annotation {item.get('id')} belongs to task {task_id}, which was not sent.")
-            yield annotation_saved(self.project, item, tasks[task_id].image_uri(self._config()))
+            yield from self._kept(partial(self._annotation, tasks), item)
 
-    def _task(self, task: Task) -> TaskSaved:
+    def _annotation(self, tasks: Mapping[str, TaskSaved], item: Mapping[str, Any]) -> AnnotationSaved:
+        task_id = str(item.get("task") or "")
+        if task_id not in tasks:
+            raise BadRequestError(f"Annotation {item.get('id')} belongs to task {task_id}, which was not sent.")
+        return annotation_saved(self.project, item, tasks[task_id].uri)
+
+    def _kept(self, make: Callable[[Mapping[str, Any]], SomeEvent], item: Mapping[str, Any]) -> Iterator[SomeEvent]:
+        """The event of an item, or nothing when it cannot be used: one of many must not cost the others."""
+        try:
+            yield make(item)
+        except BadRequestError as error:
+            self.problems.append(str(error))
+
+    def _annotation_deleted(self, item: Mapping[str, Any]) -> AnnotationDeleted:
+        return AnnotationDeleted(self.project, _identity(item))  # without a time: the journal's clock
+
+    def _task_deleted(self, item: Mapping[str, Any]) -> TaskDeleted:
+        return TaskDeleted(self.project, _identity(item))
+
+    def _task(self, item: Mapping[str, Any]) -> TaskSaved:
+        task = _validated(Task, item)
         return TaskSaved(self.project, str(task.id), task.image_uri(self._config()), task.created_at or self.now)
 
     def _config(self) -> LabelConfig:

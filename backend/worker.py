@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 PULSE_S = 1.0
 IMAGES_A_PULSE = 500
+KEEP_EVENTS_DAYS = 90.0  # what was folded longer ago is of no use any more
 
 
 class Worker:
@@ -81,9 +82,11 @@ class Worker:
         try:
             decide_anew(self.services, project)
             decide_dirty(self.services, project, IMAGES_A_PULSE)
-        except ConfigError as error:
+        except StorageError:
+            raise
+        except TaxonomistError as error:  # a config without taxonomy: the images go on waiting
             if self._complaints.get(project) != str(error):  # once, not once a second
-                log.warning("project %s: labels wait for a usable labelling config: %s", project, error)
+                log.warning("project %s: labels wait to be decided: %s", project, error)
             self._complaints[project] = str(error)
         else:
             self._complaints.pop(project, None)
@@ -100,6 +103,7 @@ class Worker:
     def _ask_what_a_start_needs(self) -> None:
         jobs = self.services.jobs
         jobs.forget_old()
+        self.services.journal.compact(KEEP_EVENTS_DAYS)
         if self.services.registry.champion(BACKBONE) is None:
             jobs.ask(Kind.BACKBONE, reason="there is no backbone yet")
         for project in projects_of_label_studio(self.services):

@@ -98,6 +98,20 @@ def test_an_unknown_path_is_reported_with_its_nearest_spelling(
     assert "Warm › Red" in caplog.text
 
 
+def test_one_broken_item_of_many_costs_the_others_nothing(client: FlaskClient, services: Services) -> None:
+    good = annotation(1, 5, OLD, ["Warm", "Red"], minute=1)
+    body = good | {
+        "action": "ANNOTATIONS_CREATED",
+        "annotation": [{"id": 9, "task": 5}, good["annotation"], {"task": 6}],
+        "task": [{"id": 6, "data": {"image": None}}, good["task"], {"data": {}}],
+    }
+    answer = client.post("/webhook", json=body).get_json()
+    assert answer["new"] == 2
+    assert "Task 6 has no image" in answer["ignored"]
+    services.journal.fold()
+    assert [record.annotation_id for record in services.journal.annotations("4")] == ["1"]
+
+
 @pytest.mark.slow
 def test_a_full_disk_refuses_webhooks_and_passes(tmp_path: Path) -> None:
     """What cannot be committed is not acknowledged; the rest goes on, and all is well when there is room again."""

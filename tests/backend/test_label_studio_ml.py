@@ -166,7 +166,7 @@ def test_fit_without_an_event_trains_nothing(adapter: Any, services: Services) -
 
 
 def test_an_unreadable_webhook_is_refused_in_one_line(adapter: Any) -> None:
-    body = {"action": "ANNOTATION_CREATED", "project": {"id": 7, "label_config": CONFIG}, "annotation": {"id": 1}}
+    body = {"action": "ANNOTATION_CREATED", "project": {"id": "../x", "label_config": CONFIG}, "annotation": {"id": 1}}
     answer = under_framework(adapter).post("/webhook", json=body)
     assert answer.status_code == 400
     assert answer.get_json()["error"].startswith("Annotation 1 belongs to task")
