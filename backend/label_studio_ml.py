@@ -113,7 +113,7 @@ class TaxonomistModel(LabelStudioMLBase):  # type: ignore[misc]
     def setup(self) -> None:
         """2.x calls this at the end of each `__init__`, and tells Label Studio the version that is set here."""
         if self.project_id:
-            version = _process().predictor.model_version(self.project_id)
+            version = _process().predictor.model_version(project_id(self.project_id))
             if self.get("model_version") != version:
                 self.set("model_version", version)
 
