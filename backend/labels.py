@@ -64,14 +64,17 @@ def decide_anew(services: Services, project: str) -> None:
 
     Raises `ConfigError` when the project's config has no taxonomy.
     """
-    record = services.book.get(project)
-    trees = label_config(record.label_config).trees
-    rule = repr((services.settings.agreement, [tree.fingerprint for tree in trees]))
-    digest = hashlib.sha256(rule.encode()).hexdigest()
-    if record.decided_with != digest:
+    if services.book.get(project).decided_with not in {None, _rule(services, project)}:
         if images := [document.id for document in services.catalog.documents(project)]:
             update_labels(services, project, images)
-        services.book.remember(project, decided_with=digest)
+        services.book.remember(project, decided_with=_rule(services, project))
+
+
+def _rule(services: Services, project: str) -> str:
+    """A fingerprint of what labels depend on besides the annotations: the taxonomy and the rule of agreement."""
+    trees = label_config(services.book.get(project).label_config).trees
+    rule = repr((services.settings.agreement, [tree.fingerprint for tree in trees]))
+    return hashlib.sha256(rule.encode()).hexdigest()
 
 
 def update_labels(services: Services, project: str, images: Collection[str]) -> None:
@@ -96,6 +99,8 @@ def update_labels(services: Services, project: str, images: Collection[str]) -> 
         changes[image] = _note(project, labelled)
     services.catalog.update_many(changes)
     services.book.count_changed(project, changed)
+    if services.book.get(project).decided_with is None:
+        services.book.remember(project, decided_with=_rule(services, project))
     if any(image not in before or before[image].file_hash is None for image in images):
         services.jobs.ask(Kind.EMBED, project, "new images")
 

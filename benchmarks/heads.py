@@ -2,8 +2,8 @@
 
 The honest peer is scikit-learn's LogisticRegression on the same vectors, a flat softmax over the leaves: it is what
 one would write first who has embeddings. A backend on label-studio-ml has none: its `fit` reads the pictures in each
-epoch. One such epoch is measured on some pictures, and its time for n labels and as many epochs as ours took is
-calculated.
+epoch. What an image costs in such an epoch is measured on some pictures; beside it stands what it costs in an epoch of
+ours, and what its embedding costs, which is paid once for the image and for each of its views.
 
 The vectors are made: each node of the demo's taxonomy has a centre, an image lies around the centres on its path, so
 that both methods get about as many right as on real pictures. The time of neither depends on what the vectors mean.
@@ -34,8 +34,12 @@ from backend.training_job import train
 from benchmarks.peer import network, train_epoch
 from benchmarks.world import World
 from storage.catalog.documents import image_id
+from storage.embeddings import EmbeddingStore
 from taxonomy.paths import TaxonomyPath, prefixes
-from training.vectors import view_id
+from training.embedder import BACKBONE_FILE, Embedder
+from training.head import HeadOptions, threads_for
+from training.pictures import prepare
+from training.vectors import fill, view_id
 
 PROJECT = "7"
 DIMENSION = 512
@@ -149,6 +153,34 @@ class HeadWorld:
         began = time.perf_counter()
         train_epoch(model, files, targets, self.world.size)
         return {"epoch_s_per_image": (time.perf_counter() - began) / len(files)}
+
+    def embedding(self, count: int) -> dict[str, float]:
+        """Seconds in which training embeds an image with its views, for each embedding, on `count` images."""
+        settings = self._settings(self.world.home)
+        backbone = Services(settings).backbone()
+        assert backbone is not None
+        folder = self.folder / "embeddings"
+        shutil.rmtree(folder, ignore_errors=True)
+        names = self.world.names[:count]
+
+        def read(name: str) -> NDArray[np.uint8]:
+            return prepare((self.world.images / name).read_bytes(), self.world.size)
+
+        began = time.perf_counter()
+        fill(
+            names,
+            [settings.views] * len(names),
+            EmbeddingStore(folder, dimension=DIMENSION),
+            read,
+            lambda: Embedder(backbone.path / BACKBONE_FILE, threads=threads_for(HeadOptions())),
+            lambda _share: None,
+        )
+        return {"s_per_embedding": (time.perf_counter() - began) / (len(names) * (settings.views + 1))}
+
+    @property
+    def learned_from(self) -> float:
+        """Images that are not in the test part."""
+        return self.labels * (1 - self._settings(self.folder).test_share)
 
     def _test_part(self) -> NDArray[np.bool_]:
         services = Services(self._settings(self.folder / "running"))

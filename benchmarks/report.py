@@ -24,8 +24,8 @@ above 1 where ours is better. Ours and the peer take turns, and both read the sa
 - Training the head is a whole training job: labels read from the catalogue, five embeddings an image (views) from the
   store, training with early stopping, test, calibration, report with plots, publishing. scikit-learn's time is that of
   `fit` alone, on one vector an image, without validation part, calibration and report. Accuracy is that of the whole
-  path on the same test images. *Reading pixels* is calculated: one epoch of the peer's training loop (frozen backbone)
-  was measured on some pictures, and multiplied by n and by the epochs that ours took.
+  path on the same test images. *An image in an epoch*: ours reads
+  its vector; *reading pixels* is the peer's training loop with a frozen backbone, on some pictures, for one image.
 - Memory is PSS (shared pages count once) of all processes of the server, 1 MB = 10^6 bytes.
 - *Others* is the share of all cores that other processes took during a round: the machine is a shared one. A round in
   which it was large was measured again, and the least disturbed one is kept.

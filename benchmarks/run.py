@@ -22,7 +22,7 @@ TOO_MUCH = 0.15  # of the cores, taken by others: the round is measured again
 KEPT = "peer with its model kept"
 Numbers = dict[str, float]
 EXAMPLES = """examples:
-  python -m benchmarks.run                         everything, about half an hour
+  python -m benchmarks.run                         everything, about a quarter of an hour
   python -m benchmarks.run --only webhooks --only start
   python -m benchmarks.run --quick --output /tmp/quick   a look whether it works; its numbers mean nothing
 """
@@ -196,16 +196,21 @@ def _head(world: World, scale: Scale, rounds: Rounds) -> list[Row]:
             rounds.measure(ours, heads.ours)
             rounds.measure(logistic, heads.logistic)
             rounds.measure("head pixels", partial(heads.pixels, scale.pixels))
+            rounds.measure("head embedding", partial(heads.embedding, scale.pixels))
         seconds, epochs = rounds.of(ours, "seconds"), rounds.of(ours, "epochs")
-        pixels = Spread.of(rounds.of("head pixels", "epoch_s_per_image")).median * Spread.of(epochs).median * labels
+        optimising = rounds.of(ours, "optimising_s")
+        an_image = [1000 * s / (e * heads.learned_from) for s, e in zip(optimising, epochs, strict=True)]
+        pixels = [1000 * s for s in rounds.of("head pixels", "epoch_s_per_image")]
+        embedding = [1000 * s for s in rounds.of("head embedding", "s_per_embedding")]
         title = f"Training the head on {labels:,} labels"
         rows += [
             Row(title, "whole training", "s", seconds, rounds.of(logistic, "seconds"), "LogisticRegression, fit alone"),
             Row(title, "of it, reading labels and embeddings", "s", rounds.of(ours, "reading_s")),
-            Row(title, "of it, optimising", "s", rounds.of(ours, "optimising_s")),
+            Row(title, "of it, optimising", "s", optimising),
             Row(title, "of it, report and publishing", "s", rounds.of(ours, "report_s")),
             Row(title, "epochs", "count", epochs),
-            Row(title, "whole training", "s", seconds, (pixels,), "reading pixels, calculated"),
+            Row(title, "an image in an epoch", "ms", tuple(an_image), tuple(pixels), "reading pixels"),
+            Row(title, "embedding an image or a view, once", "ms", tuple(embedding)),
             Row(
                 title,
                 "accuracy of the whole path",

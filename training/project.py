@@ -16,7 +16,7 @@ from training.champion import Verdict, judge
 from training.dataset import Dataset, Example, assign_parts, build_dataset, check_enough, usable_examples
 from training.embedder import BACKBONE_FILE, Embedder
 from training.evaluate import Evaluation, evaluate, metrics_of
-from training.head import HeadOptions, TrainedHead, threads_for, train_head
+from training.head import HeadOptions, TrainedHead, train_head
 from training.head_weights import HEAD_FILE
 from training.report import data_record, write_json, write_report
 from training.split import Part
@@ -108,7 +108,7 @@ def train_project(
         [options.views if parts[example.id] == "train" else 0 for example in usable],
         embeddings,
         read_picture,
-        lambda: Embedder(backbone.path / BACKBONE_FILE, threads=threads_for(options.head)),
+        lambda: Embedder(backbone.path / BACKBONE_FILE),
         lambda share: progress("embedding", share),
     )
     usable = [example for example in usable if example.id not in left_out]

@@ -66,12 +66,10 @@ def fill(
                 chunk = missing[start : start + _CHUNK]
                 names: list[str] = []
                 vectors: list[npt.NDArray[np.float32]] = []
-                for (id, count), picture in zip(chunk, readers.map(_attempt(read_picture), chunk), strict=True):
-                    if isinstance(picture, str):
-                        reasons[id] = picture
+                for (id, count), shown in zip(chunk, readers.map(_attempt(read_picture), chunk), strict=True):
+                    if isinstance(shown, str):
+                        reasons[id] = shown
                         continue
-                    # The draw depends on the id only, so that a view always is what its id says.
-                    shown = np.concatenate([picture[None], views(picture, count, zlib.crc32(id.encode()))])
                     names += [id, *(view_id(id, n + 1) for n in range(count))]
                     vectors.append(ready.embed(shown))
                 if names:
@@ -93,11 +91,16 @@ def _known(embeddings: Embeddings, ids: Sequence[str]) -> npt.NDArray[np.bool_]:
     return embeddings.get(ids)[0]
 
 
-def _attempt(read_picture: ReadPicture) -> Callable[[tuple[str, int]], Picture | str]:
-    def read(wanted: tuple[str, int]) -> Picture | str:
+def _attempt(read_picture: ReadPicture) -> Callable[[tuple[str, int]], npt.NDArray[np.uint8] | str]:
+    """Read an image and make its views, (1 + count, size, size, 3); the reason where it cannot be read."""
+
+    def read(wanted: tuple[str, int]) -> npt.NDArray[np.uint8] | str:
+        id, count = wanted
         try:
-            return read_picture(wanted[0])
+            picture = read_picture(id)
         except (ImageError, PictureError) as error:
             return str(error)
+        # The draw depends on the id only, so that a view always is what its id says.
+        return np.concatenate([picture[None], views(picture, count, zlib.crc32(id.encode()))])
 
     return read

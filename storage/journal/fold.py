@@ -137,7 +137,7 @@ class _Fold:
     def _touch_task(self, project: str, task_id: str) -> None:
         for table in ("tasks", "annotations"):
             for row in self._connection.execute(
-                f"SELECT DISTINCT image_id FROM {table} WHERE project = ? AND task_id = ?",  # noqa: S608
+                f"SELECT image_id FROM {table} WHERE project = ? AND task_id = ?",  # noqa: S608
                 (project, task_id),
             ).fetchall():
                 self._touch(project, row["image_id"])
