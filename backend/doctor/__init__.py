@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from backend.doctor import label_studio, machine, model
+from backend.doctor import agreement, label_studio, machine, model
 from backend.doctor.check import Check, Status, failed, guarded, warned
 from backend.label_studio import LabelStudioClient
 from backend.services import Services
@@ -37,6 +37,7 @@ def _project(services: Services, project: str) -> Iterator[Check]:
     if project.isdecimal():  # others were imported and live here only
         yield from guarded("Label Studio", _connected(services, project))
     yield from guarded("model", model.checks(services, project))
+    yield from guarded("agreement", agreement.checks(services, project))
 
 
 def _connected(services: Services, project: str) -> Iterator[Check]:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import krippendorff
 import pytest
 from pydantic import SecretStr
 from werkzeug.serving import make_server
@@ -16,11 +17,14 @@ from werkzeug.serving import make_server
 from backend import heartbeat
 from backend.app import create_app
 from backend.doctor import Check, run_checks
+from backend.importing import import_manifest
 from backend.jobs import Kind, State
 from backend.services import Services, registry_name
 from backend.settings import Settings
 from storage.registry import ModelVersion
 from taxonomy.label_config import parse_label_config
+from tests.small_world import CONFIG as COLOURS
+from tests.small_world import picture
 
 CONFIG = (
     '<View><Image name="image" value="$image"/><Taxonomy name="media" toName="image">'
@@ -191,3 +195,21 @@ def test_of_several_projects_each_is_named(services: Services) -> None:
         services.book.remember(project, label_config=CONFIG)
     checks = seen(services)
     assert {"project furniture: model", "project toys: model"} <= set(checks)
+
+
+def test_how_well_annotators_agree(services: Services, tmp_path: Path) -> None:
+    """Two of four images told alike: half of the pairs; alpha as the package `krippendorff` has it."""
+    rows = ["file,level1,level2,annotator"]
+    opinions = [("Warm", "Red", "Warm", "Red"), ("Cold", "Blue", "Cold", "Blue"), ("Warm", "Red", "Cold", "Blue")]
+    opinions.append(("Cold", "Green", "Warm", "Yellow"))
+    for number, (first, below_first, second, below_second) in enumerate(opinions):
+        (tmp_path / f"{number}.jpg").write_bytes(picture(("Warm", "Red"), number))
+        rows += [f"{number}.jpg,{first},{below_first},anna", f"{number}.jpg,{second},{below_second},bela"]
+    (tmp_path / "manifest.csv").write_text("\n".join(rows))
+    services.book.remember("furniture", label_config=COLOURS)
+    assert "no image was labelled by two" in seen(services, "furniture")["agreement"].detail
+    import_manifest(services, tmp_path / "manifest.csv", "furniture")
+    check = seen(services, "furniture")["agreement"]
+    alpha = krippendorff.alpha(reliability_data=[[0, 1, 0, 1], [0, 1, 1, 0]], level_of_measurement="nominal")
+    assert check.status == "warn"
+    assert check.detail.startswith(f"level 1: alpha {alpha:.2f}, 50% of pairs, 4 images; level 2: ")
