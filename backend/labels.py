@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from backend.jobs import Kind
-from backend.protocol import label_config
 from backend.services import Services
 from storage.catalog.documents import AnnotatorLabels, ImageDocument, ProjectLabels
 from storage.journal import AnnotationRecord
@@ -72,7 +71,7 @@ def decide_anew(services: Services, project: str) -> None:
 
 def _rule(services: Services, project: str) -> str:
     """A fingerprint of what labels depend on besides the annotations: the taxonomy and the rule of agreement."""
-    trees = label_config(services.book.get(project).label_config).trees
+    trees = services.label_config(project).trees
     rule = repr((services.settings.agreement, [tree.fingerprint for tree in trees]))
     return hashlib.sha256(rule.encode()).hexdigest()
 
@@ -83,7 +82,7 @@ def update_labels(services: Services, project: str, images: Collection[str]) -> 
     How many changed is counted for the next training; images that nobody has read yet are to be embedded. Raises
     `ConfigError` when the project's config has no taxonomy.
     """
-    config = label_config(services.book.get(project).label_config)
+    config = services.label_config(project)
     policy = services.settings.agreement
     before = services.catalog.get_many(images)
     changed = 0

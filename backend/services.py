@@ -11,6 +11,7 @@ from pathlib import Path
 from backend.auth import Credentials, load_credentials
 from backend.jobs import JobBook
 from backend.projects import ProjectBook
+from backend.protocol import label_config
 from backend.settings import Settings
 from storage.catalog import Catalog
 from storage.catalog.sqlite import SqliteCatalog
@@ -24,6 +25,8 @@ from storage.images.router import RoutedImages
 from storage.journal import Journal
 from storage.registry import ModelVersion, Registry
 from storage.registry.folder import FolderRegistry
+from taxonomy.errors import ConfigError
+from taxonomy.label_config import LabelConfig
 from training.embedder import Embedder
 
 BACKBONE = "backbone"
@@ -68,6 +71,15 @@ class Services:
     @cached_property
     def registry(self) -> Registry:
         return FolderRegistry(self.settings.home / "models")
+
+    def label_config(self, project: str) -> LabelConfig:
+        """The trees of a project. Raises `ConfigError` when it is not known, or has no taxonomy."""
+        xml = self.book.get(project).label_config
+        if not xml:
+            raise ConfigError(
+                f"Nothing is known of project {project}.", hint="Connect it, or import a catalogue under that name."
+            )
+        return label_config(xml)
 
     def backbone(self) -> ModelVersion | None:
         """The backbone that embeds new images, None before the worker has made the first one."""

@@ -13,7 +13,7 @@ from backend.connecting import announce_version
 from backend.intake import embed, read_picture
 from backend.jobs import Job, Kind
 from backend.labels import decide_anew, decide_dirty
-from backend.protocol import label_config, model_version_name
+from backend.protocol import model_version_name
 from backend.services import Services, registry_name
 from storage.catalog.documents import ImageDocument
 from storage.registry import ModelVersion
@@ -69,7 +69,7 @@ def train(services: Services, project: str, progress: Progress) -> str:
         services.book.remember(project, changed_labels=0)
         backbone = prepare_backbone(services)
         options = _options(services)
-        trees = label_config(services.book.get(project).label_config).trees
+        trees = services.label_config(project).trees
         examples = _examples(services, project, backbone, progress)
         parts = assign_parts(usable_examples(examples, trees)[0], trees, options.test_share, options.seed)
         _keep_parts(services, project, parts)

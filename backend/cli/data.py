@@ -18,7 +18,25 @@ from taxonomy.errors import ConfigError
 from taxonomy.paths import format_path
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Project = Annotated[str, typer.Option(help="Number of the project in Label Studio, or the name given to an import.")]
+
+
+def _only_project(context: typer.Context, project: str) -> str:
+    """The project that was named, else the only one there is. Raises `ConfigError` that lists what could be named."""
+    known = [] if project else [record.project for record in services_of(context).book]
+    if not project and len(known) != 1:
+        seen = f"Known are: {', '.join(known)}." if known else "None is known: import a catalogue or connect a project."
+        raise ConfigError("Which project? Give --project.", hint=seen)
+    return project or known[0]
+
+
+Project = Annotated[
+    str,
+    typer.Option(
+        callback=_only_project,
+        show_default=False,
+        help="Number of the project in Label Studio, or the name given to an import; default: the only one there is.",
+    ),
+]
 _PROBLEMS_SHOWN = 20
 
 
@@ -55,14 +73,14 @@ def import_(
     _report(done, as_json)
 
 
-def sync(context: typer.Context, project: Project, as_json: Json = False) -> None:
+def sync(context: typer.Context, project: Project = "", as_json: Json = False) -> None:
     """Fetch from Label Studio what its webhooks did not bring."""
     with steps("Sync") as progress:
         outcome = run(services_of(context), Kind.SYNC, project, progress)
     print_json({"project": project, "outcome": outcome}) if as_json else say(outcome)
 
 
-def embed(context: typer.Context, project: Project, as_json: Json = False) -> None:
+def embed(context: typer.Context, project: Project = "", as_json: Json = False) -> None:
     """Embed every image of a project that has no embedding yet."""
     services = services_of(context)
     with steps("Embed") as progress:
@@ -74,7 +92,7 @@ def embed(context: typer.Context, project: Project, as_json: Json = False) -> No
 def similar(
     context: typer.Context,
     image: Annotated[Path, typer.Argument(help="A picture.")],
-    project: Project,
+    project: Project = "",
     k: Annotated[int | None, typer.Option("-k", min=1, help="How many look-alikes.")] = None,
     as_json: Json = False,
 ) -> None:

@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
     models.command(epilog="Example: `taxonomist models rollback --project 4`")(rollback)
 
 
-def train(context: typer.Context, project: Project, as_json: Json = False) -> None:
+def train(context: typer.Context, project: Project = "", as_json: Json = False) -> None:
     """Train a head on the accepted labels now; it is promoted if it is not worse than the champion."""
     services = services_of(context)
     with steps("Train") as progress:
@@ -49,8 +49,8 @@ def train(context: typer.Context, project: Project, as_json: Json = False) -> No
 
 def evaluate(
     context: typer.Context,
-    project: Project,
     manifest: Annotated[Path, typer.Option(help="CSV with file, level1, level2, … of images it was not trained on.")],
+    project: Project = "",
     images: Annotated[Path | None, typer.Option(help="Folder of the CSV's files.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -68,7 +68,7 @@ def evaluate(
     fields({name: _short(report[name]) for name in ("images", "unreadable", "hierarchical_f1", "mean_depth")})
 
 
-def list_(context: typer.Context, project: Project, as_json: Json = False) -> None:
+def list_(context: typer.Context, project: Project = "", as_json: Json = False) -> None:
     """List the versions of a project's model."""
     registry = services_of(context).registry
     name = registry_name(project)
@@ -96,7 +96,7 @@ def list_(context: typer.Context, project: Project, as_json: Json = False) -> No
     )
 
 
-def show(context: typer.Context, version: Version, project: Project, as_json: Json = False) -> None:
+def show(context: typer.Context, version: Version, project: Project = "", as_json: Json = False) -> None:
     """Show one version: what it was trained on, how good it is, where its plots are."""
     services = services_of(context)
     found = services.registry.get(registry_name(project), version)
@@ -112,7 +112,7 @@ def show(context: typer.Context, version: Version, project: Project, as_json: Js
     )
 
 
-def promote(context: typer.Context, version: Version, project: Project) -> None:
+def promote(context: typer.Context, version: Version, project: Project = "") -> None:
     """Serve this version from now on."""
     services = services_of(context)
     services.registry.promote(registry_name(project), version)
@@ -120,7 +120,7 @@ def promote(context: typer.Context, version: Version, project: Project) -> None:
     say(f"Project {project} is served by {model_version_name(version)}.")
 
 
-def rollback(context: typer.Context, project: Project) -> None:
+def rollback(context: typer.Context, project: Project = "") -> None:
     """Go back to the version that was served before."""
     services = services_of(context)
     version = services.registry.rollback(registry_name(project))

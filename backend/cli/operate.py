@@ -51,11 +51,13 @@ def serve(
     with_worker: Annotated[bool, typer.Option("--worker/--no-worker", help="Run the worker, too.")] = True,
 ) -> None:
     """Run the backend that Label Studio talks to, with its worker beside it."""
+    from backend.auth import check_exposure
     from backend.serve import become_server
 
     settings = load_settings(
         **{**services_of(context).settings.model_dump(exclude_unset=True), **_given(host=host, port=port)}
     )
+    check_exposure(settings)
     say(f"taxonomist serves {settings.url}, state is in {settings.home}")
     become_server(settings, with_worker=with_worker)
 

@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from backend.doctor.check import Check, passed, warned
-from backend.protocol import label_config
 from backend.services import Services
 from taxonomy.agreement import LevelAgreement, agreement_report
 from taxonomy.annotations import Annotation, parse_annotation
@@ -19,7 +18,7 @@ TENTATIVE = 0.667  # below, data permit no conclusions: Krippendorff, Content An
 def checks(services: Services, project: str) -> Iterator[Check]:
     """One check a control: pairwise agreement and Krippendorff's alpha at each level that two people named."""
     try:
-        config = label_config(services.book.get(project).label_config)
+        config = services.label_config(project)
     except ConfigError:
         return  # another check reports it
     images: dict[str, list[Annotation]] = defaultdict(list)
