@@ -1,3 +1,4 @@
+import asyncio
 import gzip
 import socket
 import threading
@@ -286,3 +287,15 @@ def test_below_a_suffix_the_address_that_was_checked_is_asked(
         assert images.read(f"http://pictures.example.com:{web.port}/a.png") == PICTURE
     assert lookups[0] == "pictures.example.com"
     assert web.requests[0][1]["Host"] == f"pictures.example.com:{web.port}"
+
+
+def test_it_works_and_closes_where_another_loop_runs(open_images: Callable[..., HttpImages], web: Web) -> None:
+    web.route("/a.jpg", data=b"bytes")
+
+    async def elsewhere() -> bytes:
+        images = open_images(f"127.0.0.1:{web.port}")
+        data = images.read(f"{web.url}/a.jpg")
+        images.close()
+        return data
+
+    assert asyncio.run(elsewhere()) == b"bytes"
