@@ -96,6 +96,8 @@ def embed(
                     pictures[name] = result
             if pictures:
                 new = embedder.embed(np.stack([picture.pixels for picture in pictures.values()]))
+                # In the store's half precision, so that an image gets the same score at first sight as ever after.
+                new = new.astype(np.float16).astype(np.float32)
                 answer.vectors.update(zip(pictures, new, strict=True))
                 _keep(services, project, images, backbone, pictures, new)
             progress(len(answer.vectors) + len(answer.failures), len(ids))

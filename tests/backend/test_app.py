@@ -252,3 +252,9 @@ def test_bodies_and_tokens_are_not_logged(client: FlaskClient, caplog: pytest.Lo
     client.post("/webhook", json={"action": "ANNOTATION_CREATED", "project": {"id": 1}, "annotation": {"x": secret}})
     assert secret not in caplog.text
     assert secret not in json.dumps([record.__dict__ for record in caplog.records], default=str)
+
+
+def test_an_image_scores_the_same_at_first_sight_as_ever_after(trained: Services) -> None:
+    uri = new_picture(trained, PATHS[3], "twice.jpg")
+    (fresh,), (stored,) = predict(trained, uri), predict(trained, uri)
+    assert fresh == stored
