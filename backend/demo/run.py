@@ -170,7 +170,7 @@ def _show(server: LabelStudioServer, services: Services, project: str, say: Say)
         "",
         "Open a task without annotations: its taxonomy is pre-filled, labelled look-alikes stand beside the picture.",
         "Annotate some more, or press Settings > Model > Start training, and watch the version change:",
-        f"  taxonomist --home {services.settings.home} models list --project {project}",
+        f"  {Path(sys.argv[0])} --home {services.settings.home} models list",
     )
     for line in lines:
         say(line)
