@@ -3,6 +3,7 @@ import gzip
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -298,4 +299,5 @@ def test_it_works_and_closes_where_another_loop_runs(open_images: Callable[..., 
         images.close()
         return data
 
-    assert asyncio.run(elsewhere()) == b"bytes"
+    with ThreadPoolExecutor(1) as another_thread:  # whatever runs in this one
+        assert another_thread.submit(lambda: asyncio.run(elsewhere())).result() == b"bytes"
