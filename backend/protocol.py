@@ -46,6 +46,7 @@ class Task(BaseModel):
     id: int | str
     data: dict[str, Any] = Field(default_factory=dict)
     created_at: AwareDatetime | None = None
+    total_predictions: int = 0
 
     def image_uri(self, config: LabelConfig) -> str:
         """The address of the task's image. Raises `BadRequestError` when its data has none."""

@@ -24,21 +24,22 @@ CHUNK = 100
 def push(services: Services, project: str, progress: Callable[[str, float], None]) -> str:
     """Tell Label Studio the version that is served, and store its suggestion for every task without annotations.
 
-    Only suggestions are stored: an empty one would keep Label Studio from asking again. Returns one line.
+    Where the model suggests nothing, that is stored only for a task that has an older suggestion: it would be shown on.
+    Returns one line.
     """
     predictor = Predictor(services)
     version = predictor.model_version(project)
     announce_version(services, project)
     if not services.settings.push_predictions:
         return f"Label Studio shows {version}"
-    stored = seen = 0
+    suggested = seen = 0
     with open_label_studio(services, project) as client:
         about = client.project(project)
         for chunk in _chunks(client.tasks(project, unlabelled=True, lacking_version=version)):
             seen += len(chunk)
-            stored += _push_chunk(client, predictor, project, about.label_config, chunk)
+            suggested += _push_chunk(client, predictor, project, about.label_config, chunk)
             progress("storing predictions", min(1.0, seen / max(about.tasks - about.annotated_tasks, 1)))
-    return f"{stored} of {seen} open tasks have a suggestion of {version}"
+    return f"{suggested} of {seen} open tasks have a suggestion of {version}"
 
 
 def _push_chunk(
@@ -46,14 +47,15 @@ def _push_chunk(
 ) -> int:
     tasks = [Task.model_validate(task) for task in chunk]
     answers = predictor.predict(PredictRequest(tasks=tasks, label_config=config, project=project))
-    return client.push_predictions(
+    client.push_predictions(
         project,
         [
             Prediction(task.id, answer["model_version"], answer["score"], answer["result"])
             for task, answer in zip(tasks, answers, strict=True)
-            if answer["result"]
+            if answer["result"] or task.total_predictions
         ],
     )
+    return sum(1 for answer in answers if answer["result"])
 
 
 def _chunks(tasks: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:

@@ -114,9 +114,9 @@ def test_the_loop(
     open_tasks = first_model(loop, tasks[60:])
     prefilled_screens(loop, browser, annotators[0], open_tasks)
     agreement(loop, annotators, open_tasks, taxonomy)
-    second_model(loop, open_tasks[-1])
+    second_model(loop, next(task for task in reversed(open_tasks) if suggested(loop, task)))
     start_training(loop)
-    rollback(loop, open_tasks[-1])
+    rollback(loop)
 
 
 def connect(loop: Loop) -> None:
@@ -144,22 +144,29 @@ def first_model(loop: Loop, others: tuple[DemoTask, ...]) -> tuple[DemoTask, ...
 
 def prefilled_screens(loop: Loop, browser: Browser, person: Account, tasks: tuple[DemoTask, ...]) -> None:
     # Any task is pre-filled; a picture for the README had better show one that the model gets right.
-    right = (task for task in tasks if suggested(loop, task) == list(task.picture.path))
-    task = next(right, tasks[0])
+    prefilled = [task for task in tasks if suggested(loop, task)]
+    right = (task for task in prefilled if suggested(loop, task) == list(task.picture.path))
+    task = next(right, prefilled[0])
     with logged_in(browser, loop.label_studio.url, person) as page:
         open_task(page, loop.label_studio.url, loop.project, task.id)
         assert_prefilled(page, loop, task)
         wait_for_panel(page)
         shoot(page, "prefilled-with-look-alikes")
         open_stream(page, loop.label_studio.url, loop.project)
-        assert selected_paths(page)
         wait_for_panel(page)
+        # The stream chooses the task, and of a few the model dares no suggestion.
+        shown = [path.replace(" / ", "/") for path in selected_paths(page)]
+        assert shown == [] or shown[0] in {"/".join(suggested(loop, task) or ()) for task in tasks}
         shoot(page, "label-stream")
 
 
-def suggested(loop: Loop, task: DemoTask) -> list[str]:
-    (path,) = loop.newest_prediction(task)["result"][0]["value"]["taxonomy"]
-    return path
+def suggested(loop: Loop, task: DemoTask) -> list[str] | None:
+    """The path that version 1 suggests for a task, None when it dares none."""
+    for prediction in loop.predictions(task):
+        if prediction["model_version"] == "taxonomist-v1" and prediction["result"]:
+            (path,) = prediction["result"][0]["value"]["taxonomy"]
+            return path
+    return None
 
 
 def assert_prefilled(page: Page, loop: Loop, task: DemoTask) -> None:
@@ -167,6 +174,7 @@ def assert_prefilled(page: Page, loop: Loop, task: DemoTask) -> None:
     assert newest["model_version"] == "taxonomist-v1"
     assert 0 <= newest["score"] <= 1
     path = suggested(loop, task)
+    assert path
     page.locator(".htx-taxonomy .ant-select-selection-item-content").first.wait_for()
     (shown,) = selected_paths(page)
     assert shown.replace(" / ", "/") == "/".join(path)
@@ -258,7 +266,7 @@ def start_training(loop: Loop) -> None:
     assert {"taxonomist-v1", "taxonomist-v2", "taxonomist-v3"} <= set(versions)
 
 
-def rollback(loop: Loop, untouched: DemoTask) -> None:
+def rollback(loop: Loop) -> None:
     served = loop.champion()
     previous = loop.services.registry.previous(f"project-{loop.project}")
     loop.backend.command("models", "rollback", "--project", str(loop.project))
@@ -267,4 +275,3 @@ def rollback(loop: Loop, untouched: DemoTask) -> None:
     assert [row["version"] for row in listed if row["champion"]] == [previous]
     row = loop.ml_backend()
     assert row["title"] == f"taxonomist-{previous}"
-    assert untouched
