@@ -1,0 +1,209 @@
+"""Which recipe of pre-training is best within the same number of pictures seen: `python -m benchmarks.recipes --help`.
+
+Half of a catalogue's products are pre-trained on. A linear probe learns level 1 from some views of these and is tested
+on a quarter of the products that no recipe has seen; the last quarter is left for the study.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import json
+import warnings
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score, f1_score
+from sklearn.preprocessing import StandardScaler
+
+from training.backbone import Backbone, BackboneSpec, build, load_weights
+from training.pictures import prepare
+from training.pretrain import Probe, pretrain
+from training.probe import embed
+from training.recipe import Recipe
+from training.weights import read_weights
+
+BASE = Recipe(size=32, batch=128, positives="image")
+RECIPES: Mapping[str, Mapping[str, Any]] = {
+    "base": {},
+    "positives of one product": {"positives": "group"},
+    "temperature 0.2": {"temperature": 0.2},
+    "temperature 0.07": {"temperature": 0.07},
+    "queue 256": {"queue": 256},
+    "queue 8192": {"queue": 8192},
+    "crop from 0.08": {"views.min_scale": 0.08},
+    "crop from 0.4": {"views.min_scale": 0.4},
+    "size 48": {"size": 48},
+    "size 64": {"size": 64},
+    "key momentum 0.999": {"key_momentum": 0.999},
+    "key momentum 0.9": {"key_momentum": 0.9},
+    "batch 64": {"batch": 64},
+    "batch 256": {"batch": 256},
+    "learning rate 0.03": {"lr": 0.03},
+    "learning rate 0.12": {"lr": 0.12},
+    "symmetric": {"symmetric": True},
+    "multi-crop": {"local_views": 2, "local_size": 24},
+    "projection 64": {"projection": 64},
+    "projection 256": {"projection": 256},
+    "hidden 2048": {"hidden": 2048},
+    "no grey": {"views.grey": 0.0},
+    "weak colour": {"views.brightness": 0.2, "views.contrast": 0.2, "views.saturation": 0.2, "views.hue": 0.05},
+    "no blur": {"views.blur": 0.0},
+    "no shuffle": {"shuffle_groups": 1},
+    "resnet34": {"architecture": "resnet34"},
+    "thesis, apart from size": {"queue": 2048, "temperature": 0.2, "key_momentum": 0.999},
+}
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Pictures uint8 (n, s, s, 3) with their level 1, product, and the part their product is of."""
+
+    pictures: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    products: NDArray[np.int64]
+    views: NDArray[np.int64]
+    parts: NDArray[np.str_]
+
+    def of(self, part: str, *, every: int = 1) -> Catalogue:
+        """The pictures of one part; with `every`, of each product each so many-th view only."""
+        rows = (self.parts == part) & (self.views % every == 0)
+        return Catalogue(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
+
+
+def read_catalogue(folder: Path, size: int, cache: Path) -> Catalogue:
+    """`manifest.csv` with file, level1, product and view; pictures beside it or in images/."""
+    with (folder / "manifest.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    kept = cache / f"pictures-{size}.npy"
+    if not kept.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        with ThreadPoolExecutor(2) as threads:
+            pictures = list(threads.map(lambda row: _picture(folder, row["file"], size), rows))
+        np.save(kept, np.stack(pictures))
+    numbers: dict[str, int] = {}
+    views = []
+    for row in rows:
+        views.append(numbers.get(row["product"], 0))
+        numbers[row["product"]] = views[-1] + 1
+    return Catalogue(
+        np.load(kept, mmap_mode="r"),
+        np.unique([row["level1"] for row in rows], return_inverse=True)[1],
+        np.unique([row["product"] for row in rows], return_inverse=True)[1],
+        np.array(views),
+        np.array([part_of(row["product"]) for row in rows]),
+    )
+
+
+def part_of(product: str) -> str:
+    """ "test" (a quarter), "validation" (a quarter) or "pretrain", by a hash of its name."""
+    share = int(hashlib.sha256(f"0:{product}".encode()).hexdigest()[:8], 16) / 2**32
+    return "test" if share < 0.25 else "validation" if share < 0.5 else "pretrain"
+
+
+def _picture(folder: Path, file: str, size: int) -> NDArray[np.uint8]:
+    path = folder / file if (folder / file).exists() else folder / "images" / file
+    return prepare(path.read_bytes(), size)
+
+
+def changed(base: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """`base` with changes; `views.x` is field x of its views."""
+    views = {name.removeprefix("views."): value for name, value in changes.items() if name.startswith("views.")}
+    plain = {name: value for name, value in changes.items() if not name.startswith("views.")}
+    return replace(base, views=replace(base.views, **views), **plain)
+
+
+def linear_probe(
+    x: NDArray[np.float32], y: NDArray[np.int64], test_x: NDArray[np.float32], test_y: NDArray[np.int64]
+) -> dict[str, float]:
+    """Accuracy and macro-F1 of a logistic regression."""
+    scaler = StandardScaler().fit(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = LogisticRegression(C=0.01, max_iter=300, class_weight="balanced").fit(scaler.transform(x), y)
+    guess = model.predict(scaler.transform(test_x))
+    return {
+        "accuracy": float(accuracy_score(test_y, guess)),
+        "macro_f1": float(f1_score(test_y, guess, average="macro", zero_division=0)),
+    }
+
+
+def retrieval(x: NDArray[np.float32], products: NDArray[np.int64]) -> float:
+    """Share of pictures whose nearest other picture shows the same product (R@1)."""
+    unit = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)
+    cosines = unit @ unit.T
+    np.fill_diagonal(cosines, -np.inf)
+    return float((products[cosines.argmax(1)] == products).mean())
+
+
+def judge(embedding: Any, train: Catalogue, test: Catalogue) -> dict[str, float]:
+    """All scores of an embedding: a function from pictures to vectors (n, d)."""
+    x, test_x = embedding(train.pictures), embedding(test.pictures)
+    return {**linear_probe(x, train.labels, test_x, test.labels), "retrieval": retrieval(test_x, test.products)}
+
+
+def embedding_of(module: Backbone) -> Any:
+    """The function from pictures to vectors of a backbone."""
+    encoder = module.encoder.to(memory_format=torch.channels_last)
+    return lambda pictures: embed(encoder, pictures, torch.device("cpu")).numpy()
+
+
+def pixels(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Raw 16x16 pixels, (n, 768)."""
+    x = torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float()
+    return torch.nn.functional.interpolate(x, (16, 16), mode="area").flatten(1).numpy() / 255
+
+
+def main() -> None:
+    """Run what is asked for; what is done already is not run again."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("catalogue", type=Path)
+    parser.add_argument("--folder", type=Path, default=Path(".study/recipes"), help="where runs and results are kept")
+    parser.add_argument("--seen", type=int, default=200_000, help="pictures that each recipe sees")
+    parser.add_argument("--serve", type=float, default=1.5, help="size of judged pictures, in sizes of training views")
+    parser.add_argument("--only", action="append", choices=list(RECIPES))
+    parser.add_argument("--base", default="{}", help="changes of the base recipe, as JSON")
+    arguments = parser.parse_args()
+    for name in arguments.only or RECIPES:
+        recipe = changed(changed(BASE, json.loads(arguments.base)), RECIPES[name])
+        served = round(arguments.serve * recipe.size / 16) * 16
+        source = read_catalogue(arguments.catalogue, 64, arguments.folder)
+        pretraining = source.of("pretrain")
+        judged = read_catalogue(arguments.catalogue, served, arguments.folder)
+        recipe = replace(recipe, epochs=max(1, round(arguments.seen / len(pretraining.pictures))))
+        tag = hashlib.sha256(json.dumps(asdict(recipe), sort_keys=True).encode()).hexdigest()[:10]
+        target = arguments.folder / f"{tag}.json"
+        if target.exists():
+            print(name, json.loads(target.read_text())["scores"], flush=True)
+            continue
+        train = judged.of("pretrain", every=4)
+        done = pretrain(
+            np.array(pretraining.pictures),
+            recipe,
+            arguments.folder / tag,
+            groups=pretraining.products,
+            probe=Probe(np.array(train.pictures), train.labels, train.products),
+        )
+        module = Backbone(recipe.architecture)
+        load_weights(module, read_weights(done.weights))
+        scores = judge(embedding_of(module.eval()), train, judged.of("validation"))
+        result = {"name": name, "recipe": asdict(recipe), "served": served, "scores": scores, "summary": done.summary}
+        target.write_text(json.dumps(result, indent=1))
+        print(name, scores, done.summary["seconds"], flush=True)
+    judged = read_catalogue(arguments.catalogue, 48, arguments.folder)
+    train, test = judged.of("pretrain", every=4), judged.of("validation")
+    random = embedding_of(build(BackboneSpec(weights="random", size=48)).module)
+    for name, embedding in (("random", random), ("pixels", pixels)):
+        print(name, judge(embedding, train, test), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""Views in batches, against lightly's transform of MoCo v2, which makes them one by one with Pillow."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from lightly.transforms import MoCoV2Transform
+from PIL import Image
+from torch import Tensor
+
+from training.views import ViewOptions, random_views
+
+PLAIN = ViewOptions(min_scale=1.0, max_scale=1.0, horizontal_flip=0.0, jitter=0.0, grey=0.0, blur=0.0)
+SIZE = 32
+
+
+def scene(side: int = 64) -> np.ndarray:
+    """A picture with edges, colours and a gradient, none of it symmetric."""
+    y, x = np.mgrid[0:side, 0:side] / side
+    picture = np.stack([x, y * 0.8, 0.3 + 0.4 * (x > 0.6)], 2)
+    picture[(x - 0.3) ** 2 + (y - 0.35) ** 2 < 0.04] = (0.9, 0.25, 0.1)
+    return (picture * 255).astype(np.uint8)
+
+
+def ours(count: int, options: ViewOptions, *, seed: int = 0, size: int = SIZE) -> Tensor:
+    pictures = torch.from_numpy(np.repeat(scene()[None], count, 0))
+    return random_views(pictures, size, options, torch.Generator().manual_seed(seed), normalised=False)
+
+
+def lightlys(count: int) -> Tensor:
+    torch.manual_seed(0)
+    transform = MoCoV2Transform(input_size=SIZE, normalize=None)
+    image = Image.fromarray(scene())
+    return torch.stack([transform(image)[0] for _ in range(count)])
+
+
+def figures(views: Tensor) -> dict[str, tuple[float, float]]:
+    """What a set of views looks like: mean over the views, and standard error of it."""
+    grey = views.mean(1)
+    saturation = views.amax(1) - views.amin(1)
+    edges = (grey[:, 1:] - grey[:, :-1]).abs().mean((1, 2))
+    each = {
+        "brightness": grey.mean((1, 2)),
+        "contrast": grey.std((1, 2)),
+        "red": views[:, 0].mean((1, 2)),
+        "blue": views[:, 2].mean((1, 2)),
+        "saturation": saturation.mean((1, 2)),
+        "grey": (saturation.amax((1, 2)) < 0.02).float(),
+        "edges": edges,
+        "left minus right": grey[..., : SIZE // 2].mean((1, 2)) - grey[..., SIZE // 2 :].mean((1, 2)),
+        "spread of brightness": (grey.mean((1, 2)) - grey.mean()).abs(),
+        "spread of contrast": (grey.std((1, 2)) - grey.std((1, 2)).mean()).abs(),
+        "spread of edges": (edges - edges.mean()).abs(),
+    }
+    return {name: (float(x.mean()), float(x.std() / len(x) ** 0.5)) for name, x in each.items()}
+
+
+def test_statistics_are_those_of_lightlys_transform() -> None:
+    mine, theirs = figures(ours(2500, ViewOptions())), figures(lightlys(2500))
+    for name, (value, error) in mine.items():
+        other, other_error = theirs[name]
+        # Four standard errors, and 2 hundredths of the range of colours for what is done in another way on purpose
+        # (colours clipped once, hue turned in YIQ).
+        assert abs(value - other) < 4 * (error**2 + other_error**2) ** 0.5 + 0.02, (name, value, other)
+
+
+def test_without_chance_it_is_a_plain_resize() -> None:
+    expected = np.asarray(Image.fromarray(scene()).resize((SIZE, SIZE), Image.Resampling.BILINEAR)) / 255
+    got = ours(2, PLAIN)[0].permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(got, expected, atol=1.5 / 255)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"horizontal_flip": 1.0}, lambda x: x.flip(3)),
+        ({"vertical_flip": 1.0}, lambda x: x.flip(2)),
+        ({"grey": 1.0}, lambda x: (x * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, True).expand_as(x)),
+    ],
+)
+def test_flips_and_grey(changes: dict[str, float], expected: object) -> None:
+    from dataclasses import replace
+
+    plain = ours(3, PLAIN)
+    torch.testing.assert_close(ours(3, replace(PLAIN, **changes)), expected(plain), atol=1e-5, rtol=0)  # type: ignore[operator]
+
+
+def test_a_quarter_turn_keeps_the_middle_and_fills_with_white() -> None:
+    options = ViewOptions(**{**PLAIN.__dict__, "rotation": 1.0, "degrees": 45.0})
+    views = ours(200, options)
+    assert (views[..., 0, 0].mean(1) > 0.99).float().mean() > 0.4  # a corner that came in from outside
+    middle = views[..., SIZE // 2 - 1 : SIZE // 2 + 1, SIZE // 2 - 1 : SIZE // 2 + 1].mean((2, 3))
+    assert float(middle.std(0).max()) < 0.05
+
+
+def test_blur_takes_edges_away_and_no_light() -> None:
+    options = ViewOptions(**{**PLAIN.__dict__, "blur": 1.0, "min_sigma": 2.0, "max_sigma": 2.0})
+    sharp, blurred = ours(1, PLAIN), ours(1, options)
+    edge = lambda x: float((x[..., 1:] - x[..., :-1]).abs().max())  # noqa: E731
+    assert edge(blurred) < 0.5 * edge(sharp)
+    torch.testing.assert_close(sharp.mean(), blurred.mean(), atol=0.01, rtol=0)
+
+
+def test_each_picture_has_its_own_draw_and_a_seed_repeats_them() -> None:
+    first = ours(16, ViewOptions())
+    assert len({tuple(view.flatten()[:50].tolist()) for view in first}) == 16
+    torch.testing.assert_close(first, ours(16, ViewOptions()), rtol=0, atol=0)
+    assert not torch.equal(first, ours(16, ViewOptions(), seed=1))
+
+
+def test_colours_stay_in_range_and_are_normalised_at_last() -> None:
+    views = ours(64, ViewOptions(brightness=0.9, contrast=0.9, saturation=0.9, hue=0.5))
+    assert float(views.min()) > -1e-5
+    assert float(views.max()) < 1 + 1e-5
+    pictures = torch.from_numpy(np.repeat(scene()[None], 4, 0))
+    normal = random_views(pictures, SIZE, PLAIN, torch.Generator().manual_seed(0))
+    expected = (ours(4, PLAIN) - torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)) / torch.tensor(
+        [0.229, 0.224, 0.225]
+    ).view(1, 3, 1, 1)
+    torch.testing.assert_close(normal, expected)
+    assert normal.is_contiguous(memory_format=torch.channels_last)
