@@ -1,0 +1,222 @@
+"""Arrays of one shape, each under an id: memory-mapped, only ever appended to."""
+
+import logging
+import math
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from storage.files import storage_errors, sync_folder
+from storage.forks import after_fork
+from storage.row_index import Batch, Index, IndexDamaged, Layout
+from taxonomy.errors import StorageError
+
+__all__ = ["Layout", "RowStore"]
+
+log = logging.getLogger(__name__)
+
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+
+class RowStore(Generic[Scalar]):
+    """Rows in a folder: a file of their bytes, one after the other, and `index.jsonl`, the ids of each batch of rows.
+
+    A batch counts once its line in the index is whole; the rows are on the disk before. So a process that is killed
+    leaves at most a tail that nobody sees, and that the next append overwrites. Anything else that does not match its
+    checksum is damage: the files are moved aside, the store starts empty, and what is needed is made again.
+
+    Threads and processes may share it. Every method raises `StorageError` when it cannot be read or written.
+    """
+
+    def __init__(self, folder: Path | str, layout: Layout) -> None:
+        self._folder = Path(folder)
+        self._layout = layout
+        self._stride = np.dtype(layout.dtype).itemsize * math.prod(layout.shape)
+        self._data = self._folder / layout.file
+        self._index = self._folder / "index.jsonl"
+        self._unlock()
+        after_fork(self._unlock)
+        self._lock = FileLock(self._folder / ".lock")
+        self._forget()
+
+    def get(self, ids: Sequence[str]) -> tuple[NDArray[np.bool_], NDArray[Scalar]]:
+        """Which of the n ids are there (n,), and their rows (n, ...), zeros where there is none."""
+        with self._mutex:
+            rows = [self._rows.get(id, -1) for id in ids]
+            if -1 in rows or not self._current():
+                self._refresh()
+                rows = [self._rows.get(id, -1) for id in ids]
+            matrix = self._matrix
+        at = np.array(rows, dtype=np.int64)
+        found = at >= 0
+        result: NDArray[Scalar] = np.zeros((len(rows), *self._layout.shape), dtype=matrix.dtype)
+        result[found] = matrix[at[found]]
+        return found, result
+
+    def append(self, ids: Sequence[str], rows: NDArray[Scalar]) -> int:
+        """Keep the rows (n, ...) of the ids that are new; on the disk when it returns. Returns how many were new.
+
+        Raises `StorageError` and keeps nothing when they have another shape or type.
+        """
+        self.check(ids, rows)
+        if rows.dtype != self._layout.dtype:
+            raise StorageError(f"The {self._layout.what} must be {self._layout.dtype}, not {rows.dtype}.")
+        with self._mutex, self._exclusively():
+            self._refresh(locked=True)
+            new = {id: row for row, id in reversed(list(enumerate(ids))) if id not in self._rows}
+            if not new:
+                return 0
+            order = sorted(new.values())
+            self._write([ids[row] for row in order], np.ascontiguousarray(rows[order]))
+            self._refresh(locked=True)
+            return len(order)
+
+    def check(self, ids: Sequence[str], rows: NDArray[Any]) -> None:
+        """Raises `StorageError` when the shape is not that of one row for each id."""
+        expected = (len(ids), *self._layout.shape)
+        if rows.shape != expected:
+            raise StorageError(f"{len(ids)} ids need {self._layout.what} of shape {expected}, not {rows.shape}.")
+
+    def snapshot(self) -> tuple[list[str], NDArray[Scalar]]:
+        """All ids (n) and their rows (n, ...), memory-mapped and read only. They stay valid while the store grows."""
+        with self._mutex:
+            self._refresh()
+            return list(self._ids), self._matrix
+
+    def __contains__(self, id: object) -> bool:
+        with self._mutex:
+            if id not in self._rows:
+                self._refresh()
+            return id in self._rows
+
+    def __len__(self) -> int:
+        with self._mutex:
+            self._refresh()
+            return len(self._ids)
+
+    # --- inside
+
+    def _unlock(self) -> None:
+        self._mutex = threading.RLock()
+
+    def _forget(self) -> None:
+        self._state = Index(self._layout)
+        self._inode = 0
+        self._ids: list[str] = []
+        self._rows: dict[str, int] = {}
+        self._matrix: NDArray[Scalar] = np.zeros((0, *self._layout.shape), dtype=self._layout.dtype)
+
+    @contextmanager
+    def _exclusively(self) -> Iterator[None]:
+        with storage_errors(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def _current(self) -> bool:
+        try:
+            stat = self._index.stat()
+        except OSError:
+            return self._inode == 0
+        return (stat.st_ino, stat.st_size) == (self._inode, self._state.end)
+
+    def _refresh(self, *, locked: bool = False) -> None:
+        """Take up what was appended since; after damage, start again with nothing."""
+        if self._current():
+            return
+        try:
+            with storage_errors(self._index):
+                self._read_on()
+        except IndexDamaged as damage:
+            self._forget()
+            if locked:
+                self._move_aside(damage)
+                return
+            with self._exclusively():
+                # Seen without the lock it may have been a replacement half way.
+                self._refresh(locked=True)
+
+    def _read_on(self) -> None:
+        try:
+            file = self._index.open("rb")
+        except FileNotFoundError:
+            self._forget()
+            return
+        with file:
+            inode = os.fstat(file.fileno()).st_ino
+            if inode != self._inode or os.fstat(file.fileno()).st_size < self._state.end:
+                self._forget()
+            file.seek(self._state.end)
+            batches = self._state.read_on(file.read())
+        self._inode = inode
+        if batches:
+            self._take(batches)
+
+    def _take(self, batches: Sequence[Batch]) -> None:
+        rows = len(self._ids) + sum(len(batch.ids) for batch in batches)
+        size = self._data.stat().st_size if self._data.exists() else 0
+        if size < rows * self._stride:
+            raise IndexDamaged(f"{self._data.name} has {size} bytes for {rows} rows of {self._stride}")
+        matrix = np.memmap(self._data, dtype=self._layout.dtype, mode="r", shape=(rows, *self._layout.shape))
+        start = len(self._ids)
+        for batch in batches:
+            if self._layout.check_all or batch is batches[-1]:
+                batch.check(matrix[start : start + len(batch.ids)])
+            start += len(batch.ids)
+        for batch in batches:
+            self._rows.update(zip(batch.ids, range(len(self._ids), rows), strict=False))
+            self._ids.extend(batch.ids)
+        self._matrix = matrix
+
+    def _write(self, ids: Sequence[str], rows: NDArray[Scalar]) -> None:
+        start, end = len(self._ids) * self._stride, self._state.end
+        line = self._state.line(ids, rows)
+        try:
+            with storage_errors(self._folder):
+                _put(self._data, start, rows.data)
+                _put(self._index, end, line)
+                sync_folder(self._folder)
+        except StorageError:
+            # Give the room back; what cannot be cut off is a tail without a line.
+            with suppress(OSError):
+                os.truncate(self._index, end)
+                os.truncate(self._data, start)
+            raise
+
+    def _move_aside(self, damage: IndexDamaged) -> None:
+        suffix = f".damaged-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
+        log.warning(
+            "The %s in %s are damaged (%s); moved aside as *%s, which may be deleted: they are made again when needed.",
+            self._layout.what,
+            self._folder,
+            damage,
+            suffix,
+        )
+        with storage_errors(self._folder):
+            # The index goes first: without it there are no rows, whatever happens now.
+            for path in (self._index, self._data):
+                if path.exists():
+                    path.rename(path.with_name(path.name + suffix))
+            sync_folder(self._folder)
+
+
+def _put(path: Path, offset: int, data: bytes | memoryview) -> None:
+    """Write `data` at `offset`, cut off what is behind it, and wait for the disk."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    with os.fdopen(handle, "r+b") as file:
+        file.truncate(offset)
+        file.seek(offset)
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())

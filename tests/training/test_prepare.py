@@ -1,0 +1,220 @@
+import csv
+import io
+import logging
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from storage.pictures import PictureStore
+from taxonomy.errors import ImageNotFoundError, StorageError
+from training.pictures import decode, prepare
+from training.prepare import Decoded, Prepared, Wanted, prepare_pictures
+
+ROOT = Path(__file__).parents[2]
+SIZE = 16
+MANY = 60
+
+
+def encoded(number: int, width: int = 40, height: int = 30, kind: str = "PNG", channels: int = 3) -> bytes:
+    shape = (height, width, channels)
+    pixels = np.random.default_rng(number).integers(0, 256, shape, dtype=np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, kind)
+    return out.getvalue()
+
+
+def wanted(*numbers: int) -> list[Wanted]:
+    return [Wanted(f"i{number}", str(number), "7") for number in numbers]
+
+
+def read(one: Wanted) -> bytes:
+    return encoded(int(one.uri))
+
+
+def expected(*numbers: int) -> np.ndarray:
+    return np.stack([prepare(decode(encoded(number)), SIZE) for number in numbers])
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> PictureStore:
+    return PictureStore(tmp_path / "pictures", SIZE)
+
+
+def test_pictures_are_prepared_as_serving_does(store: PictureStore) -> None:
+    # The JPEG is large enough to be decoded at an eighth, which gives other pixels; serving decodes all of it.
+    files = {
+        "jpeg": encoded(1, 640, 480, "JPEG"),
+        "alpha": encoded(2, channels=4),
+        "tall": encoded(3, 5, 90),
+    }
+    noted: list[Decoded] = []
+    jobs = [Wanted(name, name, "7") for name in files]
+    assert prepare_pictures(jobs, store, lambda one: files[one.uri], note=noted.extend) == Prepared(3, 0, {})
+    ids, pixels = store.snapshot()
+    assert ids == list(files)
+    np.testing.assert_array_equal(pixels, np.stack([prepare(decode(data), SIZE) for data in files.values()]))
+    assert [(one.wanted.id, one.width, one.height) for one in noted] == [
+        ("jpeg", 640, 480),
+        ("alpha", 40, 30),
+        ("tall", 5, 90),
+    ]
+
+
+def test_only_what_is_new_is_read_and_each_id_once(store: PictureStore) -> None:
+    seen: list[str] = []
+
+    def reading(one: Wanted) -> bytes:
+        seen.append(one.uri)
+        return read(one)
+
+    told: list[tuple[int, int]] = []
+    assert prepare_pictures(wanted(1, 2), store, reading) == Prepared(2, 0, {})
+    again = [*wanted(2, 3), Wanted("i3", "elsewhere", "8"), *wanted(*range(4, 40))]
+    prepared = prepare_pictures(again, store, reading, batch=10, progress=lambda done, of: told.append((done, of)))
+    assert prepared == Prepared(37, 1, {})
+    assert sorted(seen, key=int) == [str(number) for number in range(1, 40)]
+    ids, pixels = store.snapshot()
+    assert ids == [f"i{number}" for number in range(1, 40)]
+    np.testing.assert_array_equal(pixels, expected(*range(1, 40)))
+    assert told == [(1, 38), (33, 38), (38, 38)]
+
+
+def test_what_cannot_be_had_is_listed_and_tried_again(
+    store: PictureStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def failing(one: Wanted) -> bytes:
+        if one.id == "i1":
+            raise ImageNotFoundError("Nothing, there.", hint='Say "please".')
+        if one.id == "i2":
+            return b"no picture"
+        if one.id == "i3":
+            raise ZeroDivisionError
+        if one.id == "i4":
+            return encoded(4, 100, 100)
+        return read(one)
+
+    file = tmp_path / "reports" / "failures.csv"
+    with caplog.at_level(logging.ERROR):
+        prepared = prepare_pictures(wanted(*range(6)), store, failing, failures_file=file, max_pixels=5_000)
+    assert (prepared.new, prepared.present) == (2, 0)
+    with file.open(encoding="utf-8", newline="") as lines:
+        header, *rows = csv.reader(lines)
+    assert header == ["id", "uri", "reason"]
+    assert {row[0]: row[2] for row in rows} == prepared.failures
+    assert rows[0] == ["i1", "1", 'Nothing, there. Say "please".']
+    assert "not a picture" in prepared.failures["i2"]
+    assert prepared.failures["i3"] == "Unexpected error: ZeroDivisionError."
+    assert "too large" in prepared.failures["i4"]
+    assert "ZeroDivisionError" in caplog.text
+
+    assert prepare_pictures(wanted(*range(6)), store, read, failures_file=file) == Prepared(4, 2, {})
+    assert file.read_text(encoding="utf-8").split() == ["id,uri,reason"]
+    ids, pixels = store.snapshot()
+    np.testing.assert_array_equal(pixels, expected(*(int(id[1:]) for id in ids)))
+    assert len(ids) == 6
+
+
+def test_a_full_disk_ends_the_run_and_keeps_what_there_is(tmp_path: Path) -> None:
+    prepare_pictures(wanted(1), PictureStore(tmp_path, SIZE), read)
+    reads = 0
+    lock = threading.Lock()
+
+    def counting(one: Wanted) -> bytes:
+        nonlocal reads
+        with lock:
+            reads += 1
+        return read(one)
+
+    threads = threading.active_count()
+    full = PictureStore(tmp_path, SIZE, keep_free=10**18)
+    with pytest.raises(StorageError, match="Make room"):
+        prepare_pictures(wanted(*range(200)), full, counting, workers=2, batch=8)
+    assert reads <= 8 + 8  # a batch, and no further ahead than another
+    assert threading.active_count() == threads
+    assert PictureStore(tmp_path, SIZE).snapshot()[0] == ["i1"]
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_reading_is_parallel_and_bounded(store: PictureStore, workers: int) -> None:
+    here, most = 0, 0
+    lock = threading.Lock()
+    all_in = threading.Barrier(workers)
+
+    def slow(one: Wanted) -> bytes:
+        nonlocal here, most
+        with lock:
+            here += 1
+            most = max(most, here)
+        all_in.wait(30)  # breaks when fewer than `workers` come
+        with lock:
+            here -= 1
+        return read(one)
+
+    assert prepare_pictures(wanted(*range(12)), store, slow, workers=workers).new == 12
+    assert most == workers
+
+
+def say(line: str) -> None:
+    os.write(1, f"{line}\n".encode())
+
+
+def work(folder: str) -> None:
+    """What the test below kills: says a line, then prepares with batches of four."""
+
+    def slowly(one: Wanted) -> bytes:
+        time.sleep(0.002)
+        return read(one)
+
+    store = PictureStore(folder, SIZE)
+    say("begun")
+    prepare_pictures(wanted(*range(MANY)), store, slowly, workers=2, batch=4, failures_file=Path(folder) / "f.csv")
+    say("done")
+
+
+def start(folder: Path) -> subprocess.Popen[str]:
+    code = f"from tests.training.test_prepare import work; work({str(folder)!r})"
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    return process
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_the_next_run_completes_it(tmp_path: Path) -> None:
+    with start(tmp_path / "whole") as process:
+        at = time.monotonic()
+        assert process.stdout is not None
+        assert process.stdout.readline() == "done\n"
+        whole = time.monotonic() - at
+    left: list[int] = []
+    for seed in range(16):
+        folder = tmp_path / str(seed)
+        process = start(folder)
+        time.sleep(random.Random(seed).random() * whole)
+        process.kill()
+        process.communicate()
+        there = set(PictureStore(folder, SIZE).snapshot()[0])
+        left.append(len(there))
+        reads: list[str] = []
+
+        def reading(one: Wanted, reads: list[str] = reads) -> bytes:
+            reads.append(one.id)
+            return read(one)
+
+        store = PictureStore(folder, SIZE)
+        prepared = prepare_pictures(wanted(*range(MANY)), store, reading, failures_file=folder / "f.csv")
+        assert (prepared.new, prepared.present, prepared.failures) == (MANY - len(there), len(there), {})
+        assert sorted(reads) == sorted({f"i{number}" for number in range(MANY)} - there)
+        ids, pixels = PictureStore(folder, SIZE).snapshot()
+        assert ids == [f"i{number}" for number in range(MANY)]
+        np.testing.assert_array_equal(pixels, expected(*range(MANY)))
+        assert not list(folder.glob("*damaged*"))
+    assert any(0 < count < MANY for count in left), left  # else no kill came in the middle
