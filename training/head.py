@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_linear_bn_eval
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from taxonomy.errors import TrainingError
@@ -27,6 +28,7 @@ class HeadOptions:
 
     hidden: int = 256
     dropout: float = 0.5
+    batch_norm: bool = False  # before the ReLU (thesis, chapter 7); folded into the first layer when the head is kept
     lr: float = 4e-3
     weight_decay: float = 0.05
     epochs: int = 30  # at most; also the length of the cosine schedule
@@ -121,6 +123,7 @@ class _Trainer:
         self.loss = SiblingCrossEntropy(torch.from_numpy(outputs.group_of))
         self.network = nn.Sequential(
             nn.Linear(data.vectors.shape[1], options.hidden),
+            *([nn.BatchNorm1d(options.hidden)] if options.batch_norm else []),
             nn.ReLU(),
             nn.Dropout(options.dropout),
             nn.Linear(options.hidden, len(outputs)),
@@ -128,7 +131,8 @@ class _Trainer:
         self.batch = min(options.batch, max(16, len(data.targets) // 16))
         # An average over about the last epoch: without it single epochs differ by chance, and the best is a lucky one.
         decay = 1 - self.batch / max(len(data.targets), 2 * self.batch)
-        self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]
+        averaging = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        self.average = AveragedModel(self.network, multi_avg_fn=averaging, use_buffers=True)
         self.temperature = 1.0
         self.validation: tuple[Tensor, Tensor] | None = None
         if validation is not None and len(validation.targets):
@@ -226,7 +230,12 @@ class _Trainer:
         return torch.from_numpy(((vectors - self.mean) / self.scale).astype(np.float32))
 
     def _weights(self) -> HeadWeights:
-        weight1, bias1, weight2, bias2 = (tensor.detach().numpy().copy() for tensor in self.average.module.parameters())
+        layers = list(self.average.module.eval().children())
+        if isinstance(layers[0], nn.Linear) and isinstance(layers[1], nn.BatchNorm1d):
+            layers[:2] = [fuse_linear_bn_eval(layers[0], layers[1])]
+        weight1, bias1, weight2, bias2 = (
+            tensor.detach().numpy().copy() for layer in layers for tensor in layer.parameters()
+        )
         controls = tuple((tree.control, len(tree)) for tree in self.outputs.trees)
         return HeadWeights(self.mean, self.scale, weight1, bias1, weight2, bias2, controls)
 

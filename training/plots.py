@@ -43,9 +43,9 @@ def plot_confusion(report: LevelReport, title: str, path: Path) -> None:
     colours = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(colours, ax=axes, label="share of the true class")
     axes.set(xlabel="predicted", ylabel="true")
-    axes.set_title(_drawable(title), parse_math=False)
+    axes.set_title(drawable(title), parse_math=False)
     if named:
-        names = [_short(row.name) for row in report.classes]
+        names = [short(row.name) for row in report.classes]
         axes.set_xticks(range(count), names, fontsize=8, parse_math=False, rotation=90)
         axes.set_yticks(range(count), names, fontsize=8, parse_math=False)
         for row, column in zip(*np.nonzero(report.matrix), strict=True):
@@ -71,12 +71,12 @@ def plot_pretraining(
     canvas.print_figure(path, format="png")
 
 
-def _short(name: str, length: int = 32) -> str:
+def short(name: str, length: int = 32) -> str:
     """The end of a long path says more than its beginning."""
-    return _drawable(name if len(name) <= length else "…" + name[-length + 1 :])
+    return drawable(name if len(name) <= length else "…" + name[-length + 1 :])
 
 
-def _drawable(text: str) -> str:
+def drawable(text: str) -> str:
     """Characters that the font lacks become "?": matplotlib would draw a box and warn about each."""
     return "".join(letter if letter.isprintable() and ord(letter) in _letters() else "?" for letter in text)
 

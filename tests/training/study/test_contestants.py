@@ -1,0 +1,102 @@
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from storage.registry import ModelVersion
+from taxonomy.errors import ConfigError
+from tests.training.conftest import SPEC
+from training.backbone import Backbone, BackboneSpec
+from training.study.contestants import TorchEmbed, pixels, published, resnet
+from training.study.data import Labelled
+from training.study.fine_tune import TuneOptions, _Tuner, fine_tune
+from training.study.split import Sizes, Split, draw_split
+
+SMALL = BackboneSpec(weights="random", size=32)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def some_pictures(count: int, size: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, size, size, 3), np.uint8)
+
+
+def test_pixels_are_means_of_blocks() -> None:
+    pictures = some_pictures(3, 64)
+    blocks = pictures.reshape(3, 16, 4, 16, 4, 3).mean((2, 4)) / 255
+    np.testing.assert_allclose(pixels(16).embed(pictures), blocks.reshape(3, -1), atol=1 / 255)
+
+
+def test_a_published_backbone_embeds_as_the_module_it_came_from(backbone: ModelVersion) -> None:
+    served, module = published(backbone), resnet(SPEC)
+    pictures = some_pictures(3, SPEC.size)
+    np.testing.assert_allclose(served.embed(pictures), module.embed(pictures), atol=1e-3)
+    assert backbone.version in served.name
+    assert "random, seed 0" in served.origin
+    # Pictures of another size are brought to the backbone's.
+    assert served.embed(some_pictures(2, 100)).shape == module.embed(some_pictures(2, 100)).shape == (2, 512)
+    assert served.backbone is not None
+    tuned, size = served.backbone()
+    np.testing.assert_allclose(TorchEmbed(tuned, size)(pictures), module.embed(pictures), atol=1e-4)
+
+
+def test_contestants_of_different_weights_have_different_origins() -> None:
+    one, other = resnet(SMALL), resnet(replace(SMALL, seed=1))
+    assert one.origin != other.origin
+    over = replace(one, oversample=True)
+    assert over.rivals(one)
+    assert one.rivals(over)
+    assert not over.rivals(other)
+    assert not over.rivals(replace(one, fine_tune=1))
+
+
+def stripes() -> Labelled:
+    """Stripes along or across, in any two colours."""
+    random = np.random.default_rng(0)
+    along = np.repeat((np.arange(32) // 4 % 2)[:, None], 32, axis=1)
+    shown = [random.integers(0, 256, (2, 3))[along.T if number % 2 else along] for number in range(120)]
+    noisy = np.clip(np.stack(shown) + random.normal(0, 10, (120, 32, 32, 3)), 0, 255).astype(np.uint8)
+    names = [str(number) for number in range(120)]
+    return Labelled(names, noisy, [("across",) if number % 2 else ("along",) for number in range(120)], names)
+
+
+@pytest.mark.slow
+def test_fine_tuning_trains_the_last_blocks_and_nothing_else() -> None:
+    labelled = stripes()
+    split = draw_split(labelled.items, frozenset(), Sizes(60, 30, 30), 0)
+    contestant = resnet(SMALL)
+    assert contestant.backbone is not None
+    module, size = contestant.backbone()
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    options = TuneOptions(blocks=2, views=0, epochs=5, batch=8)
+    tuned = fine_tune(module, size, labelled, split, options)
+    after = tuned.module.state_dict()
+    changed = {name for name, tensor in before.items() if not torch.equal(after[name], tensor)}
+    assert changed
+    assert all(name.startswith("encoder.layer4.") for name in changed)
+    assert not any("running" in name for name in changed)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())  # the original stays
+    # It learns more than its linear layer alone.
+    deeper = replace(options, blocks=4)
+    assert loss(module, labelled, split, deeper) < 0.8 * loss(module, labelled, split, replace(deeper, lr=0.0))
+
+
+def loss(module: Backbone, labelled: Labelled, split: Split, options: TuneOptions) -> float:
+    """The lowest validation loss of a fine-tuning."""
+    torch.manual_seed(0)
+    return _Tuner(deepcopy(module), SMALL.size, labelled, options).run(split)
+
+
+def test_fine_tuning_more_blocks_than_there_are(catalogue: Callable[..., Labelled]) -> None:
+    labelled = catalogue(size=32)
+    split = draw_split(labelled.items, frozenset(), Sizes(20, 10, 10), 0)
+    contestant = resnet(SMALL)
+    assert contestant.backbone is not None
+    with pytest.raises(ConfigError, match="9 blocks are to be fine-tuned, but the backbone has 8"):
+        fine_tune(*contestant.backbone(), labelled, split, TuneOptions(blocks=9))
