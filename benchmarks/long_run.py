@@ -1,0 +1,69 @@
+"""The long pre-training behind the study and the starter: `python -m benchmarks.long_run --help`.
+
+A quarter of the products takes no part. It may be stopped at any time; the next call goes on from the last checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.recipes import read_catalogue
+from training.pretrain import Probe, Status, pretrain
+from training.recipe import Recipe
+from training.views import ViewOptions
+
+RECIPE = Recipe(
+    size=64,
+    sizes=(32, 32, 32, 48),
+    batch=64,
+    epochs=150,
+    optimiser="adamw",
+    lr=1e-3,
+    weight_decay=0.05,
+    head_norm=True,
+    shuffle_groups=2,
+    positives="group",
+    views=replace(ViewOptions(), min_scale=0.4),
+)
+PREPARED, SERVED = 96, 80  # pixels
+
+
+def main() -> None:
+    """Begin, or go on."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("catalogue", type=Path)
+    parser.add_argument("--folder", type=Path, default=Path(".study/main"))
+    parser.add_argument("--cache", type=Path, default=Path(".study/recipes"))
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    source = read_catalogue(arguments.catalogue, PREPARED, arguments.cache)
+    served = read_catalogue(arguments.catalogue, SERVED, arguments.cache)
+    rows = source.parts != "test"
+    probed = rows & (served.views % 4 == 0)
+    done = pretrain(
+        np.array(source.pictures[rows]),
+        RECIPE,
+        arguments.folder,
+        groups=source.products[rows],
+        probe=Probe(np.array(served.pictures[probed]), served.labels[probed], served.products[probed]),
+        on_status=_tell,
+    )
+    print(done.summary)
+
+
+def _tell(status: Status) -> None:
+    sys.stderr.write(
+        f"\repoch {status.epoch:.1f} of {status.epochs}, loss {status.loss:.3f}, "
+        f"{status.pictures_per_s:.0f} pictures/s, {status.seconds_left / 60:.0f} min left  "
+    )
+
+
+if __name__ == "__main__":
+    main()

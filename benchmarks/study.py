@@ -1,0 +1,111 @@
+"""The thesis' study on a catalogue, with a pre-trained backbone: `python -m benchmarks.study --help`.
+
+Test pictures are of the quarter of the products that `benchmarks.long_run` leaves out. The yardstick takes part where
+its packages are installed (see benchmarks/yardstick.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.measure import machine
+from benchmarks.recipes import read_catalogue
+from benchmarks.yardstick import efficientnet_lite0
+from training.backbone import BackboneSpec
+from training.embedder import BACKBONE_FILE, Embedder
+from training.starter import FOLDER as STARTER
+from training.study.contestants import at_size, pixels, resnet
+from training.study.data import Contestant, Labelled, Pictures, StudyOptions
+from training.study.run import run_study
+from training.study.split import held_out_groups
+
+_SIZE = 160  # of the pictures that all contestants make theirs of
+
+
+def read_labelled(catalogue: Path, cache: Path) -> Labelled:
+    """All pictures of a catalogue with their paths, products and file hashes."""
+    with (catalogue / "manifest.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    groups = [row["product"] for row in rows]
+    levels = sorted(name for name in rows[0] if name.startswith("level"))
+    folder = catalogue / "images" if (catalogue / "images").is_dir() else catalogue
+    return Labelled(
+        [row["file"] for row in rows],
+        read_catalogue(catalogue, _SIZE, cache).pictures,
+        [tuple(row[level] for level in levels if row[level]) for row in rows],
+        groups,
+        held_out_groups(set(groups)),
+        hashes=[hashlib.sha256((folder / row["file"]).read_bytes()).hexdigest() for row in rows],
+    )
+
+
+def starter() -> Contestant:
+    """The starter as it serves."""
+    about = json.loads((STARTER / "starter.json").read_text())
+    embedder = Embedder(STARTER / BACKBONE_FILE)
+    checksum = hashlib.sha256((STARTER / BACKBONE_FILE).read_bytes()).hexdigest()[:12]
+
+    def embed(pictures: Pictures) -> np.ndarray:
+        return embedder.embed(at_size(pictures, about["size"]))
+
+    return Contestant("starter (8-bit)", f"starter {checksum}", embed)
+
+
+def main() -> None:
+    """Run it; what was run before is not run again."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("catalogue", type=Path)
+    parser.add_argument(
+        "--weights", type=Path, help="best.safetensors of a pre-training; its summary.json is beside it"
+    )
+    parser.add_argument("--size", type=int, default=80, help="side of the pictures that ResNets are served, in pixels")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--folder", type=Path, default=Path(".study/study"))
+    parser.add_argument("--cache", type=Path, default=Path(".study/recipes"))
+    arguments = parser.parse_args()
+    labelled = read_labelled(arguments.catalogue, arguments.cache)
+    random = resnet(BackboneSpec(weights="random", size=arguments.size), "random ResNet18")
+    entries = [random, pixels()]
+    notes = [f"Machine: {', '.join(f'{name} {value}' for name, value in machine().items())}."]
+    if arguments.weights:
+        learned = resnet(BackboneSpec(weights=str(arguments.weights), size=arguments.size), "MoCo v2")
+        checksum = hashlib.sha256(arguments.weights.read_bytes()).hexdigest()[:12]
+        entries.append(replace(learned, origin=f"{learned.origin}, {checksum}"))
+        summary = json.loads((arguments.weights.parent / "summary.json").read_text())
+        notes.append(
+            f"Pre-training: {summary['seen']:,} pictures seen ({summary['data']['count']:,} different ones) in "
+            f"{summary['seconds'] / 3600:.1f} hours of steps on {summary['device']}, {summary['precision']}."
+        )
+    if (STARTER / BACKBONE_FILE).exists():
+        entries.append(starter())
+    try:
+        entries.append(efficientnet_lite0(_SIZE))
+    except ImportError:
+        notes.append("The yardstick's packages are not installed; it does not take part.")
+    both = [
+        each
+        for entry in entries
+        for each in (entry, replace(entry, name=f"{entry.name}, oversampled", oversample=True))
+    ]
+    began = time.monotonic()
+    done = run_study(
+        labelled,
+        both,
+        StudyOptions(seeds=arguments.seeds),
+        arguments.folder,
+        lambda stage, share: print(f"{time.monotonic() - began:6.0f} s {share:4.0%} {stage}", flush=True),
+        notes=notes,
+    )
+    print(done.report)
+
+
+if __name__ == "__main__":
+    main()
