@@ -10,7 +10,7 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -37,6 +37,7 @@ class Kind(StrEnum):
     SYNC = "sync"
     PUSH = "push"
     BACKBONE = "backbone"
+    PRETRAIN = "pretrain"
 
 
 class State(StrEnum):
@@ -116,27 +117,28 @@ class JobBook:
                 (state.value, time.time(), outcome, state.value, job_id),
             )
 
-    def take_back(self) -> list[Job]:
-        """Jobs that were running when their worker was killed wait again; for the one worker to call at its start.
+    def take_back(self, kinds: Collection[Kind] = tuple(Kind)) -> list[Job]:
+        """Jobs that were running when their process was killed wait again; call it where none of these kinds runs.
 
         A job tried `MAX_ATTEMPTS` times is given up instead. Returns the jobs that wait again.
         """
         again: list[Job] = []
         with self._transaction() as db:
             for job in [_job(row) for row in db.execute("SELECT * FROM jobs WHERE state = 'running'").fetchall()]:
-                waiting = db.execute(
-                    "SELECT 1 FROM jobs WHERE kind = ? AND project = ? AND state = 'waiting'", (job.kind, job.project)
-                ).fetchone()
-                if job.attempts >= MAX_ATTEMPTS or waiting:
-                    outcome = "replaced by a newer one" if waiting else f"its worker died {job.attempts} times"
-                    db.execute(
-                        "UPDATE jobs SET state = 'failed', ended_at = ?, outcome = ? WHERE id = ?",
-                        (time.time(), outcome, job.id),
-                    )
-                else:
-                    db.execute("UPDATE jobs SET state = 'waiting' WHERE id = ?", (job.id,))
+                if job.kind not in kinds:
+                    continue
+                if job.attempts >= MAX_ATTEMPTS:
+                    _give_up(db, job, f"its process died {job.attempts} times")
+                elif _wait_again(db, job):
                     again.append(job)
         return again
+
+    def put_back(self, job_id: str) -> None:
+        """A running job was stopped on purpose: it waits again, and this attempt does not count."""
+        with self._transaction() as db:
+            row = db.execute("SELECT * FROM jobs WHERE id = ? AND state = 'running'", (job_id,)).fetchone()
+            if row and _wait_again(db, _job(row)):
+                db.execute("UPDATE jobs SET attempts = attempts - 1 WHERE id = ?", (job_id,))
 
     def get(self, job_id: str) -> Job | None:
         """The job with that id."""
@@ -147,6 +149,11 @@ class JobBook:
         """Jobs nobody has taken yet, oldest first."""
         rows = self._connection().execute("SELECT * FROM jobs WHERE state = 'waiting' ORDER BY asked_at").fetchall()
         return [_job(row) for row in rows]
+
+    def running(self, kind: Kind) -> list[Job]:
+        """Jobs of that kind that somebody works on."""
+        rows = self._connection().execute("SELECT * FROM jobs WHERE state = 'running' AND kind = ?", (kind.value,))
+        return [_job(row) for row in rows.fetchall()]
 
     def latest(self, project: str, kind: Kind | None = None, limit: int = 20) -> list[Job]:
         """The newest jobs of a project, newest first."""
@@ -183,6 +190,23 @@ class JobBook:
             db.execute("COMMIT")
         except sqlite3.Error as error:
             raise StorageError(f"The book of jobs {self._path} cannot be written: {error}.") from error
+
+
+def _wait_again(db: sqlite3.Connection, job: Job) -> bool:
+    """False when another one of its kind waits for the project already, which does as well."""
+    if db.execute(
+        "SELECT 1 FROM jobs WHERE kind = ? AND project = ? AND state = 'waiting'", (job.kind, job.project)
+    ).fetchone():
+        _give_up(db, job, "replaced by a newer one")
+        return False
+    db.execute("UPDATE jobs SET state = 'waiting' WHERE id = ?", (job.id,))
+    return True
+
+
+def _give_up(db: sqlite3.Connection, job: Job, outcome: str) -> None:
+    db.execute(
+        "UPDATE jobs SET state = 'failed', ended_at = ?, outcome = ? WHERE id = ?", (time.time(), outcome, job.id)
+    )
 
 
 def _job(row: sqlite3.Row) -> Job:

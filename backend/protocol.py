@@ -20,7 +20,6 @@ from storage.journal import (
     AnnotationDeleted,
     AnnotationSaved,
     Event,
-    ProjectChanged,
     TaskDeleted,
     TaskSaved,
 )
@@ -162,8 +161,6 @@ class _WebhookReader:
             case "TASK_DELETED" | "TASKS_DELETED":
                 for item in self._items("task", "tasks"):
                     yield from self._kept(self._task_deleted, item)
-            case "PROJECT_UPDATED" if self.xml:
-                yield ProjectChanged(self.project, self.xml, self.now)
 
     def _saved(self) -> Iterator[Event]:
         tasks: dict[str, TaskSaved] = {}

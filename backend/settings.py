@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 import platformdirs
+from cronsim import CronSim, CronSimError
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
@@ -45,6 +47,17 @@ def _sendable(secret: SecretStr) -> SecretStr:
             "has characters that Label Studio cannot send; use letters, digits and signs of Latin-1"
         ) from None
     return secret
+
+
+def _schedule(text: str) -> str:
+    """Five fields, as in a crontab."""
+    try:
+        CronSim(text, datetime.now())
+    except CronSimError as error:
+        raise ValueError(f'is not a schedule such as "0 1 * * 6": {error}') from None
+    if len(text.split()) != 5:
+        raise ValueError('needs five fields, such as "0 1 * * 6"')
+    return text
 
 
 WebAddress = Annotated[str, AfterValidator(_web_address)]
@@ -124,8 +137,11 @@ class Settings(BaseSettings):
         "auto",
         description="Start weights: auto (ImageNet where it can be had, else random), imagenet, random or a file",
     )
-    image_size: int = Field(
-        160, ge=32, le=1024, description="Side of the square that pictures are resized to, in pixels"
+    image_size: int | None = Field(
+        None,
+        ge=32,
+        le=1024,
+        description="Side of the square that pictures are resized to, in pixels; unset: the backbone's own, 160",
     )
     views: int = Field(4, ge=0, le=32, description="Augmented views that are embedded of each labelled image")
     imbalance: Literal["none", "oversample", "weights"] = Field(
@@ -138,6 +154,23 @@ class Settings(BaseSettings):
         0.2, gt=0, lt=0.9, description="Share of the rest that early stopping and calibration use"
     )
     seed: int = Field(0, ge=0, description="Seed of every random choice")
+
+    # Pre-training of the backbone
+    pretrain_schedule: Annotated[str, AfterValidator(_schedule)] | None = Field(
+        None,
+        description='When to pre-train, as cron writes it, in local time: "0 1 * * 6" is Saturdays at one; '
+        "unset: only by hand",
+    )
+    pretrain_min_new: int = Field(
+        1000, ge=0, description="Pictures that no pre-training has seen, below which a due one is left out"
+    )
+    pretrain_preset: str = Field("default", description="Recipe of a pre-training, see `taxonomist pretrain --help`")
+    pretrain_device: Literal["auto", "cuda", "cpu"] = Field("auto", description="Where to pre-train")
+    pretrain_skip_blurred: bool = Field(True, description="Pre-train without pictures that are marked as blurred")
+    pretrain_skip_sorted_out: bool = Field(True, description="Pre-train without pictures that were sorted out")
+    pretrain_skip_test: bool = Field(
+        False, description="Pre-train without pictures that a project keeps for testing; their labels are never used"
+    )
 
     # When to train and what to suggest
     retrain_after: float = Field(120.0, ge=0, description="Seconds of quiet after an annotation before retraining")

@@ -9,6 +9,7 @@ from backend.push import push
 from backend.services import Services
 from backend.sync import sync
 from backend.training_job import embed_all, prepare_backbone, train
+from taxonomy.errors import ConfigError
 
 Progress = Callable[[str, float], None]
 
@@ -32,3 +33,5 @@ def run(services: Services, kind: Kind, project: str, progress: Progress) -> str
             for record in services.book:
                 services.jobs.ask(Kind.EMBED, record.project, f"backbone {version.version} is new")
             return f"new images are embedded by backbone {version.version}"
+        case Kind.PRETRAIN:
+            raise ConfigError("A pre-training has a process of its own.", hint="taxonomist pretrain")

@@ -16,13 +16,14 @@ from backend.labels import decide_anew, decide_dirty
 from backend.protocol import model_version_name
 from backend.services import Services, registry_name
 from storage.catalog.documents import ImageDocument
+from storage.embeddings import Embeddings
 from storage.registry import ModelVersion
-from taxonomy.errors import TaxonomistError, TrainingError
+from taxonomy.errors import DamagedError, NotFoundError, TaxonomistError, TrainingError
 from training.split import Part
 
 if TYPE_CHECKING:  # these bring torch along, which only a training may
     from training.dataset import Example
-    from training.project import TrainingOptions
+    from training.project import TrainingOptions, TrainingOutcome
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,9 @@ def prepare_backbone(services: Services) -> ModelVersion:
         from training.backbone import BackboneSpec, ensure_backbone
 
         settings = services.settings
-        spec = BackboneSpec(settings.backbone, settings.backbone_weights, settings.seed, settings.image_size)
+        spec = BackboneSpec(settings.backbone, settings.backbone_weights, settings.seed)
+        if settings.image_size is not None:
+            spec = replace(spec, size=settings.image_size)
         return ensure_backbone(services.registry, spec)
 
 
@@ -57,6 +60,21 @@ def train(services: Services, project: str, progress: Progress) -> str:
 
     Raises `TrainingError` when there are too few labels.
     """
+    outcome = train_head(services, project, progress, prepare_backbone(services))
+    name = model_version_name(outcome.version.version)
+    if outcome.promoted:
+        after_promotion(services, project)
+        return f"{name} is served now: {outcome.reason}"
+    return f"{name} stays a candidate: {outcome.reason}"
+
+
+def train_head(
+    services: Services, project: str, progress: Progress, backbone: ModelVersion, *, promote: bool = True
+) -> TrainingOutcome:
+    """A head for the project on that backbone, trained on the labels of this moment and held against the champion.
+
+    Raises `TrainingError` when there are too few labels.
+    """
     from training.dataset import assign_parts, usable_examples
     from training.project import train_project
 
@@ -66,8 +84,8 @@ def train(services: Services, project: str, progress: Progress) -> str:
         decide_anew(services, project)
         while decide_dirty(services, project, 500):
             pass
-        services.book.remember(project, changed_labels=0)
-        backbone = prepare_backbone(services)
+        if promote:
+            services.book.remember(project, changed_labels=0)
         options = _options(services)
         trees = services.label_config(project).trees
         examples = _examples(services, project, backbone, progress)
@@ -75,7 +93,7 @@ def train(services: Services, project: str, progress: Progress) -> str:
         _keep_parts(services, project, parts)
         uris = {document.id: document.projects[project].uri for document in services.catalog.documents(project)}
         size = int(backbone.manifest["size"])
-        outcome = train_project(
+        return train_project(
             project,
             [replace(example, part=parts.get(example.id, example.part)) for example in examples],
             trees,
@@ -85,12 +103,28 @@ def train(services: Services, project: str, progress: Progress) -> str:
             backbone=backbone,
             options=options,
             progress=lambda step, share: progress(step, EMBEDDING_SHARE + (1 - EMBEDDING_SHARE) * share),
+            other_embeddings=_champions_embeddings(services, project, backbone, parts, uris),
+            promote=promote,
         )
-    name = model_version_name(outcome.version.version)
-    if outcome.promoted:
-        after_promotion(services, project)
-        return f"{name} is served now: {outcome.reason}"
-    return f"{name} stays a candidate: {outcome.reason}"
+
+
+def _champions_embeddings(
+    services: Services, project: str, backbone: ModelVersion, parts: Mapping[str, Part], uris: Mapping[str, str]
+) -> dict[str, Embeddings]:
+    """The store of the champion's backbone where that is another one, with the images by which both are judged."""
+    registry, name = services.registry, registry_name(project)
+    champion = registry.champion(name)
+    if champion is None:
+        return {}
+    try:
+        other = str(registry.get(name, champion).manifest["backbone"])
+        if other == backbone.version:
+            return {}
+        embed(services, project, {image: uris[image] for image, part in parts.items() if part == "test"}, other)
+        return {other: services.embeddings(other)}
+    except (NotFoundError, DamagedError, KeyError) as error:
+        log.warning("project %s: the champion %s cannot be compared with: %s", project, champion, error)
+        return {}
 
 
 def after_promotion(services: Services, project: str) -> None:
@@ -107,6 +141,16 @@ def after_promotion(services: Services, project: str) -> None:
     except TaxonomistError as error:
         log.error("project %s: Label Studio could not be told of the new version: %s", project, error)
     services.jobs.ask(Kind.PUSH, project, f"{model_version_name(version)} is served now")
+
+
+def after_change(services: Services, before: Mapping[str, str]) -> list[str]:
+    """`after_promotion` for every project whose champion is another one than `before`; returns those projects."""
+    now = services.registry.champions()
+    names = {registry_name(record.project): record.project for record in services.book}
+    moved = [project for name, project in names.items() if now.get(name) != before.get(name)]
+    for project in moved:
+        after_promotion(services, project)
+    return moved
 
 
 def embed_all(services: Services, project: str, progress: Progress) -> str:

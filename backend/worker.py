@@ -18,6 +18,8 @@ from backend import heartbeat
 from backend.jobs import Job, Kind, State
 from backend.labels import decide_anew, decide_dirty
 from backend.predictor import Predictor
+from backend.pretraining.process import PretrainingProcess
+from backend.pretraining.schedule import PretrainingPlanner
 from backend.queue import open_queue
 from backend.services import BACKBONE, Services
 from backend.tasks import Progress, run
@@ -27,6 +29,8 @@ log = logging.getLogger(__name__)
 
 PULSE_S = 1.0
 IMAGES_A_PULSE = 500
+PULSE_END_S = 5.0  # for the last pulse; the supervisor gives us 20 in all
+IN_QUEUE = frozenset(Kind) - {Kind.PRETRAIN}  # a pre-training, which takes hours, has a process of its own
 KEEP_EVENTS_DAYS = 90.0  # what was folded longer ago is of no use any more
 
 
@@ -44,6 +48,9 @@ class Worker:
         self._announced: dict[str, str] = {}
         self._predictor = Predictor(services)
         self._planner = TrainingPlanner(services)
+        self._pretraining_planner = PretrainingPlanner(services)
+        self._pretraining = PretrainingProcess(services)
+        self._running: str | None = None
 
     def run(self) -> None:
         """Work until stopped by a signal. Raises `ConfigError` when another worker has this home folder."""
@@ -56,7 +63,7 @@ class Worker:
                 hint="`taxonomist serve` starts one by itself; use `serve --no-worker` to run it apart.",
             ) from None
         with lock:
-            for job in self.services.jobs.take_back():
+            for job in self.services.jobs.take_back(IN_QUEUE):
                 log.warning("job %s (%s, project %s) was interrupted and runs again", job.id, job.kind, job.project)
             log.info("worker %d serves %s", os.getpid(), self.services.settings.home)
             self._ask_what_a_start_needs()
@@ -66,7 +73,10 @@ class Worker:
                 self.queue.create_consumer(workers=1, periodic=False, initial_delay=0.05, max_delay=0.5).run()
             finally:
                 self._stop.set()
-                pulse.join(timeout=30)
+                pulse.join(timeout=PULSE_END_S)
+                if self._running is not None:
+                    self.services.jobs.put_back(self._running)
+                self._pretraining.stop()
 
     def pulse(self) -> None:
         """One look at the state on disk; public so that a test can do what a second would."""
@@ -74,8 +84,10 @@ class Worker:
         for project in {record.project for record in self.services.book} | set(self.services.journal.dirty_projects()):
             self._decide(project)
         self._planner.plan()
+        self._pretraining_planner.plan()
         self._announce()
         self._hand_over()
+        self._pretraining.look()
         heartbeat.beat(self.services.settings.home)
 
     def _decide(self, project: str) -> None:
@@ -111,7 +123,7 @@ class Worker:
 
     def _hand_over(self) -> None:
         """Put waiting jobs into the queue, each once a process; a message that comes twice finds its job taken."""
-        waiting = [job.id for job in self.services.jobs.waiting()]
+        waiting = [job.id for job in self.services.jobs.waiting() if job.kind in IN_QUEUE]
         for job_id in waiting:
             if job_id not in self._handed_over:
                 self._run(job_id)
@@ -121,6 +133,7 @@ class Worker:
         job = self.services.jobs.start(job_id)
         if job is None:
             return
+        self._running = job.id
         log.info("job %s (%s, project %s) begins: %s", job.id, job.kind, job.project, job.reason)
         state, outcome = State.FAILED, ""
         try:
@@ -133,7 +146,11 @@ class Worker:
         except Exception as error:  # a job must not end the worker; the log has all of it
             outcome = f"{type(error).__name__}: see the worker's log"
             log.exception("job %s (%s, project %s)", job.id, job.kind, job.project)
-        self.services.jobs.end(job.id, state, outcome)
+        if state is State.FAILED and self._stop.is_set():  # as everything does while Python takes itself apart
+            self.services.jobs.put_back(job.id)
+        else:
+            self.services.jobs.end(job.id, state, outcome)
+        self._running = None
 
     def _progress(self, job: Job) -> Progress:
         last = 0.0

@@ -11,64 +11,103 @@ import csv
 import hashlib
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import lightly.loss
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score
 from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+from torch.nn.functional import normalize
 
+from training import contrast
 from training.backbone import Backbone, BackboneSpec, build, load_weights
+from training.moco import MoCo
 from training.pictures import prepare
 from training.pretrain import Probe, pretrain
 from training.probe import embed
 from training.recipe import Recipe
 from training.weights import read_weights
 
-BASE = Recipe(size=32, batch=128, positives="image")
+BASE = Recipe(
+    size=32,
+    batch=64,
+    optimiser="adamw",
+    lr=1e-3,
+    weight_decay=0.05,
+    head_norm=True,
+    shuffle_groups=2,
+    positives="image",
+)
+WEAK = {"views.brightness": 0.2, "views.contrast": 0.2, "views.saturation": 0.2, "views.hue": 0.05}
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     "base": {},
     "positives of one product": {"positives": "group"},
+    "crop from 0.4": {"views.min_scale": 0.4},
+    "positives of one product, crop from 0.4": {"positives": "group", "views.min_scale": 0.4},
+    "SGD, no batch norm in the head": {"optimiser": "sgd", "lr": 6e-2, "weight_decay": 5e-4, "head_norm": False},
+    "SGD": {"optimiser": "sgd", "lr": 6e-2, "weight_decay": 5e-4},
     "temperature 0.2": {"temperature": 0.2},
-    "temperature 0.07": {"temperature": 0.07},
+    "size 48": {"size": 48},
     "queue 256": {"queue": 256},
     "queue 8192": {"queue": 8192},
-    "crop from 0.08": {"views.min_scale": 0.08},
-    "crop from 0.4": {"views.min_scale": 0.4},
-    "size 48": {"size": 48},
-    "size 64": {"size": 64},
     "key momentum 0.999": {"key_momentum": 0.999},
     "key momentum 0.9": {"key_momentum": 0.9},
-    "batch 64": {"batch": 64},
-    "batch 256": {"batch": 256},
-    "learning rate 0.03": {"lr": 0.03},
-    "learning rate 0.12": {"lr": 0.12},
+    "crop from 0.08": {"views.min_scale": 0.08},
+    "weak colours": WEAK,
+    "no grey": {"views.grey": 0.0},
+    "no blur": {"views.blur": 0.0},
+    "vertical flip and rotation": {"views.vertical_flip": 0.5, "views.rotation": 0.5},
     "symmetric": {"symmetric": True},
     "multi-crop": {"local_views": 2, "local_size": 24},
     "projection 64": {"projection": 64},
     "projection 256": {"projection": 256},
-    "hidden 2048": {"hidden": 2048},
-    "no grey": {"views.grey": 0.0},
-    "weak colour": {"views.brightness": 0.2, "views.contrast": 0.2, "views.saturation": 0.2, "views.hue": 0.05},
-    "no blur": {"views.blur": 0.0},
+    "head 2048 wide": {"hidden": 2048},
+    "SimCLR (NT-Xent)": {"method": "NTXentLoss"},
+    "decoupled (DCLW)": {"method": "DCLWLoss"},
+    "VICReg": {"method": "VICRegLoss"},
+    "Barlow Twins": {"method": "BarlowTwinsLoss"},
+    "learning rate 0.003": {"lr": 3e-3},
+    "batch 32": {"batch": 32},
+    "batch 128": {"batch": 128},
     "no shuffle": {"shuffle_groups": 1},
-    "resnet34": {"architecture": "resnet34"},
-    "thesis, apart from size": {"queue": 2048, "temperature": 0.2, "key_momentum": 0.999},
+    "ResNet34": {"architecture": "resnet34"},
+    "size 64": {"size": 64},
 }
+
+
+class InBatch(MoCo):
+    """A later method of lightly: one encoder, and a loss between the projections of the two views of a batch."""
+
+    method = "NTXentLoss"
+
+    def forward(
+        self,
+        queries: Tensor,
+        keys: Tensor,
+        ids: Tensor,  # noqa: ARG002
+        local: Sequence[Tensor] = (),  # noqa: ARG002
+    ) -> tuple[Tensor, Tensor]:
+        """As `MoCo.forward`; what the pictures show plays no part."""
+        both = [self.projection_head(self.backbone(views)).float() for views in (queries, keys)]
+        loss: Tensor = getattr(lightly.loss, self.method)()(*both)
+        return loss, normalize(both[0], dim=1).detach()
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Pictures uint8 (n, s, s, 3) with their level 1, product, and the part their product is of."""
+    """Pictures uint8 (n, s, s, 3) with their levels 1 and 2, product, and the part their product is of."""
 
     pictures: NDArray[np.uint8]
     labels: NDArray[np.int64]
+    kinds: NDArray[np.int64]
     products: NDArray[np.int64]
     views: NDArray[np.int64]
     parts: NDArray[np.str_]
@@ -97,6 +136,7 @@ def read_catalogue(folder: Path, size: int, cache: Path) -> Catalogue:
     return Catalogue(
         np.load(kept, mmap_mode="r"),
         np.unique([row["level1"] for row in rows], return_inverse=True)[1],
+        np.unique([row["level2"] for row in rows], return_inverse=True)[1],
         np.unique([row["product"] for row in rows], return_inverse=True)[1],
         np.array(views),
         np.array([part_of(row["product"]) for row in rows]),
@@ -147,7 +187,14 @@ def retrieval(x: NDArray[np.float32], products: NDArray[np.int64]) -> float:
 def judge(embedding: Any, train: Catalogue, test: Catalogue) -> dict[str, float]:
     """All scores of an embedding: a function from pictures to vectors (n, d)."""
     x, test_x = embedding(train.pictures), embedding(test.pictures)
-    return {**linear_probe(x, train.labels, test_x, test.labels), "retrieval": retrieval(test_x, test.products)}
+    known = np.isin(test.kinds, train.kinds)
+    second = linear_probe(x, train.kinds, test_x[known], test.kinds[known])
+    return {
+        **linear_probe(x, train.labels, test_x, test.labels),
+        "level2_accuracy": second["accuracy"],
+        "level2_macro_f1": second["macro_f1"],
+        "retrieval": retrieval(test_x, test.products),
+    }
 
 
 def embedding_of(module: Backbone) -> Any:
@@ -167,19 +214,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("catalogue", type=Path)
     parser.add_argument("--folder", type=Path, default=Path(".study/recipes"), help="where runs and results are kept")
-    parser.add_argument("--seen", type=int, default=200_000, help="pictures that each recipe sees")
+    parser.add_argument("--seen", type=int, default=50_000, help="pictures that each recipe sees")
     parser.add_argument("--serve", type=float, default=1.5, help="size of judged pictures, in sizes of training views")
     parser.add_argument("--only", action="append", choices=list(RECIPES))
     parser.add_argument("--base", default="{}", help="changes of the base recipe, as JSON")
     arguments = parser.parse_args()
     for name in arguments.only or RECIPES:
-        recipe = changed(changed(BASE, json.loads(arguments.base)), RECIPES[name])
+        changes = dict(RECIPES[name])
+        InBatch.method = changes.pop("method", "")
+        contrast.MoCo = InBatch if InBatch.method else MoCo
+        recipe = changed(changed(BASE, json.loads(arguments.base)), changes)
         served = round(arguments.serve * recipe.size / 16) * 16
         source = read_catalogue(arguments.catalogue, 64, arguments.folder)
         pretraining = source.of("pretrain")
         judged = read_catalogue(arguments.catalogue, served, arguments.folder)
         recipe = replace(recipe, epochs=max(1, round(arguments.seen / len(pretraining.pictures))))
-        tag = hashlib.sha256(json.dumps(asdict(recipe), sort_keys=True).encode()).hexdigest()[:10]
+        told = json.dumps([InBatch.method, asdict(recipe)], sort_keys=True)
+        tag = hashlib.sha256(told.encode()).hexdigest()[:10]
         target = arguments.folder / f"{tag}.json"
         if target.exists():
             print(name, json.loads(target.read_text())["scores"], flush=True)

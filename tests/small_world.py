@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import NodeProto, TensorProto, helper
 from PIL import Image
 
 from backend.services import BACKBONE, Services
@@ -58,25 +58,41 @@ def write_catalogue(folder: Path, count: int, *, annotators: Sequence[str] = (),
     return folder / "manifest.csv"
 
 
-def publish_backbone(services: Services) -> ModelVersion:
+def publish_backbone(services: Services, *, promote: bool = True) -> ModelVersion:
     """Publish and promote a backbone whose embedding is the mean colour of each cell of a grid: 48 numbers."""
     step = SIZE // GRID
     nodes = [
-        helper.make_node("Cast", ["pictures"], ["float"], to=TensorProto.FLOAT),
-        helper.make_node("Transpose", ["float"], ["channels"], perm=[0, 3, 1, 2]),
         helper.make_node("AveragePool", ["channels"], ["cells"], kernel_shape=[step, step], strides=[step, step]),
         helper.make_node("Flatten", ["cells"], ["embedding"]),
     ]
+    return _publish(services, "mean colours", nodes, 3 * GRID * GRID, promote)
+
+
+def publish_poor_backbone(services: Services, *, promote: bool = True) -> ModelVersion:
+    """Publish and promote a backbone that sees nothing but how bright a picture is: one number."""
+    nodes = [
+        helper.make_node("Flatten", ["channels"], ["all"]),
+        helper.make_node("ReduceMean", ["all"], ["embedding"], axes=[1], keepdims=1),
+    ]
+    return _publish(services, "brightness", nodes, 1, promote)
+
+
+def _publish(services: Services, name: str, nodes: list[NodeProto], dimension: int, promote: bool) -> ModelVersion:
+    before = [
+        helper.make_node("Cast", ["pictures"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["float"], ["channels"], perm=[0, 3, 1, 2]),
+    ]
     graph = helper.make_graph(
-        nodes,
-        "mean-colours",
+        [*before, *nodes],
+        name.replace(" ", "-"),
         [helper.make_tensor_value_info("pictures", TensorProto.UINT8, ["n", SIZE, SIZE, 3])],
-        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["n", 3 * GRID * GRID])],
+        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["n", dimension])],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     with services.registry.stage(BACKBONE) as folder:
         onnx.save(model, str(folder / "backbone.onnx"))
-        manifest = {"kind": "backbone", "size": SIZE, "dimension": 3 * GRID * GRID, "architecture": "mean colours"}
+        manifest = {"kind": "backbone", "size": SIZE, "dimension": dimension, "architecture": name}
         version = services.registry.publish(BACKBONE, folder, manifest)
-    services.registry.promote(BACKBONE, version.version)
+    if promote:
+        services.registry.promote(BACKBONE, version.version)
     return version

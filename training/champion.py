@@ -15,10 +15,11 @@ from training.promote import Decision, decide_promotion
 
 @dataclass(frozen=True)
 class Verdict:
-    """`champion` is what it does on the test images, None where it could not be judged."""
+    """`champion` is what it does on the test images, None where it could not be judged; `version` is which it was."""
 
     champion: Mapping[str, Evaluation] | None
     decision: Decision
+    version: str | None = None
 
 
 def judge(
@@ -42,9 +43,9 @@ def judge(
         version = registry.get(name, serving)
         champion = evaluate_champion(version, trees, test, stores)
     except (NotFoundError, DamagedError, ConfigError, KeyError, ValueError) as error:
-        return Verdict(None, Decision(True, f"The champion {serving} cannot be used: {error}"))
+        return Verdict(None, Decision(True, f"The champion {serving} cannot be used: {error}"), serving)
     metrics = metrics_of(champion) if champion is not None else None
-    return Verdict(champion, decide_promotion(metrics_of(challenger), metrics, champion_version=serving))
+    return Verdict(champion, decide_promotion(metrics_of(challenger), metrics, champion_version=serving), serving)
 
 
 def evaluate_champion(

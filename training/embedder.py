@@ -1,5 +1,6 @@
 """Pictures to embeddings by onnxruntime: for serving, and when training fills the store. No torch."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,10 @@ class Embedder:
         options = onnxruntime.SessionOptions()
         options.inter_op_num_threads = 1
         options.log_severity_level = 3  # errors only
+        if threads is None and hasattr(os, "sched_getaffinity"):
+            # Left to itself onnxruntime binds a thread to each core, also in a process that was bound to some.
+            allowed = len(os.sched_getaffinity(0))
+            threads = allowed if allowed < (os.cpu_count() or 1) else None
         if threads is not None:
             options.intra_op_num_threads = threads
         # A web worker that spins on its core between requests takes it from the others.

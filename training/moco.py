@@ -40,6 +40,7 @@ class MoCo(nn.Module):
         key_momentum: float = 0.99,
         projection: int = 128,
         hidden: int | None = None,
+        head_norm: bool = False,
         shuffle_groups: int = 4,
         symmetric: bool = False,
     ) -> None:
@@ -47,7 +48,9 @@ class MoCo(nn.Module):
         self.temperature, self.key_momentum = temperature, key_momentum
         self.shuffle_groups, self.symmetric = shuffle_groups, symmetric
         self.backbone = encoder
-        self.projection_head: nn.Module = MoCoProjectionHead(dimension, hidden or dimension, projection)
+        self.projection_head: nn.Module = MoCoProjectionHead(
+            dimension, hidden or dimension, projection, batch_norm=head_norm
+        )
         self.backbone_momentum = deepcopy(self.backbone)
         self.projection_head_momentum = deepcopy(self.projection_head)
         for parameter in self._key_parameters():

@@ -45,7 +45,8 @@ class TrainingOptions:
 @dataclass(frozen=True)
 class TrainingOutcome:
     """`parts` is to be kept with the images, and given back as `Example.part` at the next training. `left_out` has the
-    reason for each image that could not be used, `metrics` those on the test part by control (empty without one)."""
+    reason for each image that could not be used, `metrics` those on the test part by control (empty without one).
+    `champion` is the version that it was held against, and `champion_metrics` how that did, None if it could not be."""
 
     version: ModelVersion
     promoted: bool
@@ -53,6 +54,8 @@ class TrainingOutcome:
     metrics: Mapping[str, TreeMetrics]
     parts: Mapping[str, Part]
     left_out: Mapping[str, str]
+    champion: str | None = None
+    champion_metrics: Mapping[str, TreeMetrics] | None = None
 
 
 @dataclass(frozen=True)
@@ -89,11 +92,13 @@ def train_project(
     progress: Progress = _silent,
     *,
     other_embeddings: Mapping[str, Embeddings] | None = None,
+    promote: bool = True,
 ) -> TrainingOutcome:
     """Train, calibrate, test and publish a head for `project`; promote it unless it is worse than the champion.
 
     `embeddings` is the store of `backbone`; what it lacks is embedded from `read_picture`, or left out with the reason.
     A champion of another backbone is compared only when `other_embeddings` has the store of that version of it.
+    Without `promote` it stays a candidate whatever comes out, for a caller who decides on more than this head.
 
     Killed at any moment it leaves embeddings and whole versions, nothing else; run again, it goes on from those.
     Raises TrainingError when there are too few labels, StorageError when a store fails.
@@ -132,11 +137,18 @@ def train_project(
     trained = _Trained(head, _calibrate(head, trees, data, options), data, test, validation, verdict, left_out)
     progress("publishing", 0.0)
     version = _publish(registry, project, trained, _manifest(project, backbone, trees, trained, options), started)
-    if verdict.decision.promote:
+    if promoted := promote and verdict.decision.promote:
         registry.promote(version.name, version.version)
     progress("publishing", 1.0)
     return TrainingOutcome(
-        version, verdict.decision.promote, verdict.decision.reason, metrics_of(test), parts, left_out
+        version,
+        promoted,
+        verdict.decision.reason,
+        metrics_of(test),
+        parts,
+        left_out,
+        verdict.version,
+        metrics_of(verdict.champion) if verdict.champion is not None else None,
     )
 
 

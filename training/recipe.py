@@ -34,6 +34,8 @@ class Recipe:
     key_momentum: float = 0.99
     projection: int = 128
     hidden: int | None = None  # width of the projection head's hidden layer; None: the embedding's
+    head_norm: bool = False  # batch norm in the projection head, as in MoCo v3
+    optimiser: Literal["sgd", "adamw"] = "sgd"
     shuffle_groups: int = 4  # into which the keys of a batch are shuffled for batch norm
     symmetric: bool = False  # each view is query once and key once
     local_views: int = 0  # further, small views that are queries only ("multi-crop")

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from backend.cli import data, models, operate
+from backend.cli import data, models, operate, pretraining
 from backend.cli.output import complain
 from backend.errors import exit_code
 from backend.logs import set_up_logging
@@ -29,6 +29,7 @@ app = typer.Typer(
 operate.register(app)
 data.register(app)
 models.register(app)
+pretraining.register(app)
 
 
 @app.callback(invoke_without_command=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,9 +13,9 @@ from backend.cli.operate import services_of
 from backend.cli.output import counting, fields, print_json, say, steps, table
 from backend.jobs import Kind
 from backend.protocol import model_version_name
-from backend.services import registry_name
+from backend.services import BACKBONE, Services, registry_name
 from backend.tasks import run
-from backend.training_job import after_promotion, prepare_backbone
+from backend.training_job import after_change, prepare_backbone
 from storage.registry import ModelVersion
 from taxonomy.errors import NotFoundError
 
@@ -115,17 +116,29 @@ def show(context: typer.Context, version: Version, project: Project = "", as_jso
 def promote(context: typer.Context, version: Version, project: Project = "") -> None:
     """Serve this version from now on."""
     services = services_of(context)
+    before = services.registry.champions()
     services.registry.promote(registry_name(project), version)
-    after_promotion(services, project)
+    after_change(services, before)
     say(f"Project {project} is served by {model_version_name(version)}.")
 
 
 def rollback(context: typer.Context, project: Project = "") -> None:
-    """Go back to the version that was served before."""
+    """Go back to the version that was served before; to the former backbone, too, if both came together."""
     services = services_of(context)
-    version = services.registry.rollback(registry_name(project))
-    after_promotion(services, project)
-    say(f"Project {project} is served by {model_version_name(version)} again.")
+    before = services.registry.champions()
+    services.registry.rollback(registry_name(project))
+    tell_moves(services, before)
+
+
+def tell_moves(services: Services, before: Mapping[str, str]) -> None:
+    """Announce and print what is served now where it is another version than `before`."""
+    moved, now = after_change(services, before), services.registry.champions()
+    if now.get(BACKBONE) != before.get(BACKBONE):
+        say(f"New images are embedded by backbone {now.get(BACKBONE)} again.")
+    for project in moved:
+        version = now.get(registry_name(project))
+        served = f"served by {model_version_name(version)} again" if version else "served by look-alikes alone again"
+        say(f"Project {project} is {served}.")
 
 
 def _short(value: object) -> object:

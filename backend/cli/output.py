@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from taxonomy.errors import TaxonomistError
 
@@ -76,6 +77,21 @@ def steps(title: str) -> Iterator[Callable[[str, float], None]]:
         TextColumn("{task.percentage:>3.0f} %"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=err) as bar:
+    with _Steps(*columns, console=err) as bar:
         task = bar.add_task(title, total=1.0)
-        yield lambda step, share: bar.update(task, description=f"{title}: {step}", completed=share)
+
+        def update(step: str, share: float) -> None:
+            bar.step = step
+            bar.update(task, completed=share)
+
+        yield update
+
+
+class _Steps(Progress):
+    """A bar, and below it a line for what is being done, which may be long."""
+
+    step = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        yield Text(self.step, overflow="ellipsis", no_wrap=True)

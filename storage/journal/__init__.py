@@ -4,10 +4,8 @@ from storage.journal.events import (
     AnnotationDeleted,
     AnnotationSaved,
     Event,
-    ProjectChanged,
     TaskDeleted,
     TaskSaved,
-    TrainingRequested,
 )
 from storage.journal.journal import Journal
 from storage.journal.state import AnnotationRecord, Dirty, Folded, TaskRecord
@@ -20,9 +18,7 @@ __all__ = [
     "Event",
     "Folded",
     "Journal",
-    "ProjectChanged",
     "TaskDeleted",
     "TaskRecord",
     "TaskSaved",
-    "TrainingRequested",
 ]

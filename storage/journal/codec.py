@@ -10,10 +10,8 @@ from storage.journal.events import (
     AnnotationDeleted,
     AnnotationSaved,
     Event,
-    ProjectChanged,
     TaskDeleted,
     TaskSaved,
-    TrainingRequested,
 )
 from taxonomy.errors import BadRequestError, DamagedError
 
@@ -24,8 +22,6 @@ _KINDS: Mapping[str, type[Any]] = {
     "annotation-deleted": AnnotationDeleted,
     "task-saved": TaskSaved,
     "task-deleted": TaskDeleted,
-    "project-changed": ProjectChanged,
-    "training-requested": TrainingRequested,
 }
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 _TIMES = ("created_at", "updated_at", "at")
@@ -55,10 +51,6 @@ def encode(event: Event) -> Row:
             identity = (event.task_id, fields["created_at"], fields["updated_at"] or "", event.uri)
         case TaskDeleted():
             identity = (event.task_id, fields["at"])
-        case ProjectChanged():
-            identity = (fields["at"], event.label_config)
-        case TrainingRequested():
-            identity = (event.job_id,)
     shown = max(fields["created_at"], fields["updated_at"] or "") if "created_at" in fields else None
     kind = _NAMES[type(event)]
     key = json.dumps([kind, event.project, *identity], ensure_ascii=False)

@@ -9,10 +9,8 @@ __all__ = [
     "AnnotationDeleted",
     "AnnotationSaved",
     "Event",
-    "ProjectChanged",
     "TaskDeleted",
     "TaskSaved",
-    "TrainingRequested",
 ]
 
 
@@ -59,22 +57,4 @@ class TaskDeleted:
     at: datetime | None = None
 
 
-@dataclass(frozen=True)
-class ProjectChanged:
-    """The labelling config of the project, as it was at that time."""
-
-    project: str
-    label_config: str
-    at: datetime
-
-
-@dataclass(frozen=True)
-class TrainingRequested:
-    """Somebody pressed *Start training*."""
-
-    project: str
-    at: datetime
-    job_id: str
-
-
-Event = AnnotationSaved | AnnotationDeleted | TaskSaved | TaskDeleted | ProjectChanged | TrainingRequested
+Event = AnnotationSaved | AnnotationDeleted | TaskSaved | TaskDeleted

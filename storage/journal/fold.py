@@ -8,10 +8,8 @@ from storage.journal.codec import decode, format_time
 from storage.journal.events import (
     AnnotationDeleted,
     AnnotationSaved,
-    ProjectChanged,
     TaskDeleted,
     TaskSaved,
-    TrainingRequested,
 )
 from storage.journal.state import Folded
 
@@ -22,7 +20,7 @@ def fold_slice(connection: sqlite3.Connection, limit: int) -> Folded:
     """Fold at most `limit` events inside the caller's write transaction."""
     (start,) = connection.execute("SELECT seq FROM folded").fetchone()
     rows = connection.execute(
-        "SELECT seq, kind, received_at, body FROM events WHERE seq > ? ORDER BY seq LIMIT ?", (start, limit)
+        "SELECT seq, kind, body FROM events WHERE seq > ? ORDER BY seq LIMIT ?", (start, limit)
     ).fetchall()
     fold = _Fold(connection)
     for row in rows:
@@ -31,15 +29,13 @@ def fold_slice(connection: sqlite3.Connection, limit: int) -> Folded:
     if rows:
         connection.execute("UPDATE folded SET seq = ?", (position,))
     images, removed = fold.touched()
-    return Folded(images, removed, tuple(fold.trainings), fold.configs, len(rows), position)
+    return Folded(images, removed, len(rows), position)
 
 
 class _Fold:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._touched: set[tuple[str, str]] = set()
-        self.trainings: list[TrainingRequested] = []
-        self.configs: dict[str, str] = {}
 
     def step(self, row: sqlite3.Row) -> None:
         self._seq: int = row["seq"]
@@ -53,10 +49,6 @@ class _Fold:
                 self._deleted("annotation", event.project, event.annotation_id, event)
             case TaskDeleted():
                 self._deleted("task", event.project, event.task_id, event)
-            case ProjectChanged():
-                self._project_changed(event)
-            case TrainingRequested():
-                self._training_requested(event, row["received_at"])
 
     def touched(self) -> tuple[frozenset[tuple[str, str]], frozenset[tuple[str, str]]]:
         """The images that this fold changed: those still in their project, and those that left it."""
@@ -141,26 +133,6 @@ class _Fold:
                 (project, task_id),
             ).fetchall():
                 self._touch(project, row["image_id"])
-
-    def _project_changed(self, event: ProjectChanged) -> None:
-        at = format_time(event.at)
-        known = self._connection.execute("SELECT * FROM configs WHERE project = ?", (event.project,)).fetchone()
-        if known is not None and (at, event.label_config) <= (known["at"], known["label_config"]):
-            return
-        self._connection.execute(
-            "INSERT OR REPLACE INTO configs VALUES (?, ?, ?)", (event.project, at, event.label_config)
-        )
-        if known is None or known["label_config"] != event.label_config:
-            self.configs[event.project] = event.label_config
-
-    def _training_requested(self, event: TrainingRequested, received_at: float) -> None:
-        new = self._connection.execute(
-            "INSERT INTO trainings (job_id, project, at, received_at) VALUES (?, ?, ?, ?)"
-            " ON CONFLICT (job_id) DO NOTHING",
-            (event.job_id, event.project, format_time(event.at), received_at),
-        ).rowcount
-        if new:
-            self.trainings.append(event)
 
 
 def _json(data: object) -> str:

@@ -4,7 +4,7 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any, Self
 from storage.database import Database
 from storage.forks import after_fork
 from storage.journal.codec import Row, encode, parse_time
-from storage.journal.events import AnnotationDeleted, Event, TaskDeleted, TrainingRequested
+from storage.journal.events import AnnotationDeleted, Event, TaskDeleted
 from storage.journal.fold import fold_slice
 from storage.journal.schema import SCHEMA
 from storage.journal.state import AnnotationRecord, Dirty, Folded, TaskRecord
@@ -60,10 +60,10 @@ class Journal:
     def record(self, events: Sequence[Event]) -> int:
         """Commit the events to the disk; returns how many were new.
 
-        Annotations are known by (project, id, created_at, updated_at), trainings by their job id, and so on: what is
-        there already is not counted again. Threads that arrive together share one commit, so send thousands of events
-        in portions, else a webhook waits behind them. Raises `BadRequestError` when an event cannot be stored (a time
-        without a zone, text that is not Unicode).
+        Annotations are known by (project, id, created_at, updated_at), and so on: what is there already is not counted
+        again. Threads that arrive together share one commit, so send thousands of events in portions, else a webhook
+        waits behind them. Raises `BadRequestError` when an event cannot be stored (a time without a zone, text that is
+        not Unicode).
         """
         if not events:
             return 0
@@ -101,18 +101,16 @@ class Journal:
     def fold(self) -> Folded:
         """Work what was recorded into the state; returns what changed since the last fold.
 
-        Images stay dirty until `done` and trainings open until `done_training`, so a crash after this loses nothing.
-        It goes in slices of one transaction each, so that webhooks get in between.
+        Images stay dirty until `done`, so a crash after this loses nothing. It goes in slices of one transaction each,
+        so that webhooks get in between.
         """
-        total = Folded(frozenset(), frozenset(), (), {}, 0, 0)
+        total = Folded(frozenset(), frozenset(), 0, 0)
         while True:
             with self._database.write() as connection:
                 part = fold_slice(connection, _SLICE)
             total = Folded(
                 images=(total.images - part.removed) | part.images,
                 removed=(total.removed - part.images) | part.removed,
-                trainings=total.trainings + part.trainings,
-                configs={**total.configs, **part.configs},
                 events=total.events + part.events,
                 position=part.position,
             )
@@ -129,20 +127,13 @@ class Journal:
                 [(project, image_id, position) for image_id in image_ids],
             )
 
-    def done_training(self, job_id: str) -> None:
-        """The training asked for is finished, or has become needless. It is not given out again."""
-        with self._database.write() as connection:
-            connection.execute("UPDATE trainings SET done = 1 WHERE job_id = ?", (job_id,))
-
     def compact(self, keep_days: float) -> int:
         """Forget folded events that were received more than `keep_days` ago; the state stays. Returns how many."""
         limit = time.time() - keep_days * 86_400
         with self._database.write() as connection:
-            gone = connection.execute(
+            return connection.execute(
                 "DELETE FROM events WHERE received_at < ? AND seq <= (SELECT seq FROM folded)", (limit,)
             ).rowcount
-            connection.execute("DELETE FROM trainings WHERE done = 1 AND received_at < ?", (limit,))
-        return gone
 
     # --- reading
 
@@ -205,19 +196,6 @@ class Journal:
         """Projects that have dirty images, sorted."""
         with self._database.read() as connection:
             return [row[0] for row in connection.execute("SELECT DISTINCT project FROM dirty ORDER BY project")]
-
-    def trainings(self, project: str | None = None) -> tuple[TrainingRequested, ...]:
-        """Trainings asked for and not done, oldest first."""
-        with self._database.read() as connection:
-            rows = connection.execute("SELECT * FROM trainings WHERE done = 0 ORDER BY at, job_id").fetchall()
-        wanted = [row for row in rows if project in (None, row["project"])]
-        return tuple(TrainingRequested(row["project"], parse_time(row["at"]), row["job_id"]) for row in wanted)
-
-    def configs(self) -> Mapping[str, str]:
-        """The newest labelling config of each project, as of the last fold."""
-        with self._database.read() as connection:
-            rows = connection.execute("SELECT project, label_config FROM configs ORDER BY project").fetchall()
-        return {row["project"]: row["label_config"] for row in rows}
 
     def _pages(self, view: str, key: str, project: str, where: str, values: tuple[str, ...]) -> Iterator[sqlite3.Row]:
         # In pages, so that a slow reader holds no snapshot that keeps the log from being checkpointed.

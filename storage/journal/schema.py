@@ -34,11 +34,6 @@ CREATE INDEX IF NOT EXISTS tasks_image ON tasks (project, image_id, task_id);
 CREATE TABLE IF NOT EXISTS deletions (
     project TEXT NOT NULL, what TEXT NOT NULL, id TEXT NOT NULL, at TEXT NOT NULL,
     PRIMARY KEY (project, what, id)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS configs (
-    project TEXT PRIMARY KEY, at TEXT NOT NULL, label_config TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS trainings (
-    job_id TEXT PRIMARY KEY, project TEXT NOT NULL, at TEXT NOT NULL, received_at REAL NOT NULL,
-    done INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS dirty (
     project TEXT NOT NULL, image_id TEXT NOT NULL, seq INTEGER NOT NULL,
     PRIMARY KEY (project, image_id)) WITHOUT ROWID;

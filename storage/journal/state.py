@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from storage.journal.events import TrainingRequested
-
 __all__ = ["AnnotationRecord", "Dirty", "Folded", "TaskRecord"]
 
 
@@ -39,12 +37,10 @@ class TaskRecord:
 @dataclass(frozen=True)
 class Folded:
     """What one fold brought: (project, image id) pairs whose annotations or tasks changed, those that have none left,
-    trainings asked for, new labelling configs by project, the number of events, and the position reached."""
+    the number of events, and the position reached."""
 
     images: frozenset[tuple[str, str]]
     removed: frozenset[tuple[str, str]]
-    trainings: tuple[TrainingRequested, ...]
-    configs: Mapping[str, str]
     events: int
     position: int
 

@@ -1,14 +1,15 @@
 """Model versions: folders that appear whole or not at all, with `champion` and `previous` as aliases."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-__all__ = ["AliasStamp", "ModelVersion", "Registry"]
+__all__ = ["ModelVersion", "Moves", "Registry"]
 
-AliasStamp = tuple[int, int, int]
+Moves = Mapping[str, str | None]
+"""Versions by name; None where there is none."""
 
 
 @dataclass(frozen=True)
@@ -64,15 +65,32 @@ class Registry(Protocol):
         """The version that was served before, or `None`."""
         ...
 
+    def champions(self) -> Mapping[str, str]:
+        """The champion of every name that has one, all of one moment."""
+        ...
+
     def promote(self, name: str, version: str) -> None:
         """Make the version the champion and the champion the previous one; nothing happens when it is the champion
         already. Raises `NotFoundError` or `DamagedError` and changes nothing then."""
         ...
 
-    def rollback(self, name: str) -> str:
-        """Swap champion and previous; returns the new champion. Raises `NotFoundError` when there is no previous."""
+    def promote_together(self, versions: Mapping[str, str], *, instead_of: Moves | None = None) -> None:
+        """Promote a version of each name, all in one step: a reader sees all of it or nothing, and so does a crash.
+
+        Raises `NotFoundError` or `DamagedError`, or `ConflictError` when `instead_of` names a champion that is not the
+        one of today, and changes nothing then.
+        """
         ...
 
-    def alias_stamp(self, name: str) -> AliasStamp:
-        """Changes whenever the aliases of the name do; cheap enough to ask on each request."""
+    def rollback(self, name: str) -> str:
+        """Take back the last change of the name; returns its new champion.
+
+        What was promoted together goes back together: each to what it had before, also one that has moved on alone
+        since. This is a change itself, which a second rollback takes back. Raises `NotFoundError` when the name had no
+        champion before, `DamagedError` when one to go back to is not whole, and changes nothing then.
+        """
+        ...
+
+    def alias_stamp(self, name: str) -> Hashable:
+        """Changes whenever the aliases of the name do, and only then; cheap enough to ask on each request."""
         ...

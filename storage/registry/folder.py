@@ -1,4 +1,4 @@
-"""The registry in a folder: `<root>/<name>/<version>/`, with `aliases.json` beside the versions."""
+"""The registry in a folder: `<root>/<name>/<version>/`, with one `aliases.json` beside the names."""
 
 import errno
 import json
@@ -7,26 +7,24 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from filelock import FileLock
-
-from storage.files import storage_errors, sync_file, sync_folder, write_whole
-from storage.registry import AliasStamp, ModelVersion
+from storage.files import storage_errors, sync_file, sync_folder
+from storage.registry import ModelVersion, Moves
+from storage.registry.aliases import Aliases
 from storage.registry.manifest import check_files, describe_files, read_manifest, sealed
-from taxonomy.errors import DamagedError, NotFoundError, StorageError
+from taxonomy.errors import DamagedError, NotFoundError
 
 __all__ = ["FolderRegistry"]
 
 log = logging.getLogger(__name__)
 
 _MANIFEST = "manifest.json"
-_ALIASES = "aliases.json"
 _STAGING = ".staging-"
 _DAY_S = 86_400
 _VERSION = re.compile(r"v([1-9][0-9]*)")
@@ -41,6 +39,7 @@ class FolderRegistry:
 
     def __init__(self, root: Path | str) -> None:
         self._root = Path(root)
+        self._aliases = Aliases(self._root / "aliases.json")
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Path]:
@@ -114,78 +113,49 @@ class FolderRegistry:
 
     def champion(self, name: str) -> str | None:
         """See `Registry.champion`."""
-        return self._aliases(name).get("champion")
+        return self._aliases.get(name).champion
 
     def previous(self, name: str) -> str | None:
         """See `Registry.previous`."""
-        return self._aliases(name).get("previous")
+        return self._aliases.get(name).before.get(name)
+
+    def champions(self) -> Mapping[str, str]:
+        """See `Registry.champions`."""
+        return {name: alias.champion for name, alias in self._aliases.all().items() if alias.champion is not None}
 
     def promote(self, name: str, version: str) -> None:
         """See `Registry.promote`."""
-        self.verify(self.get(name, version))
-        with self._locked(name):
-            aliases = self._aliases(name)
-            champion = aliases.get("champion")
-            if champion != version:
-                self._point(name, {"champion": version} | ({"previous": champion} if champion else {}))
+        self.promote_together({name: version})
+
+    def promote_together(self, versions: Mapping[str, str], *, instead_of: Moves | None = None) -> None:
+        """See `Registry.promote_together`."""
+        for name, version in versions.items():
+            self.verify(self.get(name, version))
+        with self._aliases.locked():
+            self._aliases.move(versions, instead_of)
 
     def rollback(self, name: str) -> str:
         """See `Registry.rollback`."""
-        with self._locked(name):
-            aliases = self._aliases(name)
-            previous = aliases.get("previous")
-            if previous is None:
+        with self._aliases.locked():
+            before = self._aliases.get(name).before
+            version = before.get(name)
+            if version is None:
                 raise NotFoundError(f'"{name}" has no previous version to go back to.')
-            self.verify(self.get(name, previous))
-            self._point(name, {"champion": previous, "previous": aliases["champion"]})
-        return previous
+            for other, its in before.items():
+                if its is not None:
+                    self.verify(self.get(other, its))
+            self._aliases.move(before)
+        return version
 
-    def alias_stamp(self, name: str) -> AliasStamp:
-        """See `Registry.alias_stamp`: modification time (ns), size and inode of the file, zeros when there is none."""
-        try:
-            stat = (self._folder(name) / _ALIASES).stat()
-        except FileNotFoundError:
-            return (0, 0, 0)
-        except OSError as error:
-            raise StorageError(f"Cannot look at {error.filename} ({error.strerror}).") from error
-        return (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+    def alias_stamp(self, name: str) -> Hashable:
+        """See `Registry.alias_stamp`: the champion and how often it has changed."""
+        alias = self._aliases.get(name)
+        return (alias.champion, alias.changes)
 
     def _folder(self, name: str) -> Path:
         if _BAD_NAME.search(name) or len(name.encode()) > 200:
             raise NotFoundError(f'"{name}" cannot be the name of a model.', hint="Use letters, digits and dashes.")
         return self._root / name
-
-    @contextmanager
-    def _locked(self, name: str) -> Iterator[None]:
-        folder = self._folder(name)
-        with storage_errors(folder):
-            lock = FileLock(folder / ".lock")
-            lock.acquire()
-        try:
-            yield
-        finally:
-            lock.release()
-
-    def _aliases(self, name: str) -> dict[str, str]:
-        path = self._folder(name) / _ALIASES
-        try:
-            aliases = json.loads(path.read_text(encoding="utf-8"))
-            if isinstance(aliases, dict) and all(isinstance(value, str) for value in aliases.values()):
-                return aliases
-            raise ValueError("not a table of versions")
-        except FileNotFoundError:
-            return {}
-        except ValueError as error:
-            raise DamagedError(
-                f"{path} cannot be read ({error}).", hint="Delete it and promote a version again."
-            ) from error
-        except OSError as error:
-            raise StorageError(f"Cannot read {path} ({error.strerror}).") from error
-
-    def _point(self, name: str, aliases: Mapping[str, str]) -> None:
-        path = self._folder(name) / _ALIASES
-        with storage_errors(path):
-            write_whole(path, json.dumps(aliases).encode())
 
 
 def _numbers(folder: Path, *, whole: bool) -> list[int]:

@@ -54,6 +54,38 @@ def test_a_job_that_kills_its_worker_is_given_up(book: JobBook) -> None:
     assert book.waiting() == []
 
 
+def test_a_stop_is_no_attempt(book: JobBook) -> None:
+    job = book.ask(Kind.TRAIN, "4")
+    for _ in range(MAX_ATTEMPTS + 1):
+        assert book.start(job.id) is not None
+        book.put_back(job.id)
+    assert [(waiting.id, waiting.attempts) for waiting in book.waiting()] == [(job.id, 0)]
+    book.put_back(job.id)  # it does not run
+    book.start(job.id)
+    book.end(job.id, State.DONE, "well")
+    book.put_back(job.id)
+    assert book.waiting() == []
+
+
+def test_a_stopped_job_gives_way_to_one_asked_for_since(book: JobBook) -> None:
+    old = book.ask(Kind.TRAIN, "4")
+    book.start(old.id)
+    new = book.ask(Kind.TRAIN, "4")
+    book.put_back(old.id)
+    assert [job.id for job in book.waiting()] == [new.id]
+    ended = book.get(old.id)
+    assert ended is not None
+    assert ended.state is State.FAILED
+
+
+def test_only_some_kinds_are_taken_back(book: JobBook) -> None:
+    jobs = [book.ask(Kind.TRAIN, "4"), book.ask(Kind.PRETRAIN)]
+    for job in jobs:
+        book.start(job.id)
+    assert [job.kind for job in book.take_back({Kind.TRAIN})] == [Kind.TRAIN]
+    assert [job.id for job in book.running(Kind.PRETRAIN)] == [jobs[1].id]
+
+
 def test_an_interrupted_job_gives_way_to_one_asked_for_since(book: JobBook) -> None:
     old = book.ask(Kind.TRAIN, "4")
     book.start(old.id)

@@ -84,6 +84,16 @@ def test_a_config_without_taxonomy_keeps_the_labels(world: Services) -> None:
     assert world.catalog.count("7", labelled=True) == 80
 
 
+def test_what_fails_in_a_stop_is_not_lost(world: Services) -> None:
+    worker = Worker(world)
+    job = world.jobs.ask(Kind.SYNC, "7", "there is no Label Studio")
+    worker._stop.set()
+    worker._run_one(job.id)
+    waiting = world.jobs.get(job.id)
+    assert waiting is not None
+    assert (waiting.state, waiting.attempts) == (State.WAITING, 0)
+
+
 @pytest.mark.slow
 class TestKilled:
     """A real server with its worker on a trained project."""
@@ -114,6 +124,19 @@ class TestKilled:
         assert again is not None
         assert again.attempts == 2
         assert [version.version for version in trained.registry.versions("project-7")] == ["v1", "v2"]
+
+    def test_stopped_in_a_training_it_trains_again_and_the_stop_does_not_count(
+        self, trained: Services, backend: BackendProcess
+    ) -> None:
+        pid = worker_pid(trained)
+        job = trained.jobs.ask(Kind.TRAIN, "7", "test")
+        eventually("the training", lambda: state(trained, job.id) is State.RUNNING, every=0.01)
+        os.kill(pid, signal.SIGTERM)
+        eventually("another worker", lambda: worker_pid(trained) not in {0, pid})
+        eventually(f"the second try\n{backend.said()}", lambda: state(trained, job.id) is State.DONE)
+        again = trained.jobs.get(job.id)
+        assert again is not None
+        assert again.attempts == 1
 
     def test_a_stop_ends_server_and_worker(self, trained: Services, backend: BackendProcess) -> None:
         pid = worker_pid(trained)

@@ -12,10 +12,8 @@ from storage.journal import (
     AnnotationDeleted,
     AnnotationSaved,
     Journal,
-    ProjectChanged,
     TaskDeleted,
     TaskSaved,
-    TrainingRequested,
 )
 from taxonomy.errors import BadRequestError, DamagedError, StorageError
 
@@ -182,27 +180,6 @@ def test_what_changes_while_it_is_worked_on_stays_dirty(journal: Journal) -> Non
     assert journal.dirty("4").images == work.images
 
 
-def test_trainings_are_given_once_and_kept_until_done(journal: Journal) -> None:
-    request = TrainingRequested("4", at(0), "job-1")
-    assert journal.record([request, request]) == 1
-    assert journal.fold().trainings == (request,)
-    assert journal.fold().trainings == ()
-    assert journal.trainings() == journal.trainings("4") == (request,)
-    assert journal.trainings("5") == ()
-    journal.done_training("job-1")
-    journal.record([request])
-    journal.fold()
-    assert journal.trainings() == ()
-
-
-def test_the_newest_config_counts(journal: Journal) -> None:
-    journal.record([ProjectChanged("4", "<View>2</View>", at(2))])
-    assert journal.fold().configs == {"4": "<View>2</View>"}
-    journal.record([ProjectChanged("4", "<View>1</View>", at(1)), ProjectChanged("4", "<View>2</View>", at(3))])
-    assert journal.fold().configs == {}
-    assert journal.configs() == {"4": "<View>2</View>"}
-
-
 def test_quiet_is_measured_from_new_events(journal: Journal) -> None:
     assert journal.last_event_at("4") is None
     journal.record([saved()])
@@ -238,7 +215,6 @@ def test_reading_goes_over_pages(journal: Journal) -> None:
         AnnotationSaved("4", "1", "7", URI, datetime(2026, 1, 1), at(0), {}),
         AnnotationSaved("4", "1", "7", "/data/\ud800.jpg", at(0), at(0), {}),
         AnnotationSaved("4", "1", "7", URI, at(0), at(0), {"n": {1, 2}}),
-        ProjectChanged("4", "\udfff", at(0)),
     ],
 )
 def test_what_cannot_be_stored_is_refused_and_harms_nobody(journal: Journal, event) -> None:

@@ -13,10 +13,8 @@ from storage.journal import (
     AnnotationSaved,
     Event,
     Journal,
-    ProjectChanged,
     TaskDeleted,
     TaskSaved,
-    TrainingRequested,
 )
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -50,8 +48,6 @@ EVENTS = st.one_of(
     task_saved(),
     st.builds(AnnotationDeleted, st.just("4"), IDS, SECONDS.map(at)),
     st.builds(TaskDeleted, st.just("4"), st.sampled_from("01"), SECONDS.map(at)),
-    st.builds(ProjectChanged, st.just("4"), st.sampled_from(["<a/>", "<b/>"]), SECONDS.map(at)),
-    st.builds(lambda n: TrainingRequested("4", at(n), f"job-{n}"), SECONDS),
 )
 
 
@@ -72,7 +68,7 @@ def state_after(deliveries: list[tuple[Event, bool]]) -> tuple[Any, ...]:
         alive = {record.image_id for record in [*annotations, *tasks]}
         assert dirty.images == alive
         assert not dirty.removed & alive
-        return annotations, tasks, journal.configs(), journal.trainings()
+        return annotations, tasks
 
 
 @settings(max_examples=200, deadline=None)

@@ -89,13 +89,14 @@ def test_champion_previous_and_back(registry: Registry) -> None:
 
 def test_the_stamp_changes_with_the_aliases(registry: Registry) -> None:
     stamps = [registry.alias_stamp("project-4")]
-    assert stamps == [(0, 0, 0)]
     publish(registry)
     publish(registry)
+    publish(registry, name="project-5")
     for version in ("v1", "v2", "v1"):
         registry.promote("project-4", version)
         stamps.append(registry.alias_stamp("project-4"))
     assert len(set(stamps)) == 4
+    registry.promote("project-5", "v1")
     assert registry.alias_stamp("project-4") == stamps[-1]
 
 
@@ -192,11 +193,20 @@ def test_links_are_refused(registry: Registry, tmp_path: Path) -> None:
             registry.publish("project-4", staged, {})
 
 
-def test_aliases_that_cannot_be_read_are_told(registry: Registry, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    ['{"project-4": ', "[]", '{"project-4": {"champion": 4, "before": {}, "changes": 1}}', '{"project-4": "v1"}'],
+)
+def test_aliases_that_cannot_be_read_are_told(registry: Registry, tmp_path: Path, damage: str) -> None:
     publish(registry)
-    (tmp_path / "models" / "project-4" / "aliases.json").write_text('{"champion": ')
-    with pytest.raises(DamagedError, match="promote a version again"):
+    (tmp_path / "models" / "aliases.json").write_text(damage)
+    with pytest.raises(DamagedError, match="promote the versions to serve again"):
         registry.champion("project-4")
+    with pytest.raises(DamagedError):
+        registry.promote("project-4", "v1")
+    (tmp_path / "models" / "aliases.json").unlink()
+    registry.promote("project-4", "v1")
+    assert registry.champion("project-4") == "v1"
 
 
 def test_a_publisher_that_is_killed_leaves_whole_versions_only(tmp_path: Path, start_worker: Start) -> None:

@@ -124,6 +124,15 @@ def publish_for_ever(root: str) -> None:
         say(version.version)
 
 
+def promote_together_for_ever(root: str) -> None:
+    """Three names, each with the versions v1 and v2; the two sets take turns."""
+    registry = FolderRegistry(root)
+    while True:
+        for version in ("v2", "v1"):
+            registry.promote_together(dict.fromkeys(("backbone", "project-4", "project-5"), version))
+            say(version)
+
+
 def publish_some(root: str, count: str) -> None:
     registry = FolderRegistry(root)
     for number in range(int(count)):

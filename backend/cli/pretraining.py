@@ -1,0 +1,221 @@
+"""Commands about the backbone: prepare, pretrain, study, backbone list|show|promote|rollback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from backend.cli.data import Json, Project
+from backend.cli.models import tell_moves
+from backend.cli.operate import services_of
+from backend.cli.output import complain, counting, fields, print_json, say, steps, table
+from backend.protocol import model_version_name
+from backend.services import BACKBONE
+from storage.registry import ModelVersion
+
+backbone = typer.Typer(help="List, show, promote and roll back the backbones.", no_args_is_help=True)
+Version = Annotated[str, typer.Argument(help="A version, as `backbone list` shows it.")]
+_FAILURES_SHOWN = 20
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(epilog="Example: `taxonomist prepare`")(prepare)
+    app.command(
+        epilog="Examples: `taxonomist pretrain` · `taxonomist pretrain --preset thesis --epochs 20 --fresh` · "
+        "`taxonomist pretrain --devices 4`"
+    )(pretrain)
+    app.command(epilog="Example: `taxonomist study --project furniture --out study --seeds 5`")(study)
+    app.add_typer(backbone, name="backbone")
+    backbone.command("list", epilog="Example: `taxonomist backbone list`")(list_)
+    backbone.command(epilog="Example: `taxonomist backbone show v2`")(show)
+    backbone.command(epilog="Example: `taxonomist backbone promote v2`")(promote)
+    backbone.command(epilog="Example: `taxonomist backbone rollback`")(rollback)
+
+
+def prepare(
+    context: typer.Context,
+    size: Annotated[
+        int | None, typer.Option(min=32, max=1024, help="Side in pixels; default: that of served pictures.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Decode every picture of the catalogue once, for pre-training; only what is new is read."""
+    from backend.preparing import picture_store, prepare_all
+    from backend.pretraining.run import serving_size
+
+    services = services_of(context)
+    size = size or serving_size(services)
+    with counting("Preparing") as advance:
+        prepared = prepare_all(services, size, advance)
+    store = picture_store(services, size)
+    if as_json:
+        print_json({"size": size, "pictures": len(store), "new": prepared.new, "failures": prepared.failures})
+        return
+    fields({"size": f"{size} pixels", "pictures": len(store), "new": prepared.new, "failed": len(prepared.failures)})
+    for image, reason in list(prepared.failures.items())[:_FAILURES_SHOWN]:
+        say(f"  left out: {image}: {reason}")
+
+
+def pretrain(
+    context: typer.Context,
+    preset: Annotated[
+        str | None, typer.Option(help="Recipe: default, thesis or smoke; default: the setting pretrain_preset.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the pictures; default: the recipe's.")] = None,
+    resume: Annotated[
+        bool | None,
+        typer.Option("--resume/--fresh", help="Go on with the unfinished run, or give it up; default: go on, if any."),
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cuda or cpu; default: the setting pretrain_device.")] = None,
+    devices: Annotated[str, typer.Option(help="How many devices of this machine; auto: all.")] = "1",
+    nodes: Annotated[int, typer.Option(min=1, help="How many machines; start the command by torchrun on each.")] = 1,
+    adopt: Annotated[
+        bool, typer.Option(help="Embed all pictures anew, train heads, and promote all if that is better.")
+    ] = True,
+    job: Annotated[str | None, typer.Option(hidden=True, help="The worker's job that this is.")] = None,
+    parent: Annotated[int | None, typer.Option(hidden=True, help="End when this process is not the parent.")] = None,
+) -> None:
+    """Learn a better backbone from all pictures, labelled or not; it is promoted if the labels say that it is better.
+
+    Ctrl-C stops it; the next call goes on.
+    """
+    from backend.pretraining.child import Stop, run_job
+    from backend.pretraining.run import Asked, help_out, is_helper, run
+    from backend.pretraining.state import StoppedError, only_one
+
+    services = services_of(context)
+    asked = Asked(preset, epochs, resume, device, int(devices) if devices.isdecimal() else devices, nodes, adopt)
+    with Stop(parent) as stop:
+        if job is not None:
+            run_job(services, job, stop)
+            return
+        if is_helper():
+            help_out(services, asked, stop)
+            return
+        try:
+            with only_one(services.settings.home), steps("Pre-train") as progress:
+                outcome = run(services, asked, progress, stop)
+        except StoppedError as stopped:
+            complain(stopped)
+            raise typer.Exit(130) from None
+    say(outcome)
+
+
+def study(
+    context: typer.Context,
+    project: Project = "",
+    out: Annotated[Path, typer.Option(help="Folder of the report; a study in it that was stopped goes on.")] = Path(
+        "study"
+    ),
+    seeds: Annotated[int, typer.Option(min=1, help="How many splits, each drawn anew.")] = 5,
+    train: Annotated[int, typer.Option(min=1, help="Labelled pictures to train on.")] = 411,
+    validation: Annotated[int, typer.Option(min=1, help="Labelled pictures to stop early by.")] = 157,
+    test: Annotated[int, typer.Option(min=1, help="Labelled pictures to score on.")] = 216,
+    versions: Annotated[
+        list[str] | None, typer.Option("--version", help="A backbone that takes part beside the champion; repeatable.")
+    ] = None,
+    control: Annotated[str | None, typer.Option(help="Taxonomy of the labelling config; default: the first.")] = None,
+    imagenet: Annotated[bool, typer.Option(help="Have ImageNet's weights take part, where they can be had.")] = True,
+    fine_tune: Annotated[int, typer.Option(min=0, max=4, help="Blocks of the backbone that are trained, too.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Compare what backbones are worth for the labels of a project: tables, confusion matrices, learning curves."""
+    from backend.studying import study as run_study
+    from training.study.data import StudyOptions
+
+    options = StudyOptions(train=train, validation=validation, test=test, seeds=seeds)
+    with steps("Study") as progress:
+        result = run_study(
+            services_of(context),
+            project,
+            out,
+            options,
+            progress,
+            versions=versions or (),
+            control=control,
+            imagenet=imagenet,
+            fine_tune=fine_tune,
+        )
+    if as_json:
+        print_json({"report": result.report, "contestants": list(result.trials)})
+        return
+    say(f"Report, tables and plots: {result.report}")
+
+
+def list_(context: typer.Context, as_json: Json = False) -> None:
+    """List the versions of the backbone."""
+    registry = services_of(context).registry
+    champion, previous = registry.champion(BACKBONE), registry.previous(BACKBONE)
+    rows = [_summary(version, champion) for version in registry.versions(BACKBONE)]
+    if as_json:
+        print_json(rows)
+        return
+    marks = {previous: "previous", champion: "champion"}
+    table(
+        "Backbones",
+        ["version", "", "made", "architecture", "size", "origin"],
+        [
+            (
+                row["version"],
+                marks.get(row["version"], ""),
+                row["created_at"],
+                row["architecture"],
+                row["size"],
+                row["origin"],
+            )
+            for row in rows
+        ],
+    )
+
+
+def show(context: typer.Context, version: Version, as_json: Json = False) -> None:
+    """Show one version: what it was trained on and how, and where its curves are."""
+    registry = services_of(context).registry
+    found = registry.get(BACKBONE, version)
+    registry.verify(found)
+    if as_json:
+        print_json({**found.manifest, "path": found.path})
+        return
+    fields({**_summary(found, registry.champion(BACKBONE)), "folder": found.path})
+    files = [(name, about.get("size")) for name, about in found.manifest.get("files", {}).items()]
+    table("Files", ["file", "bytes"], files)
+
+
+def promote(context: typer.Context, version: Version) -> None:
+    """Serve this backbone from now on, and each project by the newest model that was trained on it."""
+    from backend.pretraining.by_hand import promote_backbone
+
+    promoted = promote_backbone(services_of(context), version)
+    say(f"New images are embedded by backbone {version}.")
+    for project, head in promoted.heads.items():
+        say(f"Project {project} is served by {model_version_name(head)}.")
+    for project in promoted.kept:
+        say(f"Project {project} has no model on it and keeps its own until `taxonomist train --project {project}`.")
+    say("The worker embeds the other images by it; `taxonomist embed` does so at once.")
+
+
+def rollback(context: typer.Context) -> None:
+    """Go back to the backbone that was served before, and to the models that came with it."""
+    services = services_of(context)
+    before = services.registry.champions()
+    services.registry.rollback(BACKBONE)
+    tell_moves(services, before)
+
+
+def _summary(version: ModelVersion, champion: str | None) -> dict[str, Any]:
+    manifest = version.manifest
+    pretraining = manifest.get("pretraining") or {}
+    return {
+        "version": version.version,
+        "champion": version.version == champion,
+        "created_at": manifest.get("created_at"),
+        "architecture": manifest.get("architecture"),
+        "size": manifest.get("size"),
+        "dimension": manifest.get("dimension"),
+        "origin": manifest.get("origin"),
+        "pictures": (pretraining.get("data") or {}).get("count"),
+        **{name: pretraining.get(name) for name in ("seen", "epochs", "loss", "score", "seconds", "device")},
+    }

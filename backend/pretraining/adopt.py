@@ -1,0 +1,173 @@
+"""The change of backbone as one step: embed everything anew, train heads on that, and promote all of it or nothing."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from pydantic import BaseModel
+
+from backend.intake import embed
+from backend.jobs import Kind
+from backend.preparing import picture_store
+from backend.pretraining.state import ShouldStop, StoppedError, folder_of, read_state, write_state
+from backend.protocol import model_version_name
+from backend.services import BACKBONE, Services, registry_name
+from backend.training_job import after_change, train_head
+from storage.registry import ModelVersion
+from taxonomy.errors import ConfigError, ConflictError, TrainingError
+from training.promote import Vote, decide_backbone, vote_of
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[str, float], None]
+BATCH = 32
+WORKING_SHARE = 0.5  # of the time; in the other half the core is free for whoever serves
+EMBEDDING_SHARE = 0.5  # of this step's progress
+TRIES = 5  # against a project that keeps promoting heads of its own meanwhile
+
+
+class Judged(BaseModel, frozen=True):
+    """The head that was trained for a project on the new backbone, and the champion that it was held against.
+
+    Without `vote` there was no champion, or no test image.
+    """
+
+    project: str
+    head: str
+    champion: str | None
+    vote: Vote | None
+
+
+class Adoption(BaseModel, frozen=True):
+    """How far the adoption of a version has come."""
+
+    version: str
+    judged: dict[str, Judged] = {}
+
+
+def adopt(services: Services, version: ModelVersion, progress: Progress, should_stop: ShouldStop) -> str:
+    """Have this version of the backbone serve all projects, if their test images say that it is better.
+
+    Returns one line for people. Raises `StoppedError`, or `StorageError` when there is no room.
+    """
+    registry = services.registry
+    if registry.champion(BACKBONE) == version.version:  # killed between the promotion and its announcement
+        _tell(services, {})
+        return f"Backbone {version.version} is served."
+    embed_catalogue(services, version, lambda share: progress("embedding", EMBEDDING_SHARE * share), should_stop)
+    for _ in range(TRIES):
+        before = registry.champions()
+        judged = _judge(services, version, progress, should_stop)
+        decision = decide_backbone([each.vote for each in judged if each.vote is not None])
+        if not decision.promote:
+            return f"Backbone {version.version} stays a candidate: {decision.reason}"
+        heads = {registry_name(each.project): each for each in judged}
+        try:
+            registry.promote_together(
+                {BACKBONE: version.version, **{name: each.head for name, each in heads.items()}},
+                instead_of={BACKBONE: before.get(BACKBONE), **{name: each.champion for name, each in heads.items()}},
+            )
+        except ConflictError as conflict:
+            log.info("compared again: %s", conflict)
+            continue
+        _tell(services, before)
+        served = ", ".join(f"{model_version_name(each.head)} of project {each.project}" for each in judged)
+        return f"Backbone {version.version} is served now, with {served}. {decision.reason}"
+    return f"Backbone {version.version} stays a candidate: the champions changed each time it was compared with them."
+
+
+def embed_catalogue(
+    services: Services, version: ModelVersion, progress: Callable[[float], None], should_stop: ShouldStop
+) -> None:
+    """Embed every image of every project that the version has no embedding of; those prepared need no reading.
+
+    An image that cannot be read is left out, with a line in the log. Raises `StoppedError`.
+    """
+    store = services.embeddings(version.version)
+    pictures = picture_store(services, int(version.manifest["size"]))
+    known, prepared = set(store.snapshot()[0]), set(pictures.snapshot()[0])
+    ready: list[str] = []
+    unread: dict[str, dict[str, str]] = {}
+    for document in services.catalog.documents():
+        for project, here in document.projects.items():
+            if document.id in known:
+                continue
+            known.add(document.id)
+            if document.id in prepared:
+                ready.append(document.id)
+            else:
+                unread.setdefault(project, {})[document.id] = here.uri
+    total = max(len(ready) + sum(map(len, unread.values())), 1)
+    done = 0
+    for batch in _throttled(ready, should_stop):
+        there, pixels = pictures.get(batch)
+        names = [name for name, found in zip(batch, there, strict=True) if found]
+        store.append(names, services.embedder(version.version).embed(pixels[there]))
+        done += len(batch)
+        progress(done / total)
+    for project, images in unread.items():
+        for batch in _throttled(list(images), should_stop):
+            embed(services, project, {image: images[image] for image in batch}, version.version)
+            done += len(batch)
+            progress(done / total)
+
+
+def _throttled(ids: Sequence[str], should_stop: ShouldStop) -> Iterator[Sequence[str]]:
+    for start in range(0, len(ids), BATCH):
+        if should_stop():
+            raise StoppedError
+        began = time.monotonic()
+        yield ids[start : start + BATCH]
+        time.sleep((time.monotonic() - began) * (1 / WORKING_SHARE - 1))
+
+
+def _judge(services: Services, version: ModelVersion, progress: Progress, should_stop: ShouldStop) -> list[Judged]:
+    """A head on the version for each project with labels, held against the champion of this moment."""
+    path = folder_of(services.settings.home) / "adoption.json"
+    adoption = read_state(path, Adoption)
+    if adoption is None or adoption.version != version.version:
+        adoption = Adoption(version=version.version)
+    projects = [each.project for each in services.book if services.catalog.count(each.project, labelled=True)]
+    judged = []
+    for number, project in enumerate(projects):
+        kept = adoption.judged.get(project)
+        if kept is None or kept.champion != services.registry.champion(registry_name(project)):
+            try:
+                kept = _train(services, project, version, _part(progress, should_stop, number, len(projects)))
+            except (TrainingError, ConfigError) as error:
+                log.warning("project %s has no say in backbone %s: %s", project, version.version, error)
+                continue
+            adoption = Adoption(version=version.version, judged={**adoption.judged, project: kept})
+            write_state(path, adoption)
+        judged.append(kept)
+    return judged
+
+
+def _train(services: Services, project: str, version: ModelVersion, progress: Progress) -> Judged:
+    outcome = train_head(services, project, progress, version, promote=False)
+    return Judged(
+        project=project,
+        head=outcome.version.version,
+        champion=outcome.champion,
+        vote=vote_of(project, outcome.metrics, outcome.champion_metrics),
+    )
+
+
+def _part(progress: Progress, should_stop: ShouldStop, number: int, of: int) -> Progress:
+    share = EMBEDDING_SHARE + (1 - EMBEDDING_SHARE) * number / of
+
+    def note(step: str, _: float) -> None:
+        if should_stop():
+            raise StoppedError
+        progress(f"head {number + 1} of {of}, {step}", share)
+
+    return note
+
+
+def _tell(services: Services, before: Mapping[str, str]) -> None:
+    """Announce every model that is another one than `before`, and embed what came while the heads were trained."""
+    after_change(services, before)
+    for record in services.book:
+        services.jobs.ask(Kind.EMBED, record.project, "the backbone is new")

@@ -1,0 +1,61 @@
+"""The worker's side of a pre-training: one child process for it, beside the queue in which all other jobs go on."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+
+from backend.jobs import Kind, State
+from backend.pretraining.state import is_running
+from backend.services import Services
+
+log = logging.getLogger(__name__)
+
+PATIENCE_S = 12.0  # of the 20 seconds that the supervisor gives the worker
+
+
+class PretrainingProcess:
+    """At most one child. What is to be done follows from the book of jobs and the lock, so nothing is lost with it."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def look(self) -> None:
+        """Start the child when a pre-training waits and none runs, here or by hand; note when it has died."""
+        if self._child is not None:
+            if self._child.poll() is None:
+                return
+            log.info("the pre-training's process ended with %d", self._child.returncode)
+            self._child = None
+        jobs = self._services.jobs
+        waiting = next((job for job in jobs.waiting() if job.kind is Kind.PRETRAIN), None)
+        if not (waiting or jobs.running(Kind.PRETRAIN)) or is_running(self._services.settings.home):
+            return
+        for again in jobs.take_back({Kind.PRETRAIN}):
+            log.warning("job %s (%s) was interrupted and goes on", again.id, again.kind)
+            waiting = waiting or again
+        if waiting and (job := jobs.start(waiting.id)):
+            log.info("job %s (%s) begins: %s", job.id, job.kind, job.reason)
+            try:
+                self._child = subprocess.Popen(self._command(job.id))  # noqa: S603
+            except OSError as error:
+                jobs.end(job.id, State.FAILED, f"Its process cannot be started: {error.strerror}.")
+
+    def stop(self) -> None:
+        """Have the child write its checkpoint and end; one that takes too long ends by itself when we are gone."""
+        if self._child is None or self._child.poll() is not None:
+            return
+        self._child.terminate()
+        try:
+            self._child.wait(timeout=PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            log.warning("the pre-training takes its time to end")
+
+    def _command(self, job_id: str) -> list[str]:
+        home, level = str(self._services.settings.home), self._services.settings.log_level
+        options = ["--home", home, "--log-level", level]
+        command = ["pretrain", "--job", job_id, "--parent", str(os.getpid())]
+        return [sys.executable, "-m", "backend.pretraining.humble", *options, *command]

@@ -1,0 +1,208 @@
+"""The whole job: prepare, pre-train, publish, adopt. Killed at any moment, the next call goes on with the step."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from pydantic import TypeAdapter
+
+from backend.preparing import picture_store, prepare_all
+from backend.pretraining.adopt import adopt
+from backend.pretraining.choose import Chosen, choose, groups_of, pictures_of, probe_of
+from backend.pretraining.state import (
+    Run,
+    ShouldStop,
+    StoppedError,
+    folder_of,
+    read_run,
+    read_state,
+    write_run,
+    write_state,
+)
+from backend.services import BACKBONE, Services
+from taxonomy.errors import ConfigError, DamagedError, NotFoundError, TrainingError
+
+if TYPE_CHECKING:  # these bring torch along
+    from training.pretrain import Pretrained, Status
+    from training.recipe import Recipe
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[str, float], None]
+PREPARED, PRETRAINED = 0.1, 0.8  # shares of the whole job's progress at which these steps end
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What somebody wants of a pre-training; None leaves it to the settings, or to the run that goes on.
+
+    `resume`: True goes on with an unfinished run, False begins anew, None goes on where there is one.
+    """
+
+    preset: str | None = None
+    epochs: int | None = None
+    resume: bool | None = None
+    device: str | None = None
+    devices: int | str = 1
+    nodes: int = 1
+    adopt: bool = True
+
+
+def run(services: Services, asked: Asked, progress: Progress, should_stop: ShouldStop) -> str:
+    """Do all steps that are left; returns what came of it in one line. Call it inside `only_one`.
+
+    Raises `StoppedError` when `should_stop` said so, `ConfigError` when the unfinished run is another one than is asked
+    for, `TrainingError` when the pictures are too few or the training leads nowhere.
+    """
+    home = services.settings.home
+    current = _begin(services, asked)
+    try:
+        if current.step == "prepare":
+            current = _prepare(services, current, progress, should_stop)
+        if current.step == "pretrain":
+            current = _publish(services, current, _pretrain(services, current, asked, progress, should_stop))
+        outcome = _adopt(services, current, asked, progress, should_stop)
+    except (TrainingError, NotFoundError, DamagedError) as error:  # to go on from there would end there again
+        write_run(home, current.model_copy(update={"step": "failed", "outcome": str(error)}))
+        raise
+    write_run(home, current.model_copy(update={"step": "done", "outcome": outcome}))
+    progress("done", 1.0)
+    return outcome
+
+
+def help_out(services: Services, asked: Asked, should_stop: ShouldStop) -> None:
+    """The part of a process that is not the first of several (DDP): it trains along, once the pictures are prepared."""
+    while (current := read_run(services.settings.home)) is None or current.step != "pretrain":
+        if should_stop():
+            raise StoppedError
+        time.sleep(1)
+    _pretrain(services, current, asked, lambda step, share: None, should_stop)
+
+
+def is_helper() -> bool:
+    """Whether torchrun or Lightning started this process beside a first one."""
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) > 0
+
+
+def serving_size(services: Services) -> int:
+    """Side in pixels of the pictures that the next backbone will be served: set, else as now, else the default."""
+    from training.backbone import BackboneSpec
+
+    champion = services.backbone()
+    return services.settings.image_size or (int(champion.manifest["size"]) if champion else BackboneSpec().size)
+
+
+def _begin(services: Services, asked: Asked) -> Run:
+    home = services.settings.home
+    old = read_run(home)
+    if old is not None and old.unfinished and asked.resume is not False:
+        if asked.preset not in {None, old.preset} or asked.epochs not in {None, old.recipe["epochs"]}:
+            raise ConfigError(
+                f"A pre-training by preset {old.preset} over {old.recipe['epochs']} epochs is not finished.",
+                hint="--resume alone goes on with it, --fresh gives it up.",
+            )
+        log.info("goes on with the pre-training by preset %s: %s", old.preset, old.step)
+        return old
+    if asked.resume:
+        raise NotFoundError("There is no unfinished pre-training.", hint="Leave --resume out to begin one.")
+    preset = asked.preset or services.settings.pretrain_preset
+    recipe = _recipe(services, preset, asked.epochs)
+    shutil.rmtree(folder_of(home) / "run", ignore_errors=True)
+    seen = old.seen if old else 0
+    return write_run(home, Run(preset=preset, recipe=asdict(recipe), size=serving_size(services), seen=seen))
+
+
+def _recipe(services: Services, preset: str, epochs: int | None) -> Recipe:
+    from training.recipe import PRESETS
+
+    if preset not in PRESETS:
+        raise ConfigError(f"There is no preset '{preset}'.", hint=f"There are: {', '.join(PRESETS)}.")
+    settings = services.settings
+    architecture = settings.backbone if "backbone" in settings.model_fields_set else None
+    return PRESETS[preset].with_changes({"epochs": epochs, "architecture": architecture})
+
+
+def _prepare(services: Services, current: Run, progress: Progress, should_stop: ShouldStop) -> Run:
+    def note(done: int, total: int) -> None:
+        if should_stop():
+            raise StoppedError
+        progress(f"preparing picture {done} of {total}", PREPARED * done / max(total, 1))
+
+    home = services.settings.home
+    documents = services.catalog.count()
+    prepare_all(services, current.size, note)
+    chosen = choose(services, picture_store(services, current.size), grouped=current.recipe["positives"] == "group")
+    write_state(folder_of(home) / "pictures.json", chosen)
+    return write_run(home, current.model_copy(update={"step": "pretrain", "documents": documents}))
+
+
+def _pretrain(
+    services: Services, current: Run, asked: Asked, progress: Progress, should_stop: ShouldStop
+) -> Pretrained:
+    from training.pretrain import Interrupted, pretrain
+    from training.recipe import Recipe
+
+    folder, store = folder_of(services.settings.home), picture_store(services, current.size)
+    chosen = read_state(folder / "pictures.json", Chosen)
+    assert chosen is not None
+    try:
+        return pretrain(
+            pictures_of(store, chosen.ids),
+            TypeAdapter(Recipe).validate_python(current.recipe),
+            folder / "run",
+            groups=groups_of(chosen),
+            probe=probe_of(chosen, store),
+            device=asked.device or services.settings.pretrain_device,
+            devices=asked.devices,
+            nodes=asked.nodes,
+            on_status=lambda status: progress(describe(status), _share(status)),
+            should_stop=should_stop,
+        )
+    except Interrupted as error:
+        raise StoppedError from error
+
+
+def _publish(services: Services, current: Run, done: Pretrained) -> Run:
+    from training.pretrain import publish_pretrained
+
+    version = publish_pretrained(services.registry, done, current.size).version
+    new = {"step": "adopt", "version": version, "seen": current.documents}
+    return write_run(services.settings.home, current.model_copy(update=new))
+
+
+def _adopt(services: Services, current: Run, asked: Asked, progress: Progress, should_stop: ShouldStop) -> str:
+    assert current.version is not None
+    if not asked.adopt:
+        return f"Backbone {current.version} is a candidate: taxonomist backbone promote {current.version}"
+    return adopt(
+        services,
+        services.registry.get(BACKBONE, current.version),
+        lambda step, share: progress(step, PRETRAINED + (1 - PRETRAINED) * share),
+        should_stop,
+    )
+
+
+def describe(status: Status) -> str:
+    """Where a run stands, for people."""
+    score = "" if status.score is None else f", score {status.score:.3f}"
+    return (
+        f"epoch {status.epoch:.1f} of {status.epochs}, loss {status.loss:.3f}{score}, "
+        f"{status.pictures_per_s:,.0f} pictures/s, {_duration(status.seconds_left)} left"
+    )
+
+
+def _share(status: Status) -> float:
+    return PREPARED + (PRETRAINED - PREPARED) * status.step / max(status.steps, 1)
+
+
+def _duration(seconds: float) -> str:
+    minutes, hours = int(seconds // 60), int(seconds // 3600)
+    if hours >= 48:
+        return f"{hours // 24} days"
+    return f"{hours} h {minutes % 60:02d} min" if hours else f"{minutes} min" if minutes else f"{int(seconds)} s"

@@ -1,0 +1,115 @@
+"""How far a pre-training has come, on the disk; and that there is only one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ValidationError
+
+from storage.files import storage_errors, write_whole
+from taxonomy.errors import ConfigError, DamagedError, TaxonomistError
+
+PATIENCE_S = 10.0  # for a predecessor that is just ending
+T = TypeVar("T", bound=BaseModel)
+
+ShouldStop = Callable[[], bool]
+
+
+class StoppedError(TaxonomistError):
+    """Somebody asked for an end; what was done so far is kept."""
+
+    def __init__(self) -> None:
+        super().__init__("The pre-training was stopped.", hint="The next one goes on from here.")
+
+
+class Run(BaseModel, frozen=True):
+    """One pre-training. `size` is that of the pictures in pixels, `recipe` the fields of a `training.recipe.Recipe`.
+
+    `documents` counts the catalogue when its pictures were prepared, `seen` when those were of the last backbone that
+    was published.
+    """
+
+    preset: str
+    recipe: dict[str, Any]
+    size: int
+    step: Literal["prepare", "pretrain", "adopt", "done", "failed"] = "prepare"
+    documents: int = 0
+    seen: int = 0
+    version: str | None = None
+    outcome: str = ""
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether there is something to go on with."""
+        return self.step not in {"done", "failed"}
+
+
+def folder_of(home: Path) -> Path:
+    """Where all state of pre-training is; made when it is missing."""
+    folder = home / "pretraining"
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def read_run(home: Path) -> Run | None:
+    """The last pre-training, None before the first. Raises `DamagedError`."""
+    return read_state(folder_of(home) / "run.json", Run)
+
+
+def write_run(home: Path, run: Run) -> Run:
+    """Keep it; returns it."""
+    write_state(folder_of(home) / "run.json", run)
+    return run
+
+
+def read_state(path: Path, kind: type[T]) -> T | None:
+    """What was written there, None when nothing was. Raises `DamagedError`."""
+    try:
+        with storage_errors(path):
+            return kind.model_validate_json(path.read_bytes()) if path.exists() else None
+    except ValidationError as error:
+        raise DamagedError(
+            f"{path} cannot be read ({error.errors()[0]['msg']}).", hint="Delete it; the step begins again."
+        ) from error
+
+
+def write_state(path: Path, state: BaseModel) -> None:
+    """Replace the file in one step."""
+    with storage_errors(path):
+        write_whole(path, state.model_dump_json(indent=1).encode())
+
+
+@contextmanager
+def only_one(home: Path) -> Iterator[None]:
+    """Nobody else pre-trains on this home folder until the block ends. Raises `ConfigError` when somebody does."""
+    lock = _lock(home)
+    try:
+        lock.acquire(timeout=PATIENCE_S)
+    except Timeout:
+        raise ConfigError(
+            "A pre-training is running already.", hint="Wait for its end: two would only slow each other down."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_running(home: Path) -> bool:
+    """Whether some process pre-trains now."""
+    lock = _lock(home)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+def _lock(home: Path) -> FileLock:
+    return FileLock(folder_of(home) / "lock")

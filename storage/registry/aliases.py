@@ -1,0 +1,107 @@
+"""Which version of each name is served: one file for all names, so that several change in one step."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from filelock import FileLock
+from pydantic import TypeAdapter, ValidationError
+
+from storage.files import storage_errors, write_whole
+from storage.registry import Moves
+from taxonomy.errors import ConflictError, DamagedError, StorageError
+
+__all__ = ["Alias", "Aliases"]
+
+
+@dataclass(frozen=True)
+class Alias:
+    """Where one name points. `before` has, for every name that its last change moved (itself included), the version
+    that was the champion before; `changes` counts those changes."""
+
+    champion: str | None = None
+    before: Mapping[str, str | None] = field(default_factory=dict)
+    changes: int = 0
+
+
+_NOWHERE = Alias()
+_CONTENT = TypeAdapter(dict[str, Alias])
+Stamp = tuple[int, int, int]
+
+
+class Aliases:
+    """The file `aliases.json`: {name: alias}. Each state of it is written whole; a reader sees one of them.
+
+    What was read is kept until the file is another one, so a question costs one look at its times.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._kept: tuple[Stamp, Mapping[str, Alias]] = ((0, 0, 0), {})
+
+    def all(self) -> Mapping[str, Alias]:
+        """Every name that ever had a champion. Raises `DamagedError` or `StorageError`."""
+        stamp = self._stamp()
+        kept = self._kept  # one reference, which another thread may replace
+        if kept[0] != stamp:
+            kept = self._kept = (stamp, self._read())
+        return kept[1]
+
+    def get(self, name: str) -> Alias:
+        """One name; an empty alias when it never had a champion."""
+        return self.all().get(name, _NOWHERE)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nobody else changes anything until the block ends."""
+        with storage_errors(self._path):
+            lock = FileLock(self._path.with_name(".aliases.lock"))
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def move(self, to: Mapping[str, str | None], instead_of: Moves | None = None) -> None:
+        """Point the names elsewhere in one step; those that point there already are no part of it. Call it `locked`.
+
+        Raises `ConflictError` and changes nothing when a champion is not the one of `instead_of`.
+        """
+        now = self.all()
+        for name, expected in (instead_of or {}).items():
+            if (seen := now.get(name, _NOWHERE).champion) != expected:
+                raise ConflictError(f'The champion of "{name}" is {seen} by now, not {expected}.')
+        before = {name: here for name, version in to.items() if (here := now.get(name, _NOWHERE).champion) != version}
+        if not before:
+            return
+        moved = {name: Alias(to[name], before, now.get(name, _NOWHERE).changes + 1) for name in before}
+        with storage_errors(self._path):
+            old = self._stamp()
+            write_whole(self._path, _CONTENT.dump_json({**now, **moved}, indent=1))
+            new = self._path.stat()
+            if new.st_mtime_ns <= old[0]:  # the file system's clock ticks slower than we write
+                os.utime(self._path, ns=(new.st_atime_ns, old[0] + 1))
+
+    def _stamp(self) -> Stamp:
+        try:
+            stat = self._path.stat()
+        except FileNotFoundError:
+            return (0, 0, 0)
+        except OSError as error:
+            raise StorageError(f"Cannot look at {self._path} ({error.strerror}).") from error
+        return (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+
+    def _read(self) -> Mapping[str, Alias]:
+        try:
+            return _CONTENT.validate_json(self._path.read_bytes())
+        except FileNotFoundError:
+            return {}
+        except ValidationError as error:
+            raise DamagedError(
+                f"{self._path} cannot be read ({error.errors()[0]['msg']}).",
+                hint="Delete it and promote the versions to serve again.",
+            ) from error
+        except OSError as error:
+            raise StorageError(f"Cannot read {self._path} ({error.strerror}).") from error

@@ -1,0 +1,137 @@
+"""The child process of a pre-training: where it runs, how it ends, and that its job outlives it. Real processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from backend.jobs import Job, Kind, State
+from backend.pretraining.humble import NICENESS
+from backend.pretraining.process import PretrainingProcess
+from backend.pretraining.state import Run, only_one, write_run
+from backend.services import Services
+from storage.registry import ModelVersion
+from tests.small_world import SIZE
+from tests.waiting import eventually
+from training.recipe import PRESETS
+
+ROOT = Path(__file__).parents[3]
+CORES = sorted(os.sched_getaffinity(0))
+# On a busy machine a humble process gets a tenth of a core.
+PATIENCE_S = 280
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+@pytest.fixture
+def job(poor: Services, better: ModelVersion) -> Job:
+    """A waiting job whose backbone is published already, so that what is left takes seconds."""
+    left = Run(preset="smoke", recipe=asdict(PRESETS["smoke"]), size=SIZE, step="adopt", version=better.version)
+    write_run(poor.settings.home, left)
+    return poor.jobs.ask(Kind.PRETRAIN, reason="test")
+
+
+@pytest.fixture
+def process(poor: Services, monkeypatch: pytest.MonkeyPatch) -> Iterator[PretrainingProcess]:
+    monkeypatch.chdir(ROOT)
+    running = PretrainingProcess(poor)
+    yield running
+    if running._child is not None:
+        running._child.kill()
+        running._child.wait()
+
+
+def now(services: Services, job: Job) -> Job:
+    found = services.jobs.get(job.id)
+    assert found is not None
+    return found
+
+
+def wait_for_step(services: Services, process: PretrainingProcess, job: Job, step: str) -> int:
+    """Look until the job is at that step; returns the child's number."""
+    process.look()
+    eventually(step, lambda: now(services, job).step.startswith(step), timeout=PATIENCE_S, every=0.02)
+    assert process._child is not None
+    return process._child.pid
+
+
+def wait_for_end(services: Services, process: PretrainingProcess, job: Job) -> Job:
+    def ended() -> bool:
+        process.look()
+        return now(services, job).state in {State.DONE, State.FAILED}
+
+    eventually("the end", ended, timeout=PATIENCE_S)
+    return now(services, job)
+
+
+def test_its_threads_are_humble_and_it_ends_well(poor: Services, process: PretrainingProcess, job: Job) -> None:
+    pid = wait_for_step(poor, process, job, "head 1 of 1, training")
+    humble = min(19, os.getpriority(os.PRIO_PROCESS, 0) + NICENESS)
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
+            assert os.getpriority(os.PRIO_PROCESS, int(task.name)) == humble
+            if len(CORES) > 1:
+                assert CORES[0] not in os.sched_getaffinity(int(task.name))
+    ended = wait_for_end(poor, process, job)
+    assert (ended.state, ended.attempts) == (State.DONE, 1)
+    assert ended.outcome.startswith("Backbone v2 is served now")
+    assert poor.registry.champions() == {"backbone": "v2", "project-7": "v2"}
+
+
+def test_a_stop_does_not_count_and_it_goes_on(poor: Services, process: PretrainingProcess, job: Job) -> None:
+    wait_for_step(poor, process, job, "embedding")
+    process.stop()
+    waiting = now(poor, job)
+    assert (waiting.state, waiting.attempts) == (State.WAITING, 0)
+    assert poor.registry.champion("backbone") == "v1"
+    ended = wait_for_end(poor, process, job)
+    assert (ended.state, ended.attempts) == (State.DONE, 1)
+
+
+def test_killed_it_is_tried_again(poor: Services, process: PretrainingProcess, job: Job) -> None:
+    os.kill(wait_for_step(poor, process, job, "embedding"), signal.SIGKILL)
+    ended = wait_for_end(poor, process, job)
+    assert (ended.state, ended.attempts) == (State.DONE, 2)
+
+
+def test_it_waits_for_one_by_hand(poor: Services, process: PretrainingProcess, job: Job) -> None:
+    with only_one(poor.settings.home):
+        process.look()
+        assert process._child is None
+        assert now(poor, job).state is State.WAITING
+
+
+WORKER = """
+import sys, time
+from backend.pretraining.humble import NICENESS
+from backend.pretraining.process import PretrainingProcess
+from backend.services import Services
+from backend.settings import Settings
+process = PretrainingProcess(Services(Settings(home=sys.argv[1], head_epochs=10, views=1)))
+while True:
+    process.look()
+    time.sleep(0.1)
+"""
+
+
+def test_it_ends_with_its_worker(poor: Services, process: PretrainingProcess, job: Job) -> None:
+    worker = subprocess.Popen([sys.executable, "-c", WORKER, str(poor.settings.home)], cwd=ROOT)
+    try:
+        eventually(
+            "the child works", lambda: now(poor, job).step.startswith("embedding"), timeout=PATIENCE_S, every=0.02
+        )
+    finally:
+        worker.kill()
+        worker.wait()
+    eventually("its child has ended", lambda: now(poor, job).state is State.WAITING)
+    assert now(poor, job).attempts == 0
+    assert poor.registry.champion("backbone") == "v1"
+    ended = wait_for_end(poor, process, job)
+    assert (ended.state, ended.attempts) == (State.DONE, 1)

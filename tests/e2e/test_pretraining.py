@@ -1,0 +1,144 @@
+"""A pre-training that comes by schedule, on a real Label Studio which is answered all the while.
+
+The backbone in service is a poor one by construction, so that the new one has to win.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from backend.demo.annotators import Outcome, annotate, plan
+from backend.demo.people import Account, checked
+from backend.demo.project import DemoTask, Picture
+from backend.demo.server import LabelStudioServer
+from backend.jobs import Job, Kind, State
+from backend.services import Services
+from backend.settings import Settings
+from tests.backend_process import BackendProcess
+from tests.small_world import publish_poor_backbone
+from tests.waiting import eventually
+
+SETTINGS = {"views": 1, "target_precision": 0.02, "retrain_after": 2, "retrain_every": 1000}
+PRETRAINING = {
+    "pretrain_schedule": "* * * * *",
+    "pretrain_min_new": 10,
+    "pretrain_preset": "smoke",
+    "pretrain_device": "cpu",
+}
+PATIENCE_S = 900  # a humble process on a busy machine
+
+
+class Traffic(threading.Thread):
+    """Asks the backend for predictions, and Label Studio for the backend's versions, until it is stopped."""
+
+    def __init__(self, owner: httpx.Client, backend: BackendProcess, ml_backend: int, request: dict[str, Any]) -> None:
+        super().__init__()
+        self.owner, self.backend, self.ml_backend, self.request = owner, backend, ml_backend, request
+        self.seen: set[str] = set()
+        self.answers = 0
+        self.problems: list[str] = []
+        self.stopped = threading.Event()
+
+    def run(self) -> None:
+        with httpx.Client(trust_env=False, timeout=60) as client:
+            while not self.stopped.wait(0.2):
+                try:
+                    self._ask(client)
+                except Exception as error:
+                    self.problems.append(repr(error))
+
+    def _ask(self, client: httpx.Client) -> None:
+        answer = client.post(f"{self.backend.url}/predict", json=self.request).raise_for_status().json()
+        versions = {result["model_version"] for result in answer["results"]}
+        if len(versions) != 1 or not all(result["result"] for result in answer["results"]):
+            self.problems.append(f"not all is answered by one model: {answer}")
+        self.seen |= versions
+        known = set(checked(self.owner.get(f"/api/ml/{self.ml_backend}/versions")).json()["versions"])
+        if not versions <= known:
+            self.problems.append(f"{versions} are none of {known}")
+        self.answers += 1
+
+
+@pytest.mark.timeout(1800)
+def test_a_scheduled_pretraining_is_promoted_while_label_studio_is_answered(
+    label_studio: LabelStudioServer,
+    annotators: list[Account],
+    owner: httpx.Client,
+    catalogue: tuple[Picture, ...],
+    make_project: Callable[..., tuple[int, tuple[DemoTask, ...]]],
+    make_backend: Callable[..., BackendProcess],
+    tmp_path: Path,
+) -> None:
+    taxonomy = sorted({picture.path for picture in catalogue})
+    project, tasks = make_project("Pre-training", catalogue[::3])
+    truths = {task.id: task.picture.path for task in tasks}
+    annotate(label_studio.url, annotators, plan(truths, taxonomy, shares={Outcome.AGREE: 1}))
+    services = Services(Settings(home=tmp_path / "home"))
+    publish_poor_backbone(services)
+    backend = make_backend(**SETTINGS)
+    name = f"project-{project}"
+
+    backend.command("connect", "--project", str(project), "--yes")
+    backend.command("sync", "--project", str(project))
+    wait_for(services, backend, name, {"backbone": "v1", name: "v1"})
+    assert [job.reason for job in services.jobs.latest("", Kind.PRETRAIN)] == []
+
+    backend.stop()
+    backend.settings = {**backend.settings, **PRETRAINING}
+    backend.start()
+    (row,) = checked(owner.get("/api/ml", params={"project": project})).json()
+    about = checked(owner.get(f"/api/projects/{project}")).json()
+    request = {
+        "tasks": [{"id": task.id, "data": {"image": task.uri}} for task in tasks[:4]],
+        "project": f"{project}.1",
+        "label_config": about["label_config"],
+    }
+    traffic = Traffic(owner, backend, row["id"], request)
+    traffic.start()
+    try:
+        job = eventually(f"the pre-training\n{backend.said()}", lambda: ended(services), timeout=PATIENCE_S, every=1)
+        assert job.state is State.DONE, job.outcome
+        assert "Backbone v2 is served now, with taxonomist-v2" in job.outcome
+        wait_for(services, backend, name, {"backbone": "v2", name: "v2"})
+        eventually("it answers", lambda: "taxonomist-v2" in traffic.seen)
+        told(owner, project, "taxonomist-v2")
+        backend.command("models", "rollback", "--project", str(project))
+        wait_for(services, backend, name, {"backbone": "v1", name: "v1"})
+        told(owner, project, "taxonomist-v1")
+    finally:
+        traffic.stopped.set()
+        traffic.join()
+    assert traffic.problems == []
+    assert traffic.seen == {"taxonomist-v1", "taxonomist-v2"}
+    assert traffic.answers > 10
+    assert len(services.jobs.latest("", Kind.PRETRAIN)) == 1  # no picture is new since
+
+
+def ended(services: Services) -> Job | None:
+    """The pre-training, once it has come to an end."""
+    jobs = services.jobs.latest("", Kind.PRETRAIN)
+    return next((job for job in jobs if job.state in {State.DONE, State.FAILED}), None)
+
+
+def wait_for(services: Services, backend: BackendProcess, name: str, champions: dict[str, str]) -> None:
+    eventually(
+        f"{champions} are served\n{backend.said()}",
+        lambda: {key: services.registry.champion(key) for key in ("backbone", name)} == champions,
+        timeout=300,
+    )
+
+
+def told(owner: httpx.Client, project: int, version: str) -> None:
+    """Label Studio shows that version."""
+
+    def shown() -> bool:
+        (row,) = checked(owner.get("/api/ml", params={"project": project})).json()
+        return row["model_version"] == version
+
+    eventually(f"Label Studio is told of {version}", shown)

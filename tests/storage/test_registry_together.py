@@ -1,0 +1,197 @@
+"""Several names that change in one step: what a rollback gives back, and what a crash leaves."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from storage.registry.folder import FolderRegistry
+from taxonomy.errors import ConflictError, DamagedError, NotFoundError
+
+NAMES = ("backbone", "project-4", "project-5")
+VERSIONS = ("v1", "v2", "v3")
+Start = Callable[..., subprocess.Popen[str]]
+
+
+def filled(root: Path, versions: int = 3) -> FolderRegistry:
+    registry = FolderRegistry(root)
+    for name in NAMES:
+        for _ in range(versions):
+            with registry.stage(name) as staged:
+                (staged / "head.safetensors").write_text("weights")
+                registry.publish(name, staged, {})
+    return registry
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> FolderRegistry:
+    return filled(tmp_path)
+
+
+def test_together_and_back(registry: FolderRegistry) -> None:
+    registry.promote_together({"backbone": "v1", "project-4": "v1"})
+    registry.promote_together({"backbone": "v2", "project-4": "v2", "project-5": "v1"})
+    registry.promote("project-4", "v3")  # retrained on the new backbone
+    assert registry.rollback("backbone") == "v1"
+    assert registry.champions() == {"backbone": "v1", "project-4": "v1"}
+    assert registry.champion("project-5") is None
+    assert registry.rollback("project-5") == "v1"
+    assert registry.champions() == {"backbone": "v2", "project-4": "v3", "project-5": "v1"}
+
+
+def test_a_name_that_moved_alone_goes_back_alone(registry: FolderRegistry) -> None:
+    registry.promote_together({"backbone": "v1", "project-4": "v1"})
+    registry.promote_together({"backbone": "v2", "project-4": "v2"})
+    registry.promote("project-4", "v3")
+    assert registry.rollback("project-4") == "v2"
+    assert registry.champion("backbone") == "v2"
+
+
+def test_all_or_nothing(registry: FolderRegistry) -> None:
+    registry.promote_together({"backbone": "v1", "project-4": "v1"})
+    (registry.get("project-4", "v2").path / "head.safetensors").write_text("WEIGHTS")
+    with pytest.raises(DamagedError):
+        registry.promote_together({"backbone": "v2", "project-4": "v2"})
+    with pytest.raises(NotFoundError):
+        registry.promote_together({"backbone": "v2", "project-4": "v9"})
+    assert registry.champions() == {"backbone": "v1", "project-4": "v1"}
+
+
+def test_nothing_goes_back_where_one_cannot(registry: FolderRegistry) -> None:
+    registry.promote_together({"backbone": "v1", "project-4": "v1"})
+    registry.promote_together({"backbone": "v2", "project-4": "v2"})
+    (registry.get("project-4", "v1").path / "head.safetensors").unlink()
+    with pytest.raises(DamagedError):
+        registry.rollback("backbone")
+    assert registry.champions() == {"backbone": "v2", "project-4": "v2"}
+
+
+def test_only_instead_of_those_it_was_compared_with(registry: FolderRegistry) -> None:
+    registry.promote("backbone", "v1")
+    compared: dict[str, str | None] = {"backbone": "v1", "project-4": None}
+    registry.promote("project-4", "v1")
+    with pytest.raises(ConflictError, match='"project-4" is v1'):
+        registry.promote_together({"backbone": "v2", "project-4": "v2"}, instead_of=compared)
+    assert registry.champions() == {"backbone": "v1", "project-4": "v1"}
+    registry.promote_together({"backbone": "v2", "project-4": "v2"}, instead_of={**compared, "project-4": "v1"})
+    assert registry.champions() == {"backbone": "v2", "project-4": "v2"}
+
+
+def test_a_change_never_looks_older_than_the_one_before(registry: FolderRegistry, tmp_path: Path) -> None:
+    """As on a file system whose clock stood still, or was set back."""
+    registry.promote("backbone", "v1")
+    later = time.time_ns() + 3600 * 10**9
+    os.utime(tmp_path / "aliases.json", ns=(later, later))
+    registry.promote("backbone", "v2")
+    assert (tmp_path / "aliases.json").stat().st_mtime_ns > later
+
+
+# --- against a model
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("published")
+    filled(root)
+    return root
+
+
+def unpromoted(root: Path) -> FolderRegistry:
+    (root / "aliases.json").unlink(missing_ok=True)
+    return FolderRegistry(root)
+
+
+moves = st.one_of(
+    st.tuples(st.sampled_from(NAMES), st.sampled_from(VERSIONS)),
+    st.dictionaries(st.sampled_from(NAMES), st.sampled_from(VERSIONS), max_size=3),
+    st.sampled_from(NAMES),
+)
+
+
+class Log:
+    """The model: every change ever made, as {name: (from, to)}."""
+
+    def __init__(self) -> None:
+        self.changes: list[dict[str, tuple[str | None, str | None]]] = []
+
+    def last(self, name: str) -> dict[str, tuple[str | None, str | None]]:
+        return next((change for change in reversed(self.changes) if name in change), {})
+
+    def champion(self, name: str) -> str | None:
+        return self.last(name).get(name, (None, None))[1]
+
+    def previous(self, name: str) -> str | None:
+        return self.last(name).get(name, (None, None))[0]
+
+    def change(self, to: dict[str, str | None]) -> None:
+        moved = {name: (self.champion(name), version) for name, version in to.items() if self.champion(name) != version}
+        self.changes += [moved] if moved else []
+
+
+@settings(max_examples=30, deadline=None)
+@given(sequence=st.lists(moves, max_size=10))
+def test_any_sequence_of_changes(published: Path, sequence: list[tuple[str, str] | dict[str, str] | str]) -> None:
+    registry, reader, log = unpromoted(published), FolderRegistry(published), Log()
+    for move in sequence:
+        before = registry.champions()
+        stamps = {name: registry.alias_stamp(name) for name in NAMES}
+        if isinstance(move, tuple):
+            registry.promote(*move)
+            log.change(dict([move]))
+        elif isinstance(move, dict):
+            registry.promote_together(move)
+            log.change(dict(move))
+        elif log.previous(move) is None:
+            with pytest.raises(NotFoundError):
+                registry.rollback(move)
+        else:
+            assert registry.rollback(move) == log.previous(move)
+            log.change({name: old for name, (old, _) in log.last(move).items()})
+        for name in NAMES:
+            assert reader.champion(name) == log.champion(name)
+            assert reader.previous(name) == log.previous(name)
+            assert (reader.alias_stamp(name) == stamps[name]) == (reader.champions().get(name) == before.get(name))
+
+
+@settings(max_examples=20, deadline=None)
+@given(sequence=st.lists(st.dictionaries(st.sampled_from(NAMES), st.sampled_from(VERSIONS)), max_size=6))
+def test_a_second_rollback_undoes_the_first(published: Path, sequence: list[dict[str, str]]) -> None:
+    registry = unpromoted(published)
+    for move in sequence:
+        registry.promote_together(move)
+    for name in NAMES:
+        if registry.previous(name) is not None:
+            before = registry.champions()
+            registry.rollback(name)
+            assert registry.champions() != before
+            registry.rollback(name)
+            assert registry.champions() == before
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_no_one_sees_a_mix(tmp_path: Path, start_worker: Start) -> None:
+    filled(tmp_path, versions=2)
+    reader = FolderRegistry(tmp_path)
+    seen: set[frozenset[str]] = set()
+    for attempt in range(12):
+        process = start_worker("promote_together_for_ever", tmp_path)
+        assert process.stdout is not None
+        process.stdout.readline()
+        until = time.monotonic() + 0.02 + 0.013 * attempt
+        while time.monotonic() < until:
+            champions = reader.champions()
+            assert set(champions) == set(NAMES)
+            seen.add(frozenset(champions.values()))
+        process.kill()
+        process.wait()
+        left = FolderRegistry(tmp_path)
+        assert len(set(left.champions().values())) == 1
+        left.promote_together(dict.fromkeys(NAMES, "v1"))  # a lock that the dead one held is free
+    assert seen == {frozenset({"v1"}), frozenset({"v2"})}
