@@ -45,7 +45,7 @@ def prepare_backbone(services: Services) -> ModelVersion:
         spec = BackboneSpec(settings.backbone, settings.backbone_weights, settings.seed)
         if settings.image_size is not None:
             spec = replace(spec, size=settings.image_size)
-        return ensure_backbone(services.registry, spec)
+        return ensure_backbone(services.registry, spec, or_starter=settings.image_size is None)
 
 
 def ask_training(services: Services, project: str) -> Job:

@@ -60,7 +60,7 @@ def to_json(rows: Sequence[Row], about: Mapping[str, Any]) -> dict[str, Any]:
     return {**about, "rows": [{**asdict(row), "times_better": row.ratio, **_spreads(row)} for row in rows]}
 
 
-def to_markdown(rows: Sequence[Row], about: Mapping[str, Any]) -> str:
+def to_markdown(rows: Sequence[Row], about: Mapping[str, Any], notes: str = NOTES) -> str:
     """The table, under the command and the machine that made it."""
     machine = about["machine"]
     lines = [
@@ -77,15 +77,15 @@ def to_markdown(rows: Sequence[Row], about: Mapping[str, Any]) -> str:
     for benchmark in dict.fromkeys(row.benchmark for row in rows):
         lines += ["", f"## {benchmark}", "", "| | ours | peer | times better |", "| --- | ---: | ---: | ---: |"]
         lines += [_line(row) for row in rows if row.benchmark == benchmark]
-    return "\n".join(lines) + "\n\n## How to read it\n" + NOTES
+    return "\n".join(lines) + "\n\n## How to read it\n" + notes
 
 
-def write(folder: Path, name: str, rows: Sequence[Row], about: Mapping[str, Any]) -> list[Path]:
+def write(folder: Path, name: str, rows: Sequence[Row], about: Mapping[str, Any], notes: str = NOTES) -> list[Path]:
     """Write NAME.json and NAME.md; returns them."""
     folder.mkdir(parents=True, exist_ok=True)
     made = [folder / f"{name}.json", folder / f"{name}.md"]
     made[0].write_text(json.dumps(to_json(rows, about), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    made[1].write_text(to_markdown(rows, about), encoding="utf-8")
+    made[1].write_text(to_markdown(rows, about, notes), encoding="utf-8")
     return made
 
 

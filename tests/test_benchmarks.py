@@ -55,3 +55,18 @@ def test_the_table_has_a_line_for_each_number(folder: Path) -> None:
     lines = [line for line in table.splitlines() if line.startswith("| ") and not line.startswith(("| |", "| ---"))]
     assert len(lines) == len(result["rows"])
     assert result["command"] in table
+
+
+def test_pretraining_is_measured_beside_lightlys(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.pretraining", "--quick", "--threads", "1", "--device", "cpu"]
+    command += ["--output", str(tmp_path), "--name", "quick"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=280)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == (tmp_path / "quick.md").read_text(encoding="utf-8").strip()
+    result = json.loads((tmp_path / "quick.json").read_text(encoding="utf-8"))
+    assert result["command"] == "python -m benchmarks.pretraining --threads 1 --quick --name quick"
+    rows = {row["what"]: row for row in result["rows"]}
+    ours, peer = rows["training"]["ours"][0], rows["training"]["peer"][0]
+    assert rows["training"]["times_better"] == pytest.approx(ours / peer)
+    assert rows["of that limit reached"]["ours"][0] == pytest.approx(ours / rows["encoders alone"]["ours"][0])
+    assert all(0 <= rows["waiting for data"][side][0] < 1 for side in ("ours", "peer"))

@@ -4,7 +4,7 @@ import logging
 import threading
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +19,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from storage.registry import ModelVersion, Registry
 from taxonomy.errors import ConfigError, NotFoundError, TrainingError
 from training.embedder import BACKBONE_FILE
+from training.starter import has_starter, publish_starter
 from training.weights import Unreachable, imagenet_weights, read_weights
 
 logger = logging.getLogger(__name__)
@@ -203,24 +204,38 @@ def publish_backbone(registry: Registry, built: Built, spec: BackboneSpec) -> Mo
         return registry.publish(NAME, folder, manifest)
 
 
-def ensure_backbone(registry: Registry, spec: BackboneSpec) -> ModelVersion:
+def ensure_backbone(registry: Registry, spec: BackboneSpec, *, or_starter: bool = False) -> ModelVersion:
     """The champion of the backbones; the first time, one made from `spec`.
 
+    With `or_starter` the starter, whatever its size, takes the place of random weights where ImageNet's cannot be had.
     A champion that is there stays, whatever `spec` says: heads and embeddings belong to it. Processes that come at the
     same time agree on the first version published. Raises what `build` and the registry raise.
     """
     champion = registry.champion(NAME)
     if champion is None:
         if not registry.versions(NAME):
-            publish_backbone(registry, build(spec), spec)
+            _publish_first(registry, spec, or_starter=or_starter)
         versions = registry.versions(NAME)
         if not versions:
             raise NotFoundError("The backbone that was just published is not in the registry.")
         champion = versions[0].version
         registry.promote(NAME, champion)
     version = registry.get(NAME, champion)
-    made = {key: version.manifest.get(key) for key in ("architecture", "size")}
-    asked = {"architecture": spec.architecture, "size": spec.size}
+    asked = {"architecture": spec.architecture} | ({} if or_starter else {"size": spec.size})
+    made = {key: version.manifest.get(key) for key in asked}
     if made != asked:
         logger.warning("The settings ask for the backbone %s, the one in use is %s and stays.", asked, made)
     return version
+
+
+def _publish_first(registry: Registry, spec: BackboneSpec, *, or_starter: bool) -> None:
+    if not (or_starter and spec.weights == "auto" and has_starter(spec.architecture)):
+        publish_backbone(registry, build(spec), spec)
+        return
+    try:
+        built = build(replace(spec, weights="imagenet"))
+    except TrainingError as reason:
+        logger.warning("%s The starter serves until the backbone has been pre-trained on your pictures.", reason)
+        publish_starter(registry, NAME)
+    else:
+        publish_backbone(registry, built, spec)

@@ -10,6 +10,7 @@ from torch.utils.data import IterableDataset
 
 Rows = npt.NDArray[np.int64]
 Batch = tuple[int, Tensor, Tensor, Tensor]
+_CHUNK = 4096  # pictures that are copied at once
 
 
 class Schedule:
@@ -17,7 +18,7 @@ class Schedule:
     left out, other pictures each time.
 
     With `groups` (count,) the key shows a picture of the same group as the query; -1 stands for no group. `share` is
-    (number of this device, devices): each sees its own part of every batch.
+    (number of this device, devices): each sees its own part of every batch, and one after the other they are the batch.
     """
 
     def __init__(
@@ -38,8 +39,9 @@ class Schedule:
         rows = self._order[at * self._batch : (at + 1) * self._batch]
         keys = self._partners(rows, np.random.default_rng([self._seed, epoch, at]))
         number, devices = self._share
-        mine = slice(number, len(rows) - len(rows) % devices, devices)
-        return rows[mine], keys[mine]
+        part = len(rows) // devices
+        mine = slice(number * part, (number + 1) * part)
+        return (rows[mine], keys[mine]) if keys is not rows else (rows[mine],) * 2
 
     def ids(self, rows: Rows) -> Rows:
         """What each of the pictures shows (n,): its group, else itself."""
@@ -59,6 +61,32 @@ class Schedule:
         return np.where(wanted >= 0, drawn, rows)
 
 
+class Selection:
+    """Some `rows` (n,) of pictures uint8 (m, s, s, 3), perhaps a file larger than memory; None stands for all."""
+
+    def __init__(self, pictures: npt.NDArray[np.uint8], rows: Rows | None = None) -> None:
+        self.pictures, self.rows = pictures, rows
+
+    def __len__(self) -> int:
+        return len(self.pictures if self.rows is None else self.rows)
+
+    @property
+    def nbytes(self) -> int:
+        return len(self) * self.pictures[:1].nbytes
+
+    def take(self, at: Rows | int) -> npt.NDArray[np.uint8]:
+        """The pictures at these places of the selection, in memory."""
+        return np.asarray(self.pictures[at if self.rows is None else self.rows[at]])
+
+    def on(self, device: torch.device) -> Tensor:
+        """All of them on a device."""
+        there = torch.empty((len(self), *self.pictures.shape[1:]), dtype=torch.uint8, device=device)
+        for start in range(0, len(self), _CHUNK):
+            at = np.arange(start, min(start + _CHUNK, len(self)))
+            there[start : start + _CHUNK] = torch.from_numpy(self.take(at))
+        return there
+
+
 class Batches(IterableDataset[Batch]):
     """The steps from `start` to before `stop`: each (step, ids, queries, keys).
 
@@ -66,7 +94,7 @@ class Batches(IterableDataset[Batch]):
     them has the pictures at hand.
     """
 
-    def __init__(self, pictures: npt.NDArray[np.uint8] | None, schedule: Schedule, start: int, stop: int) -> None:
+    def __init__(self, pictures: Selection | None, schedule: Schedule, start: int, stop: int) -> None:
         self._pictures, self._schedule, self._steps = pictures, schedule, range(start, stop)
 
     def __len__(self) -> int:
@@ -84,4 +112,4 @@ class Batches(IterableDataset[Batch]):
             )
 
     def _take(self, rows: Rows) -> Tensor:
-        return torch.from_numpy(np.asarray(rows if self._pictures is None else self._pictures[rows]))
+        return torch.from_numpy(rows if self._pictures is None else self._pictures.take(rows))

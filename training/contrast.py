@@ -4,7 +4,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
@@ -13,7 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
 from training.backbone import BackboneSpec, build
-from training.batches import Batch, Batches, Schedule
+from training.batches import Batch, Batches, Rows, Schedule, Selection
 from training.moco import MoCo
 from training.recipe import Recipe
 from training.views import ViewOptions, random_views
@@ -23,16 +22,16 @@ _LOCAL_SCALES = (0.05, 0.2)  # area of the small views, beside those of the larg
 
 
 class Contrast(pl.LightningModule):
-    """A pre-training of `recipe` on `pictures` uint8 (n, s, s, 3).
+    """A pre-training of `recipe` on n `pictures`, whose groups are `groups` (n,).
 
     All chance is drawn from the seed and the number of the step, so that nothing depends on where a run was broken.
     """
 
     def __init__(
         self,
-        pictures: npt.NDArray[np.uint8],
+        pictures: Selection,
         recipe: Recipe,
-        groups: npt.NDArray[np.int64] | None,
+        groups: Rows | None,
         steps_a_leg: int,
     ) -> None:
         super().__init__()
@@ -49,6 +48,7 @@ class Contrast(pl.LightningModule):
                 key_momentum=recipe.key_momentum,
                 projection=recipe.projection,
                 hidden=recipe.hidden,
+                head_norm=recipe.head_norm,
                 shuffle_groups=recipe.shuffle_groups,
                 symmetric=recipe.symmetric,
             )
@@ -67,7 +67,7 @@ class Contrast(pl.LightningModule):
         if self.device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(self.device)
             if self._pictures.nbytes < _SHARE_OF_MEMORY * free:
-                self._resident = torch.from_numpy(np.array(self._pictures)).to(self.device)
+                self._resident = self._pictures.on(self.device)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """The batches of the next leg."""
@@ -124,7 +124,11 @@ class Contrast(pl.LightningModule):
             {"params": [each for each in trained if each.ndim > 1], "weight_decay": recipe.weight_decay},
             {"params": [each for each in trained if each.ndim <= 1], "weight_decay": 0.0},
         ]
-        optimiser = torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.sgd_momentum)
+        optimiser: torch.optim.Optimizer
+        if recipe.optimiser == "sgd":
+            optimiser = torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.sgd_momentum)
+        else:
+            optimiser = torch.optim.AdamW(groups, lr=recipe.lr)
         warmup = max(1, int(recipe.warmup * self.total_steps))
 
         def factor(step: int) -> float:

@@ -2,11 +2,15 @@
 
 import csv
 import io
+import signal
+import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -15,11 +19,13 @@ import safetensors.torch
 
 from storage.files import write_whole
 from taxonomy.errors import TrainingError
+from training.checkpoints import LAST
 from training.contrast import Contrast
 from training.plots import plot_pretraining
 from training.probe import Probe, embed, neighbour_score
+from training.team import Team
 
-LAST, BEST, CURVES, PLOT = "last.ckpt", "best.safetensors", "curves.csv", "loss.png"
+BEST, CURVES, PLOT = "best.safetensors", "curves.csv", "loss.png"
 _TELL_EVERY = 0.5  # seconds between two looks at the loss, each of which waits for the device
 _SCORES = 50  # at most, evenly over the run
 _PATIENCE = 20  # scores without a better one after which the run stops
@@ -29,6 +35,34 @@ _SETTLED = 500  # steps after which a small spread means collapse: random weight
 
 class Interrupted(TrainingError):  # noqa: N818 - nothing went wrong
     """The run was asked to stop. Its checkpoint is there, and the next call goes on."""
+
+
+class Sigterm:
+    """Notes that the process was told to end, instead of ending it. A handler that was there before is called, too."""
+
+    def __init__(self) -> None:
+        self.received = False
+        self._former = signal.getsignal(signal.SIGTERM)
+
+    def take(self) -> None:
+        """From now on; only the main thread can."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._note)
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Within the block."""
+        self.take()
+        try:
+            yield
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, self._former)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.received = True
+        if callable(self._former):
+            self._former(number, frame)
 
 
 @dataclass(frozen=True)
@@ -73,9 +107,11 @@ class Watch(pl.Callback):
         should_stop: Callable[[], bool] | None,
         *,
         half: bool,
+        team: Team,
     ) -> None:
-        self._module, self._folder, self._probe, self._half = module, folder, probe, half
+        self._module, self._folder, self._probe, self._half, self._team = module, folder, probe, half, team
         self._on_status, self._should_stop = on_status, should_stop
+        self._sigterm = Sigterm()
         self.points: list[Point] = []
         self._best: tuple[float, int] | None = None
         self._pace: deque[tuple[float, int]] = deque(maxlen=50)
@@ -108,6 +144,12 @@ class Watch(pl.Callback):
 
     # --- Lightning's hooks
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+        """Take SIGTERM over from Lightning, whose handler waits for the end of the leg, or talks to the other devices
+        in the middle of a step. It puts back the former handler when the training ends."""
+        self._sigterm.take()
+        self._pace.append((time.monotonic(), trainer.global_step))
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
         self._leg_began = time.monotonic()
 
@@ -119,7 +161,8 @@ class Watch(pl.Callback):
         batch: Any,  # noqa: ARG002
         batch_idx: int,  # noqa: ARG002
     ) -> None:
-        if self._should_stop is not None and self._should_stop():
+        asked = self._sigterm.received or (self._should_stop is not None and self._should_stop())
+        if self._team.any(asked):  # all devices stop after the same step
             raise Interrupted("The pre-training was stopped; it can be resumed.")
         step = trainer.global_step
         self._pace.append((time.monotonic(), step))
@@ -177,11 +220,7 @@ class Watch(pl.Callback):
             trainer.should_stop = ended = True
         if trainer.is_global_zero and (score is not None or ended):
             self._draw()
-        # Lightning writes it on every process, as the strategy wants it; then it takes its place in one step.
-        part = self._folder / f".{LAST}.part"
-        trainer.save_checkpoint(part)
-        if trainer.is_global_zero:
-            part.replace(self._folder / LAST)
+        trainer.save_checkpoint(self._folder / LAST)
 
     # --- inside
 
@@ -196,8 +235,16 @@ class Watch(pl.Callback):
         due = ended or (len(self.points) + 1) % self._legs_a_score == 0
         score: float | None = None
         if due and self._probe is not None and len(set(self._probe.labels.tolist())) > 1:
-            vectors = embed(module.encoder, self._probe.pictures, module.device, half=self._half)
-            score = neighbour_score(vectors, self._probe)
+            score = 0.0
+            if self._team.is_first:  # the batch norms of the others have seen other pictures
+                vectors = embed(module.encoder, self._probe.pictures, module.device, half=self._half)
+                score = neighbour_score(vectors, self._probe) if bool(vectors.isfinite().all()) else float("nan")
+            (score,) = self._team.as_first(score)
+            if score != score:
+                raise TrainingError(
+                    f"The embeddings are no numbers any more after {step} steps.",
+                    hint="Start with a lower learning rate.",
+                )
             module.log("score", score, rank_zero_only=True)
         better = score is not None and (self._best is None or score > self._best[0])
         if trainer.is_global_zero and (better or (score is None and ended)):

@@ -62,7 +62,7 @@ def prepare(
 def pretrain(
     context: typer.Context,
     preset: Annotated[
-        str | None, typer.Option(help="Recipe: default, thesis or smoke; default: the setting pretrain_preset.")
+        str | None, typer.Option(help="Recipe: default, cpu, thesis or smoke; default: the setting pretrain_preset.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the pictures; default: the recipe's.")] = None,
     resume: Annotated[
@@ -71,7 +71,7 @@ def pretrain(
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cuda or cpu; default: the setting pretrain_device.")] = None,
     devices: Annotated[str, typer.Option(help="How many devices of this machine; auto: all.")] = "1",
-    nodes: Annotated[int, typer.Option(min=1, help="How many machines; start the command by torchrun on each.")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="How many machines; says what to start on each.")] = 1,
     adopt: Annotated[
         bool, typer.Option(help="Embed all pictures anew, train heads, and promote all if that is better.")
     ] = True,
@@ -83,7 +83,7 @@ def pretrain(
     Ctrl-C stops it; the next call goes on.
     """
     from backend.pretraining.child import Stop, run_job
-    from backend.pretraining.run import Asked, help_out, is_helper, run
+    from backend.pretraining.run import Asked, run
     from backend.pretraining.state import StoppedError, only_one
 
     services = services_of(context)
@@ -91,9 +91,6 @@ def pretrain(
     with Stop(parent) as stop:
         if job is not None:
             run_job(services, job, stop)
-            return
-        if is_helper():
-            help_out(services, asked, stop)
             return
         try:
             with only_one(services.settings.home), steps("Pre-train") as progress:

@@ -52,13 +52,11 @@ def choose(services: Services, store: PictureStore, *, grouped: bool) -> Chosen:
     return Chosen(ids=ids, groups=groups, probe=_choose_probe(services, set(ids)))
 
 
-def pictures_of(store: PictureStore, ids: Sequence[str]) -> NDArray[np.uint8]:
-    """The pictures of these ids (n, s, s, 3): the file itself where it begins with them, else a copy in memory."""
+def pictures_of(store: PictureStore, ids: Sequence[str]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """All pictures of the store (m, s, s, 3), and the rows (n,) of these ids."""
     kept, pictures = store.snapshot()
-    if kept[: len(ids)] == list(ids):
-        return pictures[: len(ids)]
     row = {id: number for number, id in enumerate(kept)}
-    return pictures[[row[id] for id in ids if id in row]]
+    return pictures, np.array([row[id] for id in ids if id in row], np.int64)
 
 
 def groups_of(chosen: Chosen) -> NDArray[np.int64] | None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -76,22 +74,8 @@ def run(services: Services, asked: Asked, progress: Progress, should_stop: Shoul
     return outcome
 
 
-def help_out(services: Services, asked: Asked, should_stop: ShouldStop) -> None:
-    """The part of a process that is not the first of several (DDP): it trains along, once the pictures are prepared."""
-    while (current := read_run(services.settings.home)) is None or current.step != "pretrain":
-        if should_stop():
-            raise StoppedError
-        time.sleep(1)
-    _pretrain(services, current, asked, lambda step, share: None, should_stop)
-
-
-def is_helper() -> bool:
-    """Whether torchrun or Lightning started this process beside a first one."""
-    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) > 0
-
-
 def serving_size(services: Services) -> int:
-    """Side in pixels of the pictures that the next backbone will be served: set, else as now, else the default."""
+    """Side in pixels of the pictures that a backbone is served: set, else as now, else the default."""
     from training.backbone import BackboneSpec
 
     champion = services.backbone()
@@ -115,7 +99,7 @@ def _begin(services: Services, asked: Asked) -> Run:
     recipe = _recipe(services, preset, asked.epochs)
     shutil.rmtree(folder_of(home) / "run", ignore_errors=True)
     seen = old.seen if old else 0
-    return write_run(home, Run(preset=preset, recipe=asdict(recipe), size=serving_size(services), seen=seen))
+    return write_run(home, Run(preset=preset, recipe=asdict(recipe), size=recipe.served, seen=seen))
 
 
 def _recipe(services: Services, preset: str, epochs: int | None) -> Recipe:
@@ -125,7 +109,8 @@ def _recipe(services: Services, preset: str, epochs: int | None) -> Recipe:
         raise ConfigError(f"There is no preset '{preset}'.", hint=f"There are: {', '.join(PRESETS)}.")
     settings = services.settings
     architecture = settings.backbone if "backbone" in settings.model_fields_set else None
-    return PRESETS[preset].with_changes({"epochs": epochs, "architecture": architecture})
+    recipe = PRESETS[preset].with_changes({"epochs": epochs, "architecture": architecture})
+    return recipe.served_at(settings.image_size or recipe.served)
 
 
 def _prepare(services: Services, current: Run, progress: Progress, should_stop: ShouldStop) -> Run:
@@ -151,11 +136,13 @@ def _pretrain(
     folder, store = folder_of(services.settings.home), picture_store(services, current.size)
     chosen = read_state(folder / "pictures.json", Chosen)
     assert chosen is not None
+    pictures, rows = pictures_of(store, chosen.ids)
     try:
         return pretrain(
-            pictures_of(store, chosen.ids),
+            pictures,
             TypeAdapter(Recipe).validate_python(current.recipe),
             folder / "run",
+            rows=rows,
             groups=groups_of(chosen),
             probe=probe_of(chosen, store),
             device=asked.device or services.settings.pretrain_device,
@@ -165,7 +152,9 @@ def _pretrain(
             should_stop=should_stop,
         )
     except Interrupted as error:
-        raise StoppedError from error
+        if should_stop():
+            raise StoppedError from error
+        raise StoppedError(str(error)) from error  # it waits for other machines
 
 
 def _publish(services: Services, current: Run, done: Pretrained) -> Run:

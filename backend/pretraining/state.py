@@ -22,8 +22,8 @@ ShouldStop = Callable[[], bool]
 class StoppedError(TaxonomistError):
     """Somebody asked for an end; what was done so far is kept."""
 
-    def __init__(self) -> None:
-        super().__init__("The pre-training was stopped.", hint="The next one goes on from here.")
+    def __init__(self, message: str = "The pre-training was stopped. The next one goes on from here.") -> None:
+        super().__init__(message)
 
 
 class Run(BaseModel, frozen=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
+import resource
 import signal
 import subprocess
 import sys
@@ -19,8 +19,9 @@ import torch
 from numpy.typing import NDArray
 
 from storage.registry.folder import FolderRegistry
-from taxonomy.errors import TrainingError
-from training.batches import Batches, Schedule
+from taxonomy.errors import DamagedError, StorageError, TrainingError
+from tests.training.small_encoder import small_backbone
+from training.batches import Batches, Schedule, Selection
 from training.contrast import Contrast
 from training.embedder import Embedder
 from training.precision import choose_precision
@@ -31,12 +32,18 @@ from training.recipe import PRESETS, Recipe
 RECIPE = Recipe(size=16, batch=16, epochs=4, queue=32, shuffle_groups=2)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small encoder in place of ResNet18, whose checkpoints are 135 MB."""
+    monkeypatch.setattr("training.contrast.build", small_backbone)
 
 
 def pictures(count: int = 64, side: int = 24) -> NDArray[np.uint8]:
@@ -59,17 +66,24 @@ def losses(folder: Path) -> list[tuple[int, float]]:
         return [(int(row["step"]), float(row["loss"])) for row in csv.DictReader(file)]
 
 
+def stopped(folder: Path, after: int, **options: object) -> None:
+    """A run that is stopped in the step after `after` steps."""
+    calls = iter([False] * after + [True])
+    with pytest.raises(Interrupted):
+        pretrain(pictures(), RECIPE, folder, device="cpu", should_stop=calls.__next__, **options)
+
+
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Pretrained:
-    torch.set_num_threads(1)
-    return pretrain(pictures(), RECIPE, tmp_path_factory.mktemp("unbroken"), probe=probe(), device="cpu")
+    """Of the small encoder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.contrast.build", small_backbone)
+        return pretrain(pictures(), RECIPE, tmp_path_factory.mktemp("unbroken"), probe=probe(), device="cpu")
 
 
-def test_a_broken_run_ends_as_the_unbroken_one(unbroken: Pretrained, tmp_path: Path) -> None:
+def test_a_broken_run_ends_as_the_unbroken_one(small: None, unbroken: Pretrained, tmp_path: Path) -> None:
     for patience in (5, 6):
-        calls = iter([False] * patience + [True])
-        with pytest.raises(Interrupted):
-            pretrain(pictures(), RECIPE, tmp_path, probe=probe(), device="cpu", should_stop=calls.__next__)
+        stopped(tmp_path, patience, probe=probe())
     done = pretrain(pictures(), RECIPE, tmp_path, probe=probe(), device="cpu")
     assert losses(tmp_path) == losses(unbroken.folder)
     assert [step for step, _ in losses(tmp_path)] == [4, 8, 12, 16]
@@ -77,25 +91,93 @@ def test_a_broken_run_ends_as_the_unbroken_one(unbroken: Pretrained, tmp_path: P
     assert done.summary["seen"] == 256
 
 
+def test_sigterm_ends_it_within_a_step(small: None, unbroken: Pretrained, tmp_path: Path) -> None:
+    calls = []
+
+    def terminate() -> bool:
+        calls.append(1)
+        if len(calls) == 6:
+            signal.raise_signal(signal.SIGTERM)
+        return False
+
+    told = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))
+    try:
+        with pytest.raises(Interrupted):
+            pretrain(pictures(), RECIPE, tmp_path, probe=probe(), device="cpu", should_stop=terminate)
+        assert len(calls) in {6, 7}
+        assert told == [signal.SIGTERM]  # who listened before still hears it
+        signal.raise_signal(signal.SIGTERM)
+        assert len(told) == 2
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    pretrain(pictures(), RECIPE, tmp_path, probe=probe(), device="cpu")
+    assert losses(tmp_path) == losses(unbroken.folder)
+
+
+def test_a_full_disk_leaves_the_former_checkpoint(small: None, unbroken: Pretrained, tmp_path: Path) -> None:
+    stopped(tmp_path, 5)
+    former = (tmp_path / "last.ckpt").read_bytes()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(former) // 2, before[1]))
+    try:
+        with pytest.raises(StorageError, match="room"):
+            pretrain(pictures(), RECIPE, tmp_path, device="cpu")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (tmp_path / "last.ckpt").read_bytes() == former
+    assert not list(tmp_path.glob(".*"))
+    pretrain(pictures(), RECIPE, tmp_path, device="cpu")
+    assert losses(tmp_path) == losses(unbroken.folder)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped"])
+def test_a_damaged_checkpoint_is_replaced_by_the_one_before(
+    small: None, unbroken: Pretrained, tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    stopped(tmp_path, 9)
+    last = tmp_path / "last.ckpt"
+    data = bytearray(last.read_bytes())
+    if damage == "cut":
+        del data[len(data) // 2 :]
+    else:
+        data[len(data) // 2] ^= 1
+    last.write_bytes(data)
+    stopped(tmp_path, 1)  # before the next checkpoint
+    assert "last.ckpt is damaged" in caplog.text
+    pretrain(pictures(), RECIPE, tmp_path, device="cpu")
+    assert losses(tmp_path) == losses(unbroken.folder)
+
+
+def test_without_a_whole_checkpoint_it_says_so(small: None, tmp_path: Path) -> None:
+    stopped(tmp_path, 5)
+    (tmp_path / "last.ckpt").write_bytes(b"PK")
+    with pytest.raises(DamagedError, match="begins again"):
+        pretrain(pictures(), RECIPE, tmp_path, device="cpu")
+
+
 @pytest.mark.slow
-def test_a_killed_run_ends_as_the_unbroken_one(unbroken: Pretrained, tmp_path: Path) -> None:
+def test_a_killed_run_ends_as_the_unbroken_one(tmp_path: Path) -> None:
+    unbroken = pretrain(pictures(), RECIPE, tmp_path / "unbroken", probe=probe(), device="cpu")
+    folder = tmp_path / "killed"
+    folder.mkdir()
     code = (
         "import sys, torch; from pathlib import Path; torch.set_num_threads(1)\n"
         "from tests.training.test_pretrain import *\n"
+        "print('begins', flush=True)\n"
         "pretrain(pictures(), RECIPE, Path(sys.argv[1]), probe=probe(), device='cpu')"
     )
     random = np.random.default_rng(3)
     for _ in range(6):
-        child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stderr=subprocess.DEVNULL)
-        began = time.monotonic()
-        while not (tmp_path / "run.json").exists() and time.monotonic() - began < 60 and child.poll() is None:
-            time.sleep(0.05)
-        time.sleep(float(random.uniform(0.2, 3)))
-        os.kill(child.pid, signal.SIGKILL)
-        child.wait()
-    pretrain(pictures(), RECIPE, tmp_path, probe=probe(), device="cpu")
-    assert losses(tmp_path) == losses(unbroken.folder)
-    assert (tmp_path / "best.safetensors").read_bytes() == unbroken.weights.read_bytes()
+        with subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE) as child:
+            assert child.stdout is not None
+            assert child.stdout.readline() == b"begins\n"
+            time.sleep(float(random.uniform(0.5, 3)))
+            child.kill()
+    assert (folder / "last.ckpt").exists()
+    pretrain(pictures(), RECIPE, folder, probe=probe(), device="cpu")
+    assert losses(folder) == losses(unbroken.folder)
+    assert (folder / "best.safetensors").read_bytes() == unbroken.weights.read_bytes()
 
 
 def test_a_finished_run_is_not_run_again(unbroken: Pretrained) -> None:
@@ -105,7 +187,7 @@ def test_a_finished_run_is_not_run_again(unbroken: Pretrained) -> None:
     assert (unbroken.folder / "last.ckpt").stat().st_mtime_ns == before
 
 
-def test_another_recipe_begins_anew(tmp_path: Path) -> None:
+def test_another_recipe_begins_anew(small: None, tmp_path: Path) -> None:
     recipe = replace(RECIPE, epochs=1)
     first = pretrain(pictures(), recipe, tmp_path, device="cpu")
     other = pretrain(pictures(), replace(recipe, seed=1), tmp_path, device="cpu")
@@ -113,37 +195,60 @@ def test_another_recipe_begins_anew(tmp_path: Path) -> None:
     assert losses(tmp_path) == [(4, other.summary["loss"])]
 
 
-def test_what_it_leaves(unbroken: Pretrained, tmp_path: Path) -> None:
-    assert {"last.ckpt", "best.safetensors", "curves.csv", "loss.png", "tensorboard", "summary.json"} <= {
-        path.name for path in unbroken.folder.iterdir()
+def test_selected_rows_of_a_file_are_as_a_copy_of_them(small: None, unbroken: Pretrained, tmp_path: Path) -> None:
+    rows = np.random.default_rng(1).permutation(100)[:64]
+    stored = np.memmap(tmp_path / "pictures.u8", np.uint8, "w+", shape=(100, 24, 24, 3))
+    stored[rows] = pictures()
+    # The others would be noticed: they are of one colour.
+    chosen = pretrain(stored, RECIPE, tmp_path / "run", rows=rows, probe=probe(), device="cpu")
+    assert losses(chosen.folder) == losses(unbroken.folder)
+    assert chosen.summary["data"]["count"] == 64
+    again = pretrain(stored, replace(RECIPE, epochs=1), tmp_path / "run", rows=rows[::-1], device="cpu")
+    assert again.summary["data"] != chosen.summary["data"]
+    with pytest.raises(TrainingError, match=r"0\.\.63"):
+        pretrain(pictures(), RECIPE, tmp_path / "run", rows=rows, device="cpu")
+
+
+def test_what_it_leaves(unbroken: Pretrained) -> None:
+    assert {path.name for path in unbroken.folder.iterdir()} == {
+        *("run.json", "summary.json", "last.ckpt", "last-1.ckpt", "best.safetensors"),
+        *("curves.csv", "loss.png", "tensorboard"),
     }
     assert list((unbroken.folder / "tensorboard").glob("events*"))
-    version = publish_pretrained(FolderRegistry(tmp_path), unbroken, 24)
+
+
+@pytest.mark.slow
+def test_what_is_published(tmp_path: Path) -> None:
+    done = pretrain(pictures(), RECIPE, tmp_path / "run", probe=probe(), device="cpu")
+    version = publish_pretrained(FolderRegistry(tmp_path / "models"), done, 24)
     assert {"backbone.onnx", "backbone.safetensors", "curves.csv", "loss.png"} <= set(version.manifest["files"])
     assert version.manifest["pretraining"]["recipe"]["batch"] == 16
     assert version.manifest["pretraining"]["data"]["count"] == 64
     assert version.manifest["origin"] == "MoCo v2, 256 pictures seen, from random, seed 0"
     # The published network is the query encoder of the best moment, as the probe saw it.
     served = Embedder(version.path / "backbone.onnx").embed(pictures())
-    assert neighbour_score(torch.from_numpy(served), probe()) == pytest.approx(unbroken.summary["score"], abs=0.05)
+    assert neighbour_score(torch.from_numpy(served), probe()) == pytest.approx(done.summary["score"], abs=0.05)
 
 
-def test_progress_is_told(tmp_path: Path) -> None:
+def test_progress_is_told(small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.watch._TELL_EVERY", 0)
     told: list[Status] = []
-    pretrain(pictures(160), replace(RECIPE, epochs=3), tmp_path, device="cpu", on_status=told.append)
-    assert all(0 < status.step <= 30 and status.steps == 30 for status in told)
-    assert all(status.pictures_per_s > 0 and status.seconds_left >= 0 for status in told)
+    pretrain(pictures(), RECIPE, tmp_path, device="cpu", on_status=told.append)
+    assert [status.step for status in told] == list(range(1, 17))
+    assert [status.seen for status in told] == list(range(16, 257, 16))
+    assert all(0 < status.pictures_per_s < 1e6 and status.seconds_left >= 0 for status in told)
+    assert told[-1].seconds_left == 0
 
 
-def test_a_collapsed_embedding_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_collapsed_embedding_stops_the_run(small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("training.watch._SETTLED", 2)
-    same = np.repeat(pictures(1), 64, 0)  # nothing to tell apart
-    recipe = replace(RECIPE, epochs=2, lr=1e-6)
+    same = np.full((64, 24, 24, 3), 200, np.uint8)  # nothing to tell apart
+    views = replace(RECIPE.views, jitter=0.0, grey=0.0)
     with pytest.raises(TrainingError, match="collapsed"):
-        pretrain(same, recipe, tmp_path, device="cpu")
+        pretrain(same, replace(RECIPE, epochs=2, lr=1e-6, views=views), tmp_path, device="cpu")
 
 
-def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path) -> None:
+def test_a_loss_that_is_no_number_stops_the_run(small: None, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="no number"):
         pretrain(pictures(), replace(RECIPE, lr=1e30), tmp_path, device="cpu")
 
@@ -151,6 +256,12 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path) -> None:
 def test_too_few_pictures_are_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="too few"):
         pretrain(pictures(8), RECIPE, tmp_path, device="cpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="1 GPUs are asked for"):
+        pretrain(pictures(), RECIPE, tmp_path, device="cuda")
 
 
 def test_the_score_does_not_count_pictures_of_the_same_product() -> None:
@@ -197,12 +308,13 @@ def test_partners_are_of_the_same_group() -> None:
 def test_devices_share_a_batch() -> None:
     whole = Schedule(count=64, batch=16, seed=2).rows(3)[0]
     parts = [Schedule(count=64, batch=16, seed=2, share=(number, 2)).rows(3)[0] for number in (0, 1)]
-    assert sorted(np.concatenate(parts)) == sorted(whole)
+    assert [len(part) for part in parts] == [8, 8]
+    assert np.concatenate(parts).tolist() == whole.tolist()
 
 
 def test_batches_bring_pictures_or_their_rows() -> None:
     schedule = Schedule(count=64, batch=16, seed=0)
-    (step, ids, queries, keys), *rest = Batches(pictures(), schedule, 2, 5)
+    (step, ids, queries, keys), *rest = Batches(Selection(pictures()), schedule, 2, 5)
     assert (step, len(rest)) == (2, 2)
     np.testing.assert_array_equal(queries.numpy(), pictures()[ids.numpy()])
     assert keys is queries
@@ -210,15 +322,32 @@ def test_batches_bring_pictures_or_their_rows() -> None:
     torch.testing.assert_close(rows, ids)
 
 
+def test_a_selection_comes_whole_onto_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.batches._CHUNK", 7)
+    rows = np.array([5, 3, 60, 1, 0, 63, 22, 9, 8, 8])
+    selection = Selection(pictures(), rows)
+    np.testing.assert_array_equal(selection.on(torch.device("cpu")).numpy(), pictures()[rows])
+    assert selection.nbytes == pictures()[rows].nbytes
+
+
 def test_the_queue_is_a_power_of_two_below_half_the_pictures() -> None:
     assert [Recipe().queue_for(count) for count in (64, 65, 1000, 15_000, 10**6)] == [16, 16, 256, 4096, 65_536]
     assert PRESETS["thesis"].queue_for(15_000) == 2048
 
 
-def test_sizes_grow_in_equal_shares() -> None:
-    module = Contrast(pictures(), replace(RECIPE, sizes=(8, 12), epochs=3), None, 4)
+def test_sizes_grow_in_equal_shares(small: None) -> None:
+    module = Contrast(Selection(pictures()), replace(RECIPE, sizes=(8, 12), epochs=3), None, 4)
     assert [module.size_at(step) for step in range(12)] == [8] * 4 + [12] * 4 + [16] * 4
 
 
 def test_precision_is_one_that_lightning_knows() -> None:
     assert choose_precision(torch.device("cpu")) in {"32-true", "bf16-mixed"}
+
+
+@pytest.mark.parametrize(("size", "precision"), [(16, "32-true"), (24, "bf16-mixed")])
+def test_the_smallest_views_are_not_trained_in_half_precision(
+    small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, precision: str
+) -> None:
+    monkeypatch.setattr("training.pretrain.choose_precision", lambda device: "bf16-mixed")
+    done = pretrain(pictures(), replace(RECIPE, size=size, epochs=1), tmp_path, probe=probe(), device="cpu")
+    assert done.summary["precision"] == precision

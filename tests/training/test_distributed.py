@@ -1,0 +1,178 @@
+"""Pre-training in two processes of this machine: the queue, stops, deaths."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from taxonomy.errors import TrainingError
+from tests.training.test_pretrain import RECIPE, losses, pictures, probe
+from training.batches import Schedule
+from training.launch import FOLDER, Inputs, is_wanted
+from training.pretrain import Interrupted, Pretrained, Status, pretrain
+
+ROOT = Path(__file__).resolve().parents[2]
+LONGER = replace(RECIPE, epochs=8)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Pretrained:
+    folder = tmp_path_factory.mktemp("unbroken")
+    return pretrain(pictures(), LONGER, folder, probe=probe(), device="cpu", devices=2)
+
+
+def processes(folder: Path, rank: int | None = None) -> list[int]:
+    """Ids of the processes that train in this folder, or of the one of that rank."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            command, variables = (entry / "cmdline").read_bytes(), (entry / "environ").read_bytes()
+        except OSError:
+            continue
+        if b"training.distributed" in command and str(folder).encode() in command:
+            of_rank = f"RANK={rank}".encode() in variables.split(b"\0")
+            if rank is None or of_rank:
+                found.append(int(entry.name))
+    return found
+
+
+def wait_until_gone(folder: Path) -> None:
+    until = time.monotonic() + 90
+    while processes(folder) and time.monotonic() < until:
+        time.sleep(0.2)
+    assert not processes(folder)
+
+
+@pytest.mark.parametrize("first", [0, 3])
+def test_inputs_come_back(tmp_path: Path, first: int) -> None:
+    stored = np.memmap(tmp_path / "pictures.u8", np.uint8, "w+", shape=(64, 24, 24, 3))
+    stored[:] = pictures()
+    rows, groups = np.arange(40)[::-1].copy(), np.arange(40) // 3
+    recipe = replace(RECIPE, sizes=(8,), views=replace(RECIPE.views, blur=0.1))
+    Inputs(stored[first:50], recipe, rows, groups, probe()).write(tmp_path / "a", "cpu")
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {"asked.json", "numbers.npz"}  # and no copy
+    back, kind = Inputs.read(tmp_path / "a")
+    assert (back.recipe, kind) == (recipe, "cpu")
+    np.testing.assert_array_equal(back.pictures, pictures()[first:50])
+    np.testing.assert_array_equal(back.rows, rows)
+    np.testing.assert_array_equal(back.groups, groups)
+    assert back.probe is not None
+    np.testing.assert_array_equal(back.probe.pictures, probe().pictures)
+    np.testing.assert_array_equal(back.probe.groups, probe().groups)
+
+
+@pytest.mark.parametrize("some", [pictures()[5:], np.asfortranarray(pictures()), pictures()[::2]])
+def test_pictures_in_memory_come_back(tmp_path: Path, some: np.ndarray) -> None:
+    Inputs(some, RECIPE, None, None, None).write(tmp_path, "cpu")
+    back, _ = Inputs.read(tmp_path)
+    np.testing.assert_array_equal(back.pictures, some)
+    assert (back.rows, back.groups, back.probe) == (None, None, None)
+
+
+def test_nothing_to_train_is_said(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="nothing to pre-train"):
+        Inputs.read(tmp_path / FOLDER)
+
+
+@pytest.mark.slow
+def test_two_processes_fill_one_queue_as_one_would(tmp_path: Path) -> None:
+    """Started by hand, as on several machines."""
+    run = tmp_path / "run"
+    with pytest.raises(Interrupted, match="torchrun") as told:
+        pretrain(pictures(), RECIPE, run, probe=probe(), device="cpu", nodes=2)
+    command = shlex.split(str(told.value).split("torchrun ")[1].split(";")[0])
+    assert command[:4] == ["--nnodes", "2", "--nproc-per-node", "1"]
+    assert command[-3:] == ["-m", "training.distributed", str(run)]
+    here = ["--standalone", "--nproc-per-node", "2", "-m", "tests.training.two_processes", str(run)]
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", *here], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    finished = pretrain(pictures(), RECIPE, run, probe=probe(), device="cpu")
+    assert finished.summary["device"] == "2 x CPU, 1 threads"
+    assert finished.summary["score"] > 0.3
+    assert all(0 < loss < 10 for _, loss in losses(run))
+    assert not (run / FOLDER).exists()
+    first, second = (np.load(run / f"queue-{number}.npz") for number in (0, 1))
+    for name in ("keys", "ids", "position"):
+        np.testing.assert_array_equal(first[name], second[name])
+    schedule = Schedule(64, RECIPE.batch, RECIPE.seed)
+    assert first["position"] == 0  # the queue of two batches is full for the eighth time
+    assert first["ids"].tolist() == np.concatenate([schedule.rows(step)[0] for step in (14, 15)]).tolist()
+    kept = torch.load(run / "last.ckpt", weights_only=True)["state_dict"]
+    np.testing.assert_array_equal(kept["moco.keys"].numpy(), first["keys"])
+
+
+@pytest.mark.slow
+def test_stopped_and_killed_it_ends_as_the_unbroken_one(unbroken: Pretrained, tmp_path: Path) -> None:
+    told: list[Status] = []
+
+    def kill_the_second(status: Status) -> None:
+        told.append(status)
+        if status.step > 4:
+            for process in processes(tmp_path, rank=1):
+                os.kill(process, signal.SIGKILL)
+
+    options = {"probe": probe(), "device": "cpu", "devices": 2}
+    with pytest.raises(TrainingError, match="SIGKILL"):
+        pretrain(pictures(), LONGER, tmp_path, on_status=kill_the_second, **options)
+    assert not processes(tmp_path)
+    assert (tmp_path / "last.ckpt").exists()
+    assert 0 < told[-1].step < told[-1].steps
+    told.clear()
+    with pytest.raises(Interrupted):
+        pretrain(pictures(), LONGER, tmp_path, on_status=told.append, should_stop=lambda: told != [], **options)
+    assert not processes(tmp_path)
+    assert told[0].step > 4
+    done = pretrain(pictures(), LONGER, tmp_path, **options)
+    assert losses(tmp_path) == losses(unbroken.folder)
+    assert len(losses(tmp_path)) == 8
+    assert done.weights.read_bytes() == unbroken.weights.read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGKILL])
+def test_processes_end_with_the_one_that_started_them(tmp_path: Path, sign: signal.Signals) -> None:
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from dataclasses import replace\n"
+        "from tests.training.test_pretrain import *\n"
+        "try:\n"
+        "    pretrain(pictures(), replace(RECIPE, epochs=500), Path(sys.argv[1]), device='cpu', devices=2)\n"
+        "except Interrupted:\n"
+        "    sys.exit(42)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT) as starter:
+        until = time.monotonic() + 120
+        while not (tmp_path / FOLDER / "status.json").exists() and time.monotonic() < until:
+            assert starter.poll() is None
+            time.sleep(0.1)
+        assert is_wanted(tmp_path / FOLDER)
+        assert len(processes(tmp_path)) == 3  # torchrun and its two
+        starter.send_signal(sign)
+        assert starter.wait(60) == (42 if sign is signal.SIGTERM else -signal.SIGKILL)
+    wait_until_gone(tmp_path)
+
+
+@pytest.mark.slow
+def test_what_a_process_raises_is_raised_here(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="The loss is no number any more after 4 steps") as raised:
+        pretrain(pictures(), replace(RECIPE, lr=1e30), tmp_path, device="cpu", devices=2)
+    assert raised.value.hint == "Start with a lower learning rate."
+    with pytest.raises(TrainingError, match="too small for 2"):
+        pretrain(pictures(), replace(RECIPE, batch=3), tmp_path, device="cpu", devices=2)

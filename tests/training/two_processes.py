@@ -1,0 +1,37 @@
+"""One of several processes that torchrun starts: checks the order of keys, then trains and writes down its queue."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from training.contrast import Contrast
+from training.distributed import main
+from training.moco import MoCo
+from training.team import team
+
+
+def keys_in_order(number: int) -> bool:
+    """Whether the keys of this process's views are those that the key encoder alone makes of them."""
+    torch.manual_seed(0)
+    encoder = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    moco = MoCo(encoder, 8, queue=32).eval()
+    torch.manual_seed(number + 1)  # each process has views of its own, and another shuffle in mind
+    views = torch.rand(6, 3, 16, 16).contiguous(memory_format=torch.channels_last)
+    expected = torch.nn.functional.normalize(moco.projection_head_momentum(moco.backbone_momentum(views)), dim=1)
+    return torch.allclose(moco.project_keys(views), expected, atol=1e-6)
+
+
+def write_down(module: Contrast) -> None:
+    """Lightning calls it at the end of a training."""
+    moco, number = module.moco, module.trainer.global_rank
+    np.savez(folder / f"queue-{number}", keys=moco.keys.numpy(), ids=moco.key_ids.numpy(), position=moco.position)
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    with team("cpu") as members:
+        assert keys_in_order(members.number)
+        Contrast.on_train_end = write_down
+        sys.exit(main([str(folder)]))
