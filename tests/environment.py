@@ -26,7 +26,17 @@ LABEL_STUDIO = ROOT / ".venv-label-studio"
 LABEL_STUDIO_CACHE = ROOT / ".venv-label-studio-cache"
 LABEL_STUDIO_ML = ROOT / ".venv-label-studio-ml"
 
-TRAINING_ONLY = {"lightly", "matplotlib", "onnx", "onnxscript", "scikit-learn", "torch", "torchvision"}
+TRAINING_ONLY = {
+    "lightly",
+    "matplotlib",
+    "onnx",
+    "onnxscript",
+    "pytorch-lightning",
+    "scikit-learn",
+    "tensorboardX",
+    "torch",
+    "torchvision",
+}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 MAC_BROWSER = Path("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")
 
