@@ -135,7 +135,7 @@ class Settings(BaseSettings):
     )
     backbone_weights: str = Field(
         "auto",
-        description="Start weights: auto (ImageNet's where they can be had, else the starter), imagenet, random or a file",  # noqa: E501
+        description="Start weights: auto (ImageNet where it can be had, else random), imagenet, random or a file",
     )
     image_size: int | None = Field(
         None,
