@@ -7,7 +7,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +18,7 @@ from benchmarks.contrastive import Numbers, Work, encoders_alone, lightlys, make
 from benchmarks.measure import Spread, machine
 from benchmarks.report import Row, to_markdown, write
 from benchmarks.run import RESULTS, Rounds, say
+from training.precision import choose_precision
 
 EXAMPLES = """examples:
   python -m benchmarks.pretraining                       64 pixels, batches of 128, on all cores or the GPU; 7 minutes
@@ -27,7 +28,7 @@ EXAMPLES = """examples:
 NOTES = """
 Medians of all rounds, in brackets the smallest and the largest value. The sides take turns, each trains for the same
 time in the same process, after some steps to warm up; same files, encoder (ResNet18), size of views, batch, queue and
-precision.
+precision; one more row has ours in the precision that it chooses by trial on the device, the peer as before.
 
 - **Ours** is `pretrain` as `taxonomist pretrain` calls it, writing its checkpoints: pictures that were prepared once,
   views made in batches on the device that trains, keys shuffled for batch norm.
@@ -122,6 +123,7 @@ def _measure(work: Work, folder: Path, rounds: Rounds, count: int) -> None:
         "ours": partial(ours, work, stored),
         "peer": partial(lightlys, work, files),
         "encoders": partial(encoders_alone, work),
+        "ours as it comes": partial(ours, replace(work, precision=chosen(work)), stored),
     }
     for number in range(count):
         say(f"round {number + 1} of {count}")
@@ -131,6 +133,11 @@ def _measure(work: Work, folder: Path, rounds: Rounds, count: int) -> None:
         for name in names:
             numbers = rounds.measure(name, sides[name])
             say("    " + ", ".join(f"{key} {value:.3g}" for key, value in numbers.items()))
+
+
+def chosen(work: Work) -> str:
+    """The precision that `pretrain` would choose on this device."""
+    return choose_precision(torch.device(work.device))
 
 
 def _rows(work: Work, rounds: Rounds, device: str) -> list[Row]:
@@ -143,6 +150,14 @@ def _rows(work: Work, rounds: Rounds, device: str) -> list[Row]:
     waiting = [rounds.of(name, "waiting") for name in ("ours", "peer")]
     return [
         Row(title, "training", "pictures/s", rate, peer, more_is_better=True),
+        Row(
+            title,
+            f"training, ours in the precision that it chooses here ({chosen(work)})",
+            "pictures/s",
+            rounds.of("ours as it comes", "rate"),
+            peer,
+            more_is_better=True,
+        ),
         Row(title, "encoders alone", "pictures/s", limit),
         Row(title, "of that limit reached", "share", shares[0], shares[1], compared=False),
         Row(title, "waiting for data", "share", waiting[0], waiting[1], compared=False),
