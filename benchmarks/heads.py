@@ -88,6 +88,7 @@ class HeadWorld:
         self.folder.mkdir()
         services = Services(self._settings(self.folder / "home"))
         shutil.copytree(self.world.home / "models" / BACKBONE, self.folder / "home" / "models" / BACKBONE)
+        services.registry.promote(BACKBONE, services.registry.versions(BACKBONE)[-1].version)
         config, export = self.folder / "config.xml", self.folder / "export.json"
         config.write_text(self.world.config, encoding="utf-8")
         export.write_text(json.dumps([_task(*each) for each in enumerate(zip(self.uris, self.chosen, strict=True))]))
