@@ -1,0 +1,93 @@
+"""Make the starter backbone from the weights of a pre-training: `python -m benchmarks.starter --help`.
+
+Weights and activations become 8-bit integers; the ranges of the activations are read off a few hundred pictures. The
+loss in quality is measured by `benchmarks.study`, which takes the starter as a contestant of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+from benchmarks.recipes import read_catalogue
+from training.backbone import Backbone, BackboneSpec, export, load_weights
+from training.embedder import BACKBONE_FILE
+from training.starter import FOLDER, MANIFEST
+from training.weights import read_weights
+
+_BATCH = 16
+
+
+class _Pictures(CalibrationDataReader):  # type: ignore[misc]
+    def __init__(self, pictures: NDArray[np.uint8]) -> None:
+        self._batches: Iterator[NDArray[np.uint8]] = iter(
+            [pictures[start : start + _BATCH] for start in range(0, len(pictures), _BATCH)]
+        )
+
+    def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+        batch = next(self._batches, None)
+        return None if batch is None else {"pictures": batch}
+
+
+def quantise(module: Backbone, spec: BackboneSpec, pictures: NDArray[np.uint8], target: Path) -> None:
+    """Write `module` as 8-bit ONNX; `pictures` uint8 (n, size, size, 3) show what it will see."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        export(module, folder, spec)
+        quant_pre_process(str(folder / BACKBONE_FILE), str(folder / "prepared.onnx"), skip_symbolic_shape=True)
+        quantize_static(
+            str(folder / "prepared.onnx"),
+            str(folder / "small.onnx"),
+            _Pictures(pictures),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            op_types_to_quantize=["Conv", "Add", "MaxPool"],
+        )
+        model = onnx.load(str(folder / "small.onnx"))
+        for node in model.graph.node:
+            node.ClearField("doc_string")
+            node.ClearField("metadata_props")
+        del model.graph.value_info[:]
+        onnx.save(model, str(target))
+
+
+def main() -> None:
+    """Quantise, and write the manifest beside it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("catalogue", type=Path, help="the one it was pre-trained on: manifest.csv and images/")
+    parser.add_argument("weights", type=Path, help="best.safetensors of the run")
+    parser.add_argument("--summary", type=Path, required=True, help="summary.json of the run")
+    parser.add_argument("--size", type=int, default=80, help="side of served pictures, in pixels")
+    parser.add_argument("--folder", type=Path, default=Path(".study/recipes"), help="where prepared pictures are kept")
+    arguments = parser.parse_args()
+    spec = BackboneSpec(size=arguments.size)
+    module = Backbone(spec.architecture)
+    load_weights(module, read_weights(arguments.weights))
+    pictures = np.array(read_catalogue(arguments.catalogue, spec.size, arguments.folder).of("pretrain").pictures[::9])
+    FOLDER.mkdir(exist_ok=True)
+    quantise(module.eval(), spec, pictures, FOLDER / BACKBONE_FILE)
+    summary = json.loads(arguments.summary.read_text())
+    manifest = {
+        "architecture": spec.architecture,
+        "size": spec.size,
+        "dimension": module.dimension,
+        "pictures_seen": summary["seen"],
+        "recipe": summary["recipe"],
+    }
+    (FOLDER / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+    print(f"{FOLDER / BACKBONE_FILE}: {(FOLDER / BACKBONE_FILE).stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()
