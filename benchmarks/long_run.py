@@ -15,22 +15,9 @@ import torch
 
 from benchmarks.recipes import read_catalogue
 from training.pretrain import Probe, Status, pretrain
-from training.recipe import Recipe
-from training.views import ViewOptions
+from training.recipe import PRESETS
 
-RECIPE = Recipe(
-    size=64,
-    sizes=(32, 32, 32, 48),
-    batch=64,
-    epochs=150,
-    optimiser="adamw",
-    lr=1e-3,
-    weight_decay=0.05,
-    head_norm=True,
-    shuffle_groups=2,
-    positives="group",
-    views=replace(ViewOptions(), min_scale=0.4),
-)
+RECIPE = replace(PRESETS["cpu"], epochs=150)
 PREPARED, SERVED = 96, 80  # pixels
 
 

@@ -74,7 +74,7 @@ _LEARNS_FAST = Recipe(
 PRESETS: Mapping[str, Recipe] = {
     # For a GPU.
     "default": replace(_LEARNS_FAST, views=ViewOptions(min_scale=0.4)),
-    # The same on pictures of half the size, most of the time on a quarter: a day of a processor in place of a week.
+    # The same on pictures of half the side, most of the time on views of a quarter of it.
     "cpu": replace(_LEARNS_FAST, size=64, served=80, sizes=(32, 32, 32, 48), views=ViewOptions(min_scale=0.4)),
     # Section 6.1 of the thesis; its transforms are those of MoCo v2, whose temperature is 0.2 and key momentum 0.999.
     "thesis": Recipe(

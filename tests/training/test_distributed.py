@@ -16,7 +16,8 @@ import pytest
 import torch
 
 from taxonomy.errors import TrainingError
-from tests.training.test_pretrain import RECIPE, losses, pictures, probe
+from tests.training.blobs import pictures
+from tests.training.test_pretrain import RECIPE, losses, probe
 from training.batches import Schedule
 from training.launch import FOLDER, Inputs, is_wanted
 from training.pretrain import Interrupted, Pretrained, Status, pretrain

@@ -16,17 +16,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from storage.registry.folder import FolderRegistry
 from taxonomy.errors import DamagedError, StorageError, TrainingError
+from tests.training.blobs import pictures
 from tests.training.small_encoder import small_backbone
-from training.batches import Batches, Schedule, Selection
+from training.batches import Selection
 from training.contrast import Contrast
 from training.embedder import Embedder
 from training.precision import choose_precision
 from training.pretrain import Interrupted, Pretrained, Probe, Status, pretrain, publish_pretrained
-from training.probe import embed, neighbour_score
+from training.probe import neighbour_score
 from training.recipe import PRESETS, Recipe
 
 RECIPE = Recipe(size=16, batch=16, epochs=4, queue=32, shuffle_groups=2)
@@ -44,17 +44,6 @@ def _one_thread() -> Iterator[None]:
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """A small encoder in place of ResNet18, whose checkpoints are 135 MB."""
     monkeypatch.setattr("training.contrast.build", small_backbone)
-
-
-def pictures(count: int = 64, side: int = 24) -> NDArray[np.uint8]:
-    """Coloured blobs on grey, four kinds in turn."""
-    random = np.random.default_rng(0)
-    colours = np.array([[220, 30, 30], [30, 170, 60], [30, 50, 220], [230, 210, 40]])
-    made = random.normal(128, 10, (count, side, side, 3))
-    for row in range(count):
-        x, y = random.integers(0, side // 2, 2)
-        made[row, y : y + side // 2, x : x + side // 2] = colours[row % 4]
-    return np.clip(made, 0, 255).astype(np.uint8)
 
 
 def probe() -> Probe:
@@ -262,72 +251,6 @@ def test_too_few_pictures_are_refused(tmp_path: Path) -> None:
 def test_a_gpu_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="1 GPUs are asked for"):
         pretrain(pictures(), RECIPE, tmp_path, device="cuda")
-
-
-def test_the_score_does_not_count_pictures_of_the_same_product() -> None:
-    random = np.random.default_rng(0)
-    centres = random.normal(size=(40, 16))
-    vectors = torch.from_numpy(np.repeat(centres, 3, 0) + random.normal(0, 0.01, (120, 16))).float()
-    groups = np.repeat(np.arange(40), 3)
-    of_product = Probe(np.zeros((120, 1, 1, 3), np.uint8), groups % 2, groups)
-    alone = replace(of_product, groups=np.arange(120))
-    assert neighbour_score(vectors, alone) > 0.95  # the other views of the product give it away
-    assert neighbour_score(vectors, of_product) < 0.7
-
-
-def test_embedding_leaves_the_encoder_in_training() -> None:
-    encoder = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.AdaptiveAvgPool2d(1))
-    encoder.append(torch.nn.Flatten())
-    before = encoder[1].running_mean.clone()
-    embed(encoder.train(), pictures(8), torch.device("cpu"))
-    assert encoder.training
-    torch.testing.assert_close(encoder[1].running_mean, before)
-
-
-def test_each_epoch_sees_every_picture_once() -> None:
-    schedule = Schedule(count=50, batch=10, seed=1)
-    epochs = [np.concatenate([schedule.rows(step)[0] for step in range(at, at + 5)]) for at in (0, 5)]
-    assert [sorted(epoch) for epoch in epochs] == [list(range(50))] * 2
-    assert epochs[0].tolist() != epochs[1].tolist()
-    np.testing.assert_array_equal(Schedule(count=50, batch=10, seed=1).rows(7)[0], schedule.rows(7)[0])
-
-
-def test_partners_are_of_the_same_group() -> None:
-    groups = np.array([0, 0, 0, 7, 7, -1, -1, 3])
-    schedule = Schedule(count=8, batch=8, seed=0, groups=groups)
-    partners: dict[int, set[int]] = {}
-    for step in range(60):
-        for row, key in zip(*schedule.rows(step), strict=True):
-            partners.setdefault(int(row), set()).add(int(key))
-    assert partners == {0: {0, 1, 2}, 1: {0, 1, 2}, 2: {0, 1, 2}, 3: {3, 4}, 4: {3, 4}, 5: {5}, 6: {6}, 7: {7}}
-    ids = schedule.ids(np.arange(8))
-    assert ids[0] == ids[1] == ids[2]
-    assert len(set(ids.tolist())) == 5
-
-
-def test_devices_share_a_batch() -> None:
-    whole = Schedule(count=64, batch=16, seed=2).rows(3)[0]
-    parts = [Schedule(count=64, batch=16, seed=2, share=(number, 2)).rows(3)[0] for number in (0, 1)]
-    assert [len(part) for part in parts] == [8, 8]
-    assert np.concatenate(parts).tolist() == whole.tolist()
-
-
-def test_batches_bring_pictures_or_their_rows() -> None:
-    schedule = Schedule(count=64, batch=16, seed=0)
-    (step, ids, queries, keys), *rest = Batches(Selection(pictures()), schedule, 2, 5)
-    assert (step, len(rest)) == (2, 2)
-    np.testing.assert_array_equal(queries.numpy(), pictures()[ids.numpy()])
-    assert keys is queries
-    rows = next(iter(Batches(None, schedule, 2, 5)))[2]
-    torch.testing.assert_close(rows, ids)
-
-
-def test_a_selection_comes_whole_onto_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.batches._CHUNK", 7)
-    rows = np.array([5, 3, 60, 1, 0, 63, 22, 9, 8, 8])
-    selection = Selection(pictures(), rows)
-    np.testing.assert_array_equal(selection.on(torch.device("cpu")).numpy(), pictures()[rows])
-    assert selection.nbytes == pictures()[rows].nbytes
 
 
 def test_the_queue_is_a_power_of_two_below_half_the_pictures() -> None:

@@ -1,0 +1,56 @@
+"""Which pictures a step sees."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tests.training.blobs import pictures
+from training.batches import Batches, Schedule, Selection
+
+
+def test_each_epoch_sees_every_picture_once() -> None:
+    schedule = Schedule(count=50, batch=10, seed=1)
+    epochs = [np.concatenate([schedule.rows(step)[0] for step in range(at, at + 5)]) for at in (0, 5)]
+    assert [sorted(epoch) for epoch in epochs] == [list(range(50))] * 2
+    assert epochs[0].tolist() != epochs[1].tolist()
+    np.testing.assert_array_equal(Schedule(count=50, batch=10, seed=1).rows(7)[0], schedule.rows(7)[0])
+
+
+def test_partners_are_of_the_same_group() -> None:
+    groups = np.array([0, 0, 0, 7, 7, -1, -1, 3])
+    schedule = Schedule(count=8, batch=8, seed=0, groups=groups)
+    partners: dict[int, set[int]] = {}
+    for step in range(60):
+        for row, key in zip(*schedule.rows(step), strict=True):
+            partners.setdefault(int(row), set()).add(int(key))
+    assert partners == {0: {0, 1, 2}, 1: {0, 1, 2}, 2: {0, 1, 2}, 3: {3, 4}, 4: {3, 4}, 5: {5}, 6: {6}, 7: {7}}
+    ids = schedule.ids(np.arange(8))
+    assert ids[0] == ids[1] == ids[2]
+    assert len(set(ids.tolist())) == 5
+
+
+def test_devices_share_a_batch() -> None:
+    whole = Schedule(count=64, batch=16, seed=2).rows(3)[0]
+    parts = [Schedule(count=64, batch=16, seed=2, share=(number, 2)).rows(3)[0] for number in (0, 1)]
+    assert [len(part) for part in parts] == [8, 8]
+    assert np.concatenate(parts).tolist() == whole.tolist()
+
+
+def test_batches_bring_pictures_or_their_rows() -> None:
+    schedule = Schedule(count=64, batch=16, seed=0)
+    (step, ids, queries, keys), *rest = Batches(Selection(pictures()), schedule, 2, 5)
+    assert (step, len(rest)) == (2, 2)
+    np.testing.assert_array_equal(queries.numpy(), pictures()[ids.numpy()])
+    assert keys is queries
+    rows = next(iter(Batches(None, schedule, 2, 5)))[2]
+    torch.testing.assert_close(rows, ids)
+
+
+def test_a_selection_comes_whole_onto_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.batches._CHUNK", 7)
+    rows = np.array([5, 3, 60, 1, 0, 63, 22, 9, 8, 8])
+    selection = Selection(pictures(), rows)
+    np.testing.assert_array_equal(selection.on(torch.device("cpu")).numpy(), pictures()[rows])
+    assert selection.nbytes == pictures()[rows].nbytes
