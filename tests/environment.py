@@ -2,6 +2,7 @@
 
 - `.venv-label-studio`: a real Label Studio, the same that the demo uses, and an empty database for it;
 - `.venv-label-studio-ml`: label-studio-ml 1.0.9 with today's Flask, and this project without what only training needs;
+- `.venv-azure`: Azurite and a Cosmos DB from npm;
 - a Chromium.
 
 A second run finds all of it and ends at once.
@@ -9,7 +10,6 @@ A second run finds all of it and ends at once.
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -20,6 +20,8 @@ from pathlib import Path
 from backend.demo import server
 from backend.demo.environment import Progress, label_studio, make_environment
 from taxonomy.errors import TaxonomistError
+from tests.apt import apt_install, is_root
+from tests.azure import emulators
 
 ROOT = Path(__file__).resolve().parent.parent
 LABEL_STUDIO = ROOT / ".venv-label-studio"
@@ -76,15 +78,10 @@ def chromium(progress: Progress) -> Path:
     """A Chromium, installed when there is none and we may. Raises `TaxonomistError` that says how to get one."""
     if found := find_chromium():
         return found
-    as_root = hasattr(os, "geteuid") and os.geteuid() == 0
-    if as_root and shutil.which("apt-get"):
-        quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        for command in (["apt-get", "update"], ["apt-get", "install", "-y", "--no-install-recommends", "chromium"]):
-            progress(f"Chromium: {' '.join(command)}")
-            subprocess.run(command, env=quiet, stdout=subprocess.DEVNULL, check=False)
-        if found := find_chromium():
-            return found
-    if as_root:
+    apt_install(["chromium"], progress)
+    if found := find_chromium():
+        return found
+    if is_root():
         progress("Chromium: playwright install --with-deps chromium")
         command = [sys.executable, "-m", "playwright", "install", "--with-deps", "chromium"]
         subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
@@ -108,6 +105,7 @@ def main() -> int:
         say(f"Label Studio: {program}")
         say(f"Label Studio's empty database: {server.empty_database(program, LABEL_STUDIO_CACHE, say)}")
         say(f"label-studio-ml 1.0.9: {label_studio_ml(say)}")
+        say(f"Azure emulators: {emulators.install(say)}")
         say(f"Chromium: {chromium(say)}")
     except TaxonomistError as error:
         print(f"\n{error}", file=sys.stderr)  # noqa: T201

@@ -13,7 +13,7 @@ import httpx
 from storage.forks import after_fork
 from storage.images.certificates import certificates
 from storage.images.hosts import AllowedHosts, Target, is_public
-from storage.images.loop import LoopThread
+from storage.loop import LoopThread
 from taxonomy.errors import (
     ImageForbiddenError,
     ImageNotFoundError,

@@ -1,0 +1,21 @@
+"""What tests of every package share: Azure's services on loopback, started when the first test asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.azure import emulators
+
+
+@pytest.fixture(scope="session")
+def azurite() -> Iterator[emulators.Blob]:
+    with emulators.blob() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def cosmos_server() -> Iterator[emulators.Cosmos]:
+    with emulators.cosmos() as running:
+        yield running
