@@ -1,0 +1,98 @@
+import hashlib
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+
+from storage.registry.folder import FolderRegistry
+from training.backbone import BackboneSpec, ensure_backbone
+from training.embedder import BACKBONE_FILE, Embedder
+from training.starter import FOLDER, has_starter, publish_starter
+
+
+@pytest.fixture
+def no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Torch's empty cache."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    cache = tmp_path / "torch" / "hub" / "checkpoints"
+    cache.mkdir(parents=True)
+    return cache
+
+
+def test_it_is_small_and_says_what_it_was_made_from() -> None:
+    assert (FOLDER / BACKBONE_FILE).stat().st_size < 12_000_000
+    about = (FOLDER / "README.md").read_text()
+    for library in ("Scopia", "Kator Legaz", "Reallusion", "Blend Swap", "Sweet Home 3D"):
+        assert library in about
+
+
+def test_it_serves_as_any_version_does(tmp_path: Path) -> None:
+    registry = FolderRegistry(tmp_path)
+    version = publish_starter(registry, "backbone")
+    registry.verify(version)
+    assert registry.champion("backbone") is None
+    embedder = Embedder(version.path / BACKBONE_FILE, size=int(version.manifest["size"]))
+    pictures = np.random.default_rng(0).integers(0, 256, (3, embedder.size, embedder.size, 3), np.uint8)
+    vectors = embedder.embed(pictures)
+    assert vectors.shape == (3, version.manifest["dimension"])
+    assert np.isfinite(vectors).all()
+    np.testing.assert_allclose(embedder.embed(pictures[:1]), vectors[:1], rtol=1e-4, atol=1e-4)
+
+
+def test_likeness_is_more_than_chance() -> None:
+    """Two pictures of one shape are nearer to each other than to another shape, whatever their colours are."""
+    embedder = Embedder(FOLDER / BACKBONE_FILE, size=80)
+    rng = np.random.default_rng(1)
+    rows, columns = np.mgrid[:80, :80]
+    shapes = [
+        (rows - 40) ** 2 + (columns - 40) ** 2 < 600,
+        abs(columns - 40) < 6,
+        (rows // 10 + columns // 10) % 2 == 0,
+    ]
+    pictures = [
+        np.where(shape[..., None], rng.integers(0, 120, 3), rng.integers(180, 256, 3)).astype(np.uint8)
+        for shape in shapes
+        for _ in range(4)
+    ]
+    vectors = embedder.embed(np.stack(pictures))
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    cosines = unit @ unit.T
+    np.fill_diagonal(cosines, -1)
+    assert (cosines.argmax(1) // 4 == np.arange(12) // 4).mean() > 0.9
+
+
+def test_it_serves_where_imagenet_cannot_be_had(
+    tmp_path: Path, no_network: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        version = ensure_backbone(FolderRegistry(tmp_path), BackboneSpec(), or_starter=True)
+    assert str(version.manifest["origin"]).startswith("the starter")
+    assert version.manifest["size"] == 80
+    assert "The starter serves until" in caplog.text
+    shipped = hashlib.sha256((FOLDER / BACKBONE_FILE).read_bytes()).hexdigest()
+    assert version.manifest["files"][BACKBONE_FILE]["sha256"] == shipped
+
+
+def test_imagenet_comes_before_it(tmp_path: Path, no_network: Path) -> None:
+    torch.save(torchvision.models.resnet18(weights=None).state_dict(), no_network / "resnet18-f37072fd.pth")
+    version = ensure_backbone(FolderRegistry(tmp_path), BackboneSpec(size=64), or_starter=True)
+    assert version.manifest["origin"] == "torchvision ImageNet"
+
+
+@pytest.mark.parametrize(
+    ("spec", "or_starter"),
+    [(BackboneSpec(weights="random", size=64), True), (BackboneSpec(size=64), False)],
+    ids=["random weights were asked for", "a size was asked for"],
+)
+def test_random_weights_else(tmp_path: Path, no_network: Path, spec: BackboneSpec, or_starter: bool) -> None:
+    version = ensure_backbone(FolderRegistry(tmp_path), spec, or_starter=or_starter)
+    assert version.manifest["origin"] == "random, seed 0"
+
+
+def test_there_is_one_architecture_of_it() -> None:
+    assert has_starter("resnet18")
+    assert not has_starter("resnet50")
