@@ -135,13 +135,15 @@ class Settings(BaseSettings):
     )
     backbone_weights: str = Field(
         "auto",
-        description="Start weights: auto (ImageNet where it can be had, else the starter), imagenet, random or a file",
+        description="Start weights: auto (ImageNet where it can be had, else the starter), imagenet, starter, random "
+        "or a file",
     )
     image_size: int | None = Field(
         None,
         ge=32,
         le=1024,
-        description="Side of the square that pictures are resized to, in pixels; unset: the backbone's own, 160, or the starter's 80",
+        description="Side of the square that pictures are resized to, in pixels; unset: the backbone's own, 160, or "
+        "the starter's 80",
     )
     views: int = Field(4, ge=0, le=32, description="Augmented views that are embedded of each labelled image")
     imbalance: Literal["none", "oversample", "weights"] = Field(

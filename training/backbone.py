@@ -40,7 +40,7 @@ class BackboneSpec:
     """Which backbone to start from.
 
     `weights`: "imagenet" (torchvision's), "random" (seeded), a file (.safetensors, .pth), or "auto": ImageNet's where
-    they can be had, else random. `size` is the side of the pictures in pixels.
+    they can be had, else random. `ensure_backbone` knows "starter", too. `size` is the side of the pictures in pixels.
     """
 
     architecture: Literal["resnet18", "resnet34", "resnet50"] = "resnet18"
@@ -229,6 +229,11 @@ def ensure_backbone(registry: Registry, spec: BackboneSpec, *, or_starter: bool 
 
 
 def _publish_first(registry: Registry, spec: BackboneSpec, *, or_starter: bool) -> None:
+    if spec.weights == "starter":
+        if not has_starter(spec.architecture):
+            raise ConfigError(f"There is no starter of the architecture {spec.architecture}.", hint="Use resnet18.")
+        publish_starter(registry, NAME)
+        return
     if not (or_starter and spec.weights == "auto" and has_starter(spec.architecture)):
         publish_backbone(registry, build(spec), spec)
         return

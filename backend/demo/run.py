@@ -34,7 +34,7 @@ PASSWORD = "furniture-demo"  # noqa: S105 - of simulated people on this machine
 
 # Small pictures and a start from random weights: the demo shows the loop in a few minutes on any machine. Its
 # suggestions are accordingly modest, so they are shown from a lower precision on than the default.
-DEMO_SETTINGS = {"image_size": "96", "target_precision": "0.6", "retrain_after": "5", "views": "2"}
+DEMO_SETTINGS = {"target_precision": "0.6", "retrain_after": "5", "views": "2"}
 
 Say = Callable[[str], None]
 

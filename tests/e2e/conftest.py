@@ -88,7 +88,7 @@ def make_backend(label_studio: LabelStudioServer, tmp_path: Path) -> Iterator[Ca
         defaults = {
             "label_studio_url": label_studio.url,
             "label_studio_api_key": label_studio.owner.token,
-            "backbone_weights": "random",  # no download in tests
+            "backbone_weights": "starter",  # no download in tests
         }
         given = {name: str(value) for name, value in settings.items()}
         made.append(BackendProcess(tmp_path / home, defaults | given))

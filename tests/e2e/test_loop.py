@@ -28,9 +28,8 @@ from tests.waiting import eventually
 
 MakeProject = Callable[..., tuple[int, tuple[DemoTask, ...]]]
 
-# A random start and few pictures: what is tested is the loop, so every suggestion is shown, however unsure.
+# Few pictures: what is tested is the loop, so every suggestion is shown, however unsure.
 SETTINGS = {
-    "image_size": 64,
     "views": 1,
     "target_precision": 0.02,
     "retrain_after": 2,

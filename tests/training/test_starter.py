@@ -8,6 +8,7 @@ import torch
 import torchvision
 
 from storage.registry.folder import FolderRegistry
+from taxonomy.errors import ConfigError
 from training.backbone import BackboneSpec, ensure_backbone
 from training.embedder import BACKBONE_FILE, Embedder
 from training.starter import FOLDER, has_starter, publish_starter
@@ -91,6 +92,13 @@ def test_imagenet_comes_before_it(tmp_path: Path, no_network: Path) -> None:
 def test_random_weights_else(tmp_path: Path, no_network: Path, spec: BackboneSpec, or_starter: bool) -> None:
     version = ensure_backbone(FolderRegistry(tmp_path), spec, or_starter=or_starter)
     assert version.manifest["origin"] == "random, seed 0"
+
+
+def test_it_can_be_asked_for(tmp_path: Path) -> None:
+    version = ensure_backbone(FolderRegistry(tmp_path), BackboneSpec(weights="starter"), or_starter=True)
+    assert str(version.manifest["origin"]).startswith("the starter")
+    with pytest.raises(ConfigError, match="resnet50"):
+        ensure_backbone(FolderRegistry(tmp_path / "other"), BackboneSpec("resnet50", "starter"))
 
 
 def test_there_is_one_architecture_of_it() -> None:
