@@ -77,6 +77,7 @@ def main() -> None:
     )
     parser.add_argument("--size", type=int, default=80, help="side of the pictures that ResNets are served, in pixels")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--only", action="append", help="contestants by name, instead of all")
     parser.add_argument("--folder", type=Path, default=Path(".study/study"))
     parser.add_argument("--cache", type=Path, default=Path(".study/recipes"))
     arguments = parser.parse_args()
@@ -104,6 +105,7 @@ def main() -> None:
     both = [
         each
         for entry in entries
+        if not arguments.only or entry.name in arguments.only
         for each in (entry, replace(entry, name=f"{entry.name}, oversampled", oversample=True))
     ]
     began = time.monotonic()
