@@ -59,6 +59,12 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     "SGD, no batch norm in the head": {"optimiser": "sgd", "lr": 6e-2, "weight_decay": 5e-4, "head_norm": False},
     "SGD": {"optimiser": "sgd", "lr": 6e-2, "weight_decay": 5e-4},
     "temperature 0.2": {"temperature": 0.2},
+    "crop from 0.4, temperature 0.2": {"views.min_scale": 0.4, "temperature": 0.2},
+    "positives of one product, crop from 0.4, temperature 0.2": {
+        "positives": "group",
+        "views.min_scale": 0.4,
+        "temperature": 0.2,
+    },
     "temperature 0.05": {"temperature": 0.05},
     "queue 256": {"queue": 256},
     "queue 4096": {"queue": 4096},
