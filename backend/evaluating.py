@@ -96,7 +96,7 @@ def look_alikes_of_file(services: Services, project: str, file: Path, k: int | N
     read, vectors, unreadable = _embed_files(services, [file], backbone, lambda done, total: None)
     if not read:
         raise ConfigError(f"{file} cannot be read: {unreadable[file]}")
-    return predictor.look_alikes.nearest(project, vectors[0], backbone, k=k)
+    return predictor.look_alikes.shown(project, vectors[0], backbone, k=k)
 
 
 def _embed_files(

@@ -1,4 +1,4 @@
-"""Images and labels from files: a CSV manifest of a catalogue, or an export of Label Studio.
+"""Images and labels from files: a CSV manifest of a catalogue here, an export of Label Studio in `backend.exports`.
 
 Both become the same events that webhooks bring, so agreement, retraining and repeated imports work alike: what is
 imported twice counts once, and a newer file wins over an older one.
@@ -7,27 +7,25 @@ imported twice counts once, and a newer file wins over an older one.
 from __future__ import annotations
 
 import csv
-import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from backend.labels import decide_dirty
-from backend.protocol import Task, annotation_saved, label_config
+from backend.protocol import annotation_saved, label_config
 from backend.services import Services
 from storage.catalog.documents import ImageDocument, ProjectLabels
 from storage.catalog.identity import image_id
 from storage.journal import Event, TaskSaved
-from taxonomy.annotations import parse_annotation
-from taxonomy.errors import BadRequestError, ConfigError, TaxonomistError
+from taxonomy.errors import ConfigError
 from taxonomy.label_config import LabelConfig, write_label_config
 from taxonomy.paths import TaxonomyPath, format_path
 
 IMPORTED = "import"  # the annotator of rows that name none; such rows are taken as truth
 CHUNK = 500
+MOST_PROBLEMS = 1000
 Advance = Callable[[int, int], None]
 _LEVEL = re.compile(r"level(\d+)")
 
@@ -51,6 +49,24 @@ class Imported:
     annotations: int
     labelled: int
     problems: tuple[str, ...]
+    left_out: int  # how many problems there were; not all are listed when they are very many
+
+
+class Problems:
+    """What could not be used: all is counted, the first ones are kept."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._kept: list[str] = []
+
+    def extend(self, problems: Collection[str]) -> None:
+        """Add some."""
+        self.count += len(problems)
+        self._kept += list(problems)[: max(0, MOST_PROBLEMS - len(self._kept))]
+
+    def listed(self) -> tuple[str, ...]:
+        """The first ones."""
+        return tuple(self._kept)
 
 
 def read_manifest(manifest: Path, images: Path | None = None) -> tuple[list[Row], list[str]]:
@@ -147,76 +163,19 @@ def import_manifest(
         )
         advance(min(start + CHUNK, len(names)), len(names))
     labelled = decide_all(services, project) if annotations else 0
-    return Imported(project, len(names), annotations, labelled, tuple(problems))
+    return Imported(project, len(names), annotations, labelled, tuple(problems), len(problems))
 
 
-def import_export(
-    services: Services,
-    export: Path,
-    *,
-    project: str | None = None,
-    config: Path | None = None,
-    advance: Advance = lambda done, total: None,
-) -> Imported:
-    """Take the tasks and annotations of a Label Studio JSON export. Raises `ConfigError`, `BadRequestError`."""
-    try:
-        tasks = json.loads(export.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"There is no file {export}.") from None
-    except (ValueError, OSError) as error:
-        raise ConfigError(
-            f"{export} is not JSON: {error}.", hint="Export the project as JSON, not JSON-MIN or CSV."
-        ) from None
-    if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
-        raise ConfigError(f"{export} is not a list of tasks.", hint="Export the project as JSON, not JSON-MIN or CSV.")
-    project = project or next((str(task["project"]) for task in tasks if task.get("project")), None)
-    if project is None:
-        raise ConfigError(f"{export} does not say which project it is of.", hint="Give --project.")
-    if config is not None:
-        services.book.remember(project, label_config=config.read_text(encoding="utf-8"))
-    xml = services.book.get(project).label_config
-    if not xml:
-        raise ConfigError(
-            f"The labelling config of project {project} is unknown.", hint="Give --config, or connect first."
-        )
-    parsed, problems, annotations = label_config(xml), [], 0
-    for start in range(0, len(tasks), CHUNK):
-        events: list[Event] = []
-        for task in tasks[start : start + CHUNK]:
-            try:
-                events += export_events(project, task, parsed)
-                problems += [
-                    str(gap)
-                    for each in task.get("annotations") or ()
-                    for gap in parse_annotation(each, parsed, task_id=str(task.get("id"))).unknown
-                ]
-            except TaxonomistError as error:
-                problems.append(f"task {task.get('id')}: {error}")
-        annotations += sum(1 for event in events if not isinstance(event, TaskSaved))
-        services.journal.record(events)
-        advance(min(start + CHUNK, len(tasks)), len(tasks))
-    labelled = decide_all(services, project)
-    return Imported(project, len(tasks), annotations, labelled, tuple(problems))
-
-
-def export_events(project: str, task: Mapping[str, Any], config: LabelConfig) -> list[Event]:
-    """The events of one task with its annotations, as exports and the API give it. Raises `BadRequestError`."""
-    try:
-        known = Task.model_validate(task)
-    except ValueError:
-        raise BadRequestError(f"Not a task: {task!s:.80}") from None
-    uri = known.image_uri(config)
-    events: list[Event] = [TaskSaved(project, str(known.id), uri, known.created_at or datetime.now(UTC))]
-    for annotation in task.get("annotations") or ():
-        events.append(annotation_saved(project, {"task": known.id, **annotation}, uri))
-    return events
-
-
-def decide_all(services: Services, project: str) -> int:
-    """Fold the journal and decide each image that waits for it; returns how many images of the project are labelled."""
+def decide_waiting(services: Services, project: str) -> None:
+    """Fold the journal, and decide each image of the project that waits for it."""
     services.journal.fold()
     while decide_dirty(services, project, CHUNK):
         pass
+
+
+def decide_all(services: Services, project: str) -> int:
+    """As `decide_waiting`; returns how many images of the project are labelled."""
+    decide_waiting(services, project)
     return services.catalog.count(project, labelled=True)
 
 

@@ -13,11 +13,12 @@ from backend.services import Services
 from storage.catalog.documents import AnnotatorLabels, ImageDocument, ProjectLabels
 from storage.journal import AnnotationRecord
 from taxonomy.agreement import AgreementPolicy, Verdict, decide
-from taxonomy.annotations import Annotation, parse_annotation
+from taxonomy.annotations import Annotation, newest_of_each, parse_annotation
 from taxonomy.errors import BadRequestError
 from taxonomy.label_config import LabelConfig
 
 log = logging.getLogger(__name__)
+DocumentChange = Callable[[ImageDocument], ImageDocument]
 
 
 @dataclass(frozen=True)
@@ -84,23 +85,22 @@ def update_labels(services: Services, project: str, images: Collection[str]) -> 
     """
     config = services.label_config(project)
     policy = services.settings.agreement
-    before = services.catalog.get_many(images)
-    changed = 0
-    changes: dict[str, Callable[[ImageDocument], ImageDocument]] = {}
+    before: dict[str, ImageDocument] = {}
+    labels: dict[str, dict[str, list[list[str]]]] = {}
+    changes: dict[str, DocumentChange] = {}
     for image in images:
         records = list(services.journal.annotations(project, image))
         task = None if records else next(iter(services.journal.tasks(project, image)), None)
         labelled = judge(records, config, policy)
         if task:
             labelled = replace(labelled, uri=task.uri, task_id=task.task_id)
-        here = before[image].projects.get(project) if image in before else None
-        changed += labelled.accepted != (here.accepted if here else {})
-        changes[image] = _note(project, labelled)
+        labels[image] = labelled.accepted
+        changes[image] = _seen(before, _note(project, labelled))
     services.catalog.update_many(changes)
-    services.book.count_changed(project, changed)
+    services.book.count_changed(project, sum(labels[image] != _accepted(before[image], project) for image in images))
     if services.book.get(project).decided_with is None:
         services.book.remember(project, decided_with=_rule(services, project))
-    if any(image not in before or before[image].file_hash is None for image in images):
+    if any(document.file_hash is None for document in before.values()):
         services.jobs.ask(Kind.EMBED, project, "new images")
 
 
@@ -125,9 +125,25 @@ def judge(records: Sequence[AnnotationRecord], config: LabelConfig, policy: Agre
     )
 
 
-def _note(project: str, labelled: Labelled) -> Callable[[ImageDocument], ImageDocument]:
+def _seen(before: dict[str, ImageDocument], change: DocumentChange) -> DocumentChange:
+    """The change, which notes what the document was, so that nobody has to read it for that; when it is called again,
+    what it was then."""
+
+    def noting(document: ImageDocument) -> ImageDocument:
+        before[document.id] = document
+        return change(document)
+
+    return noting
+
+
+def _accepted(document: ImageDocument, project: str) -> dict[str, list[list[str]]]:
+    here = document.projects.get(project)
+    return here.accepted if here else {}
+
+
+def _note(project: str, labelled: Labelled) -> DocumentChange:
     reviewed = any(annotation.reviewed or annotation.ground_truth for annotation in labelled.annotations)
-    entries = [entry for annotation in labelled.annotations for entry in _entries(annotation)]
+    entries = [entry for annotation in newest_of_each(labelled.annotations) for entry in _entries(annotation)]
     shown = next((verdict for verdict in labelled.verdicts.values() if verdict.accepted), None)
     shown = shown or next(iter(labelled.verdicts.values()))
 
@@ -151,7 +167,7 @@ def _note(project: str, labelled: Labelled) -> Callable[[ImageDocument], ImageDo
 
 
 def _entries(annotation: Annotation) -> list[AnnotatorLabels]:
-    """The thesis' form (listing 4.3): per annotator all paths that they named."""
+    """The thesis' form (listing 4.3): of an annotator all paths that they named."""
     return [
         AnnotatorLabels.model_validate(
             {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 QUIET = (
+    "azure",
     "httpx",
     "httpcore",
     "huey",

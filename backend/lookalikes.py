@@ -1,16 +1,19 @@
-"""The labelled images that look most like a given one."""
+"""The labelled images that look most like a given one. None of them shows faces or personal data, unless the settings
+allow it."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from backend.privacy import may_use
 from backend.services import Services
+from storage.catalog.documents import ImageDocument
 from taxonomy.paths import TaxonomyPath
 from training.neighbours import nearest
 
@@ -55,16 +58,38 @@ class LookAlikes:
         exclude: str | None = None,
     ) -> list[LookAlike]:
         """The k most similar labelled images, best first; fewer when fewer are labelled. `vector` has shape (d,)."""
+        return self._nearest(project, vector, backbone, k, () if exclude is None else (exclude,))
+
+    def shown(
+        self,
+        project: str,
+        vector: NDArray[np.float32],
+        backbone: str,
+        *,
+        k: int | None = None,
+        exclude: str | None = None,
+    ) -> list[LookAlike]:
+        """As `nearest`, for people to look at: each document is asked once more, since whoever finds a face in a
+        picture tells the catalogue, and not the index."""
+        hidden = set() if exclude is None else {exclude}
+        while True:
+            found = self._nearest(project, vector, backbone, k, hidden)
+            documents = self._services.catalog.get_many(each.image_id for each in found)
+            gone = {each.image_id for each in found if not self._may_show(documents.get(each.image_id), project)}
+            if not gone:
+                return found
+            hidden |= gone
+
+    def _may_show(self, document: ImageDocument | None, project: str) -> bool:
+        return document is not None and project in document.projects and may_use(document, self._services.settings)
+
+    def _nearest(
+        self, project: str, vector: NDArray[np.float32], backbone: str, k: int | None, exclude: Collection[str]
+    ) -> list[LookAlike]:
         index = self._index(project, backbone)
         if not index.ids:
             return []
-        hits = nearest(
-            vector,
-            index.ids,
-            index.matrix,
-            k or self._services.settings.neighbours,
-            exclude=() if exclude is None else (exclude,),
-        )
+        hits = nearest(vector, index.ids, index.matrix, k or self._services.settings.neighbours, exclude=exclude)
         return [LookAlike(hit.id, index.uris[hit.id], index.labels[hit.id], hit.similarity) for hit in hits]
 
     def _index(self, project: str, backbone: str) -> _Index:
@@ -80,6 +105,8 @@ class LookAlikes:
         labels: dict[str, Mapping[str, tuple[TaxonomyPath, ...]]] = {}
         uris: dict[str, str] = {}
         for document in self._services.catalog.documents(project, labelled=True):
+            if not may_use(document, self._services.settings):
+                continue
             here = document.projects[project]
             labels[document.id] = {control: here.paths(control) for control in here.accepted}
             uris[document.id] = here.uri

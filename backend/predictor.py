@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +18,16 @@ from backend.protocol import PredictRequest, label_config, model_version_name, p
 from backend.services import Services, registry_name
 from storage.catalog.documents import image_id
 from taxonomy.calibration import Calibration
-from taxonomy.errors import TaxonomistError
+from taxonomy.errors import DamagedError, StorageError, TaxonomistError
 from taxonomy.label_config import LabelConfig
 from taxonomy.suggestion import Suggestion, calibrated_probabilities, suggest, vote
 from taxonomy.tree import Tree
 from training.head_weights import HeadWeights
 
 log = logging.getLogger(__name__)
+
+AGAIN_S = 30.0
+COUNT_AGAIN_S = 60.0  # for labels that another server brought
 
 
 @dataclass(frozen=True)
@@ -49,13 +52,30 @@ class ServingModel:
         return answers
 
 
+class _Kept(NamedTuple):
+    """What came of the last loading, for which state of the aliases, and when to try it again."""
+
+    stamp: object
+    model: ServingModel | None
+    again_at: float = float("inf")
+
+
+class _Counted(NamedTuple):
+    """How many images of a project are labelled, for which state of its labels, and until when that is believed."""
+
+    stamp: int
+    labelled: int
+    until: float
+
+
 class Predictor:
     """Answers /predict. Watches the registry, so that a promotion is served by the next request."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
         self._lock = threading.Lock()
-        self._models: dict[str, tuple[object, ServingModel | None]] = {}
+        self._models: dict[str, _Kept] = {}
+        self._counts: dict[str, _Counted] = {}
         self.look_alikes = LookAlikes(services)
 
     def model_version(self, project: str) -> str:
@@ -67,29 +87,41 @@ class Predictor:
         version = self._services.registry.champion(registry_name(project))
         if version:
             return model_version_name(version)
-        labelled = self._services.catalog.count(project, labelled=True)
+        labelled = self._labelled(project)
         return model_version_name(f"look-alikes-{1 << labelled.bit_length() - 1 if labelled else 0}")
+
+    def _labelled(self, project: str) -> int:
+        """Counted when labels have changed: this is asked all the time, and in Cosmos DB counting is not free."""
+        stamp = self._services.book.get(project).labels_version
+        kept = self._counts.get(project)
+        if kept is None or kept.stamp != stamp or time.monotonic() > kept.until:
+            labelled = self._services.catalog.count(project, labelled=True)
+            kept = self._counts[project] = _Counted(stamp, labelled, time.monotonic() + COUNT_AGAIN_S)
+        return kept.labelled
 
     def model(self, project: str) -> ServingModel | None:
         """The champion of a project, None when there is none yet.
 
-        A champion that cannot be loaded is reported and the one that was served goes on.
+        A champion that cannot be loaded is reported and the one that was served goes on. Where the store was not to be
+        reached, it is tried again later.
         """
         name = registry_name(project)
         stamp = self._services.registry.alias_stamp(name)
         kept = self._models.get(project)
-        if kept and kept[0] == stamp:
-            return kept[1]
+        if kept and kept.stamp == stamp and (time.monotonic() < kept.again_at or self._lock.locked()):
+            return kept.model
         with self._lock:
             kept = self._models.get(project)
-            if kept is None or kept[0] != stamp:
+            if kept is None or kept.stamp != stamp or time.monotonic() >= kept.again_at:
                 try:
-                    kept = (stamp, self._load(name))
+                    kept = _Kept(stamp, self._load(name))
                 except TaxonomistError as error:
                     log.error("the champion of project %s cannot be loaded, the former one goes on: %s", project, error)
-                    kept = (stamp, kept[1] if kept else None)
+                    away = isinstance(error, StorageError) and not isinstance(error, DamagedError)
+                    again_at = time.monotonic() + AGAIN_S if away else float("inf")
+                    kept = _Kept(stamp, kept.model if kept else None, again_at)
                 self._models[project] = kept
-        return kept[1]
+        return kept.model
 
     def predict(self, request: PredictRequest) -> list[dict[str, Any]]:
         """One entry a task, in order; a task that fails has the empty suggestion and its reason in the log.

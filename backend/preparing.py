@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
+from backend.privacy import may_use
 from backend.services import Services
 from backend.settings import Settings
 from storage.catalog.documents import ImageDocument
@@ -26,16 +27,19 @@ def wanted_pictures(services: Services) -> list[Wanted]:
 
     The store may hold more: a picture that was left out or taken from its projects after it was prepared.
     """
-    wanted, left_out = [], 0
+    wanted, left_out, private = [], 0, 0
     for document in services.catalog.documents():
         if not document.projects:
             continue  # taken out of all of them, by a person
         if _left_out(document, services.settings):
             left_out += 1
             continue
+        if not may_use(document, services.settings):
+            private += 1
+            continue
         project, here = next(iter(document.projects.items()))
         wanted.append(Wanted(document.id, here.uri, project))
-    log.info("%d pictures are wanted, %d are left out by the settings", len(wanted), left_out)
+    log.info("%d pictures are wanted, %d are left out by the settings, %d for privacy", len(wanted), left_out, private)
     return wanted
 
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from backend.auth import Credentials, load_credentials
 from backend.jobs import JobBook
-from backend.projects import ProjectBook
+from backend.projects import ProjectBook, ProjectRecord
 from backend.protocol import label_config
 from backend.settings import Settings
 from storage.catalog import Catalog
 from storage.catalog.sqlite import SqliteCatalog
-from storage.embeddings import EmbeddingStore
+from storage.embeddings import Embeddings, EmbeddingStore
 from storage.images import Images
 from storage.images.cache import CachedImages
 from storage.images.folder import FolderImages
@@ -28,6 +30,10 @@ from storage.registry.folder import FolderRegistry
 from taxonomy.errors import ConfigError
 from taxonomy.label_config import LabelConfig
 from training.embedder import Embedder
+
+if TYPE_CHECKING:  # Azure's SDK takes long to import, and only some installations use it
+    from storage.azure.blob import BlobAccount
+    from storage.images.blob import BlobImages
 
 BACKBONE = "backbone"
 
@@ -45,8 +51,9 @@ class Services:
         self._lock = threading.Lock()
         self._images: dict[tuple[Path | None, str | None, str | None], Images] = {}
         self._http: HttpImages | None = None
-        self._embeddings: dict[str, EmbeddingStore] = {}
+        self._embeddings: dict[str, Embeddings] = {}
         self._embedders: dict[str, Embedder] = {}
+        self._closing = ExitStack()
 
     @cached_property
     def credentials(self) -> Credentials:
@@ -58,6 +65,11 @@ class Services:
 
     @cached_property
     def catalog(self) -> Catalog:
+        if self.settings.cosmos_connection_string or self.settings.cosmos_endpoint:
+            from backend.azure import cosmos_access, patience
+            from storage.catalog.cosmos import CosmosCatalog
+
+            return CosmosCatalog(cosmos_access(self.settings), patience(self.settings))
         return SqliteCatalog(self.settings.home / "catalog.sqlite")
 
     @cached_property
@@ -70,7 +82,44 @@ class Services:
 
     @cached_property
     def registry(self) -> Registry:
+        if container := self.settings.models_container:
+            from storage.registry.blob import BlobRegistry
+
+            registry = BlobRegistry(self.blob_account, container, self._azure_folder / "models" / container)
+            self._closing.callback(registry.close)
+            return registry
         return FolderRegistry(self.settings.home / "models")
+
+    @cached_property
+    def blob_account(self) -> BlobAccount:
+        """The storage account of the settings. Raises `ConfigError` when there is none."""
+        from backend.azure import blob_account
+
+        return blob_account(self.settings)
+
+    @cached_property
+    def blob_images(self) -> BlobImages | None:
+        """The images in Azure, None where no storage account is set."""
+        settings = self.settings
+        if not settings.blob_connection_string and not settings.blob_account_url:
+            return None
+        from storage.images.blob import BlobImages
+
+        return BlobImages(
+            self.blob_account,
+            self._azure_folder / "images",
+            max_bytes=settings.max_image_bytes,
+            cache_bytes=settings.image_cache_bytes,
+            timeout_s=settings.image_timeout,
+            containers=settings.blob_containers,
+            link_minutes=settings.link_minutes,
+        )
+
+    @property
+    def _azure_folder(self) -> Path:
+        """What this machine keeps of the storage account, apart from that of any other account."""
+        account = hashlib.sha256(self.blob_account.url.encode()).hexdigest()[:8]
+        return self.settings.home / "azure" / f"{self.blob_account.account}-{account}"
 
     def label_config(self, project: str) -> LabelConfig:
         """The trees of a project. Raises `ConfigError` when it is not known, or has no taxonomy."""
@@ -95,26 +144,41 @@ class Services:
                 self._embedders[backbone] = Embedder(found.path / "backbone.onnx", size=int(found.manifest["size"]))
             return self._embedders[backbone]
 
-    def embeddings(self, backbone: str) -> EmbeddingStore:
+    def embeddings(self, backbone: str) -> Embeddings:
         """The embeddings of one backbone version."""
         with self._lock:
             if backbone not in self._embeddings:
                 dimension = int(self.registry.get(BACKBONE, backbone).manifest["dimension"])
-                folder = self.settings.home / "embeddings" / backbone
-                self._embeddings[backbone] = EmbeddingStore(folder, dimension=dimension)
+                self._embeddings[backbone] = self._open_embeddings(backbone, dimension)
             return self._embeddings[backbone]
 
-    def label_studio(self, project: str) -> tuple[str | None, str | None]:
-        """Address and token for a project: what `connect` remembered, else the settings."""
-        record = self.book.get(project)
+    def _open_embeddings(self, backbone: str, dimension: int) -> Embeddings:
+        if container := self.settings.models_container:
+            from storage.shared_embeddings import SharedEmbeddings
+
+            folder = self._azure_folder / "embeddings" / container / backbone
+            shared = SharedEmbeddings(self.blob_account, container, f"embeddings/{backbone}", folder, dimension)
+            self._closing.callback(shared.close)
+            return shared
+        return EmbeddingStore(self.settings.home / "embeddings" / backbone, dimension=dimension)
+
+    def close(self) -> None:
+        """Send what waits to be shared: the last thing that a command does."""
+        self._closing.close()
+
+    def label_studio(self, project: str | None) -> tuple[str | None, str | None]:
+        """Address and token for a project: what `connect` remembered, else the settings; None: the settings alone."""
+        record = self.book.get(project) if project is not None else ProjectRecord(project="")
         settings = self.settings
         url = record.label_studio_url or settings.label_studio_url
         key = record.api_key or settings.label_studio_api_key
         return url, key.get_secret_value() if key else None
 
-    def images(self, project: str) -> Images:
-        """How the images of a project are read: from its folder, Label Studio or allowed hosts, through the cache."""
-        reach = (self.book.get(project).images_folder, *self.label_studio(project))
+    def images(self, project: str | None) -> Images:
+        """How the images of a project are read: from its folder, Label Studio or allowed hosts, through the cache.
+        None: by the settings alone."""
+        folder = self.book.get(project).images_folder if project is not None else None
+        reach = (folder, *self.label_studio(project))
         with self._lock:
             if reach not in self._images:
                 self._images[reach] = self._open_images(*reach)
@@ -128,13 +192,14 @@ class Services:
             http=self._http,
             label_studio=LabelStudioImages(url, lambda: token or "", self._http) if url else None,
             folder=FolderImages(settings.images_folder, settings.max_image_bytes) if settings.images_folder else None,
+            blobs=self.blob_images,
         )
         # Two Label Studios may use one path for two images.
         cached = CachedImages(
             remote,
             settings.home / "images" / hashlib.sha256((url or "").encode()).hexdigest()[:8],
             settings.image_cache_bytes,
-            skip=remote.is_local,
+            skip=remote.needs_no_cache,
         )
         return CatalogueFolder(folder, settings.max_image_bytes, cached) if folder else cached
 

@@ -115,6 +115,10 @@ class Settings(BaseSettings):
     max_image_pixels: int = Field(50_000_000, ge=1, description="Largest image that is decoded, in pixels")
     image_timeout: float = Field(20.0, gt=0, description="Seconds in which one image must have been fetched")
     image_cache_bytes: int = Field(2_000_000_000, ge=0, description="Size of the cache of fetched images, in bytes")
+    allow_private: bool = Field(
+        False,
+        description="Show pictures with faces or personal data as look-alikes, and copy them for pre-training",
+    )
 
     # Which annotations become accepted labels
     min_annotators: int = Field(2, ge=1, description="Annotators that must have named a path")
@@ -183,6 +187,37 @@ class Settings(BaseSettings):
     neighbours: int = Field(8, ge=1, le=100, description="Look-alikes that are shown or that vote")
     predict_deadline: float = Field(
         80.0, gt=0, description="Seconds after which the rest of a prediction request is left to the worker"
+    )
+
+    # Azure; without a key or a connection string Entra ID says who we are
+    azure_timeout: float = Field(
+        60.0, gt=0, description="Seconds that one call to Azure may take, with all its repetitions"
+    )
+    cosmos_connection_string: SecretStr | None = Field(
+        None, description="Moves the catalogue to Azure Cosmos DB: its connection string"
+    )
+    cosmos_endpoint: WebAddress | None = Field(
+        None, description="Moves the catalogue to Azure Cosmos DB: its address; without a key by Entra ID"
+    )
+    cosmos_key: SecretStr | None = Field(None, description="Key of that Cosmos DB")
+    cosmos_database: str = Field("taxonomist", description="Database in Cosmos DB")
+    cosmos_containers: list[str] = Field(
+        ["images"], description="Containers with image documents; new ones go into the first"
+    )
+    blob_connection_string: SecretStr | None = Field(
+        None, description="Storage account that images may be in: its connection string"
+    )
+    blob_account_url: WebAddress | None = Field(
+        None, description="Storage account that images may be in: its address; by Entra ID"
+    )
+    blob_containers: list[str] = Field(
+        default_factory=list, description="Containers that images are read from; none named: every one of the account"
+    )
+    models_container: str | None = Field(
+        None, description="Moves models and embeddings to this container of the storage account"
+    )
+    link_minutes: int = Field(
+        60, ge=4, le=10080, description="Life of the links by which the look-alike page shows pictures in Azure"
     )
 
     @classmethod

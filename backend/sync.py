@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
-from backend.importing import export_events
+from backend.exports import export_events
 from backend.label_studio import LabelStudioClient
 from backend.labels import decide_dirty
 from backend.protocol import label_config
 from backend.services import Services
 from storage.journal import AnnotationDeleted, AnnotationSaved, Event, TaskDeleted
-from taxonomy.errors import BadRequestError, ConfigError
+from taxonomy.errors import ConfigError
 from taxonomy.label_config import LabelConfig
 
 log = logging.getLogger(__name__)
@@ -76,11 +76,10 @@ def sync(services: Services, project: str, progress: Callable[[str, float], None
 
 
 def _events(project: str, task: Mapping[str, Any], config: LabelConfig) -> list[Event]:
-    try:
-        return export_events(project, task, config)
-    except BadRequestError as error:
-        log.warning("project %s: task %s is left out: %s", project, task.get("id"), error)
-        return []
+    events, problems = export_events(project, task, config, datetime.now(UTC))
+    for problem in problems:
+        log.warning("project %s: %s", project, problem)
+    return events
 
 
 def _gone(services: Services, project: str, begun: datetime, tasks: set[str], annotations: set[str]) -> list[Event]:

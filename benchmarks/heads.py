@@ -27,7 +27,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from backend.importing import import_export
+from backend.exports import import_export
 from backend.services import BACKBONE, Services, registry_name
 from backend.settings import Settings
 from backend.training_job import train

@@ -73,13 +73,14 @@ class Watch:
 
 
 @contextmanager
-def watched() -> Iterator[Watch]:
-    """Watch a block. Children count as ours once they have ended, so stop them within it."""
+def watched(beside: Sequence[int] = ()) -> Iterator[Watch]:
+    """Watch a block. Children count as ours once they have ended, so stop them within it, or name those that go on in
+    `beside` (process ids)."""
     watch = Watch()
-    clock, busy, own = time.monotonic(), _busy(), _own()
+    clock, busy, own = time.monotonic(), _busy(), _own(beside)
     yield watch
     watch.seconds = time.monotonic() - clock
-    foreign = (_busy() - busy) - (_own() - own)
+    foreign = (_busy() - busy) - (_own(beside) - own)
     watch.others = max(0.0, foreign / (watch.seconds * (os.cpu_count() or 1)))
 
 
@@ -100,9 +101,15 @@ def _busy() -> float:
     return (user + nice + system + irq + soft + steal) / TICK
 
 
-def _own() -> float:
+def _own(beside: Sequence[int]) -> float:
     usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages) + sum(map(_used, beside))
+
+
+def _used(pid: int) -> float:
+    """Seconds that a running process has computed."""
+    after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(after_name[11]) + int(after_name[12])) / TICK
 
 
 @dataclass(frozen=True)

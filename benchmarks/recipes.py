@@ -66,6 +66,17 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         "temperature": 0.2,
     },
     "temperature 0.05": {"temperature": 0.05},
+    "crop from 0.4, temperature 0.2, key momentum 0.999": {
+        "views.min_scale": 0.4,
+        "temperature": 0.2,
+        "key_momentum": 0.999,
+    },
+    "positives of one product, crop from 0.4, temperature 0.2, key momentum 0.999": {
+        "positives": "group",
+        "views.min_scale": 0.4,
+        "temperature": 0.2,
+        "key_momentum": 0.999,
+    },
     "queue 256": {"queue": 256},
     "queue 4096": {"queue": 4096},
     "key momentum 0.999": {"key_momentum": 0.999},

@@ -34,6 +34,7 @@ class Rounds:
 
     patience: float  # seconds to wait for the machine to be idle, before each measurement
     again: int  # times a disturbed one is repeated
+    beside: tuple[int, ...] = ()  # processes that take part, by id: they are no others
     others: list[float] = field(default_factory=list)
     values: dict[str, list[Numbers]] = field(default_factory=dict)
 
@@ -42,7 +43,7 @@ class Rounds:
         best: tuple[float, Numbers] | None = None
         for _ in range(1 + self.again):
             wait_until_idle(self.patience)
-            with watched() as watch:
+            with watched(self.beside) as watch:
                 numbers = call()
             say(f"  {key}: {watch.seconds:.1f} s, others took {watch.others:.0%} of the cores")
             if best is None or watch.others < best[0]:

@@ -1,11 +1,12 @@
 """What must not be shared with a child process (locks, connections, threads) is made anew there."""
 
+import ctypes
 import os
 from collections.abc import Callable
 from typing import Any
 from weakref import WeakMethod
 
-__all__ = ["after_fork"]
+__all__ = ["after_fork", "keep_for_ever"]
 
 _hooks: list[WeakMethod[Callable[[], Any]]] = []
 
@@ -14,6 +15,12 @@ def after_fork(method: Callable[[], Any]) -> None:
     """Call the bound method in every child that this process forks, as long as its object lives."""
     _hooks[:] = [hook for hook in _hooks if hook() is not None]
     _hooks.append(WeakMethod(method))
+
+
+def keep_for_ever(inherited: object) -> None:
+    """Let an object of the parent never be finalised here, not even when the interpreter ends: it would close
+    connections of an event loop whose descriptors the parent uses, too."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(inherited))
 
 
 def _in_child() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from storage.forks import after_fork
@@ -26,7 +27,11 @@ class LoopThread:
 
     def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run the coroutine that `work` makes on the loop; returns or raises what it does."""
-        return asyncio.run_coroutine_threadsafe(work(), self._running()).result()
+        return self.start(work).result()
+
+    def start(self, work: Callable[[], Coroutine[Any, Any, T]]) -> Future[T]:
+        """As `run`, without waiting for it."""
+        return asyncio.run_coroutine_threadsafe(work(), self._running())
 
     def close(self) -> None:
         """Stop the loop and its thread."""

@@ -65,6 +65,7 @@ class BackendProcess:
 
     def command(self, *arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
         """Run another `taxonomist` command on the same state; it must end well."""
+        self.home.mkdir(parents=True, exist_ok=True)
         done = subprocess.run(
             [str(TAXONOMIST), *arguments],
             cwd=self.home,

@@ -70,3 +70,19 @@ def test_pretraining_is_measured_beside_lightlys(tmp_path: Path) -> None:
     assert rows["training"]["times_better"] == pytest.approx(ours / peer)
     assert rows["of that limit reached"]["ours"][0] == pytest.approx(ours / rows["encoders alone"]["ours"][0])
     assert all(0 <= rows["waiting for data"][side][0] < 1 for side in ("ours", "peer"))
+
+
+def test_azure_is_measured_beside_plain_loops(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.azure", "--quick", "--output", str(tmp_path), "--name", "quick"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=280)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == (tmp_path / "quick.md").read_text(encoding="utf-8").strip()
+    result = json.loads((tmp_path / "quick.json").read_text(encoding="utf-8"))
+    assert result["command"] == "python -m benchmarks.azure --quick --name quick"
+    assert {"azure-cosmos", "azurite"} <= result["machine"]["packages"].keys()
+    assert {row["benchmark"].partition(":")[0] for row in result["rows"]} == {"Import", "Label query", "Fetch"}
+    for row in result["rows"]:
+        assert len(row["ours"]) == 1
+        assert row["ours"][0] > 0
+        if row["what"] != "again":
+            assert row["times_better"] == pytest.approx(row["ours"][0] / row["peer"][0])

@@ -1,14 +1,21 @@
-"""The processes that train one model together: one for each device, started by torchrun, or just this one."""
+"""The processes that train one model together: one for each device, or just this one.
+
+Whoever starts them, torchrun or Azure ML, tells each of them about the others in its environment: RANK, LOCAL_RANK,
+WORLD_SIZE, MASTER_ADDR and MASTER_PORT, and NODE_RANK where there are several machines.
+"""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 
 from taxonomy.errors import TrainingError
+
+_PATIENCE = timedelta(minutes=30)
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,18 @@ class Team:
         dist.broadcast(shared, 0, group=self._group)
         return [float(number) for number in shared]
 
+    def share(self, message: bytes = b"") -> bytes:
+        """The message of the first process; to be called by all of them."""
+        if self._group is None:
+            return message
+        (length,) = self.as_first(len(message))
+        if not length:
+            return b""
+        mine = bytearray(message if self.is_first else int(length))
+        shared = torch.frombuffer(mine, dtype=torch.uint8)
+        dist.broadcast(shared, 0, group=self._group)
+        return shared.numpy().tobytes()
+
     def any(self, here: bool) -> bool:
         """Whether it is so in any of the processes; to be called by all of them."""
         if self._group is None:
@@ -53,13 +72,16 @@ class Team:
 
 
 def started_by_torchrun() -> bool:
-    """Whether this process is one of several that torchrun has started."""
+    """Whether this process is one of several that torchrun, or who does as it does, has started."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 @contextmanager
 def team(kind: str) -> Iterator[Team]:
-    """The processes that torchrun has started with this one, connected; `kind` is "cuda" or "cpu"."""
+    """The processes that torchrun has started with this one, connected; `kind` is "cuda" or "cpu".
+
+    Blocks may be nested. The others wait for half an hour for a process that does not come.
+    """
     if not started_by_torchrun():
         yield Team()
         return
@@ -67,15 +89,22 @@ def team(kind: str) -> Iterator[Team]:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     ours = not dist.is_initialized()
     if ours:
-        dist.init_process_group("nccl" if kind == "cuda" else "gloo")
+        dist.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=_PATIENCE)
     try:
-        here = int(os.environ["LOCAL_WORLD_SIZE"])
-        group = dist.new_group(backend="gloo")
+        group = dist.new_group(backend="gloo", timeout=_PATIENCE)
         assert isinstance(group, dist.ProcessGroup)  # this process is one of its members
+        here = _how_many_here(group)
         yield Team(dist.get_rank(), dist.get_world_size(), here, group)
     finally:
         if ours:
             dist.destroy_process_group()
+
+
+def _how_many_here(group: dist.ProcessGroup) -> int:
+    """How many processes are on a machine, by the highest of their numbers there: Azure ML sets no LOCAL_WORLD_SIZE."""
+    highest = torch.tensor(int(os.environ["LOCAL_RANK"]))
+    dist.all_reduce(highest, dist.ReduceOp.MAX, group=group)
+    return int(highest) + 1
 
 
 def device_kind(device: str, devices: int = 1) -> str:

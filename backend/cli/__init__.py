@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from backend.cli import data, models, operate, pretraining
+from backend.cli import cosmos, data, models, operate, pretraining, stages, submit
 from backend.cli.output import complain
 from backend.errors import exit_code
 from backend.logs import set_up_logging
@@ -30,6 +30,9 @@ operate.register(app)
 data.register(app)
 models.register(app)
 pretraining.register(app)
+submit.register(app)
+cosmos.register(app)
+stages.register(app)
 
 
 @app.callback(invoke_without_command=True)
@@ -47,6 +50,7 @@ def _common(
     quiet = log_level is None and context.invoked_subcommand not in {"serve", "worker"}
     set_up_logging("WARNING" if quiet else settings.log_level)
     context.obj = Services(settings)
+    context.call_on_close(context.obj.close)
 
 
 def main() -> None:

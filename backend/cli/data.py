@@ -10,7 +10,8 @@ import typer
 
 from backend.cli.operate import services_of
 from backend.cli.output import counting, fields, print_json, say, steps, table
-from backend.importing import Imported, import_export, import_manifest
+from backend.exports import import_export
+from backend.importing import Imported, import_manifest
 from backend.jobs import Kind
 from backend.tasks import run
 from backend.training_job import prepare_backbone
@@ -128,6 +129,6 @@ def _report(done: Imported, as_json: bool) -> None:
     )
     for problem in done.problems[:_PROBLEMS_SHOWN]:
         say(f"  left out: {problem}")
-    if len(done.problems) > _PROBLEMS_SHOWN:
-        say(f"  and {len(done.problems) - _PROBLEMS_SHOWN} more; --json lists all")
+    if done.left_out > _PROBLEMS_SHOWN:
+        say(f"  and {done.left_out - _PROBLEMS_SHOWN} more; --json lists them")
     say(f"Next: taxonomist train --project {done.project}")

@@ -14,6 +14,7 @@ from backend.cli.output import complain, counting, fields, print_json, say, step
 from backend.protocol import model_version_name
 from backend.services import BACKBONE
 from storage.registry import ModelVersion
+from taxonomy.errors import ConfigError
 
 backbone = typer.Typer(help="List, show, promote and roll back the backbones.", no_args_is_help=True)
 Version = Annotated[str, typer.Argument(help="A version, as `backbone list` shows it.")]
@@ -31,6 +32,9 @@ def register(app: typer.Typer) -> None:
     app.add_typer(backbone, name="backbone")
     backbone.command("list", epilog="Example: `taxonomist backbone list`")(list_)
     backbone.command(epilog="Example: `taxonomist backbone show v2`")(show)
+    backbone.command(
+        epilog="Examples: `taxonomist backbone adopt v2` · `taxonomist backbone adopt --pretrained report`"
+    )(adopt)
     backbone.command(epilog="Example: `taxonomist backbone promote v2`")(promote)
     backbone.command(epilog="Example: `taxonomist backbone rollback`")(rollback)
 
@@ -75,26 +79,33 @@ def pretrain(
     adopt: Annotated[
         bool, typer.Option(help="Embed all pictures anew, train heads, and promote all if that is better.")
     ] = True,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Folder that `data fetch` filled: pre-train on all of its pictures.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for a report: the version, its curves and plot.")] = None,
     job: Annotated[str | None, typer.Option(hidden=True, help="The worker's job that this is.")] = None,
     parent: Annotated[int | None, typer.Option(hidden=True, help="End when this process is not the parent.")] = None,
 ) -> None:
     """Learn a better backbone from all pictures, labelled or not; it is promoted if the labels say that it is better.
 
-    Ctrl-C stops it; the next call goes on.
+    Ctrl-C stops it; the next call goes on. Started as one process of several, by torchrun or Azure ML, it takes its
+    rank from the environment; then the first process does the whole job, and the others train along.
     """
     from backend.pretraining.child import Stop, run_job
-    from backend.pretraining.run import Asked, run
-    from backend.pretraining.state import StoppedError, only_one
+    from backend.pretraining.run import Asked
+    from backend.pretraining.state import StoppedError
+    from backend.pretraining.together import run_together
 
     services = services_of(context)
-    asked = Asked(preset, epochs, resume, device, int(devices) if devices.isdecimal() else devices, nodes, adopt)
+    count = int(devices) if devices.isdecimal() else devices
+    asked = Asked(preset, epochs, resume, device, count, nodes, adopt, pictures, out)
     with Stop(parent) as stop:
         if job is not None:
             run_job(services, job, stop)
             return
         try:
-            with only_one(services.settings.home), steps("Pre-train") as progress:
-                outcome = run(services, asked, progress, stop)
+            with steps("Pre-train") as progress:
+                outcome = run_together(services, asked, progress, stop)
         except StoppedError as stopped:
             complain(stopped)
             raise typer.Exit(130) from None
@@ -179,6 +190,38 @@ def show(context: typer.Context, version: Version, as_json: Json = False) -> Non
     fields({**_summary(found, registry.champion(BACKBONE)), "folder": found.path})
     files = [(name, about.get("size")) for name, about in found.manifest.get("files", {}).items()]
     table("Files", ["file", "bytes"], files)
+
+
+def adopt(
+    context: typer.Context,
+    version: Annotated[str | None, typer.Argument(help="A version, as `backbone list` shows it.")] = None,
+    pretrained: Annotated[
+        Path | None, typer.Option(help="Report of `pretrain --out`, which names the version.")
+    ] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Folder that `data fetch` filled: its pictures need no reading.")
+    ] = None,
+) -> None:
+    """Embed all pictures by this backbone, train heads on it, and promote all if that is better."""
+    from backend.pretraining.adopt import adopt as adopt_version
+    from backend.pretraining.child import Stop
+    from backend.pretraining.run import read_report
+    from backend.pretraining.state import StoppedError, only_one
+    from storage.pictures import PictureStore
+
+    if (version is None) == (pretrained is None):
+        raise ConfigError("Which backbone? Give a version, or --pretrained FOLDER.")
+    services = services_of(context)
+    found = services.registry.get(BACKBONE, version or read_report(pretrained or Path()))
+    store = PictureStore(pictures, int(found.manifest["size"])) if pictures else None
+    with Stop() as stop:
+        try:
+            with only_one(services.settings.home), steps("Adopt") as progress:
+                outcome = adopt_version(services, found, progress, stop, store)
+        except StoppedError as stopped:
+            complain(stopped)
+            raise typer.Exit(130) from None
+    say(outcome)
 
 
 def promote(context: typer.Context, version: Version) -> None:

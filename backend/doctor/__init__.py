@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from backend.doctor import agreement, label_studio, machine, model
+from backend.doctor import agreement, azure, label_studio, machine, model
 from backend.doctor.check import Check, Status, failed, guarded, warned
 from backend.label_studio import LabelStudioClient
 from backend.services import Services
@@ -21,6 +21,7 @@ def run_checks(services: Services, project: str | None = None) -> list[Check]:
 
 def _checks(services: Services, project: str | None) -> Iterator[Check]:
     yield from machine.checks(services)
+    yield from azure.checks(services)
     known = [project] if project else [record.project for record in services.book]
     if not known:
         yield warned(

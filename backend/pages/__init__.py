@@ -15,6 +15,7 @@ from flask.typing import ResponseReturnValue
 from backend.intake import embed
 from backend.lookalikes import LookAlike
 from backend.predictor import Predictor
+from backend.privacy import may_use
 from backend.protocol import project_id
 from backend.services import Services
 from storage.catalog.documents import image_id
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 
 THUMBNAIL_PX = 240
 _ESCAPED = re.compile(r"%2F|https?%3A", re.IGNORECASE)  # the whole address was escaped, not only its blanks
-_CSP = "default-src 'none'; img-src 'self'; style-src 'unsafe-inline'"
+_CSP = "default-src 'none'; img-src 'self'{origins}; style-src 'unsafe-inline'"
 
 
 def similar_pages(services: Services, predictor: Predictor) -> Blueprint:
@@ -50,7 +51,8 @@ def similar_pages(services: Services, predictor: Predictor) -> Blueprint:
             found = _look_alikes(services, predictor, project, uri)
             cards = [
                 {
-                    "picture": url_for("pages.thumbnail", project=project, key=key, id=each.image_id),
+                    "picture": _link(services, each.uri)
+                    or url_for("pages.thumbnail", project=project, key=key, id=each.image_id),
                     "paths": [format_path(path) for paths in each.labels.values() for path in paths],
                     "similarity": f"{each.similarity:.2f}",
                 }
@@ -61,7 +63,8 @@ def similar_pages(services: Services, predictor: Predictor) -> Blueprint:
             log.warning("look-alikes of %s: %s", uri, error)
             reason = str(error)
         response = Response(render_template("similar.html", cards=cards, reason=reason))
-        response.headers["Content-Security-Policy"] = _CSP
+        blobs = services.blob_images
+        response.headers["Content-Security-Policy"] = _CSP.format(origins=f" {blobs.origin}" if blobs else "")
         response.headers["Cache-Control"] = "private, max-age=5"  # Label Studio asks twice for each opening
         response.headers["Referrer-Policy"] = "no-referrer"
         return response
@@ -70,9 +73,10 @@ def similar_pages(services: Services, predictor: Predictor) -> Blueprint:
     def thumbnail() -> ResponseReturnValue:
         project, _ = _project_and_key(services)
         document = services.catalog.get(request.args.get("id", ""))
-        if document is None or project not in document.projects or not document.projects[project].accepted:
+        here = document.projects.get(project) if document and may_use(document, services.settings) else None
+        if here is None or not here.accepted:
             raise NotFoundError("There is no such labelled image in this project.")
-        response = Response(thumbnail_bytes(project, document.projects[project].uri), content_type="image/jpeg")
+        response = Response(thumbnail_bytes(project, here.uri), content_type="image/jpeg")
         response.headers["Cache-Control"] = "private, max-age=86400"
         return response
 
@@ -93,6 +97,12 @@ def _source() -> str:
     return unquote_plus(raw) if _ESCAPED.match(raw) else raw
 
 
+def _link(services: Services, uri: str) -> str | None:
+    """Where a browser gets a picture that Azure keeps, None for all others: these come as thumbnails from us."""
+    blobs = services.blob_images
+    return blobs.link(uri) if blobs is not None and blobs.owns(uri) else None
+
+
 def _look_alikes(services: Services, predictor: Predictor, project: str, uri: str) -> list[LookAlike]:
     model = predictor.model(project)
     backbone = model.backbone if model else services.registry.champion("backbone")
@@ -105,4 +115,4 @@ def _look_alikes(services: Services, predictor: Predictor, project: str, uri: st
     embedded = embed(services, project, {name: uri}, backbone)
     if name in embedded.failures:
         raise embedded.failures[name]
-    return predictor.look_alikes.nearest(project, np.asarray(embedded.vectors[name]), backbone, exclude=name)
+    return predictor.look_alikes.shown(project, np.asarray(embedded.vectors[name]), backbone, exclude=name)

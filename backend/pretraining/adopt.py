@@ -15,6 +15,7 @@ from backend.pretraining.state import ShouldStop, StoppedError, folder_of, read_
 from backend.protocol import model_version_name
 from backend.services import BACKBONE, Services, registry_name
 from backend.training_job import after_change, train_head
+from storage.pictures import PictureStore
 from storage.registry import ModelVersion
 from taxonomy.errors import ConfigError, ConflictError, TrainingError
 from training.promote import Vote, decide_backbone, vote_of
@@ -47,16 +48,25 @@ class Adoption(BaseModel, frozen=True):
     judged: dict[str, Judged] = {}
 
 
-def adopt(services: Services, version: ModelVersion, progress: Progress, should_stop: ShouldStop) -> str:
+def adopt(
+    services: Services,
+    version: ModelVersion,
+    progress: Progress,
+    should_stop: ShouldStop,
+    pictures: PictureStore | None = None,
+) -> str:
     """Have this version of the backbone serve all projects, if their test images say that it is better.
 
-    Returns one line for people. Raises `StoppedError`, or `StorageError` when there is no room.
+    `pictures` are prepared ones, by default those of the home folder. Returns one line for people. Raises
+    `StoppedError`, or `StorageError` when there is no room.
     """
     registry = services.registry
     if registry.champion(BACKBONE) == version.version:  # killed between the promotion and its announcement
         _tell(services, {})
         return f"Backbone {version.version} is served."
-    embed_catalogue(services, version, lambda share: progress("embedding", EMBEDDING_SHARE * share), should_stop)
+    embed_catalogue(
+        services, version, lambda share: progress("embedding", EMBEDDING_SHARE * share), should_stop, pictures
+    )
     for _ in range(TRIES):
         before = registry.champions()
         judged = _judge(services, version, progress, should_stop)
@@ -79,14 +89,19 @@ def adopt(services: Services, version: ModelVersion, progress: Progress, should_
 
 
 def embed_catalogue(
-    services: Services, version: ModelVersion, progress: Callable[[float], None], should_stop: ShouldStop
+    services: Services,
+    version: ModelVersion,
+    progress: Callable[[float], None],
+    should_stop: ShouldStop,
+    pictures: PictureStore | None = None,
 ) -> None:
     """Embed every image of every project that the version has no embedding of; those prepared need no reading.
 
     An image that cannot be read is left out, with a line in the log. Raises `StoppedError`.
     """
     store = services.embeddings(version.version)
-    pictures = picture_store(services, int(version.manifest["size"]))
+    if pictures is None:
+        pictures = picture_store(services, int(version.manifest["size"]))
     known, prepared = set(store.snapshot()[0]), set(pictures.snapshot()[0])
     ready: list[str] = []
     unread: dict[str, dict[str, str]] = {}

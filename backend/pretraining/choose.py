@@ -41,10 +41,12 @@ class Chosen(BaseModel, frozen=True):
     probe: list[Labelled] = []
 
 
-def choose(services: Services, store: PictureStore, *, grouped: bool) -> Chosen:
-    """Of the prepared pictures those that are wanted today, in the order of the store."""
-    wanted = {picture.id for picture in wanted_pictures(services)}
-    ids = [id for id in store.snapshot()[0] if id in wanted]
+def choose(services: Services, store: PictureStore, *, grouped: bool, fetched: bool = False) -> Chosen:
+    """Of the prepared pictures those that are wanted today, in the order of the store; all of those that a query has
+    `fetched`."""
+    ids = store.snapshot()[0]
+    wanted = set(ids) if fetched else {picture.id for picture in wanted_pictures(services)}
+    ids = [id for id in ids if id in wanted]
     groups: list[str | None] = []
     if grouped:
         known = {document.id: _group(document) for document in services.catalog.documents() if document.id in wanted}

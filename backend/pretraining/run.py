@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter
@@ -24,6 +27,8 @@ from backend.pretraining.state import (
     write_state,
 )
 from backend.services import BACKBONE, Services
+from storage.files import storage_errors, write_whole
+from storage.pictures import PictureStore
 from taxonomy.errors import ConfigError, DamagedError, NotFoundError, TrainingError
 
 if TYPE_CHECKING:  # these bring torch along
@@ -34,13 +39,17 @@ log = logging.getLogger(__name__)
 
 Progress = Callable[[str, float], None]
 PREPARED, PRETRAINED = 0.1, 0.8  # shares of the whole job's progress at which these steps end
+REPORT = "pretrained.json"
+LOG_EVERY_S = 60.0
 
 
 @dataclass(frozen=True)
 class Asked:
     """What somebody wants of a pre-training; None leaves it to the settings, or to the run that goes on.
 
-    `resume`: True goes on with an unfinished run, False begins anew, None goes on where there is one.
+    `resume`: True goes on with an unfinished run, False begins anew, None goes on where there is one. `pictures` is a
+    folder that `data fetch` has filled: all of its pictures take part, and none is prepared. `out` is a folder for a
+    report of the run.
     """
 
     preset: str | None = None
@@ -50,13 +59,22 @@ class Asked:
     devices: int | str = 1
     nodes: int = 1
     adopt: bool = True
+    pictures: Path | None = None
+    out: Path | None = None
 
 
-def run(services: Services, asked: Asked, progress: Progress, should_stop: ShouldStop) -> str:
+def run(
+    services: Services,
+    asked: Asked,
+    progress: Progress,
+    should_stop: ShouldStop,
+    on_plan: Callable[[Run, Chosen], None] = lambda current, chosen: None,
+) -> str:
     """Do all steps that are left; returns what came of it in one line. Call it inside `only_one`.
 
-    Raises `StoppedError` when `should_stop` said so, `ConfigError` when the unfinished run is another one than is asked
-    for, `TrainingError` when the pictures are too few or the training leads nowhere.
+    `on_plan` is told what is about to be trained on. Raises `StoppedError` when `should_stop` said so, `ConfigError`
+    when the unfinished run is another one than is asked for, `TrainingError` when the pictures are too few or the
+    training leads nowhere.
     """
     home = services.settings.home
     current = _begin(services, asked)
@@ -64,7 +82,9 @@ def run(services: Services, asked: Asked, progress: Progress, should_stop: Shoul
         if current.step == "prepare":
             current = _prepare(services, current, progress, should_stop)
         if current.step == "pretrain":
-            current = _publish(services, current, _pretrain(services, current, asked, progress, should_stop))
+            current = _publish(services, current, _pretrain(services, current, asked, progress, should_stop, on_plan))
+        if asked.out is not None:
+            write_report(services, current, asked.out)
         outcome = _adopt(services, current, asked, progress, should_stop)
     except (TrainingError, NotFoundError, DamagedError) as error:  # to go on from there would end there again
         write_run(home, current.model_copy(update={"step": "failed", "outcome": str(error)}))
@@ -99,7 +119,8 @@ def _begin(services: Services, asked: Asked) -> Run:
     recipe = _recipe(services, preset, asked.epochs)
     shutil.rmtree(folder_of(home) / "run", ignore_errors=True)
     seen = old.seen if old else 0
-    return write_run(home, Run(preset=preset, recipe=asdict(recipe), size=recipe.served, seen=seen))
+    pictures = asked.pictures.resolve() if asked.pictures else None
+    return write_run(home, Run(preset=preset, recipe=asdict(recipe), size=recipe.served, seen=seen, pictures=pictures))
 
 
 def _recipe(services: Services, preset: str, epochs: int | None) -> Recipe:
@@ -121,22 +142,43 @@ def _prepare(services: Services, current: Run, progress: Progress, should_stop: 
 
     home = services.settings.home
     documents = services.catalog.count()
-    prepare_all(services, current.size, note)
-    chosen = choose(services, picture_store(services, current.size), grouped=current.recipe["positives"] == "group")
+    if current.pictures is None:
+        prepare_all(services, current.size, note)
+    grouped = current.recipe["positives"] == "group"
+    chosen = choose(services, _store(services, current), grouped=grouped, fetched=current.pictures is not None)
     write_state(folder_of(home) / "pictures.json", chosen)
     return write_run(home, current.model_copy(update={"step": "pretrain", "documents": documents}))
 
 
 def _pretrain(
-    services: Services, current: Run, asked: Asked, progress: Progress, should_stop: ShouldStop
+    services: Services,
+    current: Run,
+    asked: Asked,
+    progress: Progress,
+    should_stop: ShouldStop,
+    on_plan: Callable[[Run, Chosen], None],
 ) -> Pretrained:
+    chosen = read_state(folder_of(services.settings.home) / "pictures.json", Chosen)
+    assert chosen is not None
+    on_plan(current, chosen)
+    return train(services, current, chosen, asked, progress, should_stop)
+
+
+def train(
+    services: Services, current: Run, chosen: Chosen, asked: Asked, progress: Progress, should_stop: ShouldStop
+) -> Pretrained:
+    """The training itself, in every process that takes part. Raises `StoppedError` or `TrainingError`."""
     from training.pretrain import Interrupted, pretrain
     from training.recipe import Recipe
 
-    folder, store = folder_of(services.settings.home), picture_store(services, current.size)
-    chosen = read_state(folder / "pictures.json", Chosen)
-    assert chosen is not None
+    folder, store = folder_of(services.settings.home), _store(services, current)
     pictures, rows = pictures_of(store, chosen.ids)
+    if len(rows) < len(chosen.ids):
+        raise TrainingError(
+            f"Only {len(rows)} of the {len(chosen.ids)} pictures are here.", hint="--fresh begins with what there is."
+        )
+    log.info("pre-trains on %d pictures", len(rows))
+    noted = _Noted(progress)
     try:
         return pretrain(
             pictures,
@@ -148,7 +190,7 @@ def _pretrain(
             device=asked.device or services.settings.pretrain_device,
             devices=asked.devices,
             nodes=asked.nodes,
-            on_status=lambda status: progress(describe(status), _share(status)),
+            on_status=noted,
             should_stop=should_stop,
         )
     except Interrupted as error:
@@ -175,6 +217,49 @@ def _adopt(services: Services, current: Run, asked: Asked, progress: Progress, s
         lambda step, share: progress(step, PRETRAINED + (1 - PRETRAINED) * share),
         should_stop,
     )
+
+
+def write_report(services: Services, current: Run, folder: Path) -> None:
+    """What the next stage reads, and what a person looks at: the version, its curves and their plot."""
+    assert current.version is not None
+    version = services.registry.get(BACKBONE, current.version)
+    report = {"version": version.version, "pretraining": version.manifest["pretraining"]}
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("curves.csv", "loss.png"):
+            shutil.copyfile(version.path / name, folder / name)
+        write_whole(folder / REPORT, json.dumps(report, indent=2).encode())
+
+
+def read_report(folder: Path) -> str:
+    """The version of the backbone that a report tells of. Raises `NotFoundError` or `DamagedError`."""
+    path = folder / REPORT
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["version"])
+    except FileNotFoundError:
+        raise NotFoundError(f"There is no {path}.", hint="taxonomist pretrain --out writes one.") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedError(f"{path} cannot be read.", hint="Pre-train again, or name the version.") from error
+
+
+class _Noted:
+    """Shows where the training stands, and logs it now and then, for logs that nobody watches."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._logged = -LOG_EVERY_S
+
+    def __call__(self, status: Status) -> None:
+        self._progress(describe(status), _share(status))
+        if time.monotonic() - self._logged > LOG_EVERY_S:
+            self._logged = time.monotonic()
+            log.info("%s", describe(status))
+
+
+def _store(services: Services, current: Run) -> PictureStore:
+    if current.pictures is None:
+        return picture_store(services, current.size)
+    return PictureStore(current.pictures, current.size)
 
 
 def describe(status: Status) -> str:

@@ -30,7 +30,7 @@ class Run(BaseModel, frozen=True):
     """One pre-training. `size` is that of the pictures in pixels, `recipe` the fields of a `training.recipe.Recipe`.
 
     `documents` counts the catalogue when its pictures were prepared, `seen` when those were of the last backbone that
-    was published.
+    was published. `pictures` is the folder of the pictures where that is not the home folder's own.
     """
 
     preset: str
@@ -41,6 +41,7 @@ class Run(BaseModel, frozen=True):
     seen: int = 0
     version: str | None = None
     outcome: str = ""
+    pictures: Path | None = None
 
     @property
     def unfinished(self) -> bool:

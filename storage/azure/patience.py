@@ -18,7 +18,7 @@ from azure.core.exceptions import (
 
 from taxonomy.errors import StorageError
 
-__all__ = ["Patience", "status_of"]
+__all__ = ["Patience", "brief", "status_of"]
 
 T = TypeVar("T")
 _PASSING = {
@@ -64,7 +64,7 @@ class Patience:
                             raise
                         if not _may_pass(error):
                             raise _refusal(error, what) from error
-                        last = _brief(error)
+                        last = brief(error)
                         wait = _asked_for(error) or pause * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
                     await asyncio.sleep(wait)
                     pause = min(pause * 2, self.longest_pause_s)
@@ -102,14 +102,14 @@ def _asked_for(error: BaseException) -> float | None:
 def _refusal(error: BaseException, what: str) -> BaseException:
     if status_of(error) in _REFUSED:
         return StorageError(
-            f"Azure did not {what}: access is refused ({_brief(error)}).",
+            f"Azure did not {what}: access is refused ({brief(error)}).",
             hint="Check the key and the rights; see docs/azure.md.",
         )
     return error
 
 
-def _brief(error: BaseException) -> str:
-    """Kind of the error only: the SDK's texts carry addresses with signatures."""
+def brief(error: BaseException) -> str:
+    """The kind of an error and no more: the SDK's texts carry addresses with signatures."""
     status = status_of(error)
     code = getattr(error, "error_code", None) or getattr(error, "sub_status", None)
     if status is not None:

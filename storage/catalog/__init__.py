@@ -5,9 +5,20 @@ from typing import Protocol
 
 from storage.catalog.documents import AnnotatorLabels, ImageDocument, ProjectLabels
 from storage.catalog.identity import image_id
+from storage.catalog.query import Found, LabelQuery
 from storage.catalog.sqlite import SqliteCatalog
 
-__all__ = ["AnnotatorLabels", "Catalog", "Change", "ImageDocument", "ProjectLabels", "SqliteCatalog", "image_id"]
+__all__ = [
+    "AnnotatorLabels",
+    "Catalog",
+    "Change",
+    "Found",
+    "ImageDocument",
+    "LabelQuery",
+    "ProjectLabels",
+    "SqliteCatalog",
+    "image_id",
+]
 
 Change = Callable[[ImageDocument], ImageDocument | None]
 """From the stored document (or an empty one with only its id) to the wanted one; `None` leaves it as it is. It may be
@@ -50,6 +61,11 @@ class Catalog(Protocol):
 
     def count(self, project: str | None = None, *, labelled: bool | None = None) -> int:
         """How many documents `documents` would give."""
+        ...
+
+    def find(self, query: LabelQuery) -> Iterator[Found]:
+        """Documents that the query wants, in order of their ids: those for which `storage.catalog.query.matches` holds.
+        One that is no `ImageDocument` (a number where a text should be) is left out with a line in the log."""
         ...
 
     def leave_project(self, project: str, id: str) -> None:

@@ -1,6 +1,6 @@
 """The document of one image, with the fields of the thesis (table 4.1, listing 4.3) and those of our projects."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -8,7 +8,18 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from storage.catalog.identity import image_id
 
-__all__ = ["AnnotatorLabels", "ImageDocument", "ProjectLabels", "image_id"]
+__all__ = ["PRIVATE_FIELDS", "AnnotatorLabels", "ImageDocument", "ProjectLabels", "image_id", "is_private"]
+
+PRIVATE_FIELDS = ("face_rects", "pii_entities")
+
+
+def is_private(document: Mapping[str, Any]) -> bool:
+    """Whether a document, as JSON has it, says that its picture shows faces or personal data.
+
+    Missing, null, false, an empty string and an empty list say no; all else, whatever it means, says yes.
+    """
+    values = (document.get(name) for name in PRIVATE_FIELDS)
+    return any(value is not None and value is not False and value != "" and value != [] for value in values)
 
 
 class AnnotatorLabels(BaseModel):
@@ -86,6 +97,11 @@ class ImageDocument(BaseModel):
             return [] if info.field_name == "labels_with_taxonomy" else {}
         return value
 
+    @property
+    def private(self) -> bool:
+        """Whether the picture shows faces or personal data."""
+        return is_private({name: getattr(self, name) for name in PRIVATE_FIELDS})
+
     def to_json(self) -> dict[str, Any]:
         """The document as it is stored, with `_etag` under its own name."""
         return self.model_dump(mode="json", by_alias=True)
@@ -97,14 +113,14 @@ class ImageDocument(BaseModel):
     def annotated(self, project: str, labels: Sequence[AnnotatorLabels], *, has_review: bool) -> "ImageDocument":
         """A copy with these labels for `project`; those of other projects and of other programs are kept.
 
-        `total_annotations` is the number of entries, as in listing 4.3.
+        `total_annotations` is the number of annotators, as in listing 4.3, whatever number of controls they used.
         """
         kept = [entry for entry in self.labels_with_taxonomy if (entry.model_extra or {}).get("project") != project]
         mine = [entry.model_copy(update={"project": project}) for entry in labels]
         return self.model_copy(
             update={
                 "labels_with_taxonomy": kept + mine,
-                "total_annotations": len(kept) + len(mine),
+                "total_annotations": _annotators(kept + mine),
                 "has_imagerecognition_labels": bool(kept or mine),
                 "has_review": has_review,
             }
@@ -116,7 +132,11 @@ class ImageDocument(BaseModel):
         kept = [entry for entry in self.labels_with_taxonomy if (entry.model_extra or {}).get("project") != project]
         update: dict[str, Any] = {"projects": projects}
         if len(kept) != len(self.labels_with_taxonomy):
-            update |= {"labels_with_taxonomy": kept, "total_annotations": len(kept)}
+            update |= {"labels_with_taxonomy": kept, "total_annotations": _annotators(kept)}
             update |= {"has_imagerecognition_labels": bool(kept)}
             update |= {} if kept else {"has_review": None}
         return self.model_copy(update=update)
+
+
+def _annotators(entries: Sequence[AnnotatorLabels]) -> int:
+    return len({str(entry.annotator_id) for entry in entries})

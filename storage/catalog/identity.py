@@ -8,7 +8,7 @@ import re
 import unicodedata
 from urllib.parse import parse_qs, unquote, urlsplit
 
-__all__ = ["image_id"]
+__all__ = ["image_id", "resolved"]
 
 _UPLOAD = re.compile(r"/data/upload/(\d+/[^/]+)$")
 _RESOLVE = re.compile(r"/(?:tasks|projects)/\d+/(?:resolve|presign)/?$")
@@ -42,7 +42,7 @@ def _identity(uri: str) -> str:
         return f"upload:{upload[1]}"
     if path.rstrip("/").endswith("/data/local-files") and "d" in query:
         return f"local-files:{_relative(_plain(query['d'][0], decoded=True))}"
-    if _RESOLVE.search(path) and "fileuri" in query and (inner := _decoded(query["fileuri"][0])):
+    if (inner := resolved(uri)) is not None:
         return _identity(inner)
     host = (parts.hostname or "").lower()
     if host.endswith(".blob.core.windows.net"):
@@ -55,6 +55,18 @@ def _identity(uri: str) -> str:
     where = host if port in (None, _DEFAULT_PORTS.get(parts.scheme)) else f"{host}:{port}"
     signed = _SIGNATURES & {name.lower() for name in query}
     return f"{scheme}://{where}{path}" + (f"?{parts.query}" if parts.query and not signed else "")
+
+
+def resolved(uri: str) -> str | None:
+    """The address behind Label Studio's `/tasks/7/resolve/?fileuri=…`, None when it is not one of these."""
+    try:
+        parts = urlsplit(uri.strip())
+    except ValueError:
+        return None
+    if not _RESOLVE.search(_plain(parts.path)):
+        return None
+    inner = parse_qs(parts.query).get("fileuri")
+    return _decoded(inner[0]) if inner else None
 
 
 def _plain(path: str, *, decoded: bool = False) -> str:

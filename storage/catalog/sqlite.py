@@ -1,6 +1,7 @@
 """The catalogue in a SQLite file: a row per document, and a side table of which image is in which project."""
 
 import json
+import logging
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from uuid import uuid4
 from pydantic import ValidationError
 
 from storage.catalog.documents import ImageDocument
+from storage.catalog.query import Found, LabelQuery, matches
 from storage.database import Database
 from taxonomy.errors import ConflictError, DamagedError
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SqliteCatalog"]
 
+log = logging.getLogger(__name__)
 _PAGE = 500
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS documents (id TEXT PRIMARY KEY, etag TEXT NOT NULL, body TEXT NOT NULL);
@@ -88,13 +91,27 @@ class SqliteCatalog:
 
     def documents(self, project: str | None = None, *, labelled: bool | None = None) -> Iterator[ImageDocument]:
         """See `Catalog.documents`. Each page of 500 is one state of the file; a long reader blocks nobody."""
+        return map(_parse, self._rows(project, labelled))
+
+    def find(self, query: LabelQuery) -> Iterator[Found]:
+        """See `Catalog.find`."""
+        for row in self._rows(query.project, None):
+            try:
+                document = _parse(row) if matches(json.loads(row["body"]), query) else None
+            except (DamagedError, ValueError) as error:
+                log.warning("The document %s is left out: %s", row["id"], error)
+                continue
+            if document is not None:
+                yield Found(document)
+
+    def _rows(self, project: str | None, labelled: bool | None) -> Iterator[sqlite3.Row]:
         source, key, where, values = _filter(project, labelled)
         query = f"SELECT d.* FROM {source} WHERE {where} AND {key} > ? ORDER BY {key} LIMIT {_PAGE}"  # noqa: S608
         last = ""
         while True:
             with self._database.read() as connection:
                 rows = connection.execute(query, (*values, last)).fetchall()
-            yield from map(_parse, rows)
+            yield from rows
             if len(rows) < _PAGE:
                 return
             last = rows[-1]["id"]

@@ -11,7 +11,7 @@ from storage.catalog.identity import image_id
 from storage.files import write_whole
 from storage.images import Images
 
-__all__ = ["CachedImages"]
+__all__ = ["ByteCache", "CachedImages"]
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,28 @@ class CachedImages:
     ) -> None:
         self._inner = inner
         self._skip = skip
+        self._cache = ByteCache(folder, max_bytes_total)
+
+    def read(self, uri: str) -> bytes:
+        """See `Images.read`."""
+        if self._skip(uri):
+            return self._inner.read(uri)
+        id = image_id(uri)
+        if (data := self._cache.get(id)) is not None:
+            return data
+        data = self._inner.read(uri)
+        if data:
+            self._cache.put(id, data)
+        return data
+
+
+class ByteCache:
+    """Bytes by image id in a folder, up to `max_bytes_total`; what was not used for longest goes.
+
+    Threads and processes may share it. What is not whole is not there; a disk that is full keeps nothing new.
+    """
+
+    def __init__(self, folder: Path | str, max_bytes_total: int) -> None:
         self._folder = Path(folder)
         self._limit = max_bytes_total
         self._lock = threading.Lock()
@@ -45,23 +67,15 @@ class CachedImages:
         self._unseen: float = float("inf")  # bytes written since the folder was looked at; at first we know nothing
         self._complained = False
 
-    def read(self, uri: str) -> bytes:
-        """See `Images.read`."""
-        if self._skip(uri):
-            return self._inner.read(uri)
-        path = self._path(uri)
-        if (data := _stored(path)) is not None:
-            return data
-        data = self._inner.read(uri)
-        if data and len(data) + _DIGEST <= self._limit:
-            self._keep(path, data)
-        return data
+    def get(self, id: str) -> bytes | None:
+        """What was put there, None when it is not there any more."""
+        return _stored(self._path(id))
 
-    def _path(self, uri: str) -> Path:
-        id = image_id(uri)
-        return self._folder / id[:2] / id
-
-    def _keep(self, path: Path, data: bytes) -> None:
+    def put(self, id: str, data: bytes) -> None:
+        """Keep the bytes, unless they are more than the limit."""
+        if len(data) + _DIGEST > self._limit:
+            return
+        path = self._path(id)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # Without a sync: a file that is torn by a crash does not match its digest.
@@ -73,6 +87,14 @@ class CachedImages:
                 self._complained = True
             return
         self._count(len(data) + _DIGEST)
+
+    def drop(self, id: str) -> None:
+        """Forget the bytes."""
+        with suppress(OSError):
+            self._path(id).unlink()
+
+    def _path(self, id: str) -> Path:
+        return self._folder / id[:2] / id
 
     def _count(self, size: int) -> None:
         with self._lock:

@@ -83,7 +83,10 @@ def format_time(time: datetime) -> str:
     """UTC with microseconds and of one length, so that the order of the texts is the order of the times."""
     if time.tzinfo is None:
         raise BadRequestError(f"The time {time.isoformat()} has no zone.", hint="Send it as ISO 8601 with an offset.")
-    return time.astimezone(UTC).isoformat(timespec="microseconds")
+    try:
+        return time.astimezone(UTC).isoformat(timespec="microseconds")
+    except OverflowError:
+        raise BadRequestError(f"The time {time.isoformat()} cannot be told in UTC.") from None
 
 
 def parse_time(text: str) -> datetime:

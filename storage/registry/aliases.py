@@ -11,9 +11,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from storage.files import storage_errors, write_whole
 from storage.registry import Moves
-from taxonomy.errors import ConflictError, DamagedError, StorageError
+from taxonomy.errors import ConflictError, DamagedError, NotFoundError, StorageError
 
-__all__ = ["Alias", "Aliases"]
+__all__ = ["NOWHERE", "Alias", "Aliases", "moved", "way_back"]
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,31 @@ class Alias:
     changes: int = 0
 
 
-_NOWHERE = Alias()
+NOWHERE = Alias()
 _CONTENT = TypeAdapter(dict[str, Alias])
 Stamp = tuple[int, int, int]
+
+
+def moved(
+    now: Mapping[str, Alias], to: Mapping[str, str | None], instead_of: Moves | None = None
+) -> Mapping[str, Alias]:
+    """The aliases after the names were pointed elsewhere; those that point there already are no part of the change.
+
+    Raises `ConflictError` when a champion is not the one of `instead_of`.
+    """
+    for name, expected in (instead_of or {}).items():
+        if (seen := now.get(name, NOWHERE).champion) != expected:
+            raise ConflictError(f'The champion of "{name}" is {seen} by now, not {expected}.')
+    before = {name: here for name, version in to.items() if (here := now.get(name, NOWHERE).champion) != version}
+    return {**now, **{name: Alias(to[name], before, now.get(name, NOWHERE).changes + 1) for name in before}}
+
+
+def way_back(now: Mapping[str, Alias], name: str) -> Mapping[str, str | None]:
+    """Where the last change of the name took each of its names from. Raises `NotFoundError` when that was nowhere."""
+    before = now.get(name, NOWHERE).before
+    if before.get(name) is None:
+        raise NotFoundError(f'"{name}" has no previous version to go back to.')
+    return before
 
 
 class Aliases:
@@ -51,7 +73,7 @@ class Aliases:
 
     def get(self, name: str) -> Alias:
         """One name; an empty alias when it never had a champion."""
-        return self.all().get(name, _NOWHERE)
+        return self.all().get(name, NOWHERE)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -70,16 +92,12 @@ class Aliases:
         Raises `ConflictError` and changes nothing when a champion is not the one of `instead_of`.
         """
         now = self.all()
-        for name, expected in (instead_of or {}).items():
-            if (seen := now.get(name, _NOWHERE).champion) != expected:
-                raise ConflictError(f'The champion of "{name}" is {seen} by now, not {expected}.')
-        before = {name: here for name, version in to.items() if (here := now.get(name, _NOWHERE).champion) != version}
-        if not before:
+        then = moved(now, to, instead_of)
+        if then == now:
             return
-        moved = {name: Alias(to[name], before, now.get(name, _NOWHERE).changes + 1) for name in before}
         with storage_errors(self._path):
             old = self._stamp()
-            write_whole(self._path, _CONTENT.dump_json({**now, **moved}, indent=1))
+            write_whole(self._path, _CONTENT.dump_json(dict(then), indent=1))
             new = self._path.stat()
             if new.st_mtime_ns <= old[0]:  # the file system's clock ticks slower than we write
                 os.utime(self._path, ns=(new.st_atime_ns, old[0] + 1))

@@ -1,33 +1,31 @@
 """The registry in a folder: `<root>/<name>/<version>/`, with one `aliases.json` beside the names."""
 
 import errno
-import json
 import logging
 import os
 import re
 import shutil
 import time
 from collections.abc import Hashable, Iterator, Mapping
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from storage.files import storage_errors, sync_file, sync_folder
 from storage.registry import ModelVersion, Moves
-from storage.registry.aliases import Aliases
-from storage.registry.manifest import check_files, describe_files, read_manifest, sealed
+from storage.registry.aliases import Aliases, way_back
+from storage.registry.manifest import MANIFEST, check_files, manifest_bytes, manifest_of, read_manifest
 from taxonomy.errors import DamagedError, NotFoundError
 
-__all__ = ["FolderRegistry"]
+__all__ = ["VERSION", "FolderRegistry", "check_name"]
 
 log = logging.getLogger(__name__)
 
-_MANIFEST = "manifest.json"
 _STAGING = ".staging-"
 _DAY_S = 86_400
-_VERSION = re.compile(r"v([1-9][0-9]*)")
+_OCCUPIED = {errno.EEXIST, errno.ENOTEMPTY}
+VERSION = re.compile(r"v([1-9][0-9]*)")
 _BAD_NAME = re.compile(r'[\x00-\x1f/\\:*?"<>|]|^\.|^$')
 
 
@@ -63,18 +61,35 @@ class FolderRegistry:
                 shutil.copytree(files, staged, dirs_exist_ok=True, symlinks=True)
                 return self.publish(name, staged, manifest)
         with storage_errors(files):
-            content = sealed(
-                {
-                    **manifest,
-                    "name": name,
-                    "files": describe_files(files, leave_out=_MANIFEST),
-                    "published_at": datetime.now(UTC).isoformat(timespec="seconds"),
-                }
-            )
-            (files / _MANIFEST).write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
+            (files / MANIFEST).write_bytes(manifest_bytes(manifest_of(name, files, manifest)))
             _sync_tree(files)
             version = _move_in(files, folder)
             sync_folder(folder)
+        return self.get(name, version)
+
+    def place(self, name: str, version: str, files: Path) -> ModelVersion:
+        """Put a folder from `stage`, which has its manifest, at a number that was given elsewhere.
+
+        One that is there already and whole stays, another one is replaced.
+        """
+        target = self._folder(name) / version
+        with storage_errors(files):
+            _sync_tree(files)
+            while True:
+                try:
+                    files.rename(target)
+                    break
+                except OSError as error:
+                    if error.errno not in _OCCUPIED:
+                        raise
+                with suppress(DamagedError, NotFoundError):
+                    self.verify(self.get(name, version))
+                    break
+                aside = target.with_name(f"{_STAGING}{uuid4().hex}")
+                with suppress(FileNotFoundError):  # somebody else was faster
+                    target.rename(aside)
+                shutil.rmtree(aside, ignore_errors=True)
+            sync_folder(target.parent)
         return self.get(name, version)
 
     def names(self) -> list[str]:
@@ -96,11 +111,11 @@ class FolderRegistry:
     def get(self, name: str, version: str) -> ModelVersion:
         """See `Registry.get`."""
         path = self._folder(name) / version
-        if not _VERSION.fullmatch(version) or not (path / _MANIFEST).is_file():
+        if not VERSION.fullmatch(version) or not (path / MANIFEST).is_file():
             known = ", ".join(f"v{number}" for number in _numbers(self._folder(name), whole=True)) or "none"
             raise NotFoundError(f'There is no version "{version}" of "{name}".', hint=f"There are: {known}.")
         with storage_errors(path):
-            manifest = read_manifest(path / _MANIFEST)
+            manifest = read_manifest(path / MANIFEST)
             found = ModelVersion(name, version, path, manifest)
             check_files(found, contents=False)
         return found
@@ -108,7 +123,7 @@ class FolderRegistry:
     def verify(self, version: ModelVersion) -> None:
         """See `Registry.verify`."""
         with storage_errors(version.path):
-            read_manifest(version.path / _MANIFEST)
+            read_manifest(version.path / MANIFEST)
             check_files(version, contents=True)
 
     def champion(self, name: str) -> str | None:
@@ -137,15 +152,12 @@ class FolderRegistry:
     def rollback(self, name: str) -> str:
         """See `Registry.rollback`."""
         with self._aliases.locked():
-            before = self._aliases.get(name).before
-            version = before.get(name)
-            if version is None:
-                raise NotFoundError(f'"{name}" has no previous version to go back to.')
-            for other, its in before.items():
-                if its is not None:
-                    self.verify(self.get(other, its))
+            before = way_back(self._aliases.all(), name)
+            for other, version in before.items():
+                if version is not None:
+                    self.verify(self.get(other, version))
             self._aliases.move(before)
-        return version
+        return str(before[name])
 
     def alias_stamp(self, name: str) -> Hashable:
         """See `Registry.alias_stamp`: the champion and how often it has changed."""
@@ -153,9 +165,14 @@ class FolderRegistry:
         return (alias.champion, alias.changes)
 
     def _folder(self, name: str) -> Path:
-        if _BAD_NAME.search(name) or len(name.encode()) > 200:
-            raise NotFoundError(f'"{name}" cannot be the name of a model.', hint="Use letters, digits and dashes.")
+        check_name(name)
         return self._root / name
+
+
+def check_name(name: str) -> None:
+    """Raises `NotFoundError` for what would lead to another place."""
+    if _BAD_NAME.search(name) or len(name.encode()) > 200:
+        raise NotFoundError(f'"{name}" cannot be the name of a model.', hint="Use letters, digits and dashes.")
 
 
 def _numbers(folder: Path, *, whole: bool) -> list[int]:
@@ -164,8 +181,8 @@ def _numbers(folder: Path, *, whole: bool) -> list[int]:
         entries = list(folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):
         return []
-    matches = [(path, _VERSION.fullmatch(path.name)) for path in entries]
-    return sorted(int(match[1]) for path, match in matches if match and (not whole or (path / _MANIFEST).is_file()))
+    matches = [(path, VERSION.fullmatch(path.name)) for path in entries]
+    return sorted(int(match[1]) for path, match in matches if match and (not whole or (path / MANIFEST).is_file()))
 
 
 def _move_in(staged: Path, folder: Path) -> str:
@@ -177,7 +194,7 @@ def _move_in(staged: Path, folder: Path) -> str:
             staged.rename(folder / f"v{number}")
             return f"v{number}"
         except OSError as error:
-            if error.errno not in {errno.EEXIST, errno.ENOTEMPTY}:
+            if error.errno not in _OCCUPIED:
                 raise
 
 
@@ -191,9 +208,7 @@ def _sync_tree(folder: Path) -> None:
 def _clean(folder: Path) -> None:
     """Remove what publishers left that died: staged folders, and versions without a manifest, after a day."""
     for path in folder.iterdir():
-        left_over = path.name.startswith(_STAGING) or (
-            _VERSION.fullmatch(path.name) and not (path / _MANIFEST).is_file()
-        )
+        left_over = path.name.startswith(_STAGING) or (VERSION.fullmatch(path.name) and not (path / MANIFEST).is_file())
         if left_over and path.is_dir() and _newest(path) < time.time() - _DAY_S:
             shutil.rmtree(path, ignore_errors=True)
 

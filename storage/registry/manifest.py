@@ -3,14 +3,26 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from storage.registry import ModelVersion
 from taxonomy.errors import DamagedError, StorageError
 
-__all__ = ["check_files", "describe_files", "read_manifest", "sealed"]
+__all__ = [
+    "MANIFEST",
+    "check_files",
+    "damaged",
+    "describe_files",
+    "manifest_bytes",
+    "manifest_of",
+    "parse_manifest",
+    "read_manifest",
+    "sealed",
+]
 
+MANIFEST = "manifest.json"
 _PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".joblib", ".npy", ".npz", ".ckpt"}
 
 
@@ -37,16 +49,33 @@ def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
     return {**plain, "digest": _digest(plain)}
 
 
+def manifest_of(name: str, files: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The whole manifest of a version to come, sealed. Raises what `describe_files` does."""
+    described = describe_files(files, leave_out=MANIFEST)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return sealed({**manifest, "name": name, "files": described, "published_at": now})
+
+
+def manifest_bytes(manifest: Mapping[str, Any]) -> bytes:
+    """The manifest as it is kept."""
+    return json.dumps(manifest, indent=2, ensure_ascii=False).encode()
+
+
 def read_manifest(path: Path) -> dict[str, Any]:
     """Raises `DamagedError` when it is not JSON, or not what was sealed."""
+    return parse_manifest(path.read_bytes(), path)
+
+
+def parse_manifest(data: bytes, path: object) -> dict[str, Any]:
+    """As `read_manifest`, from bytes; `path` says in errors where they were."""
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = json.loads(data)
         plain = {key: value for key, value in manifest.items() if key != "digest"}
         whole = manifest["digest"] == _digest(plain)
     except (ValueError, AttributeError, KeyError) as error:
-        raise _damaged(path, "cannot be read") from error
+        raise damaged(path, "cannot be read") from error
     if not whole:
-        raise _damaged(path, "does not match its own digest")
+        raise damaged(path, "does not match its own digest")
     return dict(manifest)
 
 
@@ -55,14 +84,15 @@ def check_files(version: ModelVersion, *, contents: bool) -> None:
     for name, described in version.manifest["files"].items():
         path = version.path / name
         if not path.is_file():
-            raise _damaged(path, "is missing")
+            raise damaged(path, "is missing")
         if path.stat().st_size != described["size"]:
-            raise _damaged(path, f"has {path.stat().st_size} bytes in place of {described['size']}")
+            raise damaged(path, f"has {path.stat().st_size} bytes in place of {described['size']}")
         if contents and _sha256(path) != described["sha256"]:
-            raise _damaged(path, "does not have its sha256")
+            raise damaged(path, "does not have its sha256")
 
 
-def _damaged(path: Path, what: str) -> DamagedError:
+def damaged(path: object, what: str) -> DamagedError:
+    """The error for a file of a version."""
     return DamagedError(f"The model file {path} {what}.", hint="Go back to another version, or train again.")
 
 

@@ -51,17 +51,20 @@ PASS = Fault()
 
 
 class FaultProxy:
-    """Runs while the block of `fault_proxy` does. `requests` are those since the last `use`."""
+    """Runs while the block of `fault_proxy` does. Since the last `use`: `requests`, and how many `most_at_once`."""
 
     def __init__(self, upstream: int) -> None:
         self.upstream = upstream
         self.port = 0
         self.requests: list[Request] = []
+        self.most_at_once = 0
+        self._now = 0
         self._rule: Rule = lambda request: None
 
     def use(self, rule: Rule = lambda request: None) -> None:
         """From now on this rule; without one everything goes through."""
         self.requests = []
+        self.most_at_once = 0
         self._rule = rule
 
     async def serve(self) -> asyncio.Server:
@@ -85,14 +88,21 @@ class FaultProxy:
         method, path, _ = line.split(" ", 2)
         request = Request(len(self.requests) + 1, method, path, headers)
         self.requests.append(request)
-        fault = self._rule(request) or PASS
+        self._now += 1
+        self.most_at_once = max(self.most_at_once, self._now)
+        try:
+            return await self._carry_out(self._rule(request) or PASS, head + body, method, writer)
+        finally:
+            self._now -= 1
+
+    async def _carry_out(self, fault: Fault, raw: bytes, method: str, writer: asyncio.StreamWriter) -> bool:
         await asyncio.sleep(fault.delay)
         if fault.reset:
             return _break(writer)
         if fault.status is not None:
             await _answer(writer, fault, method)
             return True
-        return await self._forward(head + body, method, fault, writer)
+        return await self._forward(raw, method, fault, writer)
 
     async def _forward(self, raw: bytes, method: str, fault: Fault, writer: asyncio.StreamWriter) -> bool:
         up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self.upstream, limit=LIMIT)
@@ -126,10 +136,12 @@ def fault_proxy(upstream: int) -> Iterator[FaultProxy]:
 
     async def stop() -> None:
         server.close()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        await asyncio.sleep(0.01)  # a connection that was just accepted gets its task
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+            await asyncio.sleep(0)  # what they closed is closed now
 
     try:
         yield proxy

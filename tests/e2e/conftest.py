@@ -81,10 +81,12 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def make_backend(label_studio: LabelStudioServer, tmp_path: Path) -> Iterator[Callable[..., BackendProcess]]:
-    """Starts `taxonomist serve` against the Label Studio; keyword arguments are settings. Ended with the test."""
+    """Starts `taxonomist serve` against the Label Studio; keyword arguments are settings. Ended with the test.
+
+    Without `start` it is ready for other commands first."""
     made: list[BackendProcess] = []
 
-    def make(home: str = "home", **settings: object) -> BackendProcess:
+    def make(home: str = "home", *, start: bool = True, **settings: object) -> BackendProcess:
         defaults = {
             "label_studio_url": label_studio.url,
             "label_studio_api_key": label_studio.owner.token,
@@ -92,7 +94,7 @@ def make_backend(label_studio: LabelStudioServer, tmp_path: Path) -> Iterator[Ca
         }
         given = {name: str(value) for name, value in settings.items()}
         made.append(BackendProcess(tmp_path / home, defaults | given))
-        return made[-1].start()
+        return made[-1].start() if start else made[-1]
 
     yield make
     for process in made:

@@ -8,20 +8,24 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import httpx
+from azure.storage.blob import BlobSasPermissions, BlobServiceClient, ContentSettings, generate_blob_sas
 from playwright.sync_api import Browser, Page
 
 from backend.auth import SECRET_HEADER
 from backend.demo.annotators import Answer, Outcome, annotate, plan
 from backend.demo.people import Account, checked
-from backend.demo.project import DemoTask, Picture
+from backend.demo.project import DemoTask, Picture, create_project, label_config, tasks
 from backend.demo.server import LabelStudioServer
 from backend.services import Services
 from backend.settings import Settings
 from storage.catalog.documents import ProjectLabels
 from storage.catalog.identity import image_id
+from tests.azure.emulators import ACCOUNT, Blob, Cosmos
 from tests.backend_process import BackendProcess
 from tests.e2e.screens import logged_in, open_stream, open_task, selected_paths, shoot
 from tests.waiting import eventually
@@ -97,17 +101,78 @@ def test_the_loop(
     make_backend: Callable[..., BackendProcess],
     browser: Browser,
 ) -> None:
-    taxonomy = sorted({picture.path for picture in catalogue})
     project, tasks = make_project("The loop", catalogue[::4])
     backend = make_backend(**SETTINGS)
     services = Services(Settings(home=backend.home, password=SETTINGS["password"], port=backend.port))
     loop = Loop(label_studio, owner, backend, project, services)
+    go_round(loop, annotators, tasks, sorted({picture.path for picture in catalogue}), browser)
 
+
+def test_the_loop_on_azure(
+    label_studio: LabelStudioServer,
+    annotators: list[Account],
+    owner: httpx.Client,
+    catalogue: tuple[Picture, ...],
+    make_backend: Callable[..., BackendProcess],
+    browser: Browser,
+    azurite: Blob,
+    cosmos_server: Cosmos,
+) -> None:
+    """Documents in Cosmos DB; pictures, models and embeddings in Blob Storage, where nothing is read without a SAS."""
+    name = uuid4().hex
+    azure = {
+        "cosmos_connection_string": cosmos_server.connection_string,
+        "cosmos_database": name,
+        "blob_connection_string": azurite.connection_string,
+        "models_container": f"models-{name}",
+    }
+    pictures = catalogue[::4]
+    project = create_project(owner, "The loop on Azure", label_config(picture.path for picture in catalogue))
+    links = store_privately(azurite, f"pictures-{name}", pictures)
+    checked(owner.post(f"/api/projects/{project}/import", json=[{"data": {"image": link}} for link in links]))
+
+    backend = make_backend(start=False, **SETTINGS, **azure)
+    backend.command("cosmos", "install")
+    backend.start()
+    settings = {**azure, "home": backend.home, "password": SETTINGS["password"], "port": backend.port}
+    services = Services(Settings(**settings))
+    loop = Loop(label_studio, owner, backend, project, services)
+    go_round(loop, annotators, tasks(owner, project, pictures), sorted({p.path for p in catalogue}), browser)
+    assert not (backend.home / "catalog.sqlite").exists()
+    assert "sig=" not in backend.log.read_text()
+
+
+def store_privately(azurite: Blob, container: str, pictures: tuple[Picture, ...]) -> list[str]:
+    """Upload to a container that nobody may read without a signature; returns links that can, for an hour."""
+    with BlobServiceClient.from_connection_string(azurite.connection_string) as account:
+        account.create_container(container)
+        links = []
+        for number, picture in enumerate(pictures):
+            blob = account.get_blob_client(container, f"{number:08d}-{picture.file.name}")
+            blob.upload_blob(picture.file.read_bytes(), content_settings=ContentSettings("image/jpeg"))
+            assert httpx.get(blob.url, trust_env=False).status_code in {403, 404}
+            signature = generate_blob_sas(
+                ACCOUNT,
+                container,
+                blob.blob_name,
+                account_key=azurite.key,
+                permission=BlobSasPermissions(read=True),
+                expiry=datetime.now(UTC) + timedelta(hours=1),
+            )
+            links.append(f"{blob.url}?{signature}")
+    return links
+
+
+def go_round(
+    loop: Loop,
+    annotators: list[Account],
+    tasks: tuple[DemoTask, ...],
+    taxonomy: list[tuple[str, ...]],
+    browser: Browser,
+) -> None:
     # Annotated before the backend was connected: no webhook tells of these.
-    early = dict.fromkeys(tasks[:60], Outcome.AGREE)
-    annotate(
-        label_studio.url, annotators, plan({t.id: t.picture.path for t in early}, taxonomy, shares={Outcome.AGREE: 1})
-    )
+    truths = {task.id: task.picture.path for task in tasks[:60]}
+    annotate(loop.label_studio.url, annotators, plan(truths, taxonomy, shares={Outcome.AGREE: 1}))
 
     connect(loop)
     open_tasks = first_model(loop, tasks[60:])

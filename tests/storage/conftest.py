@@ -8,8 +8,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
+
+from storage.azure.blob import BlobAccount
+from storage.azure.cosmos import CosmosAccess
+from storage.azure.patience import Patience
+from storage.catalog.cosmos_install import install
+from tests.azure import emulators
+from tests.storage.registries import BlobPlace, FolderPlace, Place
 
 ROOT = Path(__file__).parents[2]
 Route = Callable[["Handler"], None]
@@ -130,6 +138,31 @@ def start_worker() -> Iterator[Callable[..., subprocess.Popen[str]]]:
             process.stdout.close()
 
 
+IN_EACH_STORE = ["folder", pytest.param("blob", marks=pytest.mark.slow)]
+QUICK = Patience(total_s=5.0, attempt_s=2.0, first_pause_s=0.05, longest_pause_s=0.2)
+
+
+@pytest.fixture
+def blob_account(azurite: emulators.Blob) -> Iterator[BlobAccount]:
+    account = BlobAccount.from_connection_string(azurite.connection_string, QUICK)
+    yield account
+    account.close()
+
+
+@pytest.fixture
+def blob_place(blob_account: BlobAccount, tmp_path: Path) -> BlobPlace:
+    return BlobPlace(blob_account, uuid4().hex, tmp_path / "machines")
+
+
+@pytest.fixture(params=IN_EACH_STORE)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """A store of models, empty."""
+    if request.param == "folder":
+        return FolderPlace(tmp_path / "models")
+    found: BlobPlace = request.getfixturevalue("blob_place")
+    return found
+
+
 @pytest.fixture
 def run_worker(start_worker: Callable[..., subprocess.Popen[str]]) -> Callable[..., list[str]]:
     """Runs it to its end; returns the lines that it printed."""
@@ -141,3 +174,11 @@ def run_worker(start_worker: Callable[..., subprocess.Popen[str]]) -> Callable[.
         return out.splitlines()
 
     return run
+
+
+@pytest.fixture
+def cosmos_access(cosmos_server: emulators.Cosmos) -> CosmosAccess:
+    """A database of its own with two containers and our function, on the Cosmos DB of this run."""
+    access = CosmosAccess(cosmos_server.url, cosmos_server.key, uuid4().hex, ("images", "older"))
+    install(access)
+    return access

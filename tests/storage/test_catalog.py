@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from storage.catalog import AnnotatorLabels, Catalog, ImageDocument, ProjectLabels, SqliteCatalog
+from storage.catalog import AnnotatorLabels, Catalog, ImageDocument, LabelQuery, ProjectLabels, SqliteCatalog
+from storage.catalog.cosmos import CosmosCatalog
 from storage.database import Database
 from taxonomy.errors import ConflictError, DamagedError
 
@@ -41,10 +42,19 @@ THESIS: dict[str, Any] = {
 }
 
 
-@pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[Catalog]:
-    with SqliteCatalog(tmp_path / "catalog.sqlite") as catalog:
-        yield catalog
+SYSTEM = {"_rid", "_self", "_attachments", "_ts"}
+"""Fields that belong to Cosmos DB, which gives them its own values."""
+
+
+@pytest.fixture(params=["sqlite", pytest.param("cosmos", marks=pytest.mark.slow)])
+def catalog(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Catalog]:
+    if request.param == "sqlite":
+        with SqliteCatalog(tmp_path / "catalog.sqlite") as catalog:
+            yield catalog
+    else:
+        monkeypatch.setattr("storage.catalog.cosmos._PAGE", 500)
+        with CosmosCatalog(request.getfixturevalue("cosmos_access")) as cosmos:
+            yield cosmos
 
 
 def labels(**changes: Any) -> ProjectLabels:
@@ -62,7 +72,8 @@ def test_a_document_of_the_thesis_keeps_every_field(catalog: Catalog) -> None:
     assert read is not None
     assert read.etag
     content = read.to_json()
-    assert {name: content[name] for name in THESIS} == THESIS
+    own = THESIS.keys() - SYSTEM
+    assert {name: content[name] for name in own} == {name: THESIS[name] for name in own}
     assert read.labels_with_taxonomy[1].taxonomy[1] == ["Badezimmersysteme", "Geberit AquaClean"]
 
 
@@ -100,13 +111,7 @@ def test_update_makes_changes_and_leaves_alone(catalog: Catalog) -> None:
     assert catalog.get("b") is None
 
 
-def test_update_many_is_all_or_nothing(catalog: Catalog) -> None:
-    def broken(document: ImageDocument) -> ImageDocument:
-        raise RuntimeError(document.id)
-
-    with pytest.raises(RuntimeError):
-        catalog.update_many({"a": lambda document: document, "b": broken})
-    assert catalog.count() == 0
+def test_update_many_tells_how_many_were_written(catalog: Catalog) -> None:
     assert catalog.update_many({"a": lambda document: document, "b": lambda document: None}) == 1
     assert catalog.update_many({}) == 0
 
@@ -169,6 +174,37 @@ def test_accepted_paths_are_tuples() -> None:
     assert not labels(accepted={"room": []}).labelled
 
 
+def test_get_many_gives_what_is_there(catalog: Catalog) -> None:
+    catalog.update_many({f"{number}": lambda document: document for number in range(40)})
+    found = catalog.get_many([*(f"{number}" for number in range(20, 60)), "20", "", "a/b"])
+    assert set(found) == {f"{number}" for number in range(20, 40)}
+    assert all(id == document.id and document.etag for id, document in found.items())
+
+
+def test_find_gives_documents_in_order(catalog: Catalog) -> None:
+    path = {"media": [["A", "B"]]}
+    for id in ("c", "a"):
+        document = member(id, "4", path)
+        catalog.put(document.annotated("4", [AnnotatorLabels(annotator_id=1, taxonomy=[["A", "B"]])], has_review=True))
+    catalog.put(ImageDocument(id="b", is_blurred=True))
+    catalog.put(ImageDocument(id="d", face_rects=[[0, 0, 9, 9]]))
+
+    def ids(query: LabelQuery) -> list[str]:
+        return [found.document.id for found in catalog.find(query)]
+
+    assert ids(LabelQuery()) == ["a", "c"]
+    assert ids(LabelQuery(blurred=None)) == ["a", "b", "c"]
+    assert ids(LabelQuery(blurred=None, private=None)) == ["a", "b", "c", "d"]
+    assert ids(LabelQuery(private=True)) == ["d"]
+    assert ids(LabelQuery(include=("B",), reviewed=True, min_annotators=1, project="4")) == ["a", "c"]
+    assert ids(LabelQuery(include=("B",), exclude=("A",))) == []
+    assert ids(LabelQuery(project="5")) == []
+    assert [found.document for found in catalog.find(LabelQuery(labelled=True))] == [
+        catalog.get("a"),
+        catalog.get("c"),
+    ]
+
+
 def test_many_documents_come_in_pages(catalog: Catalog) -> None:
     ids = [f"{number:05}" for number in range(1203)]
     assert catalog.update_many({id: lambda document: document for id in ids}) == 1203
@@ -194,11 +230,27 @@ def test_threads_lose_no_update(catalog: Catalog) -> None:
     assert read.total_annotations == 200
 
 
-def test_a_document_that_cannot_be_read_is_named(catalog: Catalog, tmp_path: Path) -> None:
-    catalog.put(ImageDocument(id="a"))
+@pytest.fixture
+def sqlite(tmp_path: Path) -> Iterator[SqliteCatalog]:
+    with SqliteCatalog(tmp_path / "catalog.sqlite") as catalog:
+        yield catalog
+
+
+def test_sqlite_updates_all_or_nothing(sqlite: SqliteCatalog) -> None:
+    def broken(document: ImageDocument) -> ImageDocument:
+        raise RuntimeError(document.id)
+
+    with pytest.raises(RuntimeError):
+        sqlite.update_many({"a": lambda document: document, "b": broken})
+    assert sqlite.count() == 0
+
+
+def test_sqlite_names_a_document_that_cannot_be_read(sqlite: SqliteCatalog, tmp_path: Path) -> None:
+    sqlite.put(ImageDocument(id="a"))
     database = Database(tmp_path / "catalog.sqlite", "SELECT 1")
     with database.write() as connection:
         connection.execute("""UPDATE documents SET body = '{"id": "a", "resolution_width": "wide"}'""")
     database.close()
     with pytest.raises(DamagedError, match=r"document a .* resolution_width"):
-        catalog.get("a")
+        sqlite.get("a")
+    assert list(sqlite.find(LabelQuery())) == []

@@ -1,14 +1,18 @@
+import itertools
 import logging
 import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import pytest
 
-from storage.embeddings import EmbeddingStore
+from storage.embeddings import Embeddings, EmbeddingStore
+from storage.shared_embeddings import SharedEmbeddings
 from taxonomy.errors import StorageError
+from tests.storage.conftest import IN_EACH_STORE
 from tests.storage.workers import vector
 
 Start = Callable[..., subprocess.Popen[str]]
@@ -23,12 +27,28 @@ def half(*numbers: int) -> np.ndarray:
     return vectors(*numbers).astype(np.float16)
 
 
+Open = Callable[..., Embeddings]
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> EmbeddingStore:
     return EmbeddingStore(tmp_path, 64)
 
 
-def test_an_empty_store(store: EmbeddingStore, tmp_path: Path) -> None:
+@pytest.fixture(params=IN_EACH_STORE)
+def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
+    """Opens the store of this test as another process does, or, where it is in Azure, as another machine."""
+    if request.param == "folder":
+        return lambda dimension=64: EmbeddingStore(tmp_path, dimension)
+    account, container = request.getfixturevalue("blob_account"), uuid4().hex
+    machines = (tmp_path / f"machine-{number}" for number in itertools.count())
+    return lambda dimension=64: SharedEmbeddings(
+        account, container, "embeddings/v1", next(machines), dimension, share_every_s=0
+    )
+
+
+def test_an_empty_store(open_store: Open) -> None:
+    store = open_store()
     found, matrix = store.get(["a", "b"])
     assert (found.tolist(), matrix.shape, matrix.dtype) == ([False, False], (2, 64), np.float32)
     ids, all_of_them = store.snapshot()
@@ -36,26 +56,27 @@ def test_an_empty_store(store: EmbeddingStore, tmp_path: Path) -> None:
     assert len(store) == 0
     assert "a" not in store
     assert store.append([], np.zeros((0, 64), dtype=np.float32)) == 0
-    assert EmbeddingStore(tmp_path / "not" / "there", 64).get([])[1].shape == (0, 64)
+    assert open_store().get([])[1].shape == (0, 64)
 
 
-def test_what_is_appended_comes_back_in_half_precision(store: EmbeddingStore, tmp_path: Path) -> None:
+def test_what_is_appended_comes_back_in_half_precision(open_store: Open) -> None:
+    store = open_store()
     assert store.append(["a", "b", "a"], vectors(1, 2, 3)) == 2
     assert store.append(["c", "b"], vectors(4, 5)) == 1
-    for reader in (store, EmbeddingStore(tmp_path, 64)):
+    for reader in (store, open_store()):
         found, matrix = reader.get(["c", "x", "a", "a"])
         assert found.tolist() == [True, False, True, True]
         np.testing.assert_array_equal(matrix, np.stack([half(4)[0], np.zeros(64), half(1)[0], half(1)[0]]))
         ids, everything = reader.snapshot()
-        assert ids == ["a", "b", "c"]
-        np.testing.assert_array_equal(everything, half(1, 2, 4))
+        assert sorted(ids) == ["a", "b", "c"]
+        np.testing.assert_array_equal(everything[np.argsort(ids)], half(1, 2, 4))
         assert not everything.flags.writeable
         assert "b" in reader
         assert len(reader) == 3
 
 
-def test_readers_see_what_others_append_and_keep_their_snapshot(store: EmbeddingStore, tmp_path: Path) -> None:
-    reader = EmbeddingStore(tmp_path, 64)
+def test_readers_see_what_others_append_and_keep_their_snapshot(open_store: Open) -> None:
+    store, reader = open_store(), open_store()
     assert "a" not in reader
     store.append(["a"], vectors(1))
     assert "a" in reader
@@ -66,7 +87,8 @@ def test_readers_see_what_others_append_and_keep_their_snapshot(store: Embedding
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 70_000.0])
-def test_vectors_that_are_not_finite_are_refused(store: EmbeddingStore, value: float) -> None:
+def test_vectors_that_are_not_finite_are_refused(open_store: Open, value: float) -> None:
+    store = open_store()
     bad = vectors(1, 2)
     bad[1, 5] = value
     with pytest.raises(StorageError, match="embedding of b is not finite"):
@@ -74,9 +96,14 @@ def test_vectors_that_are_not_finite_are_refused(store: EmbeddingStore, value: f
     assert len(store) == 0
 
 
-def test_vectors_of_another_length_are_refused(store: EmbeddingStore, tmp_path: Path) -> None:
+def test_vectors_of_another_length_are_refused(open_store: Open) -> None:
+    store = open_store()
     with pytest.raises(StorageError, match="shape"):
         store.append(["a"], np.zeros((1, 63), dtype=np.float32))
+    assert len(store) == 0
+
+
+def test_a_store_of_another_length_is_refused(store: EmbeddingStore, tmp_path: Path) -> None:
     store.append(["a"], vectors(1))
     with pytest.raises(StorageError, match="folder of its own"):
         EmbeddingStore(tmp_path, 32).get(["a"])

@@ -93,7 +93,7 @@ def test_each_form_goes_its_way(folder: Path, web: Web, start_web: Callable[[], 
         assert routed.read(f"{web.url}/picture.jpg") == b"on its host"
         assert routed.read(f"{other.url}/a.jpg") == b"elsewhere"
         assert routed.read("a.jpg") == b"a picture"
-        assert [routed.is_local(uri) for uri in ("a.jpg", "http://h/a.jpg", "/data/upload/4/a.jpg")] == [
+        assert [routed.needs_no_cache(uri) for uri in ("a.jpg", "http://h/a.jpg", "/data/upload/4/a.jpg")] == [
             True,
             False,
             False,

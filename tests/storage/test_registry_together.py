@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from storage.registry import Registry
 from storage.registry.folder import FolderRegistry
 from taxonomy.errors import ConflictError, DamagedError, NotFoundError
+from tests.storage.registries import Place
 
 NAMES = ("backbone", "project-4", "project-5")
 VERSIONS = ("v1", "v2", "v3")
 Start = Callable[..., subprocess.Popen[str]]
 
 
-def filled(root: Path, versions: int = 3) -> FolderRegistry:
-    registry = FolderRegistry(root)
+def filled(registry: Registry, versions: int = 3) -> Registry:
     for name in NAMES:
         for _ in range(versions):
             with registry.stage(name) as staged:
@@ -31,11 +34,11 @@ def filled(root: Path, versions: int = 3) -> FolderRegistry:
 
 
 @pytest.fixture
-def registry(tmp_path: Path) -> FolderRegistry:
-    return filled(tmp_path)
+def registry(place: Place) -> Registry:
+    return filled(place.open())
 
 
-def test_together_and_back(registry: FolderRegistry) -> None:
+def test_together_and_back(registry: Registry) -> None:
     registry.promote_together({"backbone": "v1", "project-4": "v1"})
     registry.promote_together({"backbone": "v2", "project-4": "v2", "project-5": "v1"})
     registry.promote("project-4", "v3")  # retrained on the new backbone
@@ -46,7 +49,7 @@ def test_together_and_back(registry: FolderRegistry) -> None:
     assert registry.champions() == {"backbone": "v2", "project-4": "v3", "project-5": "v1"}
 
 
-def test_a_name_that_moved_alone_goes_back_alone(registry: FolderRegistry) -> None:
+def test_a_name_that_moved_alone_goes_back_alone(registry: Registry) -> None:
     registry.promote_together({"backbone": "v1", "project-4": "v1"})
     registry.promote_together({"backbone": "v2", "project-4": "v2"})
     registry.promote("project-4", "v3")
@@ -54,9 +57,9 @@ def test_a_name_that_moved_alone_goes_back_alone(registry: FolderRegistry) -> No
     assert registry.champion("backbone") == "v2"
 
 
-def test_all_or_nothing(registry: FolderRegistry) -> None:
+def test_all_or_nothing(registry: Registry, place: Place) -> None:
     registry.promote_together({"backbone": "v1", "project-4": "v1"})
-    (registry.get("project-4", "v2").path / "head.safetensors").write_text("WEIGHTS")
+    place.damage("project-4", "v2", "head.safetensors", b"WEIGHTS")
     with pytest.raises(DamagedError):
         registry.promote_together({"backbone": "v2", "project-4": "v2"})
     with pytest.raises(NotFoundError):
@@ -64,16 +67,16 @@ def test_all_or_nothing(registry: FolderRegistry) -> None:
     assert registry.champions() == {"backbone": "v1", "project-4": "v1"}
 
 
-def test_nothing_goes_back_where_one_cannot(registry: FolderRegistry) -> None:
+def test_nothing_goes_back_where_one_cannot(registry: Registry, place: Place) -> None:
     registry.promote_together({"backbone": "v1", "project-4": "v1"})
     registry.promote_together({"backbone": "v2", "project-4": "v2"})
-    (registry.get("project-4", "v1").path / "head.safetensors").unlink()
+    place.damage("project-4", "v1", "head.safetensors", None)
     with pytest.raises(DamagedError):
         registry.rollback("backbone")
     assert registry.champions() == {"backbone": "v2", "project-4": "v2"}
 
 
-def test_only_instead_of_those_it_was_compared_with(registry: FolderRegistry) -> None:
+def test_only_instead_of_those_it_was_compared_with(registry: Registry) -> None:
     registry.promote("backbone", "v1")
     compared: dict[str, str | None] = {"backbone": "v1", "project-4": None}
     registry.promote("project-4", "v1")
@@ -84,28 +87,25 @@ def test_only_instead_of_those_it_was_compared_with(registry: FolderRegistry) ->
     assert registry.champions() == {"backbone": "v2", "project-4": "v2"}
 
 
-def test_a_change_never_looks_older_than_the_one_before(registry: FolderRegistry, tmp_path: Path) -> None:
-    """As on a file system whose clock stood still, or was set back."""
-    registry.promote("backbone", "v1")
-    later = time.time_ns() + 3600 * 10**9
-    os.utime(tmp_path / "aliases.json", ns=(later, later))
-    registry.promote("backbone", "v2")
-    assert (tmp_path / "aliases.json").stat().st_mtime_ns > later
-
-
 # --- against a model
 
 
-@pytest.fixture(scope="module")
-def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("published")
-    filled(root)
-    return root
+@dataclass(frozen=True)
+class Published:
+    """A store with all versions and two registries on it, made once: hypothesis calls a test many times."""
+
+    place: Place
+    registry: Registry
+    reader: Registry
+
+    def unpromoted(self) -> Registry:
+        self.place.write_aliases(None)
+        return self.registry
 
 
-def unpromoted(root: Path) -> FolderRegistry:
-    (root / "aliases.json").unlink(missing_ok=True)
-    return FolderRegistry(root)
+@pytest.fixture
+def published(place: Place) -> Published:
+    return Published(place, filled(place.open()), place.open())
 
 
 moves = st.one_of(
@@ -135,10 +135,15 @@ class Log:
         self.changes += [moved] if moved else []
 
 
-@settings(max_examples=30, deadline=None)
-@given(sequence=st.lists(moves, max_size=10))
-def test_any_sequence_of_changes(published: Path, sequence: list[tuple[str, str] | dict[str, str] | str]) -> None:
-    registry, reader, log = unpromoted(published), FolderRegistry(published), Log()
+SHARED = [
+    HealthCheck.function_scoped_fixture
+]  # one store for all examples, emptied of aliases for each
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=SHARED)
+@given(sequence=st.lists(moves, max_size=8))
+def test_any_sequence_of_changes(published: Published, sequence: list[tuple[str, str] | dict[str, str] | str]) -> None:
+    registry, reader, log = published.unpromoted(), published.reader, Log()
     for move in sequence:
         before = registry.champions()
         stamps = {name: registry.alias_stamp(name) for name in NAMES}
@@ -160,10 +165,10 @@ def test_any_sequence_of_changes(published: Path, sequence: list[tuple[str, str]
             assert (reader.alias_stamp(name) == stamps[name]) == (reader.champions().get(name) == before.get(name))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=25, deadline=None, suppress_health_check=SHARED)
 @given(sequence=st.lists(st.dictionaries(st.sampled_from(NAMES), st.sampled_from(VERSIONS)), max_size=6))
-def test_a_second_rollback_undoes_the_first(published: Path, sequence: list[dict[str, str]]) -> None:
-    registry = unpromoted(published)
+def test_a_second_rollback_undoes_the_first(published: Published, sequence: list[dict[str, str]]) -> None:
+    registry = published.unpromoted()
     for move in sequence:
         registry.promote_together(move)
     for name in NAMES:
@@ -175,10 +180,42 @@ def test_a_second_rollback_undoes_the_first(published: Path, sequence: list[dict
             assert registry.champions() == before
 
 
+def test_promotions_at_once_are_each_whole(place: Place) -> None:
+    filled(place.open(), versions=2)
+    registries = [place.open() for _ in range(3)]
+
+    def promote(registry: Registry) -> None:
+        for version in ("v1", "v2", "v1"):
+            registry.promote_together(dict.fromkeys(NAMES, version))
+
+    threads = [threading.Thread(target=promote, args=(registry,)) for registry in registries]
+    for thread in threads:
+        thread.start()
+    reader = place.open()
+    while any(thread.is_alive() for thread in threads):
+        assert len(set(reader.champions().values())) <= 1
+    for thread in threads:
+        thread.join()
+    assert len(set(reader.champions().values())) == 1
+    assert set(reader.champions()) == set(NAMES)
+
+
+# --- on the disk
+
+
+def test_a_change_never_looks_older_than_the_one_before(tmp_path: Path) -> None:
+    """As on a file system whose clock stood still, or was set back."""
+    registry = filled(FolderRegistry(tmp_path))
+    registry.promote("backbone", "v1")
+    later = time.time_ns() + 3600 * 10**9
+    os.utime(tmp_path / "aliases.json", ns=(later, later))
+    registry.promote("backbone", "v2")
+    assert (tmp_path / "aliases.json").stat().st_mtime_ns > later
+
+
 @pytest.mark.slow
 def test_killed_at_any_moment_no_one_sees_a_mix(tmp_path: Path, start_worker: Start) -> None:
-    filled(tmp_path, versions=2)
-    reader = FolderRegistry(tmp_path)
+    reader = filled(FolderRegistry(tmp_path), versions=2)
     seen: set[frozenset[str]] = set()
     for attempt in range(12):
         process = start_worker("promote_together_for_ever", tmp_path)

@@ -1,0 +1,149 @@
+"""The files between the stages: `query.csv`, `containers.json`, `query.json`, `split.csv`, `split.json`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from storage.files import storage_errors, write_whole
+from taxonomy.errors import ConfigError
+from taxonomy.paths import TaxonomyPath
+
+Part = Literal["train", "validation", "test"]
+PARTS: tuple[Part, ...] = get_args(Part)
+QUERY, CONTAINERS, QUERY_REPORT = "query.csv", "containers.json", "query.json"
+SPLIT, SPLIT_REPORT = "split.csv", "split.json"
+_FIXED = ("id", "uri", "container", "project", "group", "file_hash", "part")
+_LEVEL = re.compile(r"level([1-9]\d?)")
+_LONGEST_FIELD = 100_000_000  # an address may hold a whole picture (data:)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A picture that a query chose, a line of `query.csv`.
+
+    `container` is where its document lives, `project` the one that its address and label are of ("" for none),
+    `part` the one that it was given before ("test", "train" or ""), `path` its label, () for none.
+    """
+
+    id: str
+    uri: str
+    container: str = ""
+    project: str = ""
+    group: str = ""
+    file_hash: str = ""
+    part: str = ""
+    path: TaxonomyPath = ()
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A picture in its part, a line of `split.csv`.
+
+    `label` is the class, `number` its index, counted from 0 in the order of the labels; `copies` says how often the
+    picture is to be trained on in an epoch.
+    """
+
+    id: str
+    part: Part
+    label: str
+    number: int
+    copies: int = 1
+
+
+def write_query(folder: Path, chosen: Sequence[Chosen], report: Mapping[str, Any]) -> None:
+    """Write the three files of a query. Raises `StorageError`."""
+    levels = max((len(one.path) for one in chosen), default=0)
+    rows = ([*(getattr(one, name) for name in _FIXED), *one.path, *[""] * (levels - len(one.path))] for one in chosen)
+    _write_csv(folder / QUERY, [*_FIXED, *(f"level{level + 1}" for level in range(levels))], rows)
+    _write_json(folder / CONTAINERS, {one.id: one.container for one in chosen})
+    _write_json(folder / QUERY_REPORT, report)
+
+
+def read_query(folder: Path) -> list[Chosen]:
+    """The pictures that a query chose. Only the columns `id` and `uri` are needed. Raises `ConfigError`."""
+    rows = _read_csv(folder / QUERY, ("id", "uri"), "taxonomist data query --out")
+    levels = sorted((name for name in (rows[0] if rows else ()) if _LEVEL.fullmatch(name)), key=lambda name: name[5:])
+    levels.sort(key=len)  # level10 stands behind level9
+    return [
+        Chosen(
+            **{name: row.get(name) or "" for name in _FIXED},
+            path=_until_empty(row.get(level) or "" for level in levels),
+        )
+        for row in rows
+    ]
+
+
+def write_split(folder: Path, placed: Iterable[Placed], report: Mapping[str, Any]) -> None:
+    """Write the two files of a split. Raises `StorageError`."""
+    rows = ([one.id, one.part, one.label, one.number, one.copies] for one in placed)
+    _write_csv(folder / SPLIT, ["id", "part", "label", "class", "copies"], rows)
+    _write_json(folder / SPLIT_REPORT, report)
+
+
+def read_split(folder: Path) -> list[Placed]:
+    """The pictures in their parts. Raises `ConfigError`."""
+    path = folder / SPLIT
+    answer = []
+    columns = ("id", "part", "label", "class", "copies")
+    for number, row in enumerate(_read_csv(path, columns, "taxonomist data split --query"), start=2):
+        try:
+            part = next(part for part in PARTS if part == row["part"])
+            answer.append(Placed(row["id"], part, row["label"], int(row["class"]), int(row["copies"])))
+        except (StopIteration, ValueError, TypeError):
+            raise ConfigError(f"{path}, line {number}, is no line of a split.") from None
+    return answer
+
+
+def write_report(folder: Path, name: str, report: Mapping[str, Any]) -> None:
+    """Write what a stage came to. Raises `StorageError`."""
+    _write_json(folder / name, report)
+
+
+def _until_empty(names: Iterable[str]) -> TaxonomyPath:
+    path: list[str] = []
+    for name in names:
+        if not name:
+            break
+        path.append(name)
+    return tuple(path)
+
+
+def _read_csv(path: Path, needed: Sequence[str], maker: str) -> list[dict[str, str]]:
+    csv.field_size_limit(min(_LONGEST_FIELD, sys.maxsize))
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as lines:
+            reader = csv.DictReader(lines)
+            missing = [name for name in needed if name not in (reader.fieldnames or [])]
+            if missing:
+                raise ConfigError(f"{path} has no column {missing[0]!r}.", hint=f"`{maker}` writes such files.")
+            return [row for row in reader if row["id"]]
+    except FileNotFoundError:
+        raise ConfigError(f"There is no {path}.", hint=f"`{maker} {path.parent}` writes it.") from None
+    except (UnicodeDecodeError, csv.Error, OSError) as error:
+        raise ConfigError(f"{path} cannot be read as CSV in UTF-8: {error}.") from None
+
+
+def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    text = io.StringIO(newline="")
+    lines = csv.writer(text)
+    lines.writerow(header)
+    lines.writerows(rows)
+    _write(path, text.getvalue())
+
+
+def _write_json(path: Path, value: object) -> None:
+    _write(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, text.encode("utf-8", "surrogatepass"))

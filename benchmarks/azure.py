@@ -1,0 +1,148 @@
+"""Import, label query and fetch on Azure's emulators beside plain SDK loops: `python -m benchmarks.azure --help`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+from benchmarks import clouds
+from benchmarks.measure import Spread, machine
+from benchmarks.report import Row, to_markdown, write
+from benchmarks.run import RESULTS, Numbers, Rounds, say
+from tests.azure import emulators
+
+PACKAGES = ("azure-cosmos", "azure-storage-blob", "azure-core", "aiohttp", "pillow", "numpy")
+EXAMPLES = """examples:
+  python -m benchmarks.azure                       15,000 documents and pictures, three rounds
+  python -m benchmarks.azure --documents 1500
+  python -m benchmarks.azure --quick --output /tmp/quick   a look whether it works; its numbers mean nothing
+"""
+NOTES = """
+Medians of all rounds, in brackets the smallest and the largest value. *Times better* is the ratio of the medians,
+above 1 where ours is better. The sides take turns on the same emulators (Azurite and @vercel/cosmosdb-server, in
+memory, over loopback), which share the cores with them. There is no distance to the service here and no limit of
+requests: what is done at the same time gains less than it does in Azure, and each request more costs less time.
+
+- **Ours** is what the commands call: `taxonomist import`, the catalogue's `find`, `taxonomist data fetch`.
+- **The peer** is the loop that one writes by hand with the synchronous SDK: `upsert_item` for each task of
+  `json.load`; `query_items` with the user-defined function; `download_blob().readall()`, Pillow's decoding and
+  `resize` for each picture into an array. It keeps no journal, decides nothing, overwrites what others wrote, and
+  begins anew when it is stopped.
+- *The whole import* reads the file twice as a stream, commits each annotation to the journal, decides each label by
+  agreement, and writes the catalogue, with an ETag guarding each document. *Documents written* is that last part alone.
+- The query asks for a label to include and one to exclude, two annotators, not blurred; each side has asked it once
+  before. Ours gives documents in order of ids, checked, page by page; the emulator runs the whole query again for
+  each page, which Azure does not.
+- The fetch has its own copy of each file with its ETag and hash, and leaves private pictures out, which it asks the
+  catalogue for. *Again* is a run that finds all there; the loop would read all again.
+- *Others* is the share of all cores that other processes than the emulators and ours took during a round. A round in
+  which it was large was measured again, and the least disturbed one is kept.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.azure",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawTextHelpFormatter,
+    )
+    parser.add_argument("--documents", type=int, default=15_000, help="and pictures (default: %(default)s)")
+    parser.add_argument("--size", type=int, default=160, help="side of fetched pictures (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of each side (default: %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="few and small: a test of the benchmark itself")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the result (default: %(default)s)")
+    parser.add_argument("--name", help="name of the result's files (default: the date and azure)")
+    parser.add_argument("--patience", type=float, default=60, help="seconds to wait for an idle machine, each time")
+    options = parser.parse_args(arguments)
+    documents, size, count = (60, 32, 1) if options.quick else (options.documents, options.size, options.rounds)
+    logging.disable()  # the synchronous client tells at length that it looks for its service when it is closed
+    with (
+        tempfile.TemporaryDirectory(prefix="taxonomist-benchmark-") as folder,
+        clouds.make_cloud(Path(folder), documents, size) as cloud,
+    ):
+        rounds = Rounds(
+            patience=0 if options.quick else options.patience,
+            again=0 if options.quick else 2,
+            beside=(cloud.blob.process.pid, cloud.cosmos.process.pid),
+        )
+        _measure(cloud, rounds, count)
+    here, others = machine(), Spread.of(rounds.others)
+    packages = {name: version(name) for name in PACKAGES}
+    packages |= json.loads((emulators.HERE / "package.json").read_text(encoding="utf-8"))["dependencies"]
+    about = {
+        "command": _command(parser, options),
+        "machine": {**here, "packages": packages},
+        "scale": {"documents": documents, "size": size, "rounds": count},
+        "others_median": others.median,
+        "others_worst": others.high,
+    }
+    rows = _rows(rounds, documents, size)
+    print(to_markdown(rows, about, NOTES))
+    for path in write(options.output, options.name or f"{str(here['date'])[:10]}-azure", rows, about, NOTES):
+        say(f"written: {path}")
+    return 0
+
+
+def _command(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str:
+    """With the options that differ from the defaults, but for where the result goes."""
+    parts = ["python -m benchmarks.azure"]
+    for name, value in vars(options).items():
+        if value != parser.get_default(name) and name not in {"output", "patience"}:
+            parts.append(f"--{name}" if value is True else f"--{name} {value}")
+    return " ".join(parts)
+
+
+SIDES: dict[str, tuple[Callable[[clouds.Cloud], Numbers], Callable[[clouds.Cloud], Numbers]]] = {
+    "import": (clouds.import_ours, clouds.import_plain),
+    "write": (clouds.write_ours, clouds.write_plain),
+    "query": (clouds.query_ours, clouds.query_plain),
+    "all": (clouds.all_ours, clouds.all_plain),
+    "fetch": (clouds.fetch_ours, clouds.fetch_plain),
+}
+
+
+def _measure(cloud: clouds.Cloud, rounds: Rounds, count: int) -> None:
+    for number in range(count):
+        say(f"round {number + 1} of {count}")
+        for name, (ours, peer) in SIDES.items():
+            sides = [(f"{name} ours", ours), (f"{name} peer", peer)]
+            # Each round begins with the other side, so that what changes slowly on the machine meets both alike.
+            for key, side in sides if number % 2 == 0 else reversed(sides):
+                numbers = rounds.measure(key, partial(side, cloud))
+                say("    " + ", ".join(f"{unit} {value:.4g}" for unit, value in numbers.items()))
+    for name in ("query", "all"):
+        found = {*rounds.of(f"{name} ours", "found"), *rounds.of(f"{name} peer", "found")}
+        assert len(found) == 1, f"the sides found different documents: {found}"
+
+
+def _rows(rounds: Rounds, documents: int, size: int) -> list[Row]:
+    def row(title: str, what: str, unit: str, name: str) -> Row:
+        sides = [rounds.of(f"{name} {side}", "rate") for side in ("ours", "peer")]
+        return Row(title, what, unit, *sides, more_is_better=True)
+
+    found = int(rounds.of("query ours", "found")[0])
+    importing = f"Import: an export of {documents:,} tasks, two annotations each"
+    asking = f"Label query: {documents:,} documents"
+    fetching = f"Fetch: {documents:,} JPEGs of 300 to 700 pixels, to {size} pixels"
+    again = rounds.of("fetch ours", "again")
+    return [
+        row(importing, "the whole import", "tasks/s", "import"),
+        row(importing, "documents written", "documents/s", "write"),
+        row(asking, f"by labels, {found:,} found", "documents searched/s", "query"),
+        row(asking, "all documents", "documents/s", "all"),
+        row(fetching, "nothing is there", "pictures/s", "fetch"),
+        Row(fetching, "again", "pictures/s", again),
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,350 @@
+"""The blobs of one storage account, read and written with patience."""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote, urlsplit
+from weakref import WeakSet
+
+from azure.core import MatchConditions
+from azure.core.credentials_async import AsyncTokenCredential
+from azure.core.exceptions import HttpResponseError
+from azure.storage.blob import BlobBlock, ContentSettings, UserDelegationKey
+from azure.storage.blob.aio import BlobClient, BlobServiceClient
+
+from storage.azure.credential import entra_credential
+from storage.azure.patience import Patience, brief, status_of
+from storage.forks import after_fork
+from storage.loop import LoopThread
+from taxonomy.errors import ConfigError, StorageError
+
+__all__ = ["Blob", "BlobAccount", "Listed"]
+
+T = TypeVar("T")
+PART = 4 * 2**20
+"""Bytes that one request moves at most: small enough that a slow line moves them within an attempt."""
+
+
+@dataclass(frozen=True)
+class Blob:
+    """What was read. `size` and `md5` are those of the whole blob, `md5` None where nobody told it to Azure."""
+
+    data: bytes
+    etag: str
+    size: int
+    md5: bytes | None
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A blob as a listing has it."""
+
+    name: str
+    size: int
+    etag: str
+    modified: float
+    """Seconds since 1970."""
+    metadata: Mapping[str, str]
+
+
+class BlobAccount:
+    """One client, on a loop in a thread of its own. Safe to share between threads; a forked process opens its own.
+
+    The methods that are coroutines run on that loop, by `run` or `start`. They raise `StorageError` when Azure does not
+    answer in time or refuses, and else `HttpResponseError`: 404 for what is not there, 304, 409 and 412 for conditions.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        patience: Patience | None = None,
+        *,
+        account: str | None = None,
+        key: str | None = None,
+        credential: Callable[[], AsyncTokenCredential] = entra_credential,
+    ) -> None:
+        """With a `key` of the account, or without one by Entra ID."""
+        self.url = url.rstrip("/")
+        parts = urlsplit(self.url)
+        self.account = account or parts.path.strip("/") or (parts.hostname or "").partition(".")[0]
+        self.key = key
+        self.patience = patience or Patience()
+        self._make_credential = credential
+        self._loop = LoopThread()
+        self._forget()
+        after_fork(self._forget_parents)
+        _accounts.add(self)
+
+    @classmethod
+    def from_connection_string(cls, text: str, patience: Patience | None = None) -> BlobAccount:
+        """Raises `ConfigError` for one without the account's name and key."""
+        fields = dict(part.strip().split("=", 1) for part in text.split(";") if "=" in part)
+        name, key = fields.get("AccountName"), fields.get("AccountKey")
+        if not name or not key:
+            raise ConfigError(
+                "The connection string of the storage account has no AccountName or no AccountKey.",
+                hint="Copy it from the account's access keys, or set blob_account_url to use Entra ID.",
+            )
+        scheme, suffix = (
+            fields.get("DefaultEndpointsProtocol", "https"),
+            fields.get("EndpointSuffix", "core.windows.net"),
+        )
+        return cls(fields.get("BlobEndpoint") or f"{scheme}://{name}.blob.{suffix}", patience, account=name, key=key)
+
+    def _forget_parents(self) -> None:
+        _inherited.append((self._client, self._credential))  # unused, and not closed: that would disturb the parent
+        self._forget()
+
+    def _forget(self) -> None:
+        self._client: BlobServiceClient | None = None
+        self._credential: AsyncTokenCredential | None = None
+
+    def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run the coroutine that `work` makes; returns or raises what it does, but for an `HttpResponseError`, which
+        nobody expected there, a `StorageError`."""
+        try:
+            return self._loop.run(work)
+        except HttpResponseError as error:
+            raise StorageError(
+                f"The storage account {self.account} answered with an error: {brief(error)}.",
+                hint="Try again later; see docs/azure.md.",
+            ) from error
+
+    def start(self, work: Callable[[], Coroutine[Any, Any, T]]) -> Future[T]:
+        """Begin the coroutine that `work` makes, without waiting for it."""
+        return self._loop.start(work)
+
+    def close(self) -> None:
+        """Close the connections; another call opens them again."""
+        client, credential = self._client, self._credential
+        self._forget()
+
+        async def close() -> None:
+            if client is not None:
+                await client.close()
+            if credential is not None:
+                await credential.close()
+
+        if client is not None or credential is not None:
+            self._loop.run(close)
+        self._loop.close()
+
+    @property
+    def service(self) -> BlobServiceClient:
+        """The SDK's client, without its own repetitions. Only for the loop's thread."""
+        if self._client is None:
+            credential: Any = {"account_name": self.account, "account_key": self.key}
+            if self.key is None:
+                credential = self._credential = self._make_credential()
+            self._client = BlobServiceClient(
+                self.url,
+                credential=credential,
+                retry_total=0,
+                max_single_get_size=PART,
+                max_chunk_get_size=PART,
+                connection_timeout=self.patience.attempt_s,
+                read_timeout=self.patience.attempt_s,
+            )
+        return self._client
+
+    def address(self, container: str, name: str) -> str:
+        """The https address of a blob, without a signature."""
+        return f"{self.url}/{container}/{quote(name, safe='/~')}"
+
+    # --- reading
+
+    async def read(
+        self,
+        container: str,
+        name: str,
+        *,
+        unless: str | None = None,
+        most: int | None = None,
+        patience: Patience | None = None,
+    ) -> Blob:
+        """The whole blob; only the first part of one that is larger than `most`, told by its `size`.
+
+        With `unless`, 304 when its ETag is still that one.
+        """
+
+        async def get() -> Blob:
+            changed: dict[str, Any] = {"etag": unless, "match_condition": MatchConditions.IfModified} if unless else {}
+            with _closing() as hook:
+                stream = await self._blob(container, name).download_blob(raw_response_hook=hook, **changed)
+                found = stream.properties
+                too_large = most is not None and found.size > most
+                data = b"" if too_large else bytes(await stream.readall())
+            md5 = found.content_settings.content_md5
+            return Blob(data, found.etag, found.size, bytes(md5) if md5 else None, dict(found.metadata or {}))
+
+        return await (patience or self.patience).call(get, f"read the blob {container}/{name}")
+
+    async def parts(self, container: str, name: str, size: int) -> AsyncIterator[bytes]:
+        """A blob of `size` bytes part after part, each with the patience of one call.
+
+        A blob that is replaced or cut meanwhile gives bytes that do not match its hash: compare that.
+        """
+        for start in range(0, size, PART):
+            length = min(PART, size - start)
+
+            async def get(start: int = start, length: int = length) -> bytes:
+                with _closing() as hook:
+                    stream = await self._blob(container, name).download_blob(start, length, raw_response_hook=hook)
+                    return bytes(await stream.readall())
+
+            yield await self.patience.call(get, f"read the blob {container}/{name}")
+
+    async def list(self, container: str, prefix: str, *, patience: Patience | None = None) -> list[Listed]:
+        """The blobs whose names start with `prefix`, in the order of names; none where there is no such container."""
+        found: list[Listed] = []
+        token: str | None = None
+        while True:
+
+            async def page(token: str | None = token) -> tuple[list[Listed], str | None]:
+                blobs = self.service.get_container_client(container).list_blobs(
+                    name_starts_with=prefix, include=["metadata"]
+                )
+                pages: Any = blobs.by_page(continuation_token=token)
+                items = [_listed(item) async for item in await anext(pages)]
+                return items, pages.continuation_token
+
+            try:
+                items, token = await (patience or self.patience).call(page, f"list {container}/{prefix}")
+            except HttpResponseError as error:
+                if status_of(error) == 404:
+                    return []
+                raise
+            found += items
+            if not token:
+                return found
+
+    async def delegation_key(self, start: datetime, expiry: datetime) -> UserDelegationKey:
+        """A key that signs links in the name of whom Entra ID takes us for."""
+        get = partial(self.service.get_user_delegation_key, start - timedelta(minutes=5), expiry)
+        return await self.patience.call(get, "give a key for links")
+
+    # --- writing
+
+    async def write(
+        self,
+        container: str,
+        name: str,
+        data: bytes,
+        *,
+        unless_there: bool = False,
+        instead_of: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        patience: Patience | None = None,
+    ) -> str:
+        """Put a small blob in one request; returns its ETag.
+
+        With `unless_there` 409 when there is one, with `instead_of` 412 when its ETag is another one. Either may also
+        mean that an earlier attempt, whose answer was lost, has written it: only the caller can tell.
+        """
+        conditions: dict[str, Any] = {"overwrite": not unless_there}
+        if instead_of is not None:
+            conditions = {"overwrite": True, "etag": instead_of, "match_condition": MatchConditions.IfNotModified}
+
+        async def put() -> str:
+            answer = await self._blob(container, name).upload_blob(
+                BytesIO(data), length=len(data), metadata=dict(metadata or {}), **conditions
+            )
+            return str(answer["etag"])
+
+        what = f"write the blob {container}/{name}"
+        return await self._with_container(container, lambda: (patience or self.patience).call(put, what))
+
+    async def write_file(
+        self, container: str, name: str, path: Path, *, metadata: Mapping[str, str] | None = None
+    ) -> None:
+        """Put a file of any size, part after part; it appears when the last one is there. Replaces what is there."""
+        size = path.stat().st_size
+        if size <= PART:
+            await self.write(container, name, path.read_bytes(), metadata=metadata)
+            return
+        blob = self._blob(container, name)
+        blocks: list[BlobBlock] = []
+        with path.open("rb") as file:
+            while part := file.read(PART):
+                blocks.append(BlobBlock(f"{len(blocks):08d}"))
+                await self._with_container(container, lambda: self._stage(blob, blocks[-1].id, part))
+
+        async def commit() -> None:
+            await blob.commit_block_list(
+                blocks, metadata=dict(metadata or {}), content_settings=ContentSettings("application/octet-stream")
+            )
+
+        await self.patience.call(commit, f"write the blob {container}/{name}")
+
+    async def delete(self, container: str, name: str) -> None:
+        """Nothing happens when it is not there."""
+        try:
+            await self.patience.call(self._blob(container, name).delete_blob, f"delete the blob {container}/{name}")
+        except HttpResponseError as error:
+            if status_of(error) != 404:
+                raise
+
+    # --- inside
+
+    def _blob(self, container: str, name: str) -> BlobClient:
+        return self.service.get_blob_client(container, name)
+
+    async def _stage(self, blob: BlobClient, block: str, part: bytes) -> None:
+        async def put() -> None:
+            await blob.stage_block(block, BytesIO(part), length=len(part))
+
+        await self.patience.call(put, f"write the blob {blob.container_name}/{blob.blob_name}")
+
+    async def _with_container(self, container: str, write: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Made when the first write finds that it is not there, so that no other needs the right to make one."""
+        try:
+            return await write()
+        except HttpResponseError as error:
+            if status_of(error) != 404 or getattr(error, "error_code", None) != "ContainerNotFound":
+                raise
+
+        async def make() -> None:
+            await self.service.create_container(container)
+
+        try:
+            await self.patience.call(make, f"make the container {container}")
+        except HttpResponseError as error:
+            if status_of(error) != 409:  # somebody else was faster
+                raise
+        return await write()
+
+
+_inherited: list[object] = []
+_accounts: WeakSet[BlobAccount] = WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    for account in list(_accounts):
+        account.close()
+
+
+@contextmanager
+def _closing() -> Iterator[Callable[[Any], None]]:
+    """A hook for downloads. An attempt that is given up in the middle of an answer closes it, which the SDK forgets."""
+    answers: list[Any] = []
+    try:
+        yield lambda response: answers.append(response.http_response.internal_response)
+    except BaseException:
+        for answer in answers:
+            answer.close()
+        raise
+
+
+def _listed(item: Any) -> Listed:
+    return Listed(item.name, item.size, item.etag, item.last_modified.timestamp(), dict(item.metadata or {}))

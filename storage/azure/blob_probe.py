@@ -1,0 +1,72 @@
+"""Whether a container of the storage account can be used, for `taxonomist doctor`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from uuid import uuid4
+
+from azure.core.exceptions import HttpResponseError
+
+from storage.azure.blob import BlobAccount
+from storage.azure.patience import status_of
+from taxonomy.errors import StorageError
+
+__all__ = ["BlobProbe", "probe", "write_and_delete"]
+
+_PREFIX = "doctor"
+
+
+@dataclass(frozen=True)
+class BlobProbe:
+    """What the service said to us. `skew_s` is how many seconds our clock is ahead of its, None when it did not say."""
+
+    is_there: bool
+    is_refused: bool
+    skew_s: float | None
+
+
+def probe(account: BlobAccount, container: str) -> BlobProbe:
+    """Ask for a blob that is not there. Raises `StorageError` when the service cannot be reached."""
+
+    async def ask() -> HttpResponseError:
+        try:
+            await account.read(container, f"{_PREFIX}/{uuid4().hex}")
+        except HttpResponseError as error:
+            return error
+        except StorageError as error:
+            if isinstance(error.__cause__, HttpResponseError) and status_of(error.__cause__) in (401, 403):
+                return error.__cause__
+            raise
+        raise StorageError(f"The storage account {account.account} gives a blob that is not there.")
+
+    answer = account.run(ask)
+    refused = status_of(answer) in (401, 403)
+    there = not refused and getattr(answer, "error_code", None) == "BlobNotFound"
+    return BlobProbe(there, refused, _skew(answer))
+
+
+def write_and_delete(account: BlobAccount, container: str) -> bool:
+    """Whether we may do both. Raises `StorageError` when the service cannot be reached."""
+    name = f"{_PREFIX}/{uuid4().hex}"
+
+    async def use() -> bool:
+        try:
+            await account.write(container, name, b"taxonomist doctor")
+            await account.delete(container, name)
+        except StorageError as error:
+            if status_of(error.__cause__ or error) in (401, 403):
+                return False
+            raise
+        return True
+
+    return account.run(use)
+
+
+def _skew(answer: HttpResponseError) -> float | None:
+    try:
+        told = parsedate_to_datetime(answer.response.headers["date"])  # type: ignore[union-attr]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
+    return (datetime.now(UTC) - told).total_seconds()

@@ -1,0 +1,175 @@
+"""One Cosmos DB account: how it is reached, and the client and containers that a process shares."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Any, Self, TypeVar
+from weakref import WeakSet
+
+from azure.core.credentials_async import AsyncTokenCredential
+from azure.core.exceptions import HttpResponseError
+from azure.cosmos.aio import ContainerProxy, CosmosClient
+from azure.cosmos.documents import ConnectionPolicy
+
+from storage.azure.credential import entra_credential
+from storage.azure.patience import Patience, status_of
+from storage.forks import after_fork, keep_for_ever
+from storage.loop import LoopThread
+from taxonomy.errors import ConfigError, NotFoundError, StorageError
+
+__all__ = ["INSTALL_HINT", "Container", "CosmosAccess", "CosmosConnection"]
+
+T = TypeVar("T")
+INSTALL_HINT = "Make it with `taxonomist cosmos install`."
+
+
+@dataclass(frozen=True)
+class CosmosAccess:
+    """Where the documents are. Without a key Entra ID says who we are. New documents go into the first container."""
+
+    endpoint: str
+    key: str | None = field(repr=False)
+    database: str
+    containers: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.containers:
+            raise ConfigError("Cosmos DB needs at least one container.", hint="Set TAXONOMIST_COSMOS_CONTAINERS.")
+
+    @classmethod
+    def from_connection_string(cls, text: str, database: str, containers: tuple[str, ...]) -> Self:
+        """From what the portal shows as primary or secondary connection string."""
+        parts = dict(part.split("=", 1) for part in text.strip().split(";") if "=" in part)
+        if "AccountEndpoint" not in parts or "AccountKey" not in parts:
+            raise ConfigError(
+                "The connection string of Cosmos DB has no AccountEndpoint or no AccountKey.",
+                hint="Copy it whole from the portal: AccountEndpoint=https://…;AccountKey=…;",
+            )
+        return cls(parts["AccountEndpoint"], parts["AccountKey"], database, containers)
+
+
+@dataclass(frozen=True)
+class Container:
+    """An opened container. `key_paths` are the fields that its documents are spread by, as in ("/id",)."""
+
+    name: str
+    proxy: ContainerProxy
+    key_paths: tuple[str, ...]
+
+    @property
+    def by_id(self) -> bool:
+        """Whether the id alone finds a document."""
+        return self.key_paths == ("/id",)
+
+
+class CosmosConnection:
+    """The client of a process, opened when it is first needed. Threads may share it, a forked child opens its own."""
+
+    def __init__(self, access: CosmosAccess, patience: Patience) -> None:
+        self.access = access
+        self.patience = patience
+        self._loop = LoopThread()
+        self._stack: AsyncExitStack | None = None
+        self._forget()
+        after_fork(self._forget)
+        _connections.add(self)
+
+    def _forget(self) -> None:
+        if self._stack is not None:
+            keep_for_ever(self._stack)
+        self._stack = None
+        self._client: asyncio.Future[CosmosClient] | None = None
+        self._containers: asyncio.Future[tuple[Container, ...]] | None = None
+
+    def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run a coroutine on the loop that the client belongs to."""
+        return self._loop.run(work)
+
+    async def client(self) -> CosmosClient:
+        """The client, once it has reached the account. Raises `StorageError`."""
+        if self._client is None or _failed(self._client):
+            self._client = asyncio.ensure_future(self._open())
+        return await asyncio.shield(self._client)
+
+    async def containers(self) -> tuple[Container, ...]:
+        """The containers of the settings. Raises `NotFoundError` when one is not there."""
+        if self._containers is None or _failed(self._containers):
+            self._containers = asyncio.ensure_future(self._open_containers())
+        return await asyncio.shield(self._containers)
+
+    async def call(self, work: Callable[[], Awaitable[T]], what: str) -> T:
+        """`Patience.call`, where an answer that nobody expects is a `StorageError`, too."""
+        try:
+            return await self.patience.call(work, what)
+        except HttpResponseError as error:
+            raise StorageError(f"Azure did not {what}: status {status_of(error)}.") from error
+
+    def close(self) -> None:
+        """Close what is open. The object can be used again afterwards."""
+        stack, self._stack = self._stack, None
+        if stack is not None:
+            self._loop.run(stack.aclose)
+        self._loop.close()
+        self._client = self._containers = None
+
+    async def _open(self) -> CosmosClient:
+        async with AsyncExitStack() as stack:
+            credential: str | AsyncTokenCredential | None = self.access.key
+            if credential is None:
+                credential = await stack.enter_async_context(entra_credential())
+            made = CosmosClient(
+                self.access.endpoint,
+                credential,
+                connection_policy=_without_retries(),
+                enable_endpoint_discovery=False,
+                retry_connect=0,
+                retry_read=0,
+            )
+            stack.push_async_exit(made)
+            await self.call(made.__aenter__, "open the Cosmos DB account")
+            self._stack = stack.pop_all()
+        return made
+
+    async def _open_containers(self) -> tuple[Container, ...]:
+        database = (await self.client()).get_database_client(self.access.database)
+        return tuple(
+            [await self._open_container(database.get_container_client(name)) for name in self.access.containers]
+        )
+
+    async def _open_container(self, proxy: ContainerProxy) -> Container:
+        try:
+            about = await self.patience.call(proxy.read, f"open the container {proxy.id}")
+        except HttpResponseError as error:
+            if status_of(error) != 404:
+                raise StorageError(
+                    f"Azure did not open the container {proxy.id}: status {status_of(error)}."
+                ) from error
+            raise NotFoundError(
+                f"There is no database '{self.access.database}' with a container '{proxy.id}' in Cosmos DB.",
+                hint=INSTALL_HINT,
+            ) from error
+        return Container(proxy.id, proxy, tuple(about["partitionKey"]["paths"]))
+
+
+def _without_retries() -> ConnectionPolicy:
+    """`Patience` repeats; `retry_throttle_total=0` would be taken for not given."""
+    policy = ConnectionPolicy()
+    policy.RetryOptions = type(policy.RetryOptions)(max_retry_attempt_count=0)
+    return policy
+
+
+def _failed(future: asyncio.Future[Any]) -> bool:
+    return future.done() and (future.cancelled() or future.exception() is not None)
+
+
+_connections: WeakSet[CosmosConnection] = WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    for connection in list(_connections):
+        connection.close()

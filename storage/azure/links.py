@@ -1,0 +1,63 @@
+"""Links to blobs that carry the right to read them (SAS), for browsers."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+from azure.storage.blob import BlobSasPermissions, UserDelegationKey, generate_blob_sas
+
+from storage.azure.blob import BlobAccount
+
+__all__ = ["BlobLinks"]
+
+_CLOCKS_DIFFER = timedelta(minutes=5)
+_KEY_LIFE = timedelta(hours=24)
+
+
+class BlobLinks:
+    """Signs links with the account's key, or with a key that Entra ID gives for a day.
+
+    A link lives `life_s` seconds at most and three quarters of that at least: in between the same one is given, so that
+    browsers need not load a picture again.
+    """
+
+    def __init__(self, account: BlobAccount, life_s: float) -> None:
+        self._account = account
+        self._life_s = life_s
+        self._delegated: tuple[datetime, UserDelegationKey] | None = None
+
+    @property
+    def origin(self) -> str:
+        """Scheme and host of all links."""
+        parts = urlsplit(self._account.url)
+        return f"{parts.scheme}://{parts.netloc}"
+
+    def link(self, container: str, name: str) -> str:
+        """The address of a blob with the right to read it and nothing else. Raises `StorageError`."""
+        step = self._life_s / 4
+        made = datetime.fromtimestamp(time.time() // step * step, UTC)
+        expiry = made + timedelta(seconds=self._life_s)
+        signer: dict[str, Any] = {"account_key": self._account.key}
+        if self._account.key is None:
+            signer = {"user_delegation_key": self._key(until=expiry)}
+        signature = generate_blob_sas(
+            account_name=self._account.account,
+            container_name=container,
+            blob_name=name,
+            permission=BlobSasPermissions(read=True),
+            start=made - _CLOCKS_DIFFER,
+            expiry=expiry,
+            protocol="https" if self._account.url.startswith("https:") else None,
+            **signer,
+        )
+        return f"{self._account.address(container, name)}?{signature}"
+
+    def _key(self, until: datetime) -> UserDelegationKey:
+        if self._delegated is None or self._delegated[0] < until:
+            now = datetime.now(UTC)
+            expiry = max(now + _KEY_LIFE, until)
+            self._delegated = (expiry, self._account.run(lambda: self._account.delegation_key(now, expiry)))
+        return self._delegated[1]

@@ -1,0 +1,340 @@
+"""The catalogue in Azure Cosmos DB: an item per document, in one container or several."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import logging
+import random
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
+
+from azure.core import MatchConditions
+from azure.core.exceptions import HttpResponseError
+
+from storage.azure.cosmos import INSTALL_HINT, Container, CosmosAccess, CosmosConnection
+from storage.azure.patience import Patience, status_of
+from storage.catalog.cosmos_documents import body, parse, was_written_by
+from storage.catalog.documents import ImageDocument
+from storage.catalog.query import Found, LabelQuery, cosmos_where
+from taxonomy.errors import ConflictError, DamagedError, NotFoundError, StorageError
+
+if TYPE_CHECKING:
+    from storage.catalog import Change
+
+__all__ = ["CosmosCatalog"]
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+Json = dict[str, Any]
+_PAGE = 2500
+_CONCURRENCY = 16
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.01, 0.5
+_NO_ID = re.compile(r"[/\\?#]")
+
+
+class _Stored(NamedTuple):
+    """An item and the container that it is in."""
+
+    container: Container
+    item: Json
+
+
+@dataclass
+class _Batch:
+    """Documents that are written in one call. `new`: the last one was not there, so the next one may not be, either."""
+
+    new: bool = False
+
+
+class CosmosCatalog:
+    """A `Catalog` for many machines. Threads may share it.
+
+    An id is meant to be stored once; of an id in two containers the first container's document counts. A document
+    of others that is no `ImageDocument` is left out of lists with a line in the log. A `Change` runs on the thread of
+    the client: it must be quick and must not call the catalogue.
+    """
+
+    def __init__(self, access: CosmosAccess, patience: Patience | None = None) -> None:
+        self._connection = CosmosConnection(access, patience or Patience())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._connection.close()
+
+    def get(self, id: str) -> ImageDocument | None:
+        """See `Catalog.get`."""
+        stored = self._connection.run(lambda: self._locate(id))
+        return parse(stored.item) if stored else None
+
+    def get_many(self, ids: Iterable[str]) -> dict[str, ImageDocument]:
+        """See `Catalog.get_many`."""
+        wanted = list(dict.fromkeys(ids))
+        found = self._connection.run(lambda: _bounded(self._locate, wanted))
+        return {id: parse(stored.item) for id, stored in zip(wanted, found, strict=True) if stored}
+
+    def put(self, document: ImageDocument, *, if_match: str | None = None) -> ImageDocument:
+        """See `Catalog.put`."""
+        return self._connection.run(lambda: self._put(document, if_match))
+
+    def update(self, id: str, change: Change) -> ImageDocument:
+        """See `Catalog.update`."""
+        return self._connection.run(lambda: self._update(id, change))[0]
+
+    def update_many(self, changes: Mapping[str, Change]) -> int:
+        """See `Catalog.update_many`. Each document is written by itself; what was written before an error stays."""
+        batch = _Batch()
+        done = self._connection.run(lambda: _bounded(lambda id: self._update(id, changes[id], batch), list(changes)))
+        return sum(written for _, written in done)
+
+    def documents(self, project: str | None = None, *, labelled: bool | None = None) -> Iterator[ImageDocument]:
+        """See `Catalog.documents`."""
+        return (found.document for found in self._found(*_membership(project, labelled)))
+
+    def count(self, project: str | None = None, *, labelled: bool | None = None) -> int:
+        """See `Catalog.count`. An id that is stored twice, and a document that cannot be read, count as well."""
+        where, parameters = _membership(project, labelled)
+        sql = f"SELECT VALUE COUNT(1) FROM c WHERE {where}"  # noqa: S608
+        return sum(self._ask(sql, parameters, "count documents"))
+
+    def find(self, query: LabelQuery) -> Iterator[Found]:
+        """See `Catalog.find`."""
+        return self._found(*cosmos_where(query))
+
+    def leave_project(self, project: str, id: str) -> None:
+        """See `Catalog.leave_project`."""
+        self.update(id, lambda document: document.without_project(project) if document.etag else None)
+
+    def projects(self) -> list[str]:
+        """See `Catalog.projects`."""
+        known: list[str] = []  # asked for one by one: the safe part of the language has no DISTINCT
+        sql = (
+            "SELECT TOP 1 VALUE p FROM c JOIN p IN c.taxonomist.projects"
+            " WHERE IS_STRING(p) AND NOT ARRAY_CONTAINS(@known, p)"
+        )
+        while more := self._ask(sql, {"@known": known}, "list the projects"):
+            known = sorted({*known, *more})
+        return known
+
+    # Reading
+
+    async def _locate(self, id: str) -> _Stored | None:
+        containers = await self._connection.containers()
+        if not id or _NO_ID.search(id):  # which no item can have
+            return None
+        items = await asyncio.gather(*(self._read(container, id) for container in containers))
+        pairs = zip(containers, items, strict=True)
+        return next((_Stored(container, item) for container, item in pairs if item), None)
+
+    async def _read(self, container: Container, id: str) -> Json | None:
+        what = f"read the document {id}"
+        if not container.by_id:
+            items = await self._query(container, "SELECT * FROM c WHERE c.id = @id", {"@id": id}, what)
+            return items[0] if items else None
+        try:
+            return await self._connection.patience.call(lambda: container.proxy.read_item(id, partition_key=id), what)
+        except HttpResponseError as error:
+            if status_of(error) == 404:
+                return None
+            raise _failed(error, what) from error
+
+    async def _query(self, container: Container, sql: str, parameters: Mapping[str, Any], what: str) -> list[Any]:
+        values = [{"name": name, "value": value} for name, value in parameters.items()]
+
+        async def ask() -> list[Any]:
+            return [item async for item in container.proxy.query_items(sql, parameters=values)]
+
+        try:
+            return await self._connection.patience.call(ask, what)
+        except HttpResponseError as error:
+            raise _failed(error, what) from error
+
+    def _ask(self, sql: str, parameters: Mapping[str, Any], what: str) -> list[Any]:
+        """The answers of all containers."""
+
+        async def ask() -> list[list[Any]]:
+            containers = await self._connection.containers()
+            return await asyncio.gather(*(self._query(each, sql, parameters, what) for each in containers))
+
+        return list(itertools.chain(*self._connection.run(ask)))
+
+    def _found(self, where: str, parameters: Mapping[str, Any]) -> Iterator[Found]:
+        """What a condition holds for, in order of ids over all containers."""
+
+        containers = self._connection.run(self._connection.containers)
+        streams = [self._items(container, where, parameters) for container in containers]
+        last = ""
+        for container, item in heapq.merge(*streams, key=lambda stored: str(stored.item["id"])):
+            if item["id"] == last:
+                continue
+            last = item["id"]
+            try:
+                document = parse(item)
+            except DamagedError as error:
+                log.warning("Left out: %s", error)
+                continue
+            yield Found(document, container.name)
+
+    def _items(self, container: Container, where: str, parameters: Mapping[str, Any]) -> Iterator[_Stored]:
+        """Page by page, each a query of its own: it can be repeated, and a slow reader holds nothing open."""
+        sql = f"SELECT TOP {_PAGE} * FROM c WHERE c.id > @last AND {where} ORDER BY c.id"  # noqa: S608
+        last = ""
+        while True:
+            values = {**parameters, "@last": last}
+            page = self._connection.run(lambda: self._query(container, sql, values, "list documents"))  # noqa: B023
+            yield from (_Stored(container, item) for item in page)
+            if len(page) < _PAGE:
+                return
+            last = page[-1]["id"]
+
+    # Writing
+
+    async def _update(self, id: str, change: Change, batch: _Batch | None = None) -> tuple[ImageDocument, bool]:
+        mark, batch = secrets.token_hex(4), batch or _Batch()
+
+        async def attempt(stored: _Stored | None) -> tuple[ImageDocument, bool] | None:
+            if stored and was_written_by(mark, stored.item):
+                return parse(stored.item), True
+            before = parse(stored.item) if stored else ImageDocument(id=id)
+            after = change(before)
+            if after is None or (stored and after == before):
+                return before, False
+            wanted = after.model_copy(update={"id": id})
+            written = await self._write(id, stored, body(wanted, mark, stored.item if stored else {}))
+            return (parse(written), True) if written else None
+
+        if batch.new:
+            # A guess saves the reading: when it is wrong nothing is made, and the document is read after all.
+            made = await attempt(None)
+            if made and made[1]:
+                return made
+
+        async def informed(stored: _Stored | None) -> tuple[ImageDocument, bool] | None:
+            batch.new = stored is None and await self._ids_are_unique()
+            return await attempt(stored)
+
+        return await self._until_done(id, informed)
+
+    async def _ids_are_unique(self) -> bool:
+        """Whether the database itself refuses to make a document whose id is taken."""
+        containers = await self._connection.containers()
+        return len(containers) == 1 and containers[0].by_id
+
+    async def _put(self, document: ImageDocument, if_match: str | None) -> ImageDocument:
+        mark = secrets.token_hex(4)
+
+        async def attempt(stored: _Stored | None) -> ImageDocument | None:
+            if stored and was_written_by(mark, stored.item):
+                return parse(stored.item)
+            if if_match is not None and (stored is None or stored.item["_etag"] != if_match):
+                raise ConflictError(
+                    f"The document {document.id} changed since it was read.", hint="Read it again and repeat."
+                )
+            content = body(document, mark, stored.item if stored else {}, whole=True)
+            written = await self._write(document.id, stored, content)
+            return parse(written) if written else None
+
+        return await self._until_done(document.id, attempt)
+
+    async def _until_done(self, id: str, attempt: Callable[[_Stored | None], Awaitable[T | None]]) -> T:
+        """Read and attempt, again where somebody else was faster (None): what they wrote is merged, never lost."""
+        until, pause = time.monotonic() + self._connection.patience.total_s, _FIRST_PAUSE_S
+        while True:
+            if (done := await attempt(await self._locate(id))) is not None:
+                return done
+            if time.monotonic() > until:
+                raise ConflictError(f"Others write the document {id} all the time.", hint="Try again later.")
+            await asyncio.sleep(pause * random.random())  # noqa: S311 - spreads the writers, guards nothing
+            pause = min(pause * 2, _LONGEST_PAUSE_S)
+
+    async def _write(self, id: str, stored: _Stored | None, content: Json) -> Json | None:
+        """The item as it is stored now; None when it changed since it was read, or perhaps a lost write of ours came
+        through: reading it again tells."""
+        what = f"write the document {id}"
+        container = stored.container if stored else (await self._connection.containers())[0]
+        self._check(id, container, stored, content)
+
+        async def write() -> Json:
+            if stored is None:
+                return await container.proxy.create_item(content)
+            return await container.proxy.replace_item(
+                id, content, etag=stored.item["_etag"], match_condition=MatchConditions.IfNotModified
+            )
+
+        try:
+            return await self._connection.patience.call(write, what)
+        except HttpResponseError as error:
+            if status_of(error) in (409, 412) or (stored and status_of(error) == 404):
+                return None
+            raise _failed(error, what) from error
+
+    def _check(self, id: str, container: Container, stored: _Stored | None, content: Json) -> None:
+        if not id or _NO_ID.search(id):
+            raise StorageError(f"'{id}' cannot be an id in Cosmos DB.", hint="It must not have any of / \\ ? #.")
+        for path in container.key_paths:
+            if stored and _value(content, path) != _value(stored.item, path):
+                raise StorageError(
+                    f"The document {id} cannot get another {path}: its container '{container.name}' is spread by that.",
+                    hint="Documents that we may change need a container with the partition key /id.",
+                )
+
+
+def _membership(project: str | None, labelled: bool | None) -> tuple[str, dict[str, Any]]:
+    """The condition of `documents` and `count`, on the derived fields that each document of ours has."""
+    values = {} if project is None else {"@project": project}
+    inside = "ARRAY_CONTAINS(c.taxonomist.{}, @project)" if values else "ARRAY_LENGTH(c.taxonomist.{}) > 0"
+    demands = []
+    if project is not None:
+        demands.append("IS_ARRAY(c.taxonomist.projects) AND " + inside.format("projects"))
+    if labelled is not None:
+        demand = "(IS_ARRAY(c.taxonomist.labelled) AND " + inside.format("labelled") + ")"
+        demands.append(demand if labelled else f"NOT {demand}")
+    return " AND ".join(demands) or "true", values
+
+
+def _value(item: Mapping[str, Any], path: str) -> Any:
+    value: Any = item
+    for step in path.strip("/").split("/"):
+        value = value.get(step.strip('"')) if isinstance(value, Mapping) else None
+    return value
+
+
+def _failed(error: HttpResponseError, what: str) -> StorageError:
+    status = status_of(error)
+    if status == 404:
+        return NotFoundError(f"Azure did not {what}: the container is gone.", hint=INSTALL_HINT)
+    if status == 413:
+        return StorageError(f"Azure did not {what}: it has more than 2 MB.")
+    hint = "Is our function there, and up to date? Run `taxonomist cosmos install`." if status == 400 else None
+    return StorageError(f"Azure did not {what}: status {status}.", hint=hint)
+
+
+async def _bounded(work: Callable[[str], Awaitable[T]], ids: list[str]) -> list[T]:
+    """The results in order, a few at a time. After an error the others are cancelled."""
+    limit = asyncio.Semaphore(_CONCURRENCY)
+
+    async def one(id: str) -> T:
+        async with limit:
+            return await work(id)
+
+    tasks = [asyncio.ensure_future(one(id)) for id in ids]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

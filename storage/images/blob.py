@@ -1,0 +1,197 @@
+"""Images in Azure Blob Storage: read with our own right, and shown to browsers by links that soon expire."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Collection, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from pathlib import Path
+
+from azure.core.exceptions import HttpResponseError
+
+from storage.azure.blob import Blob, BlobAccount
+from storage.azure.links import BlobLinks
+from storage.azure.patience import Patience, brief, status_of
+from storage.catalog.identity import image_id
+from storage.images.blob_address import BlobAddress, blob_address
+from storage.images.cache import ByteCache
+from taxonomy.errors import (
+    ImageError,
+    ImageForbiddenError,
+    ImageNotFoundError,
+    ImageTooLargeError,
+    ImageUnavailableError,
+    StorageError,
+)
+
+__all__ = ["BlobImages"]
+
+log = logging.getLogger(__name__)
+
+_LOOK_LESS_S = 10.0
+
+
+class BlobImages:
+    """`Images` of one storage account, in the addresses of `blob_address`. A signature in them is not used.
+
+    What was read stays in `folder`, up to `cache_bytes`, with its ETag: Azure is asked each time whether it is still
+    the same, and sends it only when it is not. While Azure cannot be reached, what is in the folder is given.
+    """
+
+    def __init__(
+        self,
+        account: BlobAccount,
+        folder: Path | str,
+        *,
+        max_bytes: int,
+        cache_bytes: int,
+        timeout_s: float = 20.0,
+        containers: Collection[str] = (),
+        link_minutes: int = 60,
+    ) -> None:
+        """Only blobs in `containers` are read; empty means all of the account. `timeout_s` is for one image."""
+        self._account = account
+        self._cache = ByteCache(folder, cache_bytes)
+        self._max_bytes = max_bytes
+        self._containers = frozenset(containers)
+        self._patience = Patience(timeout_s, timeout_s / 2, longest_pause_s=timeout_s / 2)
+        self._links = BlobLinks(account, link_minutes * 60.0)
+        self._unreachable_until = 0.0
+
+    @property
+    def origin(self) -> str:
+        """Scheme and host of all links."""
+        return self._links.origin
+
+    def owns(self, uri: str) -> bool:
+        """Whether the address is that of a blob of our account, or only says that it is a blob."""
+        return self._address(uri) is not None
+
+    def read(self, uri: str) -> bytes:
+        """See `Images.read`."""
+        return self._account.run(lambda: self._read(uri))
+
+    def read_many(
+        self, uris: Iterable[str], on_result: Callable[[str, bytes | ImageError], None], concurrency: int = 16
+    ) -> None:
+        """Read all of them, `concurrency` at a time, and call `on_result` with each as it comes, in this thread.
+
+        An image that cannot be read is passed on as its error. What `on_result` raises ends the reading. After a stop
+        the next call asks for everything again, but only what has changed or is new is sent.
+        """
+        running: dict[Future[bytes], str] = {}
+        waiting = iter(uris)
+        try:
+            while True:
+                while len(running) < concurrency and (uri := next(waiting, None)) is not None:
+                    running[self._account.start(lambda uri=uri: self._read(uri))] = uri  # type: ignore[misc]
+                if not running:
+                    return
+                for done in wait(running, return_when=FIRST_COMPLETED).done:
+                    on_result(running.pop(done), _result(done))
+        finally:
+            for future in running:
+                future.cancel()
+            wait(running)
+
+    def link(self, uri: str) -> str:
+        """An address that a browser may read the blob from for as long as the settings say, and no other.
+
+        It stays the same for a quarter of that time. Raises `ImageForbiddenError`, or `StorageError` when Azure does
+        not give a key to sign it with. Whether the blob is there is not asked.
+        """
+        address = self._allowed(uri)
+        return self._links.link(address.container, address.names[0])
+
+    def _address(self, uri: str) -> BlobAddress | None:
+        return blob_address(uri, self._account.url)
+
+    def _allowed(self, uri: str) -> BlobAddress:
+        address = self._address(uri)
+        if address is None:
+            raise ImageForbiddenError(f"{_plain(uri)} is not a blob of the account {self._account.account}.")
+        if not address.is_valid:
+            raise ImageForbiddenError(f'"{_plain(uri)}" cannot be the address of a blob.')
+        if self._containers and address.container not in self._containers:
+            raise ImageForbiddenError(
+                f"Images are not read from the container {address.container}.", hint="Add it to blob_containers."
+            )
+        return address
+
+    async def _read(self, uri: str) -> bytes:
+        address = self._allowed(uri)
+        id = image_id(f"azure-blob://{address.container}/{address.names[0]}")
+        etag, known = _unpack(self._cache.get(id))
+        if known is not None and time.monotonic() < self._unreachable_until:
+            return known
+        try:
+            blob = await self._fetch(address, etag)
+        except HttpResponseError as error:
+            if status_of(error) == 304 and known is not None:
+                return known
+            self._cache.drop(id)
+            raise _refusal(uri, error) from error
+        except StorageError as error:
+            if status_of(error.__cause__ or error) in (401, 403):
+                raise ImageForbiddenError(f"The image at {_plain(uri)} may not be read. {error}") from error
+            if known is None:
+                raise ImageUnavailableError(f"The image at {_plain(uri)} cannot be had. {error}") from error
+            log.warning("%s; the copy that was read before is used.", error)
+            self._unreachable_until = time.monotonic() + _LOOK_LESS_S
+            return known
+        self._check(uri, blob)
+        self._cache.put(id, blob.etag.encode() + b"\n" + blob.data)
+        return blob.data
+
+    async def _fetch(self, address: BlobAddress, etag: str | None) -> Blob:
+        *former, last = address.names
+        for name in former:
+            try:
+                return await self._get(address.container, name, etag)
+            except HttpResponseError as error:
+                if status_of(error) != 404:
+                    raise
+        return await self._get(address.container, last, etag)
+
+    async def _get(self, container: str, name: str, etag: str | None) -> Blob:
+        return await self._account.read(container, name, unless=etag, most=self._max_bytes, patience=self._patience)
+
+    def _check(self, uri: str, blob: Blob) -> None:
+        where = f"The image at {_plain(uri)}"
+        if blob.size > self._max_bytes:
+            raise ImageTooLargeError(
+                f"{where} has {blob.size:,} bytes; at most {self._max_bytes:,} are read.",
+                hint="Raise max_image_bytes or shrink the image.",
+            )
+        if not blob.data:
+            raise ImageUnavailableError(f"{where} is empty.")
+        if blob.md5 is not None and hashlib.md5(blob.data, usedforsecurity=False).digest() != blob.md5:
+            raise ImageUnavailableError(f"{where} does not have its Content-MD5.", hint="Upload it again.")
+
+
+def _result(done: Future[bytes]) -> bytes | ImageError:
+    try:
+        return done.result()
+    except ImageError as error:
+        return error
+
+
+def _unpack(content: bytes | None) -> tuple[str | None, bytes | None]:
+    if content is None:
+        return None, None
+    etag, _, data = content.partition(b"\n")
+    return etag.decode(), data
+
+
+def _refusal(uri: str, error: HttpResponseError) -> ImageError:
+    where = f"The image at {_plain(uri)}"
+    if status_of(error) == 404:
+        return ImageNotFoundError(f"{where} is not there ({brief(error)}).")
+    return ImageUnavailableError(f"{where} cannot be had ({brief(error)}).")
+
+
+def _plain(uri: str) -> str:
+    """The address without its query, which may be a signature."""
+    return uri.split("?")[0][:300]

@@ -1,0 +1,161 @@
+"""Which version of each name is served: one blob for all names, changed by compare and swap."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from uuid import uuid4
+
+from azure.core.exceptions import HttpResponseError
+from pydantic import TypeAdapter, ValidationError
+
+from storage.azure.blob import BlobAccount
+from storage.azure.patience import Patience, status_of
+from storage.azure.refresher import Refresher
+from storage.files import write_whole
+from storage.forks import after_fork
+from storage.registry.aliases import Alias
+from taxonomy.errors import ConflictError, DamagedError, StorageError
+
+__all__ = ["BlobAliases"]
+
+log = logging.getLogger(__name__)
+
+_TRIES = 30
+_REMEMBERED = 50
+_STALE_S = 55.0
+_LOOK_S = 5.0
+
+Aliases = Mapping[str, Alias]
+
+
+@dataclass(frozen=True)
+class _State:
+    """The content of the blob. `writes` are marks of the last changes, by which a writer knows its own whose answer was
+    lost."""
+
+    aliases: dict[str, Alias]
+    writes: list[str] = field(default_factory=list)
+
+
+_CONTENT = TypeAdapter(_State)
+
+
+@dataclass(frozen=True)
+class _Known:
+    state: _State
+    etag: str | None  # None where there is no blob
+
+
+class BlobAliases:
+    """The blob `name` in a container, looked at every `look_every_s` seconds by those who ask.
+
+    The last state seen is kept in the file `copy`, for a start while Azure is away.
+    """
+
+    def __init__(self, account: BlobAccount, container: str, name: str, copy: Path, look_every_s: float) -> None:
+        self._account = account
+        self._container = container
+        self._name = name
+        self._copy = copy
+        self._known: _Known | None = None
+        self._refresher = Refresher(self._look, look_every_s, max(_STALE_S, look_every_s), "The champions in Azure")
+        total_s = min(_LOOK_S, account.patience.total_s)
+        self._short = replace(account.patience, total_s=total_s, attempt_s=min(total_s, account.patience.attempt_s))
+        self._forget()
+        after_fork(self._forget)
+
+    def _forget(self) -> None:
+        self._lock = threading.Lock()
+
+    def all(self) -> Aliases:
+        """What is known; raises the `StorageError` of the last look when nothing is."""
+        self._refresher.ask()
+        if self._known is None:
+            self._known = self._kept()
+        if self._known is None:
+            raise self._refresher.error or StorageError("The champions in Azure are not known yet.")
+        return self._known.state.aliases
+
+    def close(self) -> None:
+        """Look no more beside the callers."""
+        self._refresher.close()
+
+    def change(self, decide: Callable[[Aliases], Aliases]) -> None:
+        """Put what `decide` makes of today's aliases in their place. It is asked again when somebody else was faster.
+
+        Raises what it raises, and `StorageError`. Done once, also when the answer to the write gets lost.
+        """
+        with self._lock:
+            self._take(self._account.run(lambda: self._swap(decide, uuid4().hex)))
+
+    async def _swap(self, decide: Callable[[Aliases], Aliases], mark: str) -> _Known:
+        for _ in range(_TRIES):
+            now = await self._read(self._account.patience)
+            if mark in now.state.writes:
+                return now
+            then = dict(decide(now.state.aliases))
+            if then == now.state.aliases:
+                return now
+            state = _State(then, [*now.state.writes, mark][-_REMEMBERED:])
+            try:
+                etag = await self._account.write(
+                    self._container,
+                    self._name,
+                    _CONTENT.dump_json(state, indent=1),
+                    unless_there=now.etag is None,
+                    instead_of=now.etag,
+                )
+            except HttpResponseError as error:
+                if status_of(error) not in (404, 409, 412):
+                    raise
+                # Somebody else's change, or an earlier attempt of our own: reading tells.
+                await asyncio.sleep(random.uniform(0.0, 0.1))  # noqa: S311 - no secret
+                continue
+            return _Known(state, etag)
+        raise ConflictError("Others change the champions all the time.", hint="Try again.")
+
+    def _look(self) -> None:
+        with self._lock:
+            self._take(self._account.run(lambda: self._read(self._short, self._known)))
+
+    async def _read(self, patience: Patience, known: _Known | None = None) -> _Known:
+        unless = known.etag if known else None
+        try:
+            blob = await self._account.read(self._container, self._name, unless=unless, patience=patience)
+        except HttpResponseError as error:
+            if status_of(error) == 304 and known is not None:
+                return known
+            if status_of(error) != 404:
+                raise
+            return _Known(_State({}), None)
+        return _Known(self._parsed(blob.data), blob.etag)
+
+    def _parsed(self, data: bytes) -> _State:
+        try:
+            return _CONTENT.validate_json(data)
+        except ValidationError as error:
+            raise DamagedError(
+                f"The blob {self._container}/{self._name} cannot be read ({error.errors()[0]['msg']}).",
+                hint="Delete it and promote the versions to serve again.",
+            ) from error
+
+    def _take(self, known: _Known) -> None:
+        if known == self._known:
+            return
+        self._known = known
+        with suppress(OSError):  # a copy for bad days only
+            self._copy.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(self._copy, _CONTENT.dump_json(known.state))
+
+    def _kept(self) -> _Known | None:
+        try:
+            return _Known(_CONTENT.validate_json(self._copy.read_bytes()), None)
+        except (OSError, ValidationError):
+            return None

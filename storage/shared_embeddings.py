@@ -1,0 +1,218 @@
+"""Embeddings that many machines share through Azure Blob Storage."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+from azure.core.exceptions import HttpResponseError
+from filelock import FileLock
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from storage.azure.blob import BlobAccount, Listed
+from storage.azure.patience import status_of
+from storage.azure.refresher import Refresher
+from storage.embeddings import EmbeddingStore
+from storage.files import storage_errors, write_whole
+from storage.forks import after_fork
+
+__all__ = ["SharedEmbeddings"]
+
+log = logging.getLogger(__name__)
+
+_MOST_ROWS = 4096
+_SMALL_BYTES = 256 * 1024
+_MOST_SMALL = 64
+_LOOK_S = 5.0
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """How much of the local store is in Azure: `segments` were taken up, and the first `rows` rows are in one."""
+
+    segments: list[str] = field(default_factory=list)
+    rows: int = 0
+
+
+_SHARED = TypeAdapter(_Shared)
+
+
+class SharedEmbeddings:
+    """`Embeddings` of which every machine has all, in a folder; what is new goes to Azure and comes from there.
+
+    In Azure they are segments below `prefix`: files in safetensors format of some ids and their vectors, written whole
+    and under a name of their own, never changed, so that no two writers meet. An embedding is found on other machines
+    after `share_every_s` seconds or twice that. Nothing waits for Azure but the first question, some seconds; while it
+    is away, all goes on in the folder, and what is new is sent later, by another process if need be.
+    """
+
+    def __init__(
+        self,
+        account: BlobAccount,
+        container: str,
+        prefix: str,
+        folder: Path | str,
+        dimension: int,
+        *,
+        share_every_s: float = 30.0,
+    ) -> None:
+        """With `share_every_s` of 0 every call shares before it returns."""
+        self._account = account
+        self._container = container
+        self._prefix = prefix.rstrip("/") + "/"
+        self._folder = Path(folder)
+        self._dimension = dimension
+        self._local = EmbeddingStore(folder, dimension)
+        self._every_s = share_every_s
+        self._refresher = Refresher(self._share, share_every_s, float("inf"), "The embeddings in Azure")
+        total_s = min(_LOOK_S, account.patience.total_s)
+        self._short = replace(account.patience, total_s=total_s, attempt_s=min(total_s, account.patience.attempt_s))
+        self._forget()
+        after_fork(self._forget)
+
+    def _forget(self) -> None:
+        self._timer: threading.Timer | None = None
+
+    def get(self, ids: Sequence[str]) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+        """See `Embeddings.get`."""
+        found, vectors = self._local.get(ids)
+        if found.all():
+            return found, vectors
+        self._refresher.ask()
+        return self._local.get(ids)
+
+    def append(self, ids: Sequence[str], vectors: NDArray[np.float32]) -> int:
+        """See `Embeddings.append`; on this machine's disk when it returns."""
+        new = self._local.append(ids, vectors)
+        if new and self._every_s == 0:
+            self._refresher.now()
+        elif new and (self._timer is None or not self._timer.is_alive()):
+            self._timer = threading.Timer(self._every_s, self._refresher.now)
+            self._timer.daemon = True
+            self._timer.start()
+        return new
+
+    def snapshot(self) -> tuple[list[str], NDArray[np.float16]]:
+        """See `Embeddings.snapshot`."""
+        self._refresher.ask()
+        return self._local.snapshot()
+
+    def close(self) -> None:
+        """Send what is new, and share no more, for a process that is about to end. Raises nothing: what cannot be sent
+        is sent by the next process on this folder."""
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+            self._refresher.now()
+        self._refresher.close()
+
+    def __contains__(self, id: object) -> bool:
+        if id in self._local:
+            return True
+        self._refresher.ask()
+        return id in self._local
+
+    def __len__(self) -> int:
+        self._refresher.ask()
+        return len(self._local)
+
+    # --- inside
+
+    def _share(self) -> None:
+        with storage_errors(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(self._folder / ".share.lock"):
+                there = self._account.run(
+                    lambda: self._account.list(self._container, self._prefix, patience=self._short)
+                )
+                shared = self._pull(self._push(self._read(there)), there)
+                self._write(shared)
+                self._merge([blob for blob in there if blob.size < _SMALL_BYTES])
+
+    def _push(self, shared: _Shared) -> _Shared:
+        ids, matrix = self._local.snapshot()
+        while shared.rows < len(ids):
+            end = min(len(ids), shared.rows + _MOST_ROWS)
+            name = self._send(ids[shared.rows : end], np.array(matrix[shared.rows : end]))
+            shared = _Shared([*shared.segments, name], end)
+            self._write(shared)
+        return shared
+
+    def _pull(self, shared: _Shared, there: list[Listed]) -> _Shared:
+        for blob in there:
+            if blob.name in shared.segments:
+                continue
+            before = len(self._local)
+            segment = self._fetch(blob.name)
+            new = self._local.append(segment[0], segment[1].astype(np.float32)) if segment else 0
+            # Where another process has appended meanwhile, the rows are sent once more, which does no harm.
+            alone = shared.rows == before and len(self._local) == before + new
+            shared = _Shared([*shared.segments, blob.name], before + new if alone else shared.rows)
+        return shared
+
+    def _merge(self, small: list[Listed]) -> None:
+        """Make one segment of many small ones. They go when it is there; a reader who misses one finds it in that."""
+        if len(small) < _MOST_SMALL:
+            return
+        segments = {blob.name: segment for blob in small if (segment := self._fetch(blob.name))}
+        ids = [id for segment in segments.values() for id in segment[0]]
+        if ids:
+            self._send(ids, np.concatenate([segment[1] for segment in segments.values()]))
+        for name in segments:
+            self._account.run(lambda name=name: self._account.delete(self._container, name))  # type: ignore[misc]
+
+    def _send(self, ids: Sequence[str], vectors: NDArray[np.float16]) -> str:
+        name = f"{self._prefix}{uuid4().hex}.safetensors"
+        data = save({"vectors": vectors}, metadata={"ids": json.dumps(list(ids))})
+        self._account.run(lambda: self._account.write(self._container, name, data))
+        return name
+
+    def _fetch(self, name: str) -> tuple[list[str], NDArray[np.float16]] | None:
+        """None, with a line in the log, for what is not a segment of ours or no longer there."""
+
+        async def read() -> bytes | None:
+            try:
+                return (await self._account.read(self._container, name)).data
+            except HttpResponseError as error:
+                if status_of(error) == 404:
+                    return None
+                raise
+
+        data = self._account.run(read)
+        if data is None:
+            return None
+        try:
+            vectors: NDArray[np.float16] = load(data)["vectors"]
+            size = int.from_bytes(data[:8], "little")
+            ids = [str(id) for id in json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["ids"])]
+        except (SafetensorError, ValueError, KeyError, TypeError) as error:
+            log.warning("The embeddings in %s/%s cannot be read (%s).", self._container, name, error)
+            return None
+        if vectors.shape != (len(ids), self._dimension) or not np.isfinite(vectors).all():
+            log.warning(
+                "The embeddings in %s/%s are not finite or not %d wide.", self._container, name, self._dimension
+            )
+            return None
+        return ids, vectors
+
+    def _read(self, there: list[Listed]) -> _Shared:
+        try:
+            shared = _SHARED.validate_json((self._folder / "shared.json").read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return _Shared()
+        if shared.rows > len(self._local):  # the store was damaged and has begun anew
+            return _Shared()
+        names = {blob.name for blob in there}
+        return _Shared([name for name in shared.segments if name in names], shared.rows)
+
+    def _write(self, shared: _Shared) -> None:
+        write_whole(self._folder / "shared.json", _SHARED.dump_json(shared))

@@ -1,0 +1,27 @@
+"""Whether our own command line takes a command that stands in some file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import typer.main
+
+from backend.cli import app
+from backend.services import Services
+
+
+def check(words: Sequence[str], services: Services) -> None:
+    """Raises what a wrong call raises: for an option that is not known, a value of another type, one that is missing.
+
+    `words` come after `taxonomist`. Nothing is run.
+    """
+    rest = list(words)
+    command: Any = typer.main.get_command(app)
+    parent = typer.Context(command, obj=services)
+    while hasattr(command, "commands"):
+        while rest[0].startswith("-"):
+            assert rest[0] in {name for option in command.params for name in option.opts}, rest[0]
+            del rest[:2]
+        command = command.commands[rest.pop(0)]
+    command.make_context(command.name, rest, parent=parent)

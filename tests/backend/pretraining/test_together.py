@@ -1,0 +1,115 @@
+"""`taxonomist pretrain` as two processes that Azure ML has started on two machines, and the step after it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from backend.preparing import picture_store, prepare_all
+from backend.pretraining.run import read_report
+from backend.services import Services
+from taxonomy.errors import DamagedError, NotFoundError
+from tests.small_world import SIZE
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def fetched(services: Services, folder: Path) -> Path:
+    """The pictures of the catalogue as a stage before has left them, in a folder that is nobody's home."""
+    prepare_all(services, SIZE)
+    store = services.settings.home / "pictures" / str(SIZE)
+    assert len(picture_store(services, SIZE)) == 80
+    shutil.move(store, folder)
+    return folder
+
+
+def start_machine(number: int, home: Path, port: int, *arguments: str) -> subprocess.Popen[str]:
+    """One process on a machine of two, with the variables that Azure ML documents, and no more."""
+    ours = {
+        "RANK": str(number),
+        "NODE_RANK": str(number),
+        "LOCAL_RANK": "0",
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "OMP_NUM_THREADS": "1",
+        "TAXONOMIST_HOME": str(home),
+        "TAXONOMIST_IMAGE_SIZE": str(SIZE),
+        "TAXONOMIST_HEAD_EPOCHS": "10",
+        "TAXONOMIST_VIEWS": "1",
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "backend.cli", *arguments],
+        cwd=ROOT,
+        env={**os.environ, **ours},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def together(poor: Services, folder: Path, *arguments: str) -> list[tuple[int, str, str]]:
+    """Exit code, output and errors of both; the second has a home of its own, in which nothing is."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    homes = (poor.settings.home, folder / "other home")
+    started = [start_machine(number, home, port, *arguments) for number, home in enumerate(homes)]
+    try:
+        told = [process.communicate(timeout=200) for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    return [(process.returncode, *each) for process, each in zip(started, told, strict=True)]
+
+
+@pytest.mark.slow
+def test_two_machines_train_one_backbone_and_the_next_step_adopts_it(poor: Services, tmp_path: Path) -> None:
+    pictures = fetched(poor, tmp_path / "fetched")
+    options = ["--preset", "smoke", "--device", "cpu", "--no-adopt", "--pictures", str(pictures)]
+    first, second = together(poor, tmp_path, "pretrain", *options, "--out", str(tmp_path / "report"))
+    assert (first[0], second[0]) == (0, 0), (first, second)
+    assert "Backbone v2 is a candidate" in first[1]
+    assert "Process 2 of 2 has trained along." in second[1]
+    assert not (tmp_path / "other home" / "catalog.sqlite").exists()  # it asks nothing but the first process
+    version = poor.registry.get("backbone", "v2")
+    assert version.manifest["pretraining"]["device"].startswith("2 x CPU")
+    assert version.manifest["pretraining"]["data"]["count"] == 80
+    assert {path.name for path in (tmp_path / "report").iterdir()} == {"pretrained.json", "curves.csv", "loss.png"}
+
+    alone = [sys.executable, "-m", "backend.cli", "--home", str(poor.settings.home), "backbone", "adopt"]
+    report = ["--pretrained", str(tmp_path / "report"), "--pictures", str(pictures)]
+    done = subprocess.run([*alone, *report], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Backbone v2 ")
+    assert len(poor.registry.versions("project-7")) == 2
+
+
+@pytest.mark.slow
+def test_when_the_first_cannot_begin_the_others_end(poor: Services, tmp_path: Path) -> None:
+    empty = ["pretrain", "--preset", "smoke", "--device", "cpu", "--pictures", str(tmp_path / "nothing")]
+    first, second = together(poor, tmp_path, *empty)
+    assert first[0] != 0
+    assert "0 pictures are too few" in first[2]
+    assert second[0] != 0
+    assert "0 pictures are too few" in second[2]
+
+    unknown = ["pretrain", "--preset", "no such preset", "--device", "cpu", "--fresh"]
+    first, second = together(poor, tmp_path, *unknown)
+    assert first[0] == 2
+    assert second[0] == 0
+    assert "nothing to train on" in second[1]
+
+
+def test_a_report_that_is_none_is_said(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match=r"no .*pretrained\.json"):
+        read_report(tmp_path)
+    (tmp_path / "pretrained.json").write_text("[]")
+    with pytest.raises(DamagedError):
+        read_report(tmp_path)

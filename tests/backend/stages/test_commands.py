@@ -1,0 +1,85 @@
+"""The stages as commands: one after the other, as a person runs them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backend.cli import main
+from backend.services import Services
+from backend.stages.files import read_split
+from storage.pictures import PictureStore
+from tests.small_world import SIZE
+
+
+@pytest.fixture
+def run(world: Services, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Runs `taxonomist data …` on eighty labelled pictures: (exit code, standard output, standard error)."""
+
+    def command(*arguments: object) -> tuple[int, str, str]:
+        words = ["taxonomist", "--home", str(world.settings.home), "data", *map(str, arguments)]
+        monkeypatch.setattr(sys, "argv", words)
+        with pytest.raises(SystemExit) as end:
+            main()
+        out, err = capsys.readouterr()
+        return int(end.value.code or 0), out, err
+
+    return command
+
+
+def told(run: Any, *arguments: object) -> Any:
+    code, out, err = run(*arguments, "--json")
+    assert code == 0, err
+    return json.loads(out)
+
+
+def test_from_labels_to_pictures(run: Any, world: Services, tmp_path: Path) -> None:
+    chosen = told(run, "query", "--out", tmp_path / "data", "--labelled", "--exclude", "Green")
+    assert (chosen["pictures"], chosen["labelled"], chosen["labels"]) == (60, 60, {"Warm": 40, "Cold": 20})
+    assert chosen["left_out"] == {"has a label to exclude": 20}
+
+    split = told(run, "split", "--query", tmp_path / "data", "--seed", 5)
+    assert split["pictures"] == {"train": 38, "validation": 10, "test": 12}
+    assert [each["label"] for each in split["classes"]] == ["Cold", "Warm"]
+    assert split["classes"][0]["copies"] == split["classes"][1]["copies"] == split["classes"][1]["train"]
+    plain = told(run, "split", "--query", tmp_path / "data", "--seed", 5, "--no-oversample", "--out", tmp_path / "b")
+    assert plain["pictures"] == split["pictures"]
+    assert [each["copies"] for each in plain["classes"]] == [each["train"] for each in plain["classes"]]
+    assert len(told(run, "split", "--query", tmp_path / "data", "--level", 2, "--out", tmp_path / "c")["classes"]) == 3
+
+    fetch = ("fetch", "--query", tmp_path / "data", "--out", tmp_path / "pictures")
+    part = told(run, *fetch, "--split", tmp_path / "data", "--part", "train")  # of the size that is served
+    assert (part["size"], part["new"]) == (SIZE, 38)
+    assert told(run, *fetch)["new"] == 22
+    training = {one.id for one in read_split(tmp_path / "data") if one.part == "train"}
+    assert training == set(PictureStore(tmp_path / "pictures", SIZE).snapshot()[0][:38])
+
+
+def test_people_are_told_in_words(run: Any, tmp_path: Path) -> None:
+    _, out, _ = run("query", "--out", tmp_path, "--include", "Red", "--min-annotators", 1)
+    assert "left out: 60, each has none of the labels to include" in out
+    _, out, _ = run("split", "--query", tmp_path, "--level", 2)
+    assert "Warm › Red" in out
+    _, out, _ = run("fetch", "--query", tmp_path, "--out", tmp_path / "p", "--size", 64)
+    assert "64 pixels" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["split", "--query", "none"], 2, "data query --out none"),
+        (["fetch", "--query", "none", "--out", "p"], 2, "data query --out none"),
+        (["fetch", "--query", "none", "--out", "p", "--part", "tests"], 2, "no part 'tests'"),
+        (["query", "--out", "q", "--include", "Purple"], 2, "has none of the labels to include (80)"),
+        (["query", "--out", "q", "--address", "x/{name}"], 2, "{uri_orig}"),
+    ],
+)
+def test_an_error_is_a_line_that_helps(run: Any, arguments: list[str], code: int, said: str) -> None:
+    ended, out, err = run(*arguments)
+    assert (ended, out) == (code, "")
+    assert said in err
+    assert "Traceback" not in err

@@ -1,0 +1,359 @@
+"""The pipeline for Azure ML: what azure-ai-ml says of its files, and our own command line of the commands in them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import yaml
+from pydantic import SecretStr
+
+from backend import azureml
+from backend.azureml import PIPELINE, SNAPSHOT, SOURCE, STEPS, JobOptions, Sent, Workspace
+from backend.cli import main
+from backend.projects import ProjectBook
+from backend.services import Services
+from backend.settings import Settings
+from taxonomy.errors import AuthError, ConfigError, StorageError
+from tests.backend.command_line import check
+from tests.small_world import CONFIG
+
+FOLDER = SOURCE / PIPELINE.parent
+SECRET = "do-not-tell"
+OPTIONS = JobOptions(cpu="small", gpu="large")
+ENVIRONMENT = {"TAXONOMIST_MODELS_CONTAINER": "models"}
+PLACE = Workspace("00000000-0000-0000-0000-000000000000", "pictures", "learning")
+# What azure-ai-ml and marshmallow have to say to each other.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(
+        home=tmp_path / "home",
+        cosmos_endpoint="https://pictures.documents.azure.com:443",
+        cosmos_key=SecretStr(SECRET),
+        cosmos_containers=["images", "more"],
+        blob_account_url="https://pictures.blob.core.windows.net",
+        models_container="models",
+        label_studio_api_key=SecretStr(SECRET),
+        password=SecretStr(SECRET),
+        min_annotators=3,
+        require_review=True,
+    )
+
+
+@pytest.fixture
+def projects(tmp_path: Path, settings: Settings) -> Path:
+    services = Services(settings)
+    services.book.remember(
+        "7", label_config=CONFIG, api_key=SecretStr(SECRET), label_studio_url="http://localhost", decided_with="a rule"
+    )
+    services.book.remember("8", api_key=SecretStr(SECRET))  # connected, and nothing is known of it yet
+    return azureml.write_projects(services.book, tmp_path / "projects")
+
+
+# --- the files
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_azure_ml_takes_each_component(step: str) -> None:
+    from azure.ai.ml import load_component
+
+    component = load_component(FOLDER / f"{step}.yaml")
+    result = component._validate()
+    assert result.passed, result.error_messages
+    assert (FOLDER / component.code).resolve() == SOURCE
+    assert (FOLDER / component.environment.build.path / "Dockerfile").is_file()
+    assert component.is_deterministic is False
+
+
+def test_azure_ml_takes_the_pipeline_as_it_is() -> None:
+    from azure.ai.ml import load_job
+
+    job = load_job(SOURCE / PIPELINE)
+    result = job._validate()
+    assert result.passed, result.error_messages
+    assert list(job.jobs) == list(STEPS)
+
+
+@pytest.mark.parametrize("cluster", ["cpu-cluster", "gpu-cluster"])
+def test_azure_ml_takes_the_clusters_with_an_identity(cluster: str) -> None:
+    from azure.ai.ml import load_compute
+
+    identity = "/subscriptions/0/resourceGroups/g/providers/Microsoft.ManagedIdentity/userAssignedIdentities/i"
+    override = [{"identity.user_assigned_identities[0].resource_id": identity}]
+    found = load_compute(FOLDER / f"{cluster}.yaml", params_override=override)
+    assert (found.name, found.min_instances) == (cluster, 0)
+    assert found.identity.user_assigned_identities[0].resource_id == identity
+
+
+def command_of(step: str) -> str:
+    """The command as a shell gets it, each input filled in, also those that may be left out."""
+    from azure.ai.ml import load_component
+
+    component = load_component(FOLDER / f"{step}.yaml")
+    samples = {"integer": "160", "string": "default", "uri_folder": "/in"}
+    text = str(component.command).replace("$[[", "").replace("]]", "")
+    for name, port in component.inputs.items():
+        sample = "--include 'Sofas and chairs' --min-annotators 2" if name == "options" else samples[port.type]
+        text = text.replace(f"${{{{inputs.{name}}}}}", sample)
+    for name in component.outputs:
+        text = text.replace(f"${{{{outputs.{name}}}}}", f"/out/{name}")
+    assert "{{" not in text, "an input or output that the component does not declare"
+    return text
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_our_command_line_takes_each_command(step: str, settings: Settings) -> None:
+    ours = [part for part in command_of(step).split("&&") if part.split()[0] == "taxonomist"]
+    assert len(ours) == 1
+    check(shlex.split(ours[0])[1:], Services(settings))
+
+
+def test_steps_hand_their_outputs_on() -> None:
+    jobs = yaml.safe_load((SOURCE / PIPELINE).read_text())["jobs"]
+    used = {name: set(re.findall(r"parent\.jobs\.(\w+)", json.dumps(job))) for name, job in jobs.items()}
+    assert used == {"query": set(), "fetch": {"query"}, "pretrain": {"fetch"}, "train": {"fetch", "pretrain"}}
+
+
+def test_requirements_are_those_of_the_project() -> None:
+    project = tomllib.loads((SOURCE / "pyproject.toml").read_text())["project"]
+    lines = (FOLDER / "environment" / "requirements.txt").read_text().splitlines()
+    assert {line for line in lines if not line.startswith("#")} == set(project["dependencies"])
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({"DEFAULT_IDENTITY_CLIENT_ID": "a"}, "a"), ({"DEFAULT_IDENTITY_CLIENT_ID": "a", "AZURE_CLIENT_ID": "b"}, "b")],
+)
+def test_the_command_of_the_image_signs_in_as_the_compute(tmp_path: Path, given: dict[str, str], expected: str) -> None:
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "$AZURE_CLIENT_ID" "$@"\n')
+    python.chmod(0o755)
+    script = FOLDER / "environment" / "taxonomist"
+    done = subprocess.run(
+        ["sh", script, "data", "query"],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", **given},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == f"{expected} -m backend.cli data query"
+
+
+def test_the_code_is_sent_and_nothing_else(tmp_path: Path) -> None:
+    """Ours and .amlignore, read by azure-ai-ml, agree."""
+    from azure.ai.ml._utils._asset_utils import get_ignore_file
+
+    pipeline = azureml.stage(SOURCE, tmp_path)
+    assert pipeline.is_file()
+    assert {path.name for path in tmp_path.iterdir()} == {name.split("/")[0] for name in SNAPSHOT} | {".amlignore"}
+    ignored = get_ignore_file(SOURCE)
+    for path in tmp_path.rglob("*"):
+        if path.is_file() and path.relative_to(tmp_path).parts[0] not in {"deploy", ".amlignore"}:
+            assert not ignored.is_file_excluded(SOURCE / path.relative_to(tmp_path)), path
+            assert path.suffix != ".pyc"
+    for name in (
+        "taxonomist.toml",
+        ".git/config",
+        ".demo/projects/1.json",
+        ".venv/training/x.py",
+        "x/backend/a.py",
+    ):
+        assert ignored.is_file_excluded(SOURCE / name), name
+    with pytest.raises(ConfigError, match="--source"):
+        azureml.stage(tmp_path / "backend", tmp_path / "elsewhere")
+
+
+# --- the job
+
+
+def test_settings_become_environment_and_secrets_do_not(settings: Settings) -> None:
+    assert azureml.steps_environment(settings) == {
+        "TAXONOMIST_COSMOS_ENDPOINT": "https://pictures.documents.azure.com:443",
+        "TAXONOMIST_COSMOS_CONTAINERS": '["images", "more"]',
+        "TAXONOMIST_BLOB_ACCOUNT_URL": "https://pictures.blob.core.windows.net",
+        "TAXONOMIST_MODELS_CONTAINER": "models",
+        "TAXONOMIST_MIN_ANNOTATORS": "3",
+        "TAXONOMIST_REQUIRE_REVIEW": "true",
+    }
+    for name in azureml._PASSED:
+        assert "SecretStr" not in str(Settings.model_fields[name].annotation)
+
+
+def test_settings_come_back_in_the_step(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in azureml.steps_environment(settings).items():
+        monkeypatch.setenv(name, value)
+    there = Settings()
+    for name in ("cosmos_endpoint", "cosmos_containers", "models_container", "agreement"):
+        assert getattr(there, name) == getattr(settings, name)
+    assert there.cosmos_key is None
+
+
+@pytest.mark.parametrize("name", ["cosmos_endpoint", "blob_account_url", "models_container"])
+def test_what_the_steps_need_is_said(settings: Settings, name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"TAXONOMIST_{name.upper()}\b.*keys and connection strings are not sent"):
+        azureml.steps_environment(settings.model_copy(update={name: None}))
+
+
+def test_projects_go_without_tokens_and_without_the_rule_of_their_labels(projects: Path) -> None:
+    (record,) = ProjectBook(projects)
+    assert (record.project, record.label_config) == ("7", CONFIG)
+    assert (record.api_key, record.label_studio_url, record.decided_with) == (None, None, None)
+    assert {path.name for path in projects.iterdir()} == {"7.json"}
+    with pytest.raises(ConfigError, match="No project"):
+        azureml.write_projects(ProjectBook(projects / "none"), projects / "copy")
+
+
+def test_machines_and_their_gpus(projects: Path) -> None:
+    options = JobOptions(cpu="small", gpu="large", instances=2, gpus=4, epochs=7, query="--labelled", client_id="me")
+    job = azureml.build_job(SOURCE / PIPELINE, projects, ENVIRONMENT, options)
+    pretrain = job.jobs["pretrain"]
+    assert (pretrain.distribution.type, pretrain.distribution.process_count_per_instance) == ("pytorch", 4)
+    assert (pretrain.resources.instance_count, pretrain.resources.shm_size) == (2, "8g")
+    assert (pretrain.compute, job.settings.default_compute) == ("large", "small")
+    assert pretrain.inputs["epochs"]._data == 7
+    assert job.jobs["query"].inputs["options"]._data == "--labelled"
+    for step in STEPS:
+        assert job.jobs[step].environment_variables == {**ENVIRONMENT, "AZURE_CLIENT_ID": "me"}
+        assert job.jobs[step].identity.client_id == "me"
+        assert job.jobs[step].distribution is None or step == "pretrain"
+
+
+def test_a_pipeline_that_azure_ml_does_not_take_is_said(projects: Path, tmp_path: Path) -> None:
+    copy = azureml.stage(SOURCE, tmp_path / "copy")
+    copy.write_text(copy.read_text().replace("component: query.yaml", "component: nothing.yaml"))
+    with pytest.raises(ConfigError, match="does not take"):
+        azureml.build_job(copy, projects, ENVIRONMENT, OPTIONS)
+    missing = copy.with_name("fetch.yaml")
+    missing.write_text(missing.read_text().replace("${{inputs.size}}", "${{inputs.sighs}}"))
+    copy.write_text((SOURCE / PIPELINE).read_text())
+    with pytest.raises(ConfigError, match="sighs"):
+        azureml.build_job(copy, projects, ENVIRONMENT, OPTIONS)
+
+
+# --- sending it
+
+
+class Client:
+    """In place of azure-ai-ml's, which needs an Azure."""
+
+    made: ClassVar[tuple[Any, ...]] = ()
+    options: ClassVar[dict[str, Any]] = {}
+    sent: ClassVar[list[Any]] = []
+    error: ClassVar[Exception | None] = None
+
+    def __init__(self, credential: object, *place: str, **options: Any) -> None:
+        Client.made, Client.options = place, options
+        self.jobs = self
+
+    def create_or_update(self, job: Any) -> Any:
+        if Client.error:
+            raise Client.error
+        job.name, Client.sent = "sent", [job]
+        return job
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> type[Client]:
+    import azure.ai.ml
+
+    monkeypatch.setattr(azure.ai.ml, "MLClient", Client)
+    monkeypatch.setattr(Client, "error", None)
+    return Client
+
+
+def test_the_job_is_sent_without_telemetry(projects: Path, client: type[Client]) -> None:
+    job = azureml.build_job(SOURCE / PIPELINE, projects, ENVIRONMENT, OPTIONS)
+    assert azureml.send(job, PLACE) == Sent("sent", None)
+    assert client.sent == [job]
+    assert client.made == (PLACE.subscription, "pictures", "learning")
+    assert client.options == {"enable_telemetry": False}
+
+
+@pytest.mark.parametrize(("status", "kind"), [(403, AuthError), (404, StorageError), (None, StorageError)])
+def test_a_refusal_is_said_without_addresses(
+    projects: Path, client: type[Client], monkeypatch: pytest.MonkeyPatch, status: int | None, kind: type[Exception]
+) -> None:
+    from azure.core.exceptions import HttpResponseError, ServiceRequestError
+
+    text = f"https://pictures.blob.core.windows.net/code?sig={SECRET}"
+    error = HttpResponseError(text) if status else ServiceRequestError(text)
+    if isinstance(error, HttpResponseError):
+        error.status_code = status
+    monkeypatch.setattr(client, "error", error)
+    job = azureml.build_job(SOURCE / PIPELINE, projects, ENVIRONMENT, OPTIONS)
+    with pytest.raises(kind) as raised:
+        azureml.send(job, PLACE)
+    assert SECRET not in str(raised.value)
+
+
+def test_without_the_extra_its_name_is_said(projects: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "azure.ai.ml", None)
+    with pytest.raises(ConfigError, match=r"azure-ai-ml.*taxonomist\[azure\]"):
+        azureml.build_job(SOURCE / PIPELINE, projects, ENVIRONMENT, OPTIONS)
+
+
+# --- the command
+
+
+def submit(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str
+) -> tuple[int, str, str]:
+    given = {**azureml.steps_environment(settings), "TAXONOMIST_COSMOS_KEY": SECRET, "TAXONOMIST_PASSWORD": SECRET}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    clusters = ["--cpu", "small", "--gpu", "large"]
+    monkeypatch.setattr(sys, "argv", ["taxonomist", "--home", str(settings.home), "submit", *clusters, *words])
+    with pytest.raises(SystemExit) as end:
+        main()
+    return (end.value.code or 0, *capsys.readouterr())  # type: ignore[return-value]
+
+
+@pytest.mark.usefixtures("projects")
+def test_a_dry_run_prints_the_job(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--instances", "2", "--gpus", "4", "--query", "--include 'Garden chairs'", "--preset", "cpu", "--dry-run"]
+    code, out, err = submit(settings, monkeypatch, capsys, *words)
+    assert code == 0, err
+    assert SECRET not in out
+    job = yaml.safe_load(out)
+    pretrain = job["jobs"]["pretrain"]
+    assert pretrain["distribution"] == {"type": "pytorch", "process_count_per_instance": 4}
+    assert pretrain["resources"]["instance_count"] == 2
+    assert job["jobs"]["query"]["inputs"]["options"] == "--include 'Garden chairs'"
+    assert job["inputs"]["size"] == 80  # of that preset
+    assert job["settings"]["default_compute"] == "azureml:small"
+    assert pretrain["environment_variables"]["TAXONOMIST_MIN_ANNOTATORS"] == "3"
+
+
+@pytest.mark.usefixtures("projects")
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--dry-run", "--query", "--inclued x"], "No such option"),
+        (["--dry-run", "--query", "--include 'x"], "quotes"),
+        (["--dry-run", "--preset", "best"], "no preset 'best'"),
+        ([], "--workspace"),
+    ],
+)
+def test_what_is_wrong_with_a_call_is_said(
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    said: str,
+) -> None:
+    code, _, err = submit(settings, monkeypatch, capsys, *words)
+    assert code == 2
+    assert said in err

@@ -1,0 +1,189 @@
+"""The steps of the pipeline, run as Azure ML would: the commands in the files, in the code snapshot, each with its own
+home, on Azurite and a Cosmos DB. Pre-training runs on two machines."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import yaml
+from azure.storage.blob import BlobServiceClient
+
+from backend import azureml
+from backend.azure import cosmos_access
+from backend.services import Services
+from backend.settings import Settings
+from storage.catalog.cosmos_install import install
+from tests.azure import emulators
+from tests.small_world import CONFIG, PATHS, SIZE, picture, publish_backbone
+
+PICTURES = 48
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+
+
+@pytest.fixture
+def settings(tmp_path: Path, azurite: emulators.Blob, cosmos_server: emulators.Cosmos) -> Settings:
+    """Those of the machine from which the job is sent. Emulators know no Entra ID, so there are keys."""
+    return Settings(
+        home=tmp_path / "home",
+        cosmos_connection_string=cosmos_server.connection_string,
+        cosmos_database=uuid4().hex,
+        blob_connection_string=azurite.connection_string,
+        models_container=uuid4().hex,
+        min_annotators=1,
+    )
+
+
+@pytest.fixture
+def services(settings: Settings, azurite: emulators.Blob, tmp_path: Path) -> Any:
+    """A project "7" whose labelled pictures are blobs, one of them of a person."""
+    container = uuid4().hex
+    with BlobServiceClient.from_connection_string(azurite.connection_string, api_version="2026-06-06") as client:
+        client.create_container(container)
+        for number in range(PICTURES):
+            data = picture(PATHS[number % len(PATHS)], number)
+            client.get_blob_client(container, f"{number}.jpg").upload_blob(data)
+    install(cosmos_access(settings))
+    export = tmp_path / "export.json"
+    export.write_text(json.dumps([task(container, number) for number in range(PICTURES)]))
+    (tmp_path / "config.xml").write_text(CONFIG)
+    words = ["import", str(export), "--project", "7", "--config", str(tmp_path / "config.xml")]
+    run(["taxonomist", *words], tmp_path / "import", environment(settings) | {"TAXONOMIST_HOME": str(settings.home)})
+    services = Services(settings)
+    publish_backbone(services)
+    services.catalog.update(
+        next(iter(services.catalog.documents("7"))).id,
+        lambda document: document.model_copy(update={"face_rects": [[1, 2, 3, 4]]}),
+    )
+    yield services
+    services.close()
+    services.catalog.close()  # type: ignore[attr-defined]
+    services.blob_account.close()
+
+
+def task(container: str, number: int) -> dict[str, Any]:
+    """A task of Label Studio's export, labelled by one person."""
+    path = list(PATHS[number % len(PATHS)])
+    result = {"from_name": "colour", "to_name": "image", "type": "taxonomy", "value": {"taxonomy": [path]}}
+    annotation = {"id": number + 1, "completed_by": 1, "result": [result], "updated_at": "2024-05-01T10:00:00Z"}
+    data = {"image": f"azure-blob://{container}/{number}.jpg"}
+    return {"id": number + 1, "project": 7, "data": data, "annotations": [annotation]}
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """What `submit` would set, with the emulators' keys for an identity."""
+    assert settings.cosmos_connection_string is not None
+    assert settings.blob_connection_string is not None
+    return {
+        "TAXONOMIST_COSMOS_CONNECTION_STRING": settings.cosmos_connection_string.get_secret_value(),
+        "TAXONOMIST_COSMOS_DATABASE": settings.cosmos_database,
+        "TAXONOMIST_BLOB_CONNECTION_STRING": settings.blob_connection_string.get_secret_value(),
+        "TAXONOMIST_MODELS_CONTAINER": settings.models_container or "",
+        "TAXONOMIST_MIN_ANNOTATORS": "1",
+        "TAXONOMIST_HEAD_EPOCHS": "5",
+        "TAXONOMIST_VIEWS": "0",
+        "TAXONOMIST_PRETRAIN_DEVICE": "cpu",
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+def start(command: list[str], folder: Path, variables: Mapping[str, str], cwd: Path | None) -> subprocess.Popen[str]:
+    """On a machine of its own: nothing in its home, and the command of the image before any other of that name."""
+    image = folder / "image"
+    image.mkdir(parents=True)
+    shutil.copy(azureml.SOURCE / azureml.PIPELINE.parent / "environment" / "taxonomist", image)
+    own = {
+        "PATH": f"{image}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "TAXONOMIST_HOME": str(folder / "home"),
+        **variables,
+    }
+    return subprocess.Popen(
+        command,
+        cwd=cwd or azureml.SOURCE,
+        env={"HOME": str(folder), **own},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def run(command: list[str], folder: Path, variables: Mapping[str, str], cwd: Path | None = None) -> str:
+    """What it printed; it must end well."""
+    return finish(start(command, folder, variables, cwd))
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    try:
+        text = process.communicate(timeout=240)[0]
+    finally:
+        process.kill()
+    assert process.returncode == 0, text
+    return text
+
+
+def test_from_documents_to_a_backbone_with_a_head(services: Services, settings: Settings, tmp_path: Path) -> None:
+    projects = azureml.write_projects(services.book, tmp_path / "projects")
+    pipeline = azureml.stage(azureml.SOURCE, tmp_path / "snapshot")
+    options = azureml.JobOptions("cpu", "gpu", 2, 1, query="--include Warm --include Cold", preset="smoke", size=SIZE)
+    job = yaml.safe_load(azureml.as_yaml(azureml.build_job(pipeline, projects, {}, options)))
+    folders = {
+        "parent.inputs.projects": str(projects),
+        "parent.inputs.size": str(SIZE),
+        "parent.inputs.preset": "smoke",
+    }
+
+    def command(step: str) -> list[str]:
+        node = job["jobs"][step]
+        text = node["component"]["command"]
+        for name, value in node.get("inputs", {}).items():
+            given = value["path"] if isinstance(value, dict) else str(value)
+            text = text.replace(f"${{{{inputs.{name}}}}}", folders.get(given.strip("${}"), given))
+        for name in node["component"].get("outputs", {}):
+            out = folders[f"parent.jobs.{step}.outputs.{name}"] = str(tmp_path / "outputs" / step / name)
+            Path(out).mkdir(parents=True)
+            text = text.replace(f"${{{{outputs.{name}}}}}", out)
+        optional = [part for part in text.split("$[[") if "]]" in part]
+        for part in optional:
+            inside = part.split("]]")[0]
+            text = text.replace(f"$[[{inside}]]", "" if "${{" in inside else inside)
+        assert "${{" not in text
+        return ["sh", "-c", text]
+
+    variables, snapshot = environment(settings), tmp_path / "snapshot"
+    run(command("query"), tmp_path / "query", variables, snapshot)
+    run(command("fetch"), tmp_path / "fetch", variables, snapshot)
+
+    words, port = command("pretrain"), str(emulators.free_port())
+    team = {"WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    started = [
+        start(words, tmp_path / f"gpu{rank}", {**variables, **team, "RANK": rank, "NODE_RANK": rank}, snapshot)
+        for rank in ("0", "1")
+    ]
+    said = [finish(process) for process in started]
+    assert "Backbone v2 is a candidate" in said[0]
+    assert "has trained along" in said[1]
+
+    said_last = run(command("train"), tmp_path / "train", variables, snapshot)
+    assert "Backbone v2" in said_last
+
+    there = Services(settings.model_copy(update={"home": tmp_path / "server"}))
+    try:
+        pretraining = there.registry.get("backbone", "v2").manifest["pretraining"]
+        assert pretraining["data"]["count"] == PICTURES - 1  # not the one of a person
+        assert pretraining["device"].startswith("2 x ")
+        (head,) = there.registry.versions("project-7")
+        assert head.manifest["backbone"] == "v2"
+        assert len(there.embeddings("v2")) >= PICTURES - 1  # shared with who serves
+    finally:
+        there.close()
+        there.blob_account.close()
+    labelled = list(services.catalog.documents("7", labelled=True))
+    assert len(labelled) == PICTURES  # the steps have no journal, and took no label away

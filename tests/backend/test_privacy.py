@@ -1,0 +1,123 @@
+"""Pictures with faces or personal data: never shown as look-alikes, never copied, unless the settings allow it."""
+
+from __future__ import annotations
+
+import html
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from backend.app import create_app
+from backend.evaluating import look_alikes_of_file
+from backend.lookalikes import LookAlikes
+from backend.preparing import picture_store, prepare_all, wanted_pictures
+from backend.services import BACKBONE, Services
+from storage.catalog import ImageDocument
+from tests.small_world import PATHS, SIZE, picture
+
+PRIVATE: list[dict[str, Any]] = [
+    {"face_rects": [[10, 10, 20, 20]]},
+    {"pii_entities": [{"category": "Person", "text": "A. Muster"}]},
+    {"pii_entities": "A. Muster"},
+    {"face_rects": {"left": 3}},
+]
+OPEN: list[dict[str, Any]] = [
+    {},
+    {"face_rects": None, "pii_entities": None},
+    {"face_rects": [], "pii_entities": []},
+    {"pii_entities": ""},
+]
+
+
+def mark(services: Services, id: str, fields: dict[str, Any]) -> None:
+    services.catalog.update(id, lambda document: document.model_copy(update=fields))
+
+
+def allowing(services: Services) -> Services:
+    return Services(services.settings.model_copy(update={"allow_private": True}))
+
+
+def shown(services: Services, look_alikes: LookAlikes, document: ImageDocument) -> list[str]:
+    """What the page would show beside this picture."""
+    vector, backbone = embedding(services, document)
+    return [each.image_id for each in look_alikes.shown("7", vector, backbone, k=3)]
+
+
+def embedding(services: Services, document: ImageDocument) -> tuple[NDArray[np.float32], str]:
+    backbone = services.registry.champion(BACKBONE)
+    assert backbone is not None
+    return services.embeddings(backbone).get([document.id])[1][0], backbone
+
+
+@pytest.mark.parametrize("fields", PRIVATE)
+def test_a_private_picture_is_no_look_alike_unless_allowed(trained: Services, fields: dict[str, Any]) -> None:
+    document = next(trained.catalog.documents("7", labelled=True))
+    assert shown(trained, LookAlikes(trained), document)[0] == document.id
+    mark(trained, document.id, fields)
+    found = shown(trained, LookAlikes(trained), document)
+    assert len(found) == 3
+    assert document.id not in found
+    assert document.id not in {
+        each.image_id for each in LookAlikes(trained).nearest("7", *embedding(trained, document))
+    }
+    allowed = allowing(trained)
+    assert shown(allowed, LookAlikes(allowed), document)[0] == document.id
+
+
+@pytest.mark.parametrize("fields", OPEN)
+def test_nothing_found_in_a_picture_is_nothing_private(trained: Services, fields: dict[str, Any]) -> None:
+    document = next(trained.catalog.documents("7", labelled=True))
+    mark(trained, document.id, fields)
+    assert shown(trained, LookAlikes(trained), document)[0] == document.id
+    assert document.id in {wanted.id for wanted in wanted_pictures(trained)}
+
+
+def test_a_picture_that_becomes_private_is_hidden_at_once(trained: Services) -> None:
+    look_alikes = LookAlikes(trained)
+    document = next(trained.catalog.documents("7", labelled=True))
+    first, *others = shown(trained, look_alikes, document)
+    assert first == document.id
+    for id in (first, others[0]):  # the index does not hear of it
+        mark(trained, id, PRIVATE[0])
+    found = shown(trained, look_alikes, document)
+    assert len(found) == 3
+    assert found[0] == others[1]
+    trained.catalog.leave_project("7", others[1])
+    assert others[1] not in shown(trained, look_alikes, document)
+
+
+def test_the_page_the_thumbnail_and_the_command_hide_it(trained: Services) -> None:
+    file = trained.settings.home / "query.jpg"
+    file.write_bytes(picture(PATHS[0], 5))
+    key = trained.credentials.project_key("7")
+    with create_app(trained.settings, trained).test_client() as client:
+        best = look_alikes_of_file(trained, "7", file, 1)[0].image_id
+        thumbnail = f"/thumbnail?project=7&key={key}&id={best}"
+        uri = trained.catalog.get_many([best])[best].projects["7"].uri
+
+        def page() -> set[str]:
+            answer = client.get(f"/similar?project=7&key={key}&src={uri}").get_data(as_text=True)
+            return set(re.findall(r"id=([^&\"]+)", html.unescape(answer)))
+
+        neighbour = next(iter(page()))
+        assert client.get(thumbnail).status_code == 200
+        mark(trained, best, PRIVATE[0])
+        mark(trained, neighbour, PRIVATE[1])
+        assert client.get(thumbnail).status_code == 404
+        assert len(page()) == trained.settings.neighbours
+        assert neighbour not in page()
+        assert best != look_alikes_of_file(trained, "7", file, 1)[0].image_id
+
+
+@pytest.mark.parametrize("fields", PRIVATE)
+def test_a_private_picture_is_not_prepared_unless_allowed(world: Services, fields: dict[str, Any]) -> None:
+    document = next(world.catalog.documents())
+    mark(world, document.id, fields)
+    assert prepare_all(world, SIZE).new == 79
+    assert document.id not in picture_store(world, SIZE)
+    assert prepare_all(allowing(world), SIZE).new == 1
+    assert document.id in picture_store(world, SIZE)
+    assert document.id not in {wanted.id for wanted in wanted_pictures(world)}  # nor does it take part any more

@@ -1,0 +1,144 @@
+"""What embeddings do in Azure beyond what every store does: how they are shared, merged, and kept while it is away."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import pytest
+
+from storage.azure.blob import BlobAccount
+from storage.azure.patience import Patience
+from storage.shared_embeddings import SharedEmbeddings
+from tests.azure import emulators
+from tests.azure.fault_proxy import Fault, fault_proxy
+from tests.storage.test_embeddings import half, vectors
+from tests.storage.workers import vector
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.slow
+
+Open = Callable[..., SharedEmbeddings]
+
+
+@pytest.fixture
+def container() -> str:
+    return uuid4().hex
+
+
+@pytest.fixture
+def machine(blob_account: BlobAccount, container: str, tmp_path: Path) -> Open:
+    """Opens the store on a machine of its own, or on the one named."""
+    names = (f"machine-{number}" for number in itertools.count())
+
+    def open_store(
+        name: str | None = None, account: BlobAccount = blob_account, every_s: float = 0
+    ) -> SharedEmbeddings:
+        folder = tmp_path / (name or next(names))
+        return SharedEmbeddings(account, container, "embeddings/v1", folder, 64, share_every_s=every_s)
+
+    return open_store
+
+
+def segments(account: BlobAccount, container: str) -> list[str]:
+    return [blob.name for blob in account.run(lambda: account.list(container, "embeddings/v1/"))]
+
+
+def test_machines_that_append_at_once_all_get_everything(machine: Open) -> None:
+    stores = [machine() for _ in range(3)]
+
+    def work(first: int) -> None:
+        for number in range(first, first + 8):
+            stores[first % 3].append([f"i{number}"], vector(number)[None])
+
+    threads = [threading.Thread(target=work, args=(first,)) for first in (0, 7, 14)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for store in (*stores, machine()):
+        found, matrix = store.get([f"i{number}" for number in range(22)])
+        assert found.all()
+        np.testing.assert_array_equal(matrix, half(*range(22)))
+        assert len(store) == 22
+
+
+def test_processes_of_one_machine_send_each_row_once(machine: Open, blob_account: BlobAccount, container: str) -> None:
+    server, worker = machine("one"), machine("one")
+    server.append(["a"], vectors(1))
+    worker.append(["b"], vectors(2))
+    other = machine()
+    other.append(["c"], vectors(3))
+    assert sorted(server.snapshot()[0]) == sorted(worker.snapshot()[0]) == ["a", "b", "c"]
+    server.append(["d"], vectors(4))
+    assert len(segments(blob_account, container)) == 4
+
+
+def test_many_small_segments_become_one(machine: Open, blob_account: BlobAccount, container: str) -> None:
+    store = machine()
+    for number in range(70):
+        store.append([f"i{number}"], vector(number)[None])
+    assert len(segments(blob_account, container)) < 20
+    np.testing.assert_array_equal(machine().get([f"i{number}" for number in range(70)])[1], half(*range(70)))
+    assert len(store) == 70
+
+
+@pytest.mark.parametrize("data", [b"", b"not safetensors", b"\xff" * 64])
+def test_what_is_no_segment_is_told_and_left(
+    machine: Open, blob_account: BlobAccount, container: str, caplog: pytest.LogCaptureFixture, data: bytes
+) -> None:
+    machine().append(["a"], vectors(1))
+    blob_account.run(lambda: blob_account.write(container, "embeddings/v1/0.safetensors", data))
+    store = machine()
+    with caplog.at_level(logging.WARNING):
+        assert store.get(["a"])[0].all()
+        assert store.get(["x"])[0].tolist() == [False]
+    assert caplog.text.count("cannot be read") == 1
+
+
+def test_a_damaged_machine_gets_everything_again(machine: Open, tmp_path: Path) -> None:
+    store = machine("one")
+    store.append(["a", "b"], vectors(1, 2))
+    for path in (tmp_path / "one").glob("vectors*"):
+        path.write_bytes(b"")
+    again = machine("one")
+    np.testing.assert_array_equal(again.get(["a", "b"])[1], half(1, 2))
+
+
+def test_beside_the_questions_it_is_shared_in_time(machine: Open) -> None:
+    first, second = machine(every_s=0.2), machine(every_s=0.2)
+    assert len(second) == 0
+    first.append(["a"], vectors(1))
+    eventually("shared", lambda: "a" in second, timeout=10)
+    first.append(["b"], vectors(2))
+    first.close()
+    assert "b" in machine()
+
+
+def test_all_goes_on_while_azure_is_away_and_is_sent_later(
+    azurite: emulators.Blob, machine: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    with fault_proxy(azurite.port) as proxy:
+        account = BlobAccount.from_connection_string(azurite.through(proxy.port), Patience(0.5, 0.3, 0.05, 0.1))
+        proxy.use(lambda request: Fault(status=503))
+        cut_off = machine("one", account, 0.2)
+        begun = time.monotonic()
+        assert cut_off.get(["a"])[0].tolist() == [False]  # the first question waits for an answer, a while
+        assert time.monotonic() - begun < 2
+        begun = time.monotonic()
+        assert cut_off.append(["a"], vectors(1)) == 1
+        assert cut_off.get(["a"])[0].all()
+        assert time.monotonic() - begun < 0.3
+        cut_off.close()
+        assert caplog.text.count("What is known goes on to be used") == 1
+        assert "a" not in machine()
+        proxy.use()
+        machine("one", account).get(["x"])  # the next process on that machine
+        account.close()
+    assert "a" in machine()
