@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from backend.services import Services
 from storage.catalog.documents import ImageDocument, ProjectLabels
+from storage.images import without_query
 from taxonomy.errors import ImageUnavailableError, TaxonomistError
 from training.pictures import decode, prepare
 
@@ -102,7 +103,7 @@ def embed(
                 _keep(services, project, images, backbone, pictures, new)
             progress(len(answer.vectors) + len(answer.failures), len(ids))
     for name, error in answer.failures.items():
-        log.warning("project %s: image %s has no embedding: %s", project, images[name], error)
+        log.warning("project %s: image %s has no embedding: %s", project, without_query(images[name]), error)
     return answer
 
 

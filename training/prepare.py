@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from storage.files import storage_errors, write_whole
+from storage.images import without_query
 from storage.pictures import PictureStore
 from taxonomy.errors import TaxonomistError
 from training.pictures import MAX_PIXELS, Picture, decode, prepare
@@ -29,7 +30,6 @@ log = logging.getLogger(__name__)
 WORKERS = max(8, os.cpu_count() or 1)  # threads wait for the network, or decode, which Pillow does without the GIL
 BATCH = 256
 _REPORT_EVERY = 32
-_LONGEST_URI = 1_000  # an address may hold a whole picture (data:)
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def _write_failures(file: Path, failures: Sequence[tuple[Wanted, str]]) -> None:
     text = io.StringIO(newline="")
     rows = csv.writer(text)
     rows.writerow(["id", "uri", "reason"])
-    rows.writerows((one.id, one.uri[:_LONGEST_URI], reason) for one, reason in failures)
+    rows.writerows((one.id, without_query(one.uri), reason) for one, reason in failures)
     with storage_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(file, text.getvalue().encode())

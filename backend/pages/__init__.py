@@ -19,6 +19,7 @@ from backend.privacy import may_use
 from backend.protocol import project_id
 from backend.services import Services
 from storage.catalog.documents import image_id
+from storage.images import without_query
 from taxonomy.errors import BadRequestError, NotFoundError, TaxonomistError
 from taxonomy.paths import format_path
 from training.pictures import decode
@@ -60,7 +61,7 @@ def similar_pages(services: Services, predictor: Predictor) -> Blueprint:
             ]
             reason = "" if cards else "No labelled look-alikes yet: they appear as soon as annotators agree on images."
         except TaxonomistError as error:
-            log.warning("look-alikes of %s: %s", uri, error)
+            log.warning("look-alikes of %s: %s", without_query(uri), error)
             reason = str(error)
         response = Response(render_template("similar.html", cards=cards, reason=reason))
         blobs = services.blob_images

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-__all__ = ["Images"]
+__all__ = ["Images", "without_query"]
 
 
 class Images(Protocol):
@@ -14,3 +14,8 @@ class Images(Protocol):
         Raises `ImageNotFoundError`, `ImageForbiddenError`, `ImageTooLargeError` or `ImageUnavailableError`.
         """
         ...
+
+
+def without_query(uri: str) -> str:
+    """The address as errors, logs and lists show it. Its query may be a signature that opens the image to anybody."""
+    return uri.split("?")[0][:300]

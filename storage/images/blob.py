@@ -15,6 +15,7 @@ from storage.azure.blob import Blob, BlobAccount
 from storage.azure.links import BlobLinks
 from storage.azure.patience import Patience, brief, status_of
 from storage.catalog.identity import image_id
+from storage.images import without_query
 from storage.images.blob_address import BlobAddress, blob_address
 from storage.images.cache import ByteCache
 from taxonomy.errors import (
@@ -111,9 +112,9 @@ class BlobImages:
     def _allowed(self, uri: str) -> BlobAddress:
         address = self._address(uri)
         if address is None:
-            raise ImageForbiddenError(f"{_plain(uri)} is not a blob of the account {self._account.account}.")
+            raise ImageForbiddenError(f"{without_query(uri)} is not a blob of the account {self._account.account}.")
         if not address.is_valid:
-            raise ImageForbiddenError(f'"{_plain(uri)}" cannot be the address of a blob.')
+            raise ImageForbiddenError(f'"{without_query(uri)}" cannot be the address of a blob.')
         if self._containers and address.container not in self._containers:
             raise ImageForbiddenError(
                 f"Images are not read from the container {address.container}.", hint="Add it to blob_containers."
@@ -135,9 +136,9 @@ class BlobImages:
             raise _refusal(uri, error) from error
         except StorageError as error:
             if status_of(error.__cause__ or error) in (401, 403):
-                raise ImageForbiddenError(f"The image at {_plain(uri)} may not be read. {error}") from error
+                raise ImageForbiddenError(f"The image at {without_query(uri)} may not be read. {error}") from error
             if known is None:
-                raise ImageUnavailableError(f"The image at {_plain(uri)} cannot be had. {error}") from error
+                raise ImageUnavailableError(f"The image at {without_query(uri)} cannot be had. {error}") from error
             log.warning("%s; the copy that was read before is used.", error)
             self._unreachable_until = time.monotonic() + _LOOK_LESS_S
             return known
@@ -159,7 +160,7 @@ class BlobImages:
         return await self._account.read(container, name, unless=etag, most=self._max_bytes, patience=self._patience)
 
     def _check(self, uri: str, blob: Blob) -> None:
-        where = f"The image at {_plain(uri)}"
+        where = f"The image at {without_query(uri)}"
         if blob.size > self._max_bytes:
             raise ImageTooLargeError(
                 f"{where} has {blob.size:,} bytes; at most {self._max_bytes:,} are read.",
@@ -186,12 +187,7 @@ def _unpack(content: bytes | None) -> tuple[str | None, bytes | None]:
 
 
 def _refusal(uri: str, error: HttpResponseError) -> ImageError:
-    where = f"The image at {_plain(uri)}"
+    where = f"The image at {without_query(uri)}"
     if status_of(error) == 404:
         return ImageNotFoundError(f"{where} is not there ({brief(error)}).")
     return ImageUnavailableError(f"{where} cannot be had ({brief(error)}).")
-
-
-def _plain(uri: str) -> str:
-    """The address without its query, which may be a signature."""
-    return uri.split("?")[0][:300]

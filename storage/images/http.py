@@ -11,6 +11,7 @@ from urllib.parse import urljoin
 import httpx
 
 from storage.forks import after_fork
+from storage.images import without_query
 from storage.images.certificates import certificates
 from storage.images.hosts import AllowedHosts, Target, is_public
 from storage.loop import LoopThread
@@ -96,11 +97,11 @@ class HttpImages:
                 return await self._follow(url, credential)
         except (TimeoutError, httpx.TimeoutException) as error:
             raise ImageUnavailableError(
-                f"The image at {_plain(url)} did not come within {self._timeout_s:g} seconds."
+                f"The image at {without_query(url)} did not come within {self._timeout_s:g} seconds."
             ) from error
         except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
             raise ImageUnavailableError(
-                f"The image at {_plain(url)} cannot be fetched ({str(error) or type(error).__name__})."
+                f"The image at {without_query(url)} cannot be fetched ({str(error) or type(error).__name__})."
             ) from error
 
     async def _follow(self, url: str, credential: Credential | None) -> Answer:
@@ -111,7 +112,9 @@ class HttpImages:
             if isinstance(step, Answer):
                 return step
             url = urljoin(url, step)
-        raise ImageUnavailableError(f"The image at {_plain(url)} is behind more than {self._max_redirects} redirects.")
+        raise ImageUnavailableError(
+            f"The image at {without_query(url)} is behind more than {self._max_redirects} redirects."
+        )
 
     def _allowed(self, url: str, credential: Credential | None) -> Target:
         target = AllowedHosts.target(url)
@@ -124,7 +127,7 @@ class HttpImages:
         parsed = httpx.URL(url)
         # Two libraries read the address: ours to check it, httpx to go there. They must agree on where that is.
         if target.host not in (parsed.host.rstrip("."), parsed.raw_host.decode("ascii")):
-            raise ImageForbiddenError(f"It is not clear which host {_plain(url)} means.")
+            raise ImageForbiddenError(f"It is not clear which host {without_query(url)} means.")
         if not target.public_only:
             return await self._get(url, target, parsed, headers, {})
         # Connecting to an address that was checked: a second look-up could give another one.
@@ -165,7 +168,7 @@ class HttpImages:
 
     def _too_large(self, url: str) -> ImageTooLargeError:
         return ImageTooLargeError(
-            f"The image at {_plain(url)} has more than {self._max_bytes:,} bytes.",
+            f"The image at {without_query(url)} has more than {self._max_bytes:,} bytes.",
             hint="Raise max_image_bytes or shrink the image.",
         )
 
@@ -185,7 +188,7 @@ class HttpImages:
 
 def data_of(answer: Answer, uri: str) -> bytes:
     """The body of a 200. Raises the error that fits any other status."""
-    where = f"The image at {_plain(uri)}"
+    where = f"The image at {without_query(uri)}"
     match answer.status:
         case 200 if answer.data:
             return answer.data
@@ -212,8 +215,3 @@ async def _public_addresses(target: Target) -> list[str]:
             hint=f'Add "{target.host}" itself to allowed_image_hosts if you trust it.',
         )
     return [f"[{address}]" if ":" in address else address for address in dict.fromkeys(addresses)]
-
-
-def _plain(url: str) -> str:
-    """The address without its query, which may be a signature."""
-    return url.split("?")[0][:300]

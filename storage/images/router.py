@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from storage.images import Images
+from storage.images import Images, without_query
 from storage.images.folder import scheme_of
 from storage.images.label_studio import LabelStudioImages, is_label_studio_path
 from taxonomy.errors import ImageForbiddenError
@@ -53,7 +53,7 @@ class RoutedImages:
         scheme = scheme_of(uri)
         if scheme == "azure-blob" and self._blobs is None:
             raise ImageForbiddenError(
-                f'"{uri[:300]}" is kept by Azure.', hint="Set blob_connection_string or blob_account_url."
+                f'"{without_query(uri)}" is kept by Azure.', hint="Set blob_connection_string or blob_account_url."
             )
         if scheme in ("http", "https"):
             return self._http

@@ -56,7 +56,8 @@ class _Known:
 class BlobAliases:
     """The blob `name` in a container, looked at every `look_every_s` seconds by those who ask.
 
-    The last state seen is kept in the file `copy`, for a start while Azure is away.
+    The last state seen is kept in the file `copy`: for a start while Azure is away, and for the other processes of this
+    machine, which see a change of the worker's at once.
     """
 
     def __init__(self, account: BlobAccount, container: str, name: str, copy: Path, look_every_s: float) -> None:
@@ -65,6 +66,7 @@ class BlobAliases:
         self._name = name
         self._copy = copy
         self._known: _Known | None = None
+        self._stamp: tuple[int, int] | None = None
         self._refresher = Refresher(self._look, look_every_s, max(_STALE_S, look_every_s), "The champions in Azure")
         total_s = min(_LOOK_S, account.patience.total_s)
         self._short = replace(account.patience, total_s=total_s, attempt_s=min(total_s, account.patience.attempt_s))
@@ -77,8 +79,7 @@ class BlobAliases:
     def all(self) -> Aliases:
         """What is known; raises the `StorageError` of the last look when nothing is."""
         self._refresher.ask()
-        if self._known is None:
-            self._known = self._kept()
+        self._take_from_neighbours()
         if self._known is None:
             raise self._refresher.error or StorageError("The champions in Azure are not known yet.")
         return self._known.state.aliases
@@ -150,12 +151,24 @@ class BlobAliases:
         if known == self._known:
             return
         self._known = known
-        with suppress(OSError):  # a copy for bad days only
+        with suppress(OSError):  # Azure has the truth
             self._copy.parent.mkdir(parents=True, exist_ok=True)
             write_whole(self._copy, _CONTENT.dump_json(known.state))
 
-    def _kept(self) -> _Known | None:
+    def _take_from_neighbours(self) -> None:
+        """What another process of this machine has seen or done since, if it is newer than what we know."""
         try:
-            return _Known(_CONTENT.validate_json(self._copy.read_bytes()), None)
+            stat = self._copy.stat()
+            if (stamp := (stat.st_mtime_ns, stat.st_ino)) == self._stamp:
+                return
+            state = _CONTENT.validate_json(self._copy.read_bytes())
         except (OSError, ValidationError):
-            return None
+            return
+        self._stamp = stamp
+        if self._known is None or _changes(state) > _changes(self._known.state):
+            self._known = _Known(state, None)
+
+
+def _changes(state: _State) -> int:
+    """How often champions have changed up to this state."""
+    return sum(alias.changes for alias in state.aliases.values())

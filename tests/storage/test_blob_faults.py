@@ -372,6 +372,20 @@ def test_many_servers_see_a_new_champion_soon(place: BlobPlace) -> None:
         assert server.champion("project-4") == "v2"
 
 
+def test_other_processes_of_the_machine_see_a_change_at_once(place: BlobPlace, tmp_path: Path) -> None:
+    server, worker = (place.open_on(tmp_path / "machine", look_every_s=3600) for _ in range(2))
+    for text in ("one", "two"):
+        publish(worker, text)
+    worker.promote("project-4", "v1")
+    assert server.champion("project-4") == "v1"
+    worker.promote("project-4", "v2")
+    stamp = server.alias_stamp("project-4")
+    assert server.champion("project-4") == "v2"
+    worker.rollback("project-4")
+    assert (server.champion("project-4"), server.previous("project-4")) == ("v1", "v2")
+    assert server.alias_stamp("project-4") != stamp
+
+
 def test_a_server_asks_seldom_and_never_waits(proxy: FaultProxy, place: BlobPlace) -> None:
     publisher = place.open()
     publish(publisher)

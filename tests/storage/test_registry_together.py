@@ -135,9 +135,7 @@ class Log:
         self.changes += [moved] if moved else []
 
 
-SHARED = [
-    HealthCheck.function_scoped_fixture
-]  # one store for all examples, emptied of aliases for each
+SHARED = [HealthCheck.function_scoped_fixture]  # one store for all examples, emptied of aliases for each
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=SHARED)
