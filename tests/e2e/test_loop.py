@@ -13,7 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
-from azure.storage.blob import BlobSasPermissions, BlobServiceClient, ContentSettings, generate_blob_sas
+from azure.storage.blob import BlobSasPermissions, BlobServiceClient, ContentSettings, CorsRule, generate_blob_sas
 from playwright.sync_api import Browser, Page
 
 from backend.auth import SECRET_HEADER
@@ -145,6 +145,8 @@ def test_the_loop_on_azure(
 def store_privately(azurite: Blob, container: str, pictures: tuple[Picture, ...]) -> list[str]:
     """Upload to a container that nobody may read without a signature; returns links that can, for an hour."""
     with BlobServiceClient.from_connection_string(azurite.connection_string) as account:
+        # Label Studio's page fetches pictures by script.
+        account.set_service_properties(cors=[CorsRule(["*"], ["GET"], allowed_headers=["*"], exposed_headers=["*"])])
         account.create_container(container)
         links = []
         for number, picture in enumerate(pictures):

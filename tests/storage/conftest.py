@@ -150,8 +150,10 @@ def blob_account(azurite: emulators.Blob) -> Iterator[BlobAccount]:
 
 
 @pytest.fixture
-def blob_place(blob_account: BlobAccount, tmp_path: Path) -> BlobPlace:
-    return BlobPlace(blob_account, uuid4().hex, tmp_path / "machines")
+def blob_place(blob_account: BlobAccount, tmp_path: Path) -> Iterator[BlobPlace]:
+    opened = BlobPlace(blob_account, uuid4().hex, tmp_path / "machines")
+    yield opened
+    opened.close()
 
 
 @pytest.fixture(params=IN_EACH_STORE)

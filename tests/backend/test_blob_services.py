@@ -1,0 +1,176 @@
+"""The backend with pictures, models and embeddings in Azure Blob Storage."""
+
+from __future__ import annotations
+
+import re
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from html import unescape
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from backend import predictor
+from backend.importing import import_manifest
+from backend.intake import embed
+from backend.services import BACKBONE, Services, registry_name
+from backend.settings import Settings
+from backend.training_job import train
+from storage.azure.blob import BlobAccount
+from storage.catalog.documents import ImageDocument
+from taxonomy.errors import ConfigError
+from tests.azure import emulators
+from tests.azure.fault_proxy import Fault, FaultProxy, fault_proxy
+from tests.backend.test_app import client_of, predict
+from tests.small_world import CONFIG, PATHS, picture, publish_backbone, write_catalogue
+
+
+@pytest.fixture
+def proxy(azurite: emulators.Blob) -> Iterator[FaultProxy]:
+    with fault_proxy(azurite.port) as running:
+        yield running
+
+
+@pytest.fixture
+def in_azure(azurite: emulators.Blob, proxy: FaultProxy, tmp_path: Path) -> Iterator[Services]:
+    """Project "7": 80 labelled pictures in a private container, and a model that was trained on them."""
+    settings = Settings(
+        home=tmp_path / "home",
+        blob_connection_string=azurite.through(proxy.port),
+        models_container=f"models-{uuid4().hex}",
+        azure_timeout=2.0,
+    )
+    services = Services(settings)
+    publish_backbone(services)
+    services.book.remember("7", label_config=CONFIG)
+    import_manifest(services, write_catalogue(tmp_path / "catalogue", 80), "7")
+    container = uuid4().hex
+    for document in list(services.catalog.documents("7")):
+        file = Path(document.projects["7"].uri)
+        upload(services.blob_account, container, file.name, file.read_bytes())
+        services.catalog.update(document.id, lambda old, name=file.name: moved(old, f"azure-blob://{container}/{name}"))
+        file.unlink()
+    train(services, "7", lambda step, share: None)
+    yield services
+    services.close()
+    services.blob_account.close()
+
+
+def upload(account: BlobAccount, container: str, name: str, data: bytes) -> None:
+    account.run(lambda: account.write(container, name, data))
+
+
+def moved(document: ImageDocument, uri: str) -> ImageDocument:
+    projects = {name: here.model_copy(update={"uri": uri}) for name, here in document.projects.items()}
+    return document.model_copy(update={"projects": projects})
+
+
+def beside(services: Services, name: str) -> str:
+    """The address of a name in the container of the pictures."""
+    first = next(services.catalog.documents("7")).projects["7"].uri
+    return f"{first.rpartition('/')[0]}/{name}"
+
+
+def status(url: str) -> int:
+    try:
+        with urllib.request.urlopen(url) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+
+
+@pytest.mark.slow
+def test_look_alikes_are_shown_by_links_that_work_and_expire(in_azure: Services) -> None:
+    uri = beside(in_azure, "new.jpg")
+    upload(in_azure.blob_account, uri.split("/")[2], "new.jpg", picture(PATHS[3], 999))
+    key = in_azure.credentials.project_key("7")
+    page = client_of(in_azure).get(f"/similar?project=7&key={key}&src={uri}")
+    links = [unescape(link) for link in re.findall(r'<img src="([^"]*)"', page.get_data(as_text=True))]
+    assert len(links) == in_azure.settings.neighbours
+    assert in_azure.blob_images is not None
+    assert in_azure.blob_images.origin in page.headers["Content-Security-Policy"]
+    for link in links:
+        assert "sp=r&" in link
+        assert status(link) == 200
+        assert status(link.partition("?")[0]) in (403, 404)
+        with urllib.request.urlopen(link) as answer:
+            assert answer.read(2) == b"\xff\xd8"
+
+
+@pytest.mark.slow
+def test_another_server_has_models_and_embeddings_without_making_them(
+    in_azure: Services, azurite: emulators.Blob, tmp_path: Path
+) -> None:
+    in_azure.close()  # as at the end of a command: what is new is sent
+    settings = in_azure.settings.model_copy(update={"home": tmp_path / "other"})
+    other = Services(settings)
+    assert other.registry.champions() == in_azure.registry.champions()
+    version = other.registry.champion(registry_name("7"))
+    assert version == "v1"
+    other.registry.verify(other.registry.get(registry_name("7"), version))
+    backbone = other.registry.champion(BACKBONE)
+    assert backbone is not None
+    ids = [document.id for document in in_azure.catalog.documents("7")]
+    assert other.embeddings(backbone).get(ids)[0].all()
+    other.close()
+    other.blob_account.close()
+
+
+@pytest.mark.slow
+def test_suggestions_go_on_while_azure_is_away(in_azure: Services, proxy: FaultProxy) -> None:
+    uri = beside(in_azure, "0003.jpg")
+    before = predict(in_azure, uri)
+    proxy.use(lambda request: Fault(status=503))
+    assert predict(in_azure, uri) == before
+    restarted = Services(in_azure.settings)
+    assert predict(restarted, uri) == before
+    proxy.use()
+    restarted.close()
+    restarted.blob_account.close()
+
+
+@pytest.mark.slow
+def test_a_model_that_could_not_be_fetched_is_tried_again(
+    in_azure: Services, proxy: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predictor, "AGAIN_S", 0.2)
+    other = Services(in_azure.settings.model_copy(update={"home": tmp_path / "other"}))
+    other.book.remember("7", label_config=CONFIG)
+    serving = predictor.Predictor(other)
+    proxy.use(lambda request: Fault(status=503) if request.path.endswith("head.safetensors") else None)
+    assert serving.model("7") is None
+    proxy.use()
+    assert serving.model("7") is None  # not with every request
+    time.sleep(0.3)
+    model = serving.model("7")
+    assert model is not None
+    assert model.version == "v1"
+    other.close()
+    other.blob_account.close()
+
+
+@pytest.mark.slow
+def test_pictures_that_azure_has_lost_are_told_apart(in_azure: Services) -> None:
+    uri = beside(in_azure, "vanished.jpg")
+    backbone = in_azure.registry.champion(BACKBONE)
+    assert backbone is not None
+    answer = embed(in_azure, "7", {"vanished": uri}, backbone)
+    assert "is not there" in str(answer.failures["vanished"])
+
+
+def test_a_storage_account_is_set_once() -> None:
+    text = "AccountName=a;AccountKey=aa=="
+    twice = Settings(blob_connection_string=text, blob_account_url="https://a.blob.core.windows.net")
+    with pytest.raises(ConfigError, match="set twice"):
+        _ = Services(twice).blob_account
+    with pytest.raises(ConfigError, match="TAXONOMIST_BLOB_ACCOUNT_URL"):
+        _ = Services(Settings(models_container="models")).registry
+    assert Services(Settings()).blob_images is None
+
+
+def test_keys_are_not_printed() -> None:
+    assert "hunter2" not in repr(Settings(blob_connection_string="AccountName=a;AccountKey=hunter2"))

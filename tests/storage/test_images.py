@@ -1,0 +1,117 @@
+"""What every place of images does, whatever its addresses look like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from azure.storage.blob import BlobServiceClient
+
+from storage.azure.blob import BlobAccount
+from storage.images import Images
+from storage.images.blob import BlobImages
+from storage.images.folder import FolderImages
+from storage.images.http import HttpImages
+from taxonomy.errors import ImageError, ImageForbiddenError, ImageNotFoundError, ImageTooLargeError
+from tests.azure import emulators
+from tests.storage.conftest import Web
+
+LIMIT = 1000
+
+
+@dataclass(frozen=True)
+class Source:
+    """A place of images: how to put one there, at which address it is read then, and one that leads out of it."""
+
+    images: Images
+    put: Callable[[str, bytes], None]
+    address: str
+    outside: str
+
+    def at(self, name: str) -> str:
+        return self.address.format(name)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Source:
+    root = tmp_path / "images"
+    root.mkdir()
+    (tmp_path / "secret.jpg").write_bytes(b"secret")
+    return Source(
+        FolderImages(root, LIMIT), lambda name, data: (root / name).write_bytes(data) and None, "{}", "../secret.jpg"
+    )
+
+
+@pytest.fixture
+def blob(azurite: emulators.Blob, blob_account: BlobAccount, tmp_path: Path) -> Source:
+    mine, others = uuid4().hex, uuid4().hex
+
+    def put(name: str, data: bytes, container: str = mine) -> None:
+        with BlobServiceClient.from_connection_string(azurite.connection_string) as account:
+            account.get_blob_client(container, name).upload_blob(data, overwrite=True)
+
+    with BlobServiceClient.from_connection_string(azurite.connection_string) as account:
+        account.create_container(mine)
+        account.create_container(others)
+    put("secret.jpg", b"secret", others)
+    images = BlobImages(
+        blob_account, tmp_path / "cache", max_bytes=LIMIT, cache_bytes=10**6, timeout_s=5.0, containers=[mine]
+    )
+    return Source(images, put, f"azure-blob://{mine}/{{}}", f"azure-blob://{others}/secret.jpg")
+
+
+@pytest.fixture
+def http(web: Web) -> Source:
+    images = HttpImages([web.host], LIMIT, timeout_s=5.0)
+    return Source(
+        images,
+        lambda name, data: web.route(f"/{name}", data=data),
+        f"{web.url}/{{}}",
+        "http://127.0.0.1:9/secret.jpg",
+    )
+
+
+@pytest.fixture(params=["folder", "http", pytest.param("blob", marks=pytest.mark.slow)])
+def source(request: pytest.FixtureRequest) -> Source:
+    made: Source = request.getfixturevalue(request.param)
+    return made
+
+
+def test_bytes_come_as_they_are(source: Source) -> None:
+    for data in (b"\xff\xd8 picture", b"x" * LIMIT):
+        source.put("a.jpg", data)
+        assert source.images.read(source.at("a.jpg")) == data
+
+
+def test_what_is_not_there(source: Source) -> None:
+    with pytest.raises(ImageNotFoundError, match=r"b\.jpg"):
+        source.images.read(source.at("b.jpg"))
+
+
+def test_more_than_the_limit(source: Source) -> None:
+    source.put("large.jpg", b"x" * (LIMIT + 1))
+    with pytest.raises(ImageTooLargeError, match="1,000"):
+        source.images.read(source.at("large.jpg"))
+
+
+def test_what_leads_out_of_it(source: Source) -> None:
+    with pytest.raises(ImageForbiddenError):
+        source.images.read(source.outside)
+
+
+@pytest.mark.parametrize("uri", ["file:///etc/passwd", "data:image/png;base64,AAAA", "ftp://host/a.jpg", "a\0b.jpg"])
+def test_what_is_no_address_of_it(source: Source, uri: str) -> None:
+    with pytest.raises(ImageError):
+        source.images.read(uri)
+
+
+def test_many_threads(source: Source) -> None:
+    for number in range(20):
+        source.put(f"{number}.jpg", b"%d" % number)
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda number: source.images.read(source.at(f"{number}.jpg")), range(20)))
+    assert found == [b"%d" % number for number in range(20)]
