@@ -44,6 +44,8 @@ def connect_project(
         say=say,
     )
     services.book.remember(project, announced=version)
+    if Predictor(services).model_version(project) != version:  # a training has ended meanwhile
+        announce_version(services, project)
     services.jobs.ask(Kind.SYNC, project, "the project was connected")
     return connected
 

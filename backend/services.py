@@ -69,7 +69,9 @@ class Services:
             from backend.azure import cosmos_access, patience
             from storage.catalog.cosmos import CosmosCatalog
 
-            return CosmosCatalog(cosmos_access(self.settings), patience(self.settings))
+            documents = CosmosCatalog(cosmos_access(self.settings), patience(self.settings))
+            self._closing.callback(documents.close)
+            return documents
         return SqliteCatalog(self.settings.home / "catalog.sqlite")
 
     @cached_property
@@ -95,7 +97,9 @@ class Services:
         """The storage account of the settings. Raises `ConfigError` when there is none."""
         from backend.azure import blob_account
 
-        return blob_account(self.settings)
+        account = blob_account(self.settings)
+        self._closing.callback(account.close)
+        return account
 
     @cached_property
     def blob_images(self) -> BlobImages | None:
@@ -163,7 +167,7 @@ class Services:
         return EmbeddingStore(self.settings.home / "embeddings" / backbone, dimension=dimension)
 
     def close(self) -> None:
-        """Send what waits to be shared: the last thing that a command does."""
+        """Send what waits to be shared, and end the connections to Azure: the last thing that a command does."""
         self._closing.close()
 
     def label_studio(self, project: str | None) -> tuple[str | None, str | None]:

@@ -56,7 +56,6 @@ def in_azure(azurite: emulators.Blob, proxy: FaultProxy, tmp_path: Path) -> Iter
     train(services, "7", lambda step, share: None)
     yield services
     services.close()
-    services.blob_account.close()
 
 
 def upload(account: BlobAccount, container: str, name: str, data: bytes) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -137,7 +138,8 @@ def test_the_loop_on_azure(
     settings = {**azure, "home": backend.home, "password": SETTINGS["password"], "port": backend.port}
     services = Services(Settings(**settings))
     loop = Loop(label_studio, owner, backend, project, services)
-    go_round(loop, annotators, tasks(owner, project, pictures), sorted({p.path for p in catalogue}), browser)
+    with closing(services):
+        go_round(loop, annotators, tasks(owner, project, pictures), sorted({p.path for p in catalogue}), browser)
     assert not (backend.home / "catalog.sqlite").exists()
     assert "sig=" not in backend.log.read_text()
 
