@@ -69,7 +69,14 @@ class Recipe:
 
 
 _LEARNS_FAST = Recipe(
-    batch=64, optimiser="adamw", lr=1e-3, weight_decay=0.05, head_norm=True, shuffle_groups=2, positives="group"
+    batch=64,
+    optimiser="adamw",
+    lr=1e-3,
+    weight_decay=0.05,
+    temperature=0.2,
+    head_norm=True,
+    shuffle_groups=2,
+    positives="group",
 )
 PRESETS: Mapping[str, Recipe] = {
     # For a GPU.
