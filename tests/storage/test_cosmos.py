@@ -128,14 +128,14 @@ def test_among_many_new_documents_those_that_are_there_are_changed(
     new = [f"{number:03}" for number in range(60)]
     with CosmosCatalog(replace(cosmos_access, containers=containers)) as catalog:
         ids = [*new[:40], OTHERS["id"], *new[40:]]
-        marked = dict.fromkeys(ids, lambda document: document.model_copy(update={"sortout": "Keep"}))
+        marked = dict.fromkeys(ids, lambda document: document.model_copy(update={"sortout": "Seen"}))
         assert catalog.update_many(marked) == 61
         assert catalog.count() == 61
         assert catalog.update_many(dict.fromkeys(["x", "y", *new], lambda _: None)) == 0
         assert catalog.count() == 61
     stored = raw(lambda opened: opened[containers[-1]].read_item(OTHERS["id"], OTHERS["id"]))
     assert stored["labels_with_taxonomy"] == OTHERS["labels_with_taxonomy"]
-    assert stored["sortout"] == "Keep"
+    assert stored["sortout"] == "Seen"
 
 
 @slow

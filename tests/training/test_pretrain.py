@@ -157,13 +157,14 @@ def test_a_killed_run_ends_as_the_unbroken_one(tmp_path: Path) -> None:
         "pretrain(pictures(), RECIPE, Path(sys.argv[1]), probe=probe(), device='cpu')"
     )
     random = np.random.default_rng(3)
-    for _ in range(6):
+    kills = 0
+    while kills < 6 or not (folder / "last.ckpt").exists():  # on a busy machine none may have come as far as that
+        kills += 1
         with subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE) as child:
             assert child.stdout is not None
             assert child.stdout.readline() == b"begins\n"
-            time.sleep(float(random.uniform(0.5, 3)))
+            time.sleep(float(random.uniform(0.5, 3)) * max(1, kills - 5))
             child.kill()
-    assert (folder / "last.ckpt").exists()
     pretrain(pictures(), RECIPE, folder, probe=probe(), device="cpu")
     assert losses(folder) == losses(unbroken.folder)
     assert (folder / "best.safetensors").read_bytes() == unbroken.weights.read_bytes()
