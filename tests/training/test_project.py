@@ -272,6 +272,8 @@ from taxonomy.tree import Tree
 from training.project import train_project
 from tests.training.test_project import OPTIONS
 import json
+
+pytestmark = pytest.mark.slow
 project = Project(Path(sys.argv[1]), Tree.from_json(json.loads(sys.argv[2])))
 calls = 0
 def progress(stage, share):

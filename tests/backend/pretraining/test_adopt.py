@@ -148,6 +148,8 @@ import training.project
 from backend.pretraining.adopt import adopt
 from backend.services import Services
 from backend.settings import Settings
+
+pytestmark = pytest.mark.slow
 torch.set_num_threads(1)
 home, rounds, chance = sys.argv[1], int(sys.argv[2]), random.Random(int(sys.argv[3]))
 longest = 0.0

@@ -19,6 +19,8 @@ from training.study.split import held_out_groups
 from training.study.tables import Table
 from training.study.trial import PROBE, SHARED, of_level
 
+pytestmark = pytest.mark.slow
+
 CONTESTANTS = (NOISE, replace(NOISE, name="noise, oversampled", oversample=True), COLOUR)
 
 BRIEF = replace(OPTIONS, head=HeadOptions(hidden=16, epochs=2, threads=1))  # where the scores do not matter
