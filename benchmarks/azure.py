@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks import clouds
 from benchmarks.measure import Spread, machine
-from benchmarks.report import Row, to_markdown, write
+from benchmarks.report import Row, command_line, to_markdown, write
 from benchmarks.run import RESULTS, Numbers, Rounds, say
 from tests.azure import emulators
 
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     packages = {name: version(name) for name in PACKAGES}
     packages |= json.loads((emulators.HERE / "package.json").read_text(encoding="utf-8"))["dependencies"]
     about = {
-        "command": _command(parser, options),
+        "command": command_line(parser, options),
         "machine": {**here, "packages": packages},
         "scale": {"documents": documents, "size": size, "rounds": count},
         "others_median": others.median,
@@ -90,15 +90,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for path in write(options.output, options.name or f"{str(here['date'])[:10]}-azure", rows, about, NOTES):
         say(f"written: {path}")
     return 0
-
-
-def _command(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str:
-    """With the options that differ from the defaults, but for where the result goes."""
-    parts = ["python -m benchmarks.azure"]
-    for name, value in vars(options).items():
-        if value != parser.get_default(name) and name not in {"output", "patience"}:
-            parts.append(f"--{name}" if value is True else f"--{name} {value}")
-    return " ".join(parts)
 
 
 SIDES: dict[str, tuple[Callable[[clouds.Cloud], Numbers], Callable[[clouds.Cloud], Numbers]]] = {

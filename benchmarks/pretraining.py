@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.contrastive import Numbers, Work, encoders_alone, lightlys, make_pictures, ours, prepared, quiet
 from benchmarks.measure import Spread, machine
-from benchmarks.report import Row, to_markdown, write
+from benchmarks.report import Row, command_line, to_markdown, write
 from benchmarks.run import RESULTS, Rounds, say
 from training.precision import choose_precision
 
@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     here = machine()
     packages = {name: version(name) for name in ("lightly", "pytorch-lightning", "torch", "torchvision", "pillow")}
     about = {
-        "command": _command(parser, options),
+        "command": command_line(parser, options, always=["threads"]),
         "machine": {**here, "packages": packages, "threads": options.threads},
         "device": device,
         "scale": {**asdict(work), "rounds": count},
@@ -103,16 +103,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for path in write(options.output, options.name or f"{str(here['date'])[:10]}-pretraining", rows, about, NOTES):
         say(f"written: {path}")
     return 0
-
-
-def _command(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str:
-    """With the options that differ from the defaults or from machine to machine, but for where the result goes."""
-    parts = ["python -m benchmarks.pretraining"]
-    for name, value in vars(options).items():
-        told = name == "threads" or value != parser.get_default(name)
-        if told and name not in {"output", "patience"}:
-            parts.append(f"--{name}" if value is True else f"--{name} {value}")
-    return " ".join(parts)
 
 
 def _measure(work: Work, folder: Path, rounds: Rounds, count: int) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from argparse import ArgumentParser, Namespace
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,17 @@ def write(folder: Path, name: str, rows: Sequence[Row], about: Mapping[str, Any]
     made[0].write_text(json.dumps(to_json(rows, about), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     made[1].write_text(to_markdown(rows, about, notes), encoding="utf-8")
     return made
+
+
+def command_line(parser: ArgumentParser, options: Namespace, *, always: Collection[str] = ()) -> str:
+    """The command with the options that differ from their defaults, or are to be told always; not where the result
+    goes, nor how long it waits."""
+    parts = [parser.prog]
+    for name, value in vars(options).items():
+        told = name in always or value != parser.get_default(name)
+        if told and name not in {"output", "patience"}:
+            parts.append(f"--{name}" if value is True else f"--{name} {value}")
+    return " ".join(parts)
 
 
 def _spreads(row: Row) -> dict[str, Any]:

@@ -1,14 +1,8 @@
-"""The pipeline for Azure ML: what azure-ai-ml says of its files, and our own command line of the commands in them."""
+"""The job for Azure ML that is made of the settings, sent, and shown by the command."""
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import shlex
-import subprocess
 import sys
-import tomllib
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,16 +11,14 @@ import yaml
 from pydantic import SecretStr
 
 from backend import azureml
-from backend.azureml import PIPELINE, SNAPSHOT, SOURCE, STEPS, JobOptions, Sent, Workspace
+from backend.azureml import PIPELINE, SOURCE, STEPS, JobOptions, Sent, Workspace
 from backend.cli import main
 from backend.projects import ProjectBook
 from backend.services import Services
 from backend.settings import Settings
 from taxonomy.errors import AuthError, ConfigError, StorageError
-from tests.backend.command_line import check
 from tests.small_world import CONFIG
 
-FOLDER = SOURCE / PIPELINE.parent
 SECRET = "do-not-tell"
 OPTIONS = JobOptions(cpu="small", gpu="large")
 ENVIRONMENT = {"TAXONOMIST_MODELS_CONTAINER": "models"}
@@ -59,122 +51,6 @@ def projects(tmp_path: Path, settings: Settings) -> Path:
     )
     services.book.remember("8", api_key=SecretStr(SECRET))  # connected, and nothing is known of it yet
     return azureml.write_projects(services.book, tmp_path / "projects")
-
-
-# --- the files
-
-
-@pytest.mark.parametrize("step", STEPS)
-def test_azure_ml_takes_each_component(step: str) -> None:
-    from azure.ai.ml import load_component
-
-    component = load_component(FOLDER / f"{step}.yaml")
-    result = component._validate()
-    assert result.passed, result.error_messages
-    assert (FOLDER / component.code).resolve() == SOURCE
-    assert (FOLDER / component.environment.build.path / "Dockerfile").is_file()
-    assert component.is_deterministic is False
-
-
-def test_azure_ml_takes_the_pipeline_as_it_is() -> None:
-    from azure.ai.ml import load_job
-
-    job = load_job(SOURCE / PIPELINE)
-    result = job._validate()
-    assert result.passed, result.error_messages
-    assert list(job.jobs) == list(STEPS)
-
-
-@pytest.mark.parametrize("cluster", ["cpu-cluster", "gpu-cluster"])
-def test_azure_ml_takes_the_clusters_with_an_identity(cluster: str) -> None:
-    from azure.ai.ml import load_compute
-
-    identity = "/subscriptions/0/resourceGroups/g/providers/Microsoft.ManagedIdentity/userAssignedIdentities/i"
-    override = [{"identity.user_assigned_identities[0].resource_id": identity}]
-    found = load_compute(FOLDER / f"{cluster}.yaml", params_override=override)
-    assert (found.name, found.min_instances) == (cluster, 0)
-    assert found.identity.user_assigned_identities[0].resource_id == identity
-
-
-def command_of(step: str) -> str:
-    """The command as a shell gets it, each input filled in, also those that may be left out."""
-    from azure.ai.ml import load_component
-
-    component = load_component(FOLDER / f"{step}.yaml")
-    samples = {"integer": "160", "string": "default", "uri_folder": "/in"}
-    text = str(component.command).replace("$[[", "").replace("]]", "")
-    for name, port in component.inputs.items():
-        sample = "--include 'Sofas and chairs' --min-annotators 2" if name == "options" else samples[port.type]
-        text = text.replace(f"${{{{inputs.{name}}}}}", sample)
-    for name in component.outputs:
-        text = text.replace(f"${{{{outputs.{name}}}}}", f"/out/{name}")
-    assert "{{" not in text, "an input or output that the component does not declare"
-    return text
-
-
-@pytest.mark.parametrize("step", STEPS)
-def test_our_command_line_takes_each_command(step: str, settings: Settings) -> None:
-    ours = [part for part in command_of(step).split("&&") if part.split()[0] == "taxonomist"]
-    assert len(ours) == 1
-    check(shlex.split(ours[0])[1:], Services(settings))
-
-
-def test_steps_hand_their_outputs_on() -> None:
-    jobs = yaml.safe_load((SOURCE / PIPELINE).read_text())["jobs"]
-    used = {name: set(re.findall(r"parent\.jobs\.(\w+)", json.dumps(job))) for name, job in jobs.items()}
-    assert used == {"query": set(), "fetch": {"query"}, "pretrain": {"fetch"}, "train": {"fetch", "pretrain"}}
-
-
-def test_requirements_are_those_of_the_project() -> None:
-    project = tomllib.loads((SOURCE / "pyproject.toml").read_text())["project"]
-    lines = (FOLDER / "environment" / "requirements.txt").read_text().splitlines()
-    assert {line for line in lines if not line.startswith("#")} == set(project["dependencies"])
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [({"DEFAULT_IDENTITY_CLIENT_ID": "a"}, "a"), ({"DEFAULT_IDENTITY_CLIENT_ID": "a", "AZURE_CLIENT_ID": "b"}, "b")],
-)
-def test_the_command_of_the_image_signs_in_as_the_compute(tmp_path: Path, given: dict[str, str], expected: str) -> None:
-    python = tmp_path / "python"
-    python.write_text('#!/bin/sh\necho "$AZURE_CLIENT_ID" "$@"\n')
-    python.chmod(0o755)
-    script = FOLDER / "environment" / "taxonomist"
-    done = subprocess.run(
-        ["sh", script, "data", "query"],
-        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", **given},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.strip() == f"{expected} -m backend.cli data query"
-
-
-def test_the_code_is_sent_and_nothing_else(tmp_path: Path) -> None:
-    """Ours and .amlignore, read by azure-ai-ml, agree."""
-    from azure.ai.ml._utils._asset_utils import get_ignore_file
-
-    pipeline = azureml.stage(SOURCE, tmp_path)
-    assert pipeline.is_file()
-    assert {path.name for path in tmp_path.iterdir()} == {name.split("/")[0] for name in SNAPSHOT} | {".amlignore"}
-    ignored = get_ignore_file(SOURCE)
-    for path in tmp_path.rglob("*"):
-        if path.is_file() and path.relative_to(tmp_path).parts[0] not in {"deploy", ".amlignore"}:
-            assert not ignored.is_file_excluded(SOURCE / path.relative_to(tmp_path)), path
-            assert path.suffix != ".pyc"
-    for name in (
-        "taxonomist.toml",
-        ".git/config",
-        ".demo/projects/1.json",
-        ".venv/training/x.py",
-        "x/backend/a.py",
-    ):
-        assert ignored.is_file_excluded(SOURCE / name), name
-    with pytest.raises(ConfigError, match="--source"):
-        azureml.stage(tmp_path / "backend", tmp_path / "elsewhere")
-
-
-# --- the job
 
 
 def test_settings_become_environment_and_secrets_do_not(settings: Settings) -> None:
@@ -241,9 +117,6 @@ def test_a_pipeline_that_azure_ml_does_not_take_is_said(projects: Path, tmp_path
         azureml.build_job(copy, projects, ENVIRONMENT, OPTIONS)
 
 
-# --- sending it
-
-
 class Client:
     """In place of azure-ai-ml's, which needs an Azure."""
 
@@ -301,9 +174,6 @@ def test_without_the_extra_its_name_is_said(projects: Path, monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "azure.ai.ml", None)
     with pytest.raises(ConfigError, match=r"azure-ai-ml.*taxonomist\[azure\]"):
         azureml.build_job(SOURCE / PIPELINE, projects, ENVIRONMENT, OPTIONS)
-
-
-# --- the command
 
 
 def submit(

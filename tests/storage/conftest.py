@@ -17,6 +17,8 @@ from storage.azure.cosmos import CosmosAccess
 from storage.azure.patience import Patience
 from storage.catalog.cosmos_install import install
 from tests.azure import emulators
+from tests.azure.fault_proxy import FaultProxy, fault_proxy
+from tests.storage.blob_faults import PATIENCE
 from tests.storage.registries import BlobPlace, FolderPlace, Place
 
 ROOT = Path(__file__).parents[2]
@@ -147,6 +149,28 @@ def blob_account(azurite: emulators.Blob) -> Iterator[BlobAccount]:
     account = BlobAccount.from_connection_string(azurite.connection_string, QUICK)
     yield account
     account.close()
+
+
+@pytest.fixture
+def proxy(azurite: emulators.Blob) -> Iterator[FaultProxy]:
+    """In front of Azurite; another one where a module says so."""
+    with fault_proxy(azurite.port) as running:
+        yield running
+
+
+@pytest.fixture
+def impatient_account(azurite: emulators.Blob, proxy: FaultProxy) -> Iterator[BlobAccount]:
+    """By way of the proxy."""
+    account = BlobAccount.from_connection_string(azurite.through(proxy.port), PATIENCE)
+    yield account
+    account.close()
+
+
+@pytest.fixture
+def proxied_place(impatient_account: BlobAccount, tmp_path: Path) -> Iterator[BlobPlace]:
+    opened = BlobPlace(impatient_account, uuid4().hex, tmp_path / "machines")
+    yield opened
+    opened.close()
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
@@ -128,13 +127,9 @@ def test_all_goes_on_while_azure_is_away_and_is_sent_later(
         account = BlobAccount.from_connection_string(azurite.through(proxy.port), Patience(0.5, 0.3, 0.05, 0.1))
         proxy.use(lambda request: Fault(status=503))
         cut_off = machine("one", account, 0.2)
-        begun = time.monotonic()
         assert cut_off.get(["a"])[0].tolist() == [False]  # the first question waits for an answer, a while
-        assert time.monotonic() - begun < 2
-        begun = time.monotonic()
         assert cut_off.append(["a"], vectors(1)) == 1
         assert cut_off.get(["a"])[0].all()
-        assert time.monotonic() - begun < 0.3
         cut_off.close()
         assert caplog.text.count("What is known goes on to be used") == 1
         assert "a" not in machine()

@@ -1,0 +1,106 @@
+"""Images in Blob Storage on bad days, each provoked on the wire: they come, or end with an error in time."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from storage.azure.blob import BlobAccount
+from storage.images.blob import BlobImages
+from taxonomy.errors import ImageForbiddenError, ImageUnavailableError
+from tests.azure import emulators
+from tests.azure.fault_proxy import Fault, FaultProxy, Request
+from tests.storage.blob_faults import PASSING, PATIENCE, SLACK_S, TIMEOUT_S, always, once
+
+pytestmark = pytest.mark.slow
+
+DATA = bytes(range(256)) * 400
+
+
+@pytest.fixture
+def images(impatient_account: BlobAccount, tmp_path: Path) -> BlobImages:
+    return BlobImages(impatient_account, tmp_path / "cache", max_bytes=10**6, cache_bytes=10**7, timeout_s=TIMEOUT_S)
+
+
+@pytest.fixture
+def uri(blob_account: BlobAccount) -> str:
+    container = uuid4().hex
+    blob_account.run(lambda: blob_account.write(container, "a.jpg", DATA))
+    return f"azure-blob://{container}/a.jpg"
+
+
+@pytest.mark.parametrize("name", PASSING)
+def test_an_image_comes_after_a_fault(proxy: FaultProxy, images: BlobImages, uri: str, name: str) -> None:
+    proxy.use(once(PASSING[name]))
+    begun = time.monotonic()
+    assert images.read(uri) == DATA
+    took = time.monotonic() - begun
+    assert took < TIMEOUT_S + SLACK_S
+    if name == "throttled":
+        assert took >= 1.0  # Azure's wish, which the SDK does not hear
+
+
+@pytest.mark.parametrize("name", PASSING)
+def test_an_image_that_cannot_be_had_ends_in_time(proxy: FaultProxy, images: BlobImages, uri: str, name: str) -> None:
+    proxy.use(always(PASSING[name]))
+    begun = time.monotonic()
+    with pytest.raises(ImageUnavailableError, match=r"read the blob .*a\.jpg within 1.5 seconds"):
+        images.read(uri)
+    assert time.monotonic() - begun < TIMEOUT_S + SLACK_S
+    assert len(proxy.requests) < 40
+
+
+def test_a_refused_connection_ends_in_time(tmp_path: Path) -> None:
+    text = f"AccountName=a;AccountKey=aa==;BlobEndpoint=http://127.0.0.1:{emulators.free_port()}/a;"
+    account = BlobAccount.from_connection_string(text, PATIENCE)
+    images = BlobImages(account, tmp_path, max_bytes=10, cache_bytes=10, timeout_s=1.0)
+    begun = time.monotonic()
+    with pytest.raises(ImageUnavailableError, match="within 1 seconds"):
+        images.read("azure-blob://catalogue/a.jpg")
+    assert time.monotonic() - begun < 1.0 + SLACK_S
+    account.close()
+
+
+def test_a_right_that_was_taken_away_is_told_at_once_and_the_copy_not_used(
+    proxy: FaultProxy, images: BlobImages, uri: str
+) -> None:
+    assert images.read(uri) == DATA
+    proxy.use(always(Fault(status=403)))
+    with pytest.raises(ImageForbiddenError, match="access is refused"):
+        images.read(uri)
+    assert len(proxy.requests) == 1
+
+
+def test_while_azure_is_away_the_copy_is_used_without_asking_each_time(
+    proxy: FaultProxy, images: BlobImages, uri: str
+) -> None:
+    assert images.read(uri) == DATA
+    proxy.use(always(Fault(status=503)))
+    assert images.read(uri) == DATA
+    asked = len(proxy.requests)
+    assert images.read(uri) == DATA
+    assert len(proxy.requests) == asked
+
+
+def test_many_images_among_faults(proxy: FaultProxy, impatient_account: BlobAccount, tmp_path: Path) -> None:
+    images = BlobImages(impatient_account, tmp_path / "cache", max_bytes=10**6, cache_bytes=10**7, timeout_s=8.0)
+    container = uuid4().hex
+    names = [f"{number}.jpg" for number in range(120)]
+
+    async def upload() -> None:
+        for name in names:
+            await impatient_account.write(container, name, name.encode() * 500)
+
+    impatient_account.run(upload)
+    faults = [fault for name, fault in PASSING.items() if "slow" not in name]
+
+    def some(request: Request) -> Fault | None:
+        return faults[request.number // 5 % len(faults)] if request.number % 5 == 0 else None
+
+    proxy.use(some)
+    got: dict[str, object] = {}
+    images.read_many([f"azure-blob://{container}/{name}" for name in names], got.__setitem__)
+    assert got == {f"azure-blob://{container}/{name}": name.encode() * 500 for name in names}
