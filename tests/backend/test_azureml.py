@@ -24,7 +24,7 @@ OPTIONS = JobOptions(cpu="small", gpu="large")
 ENVIRONMENT = {"TAXONOMIST_MODELS_CONTAINER": "models"}
 PLACE = Workspace("00000000-0000-0000-0000-000000000000", "pictures", "learning")
 # What azure-ai-ml and marshmallow have to say to each other.
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
 
 @pytest.fixture

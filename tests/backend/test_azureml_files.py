@@ -22,7 +22,7 @@ from tests.backend.command_line import check
 
 FOLDER = SOURCE / PIPELINE.parent
 # What azure-ai-ml and marshmallow have to say to each other.
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
 
 @pytest.mark.parametrize("step", STEPS)

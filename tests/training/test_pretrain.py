@@ -29,6 +29,8 @@ from training.pretrain import Interrupted, Pretrained, Probe, Status, pretrain, 
 from training.probe import neighbour_score
 from training.recipe import PRESETS, Recipe
 
+pytestmark = pytest.mark.slow
+
 RECIPE = Recipe(size=16, batch=16, epochs=4, queue=32, shuffle_groups=2)
 
 

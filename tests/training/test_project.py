@@ -24,6 +24,8 @@ from training.pictures import prepare
 from training.project import Example, TrainingOptions, TrainingOutcome, train_project
 from training.vectors import is_view
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = TrainingOptions(HeadOptions(hidden=32, threads=1), views=2)
 
 
@@ -272,8 +274,6 @@ from taxonomy.tree import Tree
 from training.project import train_project
 from tests.training.test_project import OPTIONS
 import json
-
-pytestmark = pytest.mark.slow
 project = Project(Path(sys.argv[1]), Tree.from_json(json.loads(sys.argv[2])))
 calls = 0
 def progress(stage, share):

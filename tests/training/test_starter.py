@@ -78,12 +78,14 @@ def test_it_serves_where_imagenet_cannot_be_had(
     assert version.manifest["files"][BACKBONE_FILE]["sha256"] == shipped
 
 
+@pytest.mark.slow
 def test_imagenet_comes_before_it(tmp_path: Path, no_network: Path) -> None:
     torch.save(torchvision.models.resnet18(weights=None).state_dict(), no_network / "resnet18-f37072fd.pth")
     version = ensure_backbone(FolderRegistry(tmp_path), BackboneSpec(size=64), or_starter=True)
     assert version.manifest["origin"] == "torchvision ImageNet"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spec", "or_starter"),
     [(BackboneSpec(weights="random", size=64), True), (BackboneSpec(size=64), False)],

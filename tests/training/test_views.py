@@ -56,6 +56,7 @@ def figures(views: Tensor) -> dict[str, tuple[float, float]]:
     return {name: (float(x.mean()), float(x.std() / len(x) ** 0.5)) for name, x in each.items()}
 
 
+@pytest.mark.slow
 def test_statistics_are_those_of_lightlys_transform() -> None:
     mine, theirs = figures(ours(2500, ViewOptions())), figures(lightlys(2500))
     for name, (value, error) in mine.items():

@@ -26,6 +26,8 @@ from storage.registry import ModelVersion
 from tests.small_world import CONFIG, SIZE, publish_backbone, publish_poor_backbone
 from tests.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 
 
@@ -148,8 +150,6 @@ import training.project
 from backend.pretraining.adopt import adopt
 from backend.services import Services
 from backend.settings import Settings
-
-pytestmark = pytest.mark.slow
 torch.set_num_threads(1)
 home, rounds, chance = sys.argv[1], int(sys.argv[2]), random.Random(int(sys.argv[3]))
 longest = 0.0

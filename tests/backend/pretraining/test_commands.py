@@ -15,6 +15,8 @@ from backend.services import Services
 from backend.training_job import train_head
 from storage.registry import ModelVersion
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., str]
 
 

@@ -15,6 +15,8 @@ from training.study.data import Labelled
 from training.study.fine_tune import TuneOptions, _Tuner, fine_tune
 from training.study.split import Sizes, Split, draw_split
 
+pytestmark = pytest.mark.slow
+
 SMALL = BackboneSpec(weights="random", size=32)
 
 
