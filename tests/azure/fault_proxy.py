@@ -59,6 +59,7 @@ class FaultProxy:
         self.requests: list[Request] = []
         self.most_at_once = 0
         self._now = 0
+        self._connections: set[asyncio.Task[None]] = set()  # a loop alone would let them be collected
         self._rule: Rule = lambda request: None
 
     def use(self, rule: Rule = lambda request: None) -> None:
@@ -68,18 +69,22 @@ class FaultProxy:
         self._rule = rule
 
     async def serve(self) -> asyncio.Server:
-        server = await asyncio.start_server(self._connection, "127.0.0.1", 0, limit=LIMIT)
+        server = await asyncio.start_server(self._connected, "127.0.0.1", 0, limit=LIMIT)
         self.port = server.sockets[0].getsockname()[1]
         return server
+
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._connection(reader, writer))
+        self._connections.add(task)
+        task.add_done_callback(self._connections.discard)
+        task.add_done_callback(lambda _: writer.close())  # of one that was cancelled before its first step, too
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while await self._exchange(reader, writer):
                 pass
-        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+        except (asyncio.IncompleteReadError, ConnectionError):
             pass
-        finally:
-            writer.close()
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """One request and its answer; returns whether the connection stays."""
