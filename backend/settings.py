@@ -171,6 +171,11 @@ class Settings(BaseSettings):
         1000, ge=0, description="Pictures that no pre-training has seen, below which a due one is left out"
     )
     pretrain_preset: str = Field("default", description="Recipe of a pre-training, see `taxonomist pretrain --help`")
+    pretrain_weights: str | None = Field(
+        None,
+        description="Start weights of a pre-training: champion (the backbone that is served), imagenet, starter, "
+        "random or a file; unset: the recipe's, see `taxonomist pretrain --help`",
+    )
     pretrain_device: Literal["auto", "cuda", "cpu"] = Field("auto", description="Where to pre-train")
     pretrain_skip_blurred: bool = Field(True, description="Pre-train without pictures that are marked as blurred")
     pretrain_skip_sorted_out: bool = Field(True, description="Pre-train without pictures that were sorted out")

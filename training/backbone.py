@@ -20,7 +20,7 @@ from storage.registry import ModelVersion, Registry
 from taxonomy.errors import ConfigError, NotFoundError, TrainingError
 from training.embedder import BACKBONE_FILE
 from training.starter import has_starter, publish_starter
-from training.weights import Unreachable, imagenet_weights, read_weights
+from training.weights import Unreachable, imagenet_weights, read_weights, starter_weights
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +39,8 @@ _OPSET = 18  # what torch 2.6 can write and onnxruntime 1.18 can read
 class BackboneSpec:
     """Which backbone to start from.
 
-    `weights`: "imagenet" (torchvision's), "random" (seeded), a file (.safetensors, .pth), or "auto": ImageNet's where
-    they can be had, else random. `ensure_backbone` knows "starter", too. `size` is the side of the pictures in pixels.
+    `weights`: "imagenet" (torchvision's), "starter" (`training.starter`), "random" (seeded), a file (.safetensors,
+    .pth), or "auto": ImageNet's where they can be had, else random. `size` is the side of the pictures in pixels.
     """
 
     architecture: Literal["resnet18", "resnet34", "resnet50"] = "resnet18"
@@ -109,10 +109,19 @@ def build(spec: BackboneSpec) -> Built:
                 spec.architecture,
                 reason,
             )
+    elif spec.weights == "starter":
+        _check_starter(spec.architecture)
+        load_weights(module, starter_weights(convolutions_and_norms(module.encoder)))
+        origin = "the starter"
     elif spec.weights != "random":
         load_weights(module, read_weights(Path(spec.weights)))
         origin = f"file {Path(spec.weights).name}"
     return Built(module.eval(), origin)
+
+
+def _check_starter(architecture: str) -> None:
+    if not has_starter(architecture):
+        raise ConfigError(f"There is no starter of the architecture {architecture}.", hint="Use resnet18.")
 
 
 def load_weights(module: Backbone, state: Mapping[str, Tensor]) -> None:
@@ -173,18 +182,27 @@ def _without_batch_norm(module: Backbone) -> Backbone:
     onnxruntime would do it anyway; done here, since torch 2.6 cannot export a batch norm with a recent onnxscript.
     """
     copy = deepcopy(module)
-    for block in list(copy.encoder.modules()):
-        children = list(block.named_children())
-        for (name, conv), (next_name, norm) in pairwise(_in_order(children)):
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                setattr(block, name, fuse_conv_bn_eval(conv, norm))
-                setattr(block, next_name, nn.Identity())
+    for conv, norm in convolutions_and_norms(copy.encoder):
+        first, second = copy.encoder.get_submodule(conv), copy.encoder.get_submodule(norm)
+        assert isinstance(first, nn.Conv2d)
+        assert isinstance(second, nn.BatchNorm2d)
+        copy.encoder.set_submodule(conv, fuse_conv_bn_eval(first, second))
+        copy.encoder.set_submodule(norm, nn.Identity())
     return copy
 
 
-def _in_order(children: list[tuple[str, nn.Module]]) -> list[tuple[str, nn.Module]]:
-    """torchvision registers a ResNet's layers in the order in which they run, but for the shared ReLU."""
-    return [(name, child) for name, child in children if isinstance(child, nn.Conv2d | nn.BatchNorm2d)]
+def convolutions_and_norms(encoder: nn.Module) -> list[tuple[str, str]]:
+    """The names of each convolution and the batch norm after it.
+
+    torchvision registers a ResNet's layers in the order in which they run, but for the shared ReLU.
+    """
+    pairs = []
+    for prefix, block in encoder.named_modules():
+        layers = [each for each in block.named_children() if isinstance(each[1], nn.Conv2d | nn.BatchNorm2d)]
+        for (name, first), (next_name, second) in pairwise(layers):
+            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+                pairs.append((f"{prefix}.{name}".lstrip("."), f"{prefix}.{next_name}".lstrip(".")))
+    return pairs
 
 
 def publish_backbone(registry: Registry, built: Built, spec: BackboneSpec) -> ModelVersion:
@@ -230,8 +248,7 @@ def ensure_backbone(registry: Registry, spec: BackboneSpec, *, or_starter: bool 
 
 def _publish_first(registry: Registry, spec: BackboneSpec, *, or_starter: bool) -> None:
     if spec.weights == "starter":
-        if not has_starter(spec.architecture):
-            raise ConfigError(f"There is no starter of the architecture {spec.architecture}.", hint="Use resnet18.")
+        _check_starter(spec.architecture)
         publish_starter(registry, NAME)
         return
     if not (or_starter and spec.weights == "auto" and has_starter(spec.architecture)):

@@ -137,6 +137,7 @@ def publish_pretrained(registry: Registry, done: Pretrained, size: int) -> Model
     spec = BackboneSpec(recipe["architecture"], str(done.weights), recipe["seed"], size)
     module = Backbone(spec.architecture)
     load_weights(module, read_weights(done.weights))
+    told = {**recipe, "weights": Path(recipe["weights"]).name}  # where a file lies is this machine's affair
     seen = done.summary["seen"]
     built = Built(module.eval(), f"MoCo v2, {seen:,} pictures seen, from {done.summary['origin']}")
     with registry.stage(NAME) as folder:
@@ -149,7 +150,7 @@ def publish_pretrained(registry: Registry, done: Pretrained, size: int) -> Model
             "size": size,
             "dimension": built.module.dimension,
             "origin": built.origin,
-            "pretraining": done.summary,
+            "pretraining": {**done.summary, "recipe": told},
             "torch": torch.__version__,
             "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }

@@ -17,6 +17,8 @@ class Recipe:
     `size` is the side of a training view in pixels; with `sizes` it grows in equal shares of the steps up to that one.
     `served` is the side of the pictures that views are cut from, and that the backbone gets when it serves: larger than
     a view, since a view shows a part of the picture at the same scale (Touvron et al. 2019).
+    `weights` are what it starts from, as in `training.backbone.BackboneSpec`. Some presets have "champion", for the
+    backbone that is served: `backend.pretraining.start` puts its weights in that place.
     `epochs` counts passes over the pictures, one step sees `batch` of them. `queue` counts keys, 0 means `auto`.
     `positives` says what is pulled together: two views of one picture, or views of two pictures of one group.
     """
@@ -69,6 +71,7 @@ class Recipe:
 
 
 _LEARNS_FAST = Recipe(
+    weights="champion",
     batch=64,
     optimiser="adamw",
     lr=1e-3,

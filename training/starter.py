@@ -11,12 +11,18 @@ from training.embedder import BACKBONE_FILE
 
 FOLDER = Path(__file__).parent / "starter_backbone"
 MANIFEST = "starter.json"
+STATISTICS = "statistics.safetensors"  # mean and variance of what each convolution gives, for `starter_weights`
 
 
 def has_starter(architecture: str) -> bool:
     """Whether there is a starter of that architecture."""
     about = FOLDER / MANIFEST
     return about.exists() and json.loads(about.read_text(encoding="utf-8"))["architecture"] == architecture
+
+
+def is_starter(version: ModelVersion) -> bool:
+    """Whether a version of the backbone is the starter."""
+    return bool(version.manifest.get("starter"))
 
 
 def publish_starter(registry: Registry, name: str) -> ModelVersion:
@@ -29,6 +35,7 @@ def publish_starter(registry: Registry, name: str) -> ModelVersion:
             "architecture": about["architecture"],
             "size": about["size"],
             "dimension": about["dimension"],
+            "starter": True,
             "origin": f"the starter, MoCo v2 on {about['pictures_seen']:,} rendered pictures of furniture",
             "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }

@@ -1,14 +1,16 @@
-"""Start weights: from a file, from torch's own cache, or from torchvision's server. Never unpickled freely."""
+"""Start weights: from a file, the starter, torch's own cache, or torchvision's server. Never unpickled freely."""
 
 import hashlib
 import logging
 import tempfile
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
+import onnx
 import safetensors.torch
 import torch
 import torchvision
@@ -16,6 +18,8 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from taxonomy.errors import TrainingError
+from training.embedder import BACKBONE_FILE
+from training.starter import FOLDER, STATISTICS
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +27,7 @@ Weights = dict[str, Tensor]
 _ANSWER_WITHIN = 5.0  # seconds until the server must have begun to answer
 _SILENCE = 10.0  # seconds without a byte
 _WHOLE = 300.0  # seconds for all of it (45 to 100 MB)
+_BATCH_NORM_EPSILON = 1e-5  # torch's
 
 
 class Unreachable(Exception):  # noqa: N818 - a reason, caught by the one caller
@@ -49,6 +54,26 @@ def read_weights(path: Path) -> Weights:
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise TrainingError(f"The weights file {path} holds no state_dict.", hint=hint)
     return dict(state)
+
+
+def starter_weights(pairs: Iterable[tuple[str, str]]) -> Weights:
+    """The starter's weights in single precision, for a training that goes on from it.
+
+    `pairs` are the names of its convolutions and of the batch norms after them. The starter has none of the latter:
+    each is given back such that it changes nothing in evaluation, with the statistics that its pictures had there.
+    """
+    graph = onnx.load(FOLDER / BACKBONE_FILE).graph
+    found = {each.name: torch.from_numpy(onnx.numpy_helper.to_array(each).copy()) for each in graph.initializer}
+    statistics = safetensors.torch.load_file(FOLDER / STATISTICS)
+    state = {}
+    for conv, norm in pairs:
+        scale = found[f"encoder.{conv}.weight_scale"].view(-1, 1, 1, 1)
+        state[f"{conv}.weight"] = found[f"encoder.{conv}.weight_quantized"] * scale
+        bias = found[f"encoder.{conv}.bias_quantized"] * found[f"encoder.{conv}.bias_quantized_scale"]
+        mean, variance = statistics[f"{norm}.running_mean"], statistics[f"{norm}.running_var"]
+        state |= {f"{norm}.running_mean": mean, f"{norm}.running_var": variance}
+        state |= {f"{norm}.weight": (variance + _BATCH_NORM_EPSILON).sqrt(), f"{norm}.bias": bias + mean}
+    return state
 
 
 def imagenet_weights(architecture: str) -> Weights:

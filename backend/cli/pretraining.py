@@ -69,6 +69,13 @@ def pretrain(
         str | None, typer.Option(help="Recipe: default, cpu, thesis or smoke; default: the setting pretrain_preset.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the pictures; default: the recipe's.")] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Start weights: champion (the backbone that is served), imagenet, starter, random or a file; default: "
+            "the setting pretrain_weights, else champion, but random for thesis and smoke."
+        ),
+    ] = None,
     resume: Annotated[
         bool | None,
         typer.Option("--resume/--fresh", help="Go on with the unfinished run, or give it up; default: go on, if any."),
@@ -98,7 +105,7 @@ def pretrain(
 
     services = services_of(context)
     count = int(devices) if devices.isdecimal() else devices
-    asked = Asked(preset, epochs, resume, device, count, nodes, adopt, pictures, out)
+    asked = Asked(preset, epochs, weights, resume, device, count, nodes, adopt, pictures, out)
     with Stop(parent) as stop:
         if job is not None:
             run_job(services, job, stop)

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 from backend.preparing import picture_store, prepare_all
 from backend.pretraining.adopt import adopt
 from backend.pretraining.choose import Chosen, choose, groups_of, pictures_of, probe_of
+from backend.pretraining.start import with_start
 from backend.pretraining.state import (
     Run,
     ShouldStop,
@@ -54,6 +55,7 @@ class Asked:
 
     preset: str | None = None
     epochs: int | None = None
+    weights: str | None = None
     resume: bool | None = None
     device: str | None = None
     devices: int | str = 1
@@ -106,9 +108,15 @@ def _begin(services: Services, asked: Asked) -> Run:
     home = services.settings.home
     old = read_run(home)
     if old is not None and old.unfinished and asked.resume is not False:
-        if asked.preset not in {None, old.preset} or asked.epochs not in {None, old.recipe["epochs"]}:
+        unlike = (
+            asked.preset not in {None, old.preset},
+            asked.epochs not in {None, old.recipe["epochs"]},
+            asked.weights not in {None, old.weights},
+        )
+        if any(unlike):
             raise ConfigError(
-                f"A pre-training by preset {old.preset} over {old.recipe['epochs']} epochs is not finished.",
+                f"A pre-training by preset {old.preset} over {old.recipe['epochs']} epochs from the weights "
+                f"{old.weights} is not finished.",
                 hint="--resume alone goes on with it, --fresh gives it up.",
             )
         log.info("goes on with the pre-training by preset %s: %s", old.preset, old.step)
@@ -116,21 +124,30 @@ def _begin(services: Services, asked: Asked) -> Run:
     if asked.resume:
         raise NotFoundError("There is no unfinished pre-training.", hint="Leave --resume out to begin one.")
     preset = asked.preset or services.settings.pretrain_preset
-    recipe = _recipe(services, preset, asked.epochs)
+    recipe = _recipe(services, preset, asked)
+    started = with_start(services, recipe)
     shutil.rmtree(folder_of(home) / "run", ignore_errors=True)
-    seen = old.seen if old else 0
-    pictures = asked.pictures.resolve() if asked.pictures else None
-    return write_run(home, Run(preset=preset, recipe=asdict(recipe), size=recipe.served, seen=seen, pictures=pictures))
+    new = Run(
+        preset=preset,
+        recipe=asdict(started),
+        size=recipe.served,
+        weights=recipe.weights,
+        seen=old.seen if old else 0,
+        pictures=asked.pictures.resolve() if asked.pictures else None,
+    )
+    return write_run(home, new)
 
 
-def _recipe(services: Services, preset: str, epochs: int | None) -> Recipe:
+def _recipe(services: Services, preset: str, asked: Asked) -> Recipe:
     from training.recipe import PRESETS
 
     if preset not in PRESETS:
         raise ConfigError(f"There is no preset '{preset}'.", hint=f"There are: {', '.join(PRESETS)}.")
     settings = services.settings
     architecture = settings.backbone if "backbone" in settings.model_fields_set else None
-    recipe = PRESETS[preset].with_changes({"epochs": epochs, "architecture": architecture})
+    weights = asked.weights or settings.pretrain_weights
+    changes = {"epochs": asked.epochs, "architecture": architecture, "weights": weights}
+    recipe = PRESETS[preset].with_changes(changes)
     return recipe.served_at(settings.image_size or recipe.served)
 
 

@@ -29,6 +29,7 @@ class StoppedError(TaxonomistError):
 class Run(BaseModel, frozen=True):
     """One pre-training. `size` is that of the pictures in pixels, `recipe` the fields of a `training.recipe.Recipe`.
 
+    `weights` are the start weights that were asked for, those of the recipe are what became of it.
     `documents` counts the catalogue when its pictures were prepared, `seen` when those were of the last backbone that
     was published. `pictures` is the folder of the pictures where that is not the home folder's own.
     """
@@ -36,6 +37,7 @@ class Run(BaseModel, frozen=True):
     preset: str
     recipe: dict[str, Any]
     size: int
+    weights: str = "random"
     step: Literal["prepare", "pretrain", "adopt", "done", "failed"] = "prepare"
     documents: int = 0
     seen: int = 0

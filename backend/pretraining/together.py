@@ -74,6 +74,8 @@ def _train_along(services: Services, asked: Asked, members: Team, should_stop: S
     if not message:
         return "The first process has nothing to train on."
     plan = Plan.model_validate_json(message)
-    current = plan.run.model_copy(update={"pictures": asked.pictures})
+    # The file of the start weights is the first process's; they are sent to all when the training begins.
+    recipe = {**plan.run.recipe, "weights": "random"}
+    current = plan.run.model_copy(update={"pictures": asked.pictures, "recipe": recipe})
     train(services, current, plan.chosen, asked, lambda step, share: None, should_stop)
     return f"Process {members.number + 1} of {members.size} has trained along."

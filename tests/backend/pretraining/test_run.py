@@ -83,9 +83,12 @@ def test_goes_on_with_an_unfinished_one(unfinished: Services, better: ModelVersi
     assert read_run(unfinished.settings.home).step == "done"
 
 
-@pytest.mark.parametrize("other", [Asked(preset="thesis"), Asked(epochs=5), Asked(preset="thesis", resume=True)])
+@pytest.mark.parametrize(
+    "other",
+    [Asked(preset="thesis"), Asked(epochs=5), Asked(weights="starter"), Asked(preset="thesis", resume=True)],
+)
 def test_does_not_take_another_one_for_it(unfinished: Services, other: Asked) -> None:
-    with pytest.raises(ConfigError, match="preset smoke over 3 epochs is not finished"):
+    with pytest.raises(ConfigError, match="preset smoke over 3 epochs from the weights random is not finished"):
         run(unfinished, other, silent, never)
     assert read_run(unfinished.settings.home).step == "adopt"
 
