@@ -1,6 +1,7 @@
-"""The long pre-training behind the study and the starter: `python -m benchmarks.long_run --help`.
+"""The long pre-trainings behind the study and the starter: `python -m benchmarks.long_run --help`.
 
 A quarter of the products takes no part. It may be stopped at any time; the next call goes on from the last checkpoint.
+With `--lite0` it is EfficientNet-Lite0 that is trained, from ImageNet's weights (see benchmarks/yardstick.py).
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.recipes import read_catalogue
+from benchmarks.recipes import LITE0, built, read_catalogue
+from training import contrast
 from training.pretrain import Probe, Status, pretrain
 from training.recipe import PRESETS
 
-RECIPE = replace(PRESETS["cpu"], epochs=150, temperature=0.1)  # the preset's is 0.2 since
+RECIPE = replace(PRESETS["cpu"], weights="random", epochs=150, temperature=0.1)  # the preset's is 0.2 since
+FROM_IMAGENET = replace(PRESETS["cpu"], architecture=LITE0, weights="imagenet", epochs=44)
 PREPARED, SERVED = 96, 80  # pixels
 
 
@@ -28,7 +31,9 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path(".study/main"))
     parser.add_argument("--cache", type=Path, default=Path(".study/recipes"))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--lite0", action="store_true", help="from ImageNet's weights, 300,000 pictures")
     arguments = parser.parse_args()
+    contrast.build = built
     torch.set_num_threads(arguments.threads)
     source = read_catalogue(arguments.catalogue, PREPARED, arguments.cache)
     served = read_catalogue(arguments.catalogue, SERVED, arguments.cache)
@@ -36,7 +41,7 @@ def main() -> None:
     probed = rows & (served.views % 4 == 0)
     done = pretrain(
         np.array(source.pictures[rows]),
-        RECIPE,
+        FROM_IMAGENET if arguments.lite0 else RECIPE,
         arguments.folder,
         groups=source.products[rows],
         probe=Probe(np.array(served.pictures[probed]), served.labels[probed], served.products[probed]),

@@ -68,12 +68,23 @@ def starter() -> Contestant:
     return Contestant("starter (8-bit)", f"starter {checksum}", embed)
 
 
+def _told(name: str, weights: Path) -> str:
+    summary = json.loads((weights.parent / "summary.json").read_text())
+    return (
+        f"Pre-training of *{name}*: {summary['seen']:,} pictures seen ({summary['data']['count']:,} different ones) in "
+        f"{summary['seconds'] / 3600:.1f} hours of steps on {summary['device']}, {summary['precision']}."
+    )
+
+
 def main() -> None:
     """Run it; what was run before is not run again."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("catalogue", type=Path)
     parser.add_argument(
         "--weights", type=Path, help="best.safetensors of a pre-training; its summary.json is beside it"
+    )
+    parser.add_argument(
+        "--lite0", type=Path, help="best.safetensors of `long_run --lite0`; its summary.json is beside it"
     )
     parser.add_argument("--size", type=int, default=80, help="side of the pictures that ResNets are served, in pixels")
     parser.add_argument("--seeds", type=int, default=5)
@@ -90,18 +101,17 @@ def main() -> None:
         learned = resnet(BackboneSpec(weights=str(arguments.weights), size=arguments.size), "MoCo v2")
         checksum = hashlib.sha256(arguments.weights.read_bytes()).hexdigest()[:12]
         entries.append(replace(learned, origin=f"{learned.origin}, {checksum}"))
-        summary = json.loads((arguments.weights.parent / "summary.json").read_text())
-        notes.append(
-            f"Pre-training: {summary['seen']:,} pictures seen ({summary['data']['count']:,} different ones) in "
-            f"{summary['seconds'] / 3600:.1f} hours of steps on {summary['device']}, {summary['precision']}."
-        )
-        notes += NOTES
+        notes += [_told("MoCo v2", arguments.weights), *NOTES]
     if (STARTER / BACKBONE_FILE).exists():
         entries.append(starter())
     try:
         entries.append(efficientnet_lite0(_SIZE))
     except ImportError:
         notes.append("The yardstick's packages are not installed; it does not take part.")
+    if arguments.lite0:
+        entries.append(replace(small := efficientnet_lite0(arguments.size), name=f"{small.name}, small pictures"))
+        entries.append(efficientnet_lite0(arguments.size, arguments.lite0))
+        notes.append(_told(entries[-1].name, arguments.lite0))
     both = [
         each
         for entry in entries

