@@ -20,7 +20,7 @@ from training.pretrain import Probe, Status, pretrain
 from training.recipe import PRESETS
 
 RECIPE = replace(PRESETS["cpu"], weights="random", epochs=150, temperature=0.1)  # the preset's is 0.2 since
-FROM_IMAGENET = replace(PRESETS["cpu"], architecture=LITE0, weights="imagenet", epochs=44)
+FROM_IMAGENET = replace(PRESETS["cpu"], architecture=LITE0, weights="imagenet", epochs=29)
 PREPARED, SERVED = 96, 80  # pixels
 
 
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path(".study/main"))
     parser.add_argument("--cache", type=Path, default=Path(".study/recipes"))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--lite0", action="store_true", help="from ImageNet's weights, 300,000 pictures")
+    parser.add_argument("--lite0", action="store_true", help="from ImageNet's weights, 200,000 pictures")
     arguments = parser.parse_args()
     contrast.build = built
     torch.set_num_threads(arguments.threads)
