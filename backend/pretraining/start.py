@@ -63,8 +63,10 @@ def _of_champion(services: Services, architecture: str) -> str:
 def _kept(services: Services, source: Path, name: str) -> str:
     folder = folder_of(services.settings.home) / "start"
     with storage_errors(folder):
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-    with storage_errors(source):
-        shutil.copyfile(source, folder / name)
+        folder.mkdir(exist_ok=True)
+        shutil.copyfile(source, folder / "part")
+        (folder / "part").replace(folder / name)
+        for other in folder.iterdir():
+            if other.name != name:
+                other.unlink()
     return str(folder / name)

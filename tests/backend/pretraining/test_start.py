@@ -77,6 +77,8 @@ def test_from_a_file(services: Services, trained: ModelVersion, tmp_path: Path) 
     torch.save(read_weights(trained.path / WEIGHTS_FILE), file)
     weights = Path(with_start(services, Recipe(weights=str(file))).weights)
     file.unlink()
+    assert with_start(services, Recipe(weights=str(weights))).weights == str(weights)  # the copy is a file, too
+    assert [path.name for path in weights.parent.iterdir()] == ["mine.pth"]
     assert len(read_weights(weights)) == 122 - 2  # a ResNet18 without its last layer
 
 
