@@ -351,23 +351,22 @@ def report(results: dict[str, dict[str, Any]], arguments: argparse.Namespace) ->
     """Write the table, weights that were not trained here and raw pixels among the recipes."""
     judged = read_catalogue(arguments.catalogue, 48, arguments.folder)
     train = judged.of("pretrain", every=4)
-    others = str(weights_of_others(arguments))
+    random = _untrained("resnet18", "random")
     untrained = {
-        "random weights": _untrained("resnet18", "random"),
+        "random weights": random,
         "raw pixels": pixels,
-        "start weights of other products, as they are": _untrained("resnet18", others),
         "EfficientNet-Lite0, ImageNet's weights as they are": _untrained(LITE0, "imagenet"),
     }
+    if (arguments.folder / "others").exists():
+        others = _untrained("resnet18", str(weights_of_others(arguments)))
+        untrained["start weights of other products, as they are"] = others
     rows = [result for name, result in results.items() if name in RECIPES]
     rows += [_row(name, judge(embedding, train, judged.of("validation"))) for name, embedding in untrained.items()]
     for row in rows:
         better = [sum(each["scores"][name] > row["scores"][name] for each in rows) for name in SCORES]
         row["rank"] = 1 + sum(better) / len(SCORES)
     rows.sort(key=lambda row: float(row["rank"]))
-    untrained = {
-        "random weights": untrained["random weights"],
-        "the starter as it is": _untrained("resnet18", "starter"),
-    }
+    untrained = {"random weights as they are": random, "the starter as it is": _untrained("resnet18", "starter")}
     last = [_row(name, judge(embedding, train, judged.of("test"))) for name, embedding in untrained.items()]
     last += [result for name, result in results.items() if name in OF_STARTER]
     about = {"machine": machine(), "base": asdict(changed(BASE, json.loads(arguments.base)))}
