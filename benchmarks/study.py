@@ -86,6 +86,9 @@ def main() -> None:
     parser.add_argument(
         "--lite0", type=Path, help="best.safetensors of `long_run --lite0`; its summary.json is beside it"
     )
+    parser.add_argument(
+        "--fine-tune", type=int, default=0, help="blocks that are trained in copies of random weights and the starter"
+    )
     parser.add_argument("--size", type=int, default=80, help="side of the pictures that ResNets are served, in pixels")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--only", action="append", help="contestants by name, instead of all")
@@ -112,6 +115,13 @@ def main() -> None:
         entries.append(replace(small := efficientnet_lite0(arguments.size), name=f"{small.name}, small pictures"))
         entries.append(efficientnet_lite0(arguments.size, arguments.lite0))
         notes.append(_told(entries[-1].name, arguments.lite0))
+    if arguments.fine_tune:
+        whole = resnet(BackboneSpec(weights="starter", size=arguments.size), "starter")
+        blocks = arguments.fine_tune
+        entries += [whole]
+        entries += [
+            replace(each, name=f"{each.name}, {blocks} blocks fine-tuned", fine_tune=blocks) for each in (random, whole)
+        ]
     both = [
         each
         for entry in entries

@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 
 from storage.registry import ModelVersion
-from training.backbone import WEIGHTS_FILE, Backbone, BackboneSpec, build, load_weights
+from training.backbone import WEIGHTS_FILE, Backbone, BackboneSpec, build
 from training.embedder import BACKBONE_FILE, Embedder
 from training.pictures import prepare
+from training.starter import is_starter
 from training.study.data import Contestant, Pictures
-from training.weights import read_weights
 
 _BATCH = 32
 
@@ -49,11 +49,10 @@ def published(version: ModelVersion, name: str = "") -> Contestant:
     origin = ", ".join(filter(None, [f"{version.name} {version.version}", str(manifest.get("origin", "")), checksum]))
 
     def backbone() -> tuple[Backbone, int]:
-        module = Backbone(str(manifest["architecture"]))
-        load_weights(module, read_weights(version.path / WEIGHTS_FILE))
-        return module, size
+        weights = "starter" if is_starter(version) else str(version.path / WEIGHTS_FILE)
+        return build(BackboneSpec(manifest["architecture"], weights, size=size)).module, size
 
-    tunable = (version.path / WEIGHTS_FILE).exists()
+    tunable = is_starter(version) or (version.path / WEIGHTS_FILE).exists()
     return Contestant(name or f"backbone {version.version}", origin, embed, backbone=backbone if tunable else None)
 
 

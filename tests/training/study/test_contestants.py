@@ -1,15 +1,18 @@
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from storage.registry import ModelVersion
+from storage.registry.folder import FolderRegistry
 from taxonomy.errors import ConfigError
 from tests.training.conftest import SPEC
 from training.backbone import Backbone, BackboneSpec
+from training.starter import publish_starter
 from training.study.contestants import TorchEmbed, pixels, published, resnet
 from training.study.data import Labelled
 from training.study.fine_tune import TuneOptions, _Tuner, fine_tune
@@ -46,6 +49,16 @@ def test_a_published_backbone_embeds_as_the_module_it_came_from(backbone: ModelV
     assert served.backbone is not None
     tuned, size = served.backbone()
     np.testing.assert_allclose(TorchEmbed(tuned, size)(pictures), module.embed(pictures), atol=1e-4)
+
+
+def test_the_starter_can_be_fine_tuned_though_it_serves_in_8_bits(tmp_path: Path) -> None:
+    served = published(publish_starter(FolderRegistry(tmp_path), "backbone"))
+    assert served.backbone is not None
+    module, size = served.backbone()
+    pictures = some_pictures(3, size)
+    ours, theirs = served.embed(pictures), TorchEmbed(module, size)(pictures)
+    cosines = (ours * theirs).sum(1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(theirs, axis=1)
+    assert cosines.min() > 0.98
 
 
 def test_contestants_of_different_weights_have_different_origins() -> None:
