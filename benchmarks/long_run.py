@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.recipes import LITE0, built, read_catalogue
+from benchmarks.catalogue import read_catalogue
+from benchmarks.yardstick import LITE0, built
 from training import contrast
 from training.pretrain import Probe, Status, pretrain
 from training.recipe import PRESETS

@@ -8,36 +8,28 @@ on a quarter of the products that no recipe has seen; the last quarter is left f
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
 import json
-import warnings
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import lightly.loss
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import accuracy_score, f1_score
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from benchmarks.catalogue import Catalogue, read_catalogue
 from benchmarks.measure import machine
 from benchmarks.run import RESULTS
-from benchmarks.yardstick import Lite0
+from benchmarks.scores import SCORES, embedding_of, judge, pixels
+from benchmarks.yardstick import LITE0, built
 from training import contrast
-from training.backbone import Backbone, BackboneSpec, Built, build
+from training.backbone import BackboneSpec
 from training.moco import MoCo
-from training.pictures import prepare
 from training.pretrain import Probe, pretrain
-from training.probe import embed
 from training.recipe import Recipe
 from training.weights import read_weights
 
@@ -51,7 +43,6 @@ BASE = Recipe(
     shuffle_groups=2,
     positives="image",
 )
-SCORES = ("macro_f1", "accuracy", "level2_macro_f1", "level2_accuracy", "retrieval")
 NOTES = """
 R@1 is the share of pictures whose nearest other picture shows the same product. *Mean rank* is the mean of the ranks by
 the five scores; the winner by it is the default preset. It is taken because no score alone can tell: between two seeds
@@ -76,7 +67,6 @@ up to 64 pixels, among them those that are pre-trained on here: 100,000 more in 
 """
 WEAK = {"views.brightness": 0.2, "views.contrast": 0.2, "views.saturation": 0.2, "views.hue": 0.05}
 BEST = {"positives": "group", "views.min_scale": 0.4, "temperature": 0.2}
-LITE0 = "efficientnet-lite0"
 OTHERS = "other products"
 PREPARED = 64  # side of the pictures that views are cut from
 RECIPES: Mapping[str, Mapping[str, Any]] = {
@@ -160,112 +150,11 @@ class InBatch(MoCo):
         return loss, normalize(both[0], dim=1).detach()
 
 
-@dataclass(frozen=True)
-class Catalogue:
-    """Pictures uint8 (n, s, s, 3) with their levels 1 and 2, product, and the part their product is of."""
-
-    pictures: NDArray[np.uint8]
-    labels: NDArray[np.int64]
-    kinds: NDArray[np.int64]
-    products: NDArray[np.int64]
-    views: NDArray[np.int64]
-    parts: NDArray[np.str_]
-
-    def of(self, part: str, *, every: int = 1) -> Catalogue:
-        """The pictures of one part; with `every`, of each product each so many-th view only."""
-        rows = (self.parts == part) & (self.views % every == 0)
-        return Catalogue(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
-
-
-def read_catalogue(folder: Path, size: int, cache: Path) -> Catalogue:
-    """`manifest.csv` with file, level1, product and view; pictures beside it or in images/."""
-    with (folder / "manifest.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    kept = cache / f"pictures-{size}.npy"
-    if not kept.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        with ThreadPoolExecutor(2) as threads:
-            pictures = list(threads.map(lambda row: _picture(folder, row["file"], size), rows))
-        np.save(kept, np.stack(pictures))
-    numbers: dict[str, int] = {}
-    views = []
-    for row in rows:
-        views.append(numbers.get(row["product"], 0))
-        numbers[row["product"]] = views[-1] + 1
-    return Catalogue(
-        np.load(kept, mmap_mode="r"),
-        np.unique([row["level1"] for row in rows], return_inverse=True)[1],
-        np.unique([row["level2"] for row in rows], return_inverse=True)[1],
-        np.unique([row["product"] for row in rows], return_inverse=True)[1],
-        np.array(views),
-        np.array([part_of(row["product"]) for row in rows]),
-    )
-
-
-def part_of(product: str) -> str:
-    """ "test" (a quarter), "validation" (a quarter) or "pretrain", by a hash of its name."""
-    share = int(hashlib.sha256(f"0:{product}".encode()).hexdigest()[:8], 16) / 2**32
-    return "test" if share < 0.25 else "validation" if share < 0.5 else "pretrain"
-
-
-def _picture(folder: Path, file: str, size: int) -> NDArray[np.uint8]:
-    path = folder / file if (folder / file).exists() else folder / "images" / file
-    return prepare(path.read_bytes(), size)
-
-
 def changed(base: Recipe, changes: Mapping[str, Any]) -> Recipe:
     """`base` with changes; `views.x` is field x of its views."""
     views = {name.removeprefix("views."): value for name, value in changes.items() if name.startswith("views.")}
     plain = {name: value for name, value in changes.items() if not name.startswith("views.")}
     return replace(base, views=replace(base.views, **views), **plain)
-
-
-def linear_probe(
-    x: NDArray[np.float32], y: NDArray[np.int64], test_x: NDArray[np.float32], test_y: NDArray[np.int64]
-) -> dict[str, float]:
-    """Accuracy and macro-F1 of a logistic regression."""
-    scaler = StandardScaler().fit(x)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model = LogisticRegression(C=0.01, max_iter=300, class_weight="balanced").fit(scaler.transform(x), y)
-    guess = model.predict(scaler.transform(test_x))
-    return {
-        "accuracy": float(accuracy_score(test_y, guess)),
-        "macro_f1": float(f1_score(test_y, guess, average="macro", zero_division=0)),
-    }
-
-
-def retrieval(x: NDArray[np.float32], products: NDArray[np.int64]) -> float:
-    """Share of pictures whose nearest other picture shows the same product (R@1)."""
-    unit = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)
-    cosines = unit @ unit.T
-    np.fill_diagonal(cosines, -np.inf)
-    return float((products[cosines.argmax(1)] == products).mean())
-
-
-def judge(embedding: Any, train: Catalogue, test: Catalogue) -> dict[str, float]:
-    """All scores of an embedding: a function from pictures to vectors (n, d)."""
-    x, test_x = embedding(train.pictures), embedding(test.pictures)
-    known = np.isin(test.kinds, train.kinds)
-    second = linear_probe(x, train.kinds, test_x[known], test.kinds[known])
-    return {
-        **linear_probe(x, train.labels, test_x, test.labels),
-        "level2_accuracy": second["accuracy"],
-        "level2_macro_f1": second["macro_f1"],
-        "retrieval": retrieval(test_x, test.products),
-    }
-
-
-def embedding_of(module: Backbone) -> Any:
-    """The function from pictures to vectors of a backbone."""
-    encoder = module.encoder.to(memory_format=torch.channels_last)
-    return lambda pictures: embed(encoder, pictures, torch.device("cpu")).numpy()
-
-
-def pixels(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Raw 16x16 pixels, (n, 768)."""
-    x = torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float()
-    return torch.nn.functional.interpolate(x, (16, 16), mode="area").flatten(1).numpy() / 255
 
 
 def main() -> None:
@@ -335,16 +224,6 @@ def weights_of_others(arguments: argparse.Namespace) -> Path:
     recipe = with_seen(changed(BASE, BEST), others, arguments.seen)
     done = pretrain(np.array(others.pictures), recipe, arguments.folder / "others", groups=others.products)
     return done.weights
-
-
-def built(spec: BackboneSpec) -> Built:
-    """As `build`, for EfficientNet-Lite0 as well."""
-    if spec.architecture != LITE0:
-        return build(spec)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(spec.seed)
-        module = Lite0(spec.size, imagenet=spec.weights == "imagenet")
-    return Built(module.eval(), f"{spec.weights}, EfficientNet-Lite0")
 
 
 def report(results: dict[str, dict[str, Any]], arguments: argparse.Namespace) -> None:

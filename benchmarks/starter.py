@@ -22,7 +22,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import Tensor, nn
 
-from benchmarks.recipes import read_catalogue
+from benchmarks.catalogue import read_catalogue
 from training.backbone import Backbone, BackboneSpec, build, convolutions_and_norms, export, load_weights
 from training.embedder import BACKBONE_FILE
 from training.starter import FOLDER, MANIFEST, STATISTICS

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.catalogue import read_catalogue
 from benchmarks.measure import machine
-from benchmarks.recipes import read_catalogue
 from benchmarks.yardstick import efficientnet_lite0
 from training.backbone import BackboneSpec
 from training.embedder import BACKBONE_FILE, Embedder

@@ -12,10 +12,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from training.backbone import MEAN, STD, Backbone
+from training.backbone import MEAN, STD, Backbone, BackboneSpec, Built, build
 from training.study.contestants import TorchEmbed
 from training.study.data import Contestant
 from training.weights import read_weights
+
+LITE0 = "efficientnet-lite0"
 
 
 class Lite0Encoder(nn.Module):
@@ -45,6 +47,16 @@ class Lite0(Backbone):
     def __init__(self, size: int, *, imagenet: bool = True) -> None:
         super().__init__("resnet18")  # for all but the encoder
         self.encoder, self.dimension = Lite0Encoder(size, imagenet=imagenet), 1280
+
+
+def built(spec: BackboneSpec) -> Built:
+    """As `build`, for EfficientNet-Lite0 as well."""
+    if spec.architecture != LITE0:
+        return build(spec)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(spec.seed)
+        module = Lite0(spec.size, imagenet=spec.weights == "imagenet")
+    return Built(module.eval(), f"{spec.weights}, EfficientNet-Lite0")
 
 
 def efficientnet_lite0(size: int = 160, weights: Path | None = None) -> Contestant:

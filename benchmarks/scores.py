@@ -1,0 +1,67 @@
+"""What an embedding is worth on products that it was not trained on: linear probes and retrieval."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score, f1_score
+from sklearn.preprocessing import StandardScaler
+
+from benchmarks.catalogue import Catalogue
+from training.backbone import Backbone
+from training.probe import embed
+
+SCORES = ("macro_f1", "accuracy", "level2_macro_f1", "level2_accuracy", "retrieval")
+
+
+def linear_probe(
+    x: NDArray[np.float32], y: NDArray[np.int64], test_x: NDArray[np.float32], test_y: NDArray[np.int64]
+) -> dict[str, float]:
+    """Accuracy and macro-F1 of a logistic regression."""
+    scaler = StandardScaler().fit(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = LogisticRegression(C=0.01, max_iter=300, class_weight="balanced").fit(scaler.transform(x), y)
+    guess = model.predict(scaler.transform(test_x))
+    return {
+        "accuracy": float(accuracy_score(test_y, guess)),
+        "macro_f1": float(f1_score(test_y, guess, average="macro", zero_division=0)),
+    }
+
+
+def retrieval(x: NDArray[np.float32], products: NDArray[np.int64]) -> float:
+    """Share of pictures whose nearest other picture shows the same product (R@1)."""
+    unit = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)
+    cosines = unit @ unit.T
+    np.fill_diagonal(cosines, -np.inf)
+    return float((products[cosines.argmax(1)] == products).mean())
+
+
+def judge(embedding: Any, train: Catalogue, test: Catalogue) -> dict[str, float]:
+    """All scores of an embedding: a function from pictures to vectors (n, d)."""
+    x, test_x = embedding(train.pictures), embedding(test.pictures)
+    known = np.isin(test.kinds, train.kinds)
+    second = linear_probe(x, train.kinds, test_x[known], test.kinds[known])
+    return {
+        **linear_probe(x, train.labels, test_x, test.labels),
+        "level2_accuracy": second["accuracy"],
+        "level2_macro_f1": second["macro_f1"],
+        "retrieval": retrieval(test_x, test.products),
+    }
+
+
+def embedding_of(module: Backbone) -> Any:
+    """The function from pictures to vectors of a backbone."""
+    encoder = module.encoder.to(memory_format=torch.channels_last)
+    return lambda pictures: embed(encoder, pictures, torch.device("cpu")).numpy()
+
+
+def pixels(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Raw 16x16 pixels, (n, 768)."""
+    x = torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float()
+    return torch.nn.functional.interpolate(x, (16, 16), mode="area").flatten(1).numpy() / 255
