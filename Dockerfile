@@ -5,8 +5,10 @@ ARG PYTHON=3.12
 FROM python:${PYTHON}-slim AS source
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
+COPY src src
 COPY taxonomy taxonomy
 COPY storage storage
+COPY inference inference
 COPY training training
 COPY backend backend
 
@@ -33,7 +35,7 @@ ENTRYPOINT ["taxonomist"]
 FROM runtime AS train
 COPY --from=train-environment /opt/venv /opt/venv
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
-    CMD ["python", "-c", "import pathlib, sys; from backend.heartbeat import FRESH_S, age; a = age(pathlib.Path('/data')); sys.exit(a is None or a > FRESH_S)"]
+    CMD ["python", "-c", "import pathlib, sys; from taxonomist.backend.state.heartbeat import FRESH_S, age; a = age(pathlib.Path('/data')); sys.exit(a is None or a > FRESH_S)"]
 CMD ["worker"]
 
 FROM runtime AS serve

@@ -10,30 +10,30 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backend.auth import Credentials, load_credentials
-from backend.jobs import JobBook
-from backend.projects import ProjectBook, ProjectRecord
-from backend.protocol import label_config
-from backend.settings import Settings
-from storage.catalog import Catalog
-from storage.catalog.sqlite import SqliteCatalog
-from storage.embeddings import Embeddings, EmbeddingStore
-from storage.images import Images
-from storage.images.cache import CachedImages
-from storage.images.folder import FolderImages
-from storage.images.http import HttpImages
-from storage.images.label_studio import LabelStudioImages
-from storage.images.router import RoutedImages
-from storage.journal import Journal
-from storage.registry import ModelVersion, Registry
-from storage.registry.folder import FolderRegistry
-from taxonomy.errors import ConfigError
-from taxonomy.label_config import LabelConfig
-from training.embedder import Embedder
+from taxonomist.backend.label_studio.protocol import label_config
+from taxonomist.backend.settings import Settings
+from taxonomist.backend.state.credentials import Credentials, load_credentials
+from taxonomist.backend.state.jobs import JobBook
+from taxonomist.backend.state.projects import ProjectBook, ProjectRecord
+from taxonomist.inference.embedder import Embedder
+from taxonomist.storage.catalog import Catalog
+from taxonomist.storage.catalog.sqlite import SqliteCatalog
+from taxonomist.storage.embeddings import Embeddings, EmbeddingStore
+from taxonomist.storage.images import Images
+from taxonomist.storage.images.cache import CachedImages
+from taxonomist.storage.images.folder import FolderImages
+from taxonomist.storage.images.http import HttpImages
+from taxonomist.storage.images.label_studio import LabelStudioImages
+from taxonomist.storage.images.router import RoutedImages
+from taxonomist.storage.journal import Journal
+from taxonomist.storage.registry import ModelVersion, Registry
+from taxonomist.storage.registry.folder import FolderRegistry
+from taxonomist.taxonomy.errors import ConfigError
+from taxonomist.taxonomy.label_config import LabelConfig
 
 if TYPE_CHECKING:  # Azure's SDK takes long to import, and only some installations use it
-    from storage.azure.blob import BlobAccount
-    from storage.images.blob import BlobImages
+    from taxonomist.storage.azure.blob import BlobAccount
+    from taxonomist.storage.images.blob import BlobImages
 
 BACKBONE = "backbone"
 
@@ -66,8 +66,8 @@ class Services:
     @cached_property
     def catalog(self) -> Catalog:
         if self.settings.cosmos_connection_string or self.settings.cosmos_endpoint:
-            from backend.azure import cosmos_access, patience
-            from storage.catalog.cosmos import CosmosCatalog
+            from taxonomist.backend.azure.accounts import cosmos_access, patience
+            from taxonomist.storage.catalog.cosmos import CosmosCatalog
 
             documents = CosmosCatalog(cosmos_access(self.settings), patience(self.settings))
             self._closing.callback(documents.close)
@@ -85,7 +85,7 @@ class Services:
     @cached_property
     def registry(self) -> Registry:
         if container := self.settings.models_container:
-            from storage.registry.blob import BlobRegistry
+            from taxonomist.storage.registry.blob import BlobRegistry
 
             registry = BlobRegistry(self.blob_account, container, self._azure_folder / "models" / container)
             self._closing.callback(registry.close)
@@ -95,7 +95,7 @@ class Services:
     @cached_property
     def blob_account(self) -> BlobAccount:
         """The storage account of the settings. Raises `ConfigError` when there is none."""
-        from backend.azure import blob_account
+        from taxonomist.backend.azure.accounts import blob_account
 
         account = blob_account(self.settings)
         self._closing.callback(account.close)
@@ -107,7 +107,7 @@ class Services:
         settings = self.settings
         if not settings.blob_connection_string and not settings.blob_account_url:
             return None
-        from storage.images.blob import BlobImages
+        from taxonomist.storage.images.blob import BlobImages
 
         return BlobImages(
             self.blob_account,
@@ -158,7 +158,7 @@ class Services:
 
     def _open_embeddings(self, backbone: str, dimension: int) -> Embeddings:
         if container := self.settings.models_container:
-            from storage.shared_embeddings import SharedEmbeddings
+            from taxonomist.storage.shared_embeddings import SharedEmbeddings
 
             folder = self._azure_folder / "embeddings" / container / backbone
             shared = SharedEmbeddings(self.blob_account, container, f"embeddings/{backbone}", folder, dimension)

@@ -19,8 +19,8 @@ from pydantic_settings import (
 )
 from rapidfuzz import process
 
-from taxonomy.agreement import AgreementPolicy
-from taxonomy.errors import ConfigError
+from taxonomist.taxonomy.agreement import AgreementPolicy
+from taxonomist.taxonomy.errors import ConfigError
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from training.pictures import prepare
+from taxonomist.inference.image_decoding import prepare
 
 
 @dataclass(frozen=True)

@@ -25,20 +25,20 @@ from azure.storage.blob import BlobServiceClient
 from PIL import Image, ImageChops
 from pydantic import SecretStr
 
-from backend.azure import cosmos_access
-from backend.exports import import_export
-from backend.services import Services
-from backend.settings import Settings
-from backend.stages.fetch import run_fetch
-from backend.stages.query import QueryOptions, run_query
 from benchmarks.run import Numbers, say
 from benchmarks.world import CATALOGUE
-from storage.catalog.cosmos_install import install
-from storage.catalog.documents import ImageDocument
-from storage.catalog.identity import image_id
-from storage.catalog.query import LabelQuery
-from storage.pictures import PictureStore
-from taxonomy.label_config import write_label_config
+from taxonomist.backend.azure.accounts import cosmos_access
+from taxonomist.backend.labelling.label_studio_export import import_export
+from taxonomist.backend.services import Services
+from taxonomist.backend.settings import Settings
+from taxonomist.backend.stages.fetch import run_fetch
+from taxonomist.backend.stages.query import QueryOptions, run_query
+from taxonomist.storage.catalog.cosmos_install import install
+from taxonomist.storage.catalog.documents import ImageDocument
+from taxonomist.storage.catalog.identity import image_id
+from taxonomist.storage.catalog.query import LabelQuery
+from taxonomist.storage.pictures import PictureStore
+from taxonomist.taxonomy.label_config import write_label_config
 from tests.azure import emulators
 
 PROJECT = "furniture"

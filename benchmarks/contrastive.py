@@ -29,9 +29,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
-from training.pictures import prepare
-from training.pretrain import Interrupted, pretrain
-from training.recipe import Recipe
+from taxonomist.inference.image_decoding import prepare
+from taxonomist.training.pretraining.pretrain import Interrupted, pretrain
+from taxonomist.training.pretraining.recipe import Recipe
 
 Numbers = dict[str, float]
 SIDE = 160  # pixels of the files
@@ -139,7 +139,7 @@ def ours(work: Work, file: Path) -> Numbers:
     clock = Clock(work)
     with (
         tempfile.TemporaryDirectory() as folder,
-        patch("training.pretrain.choose_precision", lambda device: work.precision),
+        patch("taxonomist.training.pretraining.pretrain.choose_precision", lambda device: work.precision),
         clock.watching_data(),
         suppress(Interrupted),
     ):

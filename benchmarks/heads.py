@@ -27,19 +27,19 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from backend.exports import import_export
-from backend.services import BACKBONE, Services, registry_name
-from backend.settings import Settings
-from backend.training_job import train
 from benchmarks.peer import network, train_epoch
 from benchmarks.world import World
-from storage.catalog.documents import image_id
-from storage.embeddings import EmbeddingStore
-from taxonomy.paths import TaxonomyPath, prefixes
-from training.embedder import BACKBONE_FILE, Embedder
-from training.head import HeadOptions, threads_for
-from training.pictures import prepare
-from training.vectors import fill, view_id
+from taxonomist.backend.labelling.label_studio_export import import_export
+from taxonomist.backend.retraining.training_job import train
+from taxonomist.backend.services import BACKBONE, Services, registry_name
+from taxonomist.backend.settings import Settings
+from taxonomist.inference.embedder import BACKBONE_FILE, Embedder
+from taxonomist.inference.image_decoding import prepare
+from taxonomist.storage.catalog.documents import image_id
+from taxonomist.storage.embeddings import EmbeddingStore
+from taxonomist.taxonomy.paths import TaxonomyPath, prefixes
+from taxonomist.training.heads.head import HeadOptions, threads_for
+from taxonomist.training.heads.vectors import fill, view_id
 
 PROJECT = "7"
 DIMENSION = 512

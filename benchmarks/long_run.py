@@ -16,9 +16,9 @@ import torch
 
 from benchmarks.catalogue import read_catalogue
 from benchmarks.yardstick import LITE0, built
-from training import contrast
-from training.pretrain import Probe, Status, pretrain
-from training.recipe import PRESETS
+from taxonomist.training.pretraining import moco_module as contrast
+from taxonomist.training.pretraining.pretrain import Probe, Status, pretrain
+from taxonomist.training.pretraining.recipe import PRESETS
 
 RECIPE = replace(PRESETS["cpu"], weights="random", epochs=150, temperature=0.1)  # the preset's is 0.2 since
 FROM_IMAGENET = replace(PRESETS["cpu"], architecture=LITE0, weights="imagenet", epochs=29)

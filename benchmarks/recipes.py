@@ -26,12 +26,12 @@ from benchmarks.measure import machine
 from benchmarks.run import RESULTS
 from benchmarks.scores import SCORES, embedding_of, judge, pixels
 from benchmarks.yardstick import LITE0, built
-from training import contrast
-from training.backbone import BackboneSpec
-from training.moco import MoCo
-from training.pretrain import Probe, pretrain
-from training.recipe import Recipe
-from training.weights import read_weights
+from taxonomist.training.backbones.backbone import BackboneSpec
+from taxonomist.training.backbones.weights import read_weights
+from taxonomist.training.pretraining import moco_module as contrast
+from taxonomist.training.pretraining.moco import MoCo
+from taxonomist.training.pretraining.pretrain import Probe, pretrain
+from taxonomist.training.pretraining.recipe import Recipe
 
 BASE = Recipe(
     size=32,
@@ -61,7 +61,7 @@ later was not tried. Minutes are those of one core that others used as well, and
 STARTER_NOTES = """
 ## From the starter
 
-The best recipe for a ResNet, from random weights and from [the starter](../../training/starter_backbone/README.md),
+The best recipe for a ResNet, from random weights and from [the starter](../../inference/starter_backbone/README.md),
 judged on the last quarter of the products, which neither has seen. The starter had seen a million pictures in views of
 up to 64 pixels, among them those that are pre-trained on here: 100,000 more in views of 32 pixels add nothing to that.
 """

@@ -13,8 +13,8 @@ from sklearn.metrics import accuracy_score, f1_score
 from sklearn.preprocessing import StandardScaler
 
 from benchmarks.catalogue import Catalogue
-from training.backbone import Backbone
-from training.probe import embed
+from taxonomist.training.backbones.backbone import Backbone
+from taxonomist.training.pretraining.probe import embed
 
 SCORES = ("macro_f1", "accuracy", "level2_macro_f1", "level2_accuracy", "retrieval")
 

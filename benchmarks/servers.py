@@ -80,7 +80,7 @@ def serving(side: Side, world: World, *, worker: bool = False) -> Iterator[Serve
 
 def _ours(world: World, folder: Path, port: int, worker: bool) -> tuple[list[str], Mapping[str, str]]:
     settings = {"HOME": folder, "PORT": port, "IMAGES_FOLDER": world.images, "LOG_LEVEL": "WARNING"}
-    command = [sys.executable, "-m", "backend.cli", "serve", *([] if worker else ["--no-worker"])]
+    command = [sys.executable, "-m", "taxonomist", "serve", *([] if worker else ["--no-worker"])]
     return command, {f"TAXONOMIST_{name}": str(value) for name, value in settings.items()}
 
 

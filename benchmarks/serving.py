@@ -15,7 +15,7 @@ from benchmarks.measure import memory_of, percentile
 from benchmarks.peer import DATABASE
 from benchmarks.servers import Server, Side, serving
 from benchmarks.world import Scale, World
-from storage.journal import Journal
+from taxonomist.storage.journal import Journal
 
 CAPTURES = Path(__file__).resolve().parents[1] / "tests" / "data" / "captures.json"
 LABEL_STUDIO_WAITS_S = 1.0  # for a webhook

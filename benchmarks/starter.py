@@ -23,10 +23,17 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import Tensor, nn
 
 from benchmarks.catalogue import read_catalogue
-from training.backbone import Backbone, BackboneSpec, build, convolutions_and_norms, export, load_weights
-from training.embedder import BACKBONE_FILE
-from training.starter import FOLDER, MANIFEST, STATISTICS
-from training.weights import read_weights
+from taxonomist.inference.embedder import BACKBONE_FILE
+from taxonomist.inference.starter import FOLDER, MANIFEST, STATISTICS
+from taxonomist.training.backbones.backbone import (
+    Backbone,
+    BackboneSpec,
+    build,
+    convolutions_and_norms,
+    export,
+    load_weights,
+)
+from taxonomist.training.backbones.weights import read_weights
 
 _BATCH = 16
 

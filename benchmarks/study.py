@@ -19,13 +19,13 @@ import numpy as np
 from benchmarks.catalogue import read_catalogue
 from benchmarks.measure import machine
 from benchmarks.yardstick import efficientnet_lite0
-from training.backbone import BackboneSpec
-from training.embedder import BACKBONE_FILE, Embedder
-from training.starter import FOLDER as STARTER
-from training.study.contestants import at_size, pixels, resnet
-from training.study.data import Contestant, Labelled, Pictures, StudyOptions
-from training.study.run import run_study
-from training.study.split import held_out_groups
+from taxonomist.inference.embedder import BACKBONE_FILE, Embedder
+from taxonomist.inference.starter import FOLDER as STARTER
+from taxonomist.training.backbones.backbone import BackboneSpec
+from taxonomist.training.study.contestants import at_size, pixels, resnet
+from taxonomist.training.study.data import Contestant, Labelled, Pictures, StudyOptions
+from taxonomist.training.study.run import run_study
+from taxonomist.training.study.split import held_out_groups
 
 _SIZE = 160  # of the pictures that all contestants make theirs of
 NOTES = [

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageEnhance
 
-from backend.importing import import_manifest
-from backend.services import Services
-from backend.settings import Settings
-from backend.training_job import prepare_backbone, train
-from taxonomy.paths import TaxonomyPath
+from taxonomist.backend.labelling.manifests import import_manifest
+from taxonomist.backend.retraining.training_job import prepare_backbone, train
+from taxonomist.backend.services import Services
+from taxonomist.backend.settings import Settings
+from taxonomist.taxonomy.paths import TaxonomyPath
 
 PROJECT = "furniture"
 CATALOGUE = Path(__file__).resolve().parents[1] / "backend" / "demo" / "catalogue"

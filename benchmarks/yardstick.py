@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from training.backbone import MEAN, STD, Backbone, BackboneSpec, Built, build
-from training.study.contestants import TorchEmbed
-from training.study.data import Contestant
-from training.weights import read_weights
+from taxonomist.training.backbones.backbone import MEAN, STD, Backbone, BackboneSpec, Built, build
+from taxonomist.training.backbones.weights import read_weights
+from taxonomist.training.study.contestants import TorchEmbed
+from taxonomist.training.study.data import Contestant
 
 LITE0 = "efficientnet-lite0"
 

@@ -8,8 +8,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import random
 
-from storage.forks import after_fork
-from taxonomy.errors import DamagedError, StorageError
+from taxonomist.storage.forks import after_fork
+from taxonomist.taxonomy.errors import DamagedError, StorageError
 
 __all__ = ["Database"]
 

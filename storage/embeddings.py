@@ -7,8 +7,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.rows import Layout, RowStore
-from taxonomy.errors import StorageError
+from taxonomist.storage.rows import Layout, RowStore
+from taxonomist.taxonomy.errors import StorageError
 
 __all__ = ["EmbeddingStore", "Embeddings"]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from taxonomy.errors import StorageError
+from taxonomist.taxonomy.errors import StorageError
 
 __all__ = ["storage_errors", "sync_file", "sync_folder", "write_whole"]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from storage.forks import after_fork
+from taxonomist.storage.forks import after_fork
 
 __all__ = ["LoopThread"]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.files import storage_errors
-from storage.rows import Layout, RowStore
-from taxonomy.errors import StorageError
+from taxonomist.storage.files import storage_errors
+from taxonomist.storage.rows import Layout, RowStore
+from taxonomist.taxonomy.errors import StorageError
 
 __all__ = ["PictureStore"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from taxonomy.errors import StorageError
+from taxonomist.taxonomy.errors import StorageError
 
 __all__ = ["Batch", "Index", "IndexDamaged", "Layout"]
 

@@ -14,10 +14,10 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from storage.files import storage_errors, sync_folder
-from storage.forks import after_fork
-from storage.row_index import Batch, Index, IndexDamaged, Layout
-from taxonomy.errors import StorageError
+from taxonomist.storage.files import storage_errors, sync_folder
+from taxonomist.storage.forks import after_fork
+from taxonomist.storage.row_index import Batch, Index, IndexDamaged, Layout
+from taxonomist.taxonomy.errors import StorageError
 
 __all__ = ["Layout", "RowStore"]
 

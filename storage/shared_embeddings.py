@@ -18,12 +18,12 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from storage.azure.blob import BlobAccount, Listed
-from storage.azure.patience import status_of
-from storage.azure.refresher import Refresher
-from storage.embeddings import EmbeddingStore
-from storage.files import storage_errors, write_whole
-from storage.forks import after_fork
+from taxonomist.storage.azure.background_refresh import Refresher
+from taxonomist.storage.azure.blob import BlobAccount, Listed
+from taxonomist.storage.azure.retry_policy import status_of
+from taxonomist.storage.embeddings import EmbeddingStore
+from taxonomist.storage.files import storage_errors, write_whole
+from taxonomist.storage.forks import after_fork
 
 __all__ = ["SharedEmbeddings"]
 

@@ -25,10 +25,10 @@ from enum import StrEnum
 from itertools import combinations
 from typing import Literal
 
-from taxonomy.annotations import Annotation, UnknownPath, named_nodes, newest, newest_of_each
-from taxonomy.errors import ConfigError
-from taxonomy.paths import TaxonomyPath, deepest, format_path, prefixes
-from taxonomy.reliability import LevelAgreement, agreement_report
+from taxonomist.taxonomy.annotations import Annotation, UnknownPath, named_nodes, newest, newest_of_each
+from taxonomist.taxonomy.errors import ConfigError
+from taxonomist.taxonomy.paths import TaxonomyPath, deepest, format_path, prefixes
+from taxonomist.taxonomy.reliability import LevelAgreement, agreement_report
 
 __all__ = ["AgreementPolicy", "LevelAgreement", "Reason", "Verdict", "agreement_report", "decide"]
 

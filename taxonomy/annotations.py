@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import BaseModel, StrictInt, StrictStr, TypeAdapter, ValidationError
 
-from taxonomy.errors import BadRequestError
-from taxonomy.label_config import LabelConfig
-from taxonomy.paths import TaxonomyPath, format_path, prefixes
-from taxonomy.tree import Tree
+from taxonomist.taxonomy.errors import BadRequestError
+from taxonomist.taxonomy.label_config import LabelConfig
+from taxonomist.taxonomy.paths import TaxonomyPath, format_path, prefixes
+from taxonomist.taxonomy.tree import Tree
 
 UNKNOWN_ANNOTATOR = "unknown"
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from taxonomy.errors import ConfigError, TrainingError
-from taxonomy.hierarchy import FloatArray, greedy_path, path_log_probabilities
-from taxonomy.paths import TaxonomyPath, format_path, prefixes
-from taxonomy.tree import Tree
+from taxonomist.taxonomy.errors import ConfigError, TrainingError
+from taxonomist.taxonomy.hierarchy import FloatArray, greedy_path, path_log_probabilities
+from taxonomist.taxonomy.paths import TaxonomyPath, format_path, prefixes
+from taxonomist.taxonomy.tree import Tree
 
 # A held-out part without a mistake is fitted best by a temperature of 0, which would make every score 1.
 COLDEST, HOTTEST = 0.25, 20.0

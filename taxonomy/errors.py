@@ -1,7 +1,7 @@
 """The one tree of exceptions.
 
 Every error that a person can meet derives from `TaxonomistError` and says what was wrong, the value seen and what to
-do about it. `backend.errors` maps the classes to HTTP statuses and exit codes.
+do about it. `taxonomist.backend.error_codes` maps the classes to HTTP statuses and exit codes.
 """
 
 

@@ -7,7 +7,7 @@ probability of a path is the product down the tree.
 import numpy as np
 from numpy.typing import NDArray
 
-from taxonomy.tree import Tree
+from taxonomist.taxonomy.tree import Tree
 
 FloatArray = NDArray[np.floating]
 

@@ -9,9 +9,9 @@ from xml.sax.saxutils import quoteattr
 
 from defusedxml.ElementTree import fromstring
 
-from taxonomy.errors import ConfigError
-from taxonomy.paths import TaxonomyPath
-from taxonomy.tree import Kind, Tree
+from taxonomist.taxonomy.errors import ConfigError
+from taxonomist.taxonomy.paths import TaxonomyPath
+from taxonomist.taxonomy.tree import Kind, Tree
 
 
 @dataclass(frozen=True)

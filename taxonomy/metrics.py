@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from taxonomy.errors import TrainingError
-from taxonomy.paths import TaxonomyPath, format_path, prefixes
-from taxonomy.tree import Tree
+from taxonomist.taxonomy.errors import TrainingError
+from taxonomist.taxonomy.paths import TaxonomyPath, format_path, prefixes
+from taxonomist.taxonomy.tree import Tree
 
 
 @dataclass(frozen=True)

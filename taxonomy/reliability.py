@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-from taxonomy.annotations import Annotation, named_nodes, newest_of_each
-from taxonomy.paths import TaxonomyPath
-from taxonomy.tree import Tree
+from taxonomist.taxonomy.annotations import Annotation, named_nodes, newest_of_each
+from taxonomist.taxonomy.paths import TaxonomyPath
+from taxonomist.taxonomy.tree import Tree
 
 
 @dataclass(frozen=True)

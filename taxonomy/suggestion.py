@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from taxonomy.calibration import Calibration, fit_calibration
-from taxonomy.hierarchy import FloatArray, greedy_path, path_log_probabilities
-from taxonomy.paths import TaxonomyPath, prefixes
-from taxonomy.tree import Tree
+from taxonomist.taxonomy.calibration import Calibration, fit_calibration
+from taxonomist.taxonomy.hierarchy import FloatArray, greedy_path, path_log_probabilities
+from taxonomist.taxonomy.paths import TaxonomyPath, prefixes
+from taxonomist.taxonomy.tree import Tree
 
 __all__ = ["Calibration", "Suggestion", "calibrated_probabilities", "fit_calibration", "suggest", "vote"]
 

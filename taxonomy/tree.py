@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rapidfuzz import fuzz, process
 
-from taxonomy.errors import ConfigError
-from taxonomy.paths import TaxonomyPath, common_prefix, format_path, prefixes
+from taxonomist.taxonomy.errors import ConfigError
+from taxonomist.taxonomy.paths import TaxonomyPath, common_prefix, format_path, prefixes
 
 IntArray = NDArray[np.intp]
 Kind = Literal["taxonomy", "choices"]

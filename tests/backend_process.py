@@ -14,7 +14,7 @@ from typing import Self
 
 import httpx
 
-from backend.demo.server import HOST, free_port
+from taxonomist.backend.demo.server import HOST, free_port
 from tests.waiting import eventually
 
 TAXONOMIST = Path(sys.executable).with_name("taxonomist")

@@ -17,9 +17,9 @@ import sys
 import tomllib
 from pathlib import Path
 
-from backend.demo import server
-from backend.demo.environment import Progress, label_studio, make_environment
-from taxonomy.errors import TaxonomistError
+from taxonomist.backend.demo import server
+from taxonomist.backend.demo.environment import Progress, label_studio, make_environment
+from taxonomist.taxonomy.errors import TaxonomistError
 from tests.apt import apt_install, is_root
 from tests.azure import emulators
 

@@ -13,8 +13,8 @@ import onnx
 from onnx import NodeProto, TensorProto, helper
 from PIL import Image
 
-from backend.services import BACKBONE, Services
-from storage.registry import ModelVersion
+from taxonomist.backend.services import BACKBONE, Services
+from taxonomist.storage.registry import ModelVersion
 
 SIZE = 32
 GRID = 4

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from backend.cli import app
-from backend.settings import Settings
+from taxonomist.backend.cli import app
+from taxonomist.backend.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -84,5 +84,6 @@ def test_serving_requirements_are_those_of_the_project() -> None:
 
 
 def test_serving_imports_no_torch() -> None:
-    code = "import sys, backend.app, backend.serve, backend.cli, backend.worker; sys.exit('torch' in sys.modules)"
+    modules = ", ".join(f"taxonomist.backend.{name}" for name in ("web.app", "web.serve", "cli", "worker.worker"))
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

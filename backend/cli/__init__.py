@@ -9,13 +9,13 @@ from typing import Annotated
 
 import typer
 
-from backend.cli import cosmos, data, models, operate, pretraining, stages, submit
-from backend.cli.output import complain
-from backend.errors import exit_code
-from backend.logs import set_up_logging
-from backend.services import Services
-from backend.settings import load_settings
-from taxonomy.errors import TaxonomistError
+from taxonomist.backend.cli import cosmos, data, models, operate, pretraining, stages, submit
+from taxonomist.backend.cli.output import complain
+from taxonomist.backend.error_codes import exit_code
+from taxonomist.backend.logs import set_up_logging
+from taxonomist.backend.services import Services
+from taxonomist.backend.settings import load_settings
+from taxonomist.taxonomy.errors import TaxonomistError
 
 app = typer.Typer(
     name="taxonomist",

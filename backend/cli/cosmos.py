@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from backend.cli.operate import services_of
-from backend.cli.output import print_json, say
+from taxonomist.backend.cli.operate import services_of
+from taxonomist.backend.cli.output import print_json, say
 
 
 def register(app: typer.Typer) -> None:
@@ -21,8 +21,8 @@ def install(
     context: typer.Context, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
 ) -> None:
     """Make the database, its containers and our query function where they are missing. It may be repeated."""
-    from backend.azure import cosmos_access, patience
-    from storage.catalog.cosmos_install import install as install_into
+    from taxonomist.backend.azure.accounts import cosmos_access, patience
+    from taxonomist.storage.catalog.cosmos_install import install as install_into
 
     settings = services_of(context).settings
     done = install_into(cosmos_access(settings), patience(settings))

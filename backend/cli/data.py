@@ -8,15 +8,15 @@ from typing import Annotated
 
 import typer
 
-from backend.cli.operate import services_of
-from backend.cli.output import counting, fields, print_json, say, steps, table
-from backend.exports import import_export
-from backend.importing import Imported, import_manifest
-from backend.jobs import Kind
-from backend.tasks import run
-from backend.training_job import prepare_backbone
-from taxonomy.errors import ConfigError
-from taxonomy.paths import format_path
+from taxonomist.backend.cli.operate import services_of
+from taxonomist.backend.cli.output import counting, fields, print_json, say, steps, table
+from taxonomist.backend.labelling.label_studio_export import import_export
+from taxonomist.backend.labelling.manifests import Imported, import_manifest
+from taxonomist.backend.retraining.training_job import prepare_backbone
+from taxonomist.backend.state.jobs import Kind
+from taxonomist.backend.worker.job_runner import run
+from taxonomist.taxonomy.errors import ConfigError
+from taxonomist.taxonomy.paths import format_path
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -98,7 +98,7 @@ def similar(
     as_json: Json = False,
 ) -> None:
     """Show the labelled images of a project that look most like a picture."""
-    from backend.evaluating import look_alikes_of_file
+    from taxonomist.backend.prediction.evaluation import look_alikes_of_file
 
     found = look_alikes_of_file(services_of(context), project, image, k)
     if as_json:

@@ -8,16 +8,16 @@ from typing import Annotated, Any
 
 import typer
 
-from backend.cli.data import Json, Project
-from backend.cli.operate import services_of
-from backend.cli.output import counting, fields, print_json, say, steps, table
-from backend.jobs import Kind
-from backend.protocol import model_version_name
-from backend.services import BACKBONE, Services, registry_name
-from backend.tasks import run
-from backend.training_job import after_change, prepare_backbone
-from storage.registry import ModelVersion
-from taxonomy.errors import NotFoundError
+from taxonomist.backend.cli.data import Json, Project
+from taxonomist.backend.cli.operate import services_of
+from taxonomist.backend.cli.output import counting, fields, print_json, say, steps, table
+from taxonomist.backend.label_studio.protocol import model_version_name
+from taxonomist.backend.retraining.training_job import after_change, prepare_backbone
+from taxonomist.backend.services import BACKBONE, Services, registry_name
+from taxonomist.backend.state.jobs import Kind
+from taxonomist.backend.worker.job_runner import run
+from taxonomist.storage.registry import ModelVersion
+from taxonomist.taxonomy.errors import NotFoundError
 
 models = typer.Typer(help="List, show, promote and roll back the models of a project.", no_args_is_help=True)
 Version = Annotated[str, typer.Argument(help="A version, as `models list` shows it.")]
@@ -56,7 +56,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Score the champion of a project on images that it has never seen, level by level."""
-    from backend.evaluating import evaluate_manifest
+    from taxonomist.backend.prediction.evaluation import evaluate_manifest
 
     with counting("Evaluating") as advance:
         report = evaluate_manifest(services_of(context), project, manifest, images=images, advance=advance)

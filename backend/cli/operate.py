@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from backend.cli.output import fields, out, print_json, say
-from backend.services import Services
-from backend.settings import load_settings
+from taxonomist.backend.cli.output import fields, out, print_json, say
+from taxonomist.backend.services import Services
+from taxonomist.backend.settings import load_settings
 
 
 def register(app: typer.Typer) -> None:
@@ -32,7 +32,7 @@ def demo(
     keep_running: Annotated[bool, typer.Option(help="Stay until stopped; otherwise end once all is up.")] = True,
 ) -> None:
     """Start Label Studio with a demo project of furniture pictures, and the backend, all on this machine."""
-    from backend.demo.run import run_demo
+    from taxonomist.backend.demo.run import run_demo
 
     run_demo(
         services_of(context).settings,
@@ -51,8 +51,8 @@ def serve(
     with_worker: Annotated[bool, typer.Option("--worker/--no-worker", help="Run the worker, too.")] = True,
 ) -> None:
     """Run the backend that Label Studio talks to, with its worker beside it."""
-    from backend.auth import check_exposure
-    from backend.serve import become_server
+    from taxonomist.backend.state.credentials import check_exposure
+    from taxonomist.backend.web.serve import become_server
 
     settings = load_settings(
         **{**services_of(context).settings.model_dump(exclude_unset=True), **_given(host=host, port=port)}
@@ -69,7 +69,7 @@ def worker(
     ] = None,
 ) -> None:
     """Run only the worker: it decides labels, trains, embeds and writes predictions."""
-    from backend.worker import Worker
+    from taxonomist.backend.worker.worker import Worker
 
     Worker(services_of(context), parent=parent).run()
 
@@ -84,7 +84,7 @@ def connect(
     ] = False,
 ) -> None:
     """Register the backend in a project: model, webhook with its secret, look-alike panel, pre-filling."""
-    from backend.connecting import connect_project
+    from taxonomist.backend.connection.connecting import connect_project
 
     connected = connect_project(
         services_of(context), project, url=url, api_key=api_key, ask=lambda text: yes or typer.confirm(text), say=say
@@ -98,7 +98,7 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Check what commonly breaks, and say how to mend it. Ends with 1 when a check fails."""
-    from backend.doctor import run_checks
+    from taxonomist.backend.connection.doctor import run_checks
 
     checks = run_checks(services_of(context), project)
     if as_json:

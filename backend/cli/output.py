@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from taxonomy.errors import TaxonomistError
+from taxonomist.taxonomy.errors import TaxonomistError
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)

@@ -7,14 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from backend.cli.data import Json, Project
-from backend.cli.models import tell_moves
-from backend.cli.operate import services_of
-from backend.cli.output import complain, counting, fields, print_json, say, steps, table
-from backend.protocol import model_version_name
-from backend.services import BACKBONE
-from storage.registry import ModelVersion
-from taxonomy.errors import ConfigError
+from taxonomist.backend.cli.data import Json, Project
+from taxonomist.backend.cli.models import tell_moves
+from taxonomist.backend.cli.operate import services_of
+from taxonomist.backend.cli.output import complain, counting, fields, print_json, say, steps, table
+from taxonomist.backend.label_studio.protocol import model_version_name
+from taxonomist.backend.services import BACKBONE
+from taxonomist.storage.registry import ModelVersion
+from taxonomist.taxonomy.errors import ConfigError
 
 backbone = typer.Typer(help="List, show, promote and roll back the backbones.", no_args_is_help=True)
 Version = Annotated[str, typer.Argument(help="A version, as `backbone list` shows it.")]
@@ -47,8 +47,8 @@ def prepare(
     as_json: Json = False,
 ) -> None:
     """Decode every picture of the catalogue once, for pre-training; only what is new is read."""
-    from backend.preparing import picture_store, prepare_all
-    from backend.pretraining.run import serving_size
+    from taxonomist.backend.pretraining.prepared_images import picture_store, prepare_all
+    from taxonomist.backend.pretraining.run import serving_size
 
     services = services_of(context)
     size = size or serving_size(services)
@@ -90,26 +90,21 @@ def pretrain(
         Path | None, typer.Option(help="Folder that `data fetch` filled: pre-train on all of its pictures.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for a report: the version, its curves and plot.")] = None,
-    job: Annotated[str | None, typer.Option(hidden=True, help="The worker's job that this is.")] = None,
-    parent: Annotated[int | None, typer.Option(hidden=True, help="End when this process is not the parent.")] = None,
 ) -> None:
     """Learn a better backbone from all pictures, labelled or not; it is promoted if the labels say that it is better.
 
     Ctrl-C stops it; the next call goes on. Started as one process of several, by torchrun or Azure ML, it takes its
     rank from the environment; then the first process does the whole job, and the others train along.
     """
-    from backend.pretraining.child import Stop, run_job
-    from backend.pretraining.run import Asked
-    from backend.pretraining.state import StoppedError
-    from backend.pretraining.together import run_together
+    from taxonomist.backend.pretraining.distributed import run_together
+    from taxonomist.backend.pretraining.job import Stop
+    from taxonomist.backend.pretraining.run import Asked
+    from taxonomist.backend.pretraining.state import StoppedError
 
     services = services_of(context)
     count = int(devices) if devices.isdecimal() else devices
     asked = Asked(preset, epochs, weights, resume, device, count, nodes, adopt, pictures, out)
-    with Stop(parent) as stop:
-        if job is not None:
-            run_job(services, job, stop)
-            return
+    with Stop() as stop:
         try:
             with steps("Pre-train") as progress:
                 outcome = run_together(services, asked, progress, stop)
@@ -138,8 +133,8 @@ def study(
     as_json: Json = False,
 ) -> None:
     """Compare what backbones are worth for the labels of a project: tables, confusion matrices, learning curves."""
-    from backend.studying import study as run_study
-    from training.study.data import StudyOptions
+    from taxonomist.backend.study import study as run_study
+    from taxonomist.training.study.data import StudyOptions
 
     options = StudyOptions(train=train, validation=validation, test=test, seeds=seeds)
     with steps("Study") as progress:
@@ -210,11 +205,11 @@ def adopt(
     ] = None,
 ) -> None:
     """Embed all pictures by this backbone, train heads on it, and promote all if that is better."""
-    from backend.pretraining.adopt import adopt as adopt_version
-    from backend.pretraining.child import Stop
-    from backend.pretraining.run import read_report
-    from backend.pretraining.state import StoppedError, only_one
-    from storage.pictures import PictureStore
+    from taxonomist.backend.pretraining.adopt import adopt as adopt_version
+    from taxonomist.backend.pretraining.job import Stop
+    from taxonomist.backend.pretraining.run import read_report
+    from taxonomist.backend.pretraining.state import StoppedError, only_one
+    from taxonomist.storage.pictures import PictureStore
 
     if (version is None) == (pretrained is None):
         raise ConfigError("Which backbone? Give a version, or --pretrained FOLDER.")
@@ -233,7 +228,7 @@ def adopt(
 
 def promote(context: typer.Context, version: Version) -> None:
     """Serve this backbone from now on, and each project by the newest model that was trained on it."""
-    from backend.pretraining.by_hand import promote_backbone
+    from taxonomist.backend.pretraining.manual_promotion import promote_backbone
 
     promoted = promote_backbone(services_of(context), version)
     say(f"New images are embedded by backbone {version}.")

@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from backend.cli.data import Json
-from backend.cli.operate import services_of
-from backend.cli.output import counting, fields, print_json, say, table
-from backend.stages.files import PARTS
-from storage.catalog.query import LabelQuery
-from taxonomy.errors import ConfigError
+from taxonomist.backend.cli.data import Json
+from taxonomist.backend.cli.operate import services_of
+from taxonomist.backend.cli.output import counting, fields, print_json, say, table
+from taxonomist.backend.stages.files import PARTS
+from taxonomist.storage.catalog.query import LabelQuery
+from taxonomist.taxonomy.errors import ConfigError
 
 data = typer.Typer(
     help="Choose, split and fetch pictures for a training, each stage from the files of the former.",
@@ -76,7 +76,7 @@ def query(
     as_json: Json = False,
 ) -> None:
     """Choose pictures by their labels: ids, addresses, labels and containers, and why the others are left out."""
-    from backend.stages.query import QueryOptions, run_query
+    from taxonomist.backend.stages.query import QueryOptions, run_query
 
     asked = LabelQuery(
         include=tuple(include or ()),
@@ -126,7 +126,7 @@ def split(
     as_json: Json = False,
 ) -> None:
     """Split the pictures of a query into train, validation and test: by product, stratified by class, seeded."""
-    from backend.stages.split import SplitOptions, run_split
+    from taxonomist.backend.stages.split import SplitOptions, run_split
 
     settings = services_of(context).settings
     options = SplitOptions(
@@ -163,8 +163,8 @@ def fetch(
     as_json: Json = False,
 ) -> None:
     """Read, decode and resize the pictures of a query, for `pretrain --pictures`; only what is missing is read."""
-    from backend.pretraining.run import serving_size
-    from backend.stages.fetch import run_fetch
+    from taxonomist.backend.pretraining.run import serving_size
+    from taxonomist.backend.stages.fetch import run_fetch
 
     services = services_of(context)
     unknown = set(part or ()) - set(PARTS)

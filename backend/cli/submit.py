@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from backend.cli.operate import services_of
-from backend.cli.output import fields, print_json, say
-from taxonomy.errors import ConfigError
+from taxonomist.backend.cli.operate import services_of
+from taxonomist.backend.cli.output import fields, print_json, say
+from taxonomist.taxonomy.errors import ConfigError
 
 
 def register(app: typer.Typer) -> None:
@@ -50,7 +50,7 @@ def submit(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Send the pipeline query, fetch, pretrain, train to Azure ML. It needs the extra `azure`."""
-    from backend import azureml
+    from taxonomist.backend.azure import ml_job as azureml
 
     services = services_of(context)
     settings = services.settings
@@ -82,7 +82,7 @@ def submit(
 
 def _check_query(context: typer.Context, query: str) -> None:
     """A misspelt option is to be told here, and not by a machine that was started for it."""
-    from backend.cli import app
+    from taxonomist.backend.cli import app
 
     root = typer.main.get_command(app)
     command = root.commands["data"].commands["query"]  # type: ignore[attr-defined]
@@ -94,7 +94,7 @@ def _check_query(context: typer.Context, query: str) -> None:
 
 
 def _size(preset: str, image_size: int | None) -> int:
-    from training.recipe import PRESETS
+    from taxonomist.training.pretraining.recipe import PRESETS
 
     if preset not in PRESETS:
         raise ConfigError(f"There is no preset '{preset}'.", hint=f"There are: {', '.join(PRESETS)}.")

@@ -8,10 +8,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import StrEnum
 
-from backend.demo.environment import Progress, silent
-from backend.demo.people import Account, checked
-from backend.demo.project import CONTROL, TO_NAME
-from taxonomy.paths import TaxonomyPath
+from taxonomist.backend.demo.accounts import Account, checked
+from taxonomist.backend.demo.environment import Progress, silent
+from taxonomist.backend.demo.project import CONTROL, TO_NAME
+from taxonomist.taxonomy.paths import TaxonomyPath
 
 
 class Outcome(StrEnum):

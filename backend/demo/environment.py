@@ -12,7 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from taxonomy.errors import LabelStudioError
+from taxonomist.taxonomy.errors import LabelStudioError
 
 REQUIREMENT = "label-studio>=1.23,<1.24"
 SECONDS_A_LINE = 5.0

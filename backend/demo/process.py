@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from backend.demo.environment import Progress
-from taxonomy.errors import LabelStudioError
+from taxonomist.backend.demo.environment import Progress
+from taxonomist.taxonomy.errors import LabelStudioError
 
 START_TIMEOUT_S = 600.0  # a first start applies all migrations: minutes on a slow machine
 STOP_TIMEOUT_S = 10.0

@@ -13,11 +13,11 @@ from urllib.parse import unquote, urlsplit
 
 import httpx
 
-from backend.demo.environment import Progress, silent
-from backend.demo.people import checked
-from taxonomy.errors import ConfigError
-from taxonomy.label_config import write_label_config
-from taxonomy.paths import TaxonomyPath
+from taxonomist.backend.demo.accounts import checked
+from taxonomist.backend.demo.environment import Progress, silent
+from taxonomist.taxonomy.errors import ConfigError
+from taxonomist.taxonomy.label_config import write_label_config
+from taxonomist.taxonomy.paths import TaxonomyPath
 
 CATALOGUE = Path(__file__).parent / "catalogue"
 CONTROL = "category"

@@ -14,18 +14,18 @@ from pathlib import Path
 
 import httpx
 
-from backend.connecting import connect_project
-from backend.demo.annotators import annotate, plan
-from backend.demo.environment import label_studio
-from backend.demo.people import Account, checked, sign_up
-from backend.demo.process import TIED
-from backend.demo.project import create_project, find_project, label_config, read_catalogue, tasks, upload
-from backend.demo.server import LabelStudioServer, free_port, is_free, start
-from backend.jobs import State
-from backend.protocol import model_version_name
-from backend.services import Services, registry_name
-from backend.settings import Settings
-from taxonomy.errors import TaxonomistError
+from taxonomist.backend.connection.connecting import connect_project
+from taxonomist.backend.demo.accounts import Account, checked, sign_up
+from taxonomist.backend.demo.annotators import annotate, plan
+from taxonomist.backend.demo.environment import label_studio
+from taxonomist.backend.demo.process import TIED
+from taxonomist.backend.demo.project import create_project, find_project, label_config, read_catalogue, tasks, upload
+from taxonomist.backend.demo.server import LabelStudioServer, free_port, is_free, start
+from taxonomist.backend.label_studio.protocol import model_version_name
+from taxonomist.backend.services import Services, registry_name
+from taxonomist.backend.settings import Settings
+from taxonomist.backend.state.jobs import State
+from taxonomist.taxonomy.errors import TaxonomistError
 
 TITLE = "Furniture (demo)"
 ANNOTATED = 210  # of the tasks; the others are left for you
@@ -96,7 +96,7 @@ def _backend(home: Path, server: LabelStudioServer, port: int) -> Iterator[Servi
     environment = {**os.environ, **{f"TAXONOMIST_{name.upper()}": value for name, value in given.items()}}
     with (home / "backend.log").open("ab") as log:
         process = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-I", str(TIED), sys.executable, "-m", "backend.cli", "serve"],
+            [sys.executable, "-I", str(TIED), sys.executable, "-P", "-m", "taxonomist", "serve"],
             env=environment,
             stdin=subprocess.PIPE,  # held open as long as we live
             stdout=log,

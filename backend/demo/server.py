@@ -14,10 +14,10 @@ from typing import Self
 import httpx
 from filelock import FileLock, Timeout
 
-from backend.demo.environment import Progress, silent
-from backend.demo.people import Account, first_user
-from backend.demo.process import LabelStudioProcess, launch
-from taxonomy.errors import LabelStudioError
+from taxonomist.backend.demo.accounts import Account, first_user
+from taxonomist.backend.demo.environment import Progress, silent
+from taxonomist.backend.demo.process import LabelStudioProcess, launch
+from taxonomist.taxonomy.errors import LabelStudioError
 
 HOST = "127.0.0.1"
 DATABASE = "label_studio.sqlite3"

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from backend.label_studio.connection import project_number
-from backend.label_studio.failures import refusal, translated
-from backend.label_studio.records import MlBackend, Project, Webhook
-from backend.label_studio.tasks import TaskCalls
+from taxonomist.backend.label_studio.connection import project_number
+from taxonomist.backend.label_studio.failures import refusal, translated
+from taxonomist.backend.label_studio.records import MlBackend, Project, Webhook
+from taxonomist.backend.label_studio.tasks import TaskCalls
 
 if TYPE_CHECKING:
     from label_studio_sdk.core.request_options import RequestOptions

@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from backend.label_studio.failures import ACCESS_FIX
-from backend.settings import LOOPBACK_HOSTS
-from storage.images.token import TokenAuth
-from taxonomy.errors import LabelStudioError
+from taxonomist.backend.label_studio.failures import ACCESS_FIX
+from taxonomist.backend.settings import LOOPBACK_HOSTS
+from taxonomist.storage.images.token import TokenAuth
+from taxonomist.taxonomy.errors import LabelStudioError
 
 if TYPE_CHECKING:
     from label_studio_sdk import LabelStudio

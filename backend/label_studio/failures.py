@@ -14,7 +14,7 @@ import httpx
 from label_studio_sdk.core.api_error import ApiError
 from pydantic import ValidationError
 
-from taxonomy.errors import AuthError, LabelStudioError
+from taxonomist.taxonomy.errors import AuthError, LabelStudioError
 
 SSRF_FIX = (
     "Start Label Studio with USE_DEFAULT_BANNED_SUBNETS=false "

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from label_studio_sdk.core.api_error import ApiError
 
-from backend.label_studio.connection import Connection, project_number
-from backend.label_studio.failures import translated
-from backend.label_studio.records import Prediction
+from taxonomist.backend.label_studio.connection import Connection, project_number
+from taxonomist.backend.label_studio.failures import translated
+from taxonomist.backend.label_studio.records import Prediction
 
 if TYPE_CHECKING:
     from label_studio_sdk.core.request_options import RequestOptions

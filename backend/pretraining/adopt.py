@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from pydantic import BaseModel
 
-from backend.intake import embed
-from backend.jobs import Kind
-from backend.preparing import picture_store
-from backend.pretraining.state import ShouldStop, StoppedError, folder_of, read_state, write_state
-from backend.protocol import model_version_name
-from backend.services import BACKBONE, Services, registry_name
-from backend.training_job import after_change, train_head
-from storage.pictures import PictureStore
-from storage.registry import ModelVersion
-from taxonomy.errors import ConfigError, ConflictError, TrainingError
-from training.promote import Vote, decide_backbone, vote_of
+from taxonomist.backend.label_studio.protocol import model_version_name
+from taxonomist.backend.prediction.embedding import embed
+from taxonomist.backend.pretraining.prepared_images import picture_store
+from taxonomist.backend.pretraining.state import ShouldStop, StoppedError, folder_of, read_state, write_state
+from taxonomist.backend.retraining.training_job import after_change, train_head
+from taxonomist.backend.services import BACKBONE, Services, registry_name
+from taxonomist.backend.state.jobs import Kind
+from taxonomist.storage.pictures import PictureStore
+from taxonomist.storage.registry import ModelVersion
+from taxonomist.taxonomy.errors import ConfigError, ConflictError, TrainingError
+from taxonomist.training.heads.promotion import Vote, decide_backbone, vote_of
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ import os
 import subprocess
 import sys
 
-from backend.jobs import Kind, State
-from backend.pretraining.state import is_running
-from backend.services import Services
+from taxonomist.backend.pretraining.state import is_running
+from taxonomist.backend.services import Services
+from taxonomist.backend.state.jobs import Kind, State
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +56,5 @@ class PretrainingProcess:
 
     def _command(self, job_id: str) -> list[str]:
         home, level = str(self._services.settings.home), self._services.settings.log_level
-        options = ["--home", home, "--log-level", level]
-        command = ["pretrain", "--job", job_id, "--parent", str(os.getpid())]
-        return [sys.executable, "-m", "backend.pretraining.humble", *options, *command]
+        options = ["--home", home, "--log-level", level, "--job", job_id, "--parent", str(os.getpid())]
+        return [sys.executable, "-P", "-m", "taxonomist.backend.pretraining", *options]

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter
 
-from backend.preparing import picture_store, prepare_all
-from backend.pretraining.adopt import adopt
-from backend.pretraining.choose import Chosen, choose, groups_of, pictures_of, probe_of
-from backend.pretraining.start import with_start
-from backend.pretraining.state import (
+from taxonomist.backend.pretraining.adopt import adopt
+from taxonomist.backend.pretraining.dataset import Chosen, choose, groups_of, pictures_of, probe_of
+from taxonomist.backend.pretraining.prepared_images import picture_store, prepare_all
+from taxonomist.backend.pretraining.start_weights import with_start
+from taxonomist.backend.pretraining.state import (
     Run,
     ShouldStop,
     StoppedError,
@@ -27,14 +27,14 @@ from backend.pretraining.state import (
     write_run,
     write_state,
 )
-from backend.services import BACKBONE, Services
-from storage.files import storage_errors, write_whole
-from storage.pictures import PictureStore
-from taxonomy.errors import ConfigError, DamagedError, NotFoundError, TrainingError
+from taxonomist.backend.services import BACKBONE, Services
+from taxonomist.storage.files import storage_errors, write_whole
+from taxonomist.storage.pictures import PictureStore
+from taxonomist.taxonomy.errors import ConfigError, DamagedError, NotFoundError, TrainingError
 
 if TYPE_CHECKING:  # these bring torch along
-    from training.pretrain import Pretrained, Status
-    from training.recipe import Recipe
+    from taxonomist.training.pretraining.pretrain import Pretrained, Status
+    from taxonomist.training.pretraining.recipe import Recipe
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ def run(
 
 def serving_size(services: Services) -> int:
     """Side in pixels of the pictures that a backbone is served: set, else as now, else the default."""
-    from training.backbone import BackboneSpec
+    from taxonomist.training.backbones.backbone import BackboneSpec
 
     champion = services.backbone()
     return services.settings.image_size or (int(champion.manifest["size"]) if champion else BackboneSpec().size)
@@ -139,7 +139,7 @@ def _begin(services: Services, asked: Asked) -> Run:
 
 
 def _recipe(services: Services, preset: str, asked: Asked) -> Recipe:
-    from training.recipe import PRESETS
+    from taxonomist.training.pretraining.recipe import PRESETS
 
     if preset not in PRESETS:
         raise ConfigError(f"There is no preset '{preset}'.", hint=f"There are: {', '.join(PRESETS)}.")
@@ -185,8 +185,8 @@ def train(
     services: Services, current: Run, chosen: Chosen, asked: Asked, progress: Progress, should_stop: ShouldStop
 ) -> Pretrained:
     """The training itself, in every process that takes part. Raises `StoppedError` or `TrainingError`."""
-    from training.pretrain import Interrupted, pretrain
-    from training.recipe import Recipe
+    from taxonomist.training.pretraining.pretrain import Interrupted, pretrain
+    from taxonomist.training.pretraining.recipe import Recipe
 
     folder, store = folder_of(services.settings.home), _store(services, current)
     pictures, rows = pictures_of(store, chosen.ids)
@@ -217,7 +217,7 @@ def train(
 
 
 def _publish(services: Services, current: Run, done: Pretrained) -> Run:
-    from training.pretrain import publish_pretrained
+    from taxonomist.training.pretraining.pretrain import publish_pretrained
 
     version = publish_pretrained(services.registry, done, current.size).version
     new = {"step": "adopt", "version": version, "seen": current.documents}

@@ -8,9 +8,9 @@ from datetime import datetime
 from cronsim import CronSim
 from pydantic import BaseModel
 
-from backend.jobs import Kind
-from backend.pretraining.state import folder_of, read_run, read_state, write_state
-from backend.services import Services
+from taxonomist.backend.pretraining.state import folder_of, read_run, read_state, write_state
+from taxonomist.backend.services import Services
+from taxonomist.backend.state.jobs import Kind
 
 log = logging.getLogger(__name__)
 

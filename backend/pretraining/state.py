@@ -10,8 +10,8 @@ from typing import Any, Literal, TypeVar
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 
-from storage.files import storage_errors, write_whole
-from taxonomy.errors import ConfigError, DamagedError, TaxonomistError
+from taxonomist.storage.files import storage_errors, write_whole
+from taxonomist.taxonomy.errors import ConfigError, DamagedError, TaxonomistError
 
 PATIENCE_S = 10.0  # for a predecessor that is just ending
 T = TypeVar("T", bound=BaseModel)
@@ -27,7 +27,7 @@ class StoppedError(TaxonomistError):
 
 
 class Run(BaseModel, frozen=True):
-    """One pre-training. `size` is that of the pictures in pixels, `recipe` the fields of a `training.recipe.Recipe`.
+    """One pre-training. `size` is that of the pictures in pixels, `recipe` the fields of a `Recipe`.
 
     `weights` are the start weights that were asked for, those of the recipe are what became of it.
     `documents` counts the catalogue when its pictures were prepared, `seen` when those were of the last backbone that

@@ -11,12 +11,12 @@ from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from backend.services import Services
-from backend.stages.files import Part, read_query, read_split, write_report
-from storage.catalog.query import LabelQuery
-from storage.pictures import PictureStore
-from taxonomy.errors import ConfigError, ImageUnavailableError
-from training.prepare import Prepared, Wanted, prepare_pictures
+from taxonomist.backend.services import Services
+from taxonomist.backend.stages.files import Part, read_query, read_split, write_report
+from taxonomist.inference.preparation import Prepared, Wanted, prepare_pictures
+from taxonomist.storage.catalog.query import LabelQuery
+from taxonomist.storage.pictures import PictureStore
+from taxonomist.taxonomy.errors import ConfigError, ImageUnavailableError
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from storage.files import storage_errors, write_whole
-from taxonomy.errors import ConfigError
-from taxonomy.paths import TaxonomyPath
+from taxonomist.storage.files import storage_errors, write_whole
+from taxonomist.taxonomy.errors import ConfigError
+from taxonomist.taxonomy.paths import TaxonomyPath
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = get_args(Part)

@@ -11,14 +11,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
-from backend.services import Services
-from backend.stages.files import Chosen, write_query
-from storage.catalog.documents import ImageDocument
-from storage.catalog.query import Found, LabelQuery, explain
-from taxonomy.agreement import AgreementPolicy, decide
-from taxonomy.annotations import Annotation
-from taxonomy.errors import ConfigError
-from taxonomy.paths import TaxonomyPath
+from taxonomist.backend.services import Services
+from taxonomist.backend.stages.files import Chosen, write_query
+from taxonomist.storage.catalog.documents import ImageDocument
+from taxonomist.storage.catalog.query import Found, LabelQuery, explain
+from taxonomist.taxonomy.agreement import AgreementPolicy, decide
+from taxonomist.taxonomy.annotations import Annotation
+from taxonomist.taxonomy.errors import ConfigError
+from taxonomist.taxonomy.paths import TaxonomyPath
 
 log = logging.getLogger(__name__)
 

@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from backend.stages.files import PARTS, Chosen, Part, Placed, read_query, write_split
-from taxonomy.errors import ConfigError
-from taxonomy.paths import format_path
-from training.split import Item, assign_test, split_validation
-from training.split import Part as FixedPart
+from taxonomist.backend.stages.files import PARTS, Chosen, Part, Placed, read_query, write_split
+from taxonomist.taxonomy.errors import ConfigError
+from taxonomist.taxonomy.paths import format_path
+from taxonomist.training.split import Item, assign_test, split_validation
+from taxonomist.training.split import Part as FixedPart
 
 log = logging.getLogger(__name__)
 

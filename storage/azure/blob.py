@@ -21,11 +21,11 @@ from azure.core.exceptions import HttpResponseError
 from azure.storage.blob import BlobBlock, ContentSettings, UserDelegationKey
 from azure.storage.blob.aio import BlobClient, BlobServiceClient
 
-from storage.azure.credential import entra_credential
-from storage.azure.patience import Patience, brief, status_of
-from storage.forks import after_fork
-from storage.loop import LoopThread
-from taxonomy.errors import ConfigError, StorageError
+from taxonomist.storage.azure.credential import entra_credential
+from taxonomist.storage.azure.retry_policy import Patience, brief, status_of
+from taxonomist.storage.forks import after_fork
+from taxonomist.storage.loop import LoopThread
+from taxonomist.taxonomy.errors import ConfigError, StorageError
 
 __all__ = ["Blob", "BlobAccount", "Listed"]
 

@@ -9,9 +9,9 @@ from uuid import uuid4
 
 from azure.core.exceptions import HttpResponseError
 
-from storage.azure.blob import BlobAccount
-from storage.azure.patience import status_of
-from taxonomy.errors import StorageError
+from taxonomist.storage.azure.blob import BlobAccount
+from taxonomist.storage.azure.retry_policy import status_of
+from taxonomist.taxonomy.errors import StorageError
 
 __all__ = ["BlobProbe", "probe", "write_and_delete"]
 

@@ -15,11 +15,11 @@ from azure.core.exceptions import HttpResponseError
 from azure.cosmos.aio import ContainerProxy, CosmosClient
 from azure.cosmos.documents import ConnectionPolicy
 
-from storage.azure.credential import entra_credential
-from storage.azure.patience import Patience, status_of
-from storage.forks import after_fork, keep_for_ever
-from storage.loop import LoopThread
-from taxonomy.errors import ConfigError, NotFoundError, StorageError
+from taxonomist.storage.azure.credential import entra_credential
+from taxonomist.storage.azure.retry_policy import Patience, status_of
+from taxonomist.storage.forks import after_fork, keep_for_ever
+from taxonomist.storage.loop import LoopThread
+from taxonomist.taxonomy.errors import ConfigError, NotFoundError, StorageError
 
 __all__ = ["INSTALL_HINT", "Container", "CosmosAccess", "CosmosConnection"]
 

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
-from storage.catalog.documents import AnnotatorLabels, ImageDocument, ProjectLabels
-from storage.catalog.identity import image_id
-from storage.catalog.query import Found, LabelQuery
-from storage.catalog.sqlite import SqliteCatalog
+from taxonomist.storage.catalog.documents import AnnotatorLabels, ImageDocument, ProjectLabels
+from taxonomist.storage.catalog.identity import image_id
+from taxonomist.storage.catalog.query import Found, LabelQuery
+from taxonomist.storage.catalog.sqlite import SqliteCatalog
 
 __all__ = [
     "AnnotatorLabels",
@@ -64,7 +64,7 @@ class Catalog(Protocol):
         ...
 
     def find(self, query: LabelQuery) -> Iterator[Found]:
-        """Documents that the query wants, in order of their ids: those for which `storage.catalog.query.matches` holds.
+        """Documents that the query wants, in order of their ids: those for which `query.matches` holds.
         One that is no `ImageDocument` (a number where a text should be) is left out with a line in the log."""
         ...
 

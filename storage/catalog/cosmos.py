@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 from azure.core import MatchConditions
 from azure.core.exceptions import HttpResponseError
 
-from storage.azure.cosmos import INSTALL_HINT, Container, CosmosAccess, CosmosConnection
-from storage.azure.patience import Patience, status_of
-from storage.catalog.cosmos_documents import body, parse, was_written_by
-from storage.catalog.documents import ImageDocument
-from storage.catalog.query import Found, LabelQuery, cosmos_where
-from taxonomy.errors import ConflictError, DamagedError, NotFoundError, StorageError
+from taxonomist.storage.azure.cosmos import INSTALL_HINT, Container, CosmosAccess, CosmosConnection
+from taxonomist.storage.azure.retry_policy import Patience, status_of
+from taxonomist.storage.catalog.cosmos_documents import body, parse, was_written_by
+from taxonomist.storage.catalog.documents import ImageDocument
+from taxonomist.storage.catalog.query import Found, LabelQuery, cosmos_where
+from taxonomist.taxonomy.errors import ConflictError, DamagedError, NotFoundError, StorageError
 
 if TYPE_CHECKING:
-    from storage.catalog import Change
+    from taxonomist.storage.catalog import Change
 
 __all__ = ["CosmosCatalog"]
 

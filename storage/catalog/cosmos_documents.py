@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from storage.catalog.documents import ImageDocument
-from taxonomy.errors import DamagedError
+from taxonomist.storage.catalog.documents import ImageDocument
+from taxonomist.taxonomy.errors import DamagedError
 
 __all__ = ["OURS", "body", "derived", "parse", "was_written_by"]
 

@@ -12,9 +12,9 @@ from azure.core.exceptions import HttpResponseError
 from azure.cosmos import PartitionKey
 from azure.cosmos.aio import DatabaseProxy
 
-from storage.azure.cosmos import CosmosAccess, CosmosConnection
-from storage.azure.patience import Patience, status_of
-from taxonomy.errors import StorageError
+from taxonomist.storage.azure.cosmos import CosmosAccess, CosmosConnection
+from taxonomist.storage.azure.retry_policy import Patience, status_of
+from taxonomist.taxonomy.errors import StorageError
 
 __all__ = ["FUNCTION", "ContainerState", "inspect", "install"]
 
@@ -143,5 +143,5 @@ async def _call(connection: CosmosConnection, work: Callable[[], Awaitable[T]], 
 
 def _text() -> str:
     """The function alone: what follows it must not be there, and comments before it need not."""
-    source = files("storage.catalog").joinpath("filter_documents_by_labels.js").read_text(encoding="utf-8")
+    source = files("taxonomist.storage.catalog").joinpath("filter_documents_by_labels.js").read_text(encoding="utf-8")
     return source[source.index("function ") :].strip()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from storage.catalog.documents import PRIVATE_FIELDS, ImageDocument, is_private
+from taxonomist.storage.catalog.documents import PRIVATE_FIELDS, ImageDocument, is_private
 
 __all__ = ["Found", "LabelQuery", "conditions", "cosmos_where", "explain", "matches"]
 

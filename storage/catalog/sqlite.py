@@ -11,13 +11,13 @@ from uuid import uuid4
 
 from pydantic import ValidationError
 
-from storage.catalog.documents import ImageDocument
-from storage.catalog.query import Found, LabelQuery, matches
-from storage.database import Database
-from taxonomy.errors import ConflictError, DamagedError
+from taxonomist.storage.catalog.documents import ImageDocument
+from taxonomist.storage.catalog.query import Found, LabelQuery, matches
+from taxonomist.storage.database import Database
+from taxonomist.taxonomy.errors import ConflictError, DamagedError
 
 if TYPE_CHECKING:
-    from storage.catalog import Change
+    from taxonomist.storage.catalog import Change
 
 __all__ = ["SqliteCatalog"]
 

@@ -11,14 +11,14 @@ from pathlib import Path
 
 from azure.core.exceptions import HttpResponseError
 
-from storage.azure.blob import Blob, BlobAccount
-from storage.azure.links import BlobLinks
-from storage.azure.patience import Patience, brief, status_of
-from storage.catalog.identity import image_id
-from storage.images import without_query
-from storage.images.blob_address import BlobAddress, blob_address
-from storage.images.cache import ByteCache
-from taxonomy.errors import (
+from taxonomist.storage.azure.blob import Blob, BlobAccount
+from taxonomist.storage.azure.links import BlobLinks
+from taxonomist.storage.azure.retry_policy import Patience, brief, status_of
+from taxonomist.storage.catalog.identity import image_id
+from taxonomist.storage.images import without_query
+from taxonomist.storage.images.blob_address import BlobAddress, blob_address
+from taxonomist.storage.images.cache import ByteCache
+from taxonomist.taxonomy.errors import (
     ImageError,
     ImageForbiddenError,
     ImageNotFoundError,

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from storage.catalog.identity import image_id
-from storage.files import write_whole
-from storage.images import Images
+from taxonomist.storage.catalog.identity import image_id
+from taxonomist.storage.files import write_whole
+from taxonomist.storage.images import Images
 
 __all__ = ["ByteCache", "CachedImages"]
 

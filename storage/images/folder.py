@@ -6,7 +6,12 @@ import stat
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from taxonomy.errors import ImageForbiddenError, ImageNotFoundError, ImageTooLargeError, ImageUnavailableError
+from taxonomist.taxonomy.errors import (
+    ImageForbiddenError,
+    ImageNotFoundError,
+    ImageTooLargeError,
+    ImageUnavailableError,
+)
 
 __all__ = ["FolderImages", "scheme_of"]
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from taxonomy.errors import ConfigError, ImageForbiddenError
+from taxonomist.taxonomy.errors import ConfigError, ImageForbiddenError
 
 __all__ = ["AllowedHosts", "Target", "is_public"]
 

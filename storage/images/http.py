@@ -10,12 +10,12 @@ from urllib.parse import urljoin
 
 import httpx
 
-from storage.forks import after_fork
-from storage.images import without_query
-from storage.images.certificates import certificates
-from storage.images.hosts import AllowedHosts, Target, is_public
-from storage.loop import LoopThread
-from taxonomy.errors import (
+from taxonomist.storage.forks import after_fork
+from taxonomist.storage.images import without_query
+from taxonomist.storage.images.certificates import certificates
+from taxonomist.storage.images.hosts import AllowedHosts, Target, is_public
+from taxonomist.storage.loop import LoopThread
+from taxonomist.taxonomy.errors import (
     ImageForbiddenError,
     ImageNotFoundError,
     ImageTooLargeError,

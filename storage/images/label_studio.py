@@ -4,10 +4,10 @@ import re
 from collections.abc import Callable
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from storage.images.hosts import AllowedHosts
-from storage.images.http import Answer, Credential, HttpImages, data_of
-from storage.images.token import TokenAuth
-from taxonomy.errors import (
+from taxonomist.storage.images.hosts import AllowedHosts
+from taxonomist.storage.images.http import Answer, Credential, HttpImages, data_of
+from taxonomist.storage.images.token import TokenAuth
+from taxonomist.taxonomy.errors import (
     AuthError,
     ConfigError,
     ImageForbiddenError,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from storage.images import Images, without_query
-from storage.images.folder import scheme_of
-from storage.images.label_studio import LabelStudioImages, is_label_studio_path
-from taxonomy.errors import ImageForbiddenError
+from taxonomist.storage.images import Images, without_query
+from taxonomist.storage.images.folder import scheme_of
+from taxonomist.storage.images.label_studio import LabelStudioImages, is_label_studio_path
+from taxonomist.taxonomy.errors import ImageForbiddenError
 
 if TYPE_CHECKING:  # Azure's SDK takes half a second to import, and most have no use for it
-    from storage.images.blob import BlobImages
+    from taxonomist.storage.images.blob import BlobImages
 
 __all__ = ["RoutedImages"]
 

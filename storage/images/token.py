@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import httpx
 
-from storage.images.certificates import certificates
-from taxonomy.errors import AuthError, LabelStudioError
+from taxonomist.storage.images.certificates import certificates
+from taxonomist.taxonomy.errors import AuthError, LabelStudioError
 
 __all__ = ["TokenAuth"]
 

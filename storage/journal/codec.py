@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from storage.journal.events import (
+from taxonomist.storage.journal.events import (
     AnnotationDeleted,
     AnnotationSaved,
     Event,
     TaskDeleted,
     TaskSaved,
 )
-from taxonomy.errors import BadRequestError, DamagedError
+from taxonomist.taxonomy.errors import BadRequestError, DamagedError
 
 __all__ = ["Row", "decode", "encode", "format_time", "parse_time"]
 

@@ -3,15 +3,15 @@
 import json
 import sqlite3
 
-from storage.catalog.identity import image_id
-from storage.journal.codec import decode, format_time
-from storage.journal.events import (
+from taxonomist.storage.catalog.identity import image_id
+from taxonomist.storage.journal.codec import decode, format_time
+from taxonomist.storage.journal.events import (
     AnnotationDeleted,
     AnnotationSaved,
     TaskDeleted,
     TaskSaved,
 )
-from storage.journal.state import Folded
+from taxonomist.storage.journal.state import Folded
 
 __all__ = ["fold_slice"]
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from storage.database import Database
-from storage.forks import after_fork
-from storage.journal.codec import Row, encode, parse_time
-from storage.journal.events import AnnotationDeleted, Event, TaskDeleted
-from storage.journal.fold import fold_slice
-from storage.journal.schema import SCHEMA
-from storage.journal.state import AnnotationRecord, Dirty, Folded, TaskRecord
+from taxonomist.storage.database import Database
+from taxonomist.storage.forks import after_fork
+from taxonomist.storage.journal.codec import Row, encode, parse_time
+from taxonomist.storage.journal.events import AnnotationDeleted, Event, TaskDeleted
+from taxonomist.storage.journal.fold import fold_slice
+from taxonomist.storage.journal.schema import SCHEMA
+from taxonomist.storage.journal.state import AnnotationRecord, Dirty, Folded, TaskRecord
 
 __all__ = ["Journal"]
 

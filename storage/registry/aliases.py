@@ -9,9 +9,9 @@ from pathlib import Path
 from filelock import FileLock
 from pydantic import TypeAdapter, ValidationError
 
-from storage.files import storage_errors, write_whole
-from storage.registry import Moves
-from taxonomy.errors import ConflictError, DamagedError, NotFoundError, StorageError
+from taxonomist.storage.files import storage_errors, write_whole
+from taxonomist.storage.registry import Moves
+from taxonomist.taxonomy.errors import ConflictError, DamagedError, NotFoundError, StorageError
 
 __all__ = ["NOWHERE", "Alias", "Aliases", "moved", "way_back"]
 

@@ -17,15 +17,15 @@ from uuid import uuid4
 
 from azure.core.exceptions import HttpResponseError
 
-from storage.azure.blob import BlobAccount, Listed
-from storage.azure.patience import status_of
-from storage.files import storage_errors
-from storage.registry import ModelVersion, Moves
-from storage.registry.aliases import NOWHERE, Alias, moved, way_back
-from storage.registry.blob_aliases import BlobAliases
-from storage.registry.folder import VERSION, FolderRegistry, check_name
-from storage.registry.manifest import MANIFEST, damaged, manifest_bytes, manifest_of, parse_manifest
-from taxonomy.errors import ConflictError, DamagedError, NotFoundError
+from taxonomist.storage.azure.blob import BlobAccount, Listed
+from taxonomist.storage.azure.retry_policy import status_of
+from taxonomist.storage.files import storage_errors
+from taxonomist.storage.registry import ModelVersion, Moves
+from taxonomist.storage.registry.aliases import NOWHERE, Alias, moved, way_back
+from taxonomist.storage.registry.blob_aliases import BlobAliases
+from taxonomist.storage.registry.folder import VERSION, FolderRegistry, check_name
+from taxonomist.storage.registry.manifest import MANIFEST, damaged, manifest_bytes, manifest_of, parse_manifest
+from taxonomist.taxonomy.errors import ConflictError, DamagedError, NotFoundError
 
 __all__ = ["BlobRegistry"]
 

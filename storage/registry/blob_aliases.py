@@ -15,13 +15,13 @@ from uuid import uuid4
 from azure.core.exceptions import HttpResponseError
 from pydantic import TypeAdapter, ValidationError
 
-from storage.azure.blob import BlobAccount
-from storage.azure.patience import Patience, status_of
-from storage.azure.refresher import Refresher
-from storage.files import write_whole
-from storage.forks import after_fork
-from storage.registry.aliases import Alias
-from taxonomy.errors import ConflictError, DamagedError, StorageError
+from taxonomist.storage.azure.background_refresh import Refresher
+from taxonomist.storage.azure.blob import BlobAccount
+from taxonomist.storage.azure.retry_policy import Patience, status_of
+from taxonomist.storage.files import write_whole
+from taxonomist.storage.forks import after_fork
+from taxonomist.storage.registry.aliases import Alias
+from taxonomist.taxonomy.errors import ConflictError, DamagedError, StorageError
 
 __all__ = ["BlobAliases"]
 

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from storage.registry import ModelVersion
-from taxonomy.errors import DamagedError, StorageError
+from taxonomist.storage.registry import ModelVersion
+from taxonomist.taxonomy.errors import DamagedError, StorageError
 
 __all__ = [
     "MANIFEST",

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from taxonomy.errors import TaxonomistError
+from taxonomist.taxonomy.errors import TaxonomistError
 from tests.apt import apt_install
 
 HERE = Path(__file__).parent

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from storage.loop import LoopThread
+from taxonomist.storage.loop import LoopThread
 
 END_OF_HEAD = b"\r\n\r\n"
 LIMIT = 2**20

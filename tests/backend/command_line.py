@@ -7,8 +7,8 @@ from typing import Any
 
 import typer.main
 
-from backend.cli import app
-from backend.services import Services
+from taxonomist.backend.cli import app
+from taxonomist.backend.services import Services
 
 
 def check(words: Sequence[str], services: Services) -> None:

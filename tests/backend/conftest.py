@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from backend.app import create_app
-from backend.importing import import_manifest
-from backend.services import Services
-from backend.settings import Settings
-from backend.training_job import train
+from taxonomist.backend.labelling.manifests import import_manifest
+from taxonomist.backend.retraining.training_job import train
+from taxonomist.backend.services import Services
+from taxonomist.backend.settings import Settings
+from taxonomist.backend.web.app import create_app
 from tests.small_world import CONFIG, publish_backbone, write_catalogue
 
 DATA = Path(__file__).parents[1] / "data"

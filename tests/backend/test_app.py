@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from backend.app import create_app
-from backend.services import Services
-from backend.training_job import embed_all
+from taxonomist.backend.retraining.training_job import embed_all
+from taxonomist.backend.services import Services
+from taxonomist.backend.web.app import create_app
 from tests.small_world import CONFIG, PATHS, picture
 
 

@@ -5,9 +5,9 @@ import stat
 
 import pytest
 
-from backend.auth import Credentials, check_exposure, load_credentials
-from backend.settings import Settings
-from taxonomy.errors import AuthError, ConfigError
+from taxonomist.backend.settings import Settings
+from taxonomist.backend.state.credentials import Credentials, check_exposure, load_credentials
+from taxonomist.taxonomy.errors import AuthError, ConfigError
 
 
 def basic(text: str) -> str:

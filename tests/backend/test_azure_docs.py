@@ -13,18 +13,18 @@ from uuid import uuid4
 import pytest
 from azure.storage.blob import BlobServiceClient
 
-from backend.azure import cosmos_access
-from backend.exports import import_export
-from backend.predictor import Predictor
-from backend.protocol import PredictRequest, Task
-from backend.services import Services
-from backend.settings import Settings
-from backend.stages.fetch import run_fetch
-from backend.stages.query import QueryOptions, run_query
-from backend.training_job import train
-from storage.catalog.cosmos_install import install
-from storage.catalog.documents import ImageDocument
-from storage.catalog.query import LabelQuery
+from taxonomist.backend.azure.accounts import cosmos_access
+from taxonomist.backend.label_studio.protocol import PredictRequest, Task
+from taxonomist.backend.labelling.label_studio_export import import_export
+from taxonomist.backend.prediction.predictor import Predictor
+from taxonomist.backend.retraining.training_job import train
+from taxonomist.backend.services import Services
+from taxonomist.backend.settings import Settings
+from taxonomist.backend.stages.fetch import run_fetch
+from taxonomist.backend.stages.query import QueryOptions, run_query
+from taxonomist.storage.catalog.cosmos_install import install
+from taxonomist.storage.catalog.documents import ImageDocument
+from taxonomist.storage.catalog.query import LabelQuery
 from tests.azure import emulators
 from tests.azure.fault_proxy import FaultProxy, Request, fault_proxy
 from tests.backend.command_line import check

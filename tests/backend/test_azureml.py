@@ -10,13 +10,13 @@ import pytest
 import yaml
 from pydantic import SecretStr
 
-from backend import azureml
-from backend.azureml import PIPELINE, SOURCE, STEPS, JobOptions, Sent, Workspace
-from backend.cli import main
-from backend.projects import ProjectBook
-from backend.services import Services
-from backend.settings import Settings
-from taxonomy.errors import AuthError, ConfigError, StorageError
+from taxonomist.backend.azure import ml_job as azureml
+from taxonomist.backend.azure.ml_job import PIPELINE, SOURCE, STEPS, JobOptions, Sent, Workspace
+from taxonomist.backend.cli import main
+from taxonomist.backend.services import Services
+from taxonomist.backend.settings import Settings
+from taxonomist.backend.state.projects import ProjectBook
+from taxonomist.taxonomy.errors import AuthError, ConfigError, StorageError
 from tests.small_world import CONFIG
 
 SECRET = "do-not-tell"

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from backend import azureml
-from backend.azureml import PIPELINE, SNAPSHOT, SOURCE, STEPS
-from backend.services import Services
-from backend.settings import Settings
-from taxonomy.errors import ConfigError
+from taxonomist.backend.azure import ml_job as azureml
+from taxonomist.backend.azure.ml_job import PIPELINE, SNAPSHOT, SOURCE, STEPS
+from taxonomist.backend.services import Services
+from taxonomist.backend.settings import Settings
+from taxonomist.taxonomy.errors import ConfigError
 from tests.backend.command_line import check
 
 FOLDER = SOURCE / PIPELINE.parent
@@ -108,7 +108,7 @@ def test_the_command_of_the_image_signs_in_as_the_compute(tmp_path: Path, given:
         text=True,
         check=True,
     )
-    assert done.stdout.strip() == f"{expected} -m backend.cli data query"
+    assert done.stdout.strip() == f"{expected} -m taxonomist data query"
 
 
 def test_the_code_is_sent_and_nothing_else(tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ import httpx
 import pytest
 from flask.testing import FlaskClient
 
-from backend.importing import decide_all
-from backend.services import Services
-from storage.catalog.identity import image_id
-from storage.journal import Journal
+from taxonomist.backend.labelling.manifests import decide_all
+from taxonomist.backend.services import Services
+from taxonomist.storage.catalog.identity import image_id
+from taxonomist.storage.journal import Journal
 from tests.backend_process import BackendProcess
 from tests.small_world import CONFIG
 

@@ -13,15 +13,15 @@ from uuid import uuid4
 
 import pytest
 
-from backend import predictor
-from backend.importing import import_manifest
-from backend.intake import embed
-from backend.services import BACKBONE, Services, registry_name
-from backend.settings import Settings
-from backend.training_job import train
-from storage.azure.blob import BlobAccount
-from storage.catalog.documents import ImageDocument
-from taxonomy.errors import ConfigError
+from taxonomist.backend.labelling.manifests import import_manifest
+from taxonomist.backend.prediction import predictor
+from taxonomist.backend.prediction.embedding import embed
+from taxonomist.backend.retraining.training_job import train
+from taxonomist.backend.services import BACKBONE, Services, registry_name
+from taxonomist.backend.settings import Settings
+from taxonomist.storage.azure.blob import BlobAccount
+from taxonomist.storage.catalog.documents import ImageDocument
+from taxonomist.taxonomy.errors import ConfigError
 from tests.azure import emulators
 from tests.azure.fault_proxy import Fault, FaultProxy, fault_proxy
 from tests.backend.test_app import client_of, predict

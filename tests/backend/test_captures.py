@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from backend.app import create_app
-from backend.services import Services
-from backend.settings import Settings
+from taxonomist.backend.services import Services
+from taxonomist.backend.settings import Settings
+from taxonomist.backend.web.app import create_app
 
 
 def send(client: FlaskClient, recorded: dict[str, Any]) -> Any:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from backend.cli import main
-from backend.services import Services
+from taxonomist.backend.cli import main
+from taxonomist.backend.services import Services
 from tests.small_world import picture, publish_backbone, write_catalogue
 
 Run = Callable[..., tuple[int, str, str]]

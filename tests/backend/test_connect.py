@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from backend.auth import SECRET_HEADER, load_credentials
-from backend.connect import (
+from taxonomist.backend.connection.connect import (
     check_callable,
     connect,
     own_row,
@@ -17,10 +16,11 @@ from backend.connect import (
     webhook_address,
     webhook_is_right,
 )
-from backend.label_studio import LabelStudioClient, MlBackend, Webhook
-from backend.projects import ProjectBook, ProjectRecord
-from backend.settings import Settings
-from taxonomy.errors import ConfigError
+from taxonomist.backend.label_studio import LabelStudioClient, MlBackend, Webhook
+from taxonomist.backend.settings import Settings
+from taxonomist.backend.state.credentials import SECRET_HEADER, load_credentials
+from taxonomist.backend.state.projects import ProjectBook, ProjectRecord
+from taxonomist.taxonomy.errors import ConfigError
 
 
 def row(number: int, url: str) -> MlBackend:

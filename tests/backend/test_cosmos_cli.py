@@ -12,12 +12,12 @@ from uuid import uuid4
 import pytest
 from pydantic import SecretStr
 
-from backend.azure import cosmos_access, patience
-from backend.services import Services
-from backend.settings import Settings
-from storage.catalog import SqliteCatalog
-from storage.catalog.cosmos import CosmosCatalog
-from taxonomy.errors import ConfigError
+from taxonomist.backend.azure.accounts import cosmos_access, patience
+from taxonomist.backend.services import Services
+from taxonomist.backend.settings import Settings
+from taxonomist.storage.catalog import SqliteCatalog
+from taxonomist.storage.catalog.cosmos import CosmosCatalog
+from taxonomist.taxonomy.errors import ConfigError
 from tests.azure import emulators
 
 TEXT = SecretStr("AccountEndpoint=https://a.documents.azure.com:443/;AccountKey=c2VjcmV0;")
@@ -54,7 +54,7 @@ def test_install_and_use(cosmos_server: emulators.Cosmos, settings: Settings, tm
             [sys.executable, "-W", "error", *command], env=environment, cwd=tmp_path, capture_output=True, text=True
         )
 
-    install = ("-m", "backend.cli", "cosmos", "install")
+    install = ("-m", "taxonomist", "cosmos", "install")
     missing = run("-c", USE)
     assert "taxonomist cosmos install" in missing.stderr
     first, again = run(*install), run(*install, "--json")
@@ -68,8 +68,8 @@ def test_install_and_use(cosmos_server: emulators.Cosmos, settings: Settings, tm
 
 
 USE = """
-from backend.services import Services
-from backend.settings import load_settings
+from taxonomist.backend.services import Services
+from taxonomist.backend.settings import load_settings
 
 catalog = Services(load_settings()).catalog
 catalog.update("a", lambda document: document)

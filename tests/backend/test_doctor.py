@@ -14,15 +14,15 @@ import pytest
 from pydantic import SecretStr
 from werkzeug.serving import make_server
 
-from backend import heartbeat
-from backend.app import create_app
-from backend.doctor import Check, run_checks
-from backend.importing import import_manifest
-from backend.jobs import Kind, State
-from backend.services import Services, registry_name
-from backend.settings import Settings
-from storage.registry import ModelVersion
-from taxonomy.label_config import parse_label_config
+from taxonomist.backend.connection.doctor import Check, run_checks
+from taxonomist.backend.labelling.manifests import import_manifest
+from taxonomist.backend.services import Services, registry_name
+from taxonomist.backend.settings import Settings
+from taxonomist.backend.state import heartbeat
+from taxonomist.backend.state.jobs import Kind, State
+from taxonomist.backend.web.app import create_app
+from taxonomist.storage.registry import ModelVersion
+from taxonomist.taxonomy.label_config import parse_label_config
 from tests.small_world import CONFIG as COLOURS
 from tests.small_world import picture
 

@@ -12,12 +12,12 @@ from azure.cosmos import CosmosClient, PartitionKey
 from azure.storage.blob import BlobServiceClient
 from pydantic import SecretStr
 
-from backend.azure import cosmos_access
-from backend.doctor import azure
-from backend.doctor.check import Check
-from backend.services import Services
-from backend.settings import Settings
-from storage.catalog.cosmos_install import FUNCTION, install
+from taxonomist.backend.azure.accounts import cosmos_access
+from taxonomist.backend.connection.doctor import azure
+from taxonomist.backend.connection.doctor.check import Check
+from taxonomist.backend.services import Services
+from taxonomist.backend.settings import Settings
+from taxonomist.storage.catalog.cosmos_install import FUNCTION, install
 from tests.azure import emulators
 from tests.azure.fault_proxy import Fault, fault_proxy
 from tests.small_world import picture

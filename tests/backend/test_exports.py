@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from backend.exports import import_export
-from backend.importing import MOST_PROBLEMS
-from backend.services import Services
-from storage.catalog import ImageDocument, LabelQuery
-from taxonomy.errors import ConfigError
+from taxonomist.backend.labelling.label_studio_export import import_export
+from taxonomist.backend.labelling.manifests import MOST_PROBLEMS
+from taxonomist.backend.services import Services
+from taxonomist.storage.catalog import ImageDocument, LabelQuery
+from taxonomist.taxonomy.errors import ConfigError
 from tests.backend.conftest import DATA
 from tests.small_world import CONFIG
 
@@ -220,9 +220,9 @@ def write_large(file: Path, megabytes: int) -> int:
 _CHILD = """
 import resource, sys
 from pathlib import Path
-from backend.exports import import_export
-from backend.services import Services
-from backend.settings import Settings
+from taxonomist.backend.labelling.label_studio_export import import_export
+from taxonomist.backend.services import Services
+from taxonomist.backend.settings import Settings
 from tests.small_world import CONFIG
 services = Services(Settings(home=Path(sys.argv[1])))
 services.book.remember("7", label_config=CONFIG)

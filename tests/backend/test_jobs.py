@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from backend.jobs import MAX_ATTEMPTS, JobBook, Kind, State
+from taxonomist.backend.state.jobs import MAX_ATTEMPTS, JobBook, Kind, State
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from backend.label_studio import LabelStudioClient, Prediction, Project, Webhook
-from backend.label_studio.failures import (
+from taxonomist.backend.label_studio import LabelStudioClient, Prediction, Project, Webhook
+from taxonomist.backend.label_studio.failures import (
     ACCESS_FIX,
     ADDRESS_FIX,
     BACKEND_AUTH_FIX,
@@ -23,7 +23,7 @@ from backend.label_studio.failures import (
     explain,
     refusal,
 )
-from taxonomy.errors import LabelStudioError
+from taxonomist.taxonomy.errors import LabelStudioError
 
 # As Label Studio 1.23.2 answered.
 SSRF = {"status_code": 403, "detail": "URL resolves to a reserved network address (block: 127.0.0.0/8)"}

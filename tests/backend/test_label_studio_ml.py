@@ -16,19 +16,19 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from backend.app import create_app
-from backend.auth import SECRET_HEADER, load_credentials
-from backend.jobs import Kind
-from backend.services import Services
-from backend.settings import Settings
-from backend.training_job import train
+from taxonomist.backend.retraining.training_job import train
+from taxonomist.backend.services import Services
+from taxonomist.backend.settings import Settings
+from taxonomist.backend.state.credentials import SECRET_HEADER, load_credentials
+from taxonomist.backend.state.jobs import Kind
+from taxonomist.backend.web.app import create_app
 from tests.backend import second_generation
 from tests.small_world import CONFIG
 
 
 def forget_adapter(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(sys.modules):
-        if name == "backend.label_studio_ml" or name.partition(".")[0] == "label_studio_ml":
+        if name == "taxonomist.backend.web.label_studio_ml" or name.partition(".")[0] == "label_studio_ml":
             monkeypatch.delitem(sys.modules, name)
 
 
@@ -41,7 +41,7 @@ def adapter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, settings: Settings)
     if importlib.util.find_spec("label_studio_ml") is None:
         for name, module in second_generation.modules().items():
             monkeypatch.setitem(sys.modules, name, module)
-    module = importlib.import_module("backend.label_studio_ml")
+    module = importlib.import_module("taxonomist.backend.web.label_studio_ml")
     assert module.SECOND_GENERATION
     return module
 
@@ -67,7 +67,7 @@ def test_without_the_framework_the_import_names_the_extra(monkeypatch: pytest.Mo
     forget_adapter(monkeypatch)
     monkeypatch.setitem(sys.modules, "label_studio_ml", None)
     with pytest.raises(ModuleNotFoundError, match=r"label-studio-taxonomist\[label-studio-ml\]"):
-        importlib.import_module("backend.label_studio_ml")
+        importlib.import_module("taxonomist.backend.web.label_studio_ml")
 
 
 def test_it_predicts_what_our_own_server_predicts(adapter: Any, trained: Services) -> None:

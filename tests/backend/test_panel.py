@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.panel import PANEL_ID, panel_address, panels_in, with_panel
-from taxonomy.errors import ConfigError
-from taxonomy.label_config import parse_label_config
+from taxonomist.backend.connection.panel import PANEL_ID, panel_address, panels_in, with_panel
+from taxonomist.taxonomy.errors import ConfigError
+from taxonomist.taxonomy.label_config import parse_label_config
 
 URL = "http://127.0.0.1:9090"
 KEY = "a-b_c3"

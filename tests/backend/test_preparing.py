@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backend.importing import import_manifest
-from backend.intake import embed
-from backend.preparing import picture_store, prepare_all, wanted_pictures
-from backend.services import BACKBONE, Services
-from backend.settings import Settings
-from storage.catalog.documents import ImageDocument, ProjectLabels
+from taxonomist.backend.labelling.manifests import import_manifest
+from taxonomist.backend.prediction.embedding import embed
+from taxonomist.backend.pretraining.prepared_images import picture_store, prepare_all, wanted_pictures
+from taxonomist.backend.services import BACKBONE, Services
+from taxonomist.backend.settings import Settings
+from taxonomist.storage.catalog.documents import ImageDocument, ProjectLabels
 from tests.small_world import CONFIG, SIZE, publish_backbone, write_catalogue
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from backend.app import create_app
-from backend.evaluating import look_alikes_of_file
-from backend.lookalikes import LookAlikes
-from backend.preparing import picture_store, prepare_all, wanted_pictures
-from backend.services import BACKBONE, Services
-from storage.catalog import ImageDocument
+from taxonomist.backend.prediction.evaluation import look_alikes_of_file
+from taxonomist.backend.prediction.look_alikes import LookAlikes
+from taxonomist.backend.pretraining.prepared_images import picture_store, prepare_all, wanted_pictures
+from taxonomist.backend.services import BACKBONE, Services
+from taxonomist.backend.web.app import create_app
+from taxonomist.storage.catalog import ImageDocument
 from tests.small_world import PATHS, SIZE, picture
 
 PRIVATE: list[dict[str, Any]] = [

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from backend.settings import Settings, load_settings
-from taxonomy.errors import ConfigError
+from taxonomist.backend.settings import Settings, load_settings
+from taxonomist.taxonomy.errors import ConfigError
 
 
 def test_environment_wins_over_file_wins_over_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

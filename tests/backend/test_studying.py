@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from backend.services import BACKBONE, Services
-from backend.settings import Settings
-from backend.studying import collect, contestants, study
-from storage.catalog.documents import ImageDocument
-from taxonomy.errors import ConfigError, NotFoundError, TrainingError
+from taxonomist.backend.services import BACKBONE, Services
+from taxonomist.backend.settings import Settings
+from taxonomist.backend.study import collect, contestants, study
+from taxonomist.storage.catalog.documents import ImageDocument
+from taxonomist.taxonomy.errors import ConfigError, NotFoundError, TrainingError
+from taxonomist.training.heads.head import HeadOptions
+from taxonomist.training.study.data import StudyOptions
 from tests.small_world import SIZE, publish_poor_backbone
-from training.head import HeadOptions
-from training.study.data import StudyOptions
 
 OPTIONS = StudyOptions(train=40, validation=16, test=20, seeds=1, views=0, head=HeadOptions(hidden=32, epochs=20))
 

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from storage.journal import Journal
+from taxonomist.storage.journal import Journal
 from tests.backend_process import BackendProcess
 
 pytestmark = pytest.mark.slow

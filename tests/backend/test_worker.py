@@ -11,10 +11,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from backend.importing import import_manifest
-from backend.jobs import Kind, State
-from backend.services import Services
-from backend.worker import Worker
+from taxonomist.backend.labelling.manifests import import_manifest
+from taxonomist.backend.services import Services
+from taxonomist.backend.state.jobs import Kind, State
+from taxonomist.backend.worker.worker import Worker
 from tests.backend_process import BackendProcess
 from tests.small_world import CONFIG, PATHS, write_catalogue
 from tests.waiting import eventually

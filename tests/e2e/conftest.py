@@ -9,10 +9,10 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from backend.demo import environment, server
-from backend.demo.people import Account, sign_up
-from backend.demo.project import DemoTask, Picture, create_project, label_config, read_catalogue, upload
-from backend.demo.server import LabelStudioServer
+from taxonomist.backend.demo import environment, server
+from taxonomist.backend.demo.accounts import Account, sign_up
+from taxonomist.backend.demo.project import DemoTask, Picture, create_project, label_config, read_catalogue, upload
+from taxonomist.backend.demo.server import LabelStudioServer
 from tests.backend_process import BackendProcess
 from tests.e2e.screens import FLAGS
 from tests.environment import LABEL_STUDIO, LABEL_STUDIO_CACHE, chromium

@@ -10,15 +10,15 @@ import httpx
 from pydantic import SecretStr
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from backend import heartbeat
-from backend.app import create_app
-from backend.connect import Connected, connect
-from backend.demo.project import CONTROL, Picture
-from backend.demo.server import LabelStudioServer
-from backend.doctor import Check, run_checks
-from backend.services import Services, registry_name
-from backend.settings import Settings
-from taxonomy.label_config import parse_label_config
+from taxonomist.backend.connection.connect import Connected, connect
+from taxonomist.backend.connection.doctor import Check, run_checks
+from taxonomist.backend.demo.project import CONTROL, Picture
+from taxonomist.backend.demo.server import LabelStudioServer
+from taxonomist.backend.services import Services, registry_name
+from taxonomist.backend.settings import Settings
+from taxonomist.backend.state import heartbeat
+from taxonomist.backend.web.app import create_app
+from taxonomist.taxonomy.label_config import parse_label_config
 
 
 class Ours:

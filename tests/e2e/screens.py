@@ -8,8 +8,8 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, ViewportSize, expect
 
-from backend.demo.people import Account
-from taxonomy.paths import TaxonomyPath
+from taxonomist.backend.demo.accounts import Account
+from taxonomist.taxonomy.paths import TaxonomyPath
 
 ARTIFACTS = Path(__file__).parent / "artifacts"
 SIZE = ViewportSize(width=1400, height=900)

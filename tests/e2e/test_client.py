@@ -8,11 +8,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from backend.demo.project import DemoTask, Picture
-from backend.demo.server import LabelStudioServer
-from backend.label_studio import LabelStudioClient, Prediction
-from backend.label_studio.failures import ACCESS_FIX, BACKEND_AUTH_FIX, DOTLESS_FIX, REACH_FIX
-from taxonomy.errors import LabelStudioError
+from taxonomist.backend.demo.project import DemoTask, Picture
+from taxonomist.backend.demo.server import LabelStudioServer
+from taxonomist.backend.label_studio import LabelStudioClient, Prediction
+from taxonomist.backend.label_studio.failures import ACCESS_FIX, BACKEND_AUTH_FIX, DOTLESS_FIX, REACH_FIX
+from taxonomist.taxonomy.errors import LabelStudioError
 from tests.e2e.in_process import Ours, annotation
 
 MakeProject = Callable[..., tuple[int, tuple[DemoTask, ...]]]

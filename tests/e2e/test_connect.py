@@ -9,16 +9,16 @@ from typing import Any
 import httpx
 import pytest
 
-from backend.auth import SECRET_HEADER
-from backend.connect import set_model_version
-from backend.demo.people import sign_up
-from backend.demo.project import DemoTask, Picture
-from backend.demo.server import LabelStudioServer
-from backend.label_studio import LabelStudioClient, Prediction
-from backend.panel import panel_address, panels_in
-from backend.settings import Settings
-from taxonomy.errors import LabelStudioError
-from taxonomy.label_config import parse_label_config
+from taxonomist.backend.connection.connect import set_model_version
+from taxonomist.backend.connection.panel import panel_address, panels_in
+from taxonomist.backend.demo.accounts import sign_up
+from taxonomist.backend.demo.project import DemoTask, Picture
+from taxonomist.backend.demo.server import LabelStudioServer
+from taxonomist.backend.label_studio import LabelStudioClient, Prediction
+from taxonomist.backend.settings import Settings
+from taxonomist.backend.state.credentials import SECRET_HEADER
+from taxonomist.taxonomy.errors import LabelStudioError
+from taxonomist.taxonomy.label_config import parse_label_config
 from tests.e2e.in_process import NO_MODEL, Ours, annotation, next_task, state
 
 MakeProject = Callable[..., tuple[int, tuple[DemoTask, ...]]]

@@ -8,11 +8,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from backend.demo import environment, process, server
-from backend.demo.project import DemoTask, Picture, create_project, label_config
-from backend.demo.server import LabelStudioServer
-from backend.label_studio.failures import SSRF_FIX
-from taxonomy.errors import LabelStudioError
+from taxonomist.backend.demo import environment, process, server
+from taxonomist.backend.demo.project import DemoTask, Picture, create_project, label_config
+from taxonomist.backend.demo.server import LabelStudioServer
+from taxonomist.backend.label_studio.failures import SSRF_FIX
+from taxonomist.taxonomy.errors import LabelStudioError
 from tests.e2e.in_process import NO_MODEL, Ours, state
 from tests.environment import LABEL_STUDIO, LABEL_STUDIO_CACHE
 

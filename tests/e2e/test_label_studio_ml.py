@@ -17,17 +17,17 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from backend.demo.environment import silent
-from backend.demo.people import Account, checked
-from backend.demo.project import CATALOGUE, CONTROL, DemoTask, Picture, label_config
-from backend.demo.server import HOST, LabelStudioServer
-from backend.importing import import_manifest
-from backend.jobs import Kind
-from backend.predictor import Predictor
-from backend.protocol import parse_predict
-from backend.services import Services
-from backend.settings import Settings
-from backend.training_job import train
+from taxonomist.backend.demo.accounts import Account, checked
+from taxonomist.backend.demo.environment import silent
+from taxonomist.backend.demo.project import CATALOGUE, CONTROL, DemoTask, Picture, label_config
+from taxonomist.backend.demo.server import HOST, LabelStudioServer
+from taxonomist.backend.label_studio.protocol import parse_predict
+from taxonomist.backend.labelling.manifests import import_manifest
+from taxonomist.backend.prediction.predictor import Predictor
+from taxonomist.backend.retraining.training_job import train
+from taxonomist.backend.services import Services
+from taxonomist.backend.settings import Settings
+from taxonomist.backend.state.jobs import Kind
 from tests.backend_process import BackendProcess
 from tests.e2e.in_process import annotation, next_task
 from tests.environment import label_studio_ml
@@ -143,13 +143,13 @@ class Scene:
 
 
 def our_way(home: Path, port: int) -> tuple[str, ...]:
-    return (str(label_studio_ml(silent)), "-m", "backend.label_studio_ml", "--port", str(port))
+    return (str(label_studio_ml(silent)), "-m", "taxonomist.backend.web.label_studio_ml", "--port", str(port))
 
 
 def their_way(home: Path, port: int) -> tuple[str, ...]:
     """`label-studio-ml init` and `start`, as 1.x's own documentation has it."""
     program = str(label_studio_ml(silent).with_name("label-studio-ml"))
-    (home / "model.py").write_text("from backend.label_studio_ml import TaxonomistModel\n")
+    (home / "model.py").write_text("from taxonomist.backend.web.label_studio_ml import TaxonomistModel\n")
     subprocess.run(
         [program, "init", "mine", "--script", "model.py:TaxonomistModel"], cwd=home, check=True, capture_output=True
     )

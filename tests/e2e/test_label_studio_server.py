@@ -15,12 +15,12 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser
 
-from backend.demo import environment, server
-from backend.demo.annotators import Outcome, annotate, plan
-from backend.demo.people import Account, sign_up
-from backend.demo.project import CONTROL, TO_NAME, DemoTask, Picture
-from backend.demo.server import LabelStudioServer
-from taxonomy.errors import LabelStudioError
+from taxonomist.backend.demo import environment, server
+from taxonomist.backend.demo.accounts import Account, sign_up
+from taxonomist.backend.demo.annotators import Outcome, annotate, plan
+from taxonomist.backend.demo.project import CONTROL, TO_NAME, DemoTask, Picture
+from taxonomist.backend.demo.server import LabelStudioServer
+from taxonomist.taxonomy.errors import LabelStudioError
 from tests.e2e.screens import expect_paths, logged_in, open_task, shoot
 from tests.environment import LABEL_STUDIO, LABEL_STUDIO_CACHE
 from tests.waiting import eventually
@@ -152,7 +152,7 @@ def test_it_ends_with_a_starter_that_is_killed(tmp_path: Path) -> None:
     program = tmp_path / "label-studio"
     program.write_text('#!/bin/sh\nsleep 600 & echo $! > "$LABEL_STUDIO_BASE_DATA_DIR/child"\nwait\n')
     program.chmod(0o755)
-    script = "import sys, pathlib, backend.demo.server as s; s.start(*map(pathlib.Path, sys.argv[1:]))"
+    script = "import sys, pathlib, taxonomist.backend.demo.server as s; s.start(*map(pathlib.Path, sys.argv[1:]))"
     starter = subprocess.Popen([sys.executable, "-c", script, str(program), str(tmp_path / "data")])
     written = tmp_path / "data" / "child"
     child = eventually("the program runs", lambda: written.read_text().strip() if written.exists() else "")

@@ -17,15 +17,15 @@ import httpx
 from azure.storage.blob import BlobSasPermissions, BlobServiceClient, ContentSettings, CorsRule, generate_blob_sas
 from playwright.sync_api import Browser, Page
 
-from backend.auth import SECRET_HEADER
-from backend.demo.annotators import Answer, Outcome, annotate, plan
-from backend.demo.people import Account, checked
-from backend.demo.project import DemoTask, Picture, create_project, label_config, tasks
-from backend.demo.server import LabelStudioServer
-from backend.services import Services
-from backend.settings import Settings
-from storage.catalog.documents import ProjectLabels
-from storage.catalog.identity import image_id
+from taxonomist.backend.demo.accounts import Account, checked
+from taxonomist.backend.demo.annotators import Answer, Outcome, annotate, plan
+from taxonomist.backend.demo.project import DemoTask, Picture, create_project, label_config, tasks
+from taxonomist.backend.demo.server import LabelStudioServer
+from taxonomist.backend.services import Services
+from taxonomist.backend.settings import Settings
+from taxonomist.backend.state.credentials import SECRET_HEADER
+from taxonomist.storage.catalog.documents import ProjectLabels
+from taxonomist.storage.catalog.identity import image_id
 from tests.azure.emulators import ACCOUNT, Blob, Cosmos
 from tests.backend_process import BackendProcess
 from tests.e2e.screens import logged_in, open_stream, open_task, selected_paths, shoot

@@ -13,13 +13,13 @@ from typing import Any
 import httpx
 import pytest
 
-from backend.demo.annotators import Outcome, annotate, plan
-from backend.demo.people import Account, checked
-from backend.demo.project import DemoTask, Picture
-from backend.demo.server import LabelStudioServer
-from backend.jobs import Job, Kind, State
-from backend.services import Services
 from backend.settings import Settings
+from taxonomist.backend.demo.accounts import Account, checked
+from taxonomist.backend.demo.annotators import Outcome, annotate, plan
+from taxonomist.backend.demo.project import DemoTask, Picture
+from taxonomist.backend.demo.server import LabelStudioServer
+from taxonomist.backend.services import Services
+from taxonomist.backend.state.jobs import Job, Kind, State
 from tests.backend_process import BackendProcess
 from tests.small_world import publish_poor_backbone
 from tests.waiting import eventually

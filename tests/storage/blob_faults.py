@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from storage.azure.patience import Patience
+from taxonomist.storage.azure.retry_policy import Patience
 from tests.azure.fault_proxy import Fault, Request
 
 PATIENCE = Patience(total_s=2.0, attempt_s=0.6, first_pause_s=0.05, longest_pause_s=0.2)

@@ -12,10 +12,10 @@ from uuid import uuid4
 
 import pytest
 
-from storage.azure.blob import BlobAccount
-from storage.azure.cosmos import CosmosAccess
-from storage.azure.patience import Patience
-from storage.catalog.cosmos_install import install
+from taxonomist.storage.azure.blob import BlobAccount
+from taxonomist.storage.azure.cosmos import CosmosAccess
+from taxonomist.storage.azure.retry_policy import Patience
+from taxonomist.storage.catalog.cosmos_install import install
 from tests.azure import emulators
 from tests.azure.fault_proxy import FaultProxy, fault_proxy
 from tests.storage.blob_faults import PATIENCE

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from storage.azure.blob import BlobAccount
-from storage.registry import ModelVersion, Registry
-from storage.registry.blob import BlobRegistry
-from storage.registry.folder import FolderRegistry
+from taxonomist.storage.azure.blob import BlobAccount
+from taxonomist.storage.registry import ModelVersion, Registry
+from taxonomist.storage.registry.blob import BlobRegistry
+from taxonomist.storage.registry.folder import FolderRegistry
 
 Change = bytes | Callable[[bytes], bytes] | None
 

@@ -13,13 +13,13 @@ from azure.storage.blob import (
     UserDelegationKey,
 )
 
-from storage.azure import links
-from storage.azure.blob import BlobAccount
-from storage.images.blob import BlobImages
-from storage.images.blob_address import BlobAddress, blob_address
-from storage.images.http import HttpImages
-from storage.images.router import RoutedImages
-from taxonomy.errors import (
+from taxonomist.storage.azure import links
+from taxonomist.storage.azure.blob import BlobAccount
+from taxonomist.storage.images.blob import BlobImages
+from taxonomist.storage.images.blob_address import BlobAddress, blob_address
+from taxonomist.storage.images.http import HttpImages
+from taxonomist.storage.images.router import RoutedImages
+from taxonomist.taxonomy.errors import (
     ConfigError,
     ImageForbiddenError,
 )

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from storage.catalog import AnnotatorLabels, Catalog, ImageDocument, LabelQuery, ProjectLabels, SqliteCatalog
-from storage.catalog.cosmos import CosmosCatalog
-from storage.database import Database
-from taxonomy.errors import ConflictError, DamagedError
+from taxonomist.storage.catalog import AnnotatorLabels, Catalog, ImageDocument, LabelQuery, ProjectLabels, SqliteCatalog
+from taxonomist.storage.catalog.cosmos import CosmosCatalog
+from taxonomist.storage.database import Database
+from taxonomist.taxonomy.errors import ConflictError, DamagedError
 
 # Listings 4.1 and 4.3 of the thesis, with the paths of one annotator closed properly.
 THESIS: dict[str, Any] = {
@@ -52,7 +52,7 @@ def catalog(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
         with SqliteCatalog(tmp_path / "catalog.sqlite") as catalog:
             yield catalog
     else:
-        monkeypatch.setattr("storage.catalog.cosmos._PAGE", 500)
+        monkeypatch.setattr("taxonomist.storage.catalog.cosmos._PAGE", 500)
         with CosmosCatalog(request.getfixturevalue("cosmos_access")) as cosmos:
             yield cosmos
 

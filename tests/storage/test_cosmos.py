@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from azure.cosmos import PartitionKey
 
-from storage.azure.cosmos import CosmosAccess, CosmosConnection
-from storage.azure.patience import Patience
-from storage.catalog import AnnotatorLabels, ImageDocument, LabelQuery, ProjectLabels
-from storage.catalog.cosmos import CosmosCatalog
-from storage.catalog.cosmos_documents import body, derived, parse, was_written_by
-from storage.catalog.cosmos_install import FUNCTION, install
-from taxonomy.errors import ConfigError, DamagedError, NotFoundError, StorageError
+from taxonomist.storage.azure.cosmos import CosmosAccess, CosmosConnection
+from taxonomist.storage.azure.retry_policy import Patience
+from taxonomist.storage.catalog import AnnotatorLabels, ImageDocument, LabelQuery, ProjectLabels
+from taxonomist.storage.catalog.cosmos import CosmosCatalog
+from taxonomist.storage.catalog.cosmos_documents import body, derived, parse, was_written_by
+from taxonomist.storage.catalog.cosmos_install import FUNCTION, install
+from taxonomist.taxonomy.errors import ConfigError, DamagedError, NotFoundError, StorageError
 from tests.storage.test_catalog import THESIS
 
 slow = pytest.mark.slow
@@ -317,8 +317,8 @@ def test_a_closed_catalogue_opens_again(catalog: CosmosCatalog) -> None:
 
 FORK = """
 import os, sys
-from storage.azure.cosmos import CosmosAccess
-from storage.catalog.cosmos import CosmosCatalog
+from taxonomist.storage.azure.cosmos import CosmosAccess
+from taxonomist.storage.catalog.cosmos import CosmosCatalog
 
 catalog = CosmosCatalog(CosmosAccess(sys.argv[1], sys.argv[2], sys.argv[3], ("images",)))
 same = lambda document: document

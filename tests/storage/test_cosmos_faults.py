@@ -11,13 +11,13 @@ from dataclasses import replace
 
 import pytest
 
-from storage.azure.cosmos import CosmosAccess
-from storage.azure.patience import Patience
-from storage.catalog import ImageDocument, LabelQuery
-from storage.catalog import cosmos as cosmos_module
-from storage.catalog.cosmos import CosmosCatalog
-from storage.catalog.cosmos_install import install
-from taxonomy.errors import StorageError
+from taxonomist.storage.azure.cosmos import CosmosAccess
+from taxonomist.storage.azure.retry_policy import Patience
+from taxonomist.storage.catalog import ImageDocument, LabelQuery
+from taxonomist.storage.catalog import cosmos as cosmos_module
+from taxonomist.storage.catalog.cosmos import CosmosCatalog
+from taxonomist.storage.catalog.cosmos_install import install
+from taxonomist.taxonomy.errors import StorageError
 from tests.azure import emulators
 from tests.azure.fault_proxy import Fault, FaultProxy, Request, Rule, fault_proxy
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from storage.database import Database
-from taxonomy.errors import StorageError
+from taxonomist.storage.database import Database
+from taxonomist.taxonomy.errors import StorageError
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
-from storage.embeddings import Embeddings, EmbeddingStore
-from storage.shared_embeddings import SharedEmbeddings
-from taxonomy.errors import StorageError
+from taxonomist.storage.embeddings import Embeddings, EmbeddingStore
+from taxonomist.storage.shared_embeddings import SharedEmbeddings
+from taxonomist.taxonomy.errors import StorageError
 from tests.storage.conftest import IN_EACH_STORE
 from tests.storage.workers import vector
 

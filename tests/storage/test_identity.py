@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.catalog import image_id
+from taxonomist.storage.catalog import image_id
 
 BLOB = "https://acc.blob.core.windows.net/pictures/2021/tap.jpg"
 

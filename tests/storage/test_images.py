@@ -11,12 +11,12 @@ from uuid import uuid4
 import pytest
 from azure.storage.blob import BlobServiceClient
 
-from storage.azure.blob import BlobAccount
-from storage.images import Images
-from storage.images.blob import BlobImages
-from storage.images.folder import FolderImages
-from storage.images.http import HttpImages
-from taxonomy.errors import ImageError, ImageForbiddenError, ImageNotFoundError, ImageTooLargeError
+from taxonomist.storage.azure.blob import BlobAccount
+from taxonomist.storage.images import Images
+from taxonomist.storage.images.blob import BlobImages
+from taxonomist.storage.images.folder import FolderImages
+from taxonomist.storage.images.http import HttpImages
+from taxonomist.taxonomy.errors import ImageError, ImageForbiddenError, ImageNotFoundError, ImageTooLargeError
 from tests.azure import emulators
 from tests.storage.conftest import Web
 

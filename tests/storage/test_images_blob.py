@@ -22,11 +22,11 @@ from azure.storage.blob import (
     generate_blob_sas,
 )
 
-from storage.azure.blob import BlobAccount
-from storage.images.blob import BlobImages
-from storage.images.http import HttpImages
-from storage.images.router import RoutedImages
-from taxonomy.errors import (
+from taxonomist.storage.azure.blob import BlobAccount
+from taxonomist.storage.images.blob import BlobImages
+from taxonomist.storage.images.http import HttpImages
+from taxonomist.storage.images.router import RoutedImages
+from taxonomist.taxonomy.errors import (
     ImageError,
     ImageForbiddenError,
     ImageNotFoundError,

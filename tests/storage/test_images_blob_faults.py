@@ -8,9 +8,9 @@ from uuid import uuid4
 
 import pytest
 
-from storage.azure.blob import BlobAccount
-from storage.images.blob import BlobImages
-from taxonomy.errors import ImageForbiddenError, ImageUnavailableError
+from taxonomist.storage.azure.blob import BlobAccount
+from taxonomist.storage.images.blob import BlobImages
+from taxonomist.taxonomy.errors import ImageForbiddenError, ImageUnavailableError
 from tests.azure import emulators
 from tests.azure.fault_proxy import Fault, FaultProxy, Request
 from tests.storage.blob_faults import PASSING, PATIENCE, SLACK_S, TIMEOUT_S, always, once

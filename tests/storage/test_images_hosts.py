@@ -2,8 +2,8 @@ import ipaddress
 
 import pytest
 
-from storage.images.hosts import AllowedHosts, is_public
-from taxonomy.errors import ConfigError, ImageForbiddenError
+from taxonomist.storage.images.hosts import AllowedHosts, is_public
+from taxonomist.taxonomy.errors import ConfigError, ImageForbiddenError
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from storage.images import hosts
-from storage.images import http as images_http
-from storage.images.http import Credential, HttpImages
-from taxonomy.errors import (
+from taxonomist.storage.images import hosts
+from taxonomist.storage.images import http as images_http
+from taxonomist.storage.images.http import Credential, HttpImages
+from taxonomist.taxonomy.errors import (
     ImageForbiddenError,
     ImageNotFoundError,
     ImageTooLargeError,

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from storage.images.http import HttpImages
-from storage.images.label_studio import LabelStudioImages, is_label_studio_path
-from storage.images.token import TokenAuth
-from taxonomy.errors import (
+from taxonomist.storage.images.http import HttpImages
+from taxonomist.storage.images.label_studio import LabelStudioImages, is_label_studio_path
+from taxonomist.storage.images.token import TokenAuth
+from taxonomist.taxonomy.errors import (
     AuthError,
     ConfigError,
     ImageForbiddenError,

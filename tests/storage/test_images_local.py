@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from storage.images.cache import CachedImages
-from storage.images.folder import FolderImages
-from storage.images.http import HttpImages
-from storage.images.label_studio import LabelStudioImages
-from storage.images.router import RoutedImages
-from taxonomy.errors import ImageError, ImageForbiddenError, ImageNotFoundError, ImageTooLargeError
+from taxonomist.storage.images.cache import CachedImages
+from taxonomist.storage.images.folder import FolderImages
+from taxonomist.storage.images.http import HttpImages
+from taxonomist.storage.images.label_studio import LabelStudioImages
+from taxonomist.storage.images.router import RoutedImages
+from taxonomist.taxonomy.errors import ImageError, ImageForbiddenError, ImageNotFoundError, ImageTooLargeError
 from tests.storage.conftest import Web
 
 Run = Callable[..., list[str]]

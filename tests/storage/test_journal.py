@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from storage.catalog import image_id
-from storage.journal import (
+from taxonomist.storage.catalog import image_id
+from taxonomist.storage.journal import (
     AnnotationDeleted,
     AnnotationSaved,
     Journal,
     TaskDeleted,
     TaskSaved,
 )
-from taxonomy.errors import BadRequestError, DamagedError, StorageError
+from taxonomist.taxonomy.errors import BadRequestError, DamagedError, StorageError
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 URI = "/data/upload/4/a.jpg"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.journal import Journal
+from taxonomist.storage.journal import Journal
 from tests.storage.workers import annotation
 
 Start = Callable[..., subprocess.Popen[str]]

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storage.journal import (
+from taxonomist.storage.journal import (
     AnnotationDeleted,
     AnnotationSaved,
     Event,

@@ -14,13 +14,13 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from storage.azure.cosmos import CosmosAccess, CosmosConnection
-from storage.azure.patience import Patience
-from storage.catalog import ImageDocument, LabelQuery, SqliteCatalog
-from storage.catalog.cosmos import CosmosCatalog
-from storage.catalog.cosmos_install import install
-from storage.catalog.query import cosmos_where, explain, matches
-from storage.database import Database
+from taxonomist.storage.azure.cosmos import CosmosAccess, CosmosConnection
+from taxonomist.storage.azure.retry_policy import Patience
+from taxonomist.storage.catalog import ImageDocument, LabelQuery, SqliteCatalog
+from taxonomist.storage.catalog.cosmos import CosmosCatalog
+from taxonomist.storage.catalog.cosmos_install import install
+from taxonomist.storage.catalog.query import cosmos_where, explain, matches
+from taxonomist.storage.database import Database
 
 ANY = LabelQuery(blurred=None, private=None)
 LABELLED: dict[str, Any] = {

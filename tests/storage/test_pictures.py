@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from storage.pictures import PictureStore
-from taxonomy.errors import StorageError
+from taxonomist.storage.pictures import PictureStore
+from taxonomist.taxonomy.errors import StorageError
 
 SIZE = 8
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from storage.registry import Registry
-from taxonomy.errors import DamagedError, NotFoundError, StorageError
+from taxonomist.storage.registry import Registry
+from taxonomist.taxonomy.errors import DamagedError, NotFoundError, StorageError
 from tests.storage.registries import Place, publish
 
 

@@ -9,9 +9,9 @@ from uuid import uuid4
 
 import pytest
 
-from storage.azure.blob import BlobAccount
-from storage.azure.patience import Patience
-from taxonomy.errors import StorageError
+from taxonomist.storage.azure.blob import BlobAccount
+from taxonomist.storage.azure.retry_policy import Patience
+from taxonomist.taxonomy.errors import StorageError
 from tests.azure import emulators
 from tests.azure.fault_proxy import Fault, FaultProxy, Request
 from tests.storage.blob_faults import always
@@ -93,7 +93,7 @@ def test_a_server_never_waits(
 
 
 def test_one_that_was_idle_waits_for_today(place: BlobPlace, monkeypatch: pytest.MonkeyPatch) -> None:
-    from storage.registry import blob_aliases
+    from taxonomist.storage.registry import blob_aliases
 
     monkeypatch.setattr(blob_aliases, "_STALE_S", 0.3)
     publisher = place.open()
@@ -157,7 +157,7 @@ def test_what_publishers_left_that_died_goes_after_a_day(place: BlobPlace, monke
     assert left in place.names()
     two_days_on = time.time() + 2 * 86_400
     with monkeypatch.context() as patch:
-        patch.setattr("storage.registry.blob.time.time", lambda: two_days_on)
+        patch.setattr("taxonomist.storage.registry.blob.time.time", lambda: two_days_on)
         publish(registry)
     assert left not in place.names()
     for version in registry.versions("project-4"):

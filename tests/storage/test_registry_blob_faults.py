@@ -10,9 +10,9 @@ from uuid import uuid4
 
 import pytest
 
-from storage.azure.blob import BlobAccount
-from storage.registry.blob import BlobRegistry
-from taxonomy.errors import StorageError
+from taxonomist.storage.azure.blob import BlobAccount
+from taxonomist.storage.registry.blob import BlobRegistry
+from taxonomist.taxonomy.errors import StorageError
 from tests.azure import emulators
 from tests.azure.fault_proxy import Fault, FaultProxy, Request, fault_proxy
 from tests.storage.blob_faults import PASSING, PATIENCE, SLACK_S, is_write_of, once

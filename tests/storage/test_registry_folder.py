@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from storage.registry import Registry, folder
-from storage.registry.folder import FolderRegistry
-from taxonomy.errors import NotFoundError
+from taxonomist.storage.registry import Registry, folder
+from taxonomist.storage.registry.folder import FolderRegistry
+from taxonomist.taxonomy.errors import NotFoundError
 from tests.storage.registries import publish
 
 Start = Callable[..., subprocess.Popen[str]]

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from storage.registry import Registry
-from storage.registry.folder import FolderRegistry
-from taxonomy.errors import ConflictError, DamagedError, NotFoundError
+from taxonomist.storage.registry import Registry
+from taxonomist.storage.registry.folder import FolderRegistry
+from taxonomist.taxonomy.errors import ConflictError, DamagedError, NotFoundError
 from tests.storage.registries import Place
 
 NAMES = ("backbone", "project-4", "project-5")

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from storage.embeddings import EmbeddingStore
-from storage.rows import Layout, RowStore
-from taxonomy.errors import StorageError
+from taxonomist.storage.embeddings import EmbeddingStore
+from taxonomist.storage.rows import Layout, RowStore
+from taxonomist.taxonomy.errors import StorageError
 
 ROOT = Path(__file__).parents[2]
 LAYOUT = Layout("cubes", "cubes.i4", shape=(2, 3, 4), dtype="<i4", header={"side": 2}, hint="Use another folder.")

@@ -12,9 +12,9 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
-from storage.azure.blob import BlobAccount
-from storage.azure.patience import Patience
-from storage.shared_embeddings import SharedEmbeddings
+from taxonomist.storage.azure.blob import BlobAccount
+from taxonomist.storage.azure.retry_policy import Patience
+from taxonomist.storage.shared_embeddings import SharedEmbeddings
 from tests.azure import emulators
 from tests.azure.fault_proxy import Fault, fault_proxy
 from tests.storage.test_embeddings import half, vectors

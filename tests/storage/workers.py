@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from storage.embeddings import EmbeddingStore
-from storage.journal import AnnotationSaved, Journal
-from storage.registry.folder import FolderRegistry
-from taxonomy.errors import StorageError
+from taxonomist.storage.embeddings import EmbeddingStore
+from taxonomist.storage.journal import AnnotationSaved, Journal
+from taxonomist.storage.registry.folder import FolderRegistry
+from taxonomist.taxonomy.errors import StorageError
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -153,7 +153,7 @@ def publish_when_full(root: str, size: str) -> None:
 
 
 def cache_when_full(folder: str, size: str) -> None:
-    from storage.images.cache import CachedImages
+    from taxonomist.storage.images.cache import CachedImages
 
     class Inner:
         def read(self, uri: str) -> bytes:

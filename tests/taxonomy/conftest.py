@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from taxonomy.annotations import Annotation, UnknownPath
-from taxonomy.label_config import LabelConfig, parse_label_config
-from taxonomy.paths import TaxonomyPath
-from taxonomy.tree import Tree
+from taxonomist.taxonomy.annotations import Annotation, UnknownPath
+from taxonomist.taxonomy.label_config import LabelConfig, parse_label_config
+from taxonomist.taxonomy.paths import TaxonomyPath
+from taxonomist.taxonomy.tree import Tree
 
 DATA = Path(__file__).parent / "data"
 START = datetime(2026, 11, 24, 12, tzinfo=UTC)

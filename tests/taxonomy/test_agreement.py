@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taxonomy.agreement import AgreementPolicy, Reason, Verdict, decide
-from taxonomy.annotations import Annotation, parse_task
-from taxonomy.errors import ConfigError
-from taxonomy.label_config import LabelConfig
-from taxonomy.paths import format_path, prefixes
+from taxonomist.taxonomy.agreement import AgreementPolicy, Reason, Verdict, decide
+from taxonomist.taxonomy.annotations import Annotation, parse_task
+from taxonomist.taxonomy.errors import ConfigError
+from taxonomist.taxonomy.label_config import LabelConfig
+from taxonomist.taxonomy.paths import format_path, prefixes
 
 from .conftest import SMALL, said, unknown
 

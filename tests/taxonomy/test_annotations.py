@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from taxonomy.annotations import named_nodes, newest, newest_of_each, parse_annotation, parse_task
-from taxonomy.errors import BadRequestError
-from taxonomy.label_config import LabelConfig
-from taxonomy.tree import Tree
+from taxonomist.taxonomy.annotations import named_nodes, newest, newest_of_each, parse_annotation, parse_task
+from taxonomist.taxonomy.errors import BadRequestError
+from taxonomist.taxonomy.label_config import LabelConfig
+from taxonomist.taxonomy.tree import Tree
 
 from .conftest import said
 

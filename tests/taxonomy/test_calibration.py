@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from scipy.stats import binomtest
 
-from taxonomy.calibration import Calibration, fit_calibration, fit_temperature, wilson_lower_bound
-from taxonomy.errors import ConfigError, TrainingError
-from taxonomy.hierarchy import path_log_probabilities
-from taxonomy.paths import TaxonomyPath
-from taxonomy.tree import Tree
+from taxonomist.taxonomy.calibration import Calibration, fit_calibration, fit_temperature, wilson_lower_bound
+from taxonomist.taxonomy.errors import ConfigError, TrainingError
+from taxonomist.taxonomy.hierarchy import path_log_probabilities
+from taxonomist.taxonomy.paths import TaxonomyPath
+from taxonomist.taxonomy.tree import Tree
 
 from .conftest import SMALL
 

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.special import log_softmax
 
-from taxonomy.hierarchy import greedy_path, group_log_softmax, path_log_probabilities
-from taxonomy.tree import Tree
+from taxonomist.taxonomy.hierarchy import greedy_path, group_log_softmax, path_log_probabilities
+from taxonomist.taxonomy.tree import Tree
 
 from .conftest import SMALL
 

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score
 from sklearn.preprocessing import MultiLabelBinarizer
 
-from taxonomy.errors import TrainingError
-from taxonomy.metrics import LevelMetrics, evaluate_paths
-from taxonomy.paths import TaxonomyPath
+from taxonomist.taxonomy.errors import TrainingError
+from taxonomist.taxonomy.metrics import LevelMetrics, evaluate_paths
+from taxonomist.taxonomy.paths import TaxonomyPath
 
 from .conftest import SMALL
 

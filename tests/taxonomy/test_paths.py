@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taxonomy.paths import common_prefix, deepest, format_path, prefixes
+from taxonomist.taxonomy.paths import common_prefix, deepest, format_path, prefixes
 
 PATHS = st.lists(st.lists(st.sampled_from("abc"), min_size=1, max_size=4).map(tuple), max_size=8)
 

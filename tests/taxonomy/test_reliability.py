@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taxonomy.agreement import agreement_report
-from taxonomy.annotations import parse_task
-from taxonomy.label_config import LabelConfig
-from taxonomy.reliability import nominal_alpha, pairwise_agreement
+from taxonomist.taxonomy.agreement import agreement_report
+from taxonomist.taxonomy.annotations import parse_task
+from taxonomist.taxonomy.label_config import LabelConfig
+from taxonomist.taxonomy.reliability import nominal_alpha, pairwise_agreement
 
 from .conftest import SMALL, said
 

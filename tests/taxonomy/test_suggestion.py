@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taxonomy.hierarchy import path_log_probabilities
-from taxonomy.paths import TaxonomyPath
-from taxonomy.suggestion import Calibration, Suggestion, calibrated_probabilities, suggest, vote
-from taxonomy.tree import Tree
+from taxonomist.taxonomy.hierarchy import path_log_probabilities
+from taxonomist.taxonomy.paths import TaxonomyPath
+from taxonomist.taxonomy.suggestion import Calibration, Suggestion, calibrated_probabilities, suggest, vote
+from taxonomist.taxonomy.tree import Tree
 
 from .conftest import SMALL
 

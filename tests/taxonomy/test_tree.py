@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from label_studio_sdk.label_interface import LabelInterface
 
-from taxonomy.errors import ConfigError
-from taxonomy.label_config import LabelConfig, parse_label_config
-from taxonomy.tree import Tree
+from taxonomist.taxonomy.errors import ConfigError
+from taxonomist.taxonomy.label_config import LabelConfig, parse_label_config
+from taxonomist.taxonomy.tree import Tree
 
 IMAGE = '<Image name="image" value="$image"/>'
 

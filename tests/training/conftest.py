@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from storage.embeddings import EmbeddingStore
-from storage.registry import ModelVersion
-from storage.registry.folder import FolderRegistry
-from taxonomy.paths import TaxonomyPath
-from taxonomy.tree import Tree
-from training.backbone import BackboneSpec, ensure_backbone
-from training.dataset import Example
+from taxonomist.storage.embeddings import EmbeddingStore
+from taxonomist.storage.registry import ModelVersion
+from taxonomist.storage.registry.folder import FolderRegistry
+from taxonomist.taxonomy.paths import TaxonomyPath
+from taxonomist.taxonomy.tree import Tree
+from taxonomist.training.backbones.backbone import BackboneSpec, ensure_backbone
+from taxonomist.training.heads.dataset import Example
 
 SIZE = 64
 SPEC = BackboneSpec(weights="random", size=SIZE)

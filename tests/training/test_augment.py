@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from training.augment import Augmentation, views
+from taxonomist.training.heads.label_views import Augmentation, views
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
 STILL = Augmentation(0, 0, 0, 0, 0, 0, 0)

@@ -10,13 +10,13 @@ import safetensors.torch
 import torch
 import torchvision
 
-from storage.registry import ModelVersion
-from storage.registry.folder import FolderRegistry
-from taxonomy.errors import ConfigError, DamagedError, PictureError, TrainingError
+from taxonomist.inference.embedder import BACKBONE_FILE, Embedder
+from taxonomist.storage.registry import ModelVersion
+from taxonomist.storage.registry.folder import FolderRegistry
+from taxonomist.taxonomy.errors import ConfigError, DamagedError, PictureError, TrainingError
+from taxonomist.training.backbones.backbone import Backbone, BackboneSpec, build, ensure_backbone, load_weights
+from taxonomist.training.backbones.weights import read_weights
 from tests.training.conftest import SIZE, SPEC
-from training.backbone import Backbone, BackboneSpec, build, ensure_backbone, load_weights
-from training.embedder import BACKBONE_FILE, Embedder
-from training.weights import read_weights
 
 FILE_NAME = "resnet18-f37072fd.pth"  # as torchvision calls it in torch's cache
 
@@ -109,8 +109,8 @@ def test_a_backbone_in_use_stays(
 @pytest.mark.slow
 def test_two_processes_agree_on_one_backbone(tmp_path: Path) -> None:
     code = (
-        "import sys; from storage.registry.folder import FolderRegistry; "
-        "from training.backbone import BackboneSpec, ensure_backbone; "
+        "import sys; from taxonomist.storage.registry.folder import FolderRegistry; "
+        "from taxonomist.training.backbones.backbone import BackboneSpec, ensure_backbone; "
         "print(ensure_backbone(FolderRegistry(sys.argv[1]), BackboneSpec(weights='random', size=32)).version)"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from taxonomist.training.pretraining.batches import Batches, Schedule, Selection
 from tests.training.blobs import pictures
-from training.batches import Batches, Schedule, Selection
 
 
 def test_each_epoch_sees_every_picture_once() -> None:
@@ -49,7 +49,7 @@ def test_batches_bring_pictures_or_their_rows() -> None:
 
 
 def test_a_selection_comes_whole_onto_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.batches._CHUNK", 7)
+    monkeypatch.setattr("taxonomist.training.pretraining.batches._CHUNK", 7)
     rows = np.array([5, 3, 60, 1, 0, 63, 22, 9, 8, 8])
     selection = Selection(pictures(), rows)
     np.testing.assert_array_equal(selection.on(torch.device("cpu")).numpy(), pictures()[rows])

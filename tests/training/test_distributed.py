@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 import torch
 
-from taxonomy.errors import TrainingError
+from taxonomist.taxonomy.errors import TrainingError
+from taxonomist.training.pretraining.batches import Schedule
+from taxonomist.training.pretraining.distributed.launch import FOLDER, Inputs, is_wanted
+from taxonomist.training.pretraining.pretrain import Interrupted, Pretrained, Status, pretrain
 from tests.training.blobs import pictures
 from tests.training.test_pretrain import RECIPE, losses, probe
-from training.batches import Schedule
-from training.launch import FOLDER, Inputs, is_wanted
-from training.pretrain import Interrupted, Pretrained, Status, pretrain
 
 ROOT = Path(__file__).resolve().parents[2]
 LONGER = replace(RECIPE, epochs=8)
@@ -45,7 +45,7 @@ def processes(folder: Path, rank: int | None = None) -> list[int]:
             command, variables = (entry / "cmdline").read_bytes(), (entry / "environ").read_bytes()
         except OSError:
             continue
-        if b"training.distributed" in command and str(folder).encode() in command:
+        if b"taxonomist.training.pretraining.distributed" in command and str(folder).encode() in command:
             of_rank = f"RANK={rank}".encode() in variables.split(b"\0")
             if rank is None or of_rank:
                 found.append(int(entry.name))
@@ -98,7 +98,7 @@ def test_two_processes_fill_one_queue_as_one_would(tmp_path: Path) -> None:
         pretrain(pictures(), RECIPE, run, probe=probe(), device="cpu", nodes=2)
     command = shlex.split(str(told.value).split("torchrun ")[1].split(";")[0])
     assert command[:4] == ["--nnodes", "2", "--nproc-per-node", "1"]
-    assert command[-3:] == ["-m", "training.distributed", str(run)]
+    assert command[-3:] == ["-m", "taxonomist.training.pretraining.distributed", str(run)]
     here = ["--standalone", "--nproc-per-node", "2", "-m", "tests.training.two_processes", str(run)]
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", *here], cwd=ROOT, capture_output=True, text=True, check=False

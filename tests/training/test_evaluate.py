@@ -6,15 +6,15 @@ import pytest
 from PIL import Image
 from sklearn.metrics import classification_report, confusion_matrix
 
-from taxonomy.hierarchy import greedy_path, path_log_probabilities
-from taxonomy.metrics import LevelMetrics, TreeMetrics
-from taxonomy.tree import Tree
-from training.evaluate import evaluate, evaluate_predictions, predict_paths
-from training.head import Epoch
-from training.head_weights import HeadWeights
-from training.plots import plot_confusion, plot_curves
-from training.promote import decide_promotion
-from training.report import write_json
+from taxonomist.inference.head_weights import HeadWeights
+from taxonomist.taxonomy.hierarchy import greedy_path, path_log_probabilities
+from taxonomist.taxonomy.metrics import LevelMetrics, TreeMetrics
+from taxonomist.taxonomy.tree import Tree
+from taxonomist.training.heads.evaluation import evaluate, evaluate_predictions, predict_paths
+from taxonomist.training.heads.head import Epoch
+from taxonomist.training.heads.plots import plot_confusion, plot_curves
+from taxonomist.training.heads.promotion import decide_promotion
+from taxonomist.training.heads.report import write_json
 
 
 def random_labels(tree: Tree, count: int, seed: int) -> list:

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import torch
 
-from taxonomy.errors import DamagedError, TrainingError
-from taxonomy.tree import Tree
-from training.evaluate import predict_paths
-from training.head import HeadData, HeadOptions, _Trainer, train_head
-from training.head_weights import HeadWeights
-from training.targets import Outputs
+from taxonomist.inference.head_weights import HeadWeights
+from taxonomist.taxonomy.errors import DamagedError, TrainingError
+from taxonomist.taxonomy.tree import Tree
+from taxonomist.training.heads.evaluation import predict_paths
+from taxonomist.training.heads.head import HeadData, HeadOptions, _Trainer, train_head
+from taxonomist.training.heads.targets import Outputs
 
 OPTIONS = HeadOptions(hidden=32, threads=1)
 

@@ -2,14 +2,14 @@ import subprocess
 import sys
 
 SERVING = (
-    "training.pictures",
-    "training.embedder",
-    "training.head_weights",
-    "training.neighbours",
-    "training.augment",
-    "training.vectors",
-    "training.split",
-    "training.promote",
+    "taxonomist.inference.image_decoding",
+    "taxonomist.inference.embedder",
+    "taxonomist.inference.head_weights",
+    "taxonomist.inference.neighbours",
+    "taxonomist.training.heads.label_views",
+    "taxonomist.training.heads.vectors",
+    "taxonomist.training.split",
+    "taxonomist.training.heads.promotion",
 )
 
 

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from taxonomy.hierarchy import group_log_softmax
-from taxonomy.tree import Tree
-from training.loss import SiblingCrossEntropy
-from training.targets import Outputs, balance
+from taxonomist.taxonomy.hierarchy import group_log_softmax
+from taxonomist.taxonomy.tree import Tree
+from taxonomist.training.heads.loss import SiblingCrossEntropy
+from taxonomist.training.heads.targets import Outputs, balance
 
 LABELS = [
     {"media": (("bath", "bath-a"),)},

@@ -9,7 +9,7 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from training.moco import MoCo
+from taxonomist.training.pretraining.moco import MoCo
 
 
 class Tiny(nn.Module):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
-from training import neighbours
-from training.neighbours import nearest, search
+from taxonomist.inference import neighbours
+from taxonomist.inference.neighbours import nearest, search
 
 RANDOM = np.random.default_rng(0)
 MATRIX = (RANDOM.normal(size=(500, 24)) + 2).astype(np.float16)

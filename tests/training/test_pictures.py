@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from taxonomy.errors import PictureError
+from taxonomist.inference.image_decoding import decode, prepare
+from taxonomist.taxonomy.errors import PictureError
 from tests.training.conftest import encoded
-from training.pictures import decode, prepare
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
 
@@ -117,7 +117,7 @@ def test_exif_orientation(orientation: int) -> None:
     assert near(image.getpixel((35, 10)), BLUE, 20)
 
 
-@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # as training.pictures does; pytest sets its own filters
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # as `image_decoding` does; pytest sets its own filters
 def test_damaged_exif_does_not_cost_the_picture() -> None:
     data = encoded(halves(), "JPEG", exif=b"Exif\x00\x00MM\x00*\xff\xff\xff\xffnonsense")
     assert decode(data).size == (40, 20)

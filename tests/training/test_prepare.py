@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from storage.pictures import PictureStore
-from taxonomy.errors import ImageNotFoundError, StorageError
-from training.pictures import decode, prepare
-from training.prepare import Decoded, Prepared, Wanted, prepare_pictures
+from taxonomist.inference.image_decoding import decode, prepare
+from taxonomist.inference.preparation import Decoded, Prepared, Wanted, prepare_pictures
+from taxonomist.storage.pictures import PictureStore
+from taxonomist.taxonomy.errors import ImageNotFoundError, StorageError
 
 ROOT = Path(__file__).parents[2]
 SIZE = 16

@@ -17,17 +17,24 @@ import numpy as np
 import pytest
 import torch
 
-from storage.registry.folder import FolderRegistry
-from taxonomy.errors import DamagedError, StorageError, TrainingError
+from taxonomist.inference.embedder import Embedder
+from taxonomist.storage.registry.folder import FolderRegistry
+from taxonomist.taxonomy.errors import DamagedError, StorageError, TrainingError
+from taxonomist.training.pretraining.batches import Selection
+from taxonomist.training.pretraining.moco_module import Contrast
+from taxonomist.training.pretraining.precision import choose_precision
+from taxonomist.training.pretraining.pretrain import (
+    Interrupted,
+    Pretrained,
+    Probe,
+    Status,
+    pretrain,
+    publish_pretrained,
+)
+from taxonomist.training.pretraining.probe import neighbour_score
+from taxonomist.training.pretraining.recipe import PRESETS, Recipe
 from tests.training.blobs import pictures
 from tests.training.small_encoder import small_backbone
-from training.batches import Selection
-from training.contrast import Contrast
-from training.embedder import Embedder
-from training.precision import choose_precision
-from training.pretrain import Interrupted, Pretrained, Probe, Status, pretrain, publish_pretrained
-from training.probe import neighbour_score
-from training.recipe import PRESETS, Recipe
 
 pytestmark = pytest.mark.slow
 
@@ -45,7 +52,7 @@ def _one_thread() -> Iterator[None]:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """A small encoder in place of ResNet18, whose checkpoints are 135 MB."""
-    monkeypatch.setattr("training.contrast.build", small_backbone)
+    monkeypatch.setattr("taxonomist.training.pretraining.moco_module.build", small_backbone)
 
 
 def probe() -> Probe:
@@ -68,7 +75,7 @@ def stopped(folder: Path, after: int, **options: object) -> None:
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Pretrained:
     """Of the small encoder."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("training.contrast.build", small_backbone)
+        patch.setattr("taxonomist.training.pretraining.moco_module.build", small_backbone)
         return pretrain(pictures(), RECIPE, tmp_path_factory.mktemp("unbroken"), probe=probe(), device="cpu")
 
 
@@ -223,7 +230,7 @@ def test_what_is_published(tmp_path: Path) -> None:
 
 
 def test_progress_is_told(small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.watch._TELL_EVERY", 0)
+    monkeypatch.setattr("taxonomist.training.pretraining.callback._TELL_EVERY", 0)
     told: list[Status] = []
     pretrain(pictures(), RECIPE, tmp_path, device="cpu", on_status=told.append)
     assert [status.step for status in told] == list(range(1, 17))
@@ -233,7 +240,7 @@ def test_progress_is_told(small: None, tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_collapsed_embedding_stops_the_run(small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.watch._SETTLED", 2)
+    monkeypatch.setattr("taxonomist.training.pretraining.callback._SETTLED", 2)
     same = np.full((64, 24, 24, 3), 200, np.uint8)  # nothing to tell apart
     views = replace(RECIPE.views, jitter=0.0, grey=0.0)
     with pytest.raises(TrainingError, match="collapsed"):
@@ -274,6 +281,6 @@ def test_precision_is_one_that_lightning_knows() -> None:
 def test_the_smallest_views_are_not_trained_in_half_precision(
     small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, precision: str
 ) -> None:
-    monkeypatch.setattr("training.pretrain.choose_precision", lambda device: "bf16-mixed")
+    monkeypatch.setattr("taxonomist.training.pretraining.pretrain.choose_precision", lambda device: "bf16-mixed")
     done = pretrain(pictures(), replace(RECIPE, size=size, epochs=1), tmp_path, probe=probe(), device="cpu")
     assert done.summary["precision"] == precision

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from taxonomist.training.pretraining.probe import Probe, embed, neighbour_score
 from tests.training.blobs import pictures
-from training.probe import Probe, embed, neighbour_score
 
 
 def test_the_score_does_not_count_pictures_of_the_same_product() -> None:

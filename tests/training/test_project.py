@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from storage.embeddings import EmbeddingStore
-from storage.registry import ModelVersion
-from storage.registry.folder import FolderRegistry
-from taxonomy.calibration import Calibration
-from taxonomy.errors import ImageNotFoundError, TrainingError
-from taxonomy.tree import Tree
+from taxonomist.inference.embedder import BACKBONE_FILE, Embedder
+from taxonomist.inference.head_weights import HeadWeights
+from taxonomist.inference.image_decoding import prepare
+from taxonomist.storage.embeddings import EmbeddingStore
+from taxonomist.storage.registry import ModelVersion
+from taxonomist.storage.registry.folder import FolderRegistry
+from taxonomist.taxonomy.calibration import Calibration
+from taxonomist.taxonomy.errors import ImageNotFoundError, TrainingError
+from taxonomist.taxonomy.tree import Tree
+from taxonomist.training.heads.head import HeadOptions
+from taxonomist.training.heads.project import Example, TrainingOptions, TrainingOutcome, train_project
+from taxonomist.training.heads.vectors import is_view
 from tests.training.conftest import SIZE, Project, encoded
-from training.embedder import BACKBONE_FILE, Embedder
-from training.head import HeadOptions
-from training.head_weights import HeadWeights
-from training.pictures import prepare
-from training.project import Example, TrainingOptions, TrainingOutcome, train_project
-from training.vectors import is_view
 
 pytestmark = pytest.mark.slow
 
@@ -270,8 +270,8 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from tests.training.conftest import Project
-from taxonomy.tree import Tree
-from training.project import train_project
+from taxonomist.taxonomy.tree import Tree
+from taxonomist.training.heads.project import train_project
 from tests.training.test_project import OPTIONS
 import json
 project = Project(Path(sys.argv[1]), Tree.from_json(json.loads(sys.argv[2])))

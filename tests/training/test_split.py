@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.split import Item, assign_test, split_validation
+from taxonomist.training.split import Item, assign_test, split_validation
 
 
 def products(counts: dict[str, int], views: int = 4) -> list[Item]:

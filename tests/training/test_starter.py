@@ -8,11 +8,11 @@ import pytest
 import torch
 import torchvision
 
-from storage.registry.folder import FolderRegistry
-from taxonomy.errors import ConfigError
-from training.backbone import BackboneSpec, build, ensure_backbone
-from training.embedder import BACKBONE_FILE, Embedder
-from training.starter import FOLDER, has_starter, publish_starter
+from taxonomist.inference.embedder import BACKBONE_FILE, Embedder
+from taxonomist.inference.starter import FOLDER, has_starter, publish_starter
+from taxonomist.storage.registry.folder import FolderRegistry
+from taxonomist.taxonomy.errors import ConfigError
+from taxonomist.training.backbones.backbone import BackboneSpec, build, ensure_backbone
 
 
 @pytest.fixture

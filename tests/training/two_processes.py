@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from training import contrast
-from training.backbone import build
-from training.contrast import Contrast
-from training.distributed import main
-from training.moco import MoCo
-from training.team import team
+from taxonomist.training.backbones.backbone import build
+from taxonomist.training.pretraining import moco_module as contrast
+from taxonomist.training.pretraining.distributed import main
+from taxonomist.training.pretraining.distributed.process_group import team
+from taxonomist.training.pretraining.moco import MoCo
+from taxonomist.training.pretraining.moco_module import Contrast
 
 
 def keys_in_order(number: int) -> bool:

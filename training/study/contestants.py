@@ -8,12 +8,12 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from storage.registry import ModelVersion
-from training.backbone import WEIGHTS_FILE, Backbone, BackboneSpec, build
-from training.embedder import BACKBONE_FILE, Embedder
-from training.pictures import prepare
-from training.starter import is_starter
-from training.study.data import Contestant, Pictures
+from taxonomist.inference.embedder import BACKBONE_FILE, Embedder
+from taxonomist.inference.image_decoding import prepare
+from taxonomist.inference.starter import is_starter
+from taxonomist.storage.registry import ModelVersion
+from taxonomist.training.backbones.backbone import WEIGHTS_FILE, Backbone, BackboneSpec, build
+from taxonomist.training.study.data import Contestant, Pictures
 
 _BATCH = 32
 

@@ -9,13 +9,13 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from taxonomy.errors import ConfigError, TrainingError
-from taxonomy.paths import TaxonomyPath
-from taxonomy.tree import Tree
-from training.backbone import Backbone
-from training.head import HeadOptions
-from training.split import Item
-from training.study.split import Sizes
+from taxonomist.taxonomy.errors import ConfigError, TrainingError
+from taxonomist.taxonomy.paths import TaxonomyPath
+from taxonomist.taxonomy.tree import Tree
+from taxonomist.training.backbones.backbone import Backbone
+from taxonomist.training.heads.head import HeadOptions
+from taxonomist.training.split import Item
+from taxonomist.training.study.split import Sizes
 
 Pictures = npt.NDArray[np.uint8]
 """(n, size, size, 3), red first."""

@@ -8,14 +8,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from taxonomy.errors import ConfigError
-from training.backbone import Backbone
-from training.loss import SiblingCrossEntropy
-from training.study.contestants import TorchEmbed, at_size, study_device
-from training.study.data import Labelled
-from training.study.split import Split
-from training.study.vectors import shown_pictures
-from training.targets import Outputs, balance
+from taxonomist.taxonomy.errors import ConfigError
+from taxonomist.training.backbones.backbone import Backbone
+from taxonomist.training.heads.loss import SiblingCrossEntropy
+from taxonomist.training.heads.targets import Outputs, balance
+from taxonomist.training.study.contestants import TorchEmbed, at_size, study_device
+from taxonomist.training.study.data import Labelled
+from taxonomist.training.study.split import Split
+from taxonomist.training.study.vectors import shown_pictures
 
 _CHUNK = 64
 

@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from training.plots import drawable, short
-from training.study.data import Labelled
-from training.study.trial import Trial
+from taxonomist.training.heads.plots import drawable, short
+from taxonomist.training.study.data import Labelled
+from taxonomist.training.study.trial import Trial
 
 
 def plot_labels(labelled: Labelled, path: Path) -> None:

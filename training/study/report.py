@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from training.head import HeadOptions
-from training.study.data import Contestant, Labelled, StudyOptions
-from training.study.split import Sizes
-from training.study.tables import Table, Trials
+from taxonomist.training.heads.head import HeadOptions
+from taxonomist.training.study.data import Contestant, Labelled, StudyOptions
+from taxonomist.training.study.split import Sizes
+from taxonomist.training.study.tables import Table, Trials
 
 
 def write_markdown(

@@ -7,18 +7,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from storage.files import storage_errors, write_whole
-from taxonomy.errors import ConfigError
-from training.plots import plot_confusion
-from training.study.data import Contestant, Labelled, StudyOptions
-from training.study.fine_tune import TuneOptions
-from training.study.plots import plot_labels, plot_learning
-from training.study.report import write_markdown
-from training.study.scores import head_scores, summed
-from training.study.split import Sizes, Split, draw_split, sizes_for
-from training.study.tables import Table, all_tables
-from training.study.trial import Trial, run_trial
-from training.study.vectors import Vectors
+from taxonomist.storage.files import storage_errors, write_whole
+from taxonomist.taxonomy.errors import ConfigError
+from taxonomist.training.heads.plots import plot_confusion
+from taxonomist.training.study.data import Contestant, Labelled, StudyOptions
+from taxonomist.training.study.fine_tune import TuneOptions
+from taxonomist.training.study.plots import plot_labels, plot_learning
+from taxonomist.training.study.report import write_markdown
+from taxonomist.training.study.scores import head_scores, summed
+from taxonomist.training.study.split import Sizes, Split, draw_split, sizes_for
+from taxonomist.training.study.tables import Table, all_tables
+from taxonomist.training.study.trial import Trial, run_trial
+from taxonomist.training.study.vectors import Vectors
 
 Progress = Callable[[str, float], None]
 """Called with what is being done and the share that is done, 0 to 1."""

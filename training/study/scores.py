@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.evaluate import ClassReport, LevelReport, evaluate_predictions
-from training.study.data import Labelled
-from training.study.trial import PROBE, SHARED, Trial, of_level
+from taxonomist.training.heads.evaluation import ClassReport, LevelReport, evaluate_predictions
+from taxonomist.training.study.data import Labelled
+from taxonomist.training.study.trial import PROBE, SHARED, Trial, of_level
 
 _NOTHING = "(none)"  # what a report calls a prediction that does not reach the level
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from taxonomy.errors import TrainingError
-from training.split import Item, assign_test, split_validation
+from taxonomist.taxonomy.errors import TrainingError
+from taxonomist.training.split import Item, assign_test, split_validation
 
 Rows = npt.NDArray[np.int64]
 

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from training.study.data import Contestant, Labelled
-from training.study.scores import Stat, class_stats, head_scores, level_stats, paired, probe_scores
-from training.study.trial import Trial
+from taxonomist.training.study.data import Contestant, Labelled
+from taxonomist.training.study.scores import Stat, class_stats, head_scores, level_stats, paired, probe_scores
+from taxonomist.training.study.trial import Trial
 
 Trials = Mapping[str, Sequence[Trial]]
 """The runs of each contestant, by its name, in order of the seeds."""

@@ -12,15 +12,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from taxonomy.paths import TaxonomyPath, format_path
-from taxonomy.tree import Tree
-from training.evaluate import predict_paths
-from training.head import Epoch, HeadData, HeadOptions, Imbalance, TrainedHead, train_head
-from training.study.data import Contestant, Labelled, StudyOptions
-from training.study.fine_tune import TuneOptions, fine_tune
-from training.study.split import Split
-from training.study.vectors import Vectors
-from training.targets import Outputs
+from taxonomist.taxonomy.paths import TaxonomyPath, format_path
+from taxonomist.taxonomy.tree import Tree
+from taxonomist.training.heads.evaluation import predict_paths
+from taxonomist.training.heads.head import Epoch, HeadData, HeadOptions, Imbalance, TrainedHead, train_head
+from taxonomist.training.heads.targets import Outputs
+from taxonomist.training.study.data import Contestant, Labelled, StudyOptions
+from taxonomist.training.study.fine_tune import TuneOptions, fine_tune
+from taxonomist.training.study.split import Split
+from taxonomist.training.study.vectors import Vectors
 
 SHARED = "shared"
 """Predictions of one head for the whole tree."""

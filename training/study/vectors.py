@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from training.augment import views
-from training.study.data import Embed, Labelled, Pictures
+from taxonomist.training.heads.label_views import views
+from taxonomist.training.study.data import Embed, Labelled, Pictures
 
 _CHUNK = 32  # pictures, each with its views, embedded at a time
 

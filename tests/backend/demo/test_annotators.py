@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from backend.demo.annotators import SHARES, Outcome, answers, plan
-from taxonomy.agreement import AgreementPolicy, decide
-from taxonomy.annotations import Annotation
-from taxonomy.paths import TaxonomyPath
+from taxonomist.backend.demo.annotators import SHARES, Outcome, answers, plan
+from taxonomist.taxonomy.agreement import AgreementPolicy, decide
+from taxonomist.taxonomy.annotations import Annotation
+from taxonomist.taxonomy.paths import TaxonomyPath
 
 TRUTH = ("A", "B", "C")
 TAXONOMY = [TRUTH, ("A", "B", "D"), ("E", "F", "G"), ("H", "I"), ("J",)]

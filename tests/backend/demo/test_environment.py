@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from backend.demo.environment import make_environment
-from taxonomy.errors import LabelStudioError
+from taxonomist.backend.demo.environment import make_environment
+from taxonomist.taxonomy.errors import LabelStudioError
 
 
 @pytest.mark.slow

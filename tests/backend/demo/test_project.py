@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from backend.demo.project import CATALOGUE, CONTROL, label_config, read_catalogue, uploaded_name
-from taxonomy.errors import ConfigError
-from taxonomy.label_config import parse_label_config
+from taxonomist.backend.demo.project import CATALOGUE, CONTROL, label_config, read_catalogue, uploaded_name
+from taxonomist.taxonomy.errors import ConfigError
+from taxonomist.taxonomy.label_config import parse_label_config
 
 
 def test_catalogue_is_what_it_says() -> None:

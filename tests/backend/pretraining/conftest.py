@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from backend.importing import import_manifest
-from backend.services import Services
-from backend.settings import Settings
-from backend.training_job import train
-from storage.registry import ModelVersion
+from taxonomist.backend.labelling.manifests import import_manifest
+from taxonomist.backend.retraining.training_job import train
+from taxonomist.backend.services import Services
+from taxonomist.backend.settings import Settings
+from taxonomist.storage.registry import ModelVersion
 from tests.small_world import CONFIG, publish_backbone, publish_poor_backbone, write_catalogue
 
 

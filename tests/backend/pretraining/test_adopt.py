@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backend.intake import embed
-from backend.jobs import Kind
-from backend.predictor import Predictor
-from backend.preparing import picture_store, prepare_all
-from backend.pretraining.adopt import Adoption, adopt, embed_catalogue
-from backend.pretraining.state import StoppedError, folder_of, read_state
-from backend.protocol import PredictRequest, Task
-from backend.services import Services
-from backend.settings import Settings
-from backend.training_job import train_head
-from storage.catalog.documents import ProjectLabels
-from storage.registry import ModelVersion
+from taxonomist.backend.label_studio.protocol import PredictRequest, Task
+from taxonomist.backend.prediction.embedding import embed
+from taxonomist.backend.prediction.predictor import Predictor
+from taxonomist.backend.pretraining.adopt import Adoption, adopt, embed_catalogue
+from taxonomist.backend.pretraining.prepared_images import picture_store, prepare_all
+from taxonomist.backend.pretraining.state import StoppedError, folder_of, read_state
+from taxonomist.backend.retraining.training_job import train_head
+from taxonomist.backend.services import Services
+from taxonomist.backend.settings import Settings
+from taxonomist.backend.state.jobs import Kind
+from taxonomist.storage.catalog.documents import ProjectLabels
+from taxonomist.storage.registry import ModelVersion
 from tests.small_world import CONFIG, SIZE, publish_backbone, publish_poor_backbone
 from tests.waiting import eventually
 
@@ -146,10 +146,10 @@ def test_a_retraining_is_compared_with_a_champion_of_another_backbone(poor: Serv
 NURSERY = """
 import os, random, signal, sys, time
 import onnxruntime, torch, matplotlib.pyplot, sklearn.metrics
-import training.project
-from backend.pretraining.adopt import adopt
-from backend.services import Services
-from backend.settings import Settings
+import taxonomist.training.heads.project
+from taxonomist.backend.pretraining.adopt import adopt
+from taxonomist.backend.services import Services
+from taxonomist.backend.settings import Settings
 torch.set_num_threads(1)
 home, rounds, chance = sys.argv[1], int(sys.argv[2]), random.Random(int(sys.argv[3]))
 longest = 0.0

@@ -8,12 +8,12 @@ from collections.abc import Callable
 
 import pytest
 
-from backend.cli import main
-from backend.jobs import Kind
-from backend.pretraining.adopt import adopt
-from backend.services import Services
-from backend.training_job import train_head
-from storage.registry import ModelVersion
+from taxonomist.backend.cli import main
+from taxonomist.backend.pretraining.adopt import adopt
+from taxonomist.backend.retraining.training_job import train_head
+from taxonomist.backend.services import Services
+from taxonomist.backend.state.jobs import Kind
+from taxonomist.storage.registry import ModelVersion
 
 pytestmark = pytest.mark.slow
 

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from backend.jobs import Job, Kind, State
-from backend.pretraining.humble import NICENESS
-from backend.pretraining.process import PretrainingProcess
-from backend.pretraining.state import Run, only_one, write_run
-from backend.services import Services
-from storage.registry import ModelVersion
+from taxonomist.backend.pretraining.__main__ import NICENESS
+from taxonomist.backend.pretraining.process import PretrainingProcess
+from taxonomist.backend.pretraining.state import Run, only_one, write_run
+from taxonomist.backend.services import Services
+from taxonomist.backend.state.jobs import Job, Kind, State
+from taxonomist.storage.registry import ModelVersion
+from taxonomist.training.pretraining.recipe import PRESETS
 from tests.small_world import SIZE
 from tests.waiting import eventually
-from training.recipe import PRESETS
 
 ROOT = Path(__file__).parents[3]
 CORES = sorted(os.sched_getaffinity(0))
@@ -110,10 +110,10 @@ def test_it_waits_for_one_by_hand(poor: Services, process: PretrainingProcess, j
 
 WORKER = """
 import sys, time
-from backend.pretraining.humble import NICENESS
-from backend.pretraining.process import PretrainingProcess
-from backend.services import Services
-from backend.settings import Settings
+from taxonomist.backend.pretraining.__main__ import NICENESS
+from taxonomist.backend.pretraining.process import PretrainingProcess
+from taxonomist.backend.services import Services
+from taxonomist.backend.settings import Settings
 process = PretrainingProcess(Services(Settings(home=sys.argv[1], head_epochs=10, views=1)))
 while True:
     process.look()

@@ -7,15 +7,15 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from backend.preparing import picture_store, prepare_all
-from backend.pretraining.choose import Chosen, choose, groups_of, pictures_of, probe_of
-from backend.pretraining.run import Asked, run, serving_size
-from backend.pretraining.state import Run, StoppedError, is_running, only_one, read_run, write_run
-from backend.services import Services
-from storage.registry import ModelVersion
-from taxonomy.errors import ConfigError, DamagedError, NotFoundError, TrainingError
+from taxonomist.backend.pretraining.dataset import Chosen, choose, groups_of, pictures_of, probe_of
+from taxonomist.backend.pretraining.prepared_images import picture_store, prepare_all
+from taxonomist.backend.pretraining.run import Asked, run, serving_size
+from taxonomist.backend.pretraining.state import Run, StoppedError, is_running, only_one, read_run, write_run
+from taxonomist.backend.services import Services
+from taxonomist.storage.registry import ModelVersion
+from taxonomist.taxonomy.errors import ConfigError, DamagedError, NotFoundError, TrainingError
+from taxonomist.training.pretraining.recipe import PRESETS
 from tests.small_world import SIZE
-from training.recipe import PRESETS
 
 SMOKE = Asked(preset="smoke", device="cpu")
 
@@ -119,7 +119,7 @@ def test_a_damaged_state_is_told(poor: Services) -> None:
 
 
 def test_only_one_at_a_time(poor: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("backend.pretraining.state.PATIENCE_S", 0.1)
+    monkeypatch.setattr("taxonomist.backend.pretraining.state.PATIENCE_S", 0.1)
     home = poor.settings.home
     with only_one(home):
         assert is_running(home)

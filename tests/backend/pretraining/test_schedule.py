@@ -6,10 +6,10 @@ from datetime import datetime
 
 import pytest
 
-from backend.jobs import Kind, State
-from backend.pretraining.schedule import PretrainingPlanner, new_pictures
-from backend.pretraining.state import Run, write_run
-from backend.services import Services
+from taxonomist.backend.pretraining.schedule import PretrainingPlanner, new_pictures
+from taxonomist.backend.pretraining.state import Run, write_run
+from taxonomist.backend.services import Services
+from taxonomist.backend.state.jobs import Kind, State
 
 
 def scheduled(services: Services, schedule: str | None = "0 1 * * 6", min_new: int = 10) -> Services:

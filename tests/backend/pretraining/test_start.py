@@ -10,16 +10,16 @@ import pytest
 import safetensors.torch
 import torch
 
-from backend.pretraining.run import Asked, run
-from backend.pretraining.start import with_start
-from backend.pretraining.state import StoppedError, read_run
-from backend.services import BACKBONE, Services
-from storage.registry import ModelVersion
-from taxonomy.errors import ConfigError, TrainingError
-from training.backbone import WEIGHTS_FILE, BackboneSpec, build
-from training.recipe import PRESETS, Recipe
-from training.starter import publish_starter
-from training.weights import read_weights
+from taxonomist.backend.pretraining.run import Asked, run
+from taxonomist.backend.pretraining.start_weights import with_start
+from taxonomist.backend.pretraining.state import StoppedError, read_run
+from taxonomist.backend.services import BACKBONE, Services
+from taxonomist.inference.starter import publish_starter
+from taxonomist.storage.registry import ModelVersion
+from taxonomist.taxonomy.errors import ConfigError, TrainingError
+from taxonomist.training.backbones.backbone import WEIGHTS_FILE, BackboneSpec, build
+from taxonomist.training.backbones.weights import read_weights
+from taxonomist.training.pretraining.recipe import PRESETS, Recipe
 
 FROM_CHAMPION = Recipe(weights="champion")
 

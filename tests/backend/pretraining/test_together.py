@@ -12,13 +12,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from backend.preparing import picture_store, prepare_all
-from backend.pretraining import together as together_module
-from backend.pretraining.choose import Chosen
-from backend.pretraining.run import Asked, read_report
-from backend.pretraining.state import Run
-from backend.services import Services
-from taxonomy.errors import DamagedError, NotFoundError
+from taxonomist.backend.pretraining import distributed as together_module
+from taxonomist.backend.pretraining.dataset import Chosen
+from taxonomist.backend.pretraining.prepared_images import picture_store, prepare_all
+from taxonomist.backend.pretraining.run import Asked, read_report
+from taxonomist.backend.pretraining.state import Run
+from taxonomist.backend.services import Services
+from taxonomist.taxonomy.errors import DamagedError, NotFoundError
 from tests.small_world import SIZE
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -49,7 +49,7 @@ def start_machine(number: int, home: Path, port: int, *arguments: str) -> subpro
         "TAXONOMIST_VIEWS": "1",
     }
     return subprocess.Popen(
-        [sys.executable, "-m", "backend.cli", *arguments],
+        [sys.executable, "-m", "taxonomist", *arguments],
         cwd=ROOT,
         env={**os.environ, **ours},
         stdout=subprocess.PIPE,
@@ -87,7 +87,7 @@ def test_two_machines_train_one_backbone_and_the_next_step_adopts_it(poor: Servi
     assert version.manifest["pretraining"]["data"]["count"] == 80
     assert {path.name for path in (tmp_path / "report").iterdir()} == {"pretrained.json", "curves.csv", "loss.png"}
 
-    alone = [sys.executable, "-m", "backend.cli", "--home", str(poor.settings.home), "backbone", "adopt"]
+    alone = [sys.executable, "-m", "taxonomist", "--home", str(poor.settings.home), "backbone", "adopt"]
     report = ["--pretrained", str(tmp_path / "report"), "--pictures", str(pictures)]
     done = subprocess.run([*alone, *report], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from backend.cli import main
-from backend.services import Services
-from backend.stages.files import read_split
-from storage.pictures import PictureStore
+from taxonomist.backend.cli import main
+from taxonomist.backend.services import Services
+from taxonomist.backend.stages.files import read_split
+from taxonomist.storage.pictures import PictureStore
 from tests.small_world import SIZE
 
 

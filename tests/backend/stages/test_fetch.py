@@ -15,16 +15,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backend.services import Services
-from backend.settings import Settings
-from backend.stages.fetch import run_fetch
-from backend.stages.files import Chosen, Placed, write_query, write_split
-from backend.stages.query import run_query
-from storage.catalog import ImageDocument, LabelQuery
-from storage.pictures import PictureStore
-from taxonomy.errors import ConfigError, ImageUnavailableError, StorageError
+from taxonomist.backend.services import Services
+from taxonomist.backend.settings import Settings
+from taxonomist.backend.stages.fetch import run_fetch
+from taxonomist.backend.stages.files import Chosen, Placed, write_query, write_split
+from taxonomist.backend.stages.query import run_query
+from taxonomist.inference.image_decoding import decode, prepare
+from taxonomist.storage.catalog import ImageDocument, LabelQuery
+from taxonomist.storage.pictures import PictureStore
+from taxonomist.taxonomy.errors import ConfigError, ImageUnavailableError, StorageError
 from tests.small_world import PATHS, picture
-from training.pictures import decode, prepare
 
 ROOT = Path(__file__).parents[3]
 SIZE = 32
@@ -142,7 +142,7 @@ def test_killed_in_the_middle_the_next_run_reads_what_is_missing(services: Servi
         (images / f"{number:04d}.png").write_bytes(encoded(number))
     write_query(tmp_path, [Chosen(f"i{number:04d}", f"{number:04d}.png") for number in range(MANY)], {})
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "backend.cli", "--home", str(tmp_path / "home"), "data", "fetch"]
+    command = [sys.executable, "-m", "taxonomist", "--home", str(tmp_path / "home"), "data", "fetch"]
     command += ["--query", str(tmp_path), "--out", str(out), "--size", str(SIZE), "--concurrency", "1"]
     environment = os.environ | {"TAXONOMIST_IMAGES_FOLDER": str(images)}
     for _ in range(5):

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from backend.services import Services
-from backend.settings import Settings
-from backend.stages.files import Chosen, read_query, write_query
-from backend.stages.query import NO_ADDRESS, OTHERWISE, QueryOptions, run_query
-from storage.catalog import ImageDocument, LabelQuery
-from taxonomy.errors import ConfigError
+from taxonomist.backend.services import Services
+from taxonomist.backend.settings import Settings
+from taxonomist.backend.stages.files import Chosen, read_query, write_query
+from taxonomist.backend.stages.query import NO_ADDRESS, OTHERWISE, QueryOptions, run_query
+from taxonomist.storage.catalog import ImageDocument, LabelQuery
+from taxonomist.taxonomy.errors import ConfigError
 
 RED, YELLOW, BLUE = ["Warm", "Red"], ["Warm", "Yellow"], ["Cold", "Blue"]
 

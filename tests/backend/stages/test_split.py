@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.stages.files import PARTS, Chosen, Placed, read_split, write_query
-from backend.stages.split import NO_LABEL, SplitOptions, oversample, run_split, split
-from taxonomy.errors import ConfigError
+from taxonomist.backend.stages.files import PARTS, Chosen, Placed, read_split, write_query
+from taxonomist.backend.stages.split import NO_LABEL, SplitOptions, oversample, run_split, split
+from taxonomist.taxonomy.errors import ConfigError
 
 # Class sizes of the thesis (table 6.2).
 THESIS = {"Bad": 216, "Install": 59, "Sort Out": 29, "Tools": 107}

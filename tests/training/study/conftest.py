@@ -6,9 +6,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from taxonomy.paths import TaxonomyPath
-from training.head import HeadOptions
-from training.study.data import Contestant, Labelled, Pictures, StudyOptions
+from taxonomist.taxonomy.paths import TaxonomyPath
+from taxonomist.training.heads.head import HeadOptions
+from taxonomist.training.study.data import Contestant, Labelled, Pictures, StudyOptions
 
 COLOURS: dict[TaxonomyPath, tuple[int, int, int]] = {
     ("bath", "sink"): (230, 20, 20),

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from taxonomy.tree import Tree
+from taxonomist.taxonomy.tree import Tree
+from taxonomist.training.heads.head import train_head
+from taxonomist.training.heads.targets import Outputs
 from tests.training.test_head import OPTIONS, data_of, toy
-from training.head import train_head
-from training.targets import Outputs
 
 
 def test_batch_norm_is_folded_into_the_kept_weights(tree: Tree) -> None:

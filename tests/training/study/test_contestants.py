@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from storage.registry import ModelVersion
-from storage.registry.folder import FolderRegistry
-from taxonomy.errors import ConfigError
+from taxonomist.inference.starter import publish_starter
+from taxonomist.storage.registry import ModelVersion
+from taxonomist.storage.registry.folder import FolderRegistry
+from taxonomist.taxonomy.errors import ConfigError
+from taxonomist.training.backbones.backbone import Backbone, BackboneSpec
+from taxonomist.training.study.contestants import TorchEmbed, pixels, published, resnet
+from taxonomist.training.study.data import Labelled
+from taxonomist.training.study.fine_tune import TuneOptions, _Tuner, fine_tune
+from taxonomist.training.study.split import Sizes, Split, draw_split
 from tests.training.conftest import SPEC
-from training.backbone import Backbone, BackboneSpec
-from training.starter import publish_starter
-from training.study.contestants import TorchEmbed, pixels, published, resnet
-from training.study.data import Labelled
-from training.study.fine_tune import TuneOptions, _Tuner, fine_tune
-from training.study.split import Sizes, Split, draw_split
 
 pytestmark = pytest.mark.slow
 

@@ -9,15 +9,15 @@ import pytest
 from PIL import Image
 from sklearn.metrics import classification_report, f1_score
 
-from taxonomy.errors import ConfigError, TrainingError
+from taxonomist.taxonomy.errors import ConfigError, TrainingError
+from taxonomist.training.heads.head import HeadOptions
+from taxonomist.training.study.data import Labelled, Pictures
+from taxonomist.training.study.run import StudyResult, run_study
+from taxonomist.training.study.scores import Stat
+from taxonomist.training.study.split import held_out_groups
+from taxonomist.training.study.tables import Table
+from taxonomist.training.study.trial import PROBE, SHARED, of_level
 from tests.training.study.conftest import COLOUR, COLOURS, NOISE, OPTIONS, PRODUCTS, VIEWS, mean_colour
-from training.head import HeadOptions
-from training.study.data import Labelled, Pictures
-from training.study.run import StudyResult, run_study
-from training.study.scores import Stat
-from training.study.split import held_out_groups
-from training.study.tables import Table
-from training.study.trial import PROBE, SHARED, of_level
 
 pytestmark = pytest.mark.slow
 

@@ -3,9 +3,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from taxonomy.errors import TrainingError
-from training.split import Item
-from training.study.split import Sizes, draw_split, held_out_groups, sizes_for
+from taxonomist.taxonomy.errors import TrainingError
+from taxonomist.training.split import Item
+from taxonomist.training.study.split import Sizes, draw_split, held_out_groups, sizes_for
 
 SIZES = Sizes(60, 24, 36)
 

@@ -1,0 +1,56 @@
+"""`taxonomist doctor`: every thing that commonly breaks, and the fix as a command or a setting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from taxonomist.backend.connection.doctor import agreement, azure, label_studio, machine, model
+from taxonomist.backend.connection.doctor.check import Check, Status, failed, guarded, warned
+from taxonomist.backend.label_studio import LabelStudioClient
+from taxonomist.backend.services import Services
+from taxonomist.taxonomy.errors import LabelStudioError
+
+__all__ = ["Check", "Status", "run_checks"]
+
+
+def run_checks(services: Services, project: str | None = None) -> list[Check]:
+    """Check this machine, then one project (or all that are known). Repairs nothing, and raises nothing: what cannot
+    be checked is a failed check that says why."""
+    return list(_checks(services, project))
+
+
+def _checks(services: Services, project: str | None) -> Iterator[Check]:
+    yield from machine.checks(services)
+    yield from azure.checks(services)
+    known = [project] if project else [record.project for record in services.book]
+    if not known:
+        yield warned(
+            "project",
+            "no project is connected yet",
+            "taxonomist connect --url http://localhost:8080 --api-key … --project 4",
+        )
+    for each in known:
+        prefix = "" if project else f"project {each}: "
+        yield from (check.named(prefix + check.name) for check in _project(services, each))
+
+
+def _project(services: Services, project: str) -> Iterator[Check]:
+    if project.isdecimal():  # others were imported and live here only
+        yield from guarded("Label Studio", _connected(services, project))
+    yield from guarded("model", model.checks(services, project))
+    yield from guarded("agreement", agreement.checks(services, project))
+
+
+def _connected(services: Services, project: str) -> Iterator[Check]:
+    url, token = services.label_studio(project)
+    connect = f"taxonomist connect --url … --api-key … --project {project}"
+    if url is None or token is None:
+        yield failed("Label Studio", "its address or its token is not known", connect)
+        return
+    try:
+        client = LabelStudioClient(url, token)
+    except LabelStudioError as error:
+        yield failed("token", error.args[0], error.hint or connect)
+        return
+    with client:
+        yield from label_studio.checks(services, project, client)

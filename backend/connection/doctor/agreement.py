@@ -1,0 +1,50 @@
+"""How well a project's annotators agree: what no model trained on their labels can be better than."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator
+
+from taxonomist.backend.connection.doctor.check import Check, passed, warned
+from taxonomist.backend.services import Services
+from taxonomist.taxonomy.agreement import LevelAgreement, agreement_report
+from taxonomist.taxonomy.annotations import Annotation, parse_annotation
+from taxonomist.taxonomy.errors import BadRequestError, ConfigError
+
+TENTATIVE = 0.667  # below, data permit no conclusions: Krippendorff, Content Analysis (2004), section 11.4
+
+
+def checks(services: Services, project: str) -> Iterator[Check]:
+    """One check a control: pairwise agreement and Krippendorff's alpha at each level that two people named."""
+    try:
+        config = services.label_config(project)
+    except ConfigError:
+        return  # another check reports it
+    images: dict[str, list[Annotation]] = defaultdict(list)
+    for record in services.journal.annotations(project):
+        try:
+            images[record.image_id].append(parse_annotation(record.data, config, task_id=record.task_id))
+        except BadRequestError:
+            continue  # the worker's log has it
+    for tree in config.trees:
+        levels = [level for level in agreement_report(list(images.values()), tree) if level.images]
+        name = "agreement" if len(config.trees) == 1 else f"agreement on {tree.control}"
+        if not levels:
+            yield passed(name, "no image was labelled by two people yet")
+        elif math.isfinite(levels[0].alpha) and levels[0].alpha < TENTATIVE:
+            fix = "compare what annotators understand by the choices; raise TAXONOMIST_MIN_ANNOTATORS meanwhile"
+            yield warned(name, _line(levels), fix)
+        else:
+            yield passed(name, _line(levels))
+
+
+def _line(levels: list[LevelAgreement]) -> str:
+    return "; ".join(
+        f"level {level.level}: alpha {_figure(level.alpha)}, {level.pairwise:.0%} of pairs, {level.images} images"
+        for level in levels
+    )
+
+
+def _figure(alpha: float) -> str:
+    return f"{alpha:.2f}" if math.isfinite(alpha) else "undefined"

@@ -1,0 +1,160 @@
+"""Checks of what the settings have put into Azure: the catalogue in Cosmos DB, pictures and models in Blob Storage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from taxonomist.backend.connection.doctor.check import Check, failed, failure, guarded, passed, warned
+from taxonomist.backend.services import Services
+from taxonomist.backend.settings import Settings
+from taxonomist.inference.image_decoding import decode
+from taxonomist.storage.catalog.documents import ImageDocument
+from taxonomist.taxonomy.errors import TaxonomistError
+
+if TYPE_CHECKING:  # Azure's SDK takes long to import, and only some installations use it
+    from taxonomist.storage.azure.blob import BlobAccount
+    from taxonomist.storage.azure.blob_probe import BlobProbe
+    from taxonomist.storage.catalog.cosmos_install import ContainerState
+    from taxonomist.storage.images.blob import BlobImages
+
+PATIENCE_S = 10.0  # shorter than that of the server: a person waits
+SOME_SKEW_S, MUCH_SKEW_S = 60.0, 300.0  # links are valid from five minutes before they are made
+LOOKED_AT = 500
+_INSTALL = "taxonomist cosmos install"
+_RIGHTS = "check the key or the roles, see docs/azure.md"
+_CLOCK = "set this machine's clock, by NTP: Azure refuses what is signed more than 15 minutes off"
+
+
+def checks(services: Services) -> Iterator[Check]:
+    """All checks of Azure; none where no setting names it."""
+    settings = services.settings
+    hurried = settings.model_copy(update={"azure_timeout": min(PATIENCE_S, settings.azure_timeout)})
+    if settings.cosmos_connection_string or settings.cosmos_endpoint:
+        yield from _cosmos(hurried)
+    if settings.blob_connection_string or settings.blob_account_url:
+        yield from _blob(services, hurried)
+
+
+def _cosmos(settings: Settings) -> Iterator[Check]:
+    from taxonomist.backend.azure.accounts import cosmos_access, patience
+    from taxonomist.storage.catalog.cosmos_install import inspect
+
+    try:
+        access = cosmos_access(settings)
+        states = inspect(access, patience(settings))
+    except TaxonomistError as error:
+        yield failure("Cosmos DB", error, _RIGHTS)
+        return
+    yield passed("Cosmos DB", f"database {access.database} at {access.endpoint}")
+    for state in states:
+        yield from _container(state)
+
+
+def _container(state: ContainerState) -> Iterator[Check]:
+    name = f"Cosmos DB container {state.name}"
+    if state.key_paths is None:
+        yield failed(name, "is not there", _INSTALL)
+        return
+    if state.key_paths == ("/id",):
+        yield passed(name, "is there, its partition key is /id")
+    else:
+        yield warned(
+            name,
+            f"its partition key is {', '.join(state.key_paths)}: each look for one document asks all partitions",
+            "name a container with the partition key /id first in TAXONOMIST_COSMOS_CONTAINERS, and move them there",
+        )
+    name = f"query function in {state.name}"
+    if state.function == "current":
+        yield passed(name, "is there and up to date")
+    elif state.function == "hidden":
+        yield warned(name, "we have no right to look at it", f"{_INSTALL}, with the account's key")
+    else:
+        yield failed(name, "is not there" if state.function == "missing" else "is another one than ours", _INSTALL)
+
+
+def _blob(services: Services, settings: Settings) -> Iterator[Check]:
+    from taxonomist.backend.azure.accounts import blob_account
+
+    try:
+        account = blob_account(settings)
+    except TaxonomistError as error:
+        yield failure("storage account", error)
+        return
+    try:
+        yield from _account(account, settings)
+        yield from guarded(f"models container {settings.models_container}", _models(account, settings))
+    except TaxonomistError as error:
+        yield failure("storage account", error, _RIGHTS)
+        return
+    finally:
+        account.close()
+    assert services.blob_images is not None
+    yield _picture(services, services.blob_images)
+
+
+def _account(account: BlobAccount, settings: Settings) -> Iterator[Check]:
+    from taxonomist.storage.azure.blob_probe import probe
+
+    names = [*settings.blob_containers, *filter(None, [settings.models_container])]
+    found = [probe(account, name) for name in names or ["taxonomist-doctor"]]
+    yield passed("storage account", f"{account.account} answers at {account.url}")
+    yield _clock(found[0])
+    for name, one in zip(names, found, strict=False):
+        if name == settings.models_container:
+            continue
+        if one.is_refused:
+            yield failed(f"Blob container {name}", "may not be read", _RIGHTS)
+        elif one.is_there:
+            yield passed(f"Blob container {name}", "is there and may be read")
+        else:
+            yield failed(f"Blob container {name}", "is not there", "correct TAXONOMIST_BLOB_CONTAINERS")
+
+
+def _clock(found: BlobProbe) -> Check:
+    skew = found.skew_s
+    if skew is None or abs(skew) < SOME_SKEW_S:
+        return passed("clock", "goes as Azure's does")
+    detail = f"is {abs(skew):.0f} seconds {'ahead of' if skew > 0 else 'behind'} Azure's"
+    if abs(skew) < MUCH_SKEW_S:
+        return warned("clock", detail, _CLOCK)
+    return failed("clock", f"{detail}: links to pictures are not valid yet, or not any more", _CLOCK)
+
+
+def _models(account: BlobAccount, settings: Settings) -> Iterator[Check]:
+    from taxonomist.storage.azure.blob_probe import probe, write_and_delete
+
+    container = settings.models_container
+    if container is None:
+        return
+    name, found = f"models container {container}", probe(account, container)
+    if found.is_refused:
+        yield failed(name, "may not be read", _RIGHTS)
+    elif not found.is_there:
+        yield warned(
+            name,
+            "is not there yet",
+            f"az storage container create --name {container}, or let the first model make it",
+        )
+    elif not write_and_delete(account, container):
+        yield failed(name, "may not be written", "give us the role Storage Blob Data Contributor on it")
+    else:
+        yield passed(name, "is there and may be written")
+
+
+def _picture(services: Services, images: BlobImages) -> Check:
+    name = "picture in Azure"
+    try:
+        documents = islice(services.catalog.documents(), LOOKED_AT)
+        uri = next((uri for document in documents for uri in _addresses(document) if images.owns(uri)), None)
+        if uri is None:
+            return passed(name, f"the first {LOOKED_AT} documents of the catalogue have none")
+        picture = decode(images.read(uri), max_pixels=services.settings.max_image_pixels)
+    except TaxonomistError as error:
+        return failure(name, error, "see that the address is right and that we may read the container")
+    return passed(name, f"{uri.partition('?')[0]} can be read ({picture.width}×{picture.height})")
+
+
+def _addresses(document: ImageDocument) -> list[str]:
+    return [*(here.uri for here in document.projects.values()), *filter(None, [document.uri_orig])]

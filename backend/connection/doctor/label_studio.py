@@ -1,0 +1,200 @@
+"""Checks of a connected project in Label Studio."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from taxonomist.backend.connection.connect import own_row, own_webhooks, webhook_address, webhook_is_right
+from taxonomist.backend.connection.doctor.check import Check, failed, failure, guarded, passed, warned
+from taxonomist.backend.connection.panel import panel_address, panels_in
+from taxonomist.backend.label_studio import LabelStudioClient, MlBackend, Project, Webhook
+from taxonomist.backend.label_studio.failures import DOTLESS_FIX, REACH_FIX, SSRF_FIX
+from taxonomist.backend.prediction.predictor import Predictor
+from taxonomist.backend.services import Services
+from taxonomist.backend.state.projects import ProjectRecord
+from taxonomist.inference.image_decoding import decode
+from taxonomist.taxonomy.errors import ConfigError, LabelStudioError, TaxonomistError
+from taxonomist.taxonomy.label_config import LabelConfig, parse_label_config
+
+TESTED = (1, 23)
+
+
+def checks(services: Services, project: str, client: LabelStudioClient) -> Iterator[Check]:
+    """All checks of one project. Ends early where the rest could not be looked at."""
+    try:
+        yield _version(client.url, client.version())
+    except LabelStudioError as error:
+        yield failure("Label Studio", error)
+        return
+    try:
+        yield passed("token", f"is valid, it is {client.user()}'s")
+    except LabelStudioError as error:
+        yield failure("token", error)
+        return
+    try:
+        about = client.project(project)
+    except LabelStudioError as error:
+        yield failure("project", error)
+        return
+    record = services.book.get(project)
+    yield _identity(about, record)
+    config = None
+    try:
+        config = parse_label_config(about.label_config)
+        yield _taxonomy(about, record, config)
+    except ConfigError as error:
+        yield failure("taxonomy", error)
+    rows = client.ml_backends(project)
+    row = own_row(rows, services.settings, record)
+    yield _ml_backend(services, project, rows, row)
+    yield from guarded("webhook", _webhook(services, project, client, row))
+    if row is not None:
+        yield _title(services, project, about, row)
+    yield _prefill(about)
+    if config is not None:
+        yield _panel(services, project, about, config)
+        yield _image(services, project, client, config)
+
+
+def _version(url: str, release: str) -> Check:
+    numbers = tuple(int(number) for number in re.findall(r"\d+", release)[:2])
+    if numbers < TESTED:
+        tested = ".".join(map(str, TESTED))
+        return warned(
+            "Label Studio", f"{release} at {url} is older than {tested}, the oldest tested", "update Label Studio"
+        )
+    return passed("Label Studio", f"{release} at {url}")
+
+
+def _connect(project: str) -> str:
+    return f"taxonomist connect --project {project}"
+
+
+def _identity(about: Project, record: ProjectRecord) -> Check:
+    detail = f"{about.title!r}, {about.tasks} tasks, {about.annotated_tasks} of them annotated"
+    if record.created is not None and record.created != about.created:
+        return failed(
+            "project",
+            f"{detail}; another project than the one that was connected under this number (another database?)",
+            f"use a new TAXONOMIST_HOME, then {_connect(about.id)}",
+        )
+    return passed("project", detail)
+
+
+def _taxonomy(about: Project, record: ProjectRecord, config: LabelConfig) -> Check:
+    detail = ", ".join(f"{tree.control} with {len(tree)} nodes" for tree in config.trees)
+    if record.label_config and record.label_config != about.label_config:
+        return warned(
+            "taxonomy",
+            f"{detail}; the labelling config has changed and no webhook has told so",
+            f"taxonomist sync --project {about.id}, and see the webhook below",
+        )
+    return passed("taxonomy", detail)
+
+
+def _ml_backend(services: Services, project: str, rows: list[MlBackend], row: MlBackend | None) -> Check:
+    settings = services.settings
+    if row is None:
+        return failed("ML backend", f"{settings.url} is not registered", _connect(project))
+    if row.url.rstrip("/") != settings.url:
+        return failed("ML backend", f"is registered at {row.url}, but the server is {settings.url}", _connect(project))
+    if rows[0].id != row.id:
+        return failed(
+            "ML backend",
+            f"Label Studio asks only the first one, which is {rows[0].url}",
+            "remove that one in the project's Settings > Model",
+        )
+    if not row.is_connected:
+        detail = f"Label Studio finds it {row.state_name.lower() or row.state}"
+        reason = re.sub(r"\s+", " ", row.error)[:300]
+        if "401" in reason or "Authentication" in reason:
+            return failed("ML backend", f"{detail}: the password is wrong", _connect(project))
+        # Label Studio gives no reason for an address that it blocks: it looks like a server that is down.
+        return failed("ML backend", f"{detail} {f'({reason})' if reason else ''}".rstrip(), f"{REACH_FIX} {SSRF_FIX}")
+    if (services.credentials.password is not None) != (row.auth_method == "BASIC_AUTH"):
+        return failed("ML backend", "is registered without the password, or with an old one", _connect(project))
+    return passed("ML backend", f"Label Studio reaches {row.url}")
+
+
+def _webhook(services: Services, project: str, client: LabelStudioClient, row: MlBackend | None) -> Iterator[Check]:
+    settings, credentials = services.settings, services.credentials
+    address = webhook_address(settings)
+    ours = own_webhooks(client.webhooks(project), settings, credentials)
+    active = [hook for hook in ours if hook.is_active]
+    if not active:
+        half_made = row is not None and not ours
+        fix = f"{_connect(project)}. If that is refused: {SSRF_FIX} {DOTLESS_FIX}" if half_made else _connect(project)
+        yield failed("webhook", f"there is none to {address}, so annotations do not arrive", fix)
+    elif not webhook_is_right(active[0], settings, credentials):
+        wrong = f"goes to {active[0].url}" if active[0].url != address else "lacks the secret, an event or the payload"
+        yield failed("webhook", f"webhook {active[0].id} {wrong}", _connect(project))
+    elif len(active) > 1:
+        yield warned("webhook", f"{len(active)} of them send the same events", _connect(project))
+    else:
+        yield passed("webhook", f"sends all events to {address} with the secret")
+    if active and active[0].for_all_actions:  # a choice of single actions would be lost
+        yield _allowed(client, active[0])
+
+
+def _allowed(client: LabelStudioClient, hook: Webhook) -> Check:
+    """Whether Label Studio's SSRF settings let it send the webhook.
+
+    They cannot be read, and with the wrong ones it shows the webhook as ever and silently sends nothing. It checks an
+    address when it is told one, so it is told what it has.
+    """
+    try:
+        client.update_webhook(hook, url=hook.url)
+    except LabelStudioError as error:
+        return failure("SSRF settings", error)
+    return passed("SSRF settings", f"let Label Studio call {hook.url}")
+
+
+def _title(services: Services, project: str, about: Project, row: MlBackend) -> Check:
+    version = Predictor(services).model_version(project)
+    if row.title != about.model_version:
+        return failed(
+            "model version",
+            f"annotators see predictions of {about.model_version or 'no version'!r}, the ML backend is {row.title!r}: "
+            "the label stream does not ask it",
+            _connect(project),
+        )
+    if row.title != version:
+        return warned(
+            "model version",
+            f"Label Studio knows {row.title!r}, predictions are {version!r}: no scores and no uncertainty sampling",
+            _connect(project),
+        )
+    return passed("model version", version)
+
+
+def _prefill(about: Project) -> Check:
+    if not about.show_collab_predictions:
+        return failed("pre-filling", "is turned off in the project", _connect(about.id))
+    return passed("pre-filling", "is turned on")
+
+
+def _panel(services: Services, project: str, about: Project, config: LabelConfig) -> Check:
+    wanted = panel_address(services.settings.url, project, services.credentials.project_key(project), config.image_key)
+    shown = panels_in(about.label_config)
+    if not shown:
+        return warned("look-alike panel", "is not in the labelling config", _connect(project))
+    if any(address != wanted for address in shown):
+        return failed("look-alike panel", "has an old address or key", _connect(project))
+    return passed("look-alike panel", "is in the labelling config")
+
+
+def _image(services: Services, project: str, client: LabelStudioClient, config: LabelConfig) -> Check:
+    try:
+        task = next(client.tasks(project), None)
+        if task is None:
+            return warned("image", "the project has no tasks", "import tasks in Label Studio")
+        uri = task["data"].get(config.image_key)
+        if not isinstance(uri, str) or not uri:
+            return failed(
+                "image", f"task {task['id']} has no {config.image_key!r}", "correct the task, or value=… of the <Image>"
+            )
+        picture = decode(services.images(project).read(uri), max_pixels=services.settings.max_image_pixels)
+    except TaxonomistError as error:
+        return failure("image", error, "see the server's log")
+    return passed("image", f"task {task['id']} can be read ({picture.width}×{picture.height})")

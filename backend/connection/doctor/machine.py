@@ -1,0 +1,106 @@
+"""Checks of this machine: state folder, server, worker, backbone."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+
+from taxonomist.backend.connection.connect import check_callable
+from taxonomist.backend.connection.doctor.check import Check, failed, failure, guarded, passed, warned
+from taxonomist.backend.services import BACKBONE, Services
+from taxonomist.backend.settings import LOOPBACK_HOSTS, Settings
+from taxonomist.backend.state import heartbeat
+from taxonomist.backend.state.credentials import check_exposure
+from taxonomist.taxonomy.errors import ConfigError
+
+LITTLE_SPACE = 200_000_000
+SOME_SPACE = 2_000_000_000
+
+
+def checks(services: Services) -> Iterator[Check]:
+    """All checks of this machine."""
+    settings = services.settings
+    yield from _home(settings.home)
+    yield _address(settings)
+    yield _server(settings)
+    yield _worker(settings.home)
+    yield from guarded("backbone", _backbone(services))
+
+
+def _home(home: Path) -> Iterator[Check]:
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=home, prefix=".doctor-") as file:
+            file.write(b"x" * 4096)
+            file.flush()
+    except OSError as error:
+        yield failed(
+            "home folder", f"{home} cannot be written ({error.strerror})", "set TAXONOMIST_HOME to another one"
+        )
+        return
+    yield passed("home folder", str(home))
+    free = shutil.disk_usage(home).free
+    detail = f"{free / 1e9:.1f} GB are free for {home}"
+    fix = "free some space, lower TAXONOMIST_IMAGE_CACHE_BYTES, or set TAXONOMIST_HOME to a larger disk"
+    if free < LITTLE_SPACE:
+        yield failed("disk", detail, fix)
+    elif free < SOME_SPACE:
+        yield warned("disk", detail, fix)
+    else:
+        yield passed("disk", detail)
+
+
+def _address(settings: Settings) -> Check:
+    try:
+        check_exposure(settings)
+        check_callable(settings)
+    except ConfigError as error:
+        return failure("address", error)
+    return passed("address", f"{settings.url}, {'with' if settings.password else 'without'} a password")
+
+
+def _server(settings: Settings) -> Check:
+    """Whether our own server answers where Label Studio is told that it does."""
+    local = urlsplit(settings.url).hostname in LOOPBACK_HOSTS
+    try:
+        answer = httpx.get(f"{settings.url}/health", timeout=5, trust_env=not local)
+        body = answer.json() if answer.is_success else None
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        return failed("server", f"{settings.url}/health does not answer ({type(error).__name__})", "taxonomist serve")
+    if not isinstance(body, dict) or body.get("model_class") != "Taxonomist":
+        return failed(
+            "server",
+            f"something else answers at {settings.url} ({answer.status_code})",
+            "taxonomist serve --port with a free port, or correct TAXONOMIST_PUBLIC_URL",
+        )
+    return passed("server", f"answers at {settings.url}")
+
+
+def _worker(home: Path) -> Check:
+    age = heartbeat.age(home)
+    if age is None:
+        return failed("worker", "was never seen", "taxonomist serve, or taxonomist worker")
+    if age > heartbeat.FRESH_S:
+        return failed("worker", f"was last seen {_duration(age)} ago", "taxonomist serve, or taxonomist worker")
+    return passed("worker", f"was seen {age:.0f} s ago")
+
+
+def _backbone(services: Services) -> Iterator[Check]:
+    backbone = services.backbone()
+    if backbone is None:
+        yield warned("backbone", "there is none yet: the worker makes it when it starts", "taxonomist serve")
+        return
+    services.registry.verify(backbone)
+    yield passed("backbone", f"{BACKBONE} {backbone.version}, its files are whole")
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"

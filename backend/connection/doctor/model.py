@@ -1,0 +1,73 @@
+"""Checks of a project's model: is there one, is it whole, does it fit today's taxonomy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from taxonomist.backend.connection.doctor.check import Check, failed, passed, warned
+from taxonomist.backend.label_studio.protocol import model_version_name
+from taxonomist.backend.services import Services, registry_name
+from taxonomist.backend.state.jobs import Kind, State
+from taxonomist.backend.state.projects import ProjectRecord
+from taxonomist.storage.registry import ModelVersion
+from taxonomist.taxonomy.errors import ConfigError, DamagedError
+from taxonomist.taxonomy.label_config import parse_label_config
+from taxonomist.taxonomy.tree import Tree
+
+
+def checks(services: Services, project: str) -> Iterator[Check]:
+    """All checks of one project's model."""
+    name = registry_name(project)
+    version = services.registry.champion(name)
+    if version is None:
+        yield _no_model(services, project)
+        return
+    try:
+        model = services.registry.get(name, version)
+        services.registry.verify(model)
+    except DamagedError as error:
+        yield failed(
+            "model", str(error.args[0]), f"taxonomist models rollback --project {project}, or taxonomist train"
+        )
+        return
+    yield passed("model", f"{model_version_name(version)} is served, its files are whole")
+    yield _fit(services.book.get(project), model, project)
+
+
+def _no_model(services: Services, project: str) -> Check:
+    labelled = services.catalog.count(project, labelled=True)
+    last = next(iter(services.jobs.latest(project, Kind.TRAIN, limit=1)), None)
+    detail = f"there is none yet; {labelled} images have an accepted label"
+    if last is None:
+        reason = "no training was asked for"
+    elif last.state is State.FAILED:
+        reason = f"the last training failed: {last.outcome}"
+    elif last.state is State.DONE:
+        reason = last.outcome
+    else:
+        reason = f"a training is {last.state.value}"
+    return warned("model", f"{detail}; {reason}", f"taxonomist train --project {project}, once people have annotated")
+
+
+def _fit(record: ProjectRecord, model: ModelVersion, project: str) -> Check:
+    if not record.label_config:
+        return warned(
+            "model's taxonomy", "the labelling config is not known", f"taxonomist connect --project {project}"
+        )
+    try:
+        now = {tree.control: tree for tree in parse_label_config(record.label_config).trees}
+    except ConfigError as error:
+        return failed("model's taxonomy", str(error.args[0]), error.hint or "correct the labelling config")
+    then = {tree.control: tree for tree in map(Tree.from_json, model.manifest["trees"])}
+    new, gone = _paths(now) - _paths(then), _paths(then) - _paths(now)
+    if new or gone:
+        return warned(
+            "model's taxonomy",
+            f"has changed since the training: {len(new)} paths are new, {len(gone)} are gone",
+            f"taxonomist train --project {project}",
+        )
+    return passed("model's taxonomy", "is that of the labelling config")
+
+
+def _paths(trees: dict[str, Tree]) -> set[tuple[str, ...]]:
+    return {(control, *path) for control, tree in trees.items() for path in tree.paths}

@@ -1,0 +1,149 @@
+"""The look-alike panel in a project's labelling config: a `<Markdown>` with an iframe of our page, beside the image.
+
+The config is the project lead's text, so it is edited like a text: what is not ours stays as it is, byte for byte.
+expat says where elements stand; it sees through comments, CDATA and quoted `>`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from html import escape, unescape
+from urllib.parse import quote, urlencode
+from xml.parsers import expat  # only positions are taken, and documents with a DTD are refused
+
+from taxonomist.taxonomy.errors import ConfigError
+from taxonomist.taxonomy.label_config import parse_label_config
+
+PANEL_ID = "taxonomist-look-alikes"
+
+_START_TAG = re.compile(rb"""<[^\s/>]+(?:\s+[^\s=]+\s*=\s*(?:"[^"]*"|'[^']*'))*\s*/?>""")
+_VALUE = re.compile(rb"""(?<=\s)(value\s*=\s*)("[^"]*"|'[^']*')""", re.IGNORECASE)
+_ROW_STYLE = "display: flex; flex-wrap: wrap; gap: 16px; align-items: flex-start"
+_IMAGE_STYLE = "flex: 3 1 420px; min-width: 0"
+_PANEL_STYLE = "flex: 1 1 260px; min-width: 0"
+_FRAME_STYLE = "width: 100%; height: 560px; border: 0"
+_OUR_PAGE = re.compile(r"/similar\?project=\d+&key=")
+
+
+@dataclass(frozen=True)
+class _Element:
+    """Where an element stands in the UTF-8 bytes of the config. Names are in lower case, as Label Studio reads them."""
+
+    name: str
+    attributes: dict[str, str] = field(compare=False)
+    start: int
+    tag_end: int  # behind the start tag
+    end: int  # behind the element
+
+
+def panel_address(base_url: str, project: str, key: str, image_key: str) -> str:
+    """The page's address with Label Studio's variable for the image.
+
+    `src` stands last: Label Studio puts the image's address in as it is, and all that follows belongs to it.
+    """
+    query = urlencode({"project": project, "key": key}, quote_via=quote)
+    return f"{base_url}/similar?{query}&src=${image_key}"
+
+
+def with_panel(label_config: str, base_url: str, project: str, key: str) -> str:
+    """The labelling config with the panel: added beside the taxonomy's image, or brought up to date where it stands.
+
+    Returns the same text when the panel is there and current. Raises `ConfigError` when the config has no taxonomy on
+    an image, or is not XML.
+    """
+    config = parse_label_config(label_config)
+    markdown = _markdown(panel_address(base_url, project, key, config.image_key))
+    text = label_config.encode()
+    elements = _elements(text)
+    panels = [element for element in elements if _is_panel(element)]
+    if panels:
+        new = _renewed(text, panels, markdown)
+    else:
+        target = config.trees[0].to_name
+        image = next(
+            element for element in elements if element.name == "image" and element.attributes.get("name") == target
+        )
+        new = _wrapped(text, image, f'<Markdown idattr="{PANEL_ID}" style="{_PANEL_STYLE}" value="{markdown}"/>')
+    if parse_label_config(new) != config:
+        raise ConfigError(
+            "The look-alike panel cannot be put into this labelling config without changing what it means.",
+            hint="Say no to the panel; everything else works without it.",
+        )
+    return new
+
+
+def panels_in(label_config: str) -> list[str]:
+    """The addresses that the panels of a labelling config show; normally one or none. Raises `ConfigError`."""
+    elements = _elements(label_config.encode())
+    found = (
+        re.search(r'src="([^"]*)"', element.attributes.get("value", "")) for element in elements if _is_panel(element)
+    )
+    return [unescape(match.group(1)) if match else "" for match in found]
+
+
+def _markdown(address: str) -> str:
+    """The text of the `value` attribute: HTML that holds the address, escaped for HTML and then for XML."""
+    html = f'<iframe title="Labelled look-alikes" style="{_FRAME_STYLE}" src="{escape(address)}"></iframe>'
+    return escape(html)
+
+
+def _is_panel(element: _Element) -> bool:
+    if element.name != "markdown":
+        return False
+    ours = element.attributes.get("idattr") == PANEL_ID
+    return ours or bool(_OUR_PAGE.search(unescape(element.attributes.get("value", ""))))
+
+
+def _renewed(text: bytes, panels: list[_Element], markdown: str) -> str:
+    for panel in reversed(panels):  # from the end, so that positions before it stay true
+        tag = text[panel.start : panel.tag_end]
+        if panel.attributes.get("value") == unescape(markdown):
+            continue
+        value = b'"' + markdown.encode() + b'"'
+        changed, count = _VALUE.subn(lambda match: match.group(1) + value, tag, count=1)  # noqa: B023
+        if not count:
+            changed = re.sub(rb"(\s*/?>)$", lambda match: b" value=" + value + match.group(1), tag)  # noqa: B023
+        text = text[: panel.start] + changed + text[panel.tag_end :]
+    return text.decode()
+
+
+def _wrapped(text: bytes, image: _Element, panel: str) -> str:
+    """The image and the panel in a row; where it is narrow, one below the other."""
+    before = f'<View style="{_ROW_STYLE}"><View style="{_IMAGE_STYLE}">'.encode()
+    after = f"</View>{panel}</View>".encode()
+    return (text[: image.start] + before + text[image.start : image.end] + after + text[image.end :]).decode()
+
+
+def _elements(text: bytes) -> list[_Element]:
+    """All elements in document order. Raises `ConfigError` for a text that is not XML, or has a DTD."""
+    parser = expat.ParserCreate("utf-8")  # whatever its declaration says: the text came to us as characters
+    open_elements: list[tuple[int, str, dict[str, str], int, int]] = []
+    found: list[_Element] = []
+
+    def start(name: str, attributes: dict[str, str]) -> None:
+        position = parser.CurrentByteIndex
+        tag = _START_TAG.match(text, position)
+        if tag is None:
+            raise ConfigError("The labelling config has a tag that cannot be read.")
+        lower = {key.lower(): value for key, value in attributes.items()}
+        open_elements.append((len(found), name.lower(), lower, position, tag.end()))
+        found.append(_Element("", {}, 0, 0, 0))  # its place; the end is not known yet
+
+    def end(_name: str) -> None:
+        place, name, attributes, position, tag_end = open_elements.pop()
+        closed = text[tag_end - 2 : tag_end] == b"/>"
+        stop = tag_end if closed else text.index(b">", parser.CurrentByteIndex) + 1
+        found[place] = _Element(name, attributes, position, tag_end, stop)
+
+    def refuse(*_: object) -> None:
+        raise ConfigError("The labelling config has a DTD.", hint="Remove <!DOCTYPE …>.")
+
+    parser.StartElementHandler = start
+    parser.EndElementHandler = end
+    parser.StartDoctypeDeclHandler = refuse
+    try:
+        parser.Parse(text, True)
+    except expat.ExpatError as error:
+        raise ConfigError(f"The labelling config is not XML that can be read: {error}.") from None
+    return found

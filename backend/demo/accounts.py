@@ -1,0 +1,86 @@
+"""The people of the demo: the first user and those who sign up through the invite link."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import httpx
+
+from taxonomist.taxonomy.errors import LabelStudioError
+
+TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Account:
+    """A user of Label Studio. `token` is the legacy token; the secrets stay out of logs and tracebacks."""
+
+    email: str
+    password: str = field(repr=False)
+    token: str = field(repr=False)
+    user_id: int | None = None
+
+    def client(self, url: str) -> httpx.Client:
+        """An HTTP client for the Label Studio at `url` that acts as this user."""
+        # Proxy settings of the environment do not apply: the server is on this machine.
+        return httpx.Client(
+            base_url=url, headers={"Authorization": f"Token {self.token}"}, timeout=TIMEOUT_S, trust_env=False
+        )
+
+
+def first_user(file: Path, email: str = "admin@example.com") -> Account:
+    """The account that Label Studio is started with, kept in `file` (readable by its owner only), made when missing."""
+    if file.exists():
+        return Account(**json.loads(file.read_text()))
+    account = Account(email, secrets.token_urlsafe(12), secrets.token_hex(20))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+        json.dump(asdict(account), stream)
+    return account
+
+
+def sign_up(url: str, host: Account, email: str, password: str) -> Account:
+    """The account of `email`, which joins the organisation of `host` through its invite link; an old one is logged in.
+
+    Raises `LabelStudioError` when the address is taken with another password or Label Studio refuses.
+    """
+    invite = checked(_get(host, url, "/api/invite")).json()["invite_url"]
+    with httpx.Client(base_url=url, timeout=TIMEOUT_S, follow_redirects=True, trust_env=False) as browser:
+        form = {"email": email, "password": password}
+        _post_form(browser, invite, form)
+        answer = browser.get("/api/current-user/token")
+        if answer.status_code in {401, 403}:  # no session: the account is there already
+            _post_form(browser, "/user/login/", form)
+            answer = browser.get("/api/current-user/token")
+        if answer.status_code in {401, 403}:
+            raise LabelStudioError(
+                f"{email} can neither sign up nor log in at {url}.", hint="Is the address taken with another password?"
+            )
+        token = str(checked(answer).json()["token"])
+        user_id = int(checked(browser.get("/api/current-user/whoami")).json()["id"])
+    return Account(email, password, token, user_id)
+
+
+def _get(account: Account, url: str, path: str) -> httpx.Response:
+    with account.client(url) as client:
+        return client.get(path)
+
+
+def _post_form(browser: httpx.Client, path: str, form: dict[str, str]) -> None:
+    checked(browser.get(path))  # sets the cookie that the form must repeat
+    token = browser.cookies.get("csrftoken") or ""
+    checked(browser.post(path, data={**form, "csrfmiddlewaretoken": token}, headers={"Referer": str(browser.base_url)}))
+
+
+def checked(answer: httpx.Response) -> httpx.Response:
+    """`answer` itself. Raises `LabelStudioError` with what Label Studio said when it is no success."""
+    if answer.is_success:
+        return answer
+    request = answer.request
+    raise LabelStudioError(
+        f"Label Studio answered {answer.status_code} to {request.method} {request.url.path}: {answer.text[:500]}"
+    )

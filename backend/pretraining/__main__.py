@@ -1,0 +1,52 @@
+"""The process of a pre-training that a worker starts: `python -m taxonomist.backend.pretraining --home … --job …`.
+
+It runs with low priority and leaves the first core to the server. Niceness and cores belong to a thread, and only
+threads that are made later inherit them, whereas numpy makes its own as soon as it is imported. So this module sets
+both before it imports anything else.
+"""
+
+import contextlib
+import os
+
+NICENESS = 10  # a tenth of a core beside a busy neighbour; 19 leaves it 1.5 %, and the pre-training stands still
+
+
+def lower_priority() -> None:
+    """Lower the priority of this process, and leave the first core to the server where there are several."""
+    if hasattr(os, "nice"):
+        os.nice(NICENESS)
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        if len(cores) > 1:
+            with contextlib.suppress(OSError):  # a container may forbid it
+                os.sched_setaffinity(0, cores[1:])
+
+
+def main() -> None:
+    """Run the job that the worker has started; how it ends is written to the job table."""
+    import argparse
+
+    from taxonomist.backend.logs import set_up_logging
+    from taxonomist.backend.pretraining.job import Stop, run_job
+    from taxonomist.backend.services import Services
+    from taxonomist.backend.settings import load_settings
+
+    parser = argparse.ArgumentParser("python -m taxonomist.backend.pretraining")
+    parser.add_argument("--home", required=True, help="home folder")
+    parser.add_argument("--log-level", required=True)
+    parser.add_argument("--job", required=True, help="id of the worker's job")
+    parser.add_argument("--parent", type=int, required=True, help="process id of the worker; this process ends with it")
+    options = parser.parse_args()
+    settings = load_settings(home=options.home, log_level=options.log_level)
+    set_up_logging(settings.log_level)
+    services = Services(settings)
+    try:
+        with Stop(options.parent) as stop:
+            run_job(services, options.job, stop)
+    finally:
+        services.close()
+
+
+if __name__ == "__main__":
+    lower_priority()
+    main()

@@ -1,0 +1,93 @@
+"""The pictures that a pre-training may see, decoded once and kept: those of the whole catalogue."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+from taxonomist.backend.prediction.privacy import may_use
+from taxonomist.backend.services import Services
+from taxonomist.backend.settings import Settings
+from taxonomist.inference.preparation import Decoded, Prepared, Wanted, prepare_pictures
+from taxonomist.storage.catalog.documents import ImageDocument
+from taxonomist.storage.pictures import PictureStore
+
+log = logging.getLogger(__name__)
+
+FAILURES = "failures.csv"
+
+
+def picture_store(services: Services, size: int) -> PictureStore:
+    """Where pictures of `size` pixels are kept."""
+    return PictureStore(services.settings.home / "pictures" / str(size), size)
+
+
+def wanted_pictures(services: Services) -> list[Wanted]:
+    """Every picture of the catalogue that is in a project and that the settings do not leave out, in order of ids.
+
+    The store may hold more: a picture that was left out or taken from its projects after it was prepared.
+    """
+    wanted, left_out, private = [], 0, 0
+    for document in services.catalog.documents():
+        if not document.projects:
+            continue  # taken out of all of them, by a person
+        if _left_out(document, services.settings):
+            left_out += 1
+            continue
+        if not may_use(document, services.settings):
+            private += 1
+            continue
+        project, here = next(iter(document.projects.items()))
+        wanted.append(Wanted(document.id, here.uri, project))
+    log.info("%d pictures are wanted, %d are left out by the settings, %d for privacy", len(wanted), left_out, private)
+    return wanted
+
+
+def prepare_all(
+    services: Services, size: int, progress: Callable[[int, int], None] = lambda done, total: None
+) -> Prepared:
+    """Decode every picture that is wanted and not yet in the store of that size.
+
+    Reasons for pictures that cannot be had are in `failures.csv` beside the pictures. Raises `StorageError`.
+    """
+    prepared = prepare_pictures(
+        wanted_pictures(services),
+        picture_store(services, size),
+        lambda wanted: services.images(wanted.project).read(wanted.uri),
+        progress=progress,
+        note=lambda pictures: _note(services, pictures),
+        failures_file=services.settings.home / "pictures" / str(size) / FAILURES,
+        max_pixels=services.settings.max_image_pixels,
+    )
+    if prepared.failures:
+        log.warning("%d pictures cannot be had; %s says why", len(prepared.failures), FAILURES)
+    return prepared
+
+
+def _left_out(document: ImageDocument, settings: Settings) -> bool:
+    # "Keep" is what the thesis' listing 4.1 has for a picture that was looked at and stays.
+    sorted_out = (document.sortout or "").strip().casefold() not in {"", "keep"}
+    tested = document.sortout_testset or any(here.part == "test" for here in document.projects.values())
+    return bool(
+        (settings.pretrain_skip_blurred and document.is_blurred)
+        or (settings.pretrain_skip_sorted_out and sorted_out)
+        or (settings.pretrain_skip_test and tested)
+    )
+
+
+def _note(services: Services, pictures: Sequence[Decoded]) -> None:
+    services.catalog.update_many({picture.wanted.id: _describe(picture) for picture in pictures})
+
+
+def _describe(picture: Decoded) -> Callable[[ImageDocument], ImageDocument | None]:
+    seen = {
+        "file_hash": picture.file_hash,
+        "resolution_width": picture.width,
+        "resolution_height": picture.height,
+    }
+
+    def change(document: ImageDocument) -> ImageDocument | None:
+        unknown = {name: value for name, value in seen.items() if getattr(document, name) is None}
+        return document.model_copy(update=unknown) if unknown else None
+
+    return change

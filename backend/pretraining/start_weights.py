@@ -1,0 +1,72 @@
+"""Which weights a pre-training starts from."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from taxonomist.backend.pretraining.state import folder_of
+from taxonomist.backend.services import Services
+from taxonomist.storage.files import storage_errors
+from taxonomist.taxonomy.errors import ConfigError
+
+if TYPE_CHECKING:  # brings torch along
+    from taxonomist.training.pretraining.recipe import Recipe
+
+log = logging.getLogger(__name__)
+
+_NAMES = ("auto", "imagenet", "starter", "random")
+
+
+def with_start(services: Services, recipe: Recipe) -> Recipe:
+    """The recipe with weights that stay what they are, whatever is promoted or removed meanwhile.
+
+    A file is copied. "champion" becomes a copy of the weights of the backbone that is served; the starter where that
+    is served; and "auto" where what is served has another architecture, or no weights that can be trained. Raises
+    `ConfigError` or `TrainingError` when the weights cannot be had or do not fit.
+    """
+    from taxonomist.training.backbones.backbone import BackboneSpec, build
+
+    weights = recipe.weights
+    if weights == "champion":
+        weights = _of_champion(services, recipe.architecture)
+    elif weights not in _NAMES:
+        if not Path(weights).is_file():
+            raise ConfigError(
+                f"There are no start weights '{weights}'.", hint=f"Name champion, {', '.join(_NAMES)} or a file."
+            )
+        weights = _kept(services, Path(weights), Path(weights).name)
+    origin = build(BackboneSpec(recipe.architecture, weights, recipe.seed, recipe.size)).origin
+    log.info("the start weights: %s", origin)
+    return recipe.with_changes({"weights": weights})
+
+
+def is_here(weights: str) -> bool:
+    """Whether this process can read the start weights of a run that another one has begun."""
+    return weights in _NAMES or Path(weights).is_file()
+
+
+def _of_champion(services: Services, architecture: str) -> str:
+    from taxonomist.inference.starter import is_starter
+    from taxonomist.training.backbones.backbone import WEIGHTS_FILE
+
+    champion = services.backbone()
+    if champion is None or champion.manifest["architecture"] != architecture:
+        return "auto"
+    if not (champion.path / WEIGHTS_FILE).exists():
+        return "starter" if is_starter(champion) else "auto"
+    return _kept(services, champion.path / WEIGHTS_FILE, f"backbone-{champion.version}.safetensors")
+
+
+def _kept(services: Services, source: Path, name: str) -> str:
+    folder = folder_of(services.settings.home) / "start"
+    with storage_errors(folder):
+        folder.mkdir(exist_ok=True)
+        shutil.copyfile(source, folder / "part")
+        (folder / "part").replace(folder / name)
+        for other in folder.iterdir():
+            if other.name != name:
+                other.unlink()
+    return str(folder / name)

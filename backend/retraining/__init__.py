@@ -1,0 +1,1 @@
+"""Training jobs: a new head for a project, and what follows a promotion."""

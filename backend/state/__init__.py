@@ -1,0 +1,1 @@
+"""What the backend keeps in its home folder: jobs, project records, credentials and the worker's heartbeat."""

@@ -1,0 +1,276 @@
+"""The same model for people who run Label Studio's own framework, label-studio-ml, in its two generations.
+
+    python -m taxonomist.backend.web.label_studio_ml --port 9090   # both generations; 1.0.9 is on PyPI, 2.x on GitHub
+    gunicorn --threads 8 'taxonomist.backend.web.label_studio_ml:make_app()'
+
+    label-studio-ml init my-model --script model.py:TaxonomistModel && label-studio-ml start my-model   # the 1.x way
+
+where `model.py` has the one line `from taxonomist.backend.web.label_studio_ml import TaxonomistModel` (a copy of this
+file, which `init` would make, hides the framework behind its name).
+A 2.x `_wsgi.py` passes `TaxonomistModel` to `init_app`.
+
+State and settings are those of `taxonomist serve`, and a `taxonomist worker` on the same home folder does the
+training. The framework keeps files of its own in `MODEL_DIR` (2.x by default in the current folder).
+`TAXONOMIST_LABEL_STUDIO_URL` and `TAXONOMIST_LABEL_STUDIO_API_KEY` must be set, since images and missed annotations are
+fetched with them. What is lost against `taxonomist serve`:
+
+- Both: look-alikes, `/livez`, `/readyz`, metrics, and the list of versions in Label Studio.
+- The frameworks' own ways of starting: our password does not guard the server. 1.x has no password at all; that of 2.x
+  also wants one from webhooks, to which Label Studio gives none unless the webhook's headers are changed.
+- `label-studio-ml start` of 1.x: each webhook is a job in a process of its own, so one may be lost after it was
+  answered; and the model version in Label Studio is `INITIAL` before the first. `make_app` does better at both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from flask import Flask, has_request_context, jsonify, request
+from flask.typing import ResponseReturnValue
+
+from taxonomist.backend.error_codes import exit_code, http_status
+from taxonomist.backend.label_studio.protocol import (
+    PredictRequest,
+    parse_predict,
+    parse_webhook,
+    prediction_json,
+    project_id,
+)
+from taxonomist.backend.logs import set_up_logging
+from taxonomist.backend.prediction.predictor import Predictor
+from taxonomist.backend.retraining.training_job import ask_training
+from taxonomist.backend.services import Services
+from taxonomist.backend.settings import Settings, load_settings
+from taxonomist.backend.state.credentials import SECRET_HEADER, check_exposure
+from taxonomist.backend.state.jobs import Kind
+from taxonomist.taxonomy.errors import AuthError, ConfigError, TaxonomistError
+
+try:
+    from label_studio_ml import api
+    from label_studio_ml.model import LabelStudioMLBase
+except ModuleNotFoundError as error:
+    message = (
+        f"This module needs the framework label-studio-ml, and {error.name} is not installed: "
+        "pip install 'label-studio-taxonomist[label-studio-ml]'. `taxonomist serve` needs none of it."
+    )
+    if __name__ == "__main__":
+        sys.exit(message)
+    raise ModuleNotFoundError(message, name=error.name) from error
+
+log = logging.getLogger(__name__)
+
+EVENTS = (
+    "ANNOTATION_CREATED",
+    "ANNOTATIONS_CREATED",
+    "ANNOTATION_UPDATED",
+    "ANNOTATIONS_UPDATED",
+    "ANNOTATION_DELETED",
+    "ANNOTATIONS_DELETED",
+    "TASK_CREATED",
+    "TASKS_CREATED",
+    "TASK_DELETED",
+    "TASKS_DELETED",
+    "PROJECT_UPDATED",
+    "START_TRAINING",
+)
+SECOND_GENERATION = hasattr(LabelStudioMLBase, "set")
+if SECOND_GENERATION:
+    api.TRAIN_EVENTS = EVENTS  # its /webhook route looks here, that of 1.x at the class
+
+
+@dataclass(frozen=True)
+class _Process:
+    services: Services
+    predictor: Predictor
+
+
+@cache
+def _made_in(_process_id: int) -> _Process:
+    services = Services(load_settings())
+    return _Process(services, Predictor(services))
+
+
+def _process() -> _Process:
+    """What this process keeps. A fork makes its own: neither SQLite's connections nor onnxruntime outlive one."""
+    return _made_in(os.getpid())
+
+
+class TaxonomistModel(LabelStudioMLBase):  # type: ignore[misc]
+    """Our predictor and journal behind the framework's interface. Made anew for each request, it holds nothing."""
+
+    TRAIN_EVENTS = EVENTS
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # 1.x: label_config, train_output, hostname, access_token, model_version; 2.x: project_id, label_config.
+        super().__init__(*args, **kwargs)
+        if not SECOND_GENERATION and "job_id" in self.train_output:
+            # 1.x calls the id of its newest job the version, and reads it from this dict afterwards. But
+            # each webhook is a job, hence a new version; and an id is a number, on which Label Studio's stream fails.
+            project = _sent().get("project")
+            if isinstance(project, str):
+                self.train_output["job_id"] = _process().predictor.model_version(project_id(project))
+
+    def setup(self) -> None:
+        """2.x calls this at the end of each `__init__`, and tells Label Studio the version that is set here."""
+        if self.project_id:
+            version = _process().predictor.model_version(project_id(self.project_id))
+            if self.get("model_version") != version:
+                self.set("model_version", version)
+
+    def set_extra_params(self, extra_params: object) -> None:
+        """We have none. 2.x fails on those that are not text, and such a project could not be connected."""
+
+    def predict(self, tasks: Sequence[Mapping[str, Any]], *_args: Any, **_kwargs: Any) -> list[dict[str, Any]]:
+        """One prediction a task, in order; an empty one where nothing can be suggested. A list suits both generations.
+
+        Raises `BadRequestError` when the tasks cannot be read.
+        """
+        if not tasks:
+            return []
+        predictor = _process().predictor
+        asked = self._asked(tasks)
+        try:
+            answers, late = predictor.predict_named(asked)
+        except ConfigError as error:
+            log.warning("project %s: %s", asked.project, error)
+            version = predictor.model_version(asked.project)
+            answers, late = [prediction_json(version, ()) for _ in asked.tasks], []
+        if late:
+            _process().services.jobs.ask(Kind.PUSH, asked.project, f"{len(late)} tasks were late")
+        if not SECOND_GENERATION:
+            # Label Studio predicts again for ever when a prediction's version is not the one of /setup, and in 1.x that
+            # may be INITIAL. A prediction that names none gets the one of /setup.
+            for answer in answers:
+                del answer["model_version"]
+        return answers
+
+    def fit(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Record an event of Label Studio in the journal; *Start training* asks the worker for a training.
+
+        1.x calls `fit(tasks, event=…, data=…, workdir=…, job_id=…)`, 2.x `fit(event, data)`. Returns a dict always: of
+        it 1.x makes the job's result, and it complains at each request of jobs that have none. Raises
+        `BadRequestError` for what is no webhook, `StorageError` when the event could not be kept.
+        """
+        named = args if args and isinstance(args[0], str) else (kwargs.get("event"), kwargs.get("data"))
+        event, data = named[0], named[1] if len(named) > 1 else kwargs.get("data")
+        if event is None:
+            log.warning("fit() was called without an event, nothing is trained: use Start training in Label Studio")
+            return {"status": "ignored", "reason": "no event"}
+        hook = parse_webhook({**(data or {}), "action": event})
+        if hook.ignored:
+            log.warning("project %s: of %s not all is remembered: %s", hook.project, hook.action, hook.ignored)
+        services = _process().services
+        new = services.journal.record(hook.events)
+        if hook.label_config:
+            services.book.remember(hook.project, label_config=hook.label_config)
+        if hook.wants_training:
+            return {"status": "ok", "job": ask_training(services, hook.project).id}
+        return {"status": "ok", "new": new}
+
+    def _asked(self, tasks: Sequence[Mapping[str, Any]]) -> PredictRequest:
+        # 1.x tells a model neither its project nor, when two projects share a server, its config; the request does.
+        sent = _sent()
+        project = getattr(self, "project_id", None) or sent.get("project") or tasks[0].get("project")
+        config = sent.get("label_config") or self.label_config
+        return parse_predict({"tasks": list(tasks), "project": project, "label_config": config})
+
+
+def _sent() -> Mapping[str, Any]:
+    """The body of the request that is being answered; empty outside of one."""
+    body = request.get_json(silent=True) if has_request_context() else None
+    return body if isinstance(body, dict) else {}
+
+
+def make_app(settings: Settings | None = None) -> Flask:
+    """The framework's application with our model behind it, guarded by our password and webhook secret.
+
+    Raises `ConfigError` when a setting is wrong. The settings of requests are those of environment and file.
+    """
+    settings = settings or load_settings()
+    if SECOND_GENERATION:
+        app: Flask = api.init_app(TaxonomistModel)
+    else:
+        api._manager = _first_generation_manager()
+        model_dir = os.environ.get("MODEL_DIR") or settings.home / "label-studio-ml"
+        app = api.init_app(TaxonomistModel, model_dir=str(model_dir))
+    app.before_request(_guard)
+    app.register_error_handler(TaxonomistError, _explain)
+    return app
+
+
+def _first_generation_manager() -> Any:
+    """1.x's manager with two of its ways changed, for which a model alone gives no handle."""
+    from label_studio_ml.model import LabelStudioMLManager, ModelWrapper
+
+    class Manager(LabelStudioMLManager):  # type: ignore[misc]
+        @classmethod
+        def fetch(cls, project: Any = None, *args: Any, **kwargs: Any) -> Any:
+            """The model under its true version, also when there is no job, as there never is with `webhook` below."""
+            loaded = super().fetch(project, *args, **kwargs)
+            if project is None:
+                return loaded
+            return ModelWrapper(loaded.model, _process().predictor.model_version(project_id(project)))
+
+        @classmethod
+        def webhook(cls, event: str, data: Mapping[str, Any]) -> dict[str, Any]:
+            """Recorded before it is answered, instead of in a process that is forked for each."""
+            answer: dict[str, Any] = cls.model_class().fit(event=event, data=data)
+            return answer
+
+    return Manager()
+
+
+def _guard() -> None:
+    if request.path in {"/", "/health"}:
+        return
+    credentials, authorization = _process().services.credentials, request.headers.get("Authorization")
+    if request.path == "/webhook":
+        credentials.check_webhook(authorization, request.headers.get(SECRET_HEADER))
+    else:
+        credentials.check_call(authorization)
+
+
+def _explain(error: TaxonomistError) -> ResponseReturnValue:
+    log.warning("%s %s: %s", request.method, request.path, error)
+    asks = {"WWW-Authenticate": 'Basic realm="taxonomist"'} if isinstance(error, AuthError) else {}
+    return jsonify(error=str(error)), http_status(error), asks
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until stopped; returns the exit status."""
+    from werkzeug.serving import run_simple
+
+    parser = argparse.ArgumentParser(
+        prog="python -m taxonomist.backend.web.label_studio_ml",
+        description="Serve the model through label-studio-ml, 1.x or 2.x.",
+    )
+    parser.add_argument("--host", help="address to listen on (TAXONOMIST_HOST)")
+    parser.add_argument("--port", type=int, help="port to listen on (TAXONOMIST_PORT)")
+    options = parser.parse_args(arguments)
+    try:
+        settings = load_settings(host=options.host, port=options.port)
+        check_exposure(settings)
+        set_up_logging(settings.log_level)
+        for name in ("label_studio_ml", "werkzeug"):  # the framework logs whole bodies, werkzeug each request
+            logging.getLogger(name).setLevel(logging.WARNING)
+        app = make_app(settings)
+        log.info("label-studio-ml %s.x serves %s at %s", "2" if SECOND_GENERATION else "1", settings.home, settings.url)
+        run_simple(settings.host, settings.port, app, threaded=True)
+    except TaxonomistError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - a command line
+        return exit_code(error)
+    return 0
+
+
+if __name__ == "__main__":
+    # Under its real name, since 1.x hands the class to other processes by name.
+    from taxonomist.backend.web.label_studio_ml import main as serve
+
+    sys.exit(serve())

@@ -1,0 +1,84 @@
+"""The server process: gunicorn around the application, with the worker's supervisor beside it.
+
+The master process forks, so it must not have loaded onnxruntime, whose threads do not survive a fork: only the forked
+process imports the application, and `taxonomist serve` becomes this module instead of calling it.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Any, NoReturn
+
+from gunicorn.app.base import BaseApplication
+
+from taxonomist.backend.logs import set_up_logging
+from taxonomist.backend.settings import Settings, load_settings
+from taxonomist.backend.state.credentials import check_exposure
+from taxonomist.backend.worker.supervisor import start_supervisor
+
+NO_WORKER = "--no-worker"
+
+
+class _Server(BaseApplication):  # type: ignore[misc]
+    def __init__(self, settings: Settings, *, with_worker: bool) -> None:
+        self.settings_of_app = settings
+        self.with_worker = with_worker
+        self.supervisor: subprocess.Popen[bytes] | None = None
+        super().__init__()
+
+    def load_config(self) -> None:
+        settings = self.settings_of_app
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        chosen: dict[str, Any] = {
+            "bind": f"{host}:{settings.port}",
+            "workers": 1,
+            "worker_class": "gthread",
+            "threads": settings.threads,
+            "timeout": 300,  # a request may embed many new images; a hung worker is still replaced
+            "graceful_timeout": 30,
+            "keepalive": 5,
+            "accesslog": None,
+            "loglevel": settings.log_level.lower(),
+            "proc_name": "taxonomist",
+            "control_socket_disable": True,  # known to newer gunicorns only, hence the check below
+            "on_starting": self._start_supervisor,
+            "on_exit": self._end_supervisor,
+        }
+        for name, value in chosen.items():
+            if name in self.cfg.settings:
+                self.cfg.set(name, value)
+
+    def load(self) -> Any:
+        from taxonomist.backend.web.app import create_app
+
+        return create_app(self.settings_of_app)
+
+    def _start_supervisor(self, _arbiter: object) -> None:
+        if self.with_worker:
+            self.supervisor = start_supervisor()
+
+    def _end_supervisor(self, _arbiter: object) -> None:
+        if self.supervisor is not None:
+            self.supervisor.terminate()
+            self.supervisor.wait(timeout=30)
+
+
+def become_server(settings: Settings, *, with_worker: bool) -> NoReturn:
+    """Replace this process by the server. Raises `ConfigError` when others could reach it without a password."""
+    check_exposure(settings)
+    settings.home.mkdir(parents=True, exist_ok=True)
+    # Server and worker read their settings anew: those given as options must reach them.
+    os.environ["TAXONOMIST_HOME"] = str(settings.home.resolve())
+    os.environ["TAXONOMIST_HOST"], os.environ["TAXONOMIST_PORT"] = settings.host, str(settings.port)
+    os.environ["TAXONOMIST_LOG_LEVEL"] = settings.log_level
+    sys.stdout.flush()
+    command = [sys.executable, "-P", "-m", "taxonomist.backend.web.serve", *([] if with_worker else [NO_WORKER])]
+    os.execv(sys.executable, command)  # noqa: S606
+
+
+if __name__ == "__main__":
+    settings = load_settings()
+    set_up_logging(settings.log_level)
+    _Server(settings, with_worker=NO_WORKER not in sys.argv).run()

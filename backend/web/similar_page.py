@@ -1,0 +1,119 @@
+"""Pages for people: the panel of labelled look-alikes that stands beside the image in Label Studio."""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+from functools import lru_cache
+from urllib.parse import unquote_plus
+
+import numpy as np
+from flask import Blueprint, Response, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+
+from taxonomist.backend.label_studio.protocol import project_id
+from taxonomist.backend.prediction.embedding import embed
+from taxonomist.backend.prediction.look_alikes import LookAlike
+from taxonomist.backend.prediction.predictor import Predictor
+from taxonomist.backend.prediction.privacy import may_use
+from taxonomist.backend.services import Services
+from taxonomist.inference.image_decoding import decode
+from taxonomist.storage.catalog.documents import image_id
+from taxonomist.storage.images import without_query
+from taxonomist.taxonomy.errors import BadRequestError, NotFoundError, TaxonomistError
+from taxonomist.taxonomy.paths import format_path
+
+log = logging.getLogger(__name__)
+
+THUMBNAIL_PX = 240
+_ESCAPED = re.compile(r"%2F|https?%3A", re.IGNORECASE)  # the whole address was escaped, not only its blanks
+_CSP = "default-src 'none'; img-src 'self'{origins}; style-src 'unsafe-inline'"
+
+
+def similar_pages(services: Services, predictor: Predictor) -> Blueprint:
+    """The routes /similar and /thumbnail. Both need the project's signed key, since a browser brings no password."""
+    pages = Blueprint("pages", __name__)
+
+    @lru_cache(maxsize=1024)
+    def thumbnail_bytes(project: str, uri: str) -> bytes:
+        image = decode(services.images(project).read(uri), max_pixels=services.settings.max_image_pixels)
+        image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+        out = io.BytesIO()
+        image.save(out, "JPEG", quality=85)
+        return out.getvalue()
+
+    @pages.get("/similar")
+    def similar() -> ResponseReturnValue:
+        project, key = _project_and_key(services)
+        uri = _source()
+        cards, reason = [], ""
+        try:
+            found = _look_alikes(services, predictor, project, uri)
+            cards = [
+                {
+                    "picture": _link(services, each.uri)
+                    or url_for("pages.thumbnail", project=project, key=key, id=each.image_id),
+                    "paths": [format_path(path) for paths in each.labels.values() for path in paths],
+                    "similarity": f"{each.similarity:.2f}",
+                }
+                for each in found
+            ]
+            reason = "" if cards else "No labelled look-alikes yet: they appear as soon as annotators agree on images."
+        except TaxonomistError as error:
+            log.warning("look-alikes of %s: %s", without_query(uri), error)
+            reason = str(error)
+        response = Response(render_template("similar.html", cards=cards, reason=reason))
+        blobs = services.blob_images
+        response.headers["Content-Security-Policy"] = _CSP.format(origins=f" {blobs.origin}" if blobs else "")
+        response.headers["Cache-Control"] = "private, max-age=5"  # Label Studio asks twice for each opening
+        response.headers["Referrer-Policy"] = "no-referrer"
+        return response
+
+    @pages.get("/thumbnail")
+    def thumbnail() -> ResponseReturnValue:
+        project, _ = _project_and_key(services)
+        document = services.catalog.get(request.args.get("id", ""))
+        here = document.projects.get(project) if document and may_use(document, services.settings) else None
+        if here is None or not here.accepted:
+            raise NotFoundError("There is no such labelled image in this project.")
+        response = Response(thumbnail_bytes(project, here.uri), content_type="image/jpeg")
+        response.headers["Cache-Control"] = "private, max-age=86400"
+        return response
+
+    return pages
+
+
+def _project_and_key(services: Services) -> tuple[str, str]:
+    project, key = project_id(request.args.get("project", "")), request.args.get("key", "")
+    services.credentials.check_project_key(project, key)
+    return project, key
+
+
+def _source() -> str:
+    """The image's address. It stands last in the URL and Label Studio does not escape it, so all that follows is it."""
+    _, mark, raw = request.query_string.decode("utf-8", "replace").partition("src=")
+    if not mark or not raw:
+        raise BadRequestError("Name the image: src=…, as the last part of the address.")
+    return unquote_plus(raw) if _ESCAPED.match(raw) else raw
+
+
+def _link(services: Services, uri: str) -> str | None:
+    """Where a browser gets a picture that Azure keeps, None for all others: these come as thumbnails from us."""
+    blobs = services.blob_images
+    return blobs.link(uri) if blobs is not None and blobs.owns(uri) else None
+
+
+def _look_alikes(services: Services, predictor: Predictor, project: str, uri: str) -> list[LookAlike]:
+    model = predictor.model(project)
+    backbone = model.backbone if model else services.registry.champion("backbone")
+    if backbone is None:
+        return []
+    name = image_id(uri)
+    document = services.catalog.get(name)
+    if document is not None and project in document.projects:
+        uri = document.projects[project].uri
+    embedded = embed(services, project, {name: uri}, backbone)
+    if name in embedded.failures:
+        raise embedded.failures[name]
+    return predictor.look_alikes.shown(project, np.asarray(embedded.vectors[name]), backbone, exclude=name)

@@ -1,0 +1,1 @@
+"""The worker: it decides labels, schedules trainings and runs jobs."""

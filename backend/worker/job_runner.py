@@ -1,0 +1,37 @@
+"""What each kind of job does. The worker runs them from the queue, the command line at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from taxonomist.backend.connection.push import push
+from taxonomist.backend.labelling.sync import sync
+from taxonomist.backend.retraining.training_job import embed_all, prepare_backbone, train
+from taxonomist.backend.services import Services
+from taxonomist.backend.state.jobs import Kind
+from taxonomist.taxonomy.errors import ConfigError
+
+Progress = Callable[[str, float], None]
+
+
+def run(services: Services, kind: Kind, project: str, progress: Progress) -> str:
+    """Run a job of that kind in this process; returns one line that says what came of it.
+
+    Raises `TaxonomistError` when it failed.
+    """
+    match kind:
+        case Kind.TRAIN:
+            return train(services, project, progress)
+        case Kind.EMBED:
+            return embed_all(services, project, progress)
+        case Kind.SYNC:
+            return sync(services, project, progress)
+        case Kind.PUSH:
+            return push(services, project, progress)
+        case Kind.BACKBONE:
+            version = prepare_backbone(services)
+            for record in services.book:
+                services.jobs.ask(Kind.EMBED, record.project, f"backbone {version.version} is new")
+            return f"new images are embedded by backbone {version.version}"
+        case Kind.PRETRAIN:
+            raise ConfigError("A pre-training has a process of its own.", hint="taxonomist pretrain")

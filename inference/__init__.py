@@ -1,0 +1,1 @@
+"""What answers a request: images to embeddings to probabilities, and nearest neighbours. Imports no torch."""

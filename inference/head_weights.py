@@ -1,0 +1,77 @@
+"""The trained head as arrays: saved with safetensors, computed with numpy. No torch."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from taxonomist.taxonomy.errors import DamagedError
+
+HEAD_FILE = "head.safetensors"
+_ARRAYS = ("mean", "scale", "weight1", "bias1", "weight2", "bias2")
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class HeadWeights:
+    """Standardise, linear, ReLU, linear (dropout does nothing outside training).
+
+    mean, scale (d,); weight1 (hidden, d), bias1 (hidden,); weight2 (nodes, hidden), bias2 (nodes,). `controls` names
+    the controls and how many of the nodes are theirs, in order.
+    """
+
+    mean: Array
+    scale: Array
+    weight1: Array
+    bias1: Array
+    weight2: Array
+    bias2: Array
+    controls: tuple[tuple[str, int], ...]
+
+    @property
+    def dimension(self) -> int:
+        """Length of the embeddings that the head takes."""
+        return len(self.mean)
+
+    def outputs(self, x: Array) -> Array:
+        """Logits (n, nodes) of all controls side by side, for embeddings `x` (n, d)."""
+        hidden = ((x - self.mean) / self.scale) @ self.weight1.T + self.bias1
+        logits: Array = np.maximum(hidden, 0) @ self.weight2.T + self.bias2
+        return logits
+
+    def logits(self, x: Array) -> dict[str, Array]:
+        """Per control the logits (n, its nodes), for embeddings `x` (n, d)."""
+        outputs = self.outputs(x)
+        stops = np.cumsum([nodes for _, nodes in self.controls])
+        return {
+            control: outputs[:, stop - nodes : stop]
+            for (control, nodes), stop in zip(self.controls, stops, strict=True)
+        }
+
+    def save(self, path: Path) -> None:
+        """Write the file; not atomic, since a version is staged as a whole folder."""
+        arrays = {name: np.ascontiguousarray(getattr(self, name), np.float32) for name in _ARRAYS}
+        path.write_bytes(save(arrays, metadata={"controls": json.dumps(self.controls)}))
+
+    @classmethod
+    def load(cls, path: Path) -> "HeadWeights":
+        """The weights in the file. Raises DamagedError when it is not one that `save` wrote."""
+        try:
+            with safe_open(path, framework="numpy") as file:
+                metadata: Mapping[str, str] = file.metadata() or {}
+                arrays = {name: file.get_tensor(name) for name in _ARRAYS}
+            controls = tuple((str(control), int(nodes)) for control, nodes in json.loads(metadata["controls"]))
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            raise DamagedError(f"{path} is not a readable head: {error}") from error
+        weights = cls(**arrays, controls=controls)
+        hidden, dimension = weights.weight1.shape
+        nodes = sum(count for _, count in controls)
+        fits = weights.mean.shape == weights.scale.shape == (dimension,) and weights.bias1.shape == (hidden,)
+        if not fits or weights.weight2.shape != (nodes, hidden) or weights.bias2.shape != (nodes,):
+            raise DamagedError(f"{path} holds arrays that do not fit together.")
+        return weights

@@ -1,0 +1,138 @@
+"""From the bytes of an image to the square picture that the backbone sees.
+
+`prepare` is the one way there, for training and serving alike: a picture must not look different to the model
+because another part of the program has decoded it. Nothing here needs torch.
+"""
+
+import io
+import warnings
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from taxonomist.taxonomy.errors import PictureError
+
+MAX_PIXELS = 50_000_000
+"""More than any camera that service staff carries, and 150 MB when decoded."""
+
+Picture = npt.NDArray[np.uint8]
+"""A prepared picture, (size, size, 3), red first."""
+
+# EPS and the like are left out on purpose: Pillow hands them to an interpreter (Ghostscript).
+_WANTED = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM")
+Image.init()
+_FORMATS = tuple(name for name in _WANTED if name in Image.OPEN)
+
+# Pillow only warns about a picture of 89 to 179 million pixels. Its documentation advises to turn that into an error;
+# the error is caught in `decode`. (A filter around each call would not be thread-safe.)
+warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+# Metadata that we do not need may be damaged; a line on stderr for each such picture helps nobody.
+warnings.filterwarnings("ignore", message="Corrupt EXIF data", module="PIL")
+
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, min_side: int | None = None) -> Image.Image:
+    """The picture in `data` as an upright RGB image; the first frame of an animated one.
+
+    Transparency is laid on white, 16-bit values are scaled to 8 bits, CMYK and palettes are converted, and the
+    camera's EXIF orientation is applied. With `min_side` a large JPEG may come back at 1/2, 1/4 or 1/8 of its size,
+    its longer side still at least `min_side` pixels: several times faster.
+
+    Raises PictureError when `data` is no picture, is cut short, or has more than `max_pixels` pixels (which is
+    checked before anything is decoded).
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            _check_size(image.size, max_pixels)
+            if min_side is not None:
+                _draft(image, min_side)
+            image.load()
+            orientation = _orientation(image)
+            upright = image.transpose(_TRANSPOSE[orientation]) if orientation in _TRANSPOSE else image
+            return _to_rgb(upright, image.format)
+    except PictureError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise PictureError(f"The picture is too large: {error}", hint=_too_large_hint(max_pixels)) from error
+    except UnidentifiedImageError as error:
+        raise PictureError(
+            f"These {len(data)} bytes are not a picture, or of a kind that cannot be read.",
+            hint=f"Readable are {', '.join(_FORMATS)}.",
+        ) from error
+    except Exception as error:
+        # Pillow's decoders raise almost anything on damaged input: OSError, SyntaxError, struct.error, EOFError, ...
+        raise PictureError(f"The picture is damaged: {error or type(error).__name__}.") from error
+
+
+def prepare(picture: bytes | Image.Image, size: int, *, max_pixels: int = MAX_PIXELS) -> Picture:
+    """The whole picture, centred on a white square: uint8 (size, size, 3).
+
+    Nothing is cropped, since products often fill the frame. Raises PictureError as `decode` does.
+    """
+    # Twice the target leaves the antialiased resize all it can use.
+    image = decode(picture, max_pixels=max_pixels, min_side=2 * size) if isinstance(picture, bytes) else picture
+    if image.mode != "RGB":
+        image = _to_rgb(image, image.format)
+    scale = size / max(image.size)
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    resized = image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0)
+    square = Image.new("RGB", (size, size), "white")
+    square.paste(resized, ((size - width) // 2, (size - height) // 2))
+    return np.array(square, dtype=np.uint8)
+
+
+def _check_size(size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
+    if width < 1 or height < 1:
+        raise PictureError(f"The picture is empty: {width} x {height} pixels.")
+    if width * height > max_pixels:
+        raise PictureError(f"The picture is too large: {width} x {height} pixels.", hint=_too_large_hint(max_pixels))
+
+
+def _too_large_hint(max_pixels: int) -> str:
+    return f"At most {max_pixels:,} pixels are decoded."
+
+
+def _draft(image: Image.Image, min_side: int) -> None:
+    """Have a JPEG decoded at a fraction of its size; other formats ignore it."""
+    factor = max(image.size) // min_side
+    if factor >= 2:
+        width, height = image.size
+        image.draft(None, (max(1, width // factor), max(1, height // factor)))
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # a damaged EXIF block must not cost the picture; Pillow raises many kinds here too
+        return 1
+
+
+def _to_rgb(image: Image.Image, source: str | None) -> Image.Image:
+    if image.mode.startswith(("I", "F")):
+        return Image.fromarray(_to_eight_bits(image, source)).convert("RGB")
+    if image.has_transparency_data:
+        coloured = image.convert("RGBA")
+        white = Image.new("RGBA", coloured.size, "white")
+        return Image.alpha_composite(white, coloured).convert("RGB")
+    return image.convert("RGB")
+
+
+def _to_eight_bits(image: Image.Image, source: str | None) -> Picture:
+    """Grey values of 16 or 32 bits, which Pillow's own conversion would clip to white."""
+    values: npt.NDArray[Any] = np.nan_to_num(np.asarray(image).astype(np.float64))
+    if image.mode.startswith("I;16") or (image.mode == "I" and source in ("PNG", "PPM")):
+        return (values / 257.0).round().clip(0, 255).astype(np.uint8)
+    low, high = float(values.min()), float(values.max())  # no agreed white: stretch to the full range
+    return ((values - low) * (255.0 / (high - low if high > low else 1.0))).round().astype(np.uint8)

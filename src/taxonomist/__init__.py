@@ -1,0 +1,1 @@
+"""taxonomist: a Label Studio ML backend for images that are labelled with a taxonomy."""

@@ -1,0 +1,1 @@
+"""Backbones: architectures, start weights, export and publication."""

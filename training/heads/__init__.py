@@ -1,0 +1,1 @@
+"""Classifier heads: data, training, calibration, evaluation and promotion."""

@@ -1,0 +1,74 @@
+"""The model that a challenger is held against, judged on the same test images."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from taxonomist.inference.head_weights import HEAD_FILE, HeadWeights
+from taxonomist.storage.embeddings import Embeddings
+from taxonomist.storage.registry import ModelVersion, Registry
+from taxonomist.taxonomy.errors import ConfigError, DamagedError, NotFoundError
+from taxonomist.taxonomy.tree import Tree
+from taxonomist.training.heads.dataset import Example
+from taxonomist.training.heads.evaluation import Evaluation, evaluate_predictions, metrics_of, predict_paths
+from taxonomist.training.heads.promotion import Decision, decide_promotion
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`champion` is what it does on the test images, None where it could not be judged; `version` is which it was."""
+
+    champion: Mapping[str, Evaluation] | None
+    decision: Decision
+    version: str | None = None
+
+
+def judge(
+    registry: Registry,
+    name: str,
+    trees: Sequence[Tree],
+    test: Sequence[Example],
+    challenger: Mapping[str, Evaluation],
+    stores: Mapping[str, Embeddings],
+) -> Verdict:
+    """Whether the challenger, evaluated on `test`, may replace the champion of `name`.
+
+    `stores` are the embeddings by version of the backbone. Both are scored on today's taxonomy: where it has changed
+    since the champion was trained, what the champion cannot name it gets wrong, for so it would in serving. A champion
+    that cannot be read does not stand in the way.
+    """
+    serving = registry.champion(name)
+    if serving is None:
+        return Verdict(None, decide_promotion(metrics_of(challenger), None))
+    try:
+        version = registry.get(name, serving)
+        champion = evaluate_champion(version, trees, test, stores)
+    except (NotFoundError, DamagedError, ConfigError, KeyError, ValueError) as error:
+        return Verdict(None, Decision(True, f"The champion {serving} cannot be used: {error}"), serving)
+    metrics = metrics_of(champion) if champion is not None else None
+    return Verdict(champion, decide_promotion(metrics_of(challenger), metrics, champion_version=serving), serving)
+
+
+def evaluate_champion(
+    version: ModelVersion, trees: Sequence[Tree], test: Sequence[Example], stores: Mapping[str, Embeddings]
+) -> dict[str, Evaluation] | None:
+    """What a published head does on the test images, by control; None when their embeddings are not at hand.
+
+    Raises DamagedError, ConfigError or KeyError when the version's files are not those of a head.
+    """
+    head = HeadWeights.load(version.path / HEAD_FILE)
+    known = {tree.control: tree for tree in map(Tree.from_json, version.manifest["trees"])}
+    store = stores.get(str(version.manifest["backbone"]))
+    if store is None:
+        return None
+    found, x = store.get([example.id for example in test])
+    if not found.all():
+        return None
+    logits = head.logits(x) if len(x) else {}
+    labels = [example.labels for example in test]
+    evaluations = {}
+    for tree in trees:
+        if tree.control in logits:
+            predictions = predict_paths(known[tree.control], logits[tree.control])
+            if evaluation := evaluate_predictions(tree, labels, predictions):
+                evaluations[tree.control] = evaluation
+    return evaluations

@@ -1,0 +1,137 @@
+"""The labelled images of a project, as a training needs them: usable labels, parts, embeddings."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from taxonomist.storage.embeddings import Embeddings
+from taxonomist.taxonomy.errors import TrainingError
+from taxonomist.taxonomy.paths import TaxonomyPath, deepest, format_path, prefixes
+from taxonomist.taxonomy.tree import Tree
+from taxonomist.training.heads.head import HeadData
+from taxonomist.training.heads.targets import Labels, Outputs
+from taxonomist.training.heads.vectors import rows_of
+from taxonomist.training.split import Item, Part, assign_test, split_validation
+
+_FEWEST = 4  # labelled images
+
+
+@dataclass(frozen=True)
+class Example:
+    """An image with its accepted labels. `part` is what an earlier training has fixed, None for a new image.
+
+    Images of the same `group` (a product, a service report) or `file_hash` never stand in different parts.
+    """
+
+    id: str
+    labels: Labels
+    group: str | None = None
+    file_hash: str | None = None
+    part: Part | None = None
+
+
+def usable_examples(examples: Sequence[Example], trees: Sequence[Tree]) -> tuple[list[Example], dict[str, str]]:
+    """The examples whose labels the trees know, in order of ids, and the reason for each of the others.
+
+    Labels outlive changes of the tree: of a path that is gone its known beginning is used, which is still true.
+    """
+    usable, reasons = [], {}
+    for example in sorted(examples, key=lambda example: example.id):
+        labels: dict[str, tuple[TaxonomyPath, ...]] = {}
+        unknown = []
+        for tree in trees:
+            paths = example.labels.get(tree.control, ())
+            known = deepest({tree.known_prefix(path) for path in paths} - {()})
+            unknown += [f'"{format_path(path)}" is not in the taxonomy "{tree.control}"' for path in paths if not known]
+            if known:
+                labels[tree.control] = known
+        if labels:
+            usable.append(replace(example, labels=labels))
+        else:
+            reasons[example.id] = f"{'; '.join(unknown) or 'It has no accepted label'}."
+    return usable, reasons
+
+
+def check_enough(examples: Sequence[Example], trees: Sequence[Tree]) -> None:
+    """Raises TrainingError when there is nothing to tell apart: too few images, or all with the same label."""
+    if len(examples) < _FEWEST:
+        raise TrainingError(
+            f"{len(examples)} labelled images are too few to train on.", hint=f"Label {_FEWEST} or more images."
+        )
+    for tree in trees:
+        paths = {path for example in examples for path in example.labels.get(tree.control, ())}
+        nodes = {node for path in paths for node in prefixes(path)}
+        if len({node[:-1] for node in nodes}) < len(nodes):  # two nodes have the same parent
+            return
+    raise TrainingError(
+        f"All {len(examples)} labelled images have the same label, so there is nothing to learn.",
+        hint="Label images of at least two different choices.",
+    )
+
+
+def assign_parts(
+    examples: Sequence[Example], trees: Sequence[Tree], share: float = 0.2, seed: int = 0
+) -> dict[str, Part]:
+    """The part of each example, by id, to be kept with the images: what is fixed stays, new ones are drawn."""
+    fixed = {example.id: example.part for example in examples if example.part is not None}
+    return assign_test(_items(examples, trees), fixed, share, seed)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images of the three parts, and the embeddings (n, d) of those that are held out."""
+
+    train: tuple[Example, ...]
+    validation: tuple[Example, ...]
+    test: tuple[Example, ...]
+    train_data: HeadData
+    validation_x: npt.NDArray[np.float32]
+    test_x: npt.NDArray[np.float32]
+
+    def validation_data(self, outputs: Outputs) -> HeadData:
+        """The validation part as the training of the head takes it."""
+        return HeadData.plain(self.validation_x, outputs.encode([example.labels for example in self.validation]))
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """ "train", "validation" or "test", by id."""
+        parts = (("train", self.train), ("validation", self.validation), ("test", self.test))
+        return {example.id: part for part, examples in parts for example in examples}
+
+
+def build_dataset(
+    examples: Sequence[Example],
+    parts: Mapping[str, Part],
+    outputs: Outputs,
+    embeddings: Embeddings,
+    *,
+    views: int,
+    validation_share: float,
+    seed: int,
+) -> Dataset:
+    """Split off the validation part and read the embeddings, which must be in the store for every example."""
+    learning = [example for example in examples if parts[example.id] == "train"]
+    train_index, validation_index = split_validation(_items(learning, outputs.trees), validation_share, seed)
+    train = tuple(learning[index] for index in train_index)
+    validation = tuple(learning[index] for index in validation_index)
+    test = tuple(example for example in examples if parts[example.id] == "test")
+    rows = rows_of([example.id for example in train], [views] * len(train), embeddings)
+    return Dataset(
+        train,
+        validation,
+        test,
+        HeadData(rows.vectors, rows.owners, outputs.encode([example.labels for example in train])),
+        embeddings.get([example.id for example in validation])[1],
+        embeddings.get([example.id for example in test])[1],
+    )
+
+
+def _items(examples: Sequence[Example], trees: Sequence[Tree]) -> list[Item]:
+    return [Item(e.id, e.group, e.file_hash, _stratum(e.labels, trees)) for e in examples]
+
+
+def _stratum(labels: Labels, trees: Sequence[Tree]) -> str:
+    """Level 1 of the first control that has a label."""
+    return next((min(paths)[0] for tree in trees if (paths := labels.get(tree.control))), "")

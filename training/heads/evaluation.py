@@ -1,0 +1,130 @@
+"""How good a head is on images that it has not seen: tree metrics, classification reports, confusion matrices."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.metrics import precision_recall_fscore_support
+
+from taxonomist.inference.head_weights import HeadWeights
+from taxonomist.taxonomy.hierarchy import path_log_probabilities
+from taxonomist.taxonomy.metrics import TreeMetrics, evaluate_paths
+from taxonomist.taxonomy.paths import TaxonomyPath, format_path
+from taxonomist.taxonomy.tree import Tree
+from taxonomist.training.heads.targets import Labels
+
+
+@dataclass(frozen=True)
+class ClassReport:
+    """One row of a classification report; precision, recall and F1 are 0 to 1."""
+
+    name: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+@dataclass(frozen=True)
+class LevelReport:
+    """Classification report and confusion matrix at one level, over the images whose truth reaches it.
+
+    `classes` are the nodes that are true or predicted anywhere. `matrix` is int (classes, classes): rows are true,
+    columns predicted.
+    """
+
+    level: int
+    classes: tuple[ClassReport, ...]
+    matrix: npt.NDArray[np.int64]
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready; the matrix as its [true, predicted, count] cells that are not zero."""
+        rows, columns = np.nonzero(self.matrix)
+        cells = np.stack([rows, columns, self.matrix[rows, columns]], axis=1).tolist()
+        return {"level": self.level, "classes": [asdict(row) for row in self.classes], "confusion": cells}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a head does on some images, for one control."""
+
+    metrics: TreeMetrics
+    levels: tuple[LevelReport, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        return {"metrics": self.metrics.to_json(), "levels": [level.to_json() for level in self.levels]}
+
+
+def evaluate(
+    head: HeadWeights, trees: Sequence[Tree], x: npt.NDArray[np.float32], labels: Sequence[Labels]
+) -> dict[str, Evaluation]:
+    """Per control, how good the paths that the head predicts for embeddings `x` (n, d) are against the `labels`.
+
+    Every image gets a path down to a leaf, whatever its probability: how deep a suggestion may go is for the
+    calibration. Controls that no image has a label for are left out. Labels must be in the trees.
+    """
+    logits = head.logits(x)
+    evaluations = {}
+    for tree in trees:
+        predictions = predict_paths(tree, logits[tree.control])
+        if found := evaluate_predictions(tree, labels, predictions):
+            evaluations[tree.control] = found
+    return evaluations
+
+
+def evaluate_predictions(
+    tree: Tree, labels: Sequence[Labels], predictions: Sequence[TaxonomyPath | None]
+) -> Evaluation | None:
+    """The evaluation of one predicted path (or None) an image; None when no image has a label for the control."""
+    truths = [label.get(tree.control, ()) for label in labels]
+    if not any(truths):
+        return None
+    levels = (_level_report(level, truths, predictions) for level in range(1, tree.depth + 1))
+    return Evaluation(evaluate_paths(tree, truths, predictions), tuple(level for level in levels if level))
+
+
+def predict_paths(tree: Tree, logits: npt.NDArray[np.float32]) -> list[TaxonomyPath]:
+    """The leaf that is reached by taking the likeliest child at each level, for logits (n, nodes)."""
+    scores = path_log_probabilities(logits, tree)
+    chosen: npt.NDArray[np.intp] = np.full(len(logits), -1)
+    for level in range(1, tree.depth + 1):
+        nodes = np.flatnonzero(tree.levels == level)
+        eligible = (
+            tree.parents[nodes][None, :] == chosen[:, None]
+        )  # (n, nodes of the level): the children of the chosen
+        best = nodes[np.where(eligible, scores[:, nodes], -np.inf).argmax(axis=1)]
+        chosen = np.where(eligible.any(axis=1), best, chosen)
+    return [tree.paths[node] for node in chosen]
+
+
+def _level_report(
+    level: int, truths: Sequence[Sequence[TaxonomyPath]], predictions: Sequence[TaxonomyPath | None]
+) -> LevelReport | None:
+    pairs = []
+    for paths, prediction in zip(truths, predictions, strict=True):
+        true = [path[:level] for path in paths if len(path) >= level]
+        if true:
+            guess = (prediction or ())[:level]
+            # Of several true nodes the one that was hit counts, else the first.
+            pairs.append((guess if guess in true else true[0], guess))
+    if not pairs:
+        return None
+    names = sorted({path for pair in pairs for path in pair})
+    index = {path: number for number, path in enumerate(names)}
+    true_index, guess_index = (np.array([index[pair[side]] for pair in pairs]) for side in (0, 1))
+    matrix = np.zeros((len(names), len(names)), np.int64)
+    np.add.at(matrix, (true_index, guess_index), 1)
+    figures = precision_recall_fscore_support(true_index, guess_index, labels=range(len(names)), zero_division=0)
+    classes = tuple(
+        ClassReport(format_path(path) or "(none)", float(p), float(r), float(f), int(s))
+        for path, p, r, f, s in zip(names, *figures, strict=True)
+    )
+    return LevelReport(level, classes, matrix)
+
+
+def metrics_of(evaluations: Mapping[str, Evaluation]) -> dict[str, TreeMetrics]:
+    """Only the metrics, by control."""
+    return {control: evaluation.metrics for control, evaluation in evaluations.items()}

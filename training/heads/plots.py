@@ -1,0 +1,69 @@
+"""Learning curves and confusion matrices as PNG, drawn without a display and without pyplot's global state."""
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
+
+from taxonomist.training.heads.evaluation import LevelReport
+from taxonomist.training.heads.head import Epoch
+
+_NAMED = 40  # classes; more names than that cannot be read
+
+
+def plot_curves(curves: Sequence[Epoch], best: int, path: Path) -> None:
+    """Accuracy and loss of training and validation over the epochs, the epoch that was kept marked."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    epochs = np.arange(1, len(curves) + 1)
+    for axes, name in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
+        for part, colour in (("train", "tab:blue"), ("validation", "tab:orange")):
+            values = [getattr(epoch, f"{part}_{name}") for epoch in curves]
+            if np.isfinite(values).any():
+                axes.plot(epochs, values, color=colour, label=part)
+        axes.axvline(best + 1, color="grey", linestyle=":", label="kept")
+        axes.set(xlabel="epoch", title="accuracy at level 1" if name == "accuracy" else name)
+        axes.legend()
+    canvas.print_figure(path, format="png")
+
+
+def plot_confusion(report: LevelReport, title: str, path: Path) -> None:
+    """The confusion matrix of one level: rows are true and coloured by their share, numbers are images."""
+    count = len(report.classes)
+    named = count <= _NAMED
+    side = min(16.0, 3 + 0.4 * count) if named else 10.0
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    share = report.matrix / np.maximum(report.matrix.sum(axis=1, keepdims=True), 1)
+    colours = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(colours, ax=axes, label="share of the true class")
+    axes.set(xlabel="predicted", ylabel="true")
+    axes.set_title(drawable(title), parse_math=False)
+    if named:
+        names = [short(row.name) for row in report.classes]
+        axes.set_xticks(range(count), names, fontsize=8, parse_math=False, rotation=90)
+        axes.set_yticks(range(count), names, fontsize=8, parse_math=False)
+        for row, column in zip(*np.nonzero(report.matrix), strict=True):
+            colour = "white" if share[row, column] > 0.5 else "black"
+            axes.text(column, row, str(report.matrix[row, column]), ha="center", va="center", fontsize=7, color=colour)
+    canvas.print_figure(path, format="png")
+
+
+def short(name: str, length: int = 32) -> str:
+    """The end of a long path says more than its beginning."""
+    return drawable(name if len(name) <= length else "…" + name[-length + 1 :])
+
+
+def drawable(text: str) -> str:
+    """Characters that the font lacks become "?": matplotlib would draw a box and warn about each."""
+    return "".join(letter if letter.isprintable() and ord(letter) in _letters() else "?" for letter in text)
+
+
+@cache
+def _letters() -> frozenset[int]:
+    return frozenset(get_font(findfont(FontProperties())).get_charmap())

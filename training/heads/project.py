@@ -1,0 +1,234 @@
+"""From the accepted labels of a project to a new version of its head, promoted if it has earned it."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from taxonomist.inference.embedder import BACKBONE_FILE, Embedder
+from taxonomist.inference.head_weights import HEAD_FILE
+from taxonomist.storage.embeddings import Embeddings
+from taxonomist.storage.registry import ModelVersion, Registry
+from taxonomist.taxonomy.calibration import Calibration, fit_calibration
+from taxonomist.taxonomy.metrics import TreeMetrics
+from taxonomist.taxonomy.paths import prefixes
+from taxonomist.taxonomy.tree import Tree
+from taxonomist.training.heads.champion import Verdict, judge
+from taxonomist.training.heads.dataset import (
+    Dataset,
+    Example,
+    assign_parts,
+    build_dataset,
+    check_enough,
+    usable_examples,
+)
+from taxonomist.training.heads.evaluation import Evaluation, evaluate, metrics_of
+from taxonomist.training.heads.head import HeadOptions, TrainedHead, train_head
+from taxonomist.training.heads.report import data_record, write_json, write_report
+from taxonomist.training.heads.targets import Outputs
+from taxonomist.training.heads.vectors import ReadPicture, fill
+from taxonomist.training.split import Part
+
+__all__ = ["Example", "TrainingOptions", "TrainingOutcome", "assign_parts", "model_name", "train_project"]
+
+Progress = Callable[[str, float], None]
+"""Called with a stage ("embedding", "training", "evaluating", "publishing") and its share that is done, 0 to 1."""
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How a project's head is trained, calibrated and tested."""
+
+    head: HeadOptions = field(default_factory=HeadOptions)
+    views: int = 4  # augmented views of each training image
+    test_share: float = 0.2
+    validation_share: float = 0.2  # of what is not in the test part
+    target_precision: float = 0.90  # of the suggestions at a level
+    confidence: float = 0.80  # with which it must hold
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class TrainingOutcome:
+    """`parts` is to be kept with the images, and given back as `Example.part` at the next training. `left_out` has the
+    reason for each image that could not be used, `metrics` those on the test part by control (empty without one).
+    `champion` is the version that it was held against, and `champion_metrics` how that did, None if it could not be."""
+
+    version: ModelVersion
+    promoted: bool
+    reason: str
+    metrics: Mapping[str, TreeMetrics]
+    parts: Mapping[str, Part]
+    left_out: Mapping[str, str]
+    champion: str | None = None
+    champion_metrics: Mapping[str, TreeMetrics] | None = None
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """All that a version is made of."""
+
+    head: TrainedHead
+    calibration: Mapping[str, Calibration]
+    data: Dataset
+    test: Mapping[str, Evaluation]
+    validation: Mapping[str, Evaluation]
+    verdict: Verdict
+    left_out: Mapping[str, str]
+
+
+def model_name(project: str) -> str:
+    """The name of a project's head in the registry."""
+    return f"project-{project}"
+
+
+def _silent(stage: str, share: float) -> None:
+    """Progress that nobody wants."""
+
+
+def train_project(
+    project: str,
+    examples: Sequence[Example],
+    trees: Sequence[Tree],
+    embeddings: Embeddings,
+    read_picture: ReadPicture | None,
+    registry: Registry,
+    backbone: ModelVersion,
+    options: TrainingOptions | None = None,
+    progress: Progress = _silent,
+    *,
+    other_embeddings: Mapping[str, Embeddings] | None = None,
+    promote: bool = True,
+) -> TrainingOutcome:
+    """Train, calibrate, test and publish a head for `project`; promote it unless it is worse than the champion.
+
+    `embeddings` is the store of `backbone`; what it lacks is embedded from `read_picture`, or left out with the reason.
+    A champion of another backbone is compared only when `other_embeddings` has the store of that version of it.
+    Without `promote` it stays a candidate whatever comes out, for a caller who decides on more than this head.
+
+    Killed at any moment it leaves embeddings and whole versions, nothing else; run again, it goes on from those.
+    Raises TrainingError when there are too few labels, StorageError when a store fails.
+    """
+    started = time.monotonic()
+    options = options or TrainingOptions()
+    usable, left_out = usable_examples(examples, trees)
+    check_enough(usable, trees)
+    parts = assign_parts(usable, trees, options.test_share, options.seed)
+    left_out |= fill(
+        [example.id for example in usable],
+        [options.views if parts[example.id] == "train" else 0 for example in usable],
+        embeddings,
+        read_picture,
+        lambda: Embedder(backbone.path / BACKBONE_FILE),
+        lambda share: progress("embedding", share),
+    )
+    usable = [example for example in usable if example.id not in left_out]
+    check_enough(usable, trees)
+    outputs = Outputs(tuple(trees))
+    data = build_dataset(
+        usable,
+        parts,
+        outputs,
+        embeddings,
+        views=options.views,
+        validation_share=options.validation_share,
+        seed=options.seed,
+    )
+    head = _train(data, outputs, options, progress)
+    progress("evaluating", 0.0)
+    test = evaluate(head.weights, trees, data.test_x, [example.labels for example in data.test])
+    validation = evaluate(head.weights, trees, data.validation_x, [example.labels for example in data.validation])
+    stores = {**(other_embeddings or {}), backbone.version: embeddings}
+    verdict = judge(registry, model_name(project), trees, data.test, test, stores)
+    trained = _Trained(head, _calibrate(head, trees, data, options), data, test, validation, verdict, left_out)
+    progress("publishing", 0.0)
+    version = _publish(registry, project, trained, _manifest(project, backbone, trees, trained, options), started)
+    if promoted := promote and verdict.decision.promote:
+        registry.promote(version.name, version.version)
+    progress("publishing", 1.0)
+    return TrainingOutcome(
+        version,
+        promoted,
+        verdict.decision.reason,
+        metrics_of(test),
+        parts,
+        left_out,
+        verdict.version,
+        metrics_of(verdict.champion) if verdict.champion is not None else None,
+    )
+
+
+def _train(data: Dataset, outputs: Outputs, options: TrainingOptions, progress: Progress) -> TrainedHead:
+    def on_epoch(done: int, of: int) -> None:
+        progress("training", done / of)
+
+    return train_head(data.train_data, outputs, options.head, data.validation_data(outputs), on_epoch=on_epoch)
+
+
+def _calibrate(
+    head: TrainedHead, trees: Sequence[Tree], data: Dataset, options: TrainingOptions
+) -> dict[str, Calibration]:
+    """On the validation part: the training part would promise too much, and the test part has to stay untouched."""
+    logits = head.weights.logits(data.validation_x)
+    return {
+        tree.control: fit_calibration(
+            tree,
+            logits[tree.control],
+            [example.labels.get(tree.control, ()) for example in data.validation],
+            target_precision=options.target_precision,
+            confidence=options.confidence,
+            learned={
+                node
+                for example in data.train
+                for path in example.labels.get(tree.control, ())
+                for node in prefixes(path)
+            },
+        )
+        for tree in trees
+    }
+
+
+def _manifest(
+    project: str, backbone: ModelVersion, trees: Sequence[Tree], trained: _Trained, options: TrainingOptions
+) -> dict[str, Any]:
+    champion = trained.verdict.champion
+    decision = trained.verdict.decision
+    return {
+        "kind": "head",
+        "project": project,
+        "backbone": backbone.version,
+        "trees": [tree.to_json() for tree in trees],
+        "calibration": {control: calibration.to_json() for control, calibration in trained.calibration.items()},
+        "metrics": _metrics_json(trained.test),
+        "champion_metrics": _metrics_json(champion) if champion is not None else None,
+        "promotion": {"promoted": decision.promote, "reason": decision.reason},
+        "settings": asdict(options),
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _metrics_json(evaluations: Mapping[str, Evaluation]) -> dict[str, Any]:
+    return {control: metrics.to_json() for control, metrics in metrics_of(evaluations).items()}
+
+
+def _publish(
+    registry: Registry, project: str, trained: _Trained, manifest: dict[str, Any], started: float
+) -> ModelVersion:
+    """Stage all files and make them a version in one step."""
+    record = data_record((*trained.data.train, *trained.data.validation, *trained.data.test), trained.data.roles)
+    with registry.stage(model_name(project)) as folder:
+        trained.head.weights.save(folder / HEAD_FILE)
+        write_json(folder / "data.json", record)
+        write_report(
+            folder,
+            head=trained.head,
+            test=trained.test,
+            validation=trained.validation,
+            champion=trained.verdict.champion,
+            decision=trained.verdict.decision,
+            left_out=trained.left_out,
+        )
+        data = {"fingerprint": record["fingerprint"], "count": record["count"], "left_out": len(trained.left_out)}
+        duration = {"duration_s": round(time.monotonic() - started, 2)}
+        return registry.publish(model_name(project), folder, {**manifest, "data": data, **duration})

@@ -1,0 +1,1 @@
+"""Pre-training of a backbone on unlabelled images with MoCo v2."""

@@ -1,0 +1,1 @@
+"""A pre-training over several devices or machines."""
