@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from taxonomist.backend.label_studio.protocol import label_config
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.state.credentials import Credentials, load_credentials
-from taxonomist.backend.state.jobs import JobBook
-from taxonomist.backend.state.projects import ProjectBook, ProjectRecord
+from taxonomist.backend.state.jobs import JobTable
+from taxonomist.backend.state.project_records import ProjectRecord, ProjectRecords
 from taxonomist.inference.embedder import Embedder
 from taxonomist.storage.catalog import Catalog
 from taxonomist.storage.catalog.sqlite import SqliteCatalog
@@ -60,8 +60,8 @@ class Services:
         return load_credentials(self.settings)
 
     @cached_property
-    def book(self) -> ProjectBook:
-        return ProjectBook(self.settings.home / "projects")
+    def projects(self) -> ProjectRecords:
+        return ProjectRecords(self.settings.home / "projects")
 
     @cached_property
     def catalog(self) -> Catalog:
@@ -79,8 +79,8 @@ class Services:
         return Journal(self.settings.home / "journal.sqlite")
 
     @cached_property
-    def jobs(self) -> JobBook:
-        return JobBook(self.settings.home / "jobs.sqlite")
+    def jobs(self) -> JobTable:
+        return JobTable(self.settings.home / "jobs.sqlite")
 
     @cached_property
     def registry(self) -> Registry:
@@ -127,7 +127,7 @@ class Services:
 
     def label_config(self, project: str) -> LabelConfig:
         """The trees of a project. Raises `ConfigError` when it is not known, or has no taxonomy."""
-        xml = self.book.get(project).label_config
+        xml = self.projects.get(project).label_config
         if not xml:
             raise ConfigError(
                 f"Nothing is known of project {project}.", hint="Connect it, or import a catalogue under that name."
@@ -172,7 +172,7 @@ class Services:
 
     def label_studio(self, project: str | None) -> tuple[str | None, str | None]:
         """Address and token for a project: what `connect` remembered, else the settings; None: the settings alone."""
-        record = self.book.get(project) if project is not None else ProjectRecord(project="")
+        record = self.projects.get(project) if project is not None else ProjectRecord(project="")
         settings = self.settings
         url = record.label_studio_url or settings.label_studio_url
         key = record.api_key or settings.label_studio_api_key
@@ -181,7 +181,7 @@ class Services:
     def images(self, project: str | None) -> Images:
         """How the images of a project are read: from its folder, Label Studio or allowed hosts, through the cache.
         None: by the settings alone."""
-        folder = self.book.get(project).images_folder if project is not None else None
+        folder = self.projects.get(project).images_folder if project is not None else None
         reach = (folder, *self.label_studio(project))
         with self._lock:
             if reach not in self._images:

@@ -112,7 +112,7 @@ def _our_home(folder: Path, rows: Sequence[dict[str, str]], size: int) -> str:
     import_manifest(services, manifest, PROJECT, images=CATALOGUE / "images")
     prepare_backbone(services)
     train(services, PROJECT, lambda step, share: None)
-    return services.book.get(PROJECT).label_config
+    return services.projects.get(PROJECT).label_config
 
 
 def _peer_folder(folder: Path, classes: Sequence[TaxonomyPath]) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import SecretStr
 
 from taxonomist.backend.settings import Settings
-from taxonomist.backend.state.projects import ProjectBook
+from taxonomist.backend.state.project_records import ProjectRecords
 from taxonomist.taxonomy.errors import AuthError, ConfigError, StorageError
 
 if TYPE_CHECKING:  # the extra `azure`
@@ -111,16 +111,16 @@ def stage(source: Path, folder: Path) -> Path:
     return folder / PIPELINE
 
 
-def write_projects(book: ProjectBook, folder: Path) -> Path:
+def write_projects(records: ProjectRecords, folder: Path) -> Path:
     """What the steps must know of each project: its taxonomy, no token and no address. Returns the folder.
 
     The rule that labels were decided by stays out: in a step there is no journal to decide them anew from. Raises
     `ConfigError` when no project is known.
     """
-    copy = ProjectBook(folder)
-    known = [record for record in book if record.label_config]
+    copy = ProjectRecords(folder)
+    known = [record for record in records if record.label_config]
     for record in known:
-        copy.remember(record.project, label_config=record.label_config, created=record.created)
+        copy.update(record.project, label_config=record.label_config, created=record.created)
     if not known:
         raise ConfigError("No project is known here.", hint="Connect one, or import a catalogue.")
     (folder / ".lock").unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from taxonomist.backend.cli.output import counting, fields, print_json, say, ste
 from taxonomist.backend.labelling.label_studio_export import import_export
 from taxonomist.backend.labelling.manifests import Imported, import_manifest
 from taxonomist.backend.retraining.training_job import prepare_backbone
-from taxonomist.backend.state.jobs import Kind
+from taxonomist.backend.state.jobs import JobKind
 from taxonomist.backend.worker.job_runner import run
 from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.taxonomy.paths import format_path
@@ -23,7 +23,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def _only_project(context: typer.Context, project: str) -> str:
     """The project that was named, else the only one there is. Raises `ConfigError` that lists what could be named."""
-    known = [] if project else [record.project for record in services_of(context).book]
+    known = [] if project else [record.project for record in services_of(context).projects]
     if not project and len(known) != 1:
         seen = f"Known are: {', '.join(known)}." if known else "None is known: import a catalogue or connect a project."
         raise ConfigError("Which project? Give --project.", hint=seen)
@@ -77,7 +77,7 @@ def import_(
 def sync(context: typer.Context, project: Project = "", as_json: Json = False) -> None:
     """Fetch from Label Studio what its webhooks did not bring."""
     with steps("Sync") as progress:
-        outcome = run(services_of(context), Kind.SYNC, project, progress)
+        outcome = run(services_of(context), JobKind.SYNC, project, progress)
     print_json({"project": project, "outcome": outcome}) if as_json else say(outcome)
 
 
@@ -86,7 +86,7 @@ def embed(context: typer.Context, project: Project = "", as_json: Json = False) 
     services = services_of(context)
     with steps("Embed") as progress:
         prepare_backbone(services)
-        outcome = run(services, Kind.EMBED, project, progress)
+        outcome = run(services, JobKind.EMBED, project, progress)
     print_json({"project": project, "outcome": outcome}) if as_json else say(outcome)
 
 

@@ -14,7 +14,7 @@ from taxonomist.backend.cli.output import counting, fields, print_json, say, ste
 from taxonomist.backend.label_studio.protocol import model_version_name
 from taxonomist.backend.retraining.training_job import after_change, prepare_backbone
 from taxonomist.backend.services import BACKBONE, Services, registry_name
-from taxonomist.backend.state.jobs import Kind
+from taxonomist.backend.state.jobs import JobKind
 from taxonomist.backend.worker.job_runner import run
 from taxonomist.storage.registry import ModelVersion
 from taxonomist.taxonomy.errors import NotFoundError
@@ -39,7 +39,7 @@ def train(context: typer.Context, project: Project = "", as_json: Json = False) 
     services = services_of(context)
     with steps("Train") as progress:
         prepare_backbone(services)
-        outcome = run(services, Kind.TRAIN, project, progress)
+        outcome = run(services, JobKind.TRAIN, project, progress)
     version = services.registry.versions(registry_name(project))[-1]
     if as_json:
         print_json(_summary(version, services.registry.champion(version.name)))

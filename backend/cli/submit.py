@@ -66,7 +66,7 @@ def submit(
     )
     environment = azureml.steps_environment(settings)
     with tempfile.TemporaryDirectory(prefix="taxonomist-") as folder:
-        projects = azureml.write_projects(services.book, Path(folder) / "projects")
+        projects = azureml.write_projects(services.projects, Path(folder) / "projects")
         pipeline = azureml.stage(source or azureml.SOURCE, Path(folder) / "source")
         job = azureml.build_job(pipeline, projects, environment, options)
         if place is None:

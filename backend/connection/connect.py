@@ -17,7 +17,7 @@ from taxonomist.backend.connection.panel import panels_in, with_panel
 from taxonomist.backend.label_studio import LabelStudioClient, MlBackend, Webhook
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.state.credentials import SECRET_HEADER, Credentials
-from taxonomist.backend.state.projects import ProjectBook, ProjectRecord
+from taxonomist.backend.state.project_records import ProjectRecord, ProjectRecords
 from taxonomist.taxonomy.errors import ConfigError, LabelStudioError
 from taxonomist.taxonomy.label_config import parse_label_config
 
@@ -43,7 +43,7 @@ class Connected:
 def connect(
     settings: Settings,
     credentials: Credentials,
-    book: ProjectBook,
+    records: ProjectRecords,
     *,
     url: str,
     api_key: str,
@@ -69,13 +69,13 @@ def connect(
             f"Project {project}, {found.title!r}: " + ", ".join(f"{tree.control} ({len(tree)} nodes)" for tree in trees)
         )
 
-        row = _register(client, settings, credentials, book.get(project), project, model_version, say)
+        row = _register(client, settings, credentials, records.get(project), project, model_version, say)
         webhook = _secure_webhook(client, settings, credentials, project, say)
         _show_version(client, project, row.title)
         say(f"Tasks are pre-filled; their predictions are named {row.title!r}.")
         label_config, panel = _add_panel(client, settings, credentials, project, ask, say)
 
-        book.remember(
+        records.update(
             project,
             label_config=label_config,
             created=found.created,

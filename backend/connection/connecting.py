@@ -8,7 +8,7 @@ from taxonomist.backend.connection.connect import Connected, connect, set_model_
 from taxonomist.backend.labelling.sync import open_label_studio
 from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.services import Services
-from taxonomist.backend.state.jobs import Kind
+from taxonomist.backend.state.jobs import JobKind
 from taxonomist.taxonomy.errors import ConfigError
 
 
@@ -35,7 +35,7 @@ def connect_project(
     connected = connect(
         services.settings,
         services.credentials,
-        services.book,
+        services.projects,
         url=url,
         api_key=api_key,
         project=project,
@@ -43,10 +43,10 @@ def connect_project(
         ask=ask,
         say=say,
     )
-    services.book.remember(project, announced=version)
+    services.projects.update(project, announced=version)
     if Predictor(services).model_version(project) != version:  # a training has ended meanwhile
         announce_version(services, project)
-    services.jobs.ask(Kind.SYNC, project, "the project was connected")
+    services.jobs.enqueue(JobKind.SYNC, project, "the project was connected")
     return connected
 
 
@@ -54,5 +54,5 @@ def announce_version(services: Services, project: str) -> None:
     """Have Label Studio show the predictions of the version that is served now. Raises `LabelStudioError`."""
     version = Predictor(services).model_version(project)
     with open_label_studio(services, project) as client:
-        set_model_version(client, services.book.get(project), version, services.settings, services.credentials)
-    services.book.remember(project, announced=version)
+        set_model_version(client, services.projects.get(project), version, services.settings, services.credentials)
+    services.projects.update(project, announced=version)

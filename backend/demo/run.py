@@ -24,7 +24,7 @@ from taxonomist.backend.demo.server import LabelStudioServer, free_port, is_free
 from taxonomist.backend.label_studio.protocol import model_version_name
 from taxonomist.backend.services import Services, registry_name
 from taxonomist.backend.settings import Settings
-from taxonomist.backend.state.jobs import State
+from taxonomist.backend.state.jobs import JobState
 from taxonomist.taxonomy.errors import TaxonomistError
 
 TITLE = "Furniture (demo)"
@@ -146,10 +146,10 @@ def _wait_for_model(services: Services, project: str, say: Say) -> None:
     shown = ""
     for _ in range(3600):
         version = services.registry.champion(registry_name(project))
-        jobs = [job for job in services.jobs.latest(project) if job.state in {State.WAITING, State.RUNNING}]
+        jobs = [job for job in services.jobs.latest(project) if job.state in {JobState.WAITING, JobState.RUNNING}]
         if version and not jobs:
             return
-        running = next((job for job in jobs if job.state is State.RUNNING), None)
+        running = next((job for job in jobs if job.state is JobState.RUNNING), None)
         line = f"The worker: {running.kind} {running.step}" if running else shown
         if line != shown:
             say(shown := line)

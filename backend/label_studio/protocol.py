@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, Field, SecretStr, ValidationError, field_validator
 
-from taxonomist.backend.state.projects import is_project
+from taxonomist.backend.state.project_records import is_project
 from taxonomist.storage.journal import (
     AnnotationDeleted,
     AnnotationSaved,

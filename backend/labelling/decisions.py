@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from taxonomist.backend.services import Services
-from taxonomist.backend.state.jobs import Kind
+from taxonomist.backend.state.jobs import JobKind
 from taxonomist.storage.catalog.documents import AnnotatorLabels, ImageDocument, ProjectLabels
 from taxonomist.storage.journal import AnnotationRecord
 from taxonomist.taxonomy.agreement import AgreementPolicy, Verdict, decide
@@ -64,10 +64,10 @@ def decide_anew(services: Services, project: str) -> None:
 
     Raises `ConfigError` when the project's config has no taxonomy.
     """
-    if services.book.get(project).decided_with not in {None, _rule(services, project)}:
+    if services.projects.get(project).decided_with not in {None, _rule(services, project)}:
         if images := [document.id for document in services.catalog.documents(project)]:
             update_labels(services, project, images)
-        services.book.remember(project, decided_with=_rule(services, project))
+        services.projects.update(project, decided_with=_rule(services, project))
 
 
 def _rule(services: Services, project: str) -> str:
@@ -97,11 +97,13 @@ def update_labels(services: Services, project: str, images: Collection[str]) -> 
         labels[image] = labelled.accepted
         changes[image] = _seen(before, _note(project, labelled))
     services.catalog.update_many(changes)
-    services.book.count_changed(project, sum(labels[image] != _accepted(before[image], project) for image in images))
-    if services.book.get(project).decided_with is None:
-        services.book.remember(project, decided_with=_rule(services, project))
+    services.projects.count_changed_labels(
+        project, sum(labels[image] != _accepted(before[image], project) for image in images)
+    )
+    if services.projects.get(project).decided_with is None:
+        services.projects.update(project, decided_with=_rule(services, project))
     if any(document.file_hash is None for document in before.values()):
-        services.jobs.ask(Kind.EMBED, project, "new images")
+        services.jobs.enqueue(JobKind.EMBED, project, "new images")
 
 
 def judge(records: Sequence[AnnotationRecord], config: LabelConfig, policy: AgreementPolicy) -> Labelled:

@@ -129,8 +129,8 @@ def _known_config(services: Services, project: str, config: Path | None) -> Labe
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{config} cannot be read: {error}.") from None
         label_config(xml)
-        services.book.remember(project, label_config=xml)
-    xml = services.book.get(project).label_config
+        services.projects.update(project, label_config=xml)
+    xml = services.projects.get(project).label_config
     if not xml:
         raise ConfigError(
             f"The labelling config of project {project} is unknown.", hint="Give --config, or connect first."

@@ -137,7 +137,7 @@ def import_manifest(
     rows, problems = read_manifest(manifest, images)
     if not rows:
         raise ConfigError(f"{manifest} has no row whose file exists.", hint=problems[0] if problems else None)
-    record = services.book.get(project)
+    record = services.projects.get(project)
     folder = (images or manifest.parent).resolve()
     if record.images_folder not in {None, folder}:
         raise ConfigError(
@@ -145,7 +145,7 @@ def import_manifest(
         )
     paths = dict.fromkeys(row.path for row in rows if row.path)
     xml = record.label_config or (write_label_config(paths) if paths else "")
-    services.book.remember(project, images_folder=folder, label_config=xml)
+    services.projects.update(project, images_folder=folder, label_config=xml)
     stamp = datetime.fromtimestamp(manifest.stat().st_mtime, UTC)
     files: dict[Path, list[Row]] = {}
     for row in rows:

@@ -44,7 +44,7 @@ def sync(services: Services, project: str, progress: Callable[[str, float], None
     new = 0
     with open_label_studio(services, project) as client:
         about = client.project(project)
-        services.book.remember(project, label_config=about.label_config)
+        services.projects.update(project, label_config=about.label_config)
         config = label_config(about.label_config)
         buffer: list[Event] = []
 

@@ -94,7 +94,7 @@ class LookAlikes:
 
     def _index(self, project: str, backbone: str) -> _Index:
         key = (project, backbone)
-        stamp = (self._services.book.get(project).labels_version, len(self._services.embeddings(backbone)))
+        stamp = (self._services.projects.get(project).labels_version, len(self._services.embeddings(backbone)))
         with self._lock:
             kept = self._kept.get(key)
             if kept is None or (kept.stamp != stamp and time.monotonic() - kept.made_at > REFRESH_S):

@@ -92,7 +92,7 @@ class Predictor:
 
     def _labelled(self, project: str) -> int:
         """Counted when labels have changed: this is asked all the time, and in Cosmos DB counting is not free."""
-        stamp = self._services.book.get(project).labels_version
+        stamp = self._services.projects.get(project).labels_version
         kept = self._counts.get(project)
         if kept is None or kept.stamp != stamp or time.monotonic() > kept.until:
             labelled = self._services.catalog.count(project, labelled=True)

@@ -14,7 +14,7 @@ from taxonomist.backend.pretraining.prepared_images import picture_store
 from taxonomist.backend.pretraining.state import ShouldStop, StoppedError, folder_of, read_state, write_state
 from taxonomist.backend.retraining.training_job import after_change, train_head
 from taxonomist.backend.services import BACKBONE, Services, registry_name
-from taxonomist.backend.state.jobs import Kind
+from taxonomist.backend.state.jobs import JobKind
 from taxonomist.storage.pictures import PictureStore
 from taxonomist.storage.registry import ModelVersion
 from taxonomist.taxonomy.errors import ConfigError, ConflictError, TrainingError
@@ -144,7 +144,7 @@ def _judge(services: Services, version: ModelVersion, progress: Progress, should
     adoption = read_state(path, Adoption)
     if adoption is None or adoption.version != version.version:
         adoption = Adoption(version=version.version)
-    projects = [each.project for each in services.book if services.catalog.count(each.project, labelled=True)]
+    projects = [each.project for each in services.projects if services.catalog.count(each.project, labelled=True)]
     judged = []
     for number, project in enumerate(projects):
         kept = adoption.judged.get(project)
@@ -184,5 +184,5 @@ def _part(progress: Progress, should_stop: ShouldStop, number: int, of: int) -> 
 def _tell(services: Services, before: Mapping[str, str]) -> None:
     """Announce every model that is another one than `before`, and embed what came while the heads were trained."""
     after_change(services, before)
-    for record in services.book:
-        services.jobs.ask(Kind.EMBED, record.project, "the backbone is new")
+    for record in services.projects:
+        services.jobs.enqueue(JobKind.EMBED, record.project, "the backbone is new")

@@ -92,7 +92,7 @@ def probe_of(chosen: Chosen, store: PictureStore) -> Probe | None:
 def _choose_probe(services: Services, prepared: set[str]) -> list[Labelled]:
     """Pictures of the project with the most labels, evenly taken. Those kept for testing have to judge the outcome, so
     they have no part in it."""
-    counts = {each.project: services.catalog.count(each.project, labelled=True) for each in services.book}
+    counts = {each.project: services.catalog.count(each.project, labelled=True) for each in services.projects}
     project = max(counts, key=lambda name: counts[name], default=None)
     if project is None:
         return []

@@ -13,7 +13,7 @@ from typing import Self
 from taxonomist.backend.pretraining.run import Asked, run
 from taxonomist.backend.pretraining.state import StoppedError, only_one
 from taxonomist.backend.services import Services
-from taxonomist.backend.state.jobs import State
+from taxonomist.backend.state.jobs import JobState
 from taxonomist.taxonomy.errors import ConfigError, TaxonomistError
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class Stop:
 
 
 def run_job(services: Services, job_id: str, stop: Stop) -> None:
-    """Run the pre-training that the worker has taken, and note in the book of jobs how it ended."""
+    """Run the pre-training that the worker has taken, and note in the job table how it ended."""
     jobs = services.jobs
     try:
         with only_one(services.settings.home):
@@ -63,19 +63,19 @@ def run_job(services: Services, job_id: str, stop: Stop) -> None:
                 outcome = run(services, Asked(), _progress(services, job_id), stop)
             except StoppedError:
                 log.info("job %s was stopped, it goes on at the next start", job_id)
-                jobs.put_back(job_id)
+                jobs.requeue(job_id)
             except TaxonomistError as error:
                 log.warning("job %s: %s", job_id, error)
-                jobs.end(job_id, State.FAILED, str(error))
+                jobs.finish(job_id, JobState.FAILED, str(error))
             except Exception as error:
                 log.exception("job %s", job_id)
-                jobs.end(job_id, State.FAILED, f"{type(error).__name__}: see the worker's log")
+                jobs.finish(job_id, JobState.FAILED, f"{type(error).__name__}: see the worker's log")
             else:
                 log.info("job %s is done: %s", job_id, outcome)
-                jobs.end(job_id, State.DONE, outcome)
+                jobs.finish(job_id, JobState.DONE, outcome)
     except ConfigError as error:  # somebody pre-trains by hand since just now
         log.info("job %s waits: %s", job_id, error)
-        jobs.put_back(job_id)
+        jobs.requeue(job_id)
 
 
 def _progress(services: Services, job_id: str) -> Callable[[str, float], None]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from taxonomist.backend.retraining.training_job import after_change
 from taxonomist.backend.services import BACKBONE, Services, registry_name
-from taxonomist.backend.state.jobs import Kind
+from taxonomist.backend.state.jobs import JobKind
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,13 @@ def promote_backbone(services: Services, version: str) -> Promoted:
     registry = services.registry
     before = registry.champions()
     heads = {}
-    for record in services.book:
+    for record in services.projects:
         of_it = [v for v in registry.versions(registry_name(record.project)) if v.manifest.get("backbone") == version]
         if of_it:
             heads[record.project] = of_it[-1].version
     registry.promote_together({BACKBONE: version, **{registry_name(project): head for project, head in heads.items()}})
     after_change(services, before)
-    for record in services.book:
-        services.jobs.ask(Kind.EMBED, record.project, f"backbone {version} was promoted")
-    kept = [each.project for each in services.book if each.project not in heads]
+    for record in services.projects:
+        services.jobs.enqueue(JobKind.EMBED, record.project, f"backbone {version} was promoted")
+    kept = [each.project for each in services.projects if each.project not in heads]
     return Promoted(heads, tuple(project for project in kept if registry.champion(registry_name(project))))

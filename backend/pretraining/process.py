@@ -9,7 +9,7 @@ import sys
 
 from taxonomist.backend.pretraining.state import is_running
 from taxonomist.backend.services import Services
-from taxonomist.backend.state.jobs import Kind, State
+from taxonomist.backend.state.jobs import JobKind, JobState
 
 log = logging.getLogger(__name__)
 
@@ -17,7 +17,7 @@ PATIENCE_S = 12.0  # of the 20 seconds that the supervisor gives the worker
 
 
 class PretrainingProcess:
-    """At most one child. What is to be done follows from the book of jobs and the lock, so nothing is lost with it."""
+    """At most one child. What is to be done follows from the job table and the lock, so nothing is lost with it."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -31,10 +31,10 @@ class PretrainingProcess:
             log.info("the pre-training's process ended with %d", self._child.returncode)
             self._child = None
         jobs = self._services.jobs
-        waiting = next((job for job in jobs.waiting() if job.kind is Kind.PRETRAIN), None)
-        if not (waiting or jobs.running(Kind.PRETRAIN)) or is_running(self._services.settings.home):
+        waiting = next((job for job in jobs.waiting() if job.kind is JobKind.PRETRAIN), None)
+        if not (waiting or jobs.running(JobKind.PRETRAIN)) or is_running(self._services.settings.home):
             return
-        for again in jobs.take_back({Kind.PRETRAIN}):
+        for again in jobs.requeue_interrupted({JobKind.PRETRAIN}):
             log.warning("job %s (%s) was interrupted and goes on", again.id, again.kind)
             waiting = waiting or again
         if waiting and (job := jobs.start(waiting.id)):
@@ -42,7 +42,7 @@ class PretrainingProcess:
             try:
                 self._child = subprocess.Popen(self._command(job.id))  # noqa: S603
             except OSError as error:
-                jobs.end(job.id, State.FAILED, f"Its process cannot be started: {error.strerror}.")
+                jobs.finish(job.id, JobState.FAILED, f"Its process cannot be started: {error.strerror}.")
 
     def stop(self) -> None:
         """Have the child write its checkpoint and end; one that takes too long ends by itself when we are gone."""

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from taxonomist.backend.pretraining.state import folder_of, read_run, read_state, write_state
 from taxonomist.backend.services import Services
-from taxonomist.backend.state.jobs import Kind
+from taxonomist.backend.state.jobs import JobKind
 
 log = logging.getLogger(__name__)
 
@@ -52,12 +52,12 @@ class PretrainingPlanner:
     def _ask(self, due: datetime) -> None:
         services = self._services
         new = new_pictures(services)
-        if services.jobs.running(Kind.PRETRAIN):
+        if services.jobs.running(JobKind.PRETRAIN):
             log.info("the pre-training of %s is left out: the last one still runs", due)
         elif new < services.settings.pretrain_min_new:
             log.info("the pre-training of %s is left out: %d pictures are new", due, new)
         else:
-            services.jobs.ask(Kind.PRETRAIN, reason=f"due at {due:%Y-%m-%d %H:%M}, {new} pictures are new")
+            services.jobs.enqueue(JobKind.PRETRAIN, reason=f"due at {due:%Y-%m-%d %H:%M}, {new} pictures are new")
 
 
 def new_pictures(services: Services) -> int:

@@ -14,7 +14,7 @@ from taxonomist.backend.label_studio.protocol import model_version_name
 from taxonomist.backend.labelling.decisions import decide_anew, decide_dirty
 from taxonomist.backend.prediction.embedding import embed, read_picture
 from taxonomist.backend.services import Services, registry_name
-from taxonomist.backend.state.jobs import Job, Kind
+from taxonomist.backend.state.jobs import Job, JobKind
 from taxonomist.storage.catalog.documents import ImageDocument
 from taxonomist.storage.embeddings import Embeddings
 from taxonomist.storage.registry import ModelVersion
@@ -48,11 +48,11 @@ def prepare_backbone(services: Services) -> ModelVersion:
         return ensure_backbone(services.registry, spec, or_starter=settings.image_size is None)
 
 
-def ask_training(services: Services, project: str) -> Job:
+def enqueue_training(services: Services, project: str) -> Job:
     """*Start training* was pressed: the job that does it. It brings no annotations, so those are fetched before."""
     if project.isdecimal() and all(services.label_studio(project)):
-        services.jobs.ask(Kind.SYNC, project, "Start training was pressed")
-    return services.jobs.ask(Kind.TRAIN, project, "Start training was pressed")
+        services.jobs.enqueue(JobKind.SYNC, project, "Start training was pressed")
+    return services.jobs.enqueue(JobKind.TRAIN, project, "Start training was pressed")
 
 
 def train(services: Services, project: str, progress: Progress) -> str:
@@ -85,7 +85,7 @@ def train_head(
         while decide_dirty(services, project, 500):
             pass
         if promote:
-            services.book.remember(project, changed_labels=0)
+            services.projects.update(project, changed_labels=0)
         options = _options(services)
         trees = services.label_config(project).trees
         examples = _examples(services, project, backbone, progress)
@@ -140,13 +140,13 @@ def after_promotion(services: Services, project: str) -> None:
         announce_version(services, project)
     except TaxonomistError as error:
         log.error("project %s: Label Studio could not be told of the new version: %s", project, error)
-    services.jobs.ask(Kind.PUSH, project, f"{model_version_name(version)} is served now")
+    services.jobs.enqueue(JobKind.PUSH, project, f"{model_version_name(version)} is served now")
 
 
 def after_change(services: Services, before: Mapping[str, str]) -> list[str]:
     """`after_promotion` for every project whose champion is another one than `before`; returns those projects."""
     now = services.registry.champions()
-    names = {registry_name(record.project): record.project for record in services.book}
+    names = {registry_name(record.project): record.project for record in services.projects}
     moved = [project for name, project in names.items() if now.get(name) != before.get(name)]
     for project in moved:
         after_promotion(services, project)

@@ -1,7 +1,7 @@
-"""The book of jobs: what was asked for, what runs, how it ended.
+"""The job table: which jobs wait, which one runs, and how the others ended.
 
-The queue (huey) only says *now*; this book is what survives. A job that was running when its worker was killed is
-found here at the next start and run again. At most one job of a kind waits for a project: asking twice is asking once.
+It survives every process. A job that was running when its worker was killed is found here at the next start and runs
+again. At most one job of a kind waits for a project: enqueueing it twice changes nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CREATE INDEX IF NOT EXISTS by_project ON jobs (project, kind, asked_at);
 """
 
 
-class Kind(StrEnum):
+class JobKind(StrEnum):
     """What a job does."""
 
     TRAIN = "train"
@@ -40,7 +40,7 @@ class Kind(StrEnum):
     PRETRAIN = "pretrain"
 
 
-class State(StrEnum):
+class JobState(StrEnum):
     """Where a job stands."""
 
     WAITING = "waiting"
@@ -54,12 +54,12 @@ MAX_ATTEMPTS = 3  # a job that kills its worker must not do so for ever
 
 @dataclass(frozen=True)
 class Job:
-    """One row of the book; times are seconds since the epoch, `done` is the share of the work in 0..1."""
+    """One row of the job table; times are seconds since the epoch, `done` is the share of the work in 0..1."""
 
     id: str
-    kind: Kind
+    kind: JobKind
     project: str
-    state: State
+    state: JobState
     reason: str
     asked_at: float
     started_at: float | None
@@ -70,7 +70,7 @@ class Job:
     outcome: str
 
 
-class JobBook:
+class JobTable:
     """Jobs in one SQLite file, shared by the server and the worker."""
 
     def __init__(self, path: Path) -> None:
@@ -79,9 +79,9 @@ class JobBook:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._connection().executescript(_SCHEMA)
 
-    def ask(self, kind: Kind, project: str = "", reason: str = "") -> Job:
-        """The waiting job of that kind and project; made when there is none."""
-        row = (uuid.uuid4().hex[:12], kind.value, project, State.WAITING.value, reason, time.time())
+    def enqueue(self, kind: JobKind, project: str = "", reason: str = "") -> Job:
+        """Return the waiting job of that kind and project; a new one when none waits."""
+        row = (uuid.uuid4().hex[:12], kind.value, project, JobState.WAITING.value, reason, time.time())
         with self._transaction() as db:
             db.execute(
                 "INSERT INTO jobs (id, kind, project, state, reason, asked_at) VALUES (?, ?, ?, ?, ?, ?) "
@@ -94,7 +94,7 @@ class JobBook:
         return _job(found)
 
     def start(self, job_id: str) -> Job | None:
-        """Take a waiting job to run it; None when somebody else has it, or it has ended."""
+        """Mark a waiting job as running and return it; return None when it does not wait (any more)."""
         with self._transaction() as db:
             changed = db.execute(
                 "UPDATE jobs SET state = 'running', started_at = ?, attempts = attempts + 1 "
@@ -104,12 +104,12 @@ class JobBook:
             return _job(db.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()) if changed else None
 
     def progress(self, job_id: str, step: str, done: float) -> None:
-        """Note what a running job is doing and which share (0..1) is done."""
+        """Store what a running job does now, and which share of its work (0..1) is done."""
         with self._transaction() as db:
             db.execute("UPDATE jobs SET step = ?, done = ? WHERE id = ?", (step, min(max(done, 0.0), 1.0), job_id))
 
-    def end(self, job_id: str, state: State, outcome: str) -> None:
-        """Note how a job ended."""
+    def finish(self, job_id: str, state: JobState, outcome: str) -> None:
+        """Store how a job ended."""
         with self._transaction() as db:
             db.execute(
                 "UPDATE jobs SET state = ?, ended_at = ?, outcome = ?, done = CASE ? WHEN 'done' THEN 1 ELSE done END "
@@ -117,10 +117,10 @@ class JobBook:
                 (state.value, time.time(), outcome, state.value, job_id),
             )
 
-    def take_back(self, kinds: Collection[Kind] = tuple(Kind)) -> list[Job]:
-        """Jobs that were running when their process was killed wait again; call it where none of these kinds runs.
+    def requeue_interrupted(self, kinds: Collection[JobKind] = tuple(JobKind)) -> list[Job]:
+        """Let jobs wait again whose process was killed while they ran, and return them.
 
-        A job tried `MAX_ATTEMPTS` times is given up instead. Returns the jobs that wait again.
+        Call it only while no process runs jobs of these kinds. A job that was tried `MAX_ATTEMPTS` times fails instead.
         """
         again: list[Job] = []
         with self._transaction() as db:
@@ -133,37 +133,37 @@ class JobBook:
                     again.append(job)
         return again
 
-    def put_back(self, job_id: str) -> None:
-        """A running job was stopped on purpose: it waits again, and this attempt does not count."""
+    def requeue(self, job_id: str) -> None:
+        """Let a running job that was stopped on purpose wait again; this attempt does not count."""
         with self._transaction() as db:
             row = db.execute("SELECT * FROM jobs WHERE id = ? AND state = 'running'", (job_id,)).fetchone()
             if row and _wait_again(db, _job(row)):
                 db.execute("UPDATE jobs SET attempts = attempts - 1 WHERE id = ?", (job_id,))
 
     def get(self, job_id: str) -> Job | None:
-        """The job with that id."""
+        """Return the job with that id, None when there is none."""
         row = self._connection().execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
         return _job(row) if row else None
 
     def waiting(self) -> list[Job]:
-        """Jobs nobody has taken yet, oldest first."""
+        """Return the jobs that wait, oldest first."""
         rows = self._connection().execute("SELECT * FROM jobs WHERE state = 'waiting' ORDER BY asked_at").fetchall()
         return [_job(row) for row in rows]
 
-    def running(self, kind: Kind) -> list[Job]:
-        """Jobs of that kind that somebody works on."""
+    def running(self, kind: JobKind) -> list[Job]:
+        """Return the running jobs of that kind."""
         rows = self._connection().execute("SELECT * FROM jobs WHERE state = 'running' AND kind = ?", (kind.value,))
         return [_job(row) for row in rows.fetchall()]
 
-    def latest(self, project: str, kind: Kind | None = None, limit: int = 20) -> list[Job]:
-        """The newest jobs of a project, newest first."""
-        kinds = [kind.value] if kind else [each.value for each in Kind]
+    def latest(self, project: str, kind: JobKind | None = None, limit: int = 20) -> list[Job]:
+        """Return the newest jobs of a project, newest first."""
+        kinds = [kind.value] if kind else [kind.value for kind in JobKind]
         marks = ",".join("?" * len(kinds))
         query = f"SELECT * FROM jobs WHERE project = ? AND kind IN ({marks}) ORDER BY asked_at DESC LIMIT ?"  # noqa: S608
         return [_job(row) for row in self._connection().execute(query, (project, *kinds, limit)).fetchall()]
 
-    def forget_old(self, days: float = 30) -> int:
-        """Drop ended jobs older than so many days; returns how many."""
+    def delete_old(self, days: float = 30) -> int:
+        """Delete jobs that ended more than so many days ago; return how many."""
         with self._transaction() as db:
             return db.execute("DELETE FROM jobs WHERE ended_at < ?", (time.time() - days * 86400,)).rowcount
 
@@ -189,7 +189,7 @@ class JobBook:
                 raise
             db.execute("COMMIT")
         except sqlite3.Error as error:
-            raise StorageError(f"The book of jobs {self._path} cannot be written: {error}.") from error
+            raise StorageError(f"The job table {self._path} cannot be written: {error}.") from error
 
 
 def _wait_again(db: sqlite3.Connection, job: Job) -> bool:
@@ -210,4 +210,4 @@ def _give_up(db: sqlite3.Connection, job: Job, outcome: str) -> None:
 
 
 def _job(row: sqlite3.Row) -> Job:
-    return Job(**{**dict(row), "kind": Kind(row["kind"]), "state": State(row["state"])})
+    return Job(**{**dict(row), "kind": JobKind(row["kind"]), "state": JobState(row["state"])})

@@ -27,12 +27,12 @@ from taxonomist.backend.label_studio.protocol import (
     project_id,
 )
 from taxonomist.backend.prediction.predictor import Predictor
-from taxonomist.backend.retraining.training_job import ask_training
+from taxonomist.backend.retraining.training_job import enqueue_training
 from taxonomist.backend.services import Services, registry_name
 from taxonomist.backend.settings import LOOPBACK_HOSTS, Settings
 from taxonomist.backend.state import heartbeat
 from taxonomist.backend.state.credentials import SECRET_HEADER
-from taxonomist.backend.state.jobs import Kind
+from taxonomist.backend.state.jobs import JobKind
 from taxonomist.backend.web.metrics import Metrics
 from taxonomist.backend.web.similar_page import similar_pages
 from taxonomist.taxonomy.errors import BadRequestError, ConfigError, StorageError, TaxonomistError
@@ -94,7 +94,7 @@ class _Routes:
             version = self.predictor.model_version(body.project)
             results, late = [prediction_json(version, ()) for _ in body.tasks], []
         if late:
-            self.services.jobs.ask(Kind.PUSH, body.project, f"{len(late)} tasks were late")
+            self.services.jobs.enqueue(JobKind.PUSH, body.project, f"{len(late)} tasks were late")
         suggested = sum(1 for result in results if result["result"])
         self.metrics.tasks.labels("suggested").inc(suggested)
         self.metrics.tasks.labels("empty").inc(len(results) - suggested)
@@ -127,7 +127,7 @@ class _Routes:
     def versions(self) -> ResponseReturnValue:
         self._check_call()
         asked = request.args.get("project")
-        projects = [project_id(asked)] if asked else [record.project for record in self.services.book]
+        projects = [project_id(asked)] if asked else [record.project for record in self.services.projects]
         names = {
             model_version_name(model.version): None
             for project in projects
@@ -163,15 +163,15 @@ class _Routes:
         self.services.credentials.check_call(request.headers.get("Authorization"))
 
     def _ask_training(self, project: str) -> Response:
-        return jsonify(status="ok", job=ask_training(self.services, project).id)
+        return jsonify(status="ok", job=enqueue_training(self.services, project).id)
 
     def _remember_config(self, project: str, xml: str) -> None:
-        if self._configs.get(project) != hash(xml):  # the book is a file: touch it only when there is news
-            self.services.book.remember(project, label_config=xml)
+        if self._configs.get(project) != hash(xml):  # the record is a file: write it only when the config has changed
+            self.services.projects.update(project, label_config=xml)
             self._configs[project] = hash(xml)
 
     def _remember_setup(self, body: SetupRequest) -> None:
-        record = self.services.book.get(body.project)
+        record = self.services.projects.get(body.project)
         if record.created and body.created and record.created != body.created:
             log.warning(
                 "project %s is not the one known under that number (made %s, now %s): another Label Studio database? "
@@ -184,7 +184,7 @@ class _Routes:
         unknown = record.label_studio_url is None and self.settings.label_studio_url is None
         if unknown and body.hostname and body.access_token and self._trusts(body.hostname):
             changes |= {"label_studio_url": body.hostname.rstrip("/"), "api_key": body.access_token}
-        self.services.book.remember(body.project, **changes)
+        self.services.projects.update(body.project, **changes)
 
     def _trusts(self, hostname: str) -> bool:
         """Whether an address that /setup brings may be called: an authenticated caller's, or one on this machine."""

@@ -9,7 +9,7 @@ where `model.py` has the one line `from taxonomist.backend.web.label_studio_ml i
 file, which `init` would make, hides the framework behind its name).
 A 2.x `_wsgi.py` passes `TaxonomistModel` to `init_app`.
 
-State and settings are those of `taxonomist serve`, and a `taxonomist worker` on the same home folder does the
+JobState and settings are those of `taxonomist serve`, and a `taxonomist worker` on the same home folder does the
 training. The framework keeps files of its own in `MODEL_DIR` (2.x by default in the current folder).
 `TAXONOMIST_LABEL_STUDIO_URL` and `TAXONOMIST_LABEL_STUDIO_API_KEY` must be set, since images and missed annotations are
 fetched with them. What is lost against `taxonomist serve`:
@@ -45,11 +45,11 @@ from taxonomist.backend.label_studio.protocol import (
 )
 from taxonomist.backend.logs import set_up_logging
 from taxonomist.backend.prediction.predictor import Predictor
-from taxonomist.backend.retraining.training_job import ask_training
+from taxonomist.backend.retraining.training_job import enqueue_training
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings, load_settings
 from taxonomist.backend.state.credentials import SECRET_HEADER, check_exposure
-from taxonomist.backend.state.jobs import Kind
+from taxonomist.backend.state.jobs import JobKind
 from taxonomist.taxonomy.errors import AuthError, ConfigError, TaxonomistError
 
 try:
@@ -143,7 +143,7 @@ class TaxonomistModel(LabelStudioMLBase):  # type: ignore[misc]
             version = predictor.model_version(asked.project)
             answers, late = [prediction_json(version, ()) for _ in asked.tasks], []
         if late:
-            _process().services.jobs.ask(Kind.PUSH, asked.project, f"{len(late)} tasks were late")
+            _process().services.jobs.enqueue(JobKind.PUSH, asked.project, f"{len(late)} tasks were late")
         if not SECOND_GENERATION:
             # Label Studio predicts again for ever when a prediction's version is not the one of /setup, and in 1.x that
             # may be INITIAL. A prediction that names none gets the one of /setup.
@@ -169,9 +169,9 @@ class TaxonomistModel(LabelStudioMLBase):  # type: ignore[misc]
         services = _process().services
         new = services.journal.record(hook.events)
         if hook.label_config:
-            services.book.remember(hook.project, label_config=hook.label_config)
+            services.projects.update(hook.project, label_config=hook.label_config)
         if hook.wants_training:
-            return {"status": "ok", "job": ask_training(services, hook.project).id}
+            return {"status": "ok", "job": enqueue_training(services, hook.project).id}
         return {"status": "ok", "new": new}
 
     def _asked(self, tasks: Sequence[Mapping[str, Any]]) -> PredictRequest:

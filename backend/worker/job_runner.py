@@ -8,30 +8,30 @@ from taxonomist.backend.connection.push import push
 from taxonomist.backend.labelling.sync import sync
 from taxonomist.backend.retraining.training_job import embed_all, prepare_backbone, train
 from taxonomist.backend.services import Services
-from taxonomist.backend.state.jobs import Kind
+from taxonomist.backend.state.jobs import JobKind
 from taxonomist.taxonomy.errors import ConfigError
 
 Progress = Callable[[str, float], None]
 
 
-def run(services: Services, kind: Kind, project: str, progress: Progress) -> str:
+def run(services: Services, kind: JobKind, project: str, progress: Progress) -> str:
     """Run a job of that kind in this process; returns one line that says what came of it.
 
     Raises `TaxonomistError` when it failed.
     """
     match kind:
-        case Kind.TRAIN:
+        case JobKind.TRAIN:
             return train(services, project, progress)
-        case Kind.EMBED:
+        case JobKind.EMBED:
             return embed_all(services, project, progress)
-        case Kind.SYNC:
+        case JobKind.SYNC:
             return sync(services, project, progress)
-        case Kind.PUSH:
+        case JobKind.PUSH:
             return push(services, project, progress)
-        case Kind.BACKBONE:
+        case JobKind.BACKBONE:
             version = prepare_backbone(services)
-            for record in services.book:
-                services.jobs.ask(Kind.EMBED, record.project, f"backbone {version.version} is new")
+            for record in services.projects:
+                services.jobs.enqueue(JobKind.EMBED, record.project, f"backbone {version.version} is new")
             return f"new images are embedded by backbone {version.version}"
-        case Kind.PRETRAIN:
+        case JobKind.PRETRAIN:
             raise ConfigError("A pre-training has a process of its own.", hint="taxonomist pretrain")

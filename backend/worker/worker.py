@@ -20,7 +20,7 @@ from taxonomist.backend.pretraining.process import PretrainingProcess
 from taxonomist.backend.pretraining.schedule import PretrainingPlanner
 from taxonomist.backend.services import BACKBONE, Services
 from taxonomist.backend.state import heartbeat
-from taxonomist.backend.state.jobs import Job, Kind, State
+from taxonomist.backend.state.jobs import Job, JobKind, JobState
 from taxonomist.backend.worker.job_runner import Progress, run
 from taxonomist.backend.worker.queue import open_queue
 from taxonomist.taxonomy.errors import ConfigError, StorageError, TaxonomistError
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 PULSE_S = 1.0
 IMAGES_A_PULSE = 500
 PULSE_END_S = 5.0  # for the last pulse; the supervisor gives us 20 in all
-IN_QUEUE = frozenset(Kind) - {Kind.PRETRAIN}  # a pre-training, which takes hours, has a process of its own
+IN_QUEUE = frozenset(JobKind) - {JobKind.PRETRAIN}  # a pre-training, which takes hours, has a process of its own
 KEEP_EVENTS_DAYS = 90.0  # what was folded longer ago is of no use any more
 
 
@@ -63,7 +63,7 @@ class Worker:
                 hint="`taxonomist serve` starts one by itself; use `serve --no-worker` to run it apart.",
             ) from None
         with lock:
-            for job in self.services.jobs.take_back(IN_QUEUE):
+            for job in self.services.jobs.requeue_interrupted(IN_QUEUE):
                 log.warning("job %s (%s, project %s) was interrupted and runs again", job.id, job.kind, job.project)
             log.info("worker %d serves %s", os.getpid(), self.services.settings.home)
             self._ask_what_a_start_needs()
@@ -75,13 +75,14 @@ class Worker:
                 self._stop.set()
                 pulse.join(timeout=PULSE_END_S)
                 if self._running is not None:
-                    self.services.jobs.put_back(self._running)
+                    self.services.jobs.requeue(self._running)
                 self._pretraining.stop()
 
     def pulse(self) -> None:
         """One look at the state on disk; public so that a test can do what a second would."""
         self.services.journal.fold()
-        for project in {record.project for record in self.services.book} | set(self.services.journal.dirty_projects()):
+        known = {record.project for record in self.services.projects}
+        for project in known | set(self.services.journal.dirty_projects()):
             self._decide(project)
         self._planner.plan()
         self._pretraining_planner.plan()
@@ -106,20 +107,20 @@ class Worker:
     def _announce(self) -> None:
         """Have Label Studio told of a version that it has not seen, each once a process: the next start tries again."""
         for project in projects_of_label_studio(self.services):
-            record = self.services.book.get(project)
+            record = self.services.projects.get(project)
             version = self._predictor.model_version(project)
             if record.ml_backend is not None and version not in {record.announced, self._announced.get(project)}:
                 self._announced[project] = version
-                self.services.jobs.ask(Kind.PUSH, project, f"{version} is served now")
+                self.services.jobs.enqueue(JobKind.PUSH, project, f"{version} is served now")
 
     def _ask_what_a_start_needs(self) -> None:
         jobs = self.services.jobs
-        jobs.forget_old()
+        jobs.delete_old()
         self.services.journal.compact(KEEP_EVENTS_DAYS)
         if self.services.registry.champion(BACKBONE) is None:
-            jobs.ask(Kind.BACKBONE, reason="there is no backbone yet")
+            jobs.enqueue(JobKind.BACKBONE, reason="there is no backbone yet")
         for project in projects_of_label_studio(self.services):
-            jobs.ask(Kind.SYNC, project, "the worker started")
+            jobs.enqueue(JobKind.SYNC, project, "the worker started")
 
     def _hand_over(self) -> None:
         """Put waiting jobs into the queue, each once a process; a message that comes twice finds its job taken."""
@@ -135,10 +136,10 @@ class Worker:
             return
         self._running = job.id
         log.info("job %s (%s, project %s) begins: %s", job.id, job.kind, job.project, job.reason)
-        state, outcome = State.FAILED, ""
+        state, outcome = JobState.FAILED, ""
         try:
             outcome = run(self.services, job.kind, job.project, self._progress(job))
-            state = State.DONE
+            state = JobState.DONE
             log.info("job %s (%s, project %s) is done: %s", job.id, job.kind, job.project, outcome)
         except TaxonomistError as error:
             outcome = str(error)
@@ -146,10 +147,10 @@ class Worker:
         except Exception as error:  # a job must not end the worker; the log has all of it
             outcome = f"{type(error).__name__}: see the worker's log"
             log.exception("job %s (%s, project %s)", job.id, job.kind, job.project)
-        if state is State.FAILED and self._stop.is_set():  # as everything does while Python takes itself apart
-            self.services.jobs.put_back(job.id)
+        if state is JobState.FAILED and self._stop.is_set():  # as everything does while Python takes itself apart
+            self.services.jobs.requeue(job.id)
         else:
-            self.services.jobs.end(job.id, state, outcome)
+            self.services.jobs.finish(job.id, state, outcome)
         self._running = None
 
     def _progress(self, job: Job) -> Progress:
@@ -180,7 +181,7 @@ def projects_of_label_studio(services: Services) -> list[str]:
     """The known projects whose Label Studio can be called; those of imported catalogues have none."""
     return [
         record.project
-        for record in services.book
+        for record in services.projects
         if record.project.isdecimal() and all(services.label_studio(record.project))
     ]
 
@@ -195,7 +196,7 @@ class TrainingPlanner:
     def plan(self) -> None:
         """Ask for the trainings and sync passes that are due."""
         settings, now = self._services.settings, time.time()
-        for record in self._services.book:
+        for record in self._services.projects:
             project, changed = record.project, record.changed_labels
             if not changed:
                 continue
@@ -208,8 +209,8 @@ class TrainingPlanner:
             for project in projects_of_label_studio(self._services):
                 if now - self._synced.setdefault(project, now) >= settings.sync_every:
                     self._synced[project] = now
-                    self._services.jobs.ask(Kind.SYNC, project, "schedule")
+                    self._services.jobs.enqueue(JobKind.SYNC, project, "schedule")
 
     def _ask(self, project: str, reason: str) -> None:
-        self._services.jobs.ask(Kind.TRAIN, project, reason)
-        self._services.book.remember(project, changed_labels=0)
+        self._services.jobs.enqueue(JobKind.TRAIN, project, reason)
+        self._services.projects.update(project, changed_labels=0)

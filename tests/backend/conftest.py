@@ -57,7 +57,7 @@ def captures() -> list[dict[str, Any]]:
 def world(services: Services, tmp_path: Path) -> Services:
     """Project "7": 80 coloured pictures with labels, a small backbone, no model yet."""
     publish_backbone(services)
-    services.book.remember("7", label_config=CONFIG)
+    services.projects.update("7", label_config=CONFIG)
     import_manifest(services, write_catalogue(tmp_path / "catalogue", 80), "7")
     return services
 
@@ -68,7 +68,7 @@ def trained_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     services = Services(Settings(home=folder / "home"))
     publish_backbone(services)
-    services.book.remember("7", label_config=CONFIG)
+    services.projects.update("7", label_config=CONFIG)
     import_manifest(services, write_catalogue(folder / "catalogue", 80), "7")
     train(services, "7", lambda step, share: None)
     return services.settings.home

@@ -32,7 +32,7 @@ def predict(
 
 
 def new_picture(services: Services, path: tuple[str, ...], name: str = "new.jpg") -> str:
-    folder = services.book.get("7").images_folder
+    folder = services.projects.get("7").images_folder
     assert folder is not None
     (folder / name).write_bytes(picture(path, seed=999))
     return str(folder / name)

@@ -175,7 +175,7 @@ def test_requests_of_what_people_do(
         install(cosmos_access(settings))
         services = Services(settings)
         publish_backbone(services)
-        services.book.remember("7", label_config=CONFIG)
+        services.projects.update("7", label_config=CONFIG)
         services.catalog.count()
         cosmos.use()
 

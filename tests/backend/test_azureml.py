@@ -15,7 +15,7 @@ from taxonomist.backend.azure.ml_job import PIPELINE, SOURCE, STEPS, JobOptions,
 from taxonomist.backend.cli import main
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
-from taxonomist.backend.state.projects import ProjectBook
+from taxonomist.backend.state.project_records import ProjectRecords
 from taxonomist.taxonomy.errors import AuthError, ConfigError, StorageError
 from tests.small_world import CONFIG
 
@@ -46,11 +46,11 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 def projects(tmp_path: Path, settings: Settings) -> Path:
     services = Services(settings)
-    services.book.remember(
+    services.projects.update(
         "7", label_config=CONFIG, api_key=SecretStr(SECRET), label_studio_url="http://localhost", decided_with="a rule"
     )
-    services.book.remember("8", api_key=SecretStr(SECRET))  # connected, and nothing is known of it yet
-    return azureml.write_projects(services.book, tmp_path / "projects")
+    services.projects.update("8", api_key=SecretStr(SECRET))  # connected, and nothing is known of it yet
+    return azureml.write_projects(services.projects, tmp_path / "projects")
 
 
 def test_settings_become_environment_and_secrets_do_not(settings: Settings) -> None:
@@ -82,12 +82,12 @@ def test_what_the_steps_need_is_said(settings: Settings, name: str) -> None:
 
 
 def test_projects_go_without_tokens_and_without_the_rule_of_their_labels(projects: Path) -> None:
-    (record,) = ProjectBook(projects)
+    (record,) = ProjectRecords(projects)
     assert (record.project, record.label_config) == ("7", CONFIG)
     assert (record.api_key, record.label_studio_url, record.decided_with) == (None, None, None)
     assert {path.name for path in projects.iterdir()} == {"7.json"}
     with pytest.raises(ConfigError, match="No project"):
-        azureml.write_projects(ProjectBook(projects / "none"), projects / "copy")
+        azureml.write_projects(ProjectRecords(projects / "none"), projects / "copy")
 
 
 def test_machines_and_their_gpus(projects: Path) -> None:

@@ -130,7 +130,7 @@ def finish(process: subprocess.Popen[str]) -> str:
 
 
 def test_from_documents_to_a_backbone_with_a_head(services: Services, settings: Settings, tmp_path: Path) -> None:
-    projects = azureml.write_projects(services.book, tmp_path / "projects")
+    projects = azureml.write_projects(services.projects, tmp_path / "projects")
     pipeline = azureml.stage(azureml.SOURCE, tmp_path / "snapshot")
     options = azureml.JobOptions("cpu", "gpu", 2, 1, query="--include Warm --include Cold", preset="smoke", size=SIZE)
     job = yaml.safe_load(azureml.as_yaml(azureml.build_job(pipeline, projects, {}, options)))

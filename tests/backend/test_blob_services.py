@@ -45,7 +45,7 @@ def in_azure(azurite: emulators.Blob, proxy: FaultProxy, tmp_path: Path) -> Iter
     )
     services = Services(settings)
     publish_backbone(services)
-    services.book.remember("7", label_config=CONFIG)
+    services.projects.update("7", label_config=CONFIG)
     import_manifest(services, write_catalogue(tmp_path / "catalogue", 80), "7")
     container = uuid4().hex
     for document in list(services.catalog.documents("7")):
@@ -138,7 +138,7 @@ def test_a_model_that_could_not_be_fetched_is_tried_again(
 ) -> None:
     monkeypatch.setattr(predictor, "AGAIN_S", 1.0)
     other = Services(in_azure.settings.model_copy(update={"home": tmp_path / "other"}))
-    other.book.remember("7", label_config=CONFIG)
+    other.projects.update("7", label_config=CONFIG)
     serving = predictor.Predictor(other)
     proxy.use(lambda request: Fault(status=503) if request.path.endswith("head.safetensors") else None)
     assert serving.model("7") is None

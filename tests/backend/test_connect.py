@@ -19,7 +19,7 @@ from taxonomist.backend.connection.connect import (
 from taxonomist.backend.label_studio import LabelStudioClient, MlBackend, Webhook
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.state.credentials import SECRET_HEADER, load_credentials
-from taxonomist.backend.state.projects import ProjectBook, ProjectRecord
+from taxonomist.backend.state.project_records import ProjectRecord, ProjectRecords
 from taxonomist.taxonomy.errors import ConfigError
 
 
@@ -79,7 +79,7 @@ def test_nothing_is_called_before_our_own_address_is_right(tmp_path: Path) -> No
         connect(
             settings,
             load_credentials(settings),
-            ProjectBook(tmp_path),
+            ProjectRecords(tmp_path),
             url="http://127.0.0.1:1",
             api_key="t",
             project="4",

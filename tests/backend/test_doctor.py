@@ -19,7 +19,7 @@ from taxonomist.backend.labelling.manifests import import_manifest
 from taxonomist.backend.services import Services, registry_name
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.state import heartbeat
-from taxonomist.backend.state.jobs import Kind, State
+from taxonomist.backend.state.jobs import JobKind, JobState
 from taxonomist.backend.web.app import create_app
 from taxonomist.storage.registry import ModelVersion
 from taxonomist.taxonomy.label_config import parse_label_config
@@ -138,12 +138,12 @@ def test_disk_space(services: Services, monkeypatch: pytest.MonkeyPatch, free: i
 
 
 def test_why_there_is_no_model(services: Services) -> None:
-    services.book.remember("furniture", label_config=CONFIG)
+    services.projects.update("furniture", label_config=CONFIG)
     assert "no training was asked for" in seen(services, "furniture")["model"].detail
-    job = services.jobs.ask(Kind.TRAIN, "furniture")
+    job = services.jobs.enqueue(JobKind.TRAIN, "furniture")
     assert "waiting" in seen(services, "furniture")["model"].detail
     services.jobs.start(job.id)
-    services.jobs.end(job.id, State.FAILED, "2 labels are too few")
+    services.jobs.finish(job.id, JobState.FAILED, "2 labels are too few")
     model = seen(services, "furniture")["model"]
     assert model.status == "warn"
     assert "2 labels are too few" in model.detail
@@ -151,7 +151,7 @@ def test_why_there_is_no_model(services: Services) -> None:
 
 
 def test_a_model_that_fits(services: Services) -> None:
-    services.book.remember("furniture", label_config=CONFIG)
+    services.projects.update("furniture", label_config=CONFIG)
     publish(services, "furniture")
     checks = seen(services, "furniture")
     assert checks["model"].detail.startswith("taxonomist-v1 is served")
@@ -162,10 +162,10 @@ def test_a_model_that_fits(services: Services) -> None:
 def test_a_config_that_changed_since_the_training(services: Services) -> None:
     publish(services, "furniture")
     changed = CONFIG.replace('<Choice value="B"/>', '<Choice value="C"/><Choice value="D"/>')
-    services.book.remember("furniture", label_config=changed)
+    services.projects.update("furniture", label_config=changed)
     check = seen(services, "furniture")["model's taxonomy"]
     assert (check.status, check.detail) == ("warn", "has changed since the training: 2 paths are new, 1 are gone")
-    services.book.remember("furniture", label_config="<View/>")
+    services.projects.update("furniture", label_config="<View/>")
     assert seen(services, "furniture")["model's taxonomy"].status == "fail"
 
 
@@ -180,11 +180,11 @@ def test_a_damaged_model(services: Services) -> None:
 
 
 def test_label_studio_that_is_unknown_or_away(services: Services) -> None:
-    services.book.remember("4", label_config=CONFIG)
+    services.projects.update("4", label_config=CONFIG)
     unknown = seen(services, "4")["Label Studio"]
     assert (unknown.status, "taxonomist connect" in unknown.fix) == ("fail", True)
     services.settings.label_studio_url = "http://127.0.0.1:1"
-    services.book.remember("4", api_key=SecretStr("t"))
+    services.projects.update("4", api_key=SecretStr("t"))
     away = seen(services, "4")["Label Studio"]
     assert "cannot be reached" in away.detail
     assert away.fix
@@ -192,7 +192,7 @@ def test_label_studio_that_is_unknown_or_away(services: Services) -> None:
 
 def test_of_several_projects_each_is_named(services: Services) -> None:
     for project in ("furniture", "toys"):
-        services.book.remember(project, label_config=CONFIG)
+        services.projects.update(project, label_config=CONFIG)
     checks = seen(services)
     assert {"project furniture: model", "project toys: model"} <= set(checks)
 
@@ -206,7 +206,7 @@ def test_how_well_annotators_agree(services: Services, tmp_path: Path) -> None:
         (tmp_path / f"{number}.jpg").write_bytes(picture(("Warm", "Red"), number))
         rows += [f"{number}.jpg,{first},{below_first},anna", f"{number}.jpg,{second},{below_second},bela"]
     (tmp_path / "manifest.csv").write_text("\n".join(rows))
-    services.book.remember("furniture", label_config=COLOURS)
+    services.projects.update("furniture", label_config=COLOURS)
     assert "no image was labelled by two" in seen(services, "furniture")["agreement"].detail
     import_manifest(services, tmp_path / "manifest.csv", "furniture")
     check = seen(services, "furniture")["agreement"]

@@ -47,7 +47,7 @@ def write(folder: Path, tasks: object, *, before: bytes = b"") -> Path:
 @pytest.fixture
 def known(services: Services) -> Services:
     """Project "7" is known, and empty."""
-    services.book.remember("7", label_config=CONFIG)
+    services.projects.update("7", label_config=CONFIG)
     return services
 
 
@@ -101,11 +101,11 @@ def test_imported_twice_is_imported_once(known: Services, tmp_path: Path) -> Non
     export = write(tmp_path, [agreed(1), agreed(2, BLUE), undated])
     first = import_export(known, export)
     before = documents(known)
-    version = known.book.get("7").labels_version
+    version = known.projects.get("7").labels_version
     events = known.journal.fold().position
     assert import_export(known, export) == first
     assert documents(known) == before
-    assert known.book.get("7").labels_version == version
+    assert known.projects.get("7").labels_version == version
     assert known.journal.fold().position == events  # nothing new was recorded
 
 
@@ -196,7 +196,7 @@ def test_a_labelling_config_that_cannot_be_read_is_told(known: Services, tmp_pat
     (tmp_path / "bad.xml").write_text("<View/>")
     with pytest.raises(ConfigError):
         import_export(known, export, project="8", config=tmp_path / "bad.xml")
-    assert known.book.get("8").label_config == ""
+    assert known.projects.get("8").label_config == ""
 
 
 def test_progress_is_told_in_tasks(known: Services, tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
 from tests.small_world import CONFIG
 services = Services(Settings(home=Path(sys.argv[1])))
-services.book.remember("7", label_config=CONFIG)
+services.projects.update("7", label_config=CONFIG)
 done = import_export(services, Path(sys.argv[2]))
 print(done.labelled, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

@@ -20,7 +20,7 @@ from taxonomist.backend.retraining.training_job import train
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.state.credentials import SECRET_HEADER, load_credentials
-from taxonomist.backend.state.jobs import Kind
+from taxonomist.backend.state.jobs import JobKind
 from taxonomist.backend.web.app import create_app
 from tests.backend import second_generation
 from tests.small_world import CONFIG
@@ -132,14 +132,14 @@ def test_recorded_webhooks_are_remembered_as_by_our_own_server(
     kept = {project: remembered(services, project) for project in projects}
     assert kept == {project: remembered(own, project) for project in projects}
     assert sum(len(annotations) for annotations, _, _ in kept.values()) > 10
-    trainings = {job.project for job in own.jobs.waiting() if job.kind is Kind.TRAIN}
-    assert {job.project for job in services.jobs.waiting() if job.kind is Kind.TRAIN} == trainings != set()
+    trainings = {job.project for job in own.jobs.waiting() if job.kind is JobKind.TRAIN}
+    assert {job.project for job in services.jobs.waiting() if job.kind is JobKind.TRAIN} == trainings != set()
 
 
 def remembered(services: Services, project: str) -> tuple[list[Any], list[Any], str]:
     annotations = [(each.annotation_id, each.updated_at, each.data) for each in services.journal.annotations(project)]
     tasks = [(each.task_id, each.uri) for each in services.journal.tasks(project)]
-    return annotations, tasks, services.book.get(project).label_config
+    return annotations, tasks, services.projects.get(project).label_config
 
 
 @pytest.mark.parametrize("generation", ["1.x", "2.x", "2.x by name"])
@@ -154,9 +154,9 @@ def test_fit_takes_the_arguments_of_both_generations(adapter: Any, services: Ser
         case _:
             answer = model.fit(event="START_TRAINING", data=data, job_id="1795531934")
     (job,) = services.jobs.waiting()
-    assert (job.kind, job.project) == (Kind.TRAIN, "7")
+    assert (job.kind, job.project) == (JobKind.TRAIN, "7")
     assert answer == {"status": "ok", "job": job.id}
-    assert services.book.get("7").label_config == CONFIG
+    assert services.projects.get("7").label_config == CONFIG
 
 
 def test_fit_without_an_event_trains_nothing(adapter: Any, services: Services) -> None:

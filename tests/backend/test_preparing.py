@@ -20,7 +20,7 @@ from tests.small_world import CONFIG, SIZE, publish_backbone, write_catalogue
 @pytest.fixture
 def catalogue(services: Services, tmp_path: Path) -> Services:
     """Project "7": eight pictures."""
-    services.book.remember("7", label_config=CONFIG)
+    services.projects.update("7", label_config=CONFIG)
     import_manifest(services, write_catalogue(tmp_path / "catalogue", 8), "7")
     return services
 

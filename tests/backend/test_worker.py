@@ -13,14 +13,14 @@ import pytest
 
 from taxonomist.backend.labelling.manifests import import_manifest
 from taxonomist.backend.services import Services
-from taxonomist.backend.state.jobs import Kind, State
+from taxonomist.backend.state.jobs import JobKind, JobState
 from taxonomist.backend.worker.worker import Worker
 from tests.backend_process import BackendProcess
 from tests.small_world import CONFIG, PATHS, write_catalogue
 from tests.waiting import eventually
 
 
-def jobs_of(services: Services, kind: Kind) -> list[str]:
+def jobs_of(services: Services, kind: JobKind) -> list[str]:
     return [job.reason for job in services.jobs.waiting() if job.kind is kind]
 
 
@@ -31,17 +31,17 @@ def quick(services: Services, **settings: object) -> Services:
 def test_enough_new_labels_ask_for_training_at_once(world: Services) -> None:
     worker = Worker(quick(world, retrain_every=80, retrain_after=1e9))
     worker.pulse()
-    assert jobs_of(world, Kind.TRAIN) == ["80 labels are new"]
-    assert world.book.get("7").changed_labels == 0
+    assert jobs_of(world, JobKind.TRAIN) == ["80 labels are new"]
+    assert world.projects.get("7").changed_labels == 0
     worker.pulse()
-    assert len(jobs_of(world, Kind.TRAIN)) == 1
+    assert len(jobs_of(world, JobKind.TRAIN)) == 1
 
 
 def test_a_quiet_asks_for_training(world: Services) -> None:
     Worker(quick(world, retrain_every=1000, retrain_after=1e9)).pulse()
-    assert jobs_of(world, Kind.TRAIN) == []
+    assert jobs_of(world, JobKind.TRAIN) == []
     Worker(quick(world, retrain_every=1000, retrain_after=0)).pulse()
-    assert jobs_of(world, Kind.TRAIN) == ["80 labels are new and nobody annotates now"]
+    assert jobs_of(world, JobKind.TRAIN) == ["80 labels are new and nobody annotates now"]
 
 
 def test_labels_that_stay_the_same_ask_for_nothing(world: Services, tmp_path: Path) -> None:
@@ -50,12 +50,12 @@ def test_labels_that_stay_the_same_ask_for_nothing(world: Services, tmp_path: Pa
     world.jobs.start(world.jobs.waiting()[-1].id)
     os.utime(tmp_path / "catalogue" / "manifest.csv")  # newer, but says the same
     import_manifest(world, tmp_path / "catalogue" / "manifest.csv", "7")
-    assert world.book.get("7").changed_labels == 0
+    assert world.projects.get("7").changed_labels == 0
 
 
 def test_a_changed_rule_decides_all_anew(services: Services, tmp_path: Path) -> None:
     """What two of two agreed on is no label any more once three are asked for, and is one again after that."""
-    services.book.remember("7", label_config=CONFIG)
+    services.projects.update("7", label_config=CONFIG)
     manifest = write_catalogue(tmp_path / "catalogue", 8, annotators=("anna", "bela"))
     assert import_manifest(services, manifest, "7").labelled == 8
     Worker(quick(services, min_annotators=3)).pulse()
@@ -68,30 +68,30 @@ def test_a_changed_rule_decides_all_anew(services: Services, tmp_path: Path) -> 
 
 
 def test_a_lost_node_shortens_labels(services: Services, tmp_path: Path) -> None:
-    services.book.remember("7", label_config=CONFIG)
+    services.projects.update("7", label_config=CONFIG)
     import_manifest(services, write_catalogue(tmp_path / "catalogue", 8), "7")
     worker = Worker(services)
     worker.pulse()
-    services.book.remember("7", label_config=CONFIG.replace('<Choice value="Red"/>', ""))
+    services.projects.update("7", label_config=CONFIG.replace('<Choice value="Red"/>', ""))
     worker.pulse()
     accepted = {tuple(path) for d in services.catalog.documents("7") for path in d.projects["7"].accepted["colour"]}
     assert accepted == {("Warm",), ("Warm", "Yellow"), ("Cold", "Blue"), ("Cold", "Green")}
 
 
 def test_a_config_without_taxonomy_keeps_the_labels(world: Services) -> None:
-    world.book.remember("7", label_config='<View><Image name="i" value="$image"/></View>')
+    world.projects.update("7", label_config='<View><Image name="i" value="$image"/></View>')
     Worker(world).pulse()
     assert world.catalog.count("7", labelled=True) == 80
 
 
 def test_what_fails_in_a_stop_is_not_lost(world: Services) -> None:
     worker = Worker(world)
-    job = world.jobs.ask(Kind.SYNC, "7", "there is no Label Studio")
+    job = world.jobs.enqueue(JobKind.SYNC, "7", "there is no Label Studio")
     worker._stop.set()
     worker._run_one(job.id)
     waiting = world.jobs.get(job.id)
     assert waiting is not None
-    assert (waiting.state, waiting.attempts) == (State.WAITING, 0)
+    assert (waiting.state, waiting.attempts) == (JobState.WAITING, 0)
 
 
 @pytest.mark.slow
@@ -109,15 +109,15 @@ class TestKilled:
         self, trained: Services, backend: BackendProcess
     ) -> None:
         pid = worker_pid(trained)
-        job = trained.jobs.ask(Kind.TRAIN, "7", "test")
-        eventually("the training", lambda: state(trained, job.id) is State.RUNNING, every=0.01)
+        job = trained.jobs.enqueue(JobKind.TRAIN, "7", "test")
+        eventually("the training", lambda: state(trained, job.id) is JobState.RUNNING, every=0.01)
         os.kill(pid, signal.SIGKILL)
         assert served(trained, backend) == "taxonomist-v1"
         eventually("another worker", lambda: worker_pid(trained) not in {0, pid})
 
         def ended() -> bool:
             assert served(trained, backend) in {"taxonomist-v1", "taxonomist-v2"}
-            return state(trained, job.id) is State.DONE
+            return state(trained, job.id) is JobState.DONE
 
         eventually(f"the second try\n{backend.said()}", ended)
         again = trained.jobs.get(job.id)
@@ -129,11 +129,11 @@ class TestKilled:
         self, trained: Services, backend: BackendProcess
     ) -> None:
         pid = worker_pid(trained)
-        job = trained.jobs.ask(Kind.TRAIN, "7", "test")
-        eventually("the training", lambda: state(trained, job.id) is State.RUNNING, every=0.01)
+        job = trained.jobs.enqueue(JobKind.TRAIN, "7", "test")
+        eventually("the training", lambda: state(trained, job.id) is JobState.RUNNING, every=0.01)
         os.kill(pid, signal.SIGTERM)
         eventually("another worker", lambda: worker_pid(trained) not in {0, pid})
-        eventually(f"the second try\n{backend.said()}", lambda: state(trained, job.id) is State.DONE)
+        eventually(f"the second try\n{backend.said()}", lambda: state(trained, job.id) is JobState.DONE)
         again = trained.jobs.get(job.id)
         assert again is not None
         assert again.attempts == 1
@@ -164,7 +164,7 @@ def worker_pid(services: Services) -> int:
         return 0
 
 
-def state(services: Services, job_id: str) -> State | None:
+def state(services: Services, job_id: str) -> JobState | None:
     job = services.jobs.get(job_id)
     return job.state if job else None
 

@@ -57,7 +57,7 @@ class Ours:
         return connect(
             self.services.settings,
             self.services.credentials,
-            self.services.book,
+            self.services.projects,
             url=self.label_studio.url,
             api_key=token or self.label_studio.owner.token,
             project=str(project),
@@ -69,7 +69,7 @@ class Ours:
     def serve_version(self, project: int) -> str:
         """Make a new champion; returns the name under which Label Studio will know it. It holds no weights."""
         registry, name = self.services.registry, registry_name(str(project))
-        trees = parse_label_config(self.services.book.get(str(project)).label_config).trees
+        trees = parse_label_config(self.services.projects.get(str(project)).label_config).trees
         manifest = {"trees": [tree.to_json() for tree in trees], "backbone": "v1", "calibration": {}}
         with registry.stage(name) as folder:
             (folder / "note.txt").write_text("no weights")

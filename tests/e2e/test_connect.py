@@ -70,7 +70,7 @@ def test_connecting_twice_sets_everything_up_once(
     assert panels_in(now["about"]["label_config"]) == [wanted]
     assert parse_label_config(now["about"]["label_config"]) == parse_label_config(before)
 
-    record = ours.services.book.get(str(project))
+    record = ours.services.projects.get(str(project))
     assert record.api_key is not None
     assert record.api_key.get_secret_value() == ours.label_studio.owner.token
     assert (record.label_studio_url, record.ml_backend) == (ours.label_studio.url, done.ml_backend)
@@ -124,7 +124,7 @@ def test_after_a_promotion_scores_show_and_the_stream_still_asks(
     assert ours.doctor(project)["model version"].status == "warn"  # served, but not yet told
 
     for version in (first, ours.serve_version(project)):
-        set_model_version(client, ours.services.book.get(name), version, *known(ours))
+        set_model_version(client, ours.services.projects.get(name), version, *known(ours))
         about = client.project(name)
         [row] = client.ml_backends(name)
         if version == first:
@@ -137,7 +137,7 @@ def test_after_a_promotion_scores_show_and_the_stream_still_asks(
         client.update_project(name, show_collab_predictions=False)
         client.update_project(name, show_collab_predictions=True)
         assert client.project(name).model_version == ""
-        set_model_version(client, ours.services.book.get(name), version, *known(ours))
+        set_model_version(client, ours.services.projects.get(name), version, *known(ours))
         assert client.project(name).model_version == version
 
         # The stream asks for a task that has no prediction of this version.
@@ -187,7 +187,7 @@ def test_a_row_that_was_deleted_is_reported_and_made_again(
     done = ours.connect(project, NO_MODEL)
     assert owner.delete(f"/api/ml/{done.ml_backend}").is_success
     with pytest.raises(LabelStudioError, match=f"taxonomist connect --project {project}"):
-        set_model_version(client, ours.services.book.get(str(project)), "taxonomist-v1", *known(ours))
+        set_model_version(client, ours.services.projects.get(str(project)), "taxonomist-v1", *known(ours))
     assert ours.doctor(project)["ML backend"].status == "fail"
     ours.connect(project, NO_MODEL)
     now = state(owner, project)

@@ -82,7 +82,7 @@ def test_what_was_broken_is_found_and_mended(
     assert len(state(owner, project)["webhooks"]) == 1
 
     # The config changed and nobody told us.
-    ours.services.book.remember(str(project), label_config=config.replace("<View", "<View "))
+    ours.services.projects.update(str(project), label_config=config.replace("<View", "<View "))
     assert ours.doctor(project)["taxonomy"].status == "warn"
 
 
@@ -102,7 +102,7 @@ def test_ssrf_settings_that_forbid_us_are_found(
         monkeypatch.setitem(process._SETTINGS, "SSRF_PROTECTION_ENABLED", "true")
         with server.start(program, tmp_path / "data", port=port) as running:
             ours.label_studio = running
-            ours.services.book.remember(str(project), label_studio_url=running.url)
+            ours.services.projects.update(str(project), label_studio_url=running.url)
             checks = ours.doctor(project)
             assert {checks[name].status for name in ("ML backend", "webhook")} == {"ok"}
             assert (checks["SSRF settings"].status, checks["SSRF settings"].fix) == ("fail", SSRF_FIX)

@@ -27,7 +27,7 @@ from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.retraining.training_job import train
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
-from taxonomist.backend.state.jobs import Kind
+from taxonomist.backend.state.jobs import JobKind
 from tests.backend_process import BackendProcess
 from tests.e2e.in_process import annotation, next_task
 from tests.environment import label_studio_ml
@@ -94,7 +94,7 @@ def prepare(home: Path, project: str, catalogue: tuple[Picture, ...], **settings
         Settings(home=home, label_studio_url=url, label_studio_api_key=key, views=0, target_precision=0.02)
     )
     publish_backbone(services)
-    services.book.remember(project, label_config=label_config(picture.path for picture in catalogue))
+    services.projects.update(project, label_config=label_config(picture.path for picture in catalogue))
     import_manifest(services, CATALOGUE / "manifest.csv", project)
     train(services, project, lambda step, share: None)
     return services
@@ -119,7 +119,7 @@ class Scene:
     def expected(self, task: DemoTask) -> list[dict[str, Any]]:
         """The result that the model gives in this process."""
         tasks = [{"id": task.id, "data": {"image": task.uri}}]
-        config = self.services.book.get(str(self.project)).label_config
+        config = self.services.projects.get(str(self.project)).label_config
         body = {"tasks": tasks, "project": self.project, "label_config": config}
         (answer,) = Predictor(self.services).predict(parse_predict(body))
         assert answer["result"], "the test needs a model that suggests something"
@@ -139,7 +139,7 @@ class Scene:
         return {record.annotation_id: record for record in records if "/data/upload/" in record.uri}
 
     def trainings(self) -> list[str]:
-        return [job.project for job in self.services.jobs.waiting() if job.kind is Kind.TRAIN]
+        return [job.project for job in self.services.jobs.waiting() if job.kind is JobKind.TRAIN]
 
 
 def our_way(home: Path, port: int) -> tuple[str, ...]:

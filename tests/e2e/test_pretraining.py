@@ -19,7 +19,7 @@ from taxonomist.backend.demo.annotators import Outcome, annotate, plan
 from taxonomist.backend.demo.project import DemoTask, Picture
 from taxonomist.backend.demo.server import LabelStudioServer
 from taxonomist.backend.services import Services
-from taxonomist.backend.state.jobs import Job, Kind, State
+from taxonomist.backend.state.jobs import Job, JobKind, JobState
 from tests.backend_process import BackendProcess
 from tests.small_world import publish_poor_backbone
 from tests.waiting import eventually
@@ -87,7 +87,7 @@ def test_a_scheduled_pretraining_is_promoted_while_label_studio_is_answered(
     backend.command("connect", "--project", str(project), "--yes")
     backend.command("sync", "--project", str(project))
     wait_for(services, backend, name, {"backbone": "v1", name: "v1"})
-    assert [job.reason for job in services.jobs.latest("", Kind.PRETRAIN)] == []
+    assert [job.reason for job in services.jobs.latest("", JobKind.PRETRAIN)] == []
 
     backend.stop()
     backend.settings = {**backend.settings, **PRETRAINING}
@@ -103,7 +103,7 @@ def test_a_scheduled_pretraining_is_promoted_while_label_studio_is_answered(
     traffic.start()
     try:
         job = eventually(f"the pre-training\n{backend.said()}", lambda: ended(services), timeout=PATIENCE_S, every=1)
-        assert job.state is State.DONE, job.outcome
+        assert job.state is JobState.DONE, job.outcome
         assert "Backbone v2 is served now, with taxonomist-v2" in job.outcome
         wait_for(services, backend, name, {"backbone": "v2", name: "v2"})
         eventually("it answers", lambda: "taxonomist-v2" in traffic.seen)
@@ -117,13 +117,13 @@ def test_a_scheduled_pretraining_is_promoted_while_label_studio_is_answered(
     assert traffic.problems == []
     assert traffic.seen == {"taxonomist-v1", "taxonomist-v2"}
     assert traffic.answers > 10
-    assert len(services.jobs.latest("", Kind.PRETRAIN)) == 1  # no picture is new since
+    assert len(services.jobs.latest("", JobKind.PRETRAIN)) == 1  # no picture is new since
 
 
 def ended(services: Services) -> Job | None:
     """The pre-training, once it has come to an end."""
-    jobs = services.jobs.latest("", Kind.PRETRAIN)
-    return next((job for job in jobs if job.state in {State.DONE, State.FAILED}), None)
+    jobs = services.jobs.latest("", JobKind.PRETRAIN)
+    return next((job for job in jobs if job.state in {JobState.DONE, JobState.FAILED}), None)
 
 
 def wait_for(services: Services, backend: BackendProcess, name: str, champions: dict[str, str]) -> None:

@@ -22,7 +22,7 @@ def run_checks(services: Services, project: str | None = None) -> list[Check]:
 def _checks(services: Services, project: str | None) -> Iterator[Check]:
     yield from machine.checks(services)
     yield from azure.checks(services)
-    known = [project] if project else [record.project for record in services.book]
+    known = [project] if project else [record.project for record in services.projects]
     if not known:
         yield warned(
             "project",

@@ -12,7 +12,7 @@ from taxonomist.backend.label_studio import LabelStudioClient, MlBackend, Projec
 from taxonomist.backend.label_studio.failures import DOTLESS_FIX, REACH_FIX, SSRF_FIX
 from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.services import Services
-from taxonomist.backend.state.projects import ProjectRecord
+from taxonomist.backend.state.project_records import ProjectRecord
 from taxonomist.inference.image_decoding import decode
 from taxonomist.taxonomy.errors import ConfigError, LabelStudioError, TaxonomistError
 from taxonomist.taxonomy.label_config import LabelConfig, parse_label_config
@@ -37,7 +37,7 @@ def checks(services: Services, project: str, client: LabelStudioClient) -> Itera
     except LabelStudioError as error:
         yield failure("project", error)
         return
-    record = services.book.get(project)
+    record = services.projects.get(project)
     yield _identity(about, record)
     config = None
     try:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from taxonomist.backend.connection.doctor.check import Check, failed, passed, warned
 from taxonomist.backend.label_studio.protocol import model_version_name
 from taxonomist.backend.services import Services, registry_name
-from taxonomist.backend.state.jobs import Kind, State
-from taxonomist.backend.state.projects import ProjectRecord
+from taxonomist.backend.state.jobs import JobKind, JobState
+from taxonomist.backend.state.project_records import ProjectRecord
 from taxonomist.storage.registry import ModelVersion
 from taxonomist.taxonomy.errors import ConfigError, DamagedError
 from taxonomist.taxonomy.label_config import parse_label_config
@@ -31,18 +31,18 @@ def checks(services: Services, project: str) -> Iterator[Check]:
         )
         return
     yield passed("model", f"{model_version_name(version)} is served, its files are whole")
-    yield _fit(services.book.get(project), model, project)
+    yield _fit(services.projects.get(project), model, project)
 
 
 def _no_model(services: Services, project: str) -> Check:
     labelled = services.catalog.count(project, labelled=True)
-    last = next(iter(services.jobs.latest(project, Kind.TRAIN, limit=1)), None)
+    last = next(iter(services.jobs.latest(project, JobKind.TRAIN, limit=1)), None)
     detail = f"there is none yet; {labelled} images have an accepted label"
     if last is None:
         reason = "no training was asked for"
-    elif last.state is State.FAILED:
+    elif last.state is JobState.FAILED:
         reason = f"the last training failed: {last.outcome}"
-    elif last.state is State.DONE:
+    elif last.state is JobState.DONE:
         reason = last.outcome
     else:
         reason = f"a training is {last.state.value}"

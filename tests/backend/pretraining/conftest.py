@@ -21,7 +21,7 @@ def poor_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("poor")
     services = Services(Settings(home=folder / "home", head_epochs=10, views=1))
     publish_poor_backbone(services)
-    services.book.remember("7", label_config=CONFIG)
+    services.projects.update("7", label_config=CONFIG)
     import_manifest(services, write_catalogue(folder / "catalogue", 80), "7")
     train(services, "7", lambda step, share: None)
     return services.settings.home

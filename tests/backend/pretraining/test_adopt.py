@@ -20,7 +20,7 @@ from taxonomist.backend.pretraining.state import StoppedError, folder_of, read_s
 from taxonomist.backend.retraining.training_job import train_head
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
-from taxonomist.backend.state.jobs import Kind
+from taxonomist.backend.state.jobs import JobKind
 from taxonomist.storage.catalog.documents import ProjectLabels
 from taxonomist.storage.registry import ModelVersion
 from tests.small_world import CONFIG, SIZE, publish_backbone, publish_poor_backbone
@@ -49,7 +49,7 @@ def test_a_better_backbone_comes_with_its_heads_and_goes_with_them(poor: Service
     assert poor.registry.get("project-7", "v2").manifest["backbone"] == "v2"
     assert steps == sorted(steps)
     assert all(0 <= share <= 1 for share in steps)
-    assert [job.project for job in poor.jobs.waiting() if job.kind is Kind.EMBED] == ["7"]
+    assert [job.project for job in poor.jobs.waiting() if job.kind is JobKind.EMBED] == ["7"]
     for name in ("backbone", "project-7", "backbone"):
         poor.registry.rollback(name)
     assert poor.registry.champions() == {"backbone": "v1", "project-7": "v1"}
@@ -116,7 +116,7 @@ def test_prepared_pictures_are_embedded_as_serving_would(poor: Services, better:
     uris = {document.id: document.projects["7"].uri for document in documents}
     prepare_all(poor, SIZE)
     served = embed(poor, "7", uris, publish_backbone(poor, promote=False).version)
-    poor.book.remember("7", images_folder=None)  # whence nothing can be read any more
+    poor.projects.update("7", images_folder=None)  # whence nothing can be read any more
     embed_catalogue(poor, better, lambda share: None, never)
     found, vectors = poor.embeddings("v2").get(list(uris))
     assert found.all()

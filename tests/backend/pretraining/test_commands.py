@@ -12,7 +12,7 @@ from taxonomist.backend.cli import main
 from taxonomist.backend.pretraining.adopt import adopt
 from taxonomist.backend.retraining.training_job import train_head
 from taxonomist.backend.services import Services
-from taxonomist.backend.state.jobs import Kind
+from taxonomist.backend.state.jobs import JobKind
 from taxonomist.storage.registry import ModelVersion
 
 pytestmark = pytest.mark.slow
@@ -59,7 +59,7 @@ def test_list_and_show(run: Run, better: ModelVersion) -> None:
 def test_promote_takes_the_heads_along_that_there_are(run: Run, poor: Services, better: ModelVersion) -> None:
     assert "Project 7 has no model on it and keeps its own" in run("backbone", "promote", "v2")
     assert poor.registry.champions() == {"backbone": "v2", "project-7": "v1"}
-    assert [job.project for job in poor.jobs.waiting() if job.kind is Kind.EMBED] == ["7"]
+    assert [job.project for job in poor.jobs.waiting() if job.kind is JobKind.EMBED] == ["7"]
     run("backbone", "rollback")
     train_head(poor, "7", silent, better, promote=False)
     assert "Project 7 is served by taxonomist-v2." in run("backbone", "promote", "v2")

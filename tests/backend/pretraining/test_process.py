@@ -17,7 +17,7 @@ from taxonomist.backend.pretraining.__main__ import NICENESS
 from taxonomist.backend.pretraining.process import PretrainingProcess
 from taxonomist.backend.pretraining.state import Run, only_one, write_run
 from taxonomist.backend.services import Services
-from taxonomist.backend.state.jobs import Job, Kind, State
+from taxonomist.backend.state.jobs import Job, JobKind, JobState
 from taxonomist.storage.registry import ModelVersion
 from taxonomist.training.pretraining.recipe import PRESETS
 from tests.small_world import SIZE
@@ -35,7 +35,7 @@ def job(poor: Services, better: ModelVersion) -> Job:
     """A waiting job whose backbone is published already, so that what is left takes seconds."""
     left = Run(preset="smoke", recipe=asdict(PRESETS["smoke"]), size=SIZE, step="adopt", version=better.version)
     write_run(poor.settings.home, left)
-    return poor.jobs.ask(Kind.PRETRAIN, reason="test")
+    return poor.jobs.enqueue(JobKind.PRETRAIN, reason="test")
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def wait_for_step(services: Services, process: PretrainingProcess, job: Job, ste
 def wait_for_end(services: Services, process: PretrainingProcess, job: Job) -> Job:
     def ended() -> bool:
         process.look()
-        return now(services, job).state in {State.DONE, State.FAILED}
+        return now(services, job).state in {JobState.DONE, JobState.FAILED}
 
     eventually("the end", ended, timeout=PATIENCE_S)
     return now(services, job)
@@ -80,7 +80,7 @@ def test_its_threads_are_humble_and_it_ends_well(poor: Services, process: Pretra
             if len(CORES) > 1:
                 assert CORES[0] not in os.sched_getaffinity(int(task.name))
     ended = wait_for_end(poor, process, job)
-    assert (ended.state, ended.attempts) == (State.DONE, 1)
+    assert (ended.state, ended.attempts) == (JobState.DONE, 1)
     assert ended.outcome.startswith("Backbone v2 is served now")
     assert poor.registry.champions() == {"backbone": "v2", "project-7": "v2"}
 
@@ -89,23 +89,23 @@ def test_a_stop_does_not_count_and_it_goes_on(poor: Services, process: Pretraini
     wait_for_step(poor, process, job, "embedding")
     process.stop()
     waiting = now(poor, job)
-    assert (waiting.state, waiting.attempts) == (State.WAITING, 0)
+    assert (waiting.state, waiting.attempts) == (JobState.WAITING, 0)
     assert poor.registry.champion("backbone") == "v1"
     ended = wait_for_end(poor, process, job)
-    assert (ended.state, ended.attempts) == (State.DONE, 1)
+    assert (ended.state, ended.attempts) == (JobState.DONE, 1)
 
 
 def test_killed_it_is_tried_again(poor: Services, process: PretrainingProcess, job: Job) -> None:
     os.kill(wait_for_step(poor, process, job, "embedding"), signal.SIGKILL)
     ended = wait_for_end(poor, process, job)
-    assert (ended.state, ended.attempts) == (State.DONE, 2)
+    assert (ended.state, ended.attempts) == (JobState.DONE, 2)
 
 
 def test_it_waits_for_one_by_hand(poor: Services, process: PretrainingProcess, job: Job) -> None:
     with only_one(poor.settings.home):
         process.look()
         assert process._child is None
-        assert now(poor, job).state is State.WAITING
+        assert now(poor, job).state is JobState.WAITING
 
 
 WORKER = """
@@ -130,8 +130,8 @@ def test_it_ends_with_its_worker(poor: Services, process: PretrainingProcess, jo
     finally:
         worker.kill()
         worker.wait()
-    eventually("its child has ended", lambda: now(poor, job).state is State.WAITING)
+    eventually("its child has ended", lambda: now(poor, job).state is JobState.WAITING)
     assert now(poor, job).attempts == 0
     assert poor.registry.champion("backbone") == "v1"
     ended = wait_for_end(poor, process, job)
-    assert (ended.state, ended.attempts) == (State.DONE, 1)
+    assert (ended.state, ended.attempts) == (JobState.DONE, 1)

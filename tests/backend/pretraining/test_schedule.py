@@ -9,7 +9,7 @@ import pytest
 from taxonomist.backend.pretraining.schedule import PretrainingPlanner, new_pictures
 from taxonomist.backend.pretraining.state import Run, write_run
 from taxonomist.backend.services import Services
-from taxonomist.backend.state.jobs import Kind, State
+from taxonomist.backend.state.jobs import JobKind, JobState
 
 
 def scheduled(services: Services, schedule: str | None = "0 1 * * 6", min_new: int = 10) -> Services:
@@ -17,12 +17,12 @@ def scheduled(services: Services, schedule: str | None = "0 1 * * 6", min_new: i
 
 
 def asked(services: Services) -> list[str]:
-    return [job.reason for job in services.jobs.waiting() if job.kind is Kind.PRETRAIN]
+    return [job.reason for job in services.jobs.waiting() if job.kind is JobKind.PRETRAIN]
 
 
 def finish(services: Services) -> None:
-    (job,) = (job for job in services.jobs.waiting() if job.kind is Kind.PRETRAIN)
-    services.jobs.end(job.id, State.DONE, "")
+    (job,) = (job for job in services.jobs.waiting() if job.kind is JobKind.PRETRAIN)
+    services.jobs.finish(job.id, JobState.DONE, "")
 
 
 def at(day: int, hour: int, minute: int = 0) -> datetime:
@@ -75,7 +75,7 @@ def test_enough_pictures_must_be_new(world: Services, seen: int, expected: int) 
 
 
 def test_not_while_one_runs(world: Services) -> None:
-    world.jobs.start(world.jobs.ask(Kind.PRETRAIN).id)
+    world.jobs.start(world.jobs.enqueue(JobKind.PRETRAIN).id)
     planner = PretrainingPlanner(scheduled(world))
     planner.plan(at(20, 12))
     planner.plan(at(21, 2))

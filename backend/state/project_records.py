@@ -48,7 +48,7 @@ class ProjectRecord(BaseModel, frozen=True):
         return key.get_secret_value() if key else None
 
 
-class ProjectBook:
+class ProjectRecords:
     """The records of all projects in one folder."""
 
     def __init__(self, folder: Path) -> None:
@@ -72,14 +72,14 @@ class ProjectBook:
                 f"The record of project {project} is damaged: {path}.", hint="Delete it and run `taxonomist connect`."
             ) from None
 
-    def remember(self, project: str, **changes: object) -> ProjectRecord:
-        """Change some fields of a project's record; returns the new record. Writes only when something differs."""
+    def update(self, project: str, **changes: object) -> ProjectRecord:
+        """Change some fields of a project's record and return the new record. Writes only when something differs."""
         self._path(project)
         self._folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self._folder / ".lock"):
             return self._write(self.get(project), changes)
 
-    def count_changed(self, project: str, images: int) -> None:
+    def count_changed_labels(self, project: str, images: int) -> None:
         """Add to the number of images whose accepted label changed since the last training."""
         if images:
             with FileLock(self._folder / ".lock"):
