@@ -8,6 +8,8 @@ import pytest
 
 from tests.azure import emulators
 
+pytest_plugins = ["tests.homes"]
+
 
 @pytest.fixture(scope="session")
 def azurite() -> Iterator[emulators.Blob]:

@@ -1,7 +1,7 @@
 """The adapter under the real label-studio-ml 1.0.9, as a real process, connected to a real Label Studio.
 
 Its environment has no torch. The state that it serves is made here; no worker runs, so what it asked for stays to be
-seen. 2.x cannot be installed from PyPI: tests/backend/test_label_studio_ml.py has its interface.
+seen. 2.x cannot be installed from PyPI: tests/backend/web/test_label_studio_ml.py has its interface.
 """
 
 from __future__ import annotations

@@ -16,10 +16,10 @@ from taxonomist.backend.labelling.manifests import MOST_PROBLEMS
 from taxonomist.backend.services import Services
 from taxonomist.storage.catalog import ImageDocument, LabelQuery
 from taxonomist.taxonomy.errors import ConfigError
-from tests.backend.conftest import DATA
+from tests.homes import DATA
 from tests.small_world import CONFIG
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 RED, BLUE, GREEN = ["Warm", "Red"], ["Cold", "Blue"], ["Cold", "Green"]
 DAY = "2026-11-24T15:00:00Z"
 

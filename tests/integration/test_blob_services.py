@@ -24,7 +24,7 @@ from taxonomist.storage.catalog.documents import ImageDocument
 from taxonomist.taxonomy.errors import ConfigError
 from tests.azure import emulators
 from tests.azure.fault_proxy import Fault, FaultProxy, fault_proxy
-from tests.backend.test_app import client_of, predict
+from tests.backend.web.test_app import client_of, predict
 from tests.small_world import CONFIG, PATHS, picture, publish_backbone, write_catalogue
 
 

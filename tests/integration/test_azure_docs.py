@@ -27,8 +27,8 @@ from taxonomist.storage.catalog.documents import ImageDocument
 from taxonomist.storage.catalog.query import LabelQuery
 from tests.azure import emulators
 from tests.azure.fault_proxy import FaultProxy, Request, fault_proxy
+from tests.backend.azure.test_ml_job_steps import task
 from tests.backend.command_line import check
-from tests.backend.test_azureml_steps import task
 from tests.small_world import CONFIG, PATHS, SIZE, picture, publish_backbone
 
 LOOKED_AT_FIRST = 16  # of a batch of new documents, as the guide says

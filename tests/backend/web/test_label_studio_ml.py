@@ -22,7 +22,7 @@ from taxonomist.backend.settings import Settings
 from taxonomist.backend.state.credentials import SECRET_HEADER, load_credentials
 from taxonomist.backend.state.jobs import JobKind
 from taxonomist.backend.web.app import create_app
-from tests.backend import second_generation
+from tests.backend.web import second_generation
 from tests.small_world import CONFIG
 
 

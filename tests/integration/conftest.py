@@ -1,0 +1,10 @@
+"""Tests of several packages at once run on settings of their own."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _own_settings(no_settings_from_outside: None) -> None:
+    pass
