@@ -1,5 +1,6 @@
 # docker build --target serve -t taxonomist .          the server, without torch
 # docker build --target train -t taxonomist-train .    the worker, with torch for CUDA (and CPU)
+# What each of them installs is listed in pyproject.toml: the dependencies, and its extras.
 ARG PYTHON=3.12
 
 FROM python:${PYTHON}-slim AS source
@@ -14,15 +15,13 @@ COPY backend backend
 
 FROM python:${PYTHON}-slim AS serve-environment
 RUN python -m venv /opt/venv
-COPY deploy/requirements-serve.txt /tmp/
-RUN /opt/venv/bin/pip install --no-cache-dir -r /tmp/requirements-serve.txt
 COPY --from=source /src /src
-RUN /opt/venv/bin/pip install --no-cache-dir --no-deps /src
+RUN /opt/venv/bin/pip install --no-cache-dir '/src[azure]'
 
 FROM python:${PYTHON}-slim AS train-environment
 RUN python -m venv /opt/venv
 COPY --from=source /src /src
-RUN /opt/venv/bin/pip install --no-cache-dir /src
+RUN /opt/venv/bin/pip install --no-cache-dir '/src[train,azure]'
 
 FROM python:${PYTHON}-slim AS runtime
 RUN useradd --create-home --uid 10001 taxonomist && install -d -o taxonomist /data

@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: run test test-fast check format clean help
+.PHONY: run test test-fast check format requirements clean help
 
 help:
 	@echo "make run    start Label Studio with the demo project and the backend"
 	@echo "make test   run every test (installs Label Studio and finds a browser)"
 	@echo "make check  lint, types and import rules"
+	@echo "make requirements  write the requirements of Azure ML's image from pyproject.toml"
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 11) <= v < (3, 14) else f"taxonomist needs Python 3.11 to 3.13, this is {v.major}.{v.minor}: make PYTHON=python3.12 ...")'
@@ -35,6 +36,10 @@ check: $(VENV)/.installed
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Azure ML builds the image of its steps from this file alone.
+requirements:
+	$(PYTHON) deploy/azureml_requirements.py > deploy/azureml/environment/requirements.txt
 
 clean:
 	rm -rf $(VENV) .venv-* .demo .cache

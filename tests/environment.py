@@ -1,7 +1,7 @@
 """Prepares what the tests need beside this project: `python -m tests.environment`, which `make test` runs.
 
 - `.venv-label-studio`: a real Label Studio, the same that the demo uses, and an empty database for it;
-- `.venv-label-studio-ml`: label-studio-ml 1.0.9 with today's Flask, and this project without what only training needs;
+- `.venv-label-studio-ml`: label-studio-ml 1.0.9 with today's Flask, and this project's plain install, without torch;
 - `.venv-azure`: Azurite and a Cosmos DB from npm;
 - a Chromium.
 
@@ -10,7 +10,6 @@ A second run finds all of it and ends at once.
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 import sys
@@ -28,25 +27,14 @@ LABEL_STUDIO = ROOT / ".venv-label-studio"
 LABEL_STUDIO_CACHE = ROOT / ".venv-label-studio-cache"
 LABEL_STUDIO_ML = ROOT / ".venv-label-studio-ml"
 
-TRAINING_ONLY = {
-    "lightly",
-    "matplotlib",
-    "onnx",
-    "onnxscript",
-    "pytorch-lightning",
-    "scikit-learn",
-    "tensorboardX",
-    "torch",
-    "torchvision",
-}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 MAC_BROWSER = Path("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")
 
 
 def serving_requirements() -> list[str]:
-    """The project's base dependencies without those that only training needs."""
-    base = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    return [requirement for requirement in base if re.split(r"[^A-Za-z0-9._-]", requirement)[0] not in TRAINING_ONLY]
+    """Return the dependencies of the plain install, as pyproject.toml lists them."""
+    dependencies: list[str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    return dependencies
 
 
 def label_studio_ml(progress: Progress) -> Path:

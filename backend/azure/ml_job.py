@@ -22,7 +22,7 @@ from taxonomist.backend.settings import Settings
 from taxonomist.backend.state.project_records import ProjectRecords
 from taxonomist.taxonomy.errors import AuthError, ConfigError, StorageError
 
-if TYPE_CHECKING:  # the extra `azure`
+if TYPE_CHECKING:  # the extra `azureml`
     from azure.ai.ml.entities import PipelineJob
 
 SOURCE = Path(__file__).resolve().parents[2]
@@ -218,7 +218,7 @@ def _azure_ml() -> Iterator[Any]:
         except ImportError as error:
             raise ConfigError(
                 "Jobs of Azure ML need the package azure-ai-ml.",
-                hint="Install it with `pip install 'label-studio-taxonomist[azure]'`.",
+                hint="Install it with `pip install 'label-studio-taxonomist[azureml]'`.",
             ) from error
         logging.getLogger("azure.ai.ml").setLevel(logging.ERROR)  # the import has set another
         yield azure.ai.ml

@@ -49,7 +49,7 @@ def submit(
     dry_run: Annotated[bool, typer.Option(help="Validate and print the job, send nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Send the pipeline query, fetch, pretrain, train to Azure ML. It needs the extra `azure`."""
+    """Send the pipeline query, fetch, pretrain, train to Azure ML. It needs the extra `azureml`."""
     from taxonomist.backend.azure import ml_job as azureml
 
     services = services_of(context)

@@ -1,6 +1,11 @@
 """The same model for people who run Label Studio's own framework, label-studio-ml, in its two generations.
 
-    python -m taxonomist.backend.web.label_studio_ml --port 9090   # both generations; 1.0.9 is on PyPI, 2.x on GitHub
+    pip install 'git+https://github.com/HumanSignal/label-studio-ml-backend.git@d02cedf'   # 2.x, which is not on PyPI
+    # or 1.x, whose pins (Flask 1.1.2 and more) no environment of today can hold:
+    pip install appdirs attrs colorama label-studio-tools lxml redis requests rq
+    pip install --no-deps label-studio-ml==1.0.9
+
+    python -m taxonomist.backend.web.label_studio_ml --port 9090   # both generations
     gunicorn --threads 8 'taxonomist.backend.web.label_studio_ml:make_app()'
 
     label-studio-ml init my-model --script model.py:TaxonomistModel && label-studio-ml start my-model   # the 1.x way
@@ -57,8 +62,8 @@ try:
     from label_studio_ml.model import LabelStudioMLBase
 except ModuleNotFoundError as error:
     message = (
-        f"This module needs the framework label-studio-ml, and {error.name} is not installed: "
-        "pip install 'label-studio-taxonomist[label-studio-ml]'. `taxonomist serve` needs none of it."
+        f"This module needs the framework label-studio-ml, and {error.name} is not installed: pip install "
+        "'git+https://github.com/HumanSignal/label-studio-ml-backend.git@d02cedf'. `taxonomist serve` needs none of it."
     )
     if __name__ == "__main__":
         sys.exit(message)

@@ -172,7 +172,7 @@ def test_a_refusal_is_said_without_addresses(
 
 def test_without_the_extra_its_name_is_said(projects: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "azure.ai.ml", None)
-    with pytest.raises(ConfigError, match=r"azure-ai-ml.*taxonomist\[azure\]"):
+    with pytest.raises(ConfigError, match=r"azure-ai-ml.*taxonomist\[azureml\]"):
         azureml.build_job(SOURCE / PIPELINE, projects, ENVIRONMENT, OPTIONS)
 
 

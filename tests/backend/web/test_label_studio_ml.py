@@ -63,10 +63,10 @@ def predict_body(services: Services, config: str = CONFIG) -> dict[str, Any]:
     return {"tasks": tasks, "project": "7.1795531934", "label_config": config, "params": params}
 
 
-def test_without_the_framework_the_import_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_framework_the_import_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     forget_adapter(monkeypatch)
     monkeypatch.setitem(sys.modules, "label_studio_ml", None)
-    with pytest.raises(ModuleNotFoundError, match=r"label-studio-taxonomist\[label-studio-ml\]"):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install .*label-studio-ml-backend"):
         importlib.import_module("taxonomist.backend.web.label_studio_ml")
 
 
