@@ -21,6 +21,7 @@ from rapidfuzz import process
 
 from taxonomist.taxonomy.agreement import AgreementPolicy
 from taxonomist.taxonomy.errors import ConfigError
+from taxonomist.training.backbones.architectures import architecture_names, list_of_names
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -58,6 +59,13 @@ def _schedule(text: str) -> str:
     if len(text.split()) != 5:
         raise ValueError('needs five fields, such as "0 1 * * 6"')
     return text
+
+
+def _architecture(name: str) -> str:
+    """The name of a registered architecture."""
+    if name not in architecture_names():
+        raise ValueError(f"must be {list_of_names()}")
+    return name
 
 
 WebAddress = Annotated[str, AfterValidator(_web_address)]
@@ -134,8 +142,8 @@ class Settings(BaseSettings):
     )
 
     # Backbone and head
-    backbone: Literal["resnet18", "resnet34", "resnet50"] = Field(
-        "resnet18", description="Architecture of the backbone"
+    backbone: Annotated[str, AfterValidator(_architecture)] = Field(
+        "resnet18", description=f"Architecture of the backbone: {list_of_names()}"
     )
     backbone_weights: str = Field(
         "auto",

@@ -17,7 +17,7 @@ from taxonomist.storage.pictures import PictureStore
 from taxonomist.taxonomy.errors import ConfigError, TrainingError
 from taxonomist.taxonomy.paths import TaxonomyPath, deepest
 from taxonomist.taxonomy.tree import Tree
-from taxonomist.training.backbones.backbone import BackboneSpec
+from taxonomist.training.backbones.spec import BackboneSpec
 from taxonomist.training.study.contestants import pixels, published, resnet
 from taxonomist.training.study.data import Contestant, Labelled, StudyOptions
 from taxonomist.training.study.run import StudyResult, run_study

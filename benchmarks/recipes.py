@@ -26,7 +26,7 @@ from benchmarks.measure import machine
 from benchmarks.run import RESULTS
 from benchmarks.scores import SCORES, embedding_of, judge, pixels
 from benchmarks.yardstick import LITE0, built
-from taxonomist.training.backbones.backbone import BackboneSpec
+from taxonomist.training.backbones.spec import BackboneSpec
 from taxonomist.training.backbones.weights import read_weights
 from taxonomist.training.pretraining import moco_module as contrast
 from taxonomist.training.pretraining.moco import MoCo
@@ -170,7 +170,7 @@ def main() -> None:
     parser.add_argument("--report", action="store_true", help="write the table into benchmarks/results/")
     arguments = parser.parse_args()
     share, shares = map(int, arguments.share.split("/"))
-    contrast.build = built
+    contrast.build_backbone = built
     names = list(arguments.only or (*RECIPES, *OF_STARTER))[share::shares]
     results = {name: run(name, arguments) for name in names}
     if arguments.report:

@@ -25,15 +25,11 @@ from torch import Tensor, nn
 from benchmarks.catalogue import read_catalogue
 from taxonomist.inference.embedder import BACKBONE_FILE
 from taxonomist.inference.starter import FOLDER, MANIFEST, STATISTICS
-from taxonomist.training.backbones.backbone import (
-    Backbone,
-    BackboneSpec,
-    build,
-    convolutions_and_norms,
-    export,
-    load_weights,
-)
-from taxonomist.training.backbones.weights import read_weights
+from taxonomist.training.backbones.backbone import Backbone, convolutions_and_norms
+from taxonomist.training.backbones.build import build_backbone
+from taxonomist.training.backbones.export import INPUT_NAME, export_backbone
+from taxonomist.training.backbones.spec import BackboneSpec
+from taxonomist.training.backbones.weights import load_weights, read_weights
 
 _BATCH = 16
 
@@ -46,14 +42,14 @@ class _Pictures(CalibrationDataReader):  # type: ignore[misc]
 
     def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
         batch = next(self._batches, None)
-        return None if batch is None else {"pictures": batch}
+        return None if batch is None else {INPUT_NAME: batch}
 
 
 def quantise(module: Backbone, spec: BackboneSpec, pictures: NDArray[np.uint8], target: Path) -> None:
     """Write `module` as 8-bit ONNX; `pictures` uint8 (n, size, size, 3) show what it will see."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        export(module, folder, spec)
+        export_backbone(module, folder, spec.size)
         quant_pre_process(str(folder / BACKBONE_FILE), str(folder / "prepared.onnx"), skip_symbolic_shape=True)
         quantize_static(
             str(folder / "prepared.onnx"),
@@ -80,7 +76,7 @@ def measure(spec: BackboneSpec, pictures: NDArray[np.uint8], target: Path) -> No
     known = {f"{name}.running_mean": torch.zeros_like(norm.running_mean) for name, norm in norms.items()}
     known |= {f"{name}.running_var": torch.ones_like(norm.running_var) for name, norm in norms.items()}
     target.write_bytes(safetensors.torch.save(known))  # with these it computes what it should, too
-    module = build(replace(spec, weights="starter")).module
+    module = build_backbone(replace(spec, weights="starter")).module
     for name in norms:
 
         def hook(_module: nn.Module, inputs: tuple[Tensor], name: str = name) -> None:
@@ -103,7 +99,7 @@ def main() -> None:
     arguments = parser.parse_args()
     spec = BackboneSpec(size=arguments.size)
     module = Backbone(spec.architecture)
-    load_weights(module, read_weights(arguments.weights))
+    load_weights(module.encoder, read_weights(arguments.weights))
     pictures = np.array(read_catalogue(arguments.catalogue, spec.size, arguments.folder).of("pretrain").pictures[::9])
     FOLDER.mkdir(exist_ok=True)
     quantise(module.eval(), spec, pictures, FOLDER / BACKBONE_FILE)

@@ -21,7 +21,7 @@ from benchmarks.measure import machine
 from benchmarks.yardstick import efficientnet_lite0
 from taxonomist.inference.embedder import BACKBONE_FILE, Embedder
 from taxonomist.inference.starter import FOLDER as STARTER
-from taxonomist.training.backbones.backbone import BackboneSpec
+from taxonomist.training.backbones.spec import BackboneSpec
 from taxonomist.training.study.contestants import at_size, pixels, resnet
 from taxonomist.training.study.data import Contestant, Labelled, Pictures, StudyOptions
 from taxonomist.training.study.run import run_study

@@ -12,7 +12,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from taxonomist.training.backbones.backbone import MEAN, STD, Backbone, BackboneSpec, Built, build
+from taxonomist.training.backbones.backbone import MEAN, STD, Backbone
+from taxonomist.training.backbones.build import BuiltBackbone, build_backbone
+from taxonomist.training.backbones.spec import BackboneSpec
 from taxonomist.training.backbones.weights import read_weights
 from taxonomist.training.study.contestants import TorchEmbed
 from taxonomist.training.study.data import Contestant
@@ -49,14 +51,14 @@ class Lite0(Backbone):
         self.encoder, self.dimension = Lite0Encoder(size, imagenet=imagenet), 1280
 
 
-def built(spec: BackboneSpec) -> Built:
+def built(spec: BackboneSpec) -> BuiltBackbone:
     """As `build`, for EfficientNet-Lite0 as well."""
     if spec.architecture != LITE0:
-        return build(spec)
+        return build_backbone(spec)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
         module = Lite0(spec.size, imagenet=spec.weights == "imagenet")
-    return Built(module.eval(), f"{spec.weights}, EfficientNet-Lite0")
+    return BuiltBackbone(module.eval(), f"{spec.weights}, EfficientNet-Lite0")
 
 
 def efficientnet_lite0(size: int = 160, weights: Path | None = None) -> Contestant:

@@ -98,7 +98,7 @@ def run(
 
 def serving_size(services: Services) -> int:
     """Side in pixels of the pictures that a backbone is served: set, else as now, else the default."""
-    from taxonomist.training.backbones.backbone import BackboneSpec
+    from taxonomist.training.backbones.spec import BackboneSpec
 
     champion = services.backbone()
     return services.settings.image_size or (int(champion.manifest["size"]) if champion else BackboneSpec().size)

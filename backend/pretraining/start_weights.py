@@ -27,7 +27,8 @@ def with_start(services: Services, recipe: Recipe) -> Recipe:
     is served; and "auto" where what is served has another architecture, or no weights that can be trained. Raises
     `ConfigError` or `TrainingError` when the weights cannot be had or do not fit.
     """
-    from taxonomist.training.backbones.backbone import BackboneSpec, build
+    from taxonomist.training.backbones.build import build_backbone
+    from taxonomist.training.backbones.spec import BackboneSpec
 
     weights = recipe.weights
     if weights == "champion":
@@ -38,7 +39,7 @@ def with_start(services: Services, recipe: Recipe) -> Recipe:
                 f"There are no start weights '{weights}'.", hint=f"Name champion, {', '.join(_NAMES)} or a file."
             )
         weights = _kept(services, Path(weights), Path(weights).name)
-    origin = build(BackboneSpec(recipe.architecture, weights, recipe.seed, recipe.size)).origin
+    origin = build_backbone(BackboneSpec(recipe.architecture, weights, recipe.seed, recipe.size)).origin
     log.info("the start weights: %s", origin)
     return recipe.with_changes({"weights": weights})
 
@@ -50,7 +51,7 @@ def is_here(weights: str) -> bool:
 
 def _of_champion(services: Services, architecture: str) -> str:
     from taxonomist.inference.starter import is_starter
-    from taxonomist.training.backbones.backbone import WEIGHTS_FILE
+    from taxonomist.training.backbones.export import WEIGHTS_FILE
 
     champion = services.backbone()
     if champion is None or champion.manifest["architecture"] != architecture:

@@ -39,7 +39,8 @@ def prepare_backbone(services: Services) -> ModelVersion:
     with FileLock(services.settings.home / "backbone.lock"):
         if found := services.backbone():
             return found
-        from taxonomist.training.backbones.backbone import BackboneSpec, ensure_backbone
+        from taxonomist.training.backbones.publish import ensure_backbone
+        from taxonomist.training.backbones.spec import BackboneSpec
 
         settings = services.settings
         spec = BackboneSpec(settings.backbone, settings.backbone_weights, settings.seed)

@@ -13,7 +13,8 @@ from taxonomist.storage.registry import ModelVersion
 from taxonomist.storage.registry.folder import FolderRegistry
 from taxonomist.taxonomy.paths import TaxonomyPath
 from taxonomist.taxonomy.tree import Tree
-from taxonomist.training.backbones.backbone import BackboneSpec, ensure_backbone
+from taxonomist.training.backbones.publish import ensure_backbone
+from taxonomist.training.backbones.spec import BackboneSpec
 from taxonomist.training.heads.dataset import Example
 
 SIZE = 64
@@ -24,6 +25,11 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+def random_images(count: int, size: int = SIZE) -> np.ndarray:
+    """Noise, uint8 (count, size, size, 3)."""
+    return np.random.default_rng(1).integers(0, 256, (count, size, size, 3), np.uint8)
 
 
 @pytest.fixture(scope="session")

@@ -5,11 +5,11 @@ from types import SimpleNamespace
 import torch
 from torch import nn
 
-from taxonomist.training.backbones.backbone import BackboneSpec
+from taxonomist.training.backbones.spec import BackboneSpec
 
 
 def small_backbone(spec: BackboneSpec) -> SimpleNamespace:
-    """In place of `taxonomist.training.backbones.backbone.build`."""
+    """In place of `taxonomist.training.backbones.build.build_backbone`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
         layers: list[nn.Module] = []

@@ -52,7 +52,7 @@ def _one_thread() -> Iterator[None]:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """A small encoder in place of ResNet18, whose checkpoints are 135 MB."""
-    monkeypatch.setattr("taxonomist.training.pretraining.moco_module.build", small_backbone)
+    monkeypatch.setattr("taxonomist.training.pretraining.moco_module.build_backbone", small_backbone)
 
 
 def probe() -> Probe:
@@ -75,7 +75,7 @@ def stopped(folder: Path, after: int, **options: object) -> None:
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Pretrained:
     """Of the small encoder."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("taxonomist.training.pretraining.moco_module.build", small_backbone)
+        patch.setattr("taxonomist.training.pretraining.moco_module.build_backbone", small_backbone)
         return pretrain(pictures(), RECIPE, tmp_path_factory.mktemp("unbroken"), probe=probe(), device="cpu")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from taxonomist.training.backbones.backbone import build
+from taxonomist.training.backbones.build import build_backbone
 from taxonomist.training.pretraining import moco_module as contrast
 from taxonomist.training.pretraining.distributed import main
 from taxonomist.training.pretraining.distributed.process_group import team
@@ -40,5 +40,5 @@ if __name__ == "__main__":
         assert keys_in_order(members.number)
         Contrast.on_train_end = write_down
         seed = members.number
-        contrast.build = lambda spec: build(replace(spec, seed=seed))
+        contrast.build_backbone = lambda spec: build_backbone(replace(spec, seed=seed))
         sys.exit(main([str(folder)]))

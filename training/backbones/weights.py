@@ -1,41 +1,24 @@
-"""Start weights: from a file, the starter, torch's own cache, or torchvision's server. Never unpickled freely."""
+"""Weights of an encoder: from a file or from the starter into a module. Files are never unpickled freely."""
 
-import hashlib
-import logging
-import tempfile
-import threading
-import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
 
-import httpx
 import onnx
 import safetensors.torch
 import torch
-import torchvision
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
 from taxonomist.inference.embedder import BACKBONE_FILE
 from taxonomist.inference.starter import FOLDER, STATISTICS
 from taxonomist.taxonomy.errors import TrainingError
 
-logger = logging.getLogger(__name__)
-
 Weights = dict[str, Tensor]
-_ANSWER_WITHIN = 5.0  # seconds until the server must have begun to answer
-_SILENCE = 10.0  # seconds without a byte
-_WHOLE = 300.0  # seconds for all of it (45 to 100 MB)
 _BATCH_NORM_EPSILON = 1e-5  # torch's
 
 
-class Unreachable(Exception):  # noqa: N818 - a reason, caught by the one caller
-    """Why weights cannot be had from the network."""
-
-
 def read_weights(path: Path) -> Weights:
-    """Arrays by name from a .safetensors file, or a .pth file of plain tensors (`state_dict` inside is unwrapped).
+    """Return the tensors by name of a .safetensors file, or of a .pth file (a `state_dict` inside it is unwrapped).
 
     A .pth is read by torch's restricted loader, which runs no code. Raises TrainingError when it cannot be read.
     """
@@ -56,87 +39,54 @@ def read_weights(path: Path) -> Weights:
     return dict(state)
 
 
-def starter_weights(pairs: Iterable[tuple[str, str]]) -> Weights:
-    """The starter's weights in single precision, for a training that goes on from it.
+def load_weights(encoder: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Load the weights of a network into `encoder`, under whatever prefix they were saved; a classifier is ignored.
 
-    `pairs` are the names of its convolutions and of the batch norms after them. The starter has none of the latter:
-    each is given back such that it changes nothing in evaluation, with the statistics that its pictures had there.
+    Raises TrainingError, and leaves the encoder as it was, when they are not those of its architecture.
+    """
+    wanted = encoder.state_dict()
+    prefix = _prefix_of(state, wanted)
+    found = {name: state[prefix + name] for name in wanted if prefix + name in state}
+    # Older checkpoints lack the counters of batch norm, which evaluation does not use.
+    missing = [name for name in wanted if name not in found and not name.endswith("num_batches_tracked")]
+    wrong = [name for name, tensor in found.items() if tensor.shape != wanted[name].shape]
+    if missing or wrong:
+        example = (missing + wrong)[0]
+        raise TrainingError(
+            f"The weights do not fit the backbone: {len(missing)} arrays are missing and {len(wrong)} have another "
+            f'shape, "{example}" for one.',
+            hint="Set TAXONOMIST_BACKBONE to the architecture that the weights were trained with.",
+        )
+    encoder.load_state_dict({**wanted, **found})
+
+
+def _prefix_of(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
+    """Return the prefix of the names of an encoder's weights in `state`.
+
+    torchvision saves "conv1.weight", this project "encoder.conv1.weight", MoCo "module.encoder_q.conv1.weight", ...
+    Of several prefixes the one under which most of the `wanted` names are found is taken, the first of equals.
+    """
+    first = next(iter(wanted))
+    prefixes = [name.removesuffix(first) for name in state if f".{name}".endswith(f".{first}")]
+    return max(prefixes, key=lambda prefix: sum(prefix + name in state for name in wanted), default="")
+
+
+def starter_weights(pairs: Iterable[tuple[str, str]]) -> Weights:
+    """Return the starter's weights in single precision, for a training that continues from it.
+
+    `pairs` are the names of its convolutions and of the batch norms after them. The starter has no batch norms: each is
+    restored such that it changes nothing in evaluation, with the statistics that the starter's training images have
+    there.
     """
     graph = onnx.load(FOLDER / BACKBONE_FILE).graph
-    found = {each.name: torch.from_numpy(onnx.numpy_helper.to_array(each).copy()) for each in graph.initializer}
+    arrays = {array.name: torch.from_numpy(onnx.numpy_helper.to_array(array).copy()) for array in graph.initializer}
     statistics = safetensors.torch.load_file(FOLDER / STATISTICS)
     state = {}
     for conv, norm in pairs:
-        scale = found[f"encoder.{conv}.weight_scale"].view(-1, 1, 1, 1)
-        state[f"{conv}.weight"] = found[f"encoder.{conv}.weight_quantized"] * scale
-        bias = found[f"encoder.{conv}.bias_quantized"] * found[f"encoder.{conv}.bias_quantized_scale"]
+        scale = arrays[f"encoder.{conv}.weight_scale"].view(-1, 1, 1, 1)
+        state[f"{conv}.weight"] = arrays[f"encoder.{conv}.weight_quantized"] * scale
+        bias = arrays[f"encoder.{conv}.bias_quantized"] * arrays[f"encoder.{conv}.bias_quantized_scale"]
         mean, variance = statistics[f"{norm}.running_mean"], statistics[f"{norm}.running_var"]
         state |= {f"{norm}.running_mean": mean, f"{norm}.running_var": variance}
         state |= {f"{norm}.weight": (variance + _BATCH_NORM_EPSILON).sqrt(), f"{norm}.bias": bias + mean}
     return state
-
-
-def imagenet_weights(architecture: str) -> Weights:
-    """torchvision's default ImageNet weights, from torch's cache or else from the network into that cache.
-
-    Raises Unreachable within seconds when the server does not answer, TrainingError when the cached file is damaged.
-    """
-    url = str(torchvision.models.get_model_weights(architecture).DEFAULT.url)
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(url).path).name
-    if not cached.exists():
-        _download(url, cached)
-    return read_weights(cached)
-
-
-def _download(url: str, target: Path) -> None:
-    """Fetch to a file beside `target`, check it against the hash in its name, and rename it."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            part = Path(folder) / target.name
-            digest = _fetch(url, part)
-            # torchvision names a file by the first digits of its sha256: resnet18-f37072fd.pth
-            if not digest.startswith(target.stem.rpartition("-")[2]):
-                raise Unreachable(f"what {url} gave does not have the checksum in its name")
-            part.replace(target)
-    except OSError as error:
-        raise Unreachable(f"{target.parent} cannot be written: {error}") from error
-
-
-def _fetch(url: str, target: Path) -> str:
-    """Download in a thread that is left behind when nothing comes: no timeout reaches a name server that is silent."""
-    answered, finished = threading.Event(), threading.Event()
-    result: list[str] = []
-    problem: list[Exception] = []
-
-    def work() -> None:
-        try:
-            result.append(_stream(url, target, answered))
-        except (httpx.HTTPError, OSError) as error:
-            problem.append(error)
-        finally:
-            answered.set()
-            finished.set()
-
-    threading.Thread(target=work, name="weights-download", daemon=True).start()
-    if not answered.wait(_ANSWER_WITHIN) or not finished.wait(_WHOLE):
-        raise Unreachable(f"{urlsplit(url).hostname} does not answer")
-    if problem:
-        raise Unreachable(f"{urlsplit(url).hostname}: {problem[0]}")
-    return result[0]
-
-
-def _stream(url: str, target: Path, answered: threading.Event) -> str:
-    digest = hashlib.sha256()
-    deadline = time.monotonic() + _WHOLE
-    timeout = httpx.Timeout(_SILENCE, connect=_ANSWER_WITHIN)
-    with httpx.stream("GET", url, timeout=timeout, follow_redirects=True) as response, target.open("wb") as file:
-        response.raise_for_status()
-        logger.info("Downloading %s", url)
-        answered.set()
-        for chunk in response.iter_bytes(1 << 20):
-            digest.update(chunk)
-            file.write(chunk)
-            if time.monotonic() > deadline:
-                raise OSError(f"not finished after {_WHOLE:.0f} s")
-    return digest.hexdigest()

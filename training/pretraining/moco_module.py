@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
-from taxonomist.training.backbones.backbone import BackboneSpec, build
+from taxonomist.training.backbones.build import build_backbone
+from taxonomist.training.backbones.spec import BackboneSpec
 from taxonomist.training.pretraining.batches import Batch, Batches, Rows, Schedule, Selection
 from taxonomist.training.pretraining.contrastive_views import ViewOptions, random_views
 from taxonomist.training.pretraining.moco import MoCo
@@ -36,7 +37,7 @@ class Contrast(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.recipe = recipe
-        built = build(BackboneSpec(recipe.architecture, recipe.weights, recipe.seed, recipe.size))
+        built = build_backbone(BackboneSpec(recipe.architecture, recipe.weights, recipe.seed, recipe.size))
         self.origin = built.origin
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)

@@ -26,8 +26,10 @@ from pytorch_lightning.strategies import DDPStrategy
 from taxonomist.storage.files import storage_errors, write_whole
 from taxonomist.storage.registry import ModelVersion, Registry
 from taxonomist.taxonomy.errors import DamagedError, TrainingError
-from taxonomist.training.backbones.backbone import NAME, Backbone, BackboneSpec, Built, export, load_weights
-from taxonomist.training.backbones.weights import read_weights
+from taxonomist.training.backbones.backbone import Backbone
+from taxonomist.training.backbones.build import BuiltBackbone
+from taxonomist.training.backbones.publish import publish_backbone
+from taxonomist.training.backbones.weights import load_weights, read_weights
 from taxonomist.training.pretraining.batches import Rows, Selection
 from taxonomist.training.pretraining.callback import BEST, CURVES, PLOT, Interrupted, Status, Watch
 from taxonomist.training.pretraining.checkpoints import BEFORE, LAST, Checkpoints, newest
@@ -134,27 +136,13 @@ def pretrain(
 def publish_pretrained(registry: Registry, done: Pretrained, size: int) -> ModelVersion:
     """A new version of the backbone with the best weights, not yet the champion. `size` is that of served pictures."""
     recipe = done.summary["recipe"]
-    spec = BackboneSpec(recipe["architecture"], str(done.weights), recipe["seed"], size)
-    module = Backbone(spec.architecture)
-    load_weights(module, read_weights(done.weights))
-    told = {**recipe, "weights": Path(recipe["weights"]).name}  # where a file lies is this machine's affair
+    module = Backbone(recipe["architecture"])
+    load_weights(module.encoder, read_weights(done.weights))
+    published_recipe = {**recipe, "weights": Path(recipe["weights"]).name}  # other machines have other folders
     seen = done.summary["seen"]
-    built = Built(module.eval(), f"MoCo v2, {seen:,} pictures seen, from {done.summary['origin']}")
-    with registry.stage(NAME) as folder:
-        export(built.module, folder, spec)
-        for name in (CURVES, PLOT):
-            shutil.copyfile(done.folder / name, folder / name)
-        manifest = {
-            "kind": "backbone",
-            "architecture": spec.architecture,
-            "size": size,
-            "dimension": built.module.dimension,
-            "origin": built.origin,
-            "pretraining": {**done.summary, "recipe": told},
-            "torch": torch.__version__,
-            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        return registry.publish(NAME, folder, manifest)
+    built = BuiltBackbone(module.eval(), f"MoCo v2, {seen:,} pictures seen, from {done.summary['origin']}")
+    details = {"pretraining": {**done.summary, "recipe": published_recipe}}
+    return publish_backbone(registry, built, size, details, [done.folder / name for name in (CURVES, PLOT)])
 
 
 def fingerprint(pictures: npt.NDArray[np.uint8], groups: Rows | None, rows: Rows | None = None) -> dict[str, Any]:

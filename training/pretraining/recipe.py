@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 from taxonomist.training.pretraining.contrastive_views import ViewOptions
 
-Architecture = Literal["resnet18", "resnet34", "resnet50"]
 MAX_AUTO_QUEUE = 65_536  # keys, as in the MoCo paper (He et al. 2020)
 
 
@@ -23,7 +22,7 @@ class Recipe:
     `positives` says what is pulled together: two views of one picture, or views of two pictures of one group.
     """
 
-    architecture: Architecture = "resnet18"
+    architecture: str = "resnet18"
     weights: str = "random"
     size: int = 128
     served: int = 160

@@ -12,7 +12,10 @@ from taxonomist.inference.embedder import BACKBONE_FILE, Embedder
 from taxonomist.inference.image_decoding import prepare
 from taxonomist.inference.starter import is_starter
 from taxonomist.storage.registry import ModelVersion
-from taxonomist.training.backbones.backbone import WEIGHTS_FILE, Backbone, BackboneSpec, build
+from taxonomist.training.backbones.backbone import Backbone
+from taxonomist.training.backbones.build import build_backbone
+from taxonomist.training.backbones.export import WEIGHTS_FILE
+from taxonomist.training.backbones.spec import BackboneSpec
 from taxonomist.training.study.data import Contestant, Pictures
 
 _BATCH = 32
@@ -33,7 +36,7 @@ def resnet(spec: BackboneSpec, name: str = "") -> Contestant:
 
     Raises TrainingError when the weights cannot be had, as `build` does.
     """
-    built = build(spec)
+    built = build_backbone(spec)
     label = "ImageNet" if spec.weights == "imagenet" else "random" if spec.weights == "random" else spec.weights
     origin = f"{spec.architecture} at {spec.size} pixels, {built.origin}"
     embed = TorchEmbed(built.module, spec.size)
@@ -50,7 +53,7 @@ def published(version: ModelVersion, name: str = "") -> Contestant:
 
     def backbone() -> tuple[Backbone, int]:
         weights = "starter" if is_starter(version) else str(version.path / WEIGHTS_FILE)
-        return build(BackboneSpec(manifest["architecture"], weights, size=size)).module, size
+        return build_backbone(BackboneSpec(manifest["architecture"], weights, size=size)).module, size
 
     tunable = is_starter(version) or (version.path / WEIGHTS_FILE).exists()
     return Contestant(name or f"backbone {version.version}", origin, embed, backbone=backbone if tunable else None)

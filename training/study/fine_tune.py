@@ -8,7 +8,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.training.backbones.backbone import Backbone
 from taxonomist.training.heads.loss import SiblingCrossEntropy
 from taxonomist.training.heads.targets import Outputs, balance
@@ -50,26 +49,11 @@ def fine_tune(backbone: Backbone, size: int, labelled: Labelled, split: Split, o
     return TorchEmbed(tuner.backbone, size)
 
 
-def _cut(module: Backbone, blocks: int) -> tuple[nn.Sequential, nn.Sequential]:
-    """The part that stays frozen, after the normalisation of pixels, and the part that learns; they share weights with
-    `module`."""
-    children = dict(module.encoder.named_children())
-    residual = [block for name in ("layer1", "layer2", "layer3", "layer4") for block in children[name].children()]
-    if blocks > len(residual):
-        raise ConfigError(
-            f"{blocks} blocks are to be fine-tuned, but the backbone has {len(residual)}.",
-            hint=f"Choose 1 to {len(residual)}.",
-        )
-    stem = [children[name] for name in ("conv1", "bn1", "relu", "maxpool")]
-    end = [children["avgpool"], nn.Flatten()]
-    return nn.Sequential(*stem, *residual[:-blocks]), nn.Sequential(*residual[-blocks:], *end)
-
-
 class _Tuner:
     def __init__(self, backbone: Backbone, size: int, labelled: Labelled, options: TuneOptions) -> None:
         self.device = study_device()
         self.backbone = backbone.to(self.device).eval()
-        self.front, self.back = _cut(self.backbone, options.blocks)
+        self.front, self.back = self.backbone.cut(options.blocks)
         self.size, self.labelled, self.options = size, labelled, options
         self.outputs = Outputs((labelled.tree,))
         self.random = np.random.default_rng(options.seed)
@@ -137,11 +121,10 @@ class _Tuner:
     @torch.no_grad()
     def _maps(self, positions: npt.NDArray[np.int64], views: int) -> Tensor:
         """What the frozen part makes of pictures and views: half precision (n, 1 + views, channels, h, w)."""
-        mean, std = self.backbone.pixel_mean, self.backbone.pixel_std
         maps = []
         for shown in shown_pictures(self.labelled, positions.tolist(), views):
             pictures = torch.from_numpy(at_size(shown, self.size)).to(self.device)
-            maps.append(self.front((pictures.permute(0, 3, 1, 2).float() - mean) / std).half().cpu())
+            maps.append(self.front(self.backbone.normalise(pictures)).half().cpu())
         return torch.stack(maps)
 
     def _targets(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:

@@ -17,7 +17,9 @@ from taxonomist.backend.services import BACKBONE, Services
 from taxonomist.inference.starter import publish_starter
 from taxonomist.storage.registry import ModelVersion
 from taxonomist.taxonomy.errors import ConfigError, TrainingError
-from taxonomist.training.backbones.backbone import WEIGHTS_FILE, BackboneSpec, build
+from taxonomist.training.backbones.build import build_backbone
+from taxonomist.training.backbones.export import WEIGHTS_FILE
+from taxonomist.training.backbones.spec import BackboneSpec
 from taxonomist.training.backbones.weights import read_weights
 from taxonomist.training.pretraining.recipe import PRESETS, Recipe
 
@@ -32,7 +34,7 @@ def promoted(services: Services, version: ModelVersion) -> ModelVersion:
 @pytest.fixture
 def trained(services: Services) -> ModelVersion:
     """A ResNet18 that is served, as far as its weights go."""
-    state = build(BackboneSpec(weights="random", seed=3)).module.state_dict()
+    state = build_backbone(BackboneSpec(weights="random", seed=3)).module.state_dict()
     with services.registry.stage(BACKBONE) as folder:
         (folder / WEIGHTS_FILE).write_bytes(safetensors.torch.save(state))
         return promoted(services, services.registry.publish(BACKBONE, folder, {"architecture": "resnet18"}))

@@ -11,7 +11,8 @@ from taxonomist.inference.starter import publish_starter
 from taxonomist.storage.registry import ModelVersion
 from taxonomist.storage.registry.folder import FolderRegistry
 from taxonomist.taxonomy.errors import ConfigError
-from taxonomist.training.backbones.backbone import Backbone, BackboneSpec
+from taxonomist.training.backbones.backbone import Backbone
+from taxonomist.training.backbones.spec import BackboneSpec
 from taxonomist.training.study.contestants import TorchEmbed, pixels, published, resnet
 from taxonomist.training.study.data import Labelled
 from taxonomist.training.study.fine_tune import TuneOptions, _Tuner, fine_tune

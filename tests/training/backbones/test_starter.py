@@ -12,7 +12,9 @@ from taxonomist.inference.embedder import BACKBONE_FILE, Embedder
 from taxonomist.inference.starter import FOLDER, has_starter, publish_starter
 from taxonomist.storage.registry.folder import FolderRegistry
 from taxonomist.taxonomy.errors import ConfigError
-from taxonomist.training.backbones.backbone import BackboneSpec, build, ensure_backbone
+from taxonomist.training.backbones.build import build_backbone
+from taxonomist.training.backbones.publish import ensure_backbone
+from taxonomist.training.backbones.spec import BackboneSpec
 
 
 @pytest.fixture
@@ -75,7 +77,7 @@ def test_likeness_is_more_than_chance(pictures: npt.NDArray[np.uint8]) -> None:
 def test_a_training_can_go_on_from_it(pictures: npt.NDArray[np.uint8]) -> None:
     """In single precision it gives what its 8 bits give, and nearly so with the batch's own statistics."""
     served = Embedder(FOLDER / BACKBONE_FILE, size=80).embed(pictures)
-    built = build(BackboneSpec(weights="starter", size=80))
+    built = build_backbone(BackboneSpec(weights="starter", size=80))
     assert built.origin == "the starter"
     with torch.inference_mode():
         exact = built.module(torch.from_numpy(pictures)).numpy()
@@ -85,7 +87,7 @@ def test_a_training_can_go_on_from_it(pictures: npt.NDArray[np.uint8]) -> None:
     assert 0.5 < np.linalg.norm(training) / np.linalg.norm(exact) < 2
     assert (unit(training) * unit(exact)).sum(1).mean() > 0.8
     with pytest.raises(ConfigError, match="resnet34"):
-        build(BackboneSpec("resnet34", "starter"))
+        build_backbone(BackboneSpec("resnet34", "starter"))
 
 
 def unit(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

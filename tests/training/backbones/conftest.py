@@ -1,0 +1,24 @@
+"""torchvision's network, and a torch cache without network."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+
+FILE_NAME = "resnet18-f37072fd.pth"  # of torchvision's weights in torch's cache
+
+
+@pytest.fixture
+def resnet18() -> torch.nn.Module:
+    torch.manual_seed(7)
+    return torchvision.models.resnet18(weights=None)
+
+
+@pytest.fixture
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # nobody listens there: no network, at once
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    return folder

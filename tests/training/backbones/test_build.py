@@ -1,0 +1,47 @@
+"""Start weights."""
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+
+from taxonomist.taxonomy.errors import TrainingError
+from taxonomist.training.backbones.build import build_backbone
+from taxonomist.training.backbones.spec import BackboneSpec
+from tests.training.backbones.conftest import FILE_NAME
+
+
+def test_seed_decides_and_the_global_generator_is_left_alone() -> None:
+    before = torch.get_rng_state()
+    one, same, other = (build_backbone(BackboneSpec(weights="random", seed=seed)).module.encoder for seed in (1, 1, 2))
+    assert torch.equal(one.conv1.weight, same.conv1.weight)
+    assert not torch.equal(one.conv1.weight, other.conv1.weight)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_auto_uses_the_file_in_torchs_cache(empty_cache: Path, resnet18: torch.nn.Module) -> None:
+    torch.save(resnet18.state_dict(), empty_cache / FILE_NAME)
+    built = build_backbone(BackboneSpec(weights="auto"))
+    assert built.origin == "torchvision ImageNet"
+    assert torch.equal(built.module.encoder.conv1.weight, resnet18.conv1.weight)
+
+
+def test_auto_without_network_is_random_with_one_warning(empty_cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        built = build_backbone(BackboneSpec(weights="auto", seed=3))
+    assert built.origin == "random, seed 3"
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "random weights" in caplog.text
+    assert list(empty_cache.iterdir()) == []
+
+
+def test_auto_with_a_damaged_cache_is_random(empty_cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (empty_cache / FILE_NAME).write_bytes(b"half a download")
+    assert build_backbone(BackboneSpec(weights="auto")).origin == "random, seed 0"
+    assert FILE_NAME in caplog.text
+
+
+def test_imagenet_without_network_is_an_error(empty_cache: Path) -> None:
+    with pytest.raises(TrainingError, match="cannot be had"):
+        build_backbone(BackboneSpec(weights="imagenet"))

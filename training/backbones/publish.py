@@ -1,0 +1,92 @@
+"""Backbones in the registry: publication, and the first champion."""
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from shutil import copyfile
+from typing import Any
+
+import torch
+
+from taxonomist.inference.starter import has_starter, publish_starter
+from taxonomist.storage.registry import ModelVersion, Registry
+from taxonomist.taxonomy.errors import NotFoundError, TrainingError
+from taxonomist.training.backbones.build import BuiltBackbone, build_backbone, check_starter
+from taxonomist.training.backbones.export import export_backbone
+from taxonomist.training.backbones.spec import BackboneSpec
+
+logger = logging.getLogger(__name__)
+
+BACKBONE_NAME = "backbone"
+"""The name of the backbone in the registry."""
+
+
+def publish_backbone(
+    registry: Registry,
+    built: BuiltBackbone,
+    size: int,
+    details: Mapping[str, Any],
+    attachments: Iterable[Path] = (),
+) -> ModelVersion:
+    """Export `built` for images of `size` pixels as a new version of the backbone, not yet the champion.
+
+    `details` become part of the manifest, copies of the `attachments` part of the version. Return the version.
+    """
+    with registry.stage(BACKBONE_NAME) as folder:
+        export_backbone(built.module, folder, size)
+        for attachment in attachments:
+            copyfile(attachment, folder / attachment.name)
+        manifest = {
+            "kind": "backbone",
+            "architecture": built.module.architecture.name,
+            "size": size,
+            "dimension": built.module.dimension,
+            "origin": built.origin,
+            **details,
+            "torch": torch.__version__,
+            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        return registry.publish(BACKBONE_NAME, folder, manifest)
+
+
+def ensure_backbone(registry: Registry, spec: BackboneSpec, *, or_starter: bool = False) -> ModelVersion:
+    """Return the champion of the backbones; the first time, make one from `spec`.
+
+    With `or_starter` the starter, whatever its size, takes the place of random weights where ImageNet's cannot be
+    downloaded. An existing champion stays, whatever `spec` says: heads and embeddings belong to it. Processes that do
+    this at the same time agree on the first version published. Raises what `build_backbone` and the registry raise.
+    """
+    champion = registry.champion(BACKBONE_NAME)
+    if champion is None:
+        if not registry.versions(BACKBONE_NAME):
+            _publish_first(registry, spec, or_starter=or_starter)
+        versions = registry.versions(BACKBONE_NAME)
+        if not versions:
+            raise NotFoundError("The backbone that was just published is not in the registry.")
+        champion = versions[0].version
+        registry.promote(BACKBONE_NAME, champion)
+    version = registry.get(BACKBONE_NAME, champion)
+    wanted = {"architecture": spec.architecture} | ({} if or_starter else {"size": spec.size})
+    actual = {key: version.manifest.get(key) for key in wanted}
+    if actual != wanted:
+        logger.warning("The settings ask for the backbone %s; the one in use is %s and stays.", wanted, actual)
+    return version
+
+
+def _publish_first(registry: Registry, spec: BackboneSpec, *, or_starter: bool) -> None:
+    if spec.weights == "starter":
+        check_starter(spec.architecture)
+        publish_starter(registry, BACKBONE_NAME)
+        return
+    if not (or_starter and spec.weights == "auto" and has_starter(spec.architecture)):
+        publish_backbone(registry, build_backbone(spec), spec.size, {"settings": asdict(spec)})
+        return
+    try:
+        built = build_backbone(replace(spec, weights="imagenet"))
+    except TrainingError as reason:
+        logger.warning("%s The starter serves until the backbone has been pre-trained on your images.", reason)
+        publish_starter(registry, BACKBONE_NAME)
+    else:
+        publish_backbone(registry, built, spec.size, {"settings": asdict(spec)})
