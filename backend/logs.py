@@ -8,7 +8,6 @@ QUIET = (
     "azure",
     "httpx",
     "httpcore",
-    "huey",
     "label_studio_sdk",
     "matplotlib",
     "PIL",

@@ -103,6 +103,13 @@ class JobTable:
             ).rowcount
             return _job(db.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()) if changed else None
 
+    def start_next(self, kinds: Collection[JobKind]) -> Job | None:
+        """Mark the oldest waiting job of these kinds as running and return it; None when none waits."""
+        for waiting in self.waiting():
+            if waiting.kind in kinds and (started := self.start(waiting.id)):
+                return started
+        return None
+
     def progress(self, job_id: str, step: str, done: float) -> None:
         """Store what a running job does now, and which share of its work (0..1) is done."""
         with self._transaction() as db:
@@ -147,7 +154,9 @@ class JobTable:
 
     def waiting(self) -> list[Job]:
         """Return the jobs that wait, oldest first."""
-        rows = self._connection().execute("SELECT * FROM jobs WHERE state = 'waiting' ORDER BY asked_at").fetchall()
+        rows = (
+            self._connection().execute("SELECT * FROM jobs WHERE state = 'waiting' ORDER BY asked_at, rowid").fetchall()
+        )
         return [_job(row) for row in rows]
 
     def running(self, kind: JobKind) -> list[Job]:

@@ -1,1 +1,1 @@
-"""The worker: it decides labels, schedules trainings and runs jobs."""
+"""The worker process: it decides labels, schedules trainings and runs jobs."""

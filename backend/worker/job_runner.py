@@ -1,21 +1,18 @@
-"""What each kind of job does. The worker runs them from the queue, the command line at once."""
+"""What each kind of job does. The worker runs jobs from the job table, the command line runs them at once."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 from taxonomist.backend.connection.push import push
 from taxonomist.backend.labelling.sync import sync
 from taxonomist.backend.retraining.training_job import embed_all, prepare_backbone, train
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.jobs import JobKind
+from taxonomist.progress import StepProgress
 from taxonomist.taxonomy.errors import ConfigError
 
-Progress = Callable[[str, float], None]
 
-
-def run(services: Services, kind: JobKind, project: str, progress: Progress) -> str:
-    """Run a job of that kind in this process; returns one line that says what came of it.
+def run(services: Services, kind: JobKind, project: str, progress: StepProgress) -> str:
+    """Run a job of that kind in this process; return its outcome in one line.
 
     Raises `TaxonomistError` when it failed.
     """
@@ -34,4 +31,4 @@ def run(services: Services, kind: JobKind, project: str, progress: Progress) -> 
                 services.jobs.enqueue(JobKind.EMBED, record.project, f"backbone {version.version} is new")
             return f"new images are embedded by backbone {version.version}"
         case JobKind.PRETRAIN:
-            raise ConfigError("A pre-training has a process of its own.", hint="taxonomist pretrain")
+            raise ConfigError("A pre-training has a process of its own.", hint="Run `taxonomist pretrain`.")

@@ -84,16 +84,6 @@ def test_a_config_without_taxonomy_keeps_the_labels(world: Services) -> None:
     assert world.catalog.count("7", labelled=True) == 80
 
 
-def test_what_fails_in_a_stop_is_not_lost(world: Services) -> None:
-    worker = Worker(world)
-    job = world.jobs.enqueue(JobKind.SYNC, "7", "there is no Label Studio")
-    worker._stop.set()
-    worker._run_one(job.id)
-    waiting = world.jobs.get(job.id)
-    assert waiting is not None
-    assert (waiting.state, waiting.attempts) == (JobState.WAITING, 0)
-
-
 @pytest.mark.slow
 class TestKilled:
     """A real server with its worker on a trained project."""

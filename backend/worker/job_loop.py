@@ -1,0 +1,95 @@
+"""The thread in which a worker runs jobs: it takes them from the job table, oldest first, one at a time."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from taxonomist.backend.services import Services
+from taxonomist.backend.state.jobs import Job, JobKind, JobState
+from taxonomist.backend.worker.job_runner import run
+from taxonomist.progress import StepProgress
+from taxonomist.taxonomy.errors import StorageError, TaxonomistError
+
+log = logging.getLogger(__name__)
+
+POLL_S = 0.25  # a new job waits half of this on average
+STORE_PROGRESS_S = 0.5
+KINDS = frozenset(JobKind) - {JobKind.PRETRAIN}  # a pre-training takes hours, so it has a process of its own
+
+
+class JobLoop:
+    """Runs jobs until `stop` is set.
+
+    The thread is a daemon: a stop does not wait for the end of a job. Such a job is put back by `requeue_running`.
+    """
+
+    def __init__(self, services: Services, stop: threading.Event) -> None:
+        self._services = services
+        self._stop = stop
+        self._taking = threading.Lock()
+        self._running: Job | None = None
+
+    def start(self) -> None:
+        """Start the thread."""
+        threading.Thread(target=self._run_until_stopped, name="jobs", daemon=True).start()
+
+    def requeue_running(self) -> None:
+        """Let the job that is running wait again, without counting this attempt. Call it after `stop` was set."""
+        with self._taking:
+            running = self._running
+        if running is not None:
+            self._services.jobs.requeue(running.id)
+
+    def run_next(self) -> bool:
+        """Run the oldest waiting job in this thread; return False when none waits, or `stop` is set."""
+        with self._taking:  # so that no job begins between a stop and `requeue_running`
+            job = None if self._stop.is_set() else self._services.jobs.start_next(KINDS)
+            self._running = job
+        if job is None:
+            return False
+        self.run_job(job)
+        self._running = None
+        return True
+
+    def run_job(self, job: Job) -> None:
+        """Run a job that the table has as running, and store how it ended."""
+        log.info("job %s (%s, project %s) begins: %s", job.id, job.kind, job.project, job.reason)
+        state, outcome = JobState.FAILED, ""
+        try:
+            outcome = run(self._services, job.kind, job.project, self._progress(job))
+            state = JobState.DONE
+            log.info("job %s (%s, project %s) is done: %s", job.id, job.kind, job.project, outcome)
+        except TaxonomistError as error:
+            outcome = str(error)
+            log.warning("job %s (%s, project %s): %s", job.id, job.kind, job.project, error)
+        except Exception as error:  # a job must not end the worker; the log has the traceback
+            outcome = f"{type(error).__name__}: see the worker's log"
+            log.exception("job %s (%s, project %s)", job.id, job.kind, job.project)
+        if state is JobState.FAILED and self._stop.is_set():  # jobs fail while the interpreter shuts down
+            self._services.jobs.requeue(job.id)
+        else:
+            self._services.jobs.finish(job.id, state, outcome)
+
+    def _run_until_stopped(self) -> None:
+        while not self._stop.is_set():
+            try:
+                if self.run_next():
+                    continue
+            except StorageError as error:  # a full disk passes; the job table has what waits
+                log.error("%s", error)
+            except Exception:
+                log.exception("the job loop")
+            self._stop.wait(POLL_S)
+
+    def _progress(self, job: Job) -> StepProgress:
+        stored_at = 0.0
+
+        def store(step: str, share: float) -> None:
+            nonlocal stored_at
+            if time.monotonic() - stored_at > STORE_PROGRESS_S or share >= 1:
+                stored_at = time.monotonic()
+                self._services.jobs.progress(job.id, step, share)
+
+        return store

@@ -1,0 +1,50 @@
+"""When a project is trained, and when its annotations are fetched from Label Studio again."""
+
+from __future__ import annotations
+
+import time
+
+from taxonomist.backend.services import Services
+from taxonomist.backend.state.jobs import JobKind
+
+
+def projects_of_label_studio(services: Services) -> list[str]:
+    """Return the known projects whose Label Studio can be called; those of imported catalogues have none."""
+    return [
+        record.project
+        for record in services.projects
+        if record.project.isdecimal() and all(services.label_studio(record.project))
+    ]
+
+
+class TrainingPlanner:
+    """Enqueues a training after `retrain_every` newly accepted labels, or after `retrain_after` seconds of quiet.
+
+    Enqueues a pass over Label Studio's API every `sync_every` seconds, too.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._synced_at: dict[str, float] = {}
+
+    def plan(self) -> None:
+        """Enqueue the trainings and passes that are due."""
+        settings, now = self._services.settings, time.time()
+        for record in self._services.projects:
+            project, changed = record.project, record.changed_labels
+            if not changed:
+                continue
+            last_event = self._services.journal.last_event_at(project) or 0.0
+            if changed >= settings.retrain_every:
+                self._enqueue_training(project, f"{changed} labels are new")
+            elif now - last_event >= settings.retrain_after:
+                self._enqueue_training(project, f"{changed} labels are new and nobody annotates now")
+        if settings.sync_every:
+            for project in projects_of_label_studio(self._services):
+                if now - self._synced_at.setdefault(project, now) >= settings.sync_every:
+                    self._synced_at[project] = now
+                    self._services.jobs.enqueue(JobKind.SYNC, project, "schedule")
+
+    def _enqueue_training(self, project: str, reason: str) -> None:
+        self._services.jobs.enqueue(JobKind.TRAIN, project, reason)
+        self._services.projects.update(project, changed_labels=0)

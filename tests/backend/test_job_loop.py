@@ -1,0 +1,123 @@
+"""The thread that runs jobs: their order, and what a stop leaves in the job table."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from taxonomist.backend.services import Services
+from taxonomist.backend.state.jobs import JobKind, JobState
+from taxonomist.backend.worker import job_loop
+from taxonomist.backend.worker.job_loop import JobLoop
+from taxonomist.progress import StepProgress
+from tests.waiting import eventually
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[tuple[JobKind, str]]:
+    """What was run, in order; the jobs themselves do nothing."""
+    ran: list[tuple[JobKind, str]] = []
+
+    def note(_services: Services, kind: JobKind, project: str, _progress: StepProgress) -> str:
+        ran.append((kind, project))
+        return "done"
+
+    monkeypatch.setattr(job_loop, "run", note)
+    return ran
+
+
+def state_of(services: Services, job_id: str) -> tuple[JobState, int]:
+    job = services.jobs.get(job_id)
+    assert job is not None
+    return job.state, job.attempts
+
+
+def test_jobs_run_in_the_order_in_which_they_were_enqueued(services: Services, ran: list[tuple[JobKind, str]]) -> None:
+    loop = JobLoop(services, threading.Event())
+    jobs = [(JobKind.TRAIN, "7"), (JobKind.SYNC, "8"), (JobKind.TRAIN, "6")]
+    for kind, project in jobs:
+        services.jobs.enqueue(kind, project)
+    while loop.run_next():
+        pass
+    assert ran == jobs
+    assert services.jobs.waiting() == []
+
+
+def test_an_interrupted_job_runs_before_newer_ones(services: Services, ran: list[tuple[JobKind, str]]) -> None:
+    old = services.jobs.enqueue(JobKind.TRAIN, "7")
+    services.jobs.start(old.id)
+    services.jobs.enqueue(JobKind.SYNC, "8")
+    services.jobs.requeue_interrupted()
+    JobLoop(services, threading.Event()).run_next()
+    assert ran == [(JobKind.TRAIN, "7")]
+
+
+def test_a_pretraining_is_left_to_its_own_process(services: Services, ran: list[tuple[JobKind, str]]) -> None:
+    job = services.jobs.enqueue(JobKind.PRETRAIN)
+    assert not JobLoop(services, threading.Event()).run_next()
+    assert (ran, state_of(services, job.id)) == ([], (JobState.WAITING, 0))
+
+
+def test_the_thread_runs_a_job_that_is_enqueued_later(services: Services, ran: list[tuple[JobKind, str]]) -> None:
+    stop = threading.Event()
+    JobLoop(services, stop).start()
+    try:
+        job = services.jobs.enqueue(JobKind.SYNC, "7")
+        eventually("the job", lambda: state_of(services, job.id) == (JobState.DONE, 1), every=0.02)
+    finally:
+        stop.set()
+
+
+def test_no_job_begins_after_a_stop(services: Services, ran: list[tuple[JobKind, str]]) -> None:
+    stop = threading.Event()
+    job = services.jobs.enqueue(JobKind.TRAIN, "7")
+    stop.set()
+    assert not JobLoop(services, stop).run_next()
+    assert (ran, state_of(services, job.id)) == ([], (JobState.WAITING, 0))
+
+
+def test_a_stop_puts_the_running_job_back_and_does_not_count(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on, stop = threading.Event(), threading.Event(), threading.Event()
+
+    def wait(*_: object) -> str:
+        begun.set()
+        assert go_on.wait(30)
+        return "done"
+
+    monkeypatch.setattr(job_loop, "run", wait)
+    job = services.jobs.enqueue(JobKind.TRAIN, "7")
+    loop = JobLoop(services, stop)
+    loop.start()
+    assert begun.wait(30)
+    stop.set()
+    loop.requeue_running()
+    assert state_of(services, job.id) == (JobState.WAITING, 0)
+    go_on.set()  # when it ends before the process does, it is done all the same
+    eventually("the end of the job", lambda: state_of(services, job.id)[0] is JobState.DONE, every=0.02)
+
+
+def test_a_job_that_fails_in_a_stop_is_not_lost(services: Services) -> None:
+    stop = threading.Event()
+    services.jobs.enqueue(JobKind.SYNC, "7", "there is no Label Studio")
+    job = services.jobs.start_next({JobKind.SYNC})
+    assert job is not None
+    stop.set()
+    JobLoop(services, stop).run_job(job)
+    assert state_of(services, job.id) == (JobState.WAITING, 0)
+
+
+def test_an_unexpected_error_fails_the_job_and_not_the_loop(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> str:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(job_loop, "run", fail)
+    job = services.jobs.enqueue(JobKind.TRAIN, "7")
+    assert JobLoop(services, threading.Event()).run_next()
+    ended = services.jobs.get(job.id)
+    assert ended is not None
+    assert (ended.state, ended.outcome) == (JobState.FAILED, "ZeroDivisionError: see the worker's log")
