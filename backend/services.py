@@ -18,7 +18,7 @@ from taxonomist.backend.state.project_records import ProjectRecord, ProjectRecor
 from taxonomist.inference.embedder import Embedder
 from taxonomist.storage.catalog import Catalog
 from taxonomist.storage.catalog.sqlite import SqliteCatalog
-from taxonomist.storage.embeddings import Embeddings, EmbeddingStore
+from taxonomist.storage.embeddings import Embeddings, FolderEmbeddings
 from taxonomist.storage.images import Images
 from taxonomist.storage.images.cache import CachedImages
 from taxonomist.storage.images.folder import FolderImages
@@ -32,7 +32,7 @@ from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.taxonomy.label_config import LabelConfig
 
 if TYPE_CHECKING:  # Azure's SDK takes long to import, and only some installations use it
-    from taxonomist.storage.azure.blob import BlobAccount
+    from taxonomist.storage.azure.blob_account import BlobAccount
     from taxonomist.storage.images.blob import BlobImages
 
 BACKBONE = "backbone"
@@ -66,10 +66,10 @@ class Services:
     @cached_property
     def catalog(self) -> Catalog:
         if self.settings.cosmos_connection_string or self.settings.cosmos_endpoint:
-            from taxonomist.backend.azure.accounts import cosmos_access, patience
+            from taxonomist.backend.azure.accounts import cosmos_access, retry_policy
             from taxonomist.storage.catalog.cosmos import CosmosCatalog
 
-            documents = CosmosCatalog(cosmos_access(self.settings), patience(self.settings))
+            documents = CosmosCatalog(cosmos_access(self.settings), retry_policy(self.settings))
             self._closing.callback(documents.close)
             return documents
         return SqliteCatalog(self.settings.home / "catalog.sqlite")
@@ -158,13 +158,13 @@ class Services:
 
     def _open_embeddings(self, backbone: str, dimension: int) -> Embeddings:
         if container := self.settings.models_container:
-            from taxonomist.storage.shared_embeddings import SharedEmbeddings
+            from taxonomist.storage.embeddings.blob import BlobEmbeddings
 
             folder = self._azure_folder / "embeddings" / container / backbone
-            shared = SharedEmbeddings(self.blob_account, container, f"embeddings/{backbone}", folder, dimension)
+            shared = BlobEmbeddings(self.blob_account, container, f"embeddings/{backbone}", folder, dimension)
             self._closing.callback(shared.close)
             return shared
-        return EmbeddingStore(self.settings.home / "embeddings" / backbone, dimension=dimension)
+        return FolderEmbeddings(self.settings.home / "embeddings" / backbone, dimension=dimension)
 
     def close(self) -> None:
         """Send what waits to be shared, and end the connections to Azure: the last thing that a command does."""

@@ -13,7 +13,7 @@ from taxonomist.backend.pretraining.run import serving_size
 from taxonomist.backend.services import BACKBONE, Services
 from taxonomist.inference.preparation import Wanted, prepare_pictures
 from taxonomist.storage.catalog.documents import ImageDocument
-from taxonomist.storage.pictures import PictureStore
+from taxonomist.storage.prepared_images import PreparedImageStore
 from taxonomist.taxonomy.errors import ConfigError, TrainingError
 from taxonomist.taxonomy.paths import TaxonomyPath, deepest
 from taxonomist.taxonomy.tree import Tree
@@ -106,7 +106,7 @@ def _prepared(
     documents: Sequence[ImageDocument],
     folder: Path,
     progress: Callable[[float], None],
-) -> tuple[PictureStore, dict[str, str]]:
+) -> tuple[PreparedImageStore, dict[str, str]]:
     """The store with the pictures of these documents, and the sha256 of the files that had to be read for it."""
     hashes: dict[str, str] = {}
     folder.mkdir(parents=True, exist_ok=True)

@@ -35,9 +35,9 @@ from taxonomist.backend.stages.fetch import run_fetch
 from taxonomist.backend.stages.query import QueryOptions, run_query
 from taxonomist.storage.catalog.cosmos_install import install
 from taxonomist.storage.catalog.documents import ImageDocument
-from taxonomist.storage.catalog.identity import image_id
-from taxonomist.storage.catalog.query import LabelQuery
-from taxonomist.storage.pictures import PictureStore
+from taxonomist.storage.catalog.image_ids import image_id
+from taxonomist.storage.catalog.label_query import LabelQuery
+from taxonomist.storage.prepared_images import PreparedImageStore
 from taxonomist.taxonomy.label_config import write_label_config
 from tests.azure import emulators
 
@@ -228,7 +228,7 @@ def fetch_ours(cloud: Cloud) -> Numbers:
             times.append(time.monotonic() - begun)
             assert done.new == expected, done
             assert not done.failures, done
-        assert len(PictureStore(store, cloud.size)) == cloud.documents
+        assert len(PreparedImageStore(store, cloud.size)) == cloud.documents
     return {"rate": cloud.documents / times[0], "again": cloud.documents / times[1]}
 
 

@@ -36,7 +36,7 @@ from taxonomist.backend.settings import Settings
 from taxonomist.inference.embedder import BACKBONE_FILE, Embedder
 from taxonomist.inference.image_decoding import prepare
 from taxonomist.storage.catalog.documents import image_id
-from taxonomist.storage.embeddings import EmbeddingStore
+from taxonomist.storage.embeddings import FolderEmbeddings
 from taxonomist.taxonomy.paths import TaxonomyPath, prefixes
 from taxonomist.training.heads.head import HeadOptions, threads_for
 from taxonomist.training.heads.vectors import fill, view_id
@@ -171,7 +171,7 @@ class HeadWorld:
         fill(
             names,
             [settings.views] * len(names),
-            EmbeddingStore(folder, dimension=DIMENSION),
+            FolderEmbeddings(folder, dimension=DIMENSION),
             read,
             lambda: Embedder(backbone.path / BACKBONE_FILE, threads=threads_for(HeadOptions())),
             lambda _share: None,

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from taxonomist.inference.image_decoding import Picture
-from taxonomist.taxonomy.errors import DamagedError, PictureError
+from taxonomist.taxonomy.errors import DamagedError, ImageDecodingError
 
 BACKBONE_FILE = "backbone.onnx"
 _BATCH = 16  # more gains nothing on CPU (measured), and bounds the memory that onnxruntime keeps
@@ -48,10 +48,10 @@ class Embedder:
     def embed(self, pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Embeddings float32 (n, dimension) of prepared pictures uint8 (n, size, size, 3).
 
-        Raises PictureError when the pictures have another shape or type.
+        Raises ImageDecodingError when the pictures have another shape or type.
         """
         if pictures.ndim != 4 or pictures.shape[1:] != (self.size, self.size, 3) or pictures.dtype != np.uint8:
-            raise PictureError(
+            raise ImageDecodingError(
                 f"Pictures are {pictures.dtype} {pictures.shape}, "
                 f"the backbone takes uint8 (n, {self.size}, {self.size}, 3)."
             )

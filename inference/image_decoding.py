@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from taxonomist.taxonomy.errors import PictureError
+from taxonomist.taxonomy.errors import ImageDecodingError
 
 MAX_PIXELS = 50_000_000
 """More than any camera that service staff carries, and 150 MB when decoded."""
@@ -49,7 +49,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, min_side: int | None = 
     camera's EXIF orientation is applied. With `min_side` a large JPEG may come back at 1/2, 1/4 or 1/8 of its size,
     its longer side still at least `min_side` pixels: several times faster.
 
-    Raises PictureError when `data` is no picture, is cut short, or has more than `max_pixels` pixels (which is
+    Raises ImageDecodingError when `data` is no picture, is cut short, or has more than `max_pixels` pixels (which is
     checked before anything is decoded).
     """
     try:
@@ -61,24 +61,24 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, min_side: int | None = 
             orientation = _orientation(image)
             upright = image.transpose(_TRANSPOSE[orientation]) if orientation in _TRANSPOSE else image
             return _to_rgb(upright, image.format)
-    except PictureError:
+    except ImageDecodingError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise PictureError(f"The picture is too large: {error}", hint=_too_large_hint(max_pixels)) from error
+        raise ImageDecodingError(f"The picture is too large: {error}", hint=_too_large_hint(max_pixels)) from error
     except UnidentifiedImageError as error:
-        raise PictureError(
+        raise ImageDecodingError(
             f"These {len(data)} bytes are not a picture, or of a kind that cannot be read.",
             hint=f"Readable are {', '.join(_FORMATS)}.",
         ) from error
     except Exception as error:
         # Pillow's decoders raise almost anything on damaged input: OSError, SyntaxError, struct.error, EOFError, ...
-        raise PictureError(f"The picture is damaged: {error or type(error).__name__}.") from error
+        raise ImageDecodingError(f"The picture is damaged: {error or type(error).__name__}.") from error
 
 
 def prepare(picture: bytes | Image.Image, size: int, *, max_pixels: int = MAX_PIXELS) -> Picture:
     """The whole picture, centred on a white square: uint8 (size, size, 3).
 
-    Nothing is cropped, since products often fill the frame. Raises PictureError as `decode` does.
+    Nothing is cropped, since products often fill the frame. Raises ImageDecodingError as `decode` does.
     """
     # Twice the target leaves the antialiased resize all it can use.
     image = decode(picture, max_pixels=max_pixels, min_side=2 * size) if isinstance(picture, bytes) else picture
@@ -95,9 +95,11 @@ def prepare(picture: bytes | Image.Image, size: int, *, max_pixels: int = MAX_PI
 def _check_size(size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
     if width < 1 or height < 1:
-        raise PictureError(f"The picture is empty: {width} x {height} pixels.")
+        raise ImageDecodingError(f"The picture is empty: {width} x {height} pixels.")
     if width * height > max_pixels:
-        raise PictureError(f"The picture is too large: {width} x {height} pixels.", hint=_too_large_hint(max_pixels))
+        raise ImageDecodingError(
+            f"The picture is too large: {width} x {height} pixels.", hint=_too_large_hint(max_pixels)
+        )
 
 
 def _too_large_hint(max_pixels: int) -> str:

@@ -20,7 +20,7 @@ import numpy as np
 from taxonomist.inference.image_decoding import MAX_PIXELS, Picture, decode, prepare
 from taxonomist.storage.files import storage_errors, write_whole
 from taxonomist.storage.images import without_query
-from taxonomist.storage.pictures import PictureStore
+from taxonomist.storage.prepared_images import PreparedImageStore
 from taxonomist.taxonomy.errors import TaxonomistError
 
 __all__ = ["Decoded", "Prepared", "Wanted", "prepare_pictures"]
@@ -63,7 +63,7 @@ class Prepared:
 
 def prepare_pictures(
     wanted: Sequence[Wanted],
-    store: PictureStore,
+    store: PreparedImageStore,
     read: Callable[[Wanted], bytes],
     *,
     workers: int = WORKERS,

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import random
 
-from taxonomist.storage.forks import after_fork
+from taxonomist.storage.fork_safety import after_fork
 from taxonomist.taxonomy.errors import DamagedError, StorageError
 
 __all__ = ["Database"]

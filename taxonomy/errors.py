@@ -29,7 +29,7 @@ class AuthError(TaxonomistError):
     """Credentials are missing or wrong."""
 
 
-class PictureError(TaxonomistError):
+class ImageDecodingError(TaxonomistError):
     """Bytes that should be a picture cannot be decoded, or are too large to be decoded safely."""
 
 

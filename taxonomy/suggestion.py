@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from taxonomist.taxonomy.calibration import Calibration, fit_calibration
-from taxonomist.taxonomy.hierarchy import FloatArray, greedy_path, path_log_probabilities
+from taxonomist.taxonomy.path_probabilities import FloatArray, greedy_path, path_log_probabilities
 from taxonomist.taxonomy.paths import TaxonomyPath, prefixes
 from taxonomist.taxonomy.tree import Tree
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from taxonomist.backend.settings import Settings
-from taxonomist.storage.azure.blob import BlobAccount
-from taxonomist.storage.azure.cosmos import CosmosAccess
-from taxonomist.storage.azure.retry_policy import Patience
+from taxonomist.storage.azure.blob_account import BlobAccount
+from taxonomist.storage.azure.cosmos_connection import CosmosAccess
+from taxonomist.storage.azure.retry_policy import RetryPolicy
 from taxonomist.taxonomy.errors import ConfigError
 
-__all__ = ["blob_account", "cosmos_access", "patience"]
+__all__ = ["blob_account", "cosmos_access", "retry_policy"]
 
 
-def patience(settings: Settings) -> Patience:
+def retry_policy(settings: Settings) -> RetryPolicy:
     """How long we wait for Azure. A single attempt may take half of it, so that a second one fits."""
-    return Patience(total_s=settings.azure_timeout, attempt_s=settings.azure_timeout / 2)
+    return RetryPolicy(total_s=settings.azure_timeout, attempt_s=settings.azure_timeout / 2)
 
 
 def cosmos_access(settings: Settings) -> CosmosAccess:
@@ -38,10 +38,10 @@ def blob_account(settings: Settings) -> BlobAccount:
     if text and url:
         raise ConfigError("The storage account is set twice.", hint="Set blob_connection_string or blob_account_url.")
     if text:
-        return BlobAccount.from_connection_string(text.get_secret_value(), patience(settings))
+        return BlobAccount.from_connection_string(text.get_secret_value(), retry_policy(settings))
     if url is None:
         raise ConfigError(
             "No setting says where the storage account is.",
             hint="Set TAXONOMIST_BLOB_CONNECTION_STRING, or TAXONOMIST_BLOB_ACCOUNT_URL for Entra ID.",
         )
-    return BlobAccount(url, patience(settings))
+    return BlobAccount(url, retry_policy(settings))

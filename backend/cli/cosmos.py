@@ -21,11 +21,11 @@ def install(
     context: typer.Context, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
 ) -> None:
     """Make the database, its containers and our query function where they are missing. It may be repeated."""
-    from taxonomist.backend.azure.accounts import cosmos_access, patience
+    from taxonomist.backend.azure.accounts import cosmos_access, retry_policy
     from taxonomist.storage.catalog.cosmos_install import install as install_into
 
     settings = services_of(context).settings
-    done = install_into(cosmos_access(settings), patience(settings))
+    done = install_into(cosmos_access(settings), retry_policy(settings))
     if as_json:
         print_json(done)
         return

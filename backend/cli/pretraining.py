@@ -209,13 +209,13 @@ def adopt(
     from taxonomist.backend.pretraining.job import Stop
     from taxonomist.backend.pretraining.run import read_report
     from taxonomist.backend.pretraining.state import StoppedError, only_one
-    from taxonomist.storage.pictures import PictureStore
+    from taxonomist.storage.prepared_images import PreparedImageStore
 
     if (version is None) == (pretrained is None):
         raise ConfigError("Which backbone? Give a version, or --pretrained FOLDER.")
     services = services_of(context)
     found = services.registry.get(BACKBONE, version or read_report(pretrained or Path()))
-    store = PictureStore(pictures, int(found.manifest["size"])) if pictures else None
+    store = PreparedImageStore(pictures, int(found.manifest["size"])) if pictures else None
     with Stop() as stop:
         try:
             with only_one(services.settings.home), steps("Adopt") as progress:

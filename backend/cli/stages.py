@@ -12,7 +12,7 @@ from taxonomist.backend.cli.data import Json
 from taxonomist.backend.cli.operate import services_of
 from taxonomist.backend.cli.output import counting, fields, print_json, say, table
 from taxonomist.backend.stages.files import PARTS
-from taxonomist.storage.catalog.query import LabelQuery
+from taxonomist.storage.catalog.label_query import LabelQuery
 from taxonomist.taxonomy.errors import ConfigError
 
 data = typer.Typer(

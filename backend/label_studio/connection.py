@@ -11,7 +11,7 @@ import httpx
 
 from taxonomist.backend.label_studio.failures import ACCESS_FIX
 from taxonomist.backend.settings import LOOPBACK_HOSTS
-from taxonomist.storage.images.token import TokenAuth
+from taxonomist.storage.images.label_studio_token import TokenAuth
 from taxonomist.taxonomy.errors import LabelStudioError
 
 if TYPE_CHECKING:

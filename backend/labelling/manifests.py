@@ -17,7 +17,7 @@ from taxonomist.backend.label_studio.protocol import annotation_saved, label_con
 from taxonomist.backend.labelling.decisions import decide_dirty
 from taxonomist.backend.services import Services
 from taxonomist.storage.catalog.documents import ImageDocument, ProjectLabels
-from taxonomist.storage.catalog.identity import image_id
+from taxonomist.storage.catalog.image_ids import image_id
 from taxonomist.storage.journal import Event, TaskSaved
 from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.taxonomy.label_config import LabelConfig, write_label_config

@@ -45,7 +45,7 @@ class Embedded:
 
 
 def read_picture(services: Services, project: str, uri: str, size: int) -> Picture:
-    """Fetch and decode one image. Raises the `ImageError` or `PictureError` that says why it cannot be had."""
+    """Fetch and decode one image. Raises the `ImageError` or `ImageDecodingError` that says why it cannot be had."""
     data = services.images(project).read(uri)
     image = decode(data, max_pixels=services.settings.max_image_pixels)
     return Picture(prepare(image, size), hashlib.sha256(data).hexdigest(), image.width, image.height)

@@ -18,11 +18,11 @@ from taxonomist.backend.prediction.predictor import Predictor, ServingModel
 from taxonomist.backend.services import BACKBONE, Services
 from taxonomist.inference.image_decoding import decode, prepare
 from taxonomist.taxonomy.errors import ConfigError, NotFoundError, TaxonomistError
-from taxonomist.taxonomy.hierarchy import greedy_path
-from taxonomist.taxonomy.metrics import evaluate_paths
+from taxonomist.taxonomy.path_probabilities import greedy_path
 from taxonomist.taxonomy.paths import TaxonomyPath, prefixes
 from taxonomist.taxonomy.suggestion import Suggestion, calibrated_probabilities, suggest
 from taxonomist.taxonomy.tree import Tree
+from taxonomist.taxonomy.tree_metrics import evaluate_paths
 
 
 def evaluate_manifest(
@@ -86,7 +86,8 @@ def evaluate_manifest(
 def look_alikes_of_file(services: Services, project: str, file: Path, k: int | None = None) -> list[LookAlike]:
     """The labelled images of a project that look most like a picture on this disk, best first.
 
-    Raises `NotFoundError` when nothing has been embedded yet, `ConfigError` or `PictureError` for a file that is none.
+    Raises `NotFoundError` when nothing has been embedded yet, `ConfigError` or `ImageDecodingError` for a file that is
+    no image.
     """
     predictor = Predictor(services)
     model = predictor.model(project)

@@ -15,7 +15,7 @@ from taxonomist.backend.pretraining.state import ShouldStop, StoppedError, folde
 from taxonomist.backend.retraining.training_job import after_change, train_head
 from taxonomist.backend.services import BACKBONE, Services, registry_name
 from taxonomist.backend.state.jobs import JobKind
-from taxonomist.storage.pictures import PictureStore
+from taxonomist.storage.prepared_images import PreparedImageStore
 from taxonomist.storage.registry import ModelVersion
 from taxonomist.taxonomy.errors import ConfigError, ConflictError, TrainingError
 from taxonomist.training.heads.promotion import Vote, decide_backbone, vote_of
@@ -53,7 +53,7 @@ def adopt(
     version: ModelVersion,
     progress: Progress,
     should_stop: ShouldStop,
-    pictures: PictureStore | None = None,
+    pictures: PreparedImageStore | None = None,
 ) -> str:
     """Have this version of the backbone serve all projects, if their test images say that it is better.
 
@@ -93,7 +93,7 @@ def embed_catalogue(
     version: ModelVersion,
     progress: Callable[[float], None],
     should_stop: ShouldStop,
-    pictures: PictureStore | None = None,
+    pictures: PreparedImageStore | None = None,
 ) -> None:
     """Embed every image of every project that the version has no embedding of; those prepared need no reading.
 

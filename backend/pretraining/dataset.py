@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from taxonomist.backend.pretraining.prepared_images import wanted_pictures
 from taxonomist.backend.services import Services
 from taxonomist.storage.catalog.documents import ImageDocument, ProjectLabels
-from taxonomist.storage.pictures import PictureStore
+from taxonomist.storage.prepared_images import PreparedImageStore
 
 if TYPE_CHECKING:  # brings torch along
     from taxonomist.training.pretraining.probe import Probe
@@ -41,7 +41,7 @@ class Chosen(BaseModel, frozen=True):
     probe: list[Labelled] = []
 
 
-def choose(services: Services, store: PictureStore, *, grouped: bool, fetched: bool = False) -> Chosen:
+def choose(services: Services, store: PreparedImageStore, *, grouped: bool, fetched: bool = False) -> Chosen:
     """Of the prepared pictures those that are wanted today, in the order of the store; all of those that a query has
     `fetched`."""
     ids = store.snapshot()[0]
@@ -54,7 +54,7 @@ def choose(services: Services, store: PictureStore, *, grouped: bool, fetched: b
     return Chosen(ids=ids, groups=groups, probe=_choose_probe(services, set(ids)))
 
 
-def pictures_of(store: PictureStore, ids: Sequence[str]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def pictures_of(store: PreparedImageStore, ids: Sequence[str]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """All pictures of the store (m, s, s, 3), and the rows (n,) of these ids."""
     kept, pictures = store.snapshot()
     row = {id: number for number, id in enumerate(kept)}
@@ -70,7 +70,7 @@ def groups_of(chosen: Chosen) -> NDArray[np.int64] | None:
     return np.array([-1 if group is None else number[group] for group in chosen.groups], np.int64)
 
 
-def probe_of(chosen: Chosen, store: PictureStore) -> Probe | None:
+def probe_of(chosen: Chosen, store: PreparedImageStore) -> Probe | None:
     """The labelled pictures by which the best checkpoint is chosen; None where there are too few."""
     from taxonomist.training.pretraining.probe import Probe
 

@@ -10,16 +10,16 @@ from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
 from taxonomist.inference.preparation import Decoded, Prepared, Wanted, prepare_pictures
 from taxonomist.storage.catalog.documents import ImageDocument
-from taxonomist.storage.pictures import PictureStore
+from taxonomist.storage.prepared_images import PreparedImageStore
 
 log = logging.getLogger(__name__)
 
 FAILURES = "failures.csv"
 
 
-def picture_store(services: Services, size: int) -> PictureStore:
+def picture_store(services: Services, size: int) -> PreparedImageStore:
     """Where pictures of `size` pixels are kept."""
-    return PictureStore(services.settings.home / "pictures" / str(size), size)
+    return PreparedImageStore(services.settings.home / "pictures" / str(size), size)
 
 
 def wanted_pictures(services: Services) -> list[Wanted]:

@@ -29,7 +29,7 @@ from taxonomist.backend.pretraining.state import (
 )
 from taxonomist.backend.services import BACKBONE, Services
 from taxonomist.storage.files import storage_errors, write_whole
-from taxonomist.storage.pictures import PictureStore
+from taxonomist.storage.prepared_images import PreparedImageStore
 from taxonomist.taxonomy.errors import ConfigError, DamagedError, NotFoundError, TrainingError
 
 if TYPE_CHECKING:  # these bring torch along
@@ -273,10 +273,10 @@ class _Noted:
             log.info("%s", describe(status))
 
 
-def _store(services: Services, current: Run) -> PictureStore:
+def _store(services: Services, current: Run) -> PreparedImageStore:
     if current.pictures is None:
         return picture_store(services, current.size)
-    return PictureStore(current.pictures, current.size)
+    return PreparedImageStore(current.pictures, current.size)
 
 
 def describe(status: Status) -> str:

@@ -14,8 +14,8 @@ from pathlib import Path
 from taxonomist.backend.services import Services
 from taxonomist.backend.stages.files import Part, read_query, read_split, write_report
 from taxonomist.inference.preparation import Prepared, Wanted, prepare_pictures
-from taxonomist.storage.catalog.query import LabelQuery
-from taxonomist.storage.pictures import PictureStore
+from taxonomist.storage.catalog.label_query import LabelQuery
+from taxonomist.storage.prepared_images import PreparedImageStore
 from taxonomist.taxonomy.errors import ConfigError, ImageUnavailableError
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,9 @@ def run_fetch(
     concurrency: int = CONCURRENCY,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> Fetched:
-    """Fill the `PictureStore` in `folder` with what the query chose; of a split, with pictures of `parts` only, or all.
+    """Fill the `PreparedImageStore` in `folder` with the images that the query chose.
+
+    Of a split, only the images of `parts` are fetched, or all of them.
 
     `failures.csv` says why a picture cannot be had, `fetch.json` what the run came to. Raises `ConfigError` when there
     is nothing to fetch, `ImageUnavailableError` when not one picture can be had, and `StorageError`.
@@ -58,7 +60,7 @@ def run_fetch(
     private = set() if services.settings.allow_private else _private(services)
     allowed = [one for one in wanted if one.id not in private]
     log.info("%d pictures are wanted, %d are left out for privacy", len(allowed), len(wanted) - len(allowed))
-    store = PictureStore(folder, size)
+    store = PreparedImageStore(folder, size)
     prepared = prepare_pictures(
         allowed,
         store,
@@ -105,7 +107,7 @@ def _private(services: Services) -> set[str]:
     return {each.document.id for each in found}
 
 
-def _tell(fetched: Fetched, prepared: Prepared, store: PictureStore, private: set[str]) -> None:
+def _tell(fetched: Fetched, prepared: Prepared, store: PreparedImageStore, private: set[str]) -> None:
     log.info("%d pictures are new, %d were there, %d failed", prepared.new, prepared.present, len(prepared.failures))
     write_report(
         fetched.folder,

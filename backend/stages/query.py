@@ -14,7 +14,7 @@ from urllib.parse import quote
 from taxonomist.backend.services import Services
 from taxonomist.backend.stages.files import Chosen, write_query
 from taxonomist.storage.catalog.documents import ImageDocument
-from taxonomist.storage.catalog.query import Found, LabelQuery, explain
+from taxonomist.storage.catalog.label_query import Found, LabelQuery, explain
 from taxonomist.taxonomy.agreement import AgreementPolicy, decide
 from taxonomist.taxonomy.annotations import Annotation
 from taxonomist.taxonomy.errors import ConfigError

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from azure.core.exceptions import HttpResponseError
 
-from taxonomist.storage.azure.blob import BlobAccount
+from taxonomist.storage.azure.blob_account import BlobAccount
 from taxonomist.storage.azure.retry_policy import status_of
 from taxonomist.taxonomy.errors import StorageError
 

@@ -18,7 +18,7 @@ from azure.core.exceptions import (
 
 from taxonomist.taxonomy.errors import StorageError
 
-__all__ = ["Patience", "brief", "status_of"]
+__all__ = ["RetryPolicy", "brief", "status_of"]
 
 T = TypeVar("T")
 _PASSING = {
@@ -35,7 +35,7 @@ _REFUSED = {401, 403}
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How long one call may take with all its repetitions, and how long the pauses between these are, in seconds.
 
     The SDKs' own retries are off where this is used: they know no limit of time, and that of blobs ignores 429.

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
 from taxonomist.storage.catalog.documents import AnnotatorLabels, ImageDocument, ProjectLabels
-from taxonomist.storage.catalog.identity import image_id
-from taxonomist.storage.catalog.query import Found, LabelQuery
+from taxonomist.storage.catalog.image_ids import image_id
+from taxonomist.storage.catalog.label_query import Found, LabelQuery
 from taxonomist.storage.catalog.sqlite import SqliteCatalog
 
 __all__ = [

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 from azure.core import MatchConditions
 from azure.core.exceptions import HttpResponseError
 
-from taxonomist.storage.azure.cosmos import INSTALL_HINT, Container, CosmosAccess, CosmosConnection
-from taxonomist.storage.azure.retry_policy import Patience, status_of
+from taxonomist.storage.azure.cosmos_connection import INSTALL_HINT, Container, CosmosAccess, CosmosConnection
+from taxonomist.storage.azure.retry_policy import RetryPolicy, status_of
 from taxonomist.storage.catalog.cosmos_documents import body, parse, was_written_by
 from taxonomist.storage.catalog.documents import ImageDocument
-from taxonomist.storage.catalog.query import Found, LabelQuery, cosmos_where
+from taxonomist.storage.catalog.label_query import Found, LabelQuery, cosmos_where
 from taxonomist.taxonomy.errors import ConflictError, DamagedError, NotFoundError, StorageError
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ class CosmosCatalog:
     the client: it must be quick and must not call the catalogue.
     """
 
-    def __init__(self, access: CosmosAccess, patience: Patience | None = None) -> None:
-        self._connection = CosmosConnection(access, patience or Patience())
+    def __init__(self, access: CosmosAccess, retry_policy: RetryPolicy | None = None) -> None:
+        self._connection = CosmosConnection(access, retry_policy or RetryPolicy())
 
     def __enter__(self) -> Self:
         return self
@@ -146,7 +146,9 @@ class CosmosCatalog:
             items = await self._query(container, "SELECT * FROM c WHERE c.id = @id", {"@id": id}, what)
             return items[0] if items else None
         try:
-            return await self._connection.patience.call(lambda: container.proxy.read_item(id, partition_key=id), what)
+            return await self._connection.retry_policy.call(
+                lambda: container.proxy.read_item(id, partition_key=id), what
+            )
         except HttpResponseError as error:
             if status_of(error) == 404:
                 return None
@@ -159,7 +161,7 @@ class CosmosCatalog:
             return [item async for item in container.proxy.query_items(sql, parameters=values)]
 
         try:
-            return await self._connection.patience.call(ask, what)
+            return await self._connection.retry_policy.call(ask, what)
         except HttpResponseError as error:
             raise _failed(error, what) from error
 
@@ -252,7 +254,7 @@ class CosmosCatalog:
 
     async def _until_done(self, id: str, attempt: Callable[[_Stored | None], Awaitable[T | None]]) -> T:
         """Read and attempt, again where somebody else was faster (None): what they wrote is merged, never lost."""
-        until, pause = time.monotonic() + self._connection.patience.total_s, _FIRST_PAUSE_S
+        until, pause = time.monotonic() + self._connection.retry_policy.total_s, _FIRST_PAUSE_S
         while True:
             if (done := await attempt(await self._locate(id))) is not None:
                 return done
@@ -276,7 +278,7 @@ class CosmosCatalog:
             )
 
         try:
-            return await self._connection.patience.call(write, what)
+            return await self._connection.retry_policy.call(write, what)
         except HttpResponseError as error:
             if status_of(error) in (409, 412) or (stored and status_of(error) == 404):
                 return None

@@ -12,8 +12,8 @@ from azure.core.exceptions import HttpResponseError
 from azure.cosmos import PartitionKey
 from azure.cosmos.aio import DatabaseProxy
 
-from taxonomist.storage.azure.cosmos import CosmosAccess, CosmosConnection
-from taxonomist.storage.azure.retry_policy import Patience, status_of
+from taxonomist.storage.azure.cosmos_connection import CosmosAccess, CosmosConnection
+from taxonomist.storage.azure.retry_policy import RetryPolicy, status_of
 from taxonomist.taxonomy.errors import StorageError
 
 __all__ = ["FUNCTION", "ContainerState", "inspect", "install"]
@@ -34,9 +34,9 @@ class ContainerState:
     function: Literal["current", "outdated", "missing", "hidden"]
 
 
-def inspect(access: CosmosAccess, patience: Patience | None = None) -> list[ContainerState]:
+def inspect(access: CosmosAccess, retry_policy: RetryPolicy | None = None) -> list[ContainerState]:
     """Look at each container, and change nothing. Raises `StorageError` when Cosmos DB cannot be reached."""
-    connection = CosmosConnection(access, patience or Patience())
+    connection = CosmosConnection(access, retry_policy or RetryPolicy())
 
     async def look() -> list[ContainerState]:
         database = (await connection.client()).get_database_client(access.database)
@@ -66,13 +66,13 @@ async def _look(connection: CosmosConnection, database: DatabaseProxy, name: str
     return ContainerState(name, paths, "current" if found["body"] == _text() else "outdated")
 
 
-def install(access: CosmosAccess, patience: Patience | None = None) -> list[str]:
+def install(access: CosmosAccess, retry_policy: RetryPolicy | None = None) -> list[str]:
     """Make what is missing and bring the function up to date. Returns what was found or done, a line each.
 
     It may be repeated at any time. Raises `StorageError` when Azure refuses, as it does to Entra ID: rights on data
     do not allow to make a database, a container or a function; the account's key does.
     """
-    connection = CosmosConnection(access, patience or Patience())
+    connection = CosmosConnection(access, retry_policy or RetryPolicy())
     try:
         return connection.run(_Installation(connection).run)
     finally:
@@ -134,7 +134,7 @@ class _Installation:
 async def _call(connection: CosmosConnection, work: Callable[[], Awaitable[T]], what: str, *, but: int = 0) -> T | None:
     """What `work` returns, None when the answer has the status `but`."""
     try:
-        return await connection.patience.call(work, what)
+        return await connection.retry_policy.call(work, what)
     except HttpResponseError as error:
         if status_of(error) == but:
             return None

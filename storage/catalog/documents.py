@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from taxonomist.storage.catalog.identity import image_id
+from taxonomist.storage.catalog.image_ids import image_id
 
 __all__ = ["PRIVATE_FIELDS", "AnnotatorLabels", "ImageDocument", "ProjectLabels", "image_id", "is_private"]
 

@@ -12,7 +12,7 @@ from uuid import uuid4
 from pydantic import ValidationError
 
 from taxonomist.storage.catalog.documents import ImageDocument
-from taxonomist.storage.catalog.query import Found, LabelQuery, matches
+from taxonomist.storage.catalog.label_query import Found, LabelQuery, matches
 from taxonomist.storage.database import Database
 from taxonomist.taxonomy.errors import ConflictError, DamagedError
 

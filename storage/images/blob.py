@@ -11,10 +11,10 @@ from pathlib import Path
 
 from azure.core.exceptions import HttpResponseError
 
-from taxonomist.storage.azure.blob import Blob, BlobAccount
-from taxonomist.storage.azure.links import BlobLinks
-from taxonomist.storage.azure.retry_policy import Patience, brief, status_of
-from taxonomist.storage.catalog.identity import image_id
+from taxonomist.storage.azure.blob_account import Blob, BlobAccount
+from taxonomist.storage.azure.retry_policy import RetryPolicy, brief, status_of
+from taxonomist.storage.azure.signed_links import BlobLinks
+from taxonomist.storage.catalog.image_ids import image_id
 from taxonomist.storage.images import without_query
 from taxonomist.storage.images.blob_address import BlobAddress, blob_address
 from taxonomist.storage.images.cache import ByteCache
@@ -57,7 +57,7 @@ class BlobImages:
         self._cache = ByteCache(folder, cache_bytes)
         self._max_bytes = max_bytes
         self._containers = frozenset(containers)
-        self._patience = Patience(timeout_s, timeout_s / 2, longest_pause_s=timeout_s / 2)
+        self._retry_policy = RetryPolicy(timeout_s, timeout_s / 2, longest_pause_s=timeout_s / 2)
         self._links = BlobLinks(account, link_minutes * 60.0)
         self._unreachable_until = 0.0
 
@@ -157,7 +157,9 @@ class BlobImages:
         return await self._get(address.container, last, etag)
 
     async def _get(self, container: str, name: str, etag: str | None) -> Blob:
-        return await self._account.read(container, name, unless=etag, most=self._max_bytes, patience=self._patience)
+        return await self._account.read(
+            container, name, unless=etag, most=self._max_bytes, retry_policy=self._retry_policy
+        )
 
     def _check(self, uri: str, blob: Blob) -> None:
         where = f"The image at {without_query(uri)}"

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
-from taxonomist.storage.catalog.identity import resolved
+from taxonomist.storage.catalog.image_ids import resolved
 
 __all__ = ["BlobAddress", "blob_address"]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from taxonomist.storage.catalog.identity import image_id
+from taxonomist.storage.catalog.image_ids import image_id
 from taxonomist.storage.files import write_whole
 from taxonomist.storage.images import Images
 

@@ -10,11 +10,11 @@ from urllib.parse import urljoin
 
 import httpx
 
-from taxonomist.storage.forks import after_fork
+from taxonomist.storage.event_loop_thread import EventLoopThread
+from taxonomist.storage.fork_safety import after_fork
 from taxonomist.storage.images import without_query
+from taxonomist.storage.images.allowed_hosts import AllowedHosts, Target, is_public
 from taxonomist.storage.images.certificates import certificates
-from taxonomist.storage.images.hosts import AllowedHosts, Target, is_public
-from taxonomist.storage.loop import LoopThread
 from taxonomist.taxonomy.errors import (
     ImageForbiddenError,
     ImageNotFoundError,
@@ -61,7 +61,7 @@ class HttpImages:
         self._max_bytes = max_bytes
         self._timeout_s = timeout_s
         self._max_redirects = max_redirects
-        self._loop = LoopThread()
+        self._loop = EventLoopThread()
         self._forget()
         after_fork(self._forget)
 

@@ -4,9 +4,9 @@ import re
 from collections.abc import Callable
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from taxonomist.storage.images.hosts import AllowedHosts
+from taxonomist.storage.images.allowed_hosts import AllowedHosts
 from taxonomist.storage.images.http import Answer, Credential, HttpImages, data_of
-from taxonomist.storage.images.token import TokenAuth
+from taxonomist.storage.images.label_studio_token import TokenAuth
 from taxonomist.taxonomy.errors import (
     AuthError,
     ConfigError,

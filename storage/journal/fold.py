@@ -3,7 +3,7 @@
 import json
 import sqlite3
 
-from taxonomist.storage.catalog.identity import image_id
+from taxonomist.storage.catalog.image_ids import image_id
 from taxonomist.storage.journal.codec import decode, format_time
 from taxonomist.storage.journal.events import (
     AnnotationDeleted,

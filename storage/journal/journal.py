@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from taxonomist.storage.database import Database
-from taxonomist.storage.forks import after_fork
+from taxonomist.storage.fork_safety import after_fork
 from taxonomist.storage.journal.codec import Row, encode, parse_time
 from taxonomist.storage.journal.events import AnnotationDeleted, Event, TaskDeleted
 from taxonomist.storage.journal.fold import fold_slice

@@ -17,7 +17,7 @@ from uuid import uuid4
 
 from azure.core.exceptions import HttpResponseError
 
-from taxonomist.storage.azure.blob import BlobAccount, Listed
+from taxonomist.storage.azure.blob_account import BlobAccount, Listed
 from taxonomist.storage.azure.retry_policy import status_of
 from taxonomist.storage.files import storage_errors
 from taxonomist.storage.registry import ModelVersion, Moves

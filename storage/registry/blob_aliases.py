@@ -15,11 +15,11 @@ from uuid import uuid4
 from azure.core.exceptions import HttpResponseError
 from pydantic import TypeAdapter, ValidationError
 
-from taxonomist.storage.azure.background_refresh import Refresher
-from taxonomist.storage.azure.blob import BlobAccount
-from taxonomist.storage.azure.retry_policy import Patience, status_of
+from taxonomist.storage.azure.background_refresh import BackgroundRefresh
+from taxonomist.storage.azure.blob_account import BlobAccount
+from taxonomist.storage.azure.retry_policy import RetryPolicy, status_of
 from taxonomist.storage.files import write_whole
-from taxonomist.storage.forks import after_fork
+from taxonomist.storage.fork_safety import after_fork
 from taxonomist.storage.registry.aliases import Alias
 from taxonomist.taxonomy.errors import ConflictError, DamagedError, StorageError
 
@@ -67,9 +67,13 @@ class BlobAliases:
         self._copy = copy
         self._known: _Known | None = None
         self._stamp: tuple[int, int] | None = None
-        self._refresher = Refresher(self._look, look_every_s, max(_STALE_S, look_every_s), "The champions in Azure")
-        total_s = min(_LOOK_S, account.patience.total_s)
-        self._short = replace(account.patience, total_s=total_s, attempt_s=min(total_s, account.patience.attempt_s))
+        self._refresh = BackgroundRefresh(
+            self._look, look_every_s, max(_STALE_S, look_every_s), "The champions in Azure"
+        )
+        total_s = min(_LOOK_S, account.retry_policy.total_s)
+        self._short = replace(
+            account.retry_policy, total_s=total_s, attempt_s=min(total_s, account.retry_policy.attempt_s)
+        )
         self._forget()
         after_fork(self._forget)
 
@@ -78,15 +82,15 @@ class BlobAliases:
 
     def all(self) -> Aliases:
         """What is known; raises the `StorageError` of the last look when nothing is."""
-        self._refresher.ask()
+        self._refresh.refresh_if_due()
         self._take_from_neighbours()
         if self._known is None:
-            raise self._refresher.error or StorageError("The champions in Azure are not known yet.")
+            raise self._refresh.last_error or StorageError("The champions in Azure are not known yet.")
         return self._known.state.aliases
 
     def close(self) -> None:
         """Look no more beside the callers."""
-        self._refresher.close()
+        self._refresh.close()
 
     def change(self, decide: Callable[[Aliases], Aliases]) -> None:
         """Put what `decide` makes of today's aliases in their place. It is asked again when somebody else was faster.
@@ -98,7 +102,7 @@ class BlobAliases:
 
     async def _swap(self, decide: Callable[[Aliases], Aliases], mark: str) -> _Known:
         for _ in range(_TRIES):
-            now = await self._read(self._account.patience)
+            now = await self._read(self._account.retry_policy)
             if mark in now.state.writes:
                 return now
             then = dict(decide(now.state.aliases))
@@ -126,10 +130,10 @@ class BlobAliases:
         with self._lock:
             self._take(self._account.run(lambda: self._read(self._short, self._known)))
 
-    async def _read(self, patience: Patience, known: _Known | None = None) -> _Known:
+    async def _read(self, retry_policy: RetryPolicy, known: _Known | None = None) -> _Known:
         unless = known.etag if known else None
         try:
-            blob = await self._account.read(self._container, self._name, unless=unless, patience=patience)
+            blob = await self._account.read(self._container, self._name, unless=unless, retry_policy=retry_policy)
         except HttpResponseError as error:
             if status_of(error) == 304 and known is not None:
                 return known

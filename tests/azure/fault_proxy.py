@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from taxonomist.storage.loop import LoopThread
+from taxonomist.storage.event_loop_thread import EventLoopThread
 
 END_OF_HEAD = b"\r\n\r\n"
 LIMIT = 2**20
@@ -136,7 +136,7 @@ class FaultProxy:
 def fault_proxy(upstream: int) -> Iterator[FaultProxy]:
     """A proxy in front of a port of this machine."""
     proxy = FaultProxy(upstream)
-    loop = LoopThread()
+    loop = EventLoopThread()
     server = loop.run(proxy.serve)
 
     async def stop() -> None:

@@ -25,7 +25,7 @@ from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.state.credentials import SECRET_HEADER
 from taxonomist.storage.catalog.documents import ProjectLabels
-from taxonomist.storage.catalog.identity import image_id
+from taxonomist.storage.catalog.image_ids import image_id
 from tests.azure.emulators import ACCOUNT, Blob, Cosmos
 from tests.backend_process import BackendProcess
 from tests.e2e.screens import logged_in, open_stream, open_task, selected_paths, shoot

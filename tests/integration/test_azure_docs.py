@@ -24,7 +24,7 @@ from taxonomist.backend.stages.fetch import run_fetch
 from taxonomist.backend.stages.query import QueryOptions, run_query
 from taxonomist.storage.catalog.cosmos_install import install
 from taxonomist.storage.catalog.documents import ImageDocument
-from taxonomist.storage.catalog.query import LabelQuery
+from taxonomist.storage.catalog.label_query import LabelQuery
 from tests.azure import emulators
 from tests.azure.fault_proxy import FaultProxy, Request, fault_proxy
 from tests.backend.azure.test_ml_job_steps import task

@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 
 from taxonomist.backend.labelling.manifests import decide_all
 from taxonomist.backend.services import Services
-from taxonomist.storage.catalog.identity import image_id
+from taxonomist.storage.catalog.image_ids import image_id
 from taxonomist.storage.journal import Journal
 from tests.backend_process import BackendProcess
 from tests.small_world import CONFIG

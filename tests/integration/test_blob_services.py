@@ -19,7 +19,7 @@ from taxonomist.backend.prediction.embedding import embed
 from taxonomist.backend.retraining.training_job import train
 from taxonomist.backend.services import BACKBONE, Services, registry_name
 from taxonomist.backend.settings import Settings
-from taxonomist.storage.azure.blob import BlobAccount
+from taxonomist.storage.azure.blob_account import BlobAccount
 from taxonomist.storage.catalog.documents import ImageDocument
 from taxonomist.taxonomy.errors import ConfigError
 from tests.azure import emulators

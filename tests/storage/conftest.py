@@ -12,13 +12,13 @@ from uuid import uuid4
 
 import pytest
 
-from taxonomist.storage.azure.blob import BlobAccount
-from taxonomist.storage.azure.cosmos import CosmosAccess
-from taxonomist.storage.azure.retry_policy import Patience
+from taxonomist.storage.azure.blob_account import BlobAccount
+from taxonomist.storage.azure.cosmos_connection import CosmosAccess
+from taxonomist.storage.azure.retry_policy import RetryPolicy
 from taxonomist.storage.catalog.cosmos_install import install
 from tests.azure import emulators
 from tests.azure.fault_proxy import FaultProxy, fault_proxy
-from tests.storage.blob_faults import PATIENCE
+from tests.storage.blob_faults import RETRY_POLICY
 from tests.storage.registries import BlobPlace, FolderPlace, Place
 
 ROOT = Path(__file__).parents[2]
@@ -141,7 +141,7 @@ def start_worker() -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
 
 IN_EACH_STORE = ["folder", pytest.param("blob", marks=pytest.mark.slow)]
-QUICK = Patience(total_s=5.0, attempt_s=2.0, first_pause_s=0.05, longest_pause_s=0.2)
+QUICK = RetryPolicy(total_s=5.0, attempt_s=2.0, first_pause_s=0.05, longest_pause_s=0.2)
 
 
 @pytest.fixture
@@ -159,16 +159,16 @@ def proxy(azurite: emulators.Blob) -> Iterator[FaultProxy]:
 
 
 @pytest.fixture
-def impatient_account(azurite: emulators.Blob, proxy: FaultProxy) -> Iterator[BlobAccount]:
+def hurried_account(azurite: emulators.Blob, proxy: FaultProxy) -> Iterator[BlobAccount]:
     """By way of the proxy."""
-    account = BlobAccount.from_connection_string(azurite.through(proxy.port), PATIENCE)
+    account = BlobAccount.from_connection_string(azurite.through(proxy.port), RETRY_POLICY)
     yield account
     account.close()
 
 
 @pytest.fixture
-def proxied_place(impatient_account: BlobAccount, tmp_path: Path) -> Iterator[BlobPlace]:
-    opened = BlobPlace(impatient_account, uuid4().hex, tmp_path / "machines")
+def proxied_place(hurried_account: BlobAccount, tmp_path: Path) -> Iterator[BlobPlace]:
+    opened = BlobPlace(hurried_account, uuid4().hex, tmp_path / "machines")
     yield opened
     opened.close()
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from taxonomist.storage.azure.blob import BlobAccount
+from taxonomist.storage.azure.blob_account import BlobAccount
 from taxonomist.storage.registry import ModelVersion, Registry
 from taxonomist.storage.registry.blob import BlobRegistry
 from taxonomist.storage.registry.folder import FolderRegistry

@@ -13,8 +13,8 @@ from azure.storage.blob import (
     UserDelegationKey,
 )
 
-from taxonomist.storage.azure import links
-from taxonomist.storage.azure.blob import BlobAccount
+from taxonomist.storage.azure import signed_links
+from taxonomist.storage.azure.blob_account import BlobAccount
 from taxonomist.storage.images.blob import BlobImages
 from taxonomist.storage.images.blob_address import BlobAddress, blob_address
 from taxonomist.storage.images.http import HttpImages
@@ -122,11 +122,11 @@ def test_connection_strings_of_the_portal() -> None:
 
 
 def test_links_live_for_the_time_set_and_stay_the_same_for_a_quarter(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = links.BlobLinks(BlobAccount(ACCOUNT, key=base64.b64encode(b"key").decode()), 3600)
+    made = signed_links.BlobLinks(BlobAccount(ACCOUNT, key=base64.b64encode(b"key").decode()), 3600)
     seen: dict[str, datetime] = {}
     for minute in range(0, 60, 5):
         now = datetime(2026, 1, 1, 12, minute, 1, tzinfo=UTC)
-        monkeypatch.setattr(links.time, "time", now.timestamp)
+        monkeypatch.setattr(signed_links.time, "time", now.timestamp)
         link = made.link("catalogue", ODD_NAME)
         query = parse_qs(urlsplit(link).query)
         expiry = datetime.fromisoformat(query["se"][0])
@@ -150,12 +150,12 @@ def test_links_by_entra_id_are_signed_with_a_key_for_a_day(monkeypatch: pytest.M
 
     monkeypatch.setattr(BlobAccount, "delegation_key", delegation_key)
     account = BlobAccount(ACCOUNT)
-    made = links.BlobLinks(account, 3600)
+    made = signed_links.BlobLinks(account, 3600)
     for _ in range(3):
         assert parse_qs(urlsplit(made.link("catalogue", "a.jpg")).query)["skoid"] == ["me"]
     assert len(asked) == 1
     later = time.time() + 86_400
-    monkeypatch.setattr(links.time, "time", lambda: later)
+    monkeypatch.setattr(signed_links.time, "time", lambda: later)
     made.link("catalogue", "a.jpg")
     assert len(asked) == 2
     account.close()

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from azure.cosmos import PartitionKey
 
-from taxonomist.storage.azure.cosmos import CosmosAccess, CosmosConnection
-from taxonomist.storage.azure.retry_policy import Patience
+from taxonomist.storage.azure.cosmos_connection import CosmosAccess, CosmosConnection
+from taxonomist.storage.azure.retry_policy import RetryPolicy
 from taxonomist.storage.catalog import AnnotatorLabels, ImageDocument, LabelQuery, ProjectLabels
 from taxonomist.storage.catalog.cosmos import CosmosCatalog
 from taxonomist.storage.catalog.cosmos_documents import body, derived, parse, was_written_by
@@ -33,7 +33,7 @@ def catalog(cosmos_access: CosmosAccess) -> Iterator[CosmosCatalog]:
 @pytest.fixture
 def raw(cosmos_access: CosmosAccess) -> Iterator[Callable[..., Any]]:
     """Runs a coroutine function with the SDK's own containers by name: the hand of somebody else."""
-    connection = CosmosConnection(cosmos_access, Patience())
+    connection = CosmosConnection(cosmos_access, RetryPolicy())
 
     def run(work: Callable[..., Coroutine[Any, Any, Any]]) -> Any:
         async def with_containers() -> Any:
@@ -171,7 +171,7 @@ def test_one_odd_document_does_not_hide_the_others(
 @slow
 def test_containers_may_be_spread_by_another_field(cosmos_access: CosmosAccess) -> None:
     access = replace(cosmos_access, containers=("spread",))
-    connection = CosmosConnection(access, Patience())
+    connection = CosmosConnection(access, RetryPolicy())
 
     async def make() -> None:
         database = (await connection.client()).get_database_client(access.database)
@@ -204,7 +204,7 @@ def test_a_lost_race_is_merged(catalog: CosmosCatalog, raw: Callable[..., Any]) 
     def change(document: ImageDocument) -> ImageDocument:
         calls.append(document.sortout)
         if len(calls) < 3:
-            other = CosmosConnection(catalog._connection.access, Patience())
+            other = CosmosConnection(catalog._connection.access, RetryPolicy())
 
             async def work() -> None:
                 await interfere((await other.containers())[0].proxy)
@@ -317,7 +317,7 @@ def test_a_closed_catalogue_opens_again(catalog: CosmosCatalog) -> None:
 
 FORK = """
 import os, sys
-from taxonomist.storage.azure.cosmos import CosmosAccess
+from taxonomist.storage.azure.cosmos_connection import CosmosAccess
 from taxonomist.storage.catalog.cosmos import CosmosCatalog
 
 catalog = CosmosCatalog(CosmosAccess(sys.argv[1], sys.argv[2], sys.argv[3], ("images",)))

@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import pytest
 
-from taxonomist.storage.azure.cosmos import CosmosAccess
-from taxonomist.storage.azure.retry_policy import Patience
+from taxonomist.storage.azure.cosmos_connection import CosmosAccess
+from taxonomist.storage.azure.retry_policy import RetryPolicy
 from taxonomist.storage.catalog import ImageDocument, LabelQuery
 from taxonomist.storage.catalog import cosmos as cosmos_module
 from taxonomist.storage.catalog.cosmos import CosmosCatalog
@@ -23,7 +23,7 @@ from tests.azure.fault_proxy import Fault, FaultProxy, Request, Rule, fault_prox
 
 pytestmark = pytest.mark.slow
 
-PATIENCE = Patience(total_s=5.0, attempt_s=1.0, first_pause_s=0.02, longest_pause_s=0.1)
+RETRY_POLICY = RetryPolicy(total_s=5.0, attempt_s=1.0, first_pause_s=0.02, longest_pause_s=0.1)
 SLACK_S = 3.0  # for a machine with other work
 FAULTS = {
     "429": Fault(status=429, headers={"x-ms-retry-after-ms": "50"}),
@@ -47,7 +47,7 @@ def proxy(cosmos_server: emulators.Cosmos) -> Iterator[FaultProxy]:
 def catalog(cosmos_access: CosmosAccess, proxy: FaultProxy) -> Iterator[CosmosCatalog]:
     """One container behind the proxy, with the documents a, b and c."""
     access = replace(cosmos_access, endpoint=f"http://127.0.0.1:{proxy.port}/", containers=("images",))
-    with CosmosCatalog(access, PATIENCE) as catalog:
+    with CosmosCatalog(access, RETRY_POLICY) as catalog:
         catalog.update_many({id: lambda document: document for id in "abc"})
         yield catalog
 
@@ -143,12 +143,12 @@ def test_a_lost_answer_is_known_again_though_another_wrote_after(
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_what_stays_ends_in_time_with_an_error(catalog: CosmosCatalog, proxy: FaultProxy, name: str) -> None:
-    patience = replace(PATIENCE, total_s=1.5, attempt_s=0.5)
+    retry_policy = replace(RETRY_POLICY, total_s=1.5, attempt_s=0.5)
     calls: dict[str, Callable[[CosmosCatalog], object]] = {
         "read the document a": lambda catalog: catalog.get("a"),
         "list documents": lambda catalog: list(catalog.documents()),
     }
-    with CosmosCatalog(catalog._connection.access, patience) as hasty:
+    with CosmosCatalog(catalog._connection.access, retry_policy) as hasty:
         proxy.use()
         hasty.get("a")
         proxy.use(lambda request: FAULTS[name])
@@ -186,8 +186,8 @@ def test_a_busy_service_is_not_asked_more_often_than_we_say(catalog: CosmosCatal
 
 def test_nobody_listens(cosmos_access: CosmosAccess) -> None:
     access = replace(cosmos_access, endpoint=f"http://127.0.0.1:{emulators.free_port()}/")
-    patience = replace(PATIENCE, total_s=1.0)
-    for work in (lambda: CosmosCatalog(access, patience).get("a"), lambda: install(access, patience)):
+    retry_policy = replace(RETRY_POLICY, total_s=1.0)
+    for work in (lambda: CosmosCatalog(access, retry_policy).get("a"), lambda: install(access, retry_policy)):
         begun = time.monotonic()
         with pytest.raises(StorageError, match="open the Cosmos DB account within 1 seconds"):
             work()
@@ -199,7 +199,7 @@ def test_an_account_that_swallows_connections(cosmos_access: CosmosAccess) -> No
         access = replace(cosmos_access, endpoint=f"http://127.0.0.1:{deaf.getsockname()[1]}/")
         begun = time.monotonic()
         with (
-            CosmosCatalog(access, replace(PATIENCE, total_s=1.5)) as catalog,
+            CosmosCatalog(access, replace(RETRY_POLICY, total_s=1.5)) as catalog,
             pytest.raises(StorageError, match=r"within 1\.5 seconds"),
         ):
             catalog.get("a")
@@ -211,7 +211,7 @@ def test_a_server_killed_in_mid_query_and_back_again(monkeypatch: pytest.MonkeyP
     with emulators.cosmos() as server:
         access = CosmosAccess(server.url, server.key, "db", ("images",))
         install(access)
-        with CosmosCatalog(access, replace(PATIENCE, total_s=2.0)) as catalog:
+        with CosmosCatalog(access, replace(RETRY_POLICY, total_s=2.0)) as catalog:
             catalog.update_many({f"{number:02}": lambda document: document for number in range(12)})
             documents = catalog.documents()
             assert [next(documents).id for _ in range(5)] == ["00", "01", "02", "03", "04"]
@@ -227,7 +227,7 @@ def test_a_server_killed_in_mid_query_and_back_again(monkeypatch: pytest.MonkeyP
     with emulators.cosmos(server.port) as again:
         access = replace(access, key=again.key)
         install(access)
-        with CosmosCatalog(access, PATIENCE) as catalog:
+        with CosmosCatalog(access, RETRY_POLICY) as catalog:
             assert catalog.update("00", counted).total_annotations == 1
 
 

@@ -9,8 +9,8 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
-from taxonomist.storage.embeddings import Embeddings, EmbeddingStore
-from taxonomist.storage.shared_embeddings import SharedEmbeddings
+from taxonomist.storage.embeddings import Embeddings, FolderEmbeddings
+from taxonomist.storage.embeddings.blob import BlobEmbeddings
 from taxonomist.taxonomy.errors import StorageError
 from tests.storage.conftest import IN_EACH_STORE
 from tests.storage.workers import vector
@@ -31,18 +31,18 @@ Open = Callable[..., Embeddings]
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> EmbeddingStore:
-    return EmbeddingStore(tmp_path, 64)
+def store(tmp_path: Path) -> FolderEmbeddings:
+    return FolderEmbeddings(tmp_path, 64)
 
 
 @pytest.fixture(params=IN_EACH_STORE)
 def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
     """Opens the store of this test as another process does, or, where it is in Azure, as another machine."""
     if request.param == "folder":
-        return lambda dimension=64: EmbeddingStore(tmp_path, dimension)
+        return lambda dimension=64: FolderEmbeddings(tmp_path, dimension)
     account, container = request.getfixturevalue("blob_account"), uuid4().hex
     machines = (tmp_path / f"machine-{number}" for number in itertools.count())
-    return lambda dimension=64: SharedEmbeddings(
+    return lambda dimension=64: BlobEmbeddings(
         account, container, "embeddings/v1", next(machines), dimension, share_every_s=0
     )
 
@@ -103,10 +103,10 @@ def test_vectors_of_another_length_are_refused(open_store: Open) -> None:
     assert len(store) == 0
 
 
-def test_a_store_of_another_length_is_refused(store: EmbeddingStore, tmp_path: Path) -> None:
+def test_a_store_of_another_length_is_refused(store: FolderEmbeddings, tmp_path: Path) -> None:
     store.append(["a"], vectors(1))
     with pytest.raises(StorageError, match="folder of its own"):
-        EmbeddingStore(tmp_path, 32).get(["a"])
+        FolderEmbeddings(tmp_path, 32).get(["a"])
     assert len(store) == 1
 
 
@@ -116,7 +116,7 @@ def test_a_killed_writer_leaves_whole_batches_only(tmp_path: Path, start_worker:
     kept = [process.stdout.readline() for _ in range(40)]
     process.kill()
     kept += process.stdout.readlines()
-    store = EmbeddingStore(tmp_path, 64)
+    store = FolderEmbeddings(tmp_path, 64)
     numbers = [int(line) + step for line in kept if line.endswith("\n") for step in range(7)]
     found, matrix = store.get([f"i{number}" for number in numbers])
     assert found.all()
@@ -127,17 +127,17 @@ def test_a_killed_writer_leaves_whole_batches_only(tmp_path: Path, start_worker:
 
 
 @pytest.mark.parametrize("cut", [1, 30, 10_000])
-def test_a_tail_that_is_not_whole_is_dropped(store: EmbeddingStore, tmp_path: Path, cut: int) -> None:
+def test_a_tail_that_is_not_whole_is_dropped(store: FolderEmbeddings, tmp_path: Path, cut: int) -> None:
     """The states that a kill in the middle of an append can leave."""
     store.append(["a"], vectors(1))
     whole = (tmp_path / "index.jsonl").stat().st_size
     store.append(["b" * 200], vectors(2))  # longer than what is written over it
     index = (tmp_path / "index.jsonl").read_bytes()
     (tmp_path / "index.jsonl").write_bytes(index[: max(whole, len(index) - cut)])
-    again = EmbeddingStore(tmp_path, 64)
+    again = FolderEmbeddings(tmp_path, 64)
     assert again.snapshot()[0] == ["a"]
     assert again.append(["c"], vectors(3)) == 1
-    reread = EmbeddingStore(tmp_path, 64)
+    reread = FolderEmbeddings(tmp_path, 64)
     np.testing.assert_array_equal(reread.snapshot()[1], half(1, 3))
     assert reread.snapshot()[0] == ["a", "c"]
 
@@ -161,25 +161,25 @@ def flip(path: Path, offset: int) -> None:
 def test_damage_is_moved_aside_and_the_store_starts_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, file: str, damage: Callable[[Path], object]
 ) -> None:
-    store = EmbeddingStore(tmp_path, 64)
+    store = FolderEmbeddings(tmp_path, 64)
     store.append(["a", "b"], vectors(1, 2))
     damage(tmp_path / file)
     with caplog.at_level(logging.WARNING):
-        again = EmbeddingStore(tmp_path, 64)
+        again = FolderEmbeddings(tmp_path, 64)
         assert not again.get(["a"])[0].any()
     assert "damaged" in caplog.text
     assert list(tmp_path.glob("index.jsonl.damaged-*"))
     assert again.append(["a"], vectors(1)) == 1
     # The one that was open all the time goes on with the new files.
     assert store.append(["b"], vectors(2)) == 1
-    np.testing.assert_array_equal(EmbeddingStore(tmp_path, 64).get(["a", "b"])[1], half(1, 2))
+    np.testing.assert_array_equal(FolderEmbeddings(tmp_path, 64).get(["a", "b"])[1], half(1, 2))
 
 
 def test_a_disk_that_is_full_keeps_what_it_has(tmp_path: Path, run_worker: Run) -> None:
     *kept, refused = run_worker("embed_until_full", tmp_path, 5_000)
     assert len(kept) > 10
     assert refused.startswith("refused: No room to write")
-    store = EmbeddingStore(tmp_path, 64)
+    store = FolderEmbeddings(tmp_path, 64)
     assert len(store) == len(kept)
     assert store.append(["after"], vectors(0)) == 1
     numbers = [int(line) for line in kept]
@@ -188,7 +188,7 @@ def test_a_disk_that_is_full_keeps_what_it_has(tmp_path: Path, run_worker: Run) 
 
 def test_processes_and_threads_append_at_once(tmp_path: Path, start_worker: Start) -> None:
     processes = [start_worker("embed_some", tmp_path, first, first + 40) for first in (0, 20)]
-    store = EmbeddingStore(tmp_path, 64)
+    store = FolderEmbeddings(tmp_path, 64)
     new: list[int] = []
 
     def append(first: int) -> None:
@@ -202,4 +202,4 @@ def test_processes_and_threads_append_at_once(tmp_path: Path, start_worker: Star
     new += [int(process.communicate()[0]) for process in processes]
     assert sum(new) == len(store) == 75
     np.testing.assert_array_equal(store.get([f"i{n}" for n in range(75)])[1], half(*range(75)))
-    np.testing.assert_array_equal(EmbeddingStore(tmp_path, 64).get([f"i{n}" for n in range(75)])[1], half(*range(75)))
+    np.testing.assert_array_equal(FolderEmbeddings(tmp_path, 64).get([f"i{n}" for n in range(75)])[1], half(*range(75)))

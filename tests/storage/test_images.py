@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 from azure.storage.blob import BlobServiceClient
 
-from taxonomist.storage.azure.blob import BlobAccount
+from taxonomist.storage.azure.blob_account import BlobAccount
 from taxonomist.storage.images import Images
 from taxonomist.storage.images.blob import BlobImages
 from taxonomist.storage.images.folder import FolderImages

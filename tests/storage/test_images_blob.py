@@ -22,7 +22,7 @@ from azure.storage.blob import (
     generate_blob_sas,
 )
 
-from taxonomist.storage.azure.blob import BlobAccount
+from taxonomist.storage.azure.blob_account import BlobAccount
 from taxonomist.storage.images.blob import BlobImages
 from taxonomist.storage.images.http import HttpImages
 from taxonomist.storage.images.router import RoutedImages

@@ -8,12 +8,12 @@ from uuid import uuid4
 
 import pytest
 
-from taxonomist.storage.azure.blob import BlobAccount
+from taxonomist.storage.azure.blob_account import BlobAccount
 from taxonomist.storage.images.blob import BlobImages
 from taxonomist.taxonomy.errors import ImageForbiddenError, ImageUnavailableError
 from tests.azure import emulators
 from tests.azure.fault_proxy import Fault, FaultProxy, Request
-from tests.storage.blob_faults import PASSING, PATIENCE, SLACK_S, TIMEOUT_S, always, once
+from tests.storage.blob_faults import PASSING, RETRY_POLICY, SLACK_S, TIMEOUT_S, always, once
 
 pytestmark = pytest.mark.slow
 
@@ -21,8 +21,8 @@ DATA = bytes(range(256)) * 400
 
 
 @pytest.fixture
-def images(impatient_account: BlobAccount, tmp_path: Path) -> BlobImages:
-    return BlobImages(impatient_account, tmp_path / "cache", max_bytes=10**6, cache_bytes=10**7, timeout_s=TIMEOUT_S)
+def images(hurried_account: BlobAccount, tmp_path: Path) -> BlobImages:
+    return BlobImages(hurried_account, tmp_path / "cache", max_bytes=10**6, cache_bytes=10**7, timeout_s=TIMEOUT_S)
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_an_image_that_cannot_be_had_ends_in_time(proxy: FaultProxy, images: Blo
 
 def test_a_refused_connection_ends_in_time(tmp_path: Path) -> None:
     text = f"AccountName=a;AccountKey=aa==;BlobEndpoint=http://127.0.0.1:{emulators.free_port()}/a;"
-    account = BlobAccount.from_connection_string(text, PATIENCE)
+    account = BlobAccount.from_connection_string(text, RETRY_POLICY)
     images = BlobImages(account, tmp_path, max_bytes=10, cache_bytes=10, timeout_s=1.0)
     begun = time.monotonic()
     with pytest.raises(ImageUnavailableError, match="within 1 seconds"):
@@ -85,16 +85,16 @@ def test_while_azure_is_away_the_copy_is_used_without_asking_each_time(
     assert len(proxy.requests) == asked
 
 
-def test_many_images_among_faults(proxy: FaultProxy, impatient_account: BlobAccount, tmp_path: Path) -> None:
-    images = BlobImages(impatient_account, tmp_path / "cache", max_bytes=10**6, cache_bytes=10**7, timeout_s=8.0)
+def test_many_images_among_faults(proxy: FaultProxy, hurried_account: BlobAccount, tmp_path: Path) -> None:
+    images = BlobImages(hurried_account, tmp_path / "cache", max_bytes=10**6, cache_bytes=10**7, timeout_s=8.0)
     container = uuid4().hex
     names = [f"{number}.jpg" for number in range(120)]
 
     async def upload() -> None:
         for name in names:
-            await impatient_account.write(container, name, name.encode() * 500)
+            await hurried_account.write(container, name, name.encode() * 500)
 
-    impatient_account.run(upload)
+    hurried_account.run(upload)
     faults = [fault for name, fault in PASSING.items() if "slow" not in name]
 
     def some(request: Request) -> Fault | None:

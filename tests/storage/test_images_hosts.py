@@ -2,7 +2,7 @@ import ipaddress
 
 import pytest
 
-from taxonomist.storage.images.hosts import AllowedHosts, is_public
+from taxonomist.storage.images.allowed_hosts import AllowedHosts, is_public
 from taxonomist.taxonomy.errors import ConfigError, ImageForbiddenError
 
 

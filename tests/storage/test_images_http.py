@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from taxonomist.storage.images import hosts
+from taxonomist.storage.images import allowed_hosts
 from taxonomist.storage.images import http as images_http
 from taxonomist.storage.images.http import Credential, HttpImages
 from taxonomist.taxonomy.errors import (
@@ -279,7 +279,7 @@ def test_below_a_suffix_the_address_that_was_checked_is_asked(
         address = "127.0.0.1" if len(lookups) == 1 else "10.0.0.1"
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
 
-    monkeypatch.setitem(hosts._PORTS, "http", web.port)
+    monkeypatch.setitem(allowed_hosts._PORTS, "http", web.port)
     web.route("/a.png", data=PICTURE)
     images = open_images("*.example.com")
     with monkeypatch.context() as patch:

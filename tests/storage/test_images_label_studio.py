@@ -7,7 +7,7 @@ import pytest
 
 from taxonomist.storage.images.http import HttpImages
 from taxonomist.storage.images.label_studio import LabelStudioImages, is_label_studio_path
-from taxonomist.storage.images.token import TokenAuth
+from taxonomist.storage.images.label_studio_token import TokenAuth
 from taxonomist.taxonomy.errors import (
     AuthError,
     ConfigError,

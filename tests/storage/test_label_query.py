@@ -14,12 +14,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from taxonomist.storage.azure.cosmos import CosmosAccess, CosmosConnection
-from taxonomist.storage.azure.retry_policy import Patience
+from taxonomist.storage.azure.cosmos_connection import CosmosAccess, CosmosConnection
+from taxonomist.storage.azure.retry_policy import RetryPolicy
 from taxonomist.storage.catalog import ImageDocument, LabelQuery, SqliteCatalog
 from taxonomist.storage.catalog.cosmos import CosmosCatalog
 from taxonomist.storage.catalog.cosmos_install import install
-from taxonomist.storage.catalog.query import cosmos_where, explain, matches
+from taxonomist.storage.catalog.label_query import cosmos_where, explain, matches
 from taxonomist.storage.database import Database
 
 ANY = LabelQuery(blurred=None, private=None)
@@ -202,7 +202,7 @@ def fill(cosmos_access: CosmosAccess) -> Iterator[Callable[[dict[str, dict[str, 
     def make(stored: dict[str, dict[str, Any]]) -> tuple[CosmosAccess, Ask]:
         access = replace(cosmos_access, containers=(f"drawn{len(opened)}",))
         install(access)
-        opened.append(CosmosConnection(access, Patience()))
+        opened.append(CosmosConnection(access, RetryPolicy()))
         connection = opened[-1]
 
         async def write() -> None:

@@ -9,8 +9,8 @@ from uuid import uuid4
 
 import pytest
 
-from taxonomist.storage.azure.blob import BlobAccount
-from taxonomist.storage.azure.retry_policy import Patience
+from taxonomist.storage.azure.blob_account import BlobAccount
+from taxonomist.storage.azure.retry_policy import RetryPolicy
 from taxonomist.taxonomy.errors import StorageError
 from tests.azure import emulators
 from tests.azure.fault_proxy import Fault, FaultProxy, Request
@@ -73,7 +73,7 @@ def test_a_server_never_waits(
     publisher = place.open()
     publish(publisher)
     publisher.promote("project-4", "v1")
-    account = BlobAccount.from_connection_string(azurite.through(proxy.port), Patience(total_s=60.0, attempt_s=60.0))
+    account = BlobAccount.from_connection_string(azurite.through(proxy.port), RetryPolicy(total_s=60.0, attempt_s=60.0))
     patient = BlobPlace(account, place.container, tmp_path / "patient")
     server = patient.open(look_every_s=0.1)
     server.champion("project-4")
@@ -86,7 +86,7 @@ def test_a_server_never_waits(
     eventually("a look has begun", lambda: server.alias_stamp("project-4") and proxy.requests, timeout=30)
     assert {server.alias_stamp("project-4") for _ in range(1000)} == {("v1", 1)}
     assert len(proxy.requests) == 1
-    assert "What is known goes on to be used" not in caplog.text  # what the look says when it gives up
+    assert "The last known state stays in use" not in caplog.text  # logged when a refresh fails
     answer.set()
     patient.close()
     account.close()
@@ -124,7 +124,7 @@ def test_serving_goes_on_while_azure_is_away(
         assert server.alias_stamp("project-4") == stamp
         time.sleep(0.05)
     server.verify(server.get("project-4", "v1"))
-    assert caplog.text.count("What is known goes on to be used") <= 1
+    assert caplog.text.count("The last known state stays in use") <= 1
     # And after a start without Azure, from what is on this machine.
     again = place.open_on(mirror, look_every_s=10.0)
     assert again.champion("project-4") == "v1"

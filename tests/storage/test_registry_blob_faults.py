@@ -10,12 +10,12 @@ from uuid import uuid4
 
 import pytest
 
-from taxonomist.storage.azure.blob import BlobAccount
+from taxonomist.storage.azure.blob_account import BlobAccount
 from taxonomist.storage.registry.blob import BlobRegistry
 from taxonomist.taxonomy.errors import StorageError
 from tests.azure import emulators
 from tests.azure.fault_proxy import Fault, FaultProxy, Request, fault_proxy
-from tests.storage.blob_faults import PASSING, PATIENCE, SLACK_S, is_write_of, once
+from tests.storage.blob_faults import PASSING, RETRY_POLICY, SLACK_S, is_write_of, once
 from tests.storage.registries import BlobPlace, publish
 from tests.waiting import eventually
 
@@ -51,7 +51,7 @@ def test_a_model_goes_up_and_comes_down_through_faults(
         return PASSING[name]
 
     # Nine kinds of request, each waited for.
-    patient = replace(PATIENCE, attempt_s=0.8, total_s=8.0)
+    patient = replace(RETRY_POLICY, attempt_s=0.8, total_s=8.0)
     account = BlobAccount.from_connection_string(_through(proxy, place), patient)
     through = BlobPlace(account, place.container, tmp_path / "through")
     proxy.use(first_of_each_kind)
@@ -88,7 +88,7 @@ def test_what_cannot_be_published_is_not_there(
     begun = time.monotonic()
     with pytest.raises(StorageError, match=r"did not write the blob .* within 2 seconds"):
         publish(registry)
-    assert time.monotonic() - begun < PATIENCE.total_s + SLACK_S
+    assert time.monotonic() - begun < RETRY_POLICY.total_s + SLACK_S
     proxy.use()
     assert [version.version for version in registry.versions("project-4")] == ["v1"]
     assert publish(registry).version == "v2"
@@ -158,14 +158,14 @@ def test_a_promotion_that_cannot_be_written_changes_nothing(proxy: FaultProxy, p
     begun = time.monotonic()
     with pytest.raises(StorageError, match=r"did not write the blob .*aliases\.json within 2 seconds"):
         registry.promote("project-4", "v2")
-    assert time.monotonic() - begun < PATIENCE.total_s + SLACK_S
+    assert time.monotonic() - begun < RETRY_POLICY.total_s + SLACK_S
     proxy.use()
     assert place.open().alias_stamp("project-4") == ("v1", 1)
 
 
 def test_killed_in_the_middle_of_a_download(tmp_path: Path) -> None:
     with emulators.blob() as blob, fault_proxy(blob.port) as proxy:
-        account = BlobAccount.from_connection_string(blob.through(proxy.port), PATIENCE)
+        account = BlobAccount.from_connection_string(blob.through(proxy.port), RETRY_POLICY)
         place = BlobPlace(account, uuid4().hex, tmp_path)
         publish_large(place.open())
         parts = 0
@@ -183,7 +183,7 @@ def test_killed_in_the_middle_of_a_download(tmp_path: Path) -> None:
         begun = time.monotonic()
         with pytest.raises(StorageError, match="within 2 seconds"):
             other.get("backbone", "v1")
-        assert time.monotonic() - begun < PATIENCE.total_s + 2 * SLACK_S
+        assert time.monotonic() - begun < RETRY_POLICY.total_s + 2 * SLACK_S
         assert parts >= 3
         # Nothing half-written: no version, and no file that somebody could take for one.
         assert list(tmp_path.glob("machine-1/backbone/*")) == []

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from taxonomist.storage.embeddings import EmbeddingStore
-from taxonomist.storage.rows import Layout, RowStore
+from taxonomist.storage.arrays.append_only_store import AppendOnlyStore, ArrayLayout
+from taxonomist.storage.embeddings import FolderEmbeddings
 from taxonomist.taxonomy.errors import StorageError
 
 ROOT = Path(__file__).parents[2]
-LAYOUT = Layout("cubes", "cubes.i4", shape=(2, 3, 4), dtype="<i4", header={"side": 2}, hint="Use another folder.")
+LAYOUT = ArrayLayout("cubes", "cubes.i4", shape=(2, 3, 4), dtype="<i4", header={"side": 2}, hint="Use another folder.")
 
 
 def cubes(*numbers: int) -> np.ndarray:
@@ -25,10 +25,10 @@ def cubes(*numbers: int) -> np.ndarray:
 @pytest.mark.parametrize("check_all", [True, False])
 def test_rows_of_any_shape_come_back_as_they_were(tmp_path: Path, check_all: bool) -> None:
     layout = replace(LAYOUT, check_all=check_all)
-    store: RowStore[np.int32] = RowStore(tmp_path, layout)
+    store: AppendOnlyStore[np.int32] = AppendOnlyStore(tmp_path, layout)
     assert store.append(["a", "b", "a"], cubes(1, 2, 3)) == 2
     assert store.append(["b", "c"], cubes(4, 5)) == 1
-    for reader in (store, RowStore(tmp_path, layout)):
+    for reader in (store, AppendOnlyStore(tmp_path, layout)):
         ids, everything = reader.snapshot()
         assert ids == ["a", "b", "c"]
         np.testing.assert_array_equal(everything, cubes(1, 2, 5))
@@ -38,14 +38,14 @@ def test_rows_of_any_shape_come_back_as_they_were(tmp_path: Path, check_all: boo
 
 
 def test_rows_need_not_be_contiguous(tmp_path: Path) -> None:
-    store: RowStore[np.int32] = RowStore(tmp_path, LAYOUT)
+    store: AppendOnlyStore[np.int32] = AppendOnlyStore(tmp_path, LAYOUT)
     store.append(["a", "b"], cubes(1, 9, 2)[::2])
-    np.testing.assert_array_equal(RowStore(tmp_path, LAYOUT).snapshot()[1], cubes(1, 2))
+    np.testing.assert_array_equal(AppendOnlyStore(tmp_path, LAYOUT).snapshot()[1], cubes(1, 2))
 
 
 @pytest.mark.parametrize("wrong", [cubes(1).astype("<i8"), cubes(1)[:, :1], cubes(1, 2)])
 def test_rows_of_another_kind_are_refused(tmp_path: Path, wrong: np.ndarray) -> None:
-    store: RowStore[np.int32] = RowStore(tmp_path, LAYOUT)
+    store: AppendOnlyStore[np.int32] = AppendOnlyStore(tmp_path, LAYOUT)
     store.append(["before"], cubes(7))
     with pytest.raises(StorageError, match="cubes"):
         store.append(["a"], wrong)
@@ -63,15 +63,15 @@ def damage(file: Path, offset: int) -> None:
 )
 def test_opening_reads_every_row_or_the_last_batch(tmp_path: Path, check_all: bool, row: int, noticed: bool) -> None:
     layout = replace(LAYOUT, check_all=check_all)
-    store: RowStore[np.int32] = RowStore(tmp_path, layout)
+    store: AppendOnlyStore[np.int32] = AppendOnlyStore(tmp_path, layout)
     for number, id in enumerate("abc"):
         store.append([id], cubes(number))
     damage(tmp_path / "cubes.i4", row * 96 + 1)
-    again: RowStore[np.int32] = RowStore(tmp_path, layout)
+    again: AppendOnlyStore[np.int32] = AppendOnlyStore(tmp_path, layout)
     assert len(again) == (0 if noticed else 3)
     assert bool(list(tmp_path.glob("cubes.i4.damaged-*"))) is noticed
     assert again.append(["d"], cubes(3)) == 1
-    assert RowStore(tmp_path, layout).snapshot()[0] == (["d"] if noticed else ["a", "b", "c", "d"])
+    assert AppendOnlyStore(tmp_path, layout).snapshot()[0] == (["d"] if noticed else ["a", "b", "c", "d"])
 
 
 STEPS = 6  # of two appends: each waits for the rows, the index and the folder to be on the disk
@@ -82,7 +82,7 @@ def append_and_die(folder: str) -> None:
     wait = os.fsync
     for last in range(1, STEPS + 1):
         if (child := os.fork()) == 0:
-            store: RowStore[np.int32] = RowStore(Path(folder) / str(last), LAYOUT)
+            store: AppendOnlyStore[np.int32] = AppendOnlyStore(Path(folder) / str(last), LAYOUT)
             left = last
 
             def fsync(handle: int) -> None:
@@ -103,12 +103,12 @@ def test_killed_at_any_step_of_an_append(tmp_path: Path) -> None:
     code = f"from tests.storage.test_rows import append_and_die; append_and_die({str(tmp_path)!r})"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
     for step in range(1, STEPS + 1):
-        store: RowStore[np.int32] = RowStore(tmp_path / str(step), LAYOUT)
+        store: AppendOnlyStore[np.int32] = AppendOnlyStore(tmp_path / str(step), LAYOUT)
         there, rows = store.snapshot()
         assert there == ([], ["a", "b"], ["a", "b"], ["a", "b"], ["a", "b", "c"], ["a", "b", "c"])[step - 1]
         np.testing.assert_array_equal(rows, cubes(1, 2, 3)[: len(there)])
         store.append(["a", "b", "c", "d"], cubes(1, 2, 3, 4))
-        np.testing.assert_array_equal(RowStore(tmp_path / str(step), LAYOUT).snapshot()[1], cubes(1, 2, 3, 4))
+        np.testing.assert_array_equal(AppendOnlyStore(tmp_path / str(step), LAYOUT).snapshot()[1], cubes(1, 2, 3, 4))
         assert not list((tmp_path / str(step)).glob("*damaged*"))
 
 
@@ -126,7 +126,7 @@ def test_files_written_by_hand_are_read(tmp_path: Path) -> None:
         + line({"ids": ["a", "b"], "vectors": zlib.crc32(vectors[:2].tobytes())})
         + line({"ids": ["c"], "vectors": zlib.crc32(vectors[2:].tobytes())})
     )
-    store = EmbeddingStore(tmp_path, 4)
+    store = FolderEmbeddings(tmp_path, 4)
     found, read = store.get(["c", "a"])
     assert found.all()
     np.testing.assert_array_equal(read, [[8, 9, 10, 11], [0, 1, 2, 3]])

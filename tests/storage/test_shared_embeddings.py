@@ -12,9 +12,9 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
-from taxonomist.storage.azure.blob import BlobAccount
-from taxonomist.storage.azure.retry_policy import Patience
-from taxonomist.storage.shared_embeddings import SharedEmbeddings
+from taxonomist.storage.azure.blob_account import BlobAccount
+from taxonomist.storage.azure.retry_policy import RetryPolicy
+from taxonomist.storage.embeddings.blob import BlobEmbeddings
 from tests.azure import emulators
 from tests.azure.fault_proxy import Fault, fault_proxy
 from tests.storage.test_embeddings import half, vectors
@@ -23,7 +23,7 @@ from tests.waiting import eventually
 
 pytestmark = pytest.mark.slow
 
-Open = Callable[..., SharedEmbeddings]
+Open = Callable[..., BlobEmbeddings]
 
 
 @pytest.fixture
@@ -36,11 +36,9 @@ def machine(blob_account: BlobAccount, container: str, tmp_path: Path) -> Open:
     """Opens the store on a machine of its own, or on the one named."""
     names = (f"machine-{number}" for number in itertools.count())
 
-    def open_store(
-        name: str | None = None, account: BlobAccount = blob_account, every_s: float = 0
-    ) -> SharedEmbeddings:
+    def open_store(name: str | None = None, account: BlobAccount = blob_account, every_s: float = 0) -> BlobEmbeddings:
         folder = tmp_path / (name or next(names))
-        return SharedEmbeddings(account, container, "embeddings/v1", folder, 64, share_every_s=every_s)
+        return BlobEmbeddings(account, container, "embeddings/v1", folder, 64, share_every_s=every_s)
 
     return open_store
 
@@ -124,14 +122,14 @@ def test_all_goes_on_while_azure_is_away_and_is_sent_later(
     azurite: emulators.Blob, machine: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
     with fault_proxy(azurite.port) as proxy:
-        account = BlobAccount.from_connection_string(azurite.through(proxy.port), Patience(0.5, 0.3, 0.05, 0.1))
+        account = BlobAccount.from_connection_string(azurite.through(proxy.port), RetryPolicy(0.5, 0.3, 0.05, 0.1))
         proxy.use(lambda request: Fault(status=503))
         cut_off = machine("one", account, 0.2)
         assert cut_off.get(["a"])[0].tolist() == [False]  # the first question waits for an answer, a while
         assert cut_off.append(["a"], vectors(1)) == 1
         assert cut_off.get(["a"])[0].all()
         cut_off.close()
-        assert caplog.text.count("What is known goes on to be used") == 1
+        assert caplog.text.count("The last known state stays in use") == 1
         assert "a" not in machine()
         proxy.use()
         machine("one", account).get(["x"])  # the next process on that machine

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from taxonomist.storage.embeddings import EmbeddingStore
+from taxonomist.storage.embeddings import FolderEmbeddings
 from taxonomist.storage.journal import AnnotationSaved, Journal
 from taxonomist.storage.registry.folder import FolderRegistry
 from taxonomist.taxonomy.errors import StorageError
@@ -88,7 +88,7 @@ def record_over_a_fork(path: str) -> None:
 
 
 def embed_for_ever(folder: str) -> None:
-    store = EmbeddingStore(folder, 64)
+    store = FolderEmbeddings(folder, 64)
     for start in range(0, 1_000_000, 7):
         numbers = range(start, start + 7)
         store.append([f"i{number}" for number in numbers], np.stack([vector(number) for number in numbers]))
@@ -96,13 +96,13 @@ def embed_for_ever(folder: str) -> None:
 
 
 def embed_some(folder: str, first: str, last: str) -> None:
-    store = EmbeddingStore(folder, 64)
+    store = FolderEmbeddings(folder, 64)
     say(sum(store.append([f"i{n}"], vector(n)[None]) for n in range(int(first), int(last))))
 
 
 def embed_until_full(folder: str, size: str) -> None:
     limit_files(size)
-    store = EmbeddingStore(folder, 64)
+    store = FolderEmbeddings(folder, 64)
     number = 0
     try:
         while True:

@@ -12,7 +12,7 @@ from scipy.stats import binomtest
 
 from taxonomist.taxonomy.calibration import Calibration, fit_calibration, fit_temperature, wilson_lower_bound
 from taxonomist.taxonomy.errors import ConfigError, TrainingError
-from taxonomist.taxonomy.hierarchy import path_log_probabilities
+from taxonomist.taxonomy.path_probabilities import path_log_probabilities
 from taxonomist.taxonomy.paths import TaxonomyPath
 from taxonomist.taxonomy.tree import Tree
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.special import log_softmax
 
-from taxonomist.taxonomy.hierarchy import greedy_path, group_log_softmax, path_log_probabilities
+from taxonomist.taxonomy.path_probabilities import greedy_path, group_log_softmax, path_log_probabilities
 from taxonomist.taxonomy.tree import Tree
 
 from .conftest import SMALL

@@ -7,8 +7,8 @@ from sklearn.metrics import accuracy_score, f1_score
 from sklearn.preprocessing import MultiLabelBinarizer
 
 from taxonomist.taxonomy.errors import TrainingError
-from taxonomist.taxonomy.metrics import LevelMetrics, evaluate_paths
 from taxonomist.taxonomy.paths import TaxonomyPath
+from taxonomist.taxonomy.tree_metrics import LevelMetrics, evaluate_paths
 
 from .conftest import SMALL
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taxonomist.taxonomy.hierarchy import path_log_probabilities
+from taxonomist.taxonomy.path_probabilities import path_log_probabilities
 from taxonomist.taxonomy.paths import TaxonomyPath
 from taxonomist.taxonomy.suggestion import Calibration, Suggestion, calibrated_probabilities, suggest, vote
 from taxonomist.taxonomy.tree import Tree

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from taxonomist.storage.embeddings import EmbeddingStore
+from taxonomist.storage.embeddings import FolderEmbeddings
 from taxonomist.storage.registry import ModelVersion
 from taxonomist.storage.registry.folder import FolderRegistry
 from taxonomist.taxonomy.paths import TaxonomyPath
@@ -59,12 +59,12 @@ class Project:
     folder: Path
     tree: Tree
     registry: FolderRegistry = field(init=False)
-    store: EmbeddingStore = field(init=False)
+    store: FolderEmbeddings = field(init=False)
     backbone: ModelVersion = field(init=False)
 
     def __post_init__(self) -> None:
         self.registry = FolderRegistry(self.folder / "models")
-        self.store = EmbeddingStore(self.folder / "embeddings", 16)
+        self.store = FolderEmbeddings(self.folder / "embeddings", 16)
         self.backbone = ModelVersion("backbone", "v1", self.folder, {})
 
     def examples(self, per_leaf: int, *, noise: float = 0.5, seed: int = 0) -> list[Example]:

@@ -7,9 +7,9 @@ from PIL import Image
 from sklearn.metrics import classification_report, confusion_matrix
 
 from taxonomist.inference.head_weights import HeadWeights
-from taxonomist.taxonomy.hierarchy import greedy_path, path_log_probabilities
-from taxonomist.taxonomy.metrics import LevelMetrics, TreeMetrics
+from taxonomist.taxonomy.path_probabilities import greedy_path, path_log_probabilities
 from taxonomist.taxonomy.tree import Tree
+from taxonomist.taxonomy.tree_metrics import LevelMetrics, TreeMetrics
 from taxonomist.training.heads.evaluation import evaluate, evaluate_predictions, predict_paths
 from taxonomist.training.heads.head import Epoch
 from taxonomist.training.heads.plots import plot_confusion, plot_curves

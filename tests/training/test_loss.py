@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from taxonomist.taxonomy.hierarchy import group_log_softmax
+from taxonomist.taxonomy.path_probabilities import group_log_softmax
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.training.heads.loss import SiblingCrossEntropy
 from taxonomist.training.heads.targets import Outputs, balance

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from taxonomist.inference.image_decoding import decode, prepare
-from taxonomist.taxonomy.errors import PictureError
+from taxonomist.taxonomy.errors import ImageDecodingError
 from tests.training.conftest import encoded
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
@@ -125,7 +125,7 @@ def test_damaged_exif_does_not_cost_the_picture() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"no picture", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", b"<svg/>"])
 def test_not_a_picture(data: bytes) -> None:
-    with pytest.raises(PictureError, match="not a picture"):
+    with pytest.raises(ImageDecodingError, match="not a picture"):
         decode(data)
 
 
@@ -134,14 +134,14 @@ def test_not_a_picture(data: bytes) -> None:
 def test_truncated(kind: str, share: float) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
     data = encoded(Image.fromarray(noise), kind)
-    with pytest.raises(PictureError):
+    with pytest.raises(ImageDecodingError):
         decode(data[: int(len(data) * share)])
 
 
 def test_broken_inside() -> None:
     data = bytearray(encoded(halves(200, 200)))
     data[60:80] = bytes(20)
-    with pytest.raises(PictureError, match="damaged"):
+    with pytest.raises(ImageDecodingError, match="damaged"):
         decode(bytes(data))
 
 
@@ -154,14 +154,14 @@ def bomb(width: int, height: int) -> bytes:
 
 @pytest.mark.parametrize("side", [7_100, 10_000, 12_000, 60_000])  # our cap; Pillow's warning; near it; Pillow's error
 def test_too_many_pixels(side: int) -> None:
-    with pytest.raises(PictureError, match="too large"):
+    with pytest.raises(ImageDecodingError, match="too large"):
         decode(bomb(side, side))
 
 
 def test_pixel_cap_is_exact() -> None:
     data = encoded(halves(40, 20))
     assert decode(data, max_pixels=800).size == (40, 20)
-    with pytest.raises(PictureError, match="40 x 20"):
+    with pytest.raises(ImageDecodingError, match="40 x 20"):
         decode(data, max_pixels=799)
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from taxonomist.inference.image_decoding import decode, prepare
 from taxonomist.inference.preparation import Decoded, Prepared, Wanted, prepare_pictures
-from taxonomist.storage.pictures import PictureStore
+from taxonomist.storage.prepared_images import PreparedImageStore
 from taxonomist.taxonomy.errors import ImageNotFoundError, StorageError
 
 ROOT = Path(__file__).parents[2]
@@ -44,11 +44,11 @@ def expected(*numbers: int) -> np.ndarray:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> PictureStore:
-    return PictureStore(tmp_path / "pictures", SIZE)
+def store(tmp_path: Path) -> PreparedImageStore:
+    return PreparedImageStore(tmp_path / "pictures", SIZE)
 
 
-def test_pictures_are_prepared_as_serving_does(store: PictureStore) -> None:
+def test_pictures_are_prepared_as_serving_does(store: PreparedImageStore) -> None:
     # The JPEG is large enough to be decoded at an eighth, which gives other pixels; serving decodes all of it.
     files = {
         "jpeg": encoded(1, 640, 480, "JPEG"),
@@ -68,7 +68,7 @@ def test_pictures_are_prepared_as_serving_does(store: PictureStore) -> None:
     ]
 
 
-def test_only_what_is_new_is_read_and_each_id_once(store: PictureStore) -> None:
+def test_only_what_is_new_is_read_and_each_id_once(store: PreparedImageStore) -> None:
     seen: list[str] = []
 
     def reading(one: Wanted) -> bytes:
@@ -88,7 +88,7 @@ def test_only_what_is_new_is_read_and_each_id_once(store: PictureStore) -> None:
 
 
 def test_what_cannot_be_had_is_listed_and_tried_again(
-    store: PictureStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    store: PreparedImageStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def failing(one: Wanted) -> bytes:
         if one.id == "i1":
@@ -123,7 +123,7 @@ def test_what_cannot_be_had_is_listed_and_tried_again(
 
 
 def test_a_full_disk_ends_the_run_and_keeps_what_there_is(tmp_path: Path) -> None:
-    prepare_pictures(wanted(1), PictureStore(tmp_path, SIZE), read)
+    prepare_pictures(wanted(1), PreparedImageStore(tmp_path, SIZE), read)
     reads = 0
     lock = threading.Lock()
 
@@ -134,16 +134,16 @@ def test_a_full_disk_ends_the_run_and_keeps_what_there_is(tmp_path: Path) -> Non
         return read(one)
 
     threads = threading.active_count()
-    full = PictureStore(tmp_path, SIZE, keep_free=10**18)
+    full = PreparedImageStore(tmp_path, SIZE, keep_free=10**18)
     with pytest.raises(StorageError, match="Make room"):
         prepare_pictures(wanted(*range(200)), full, counting, workers=2, batch=8)
     assert reads <= 8 + 8  # a batch, and no further ahead than another
     assert threading.active_count() == threads
-    assert PictureStore(tmp_path, SIZE).snapshot()[0] == ["i1"]
+    assert PreparedImageStore(tmp_path, SIZE).snapshot()[0] == ["i1"]
 
 
 @pytest.mark.parametrize("workers", [1, 4])
-def test_reading_is_parallel_and_bounded(store: PictureStore, workers: int) -> None:
+def test_reading_is_parallel_and_bounded(store: PreparedImageStore, workers: int) -> None:
     here, most = 0, 0
     lock = threading.Lock()
     all_in = threading.Barrier(workers)
@@ -173,7 +173,7 @@ def work(folder: str) -> None:
         time.sleep(0.002)
         return read(one)
 
-    store = PictureStore(folder, SIZE)
+    store = PreparedImageStore(folder, SIZE)
     say("begun")
     prepare_pictures(wanted(*range(MANY)), store, slowly, workers=2, batch=4, failures_file=Path(folder) / "f.csv")
     say("done")
@@ -201,7 +201,7 @@ def test_killed_at_any_moment_the_next_run_completes_it(tmp_path: Path) -> None:
         time.sleep(random.Random(seed).random() * whole)
         process.kill()
         process.communicate()
-        there = set(PictureStore(folder, SIZE).snapshot()[0])
+        there = set(PreparedImageStore(folder, SIZE).snapshot()[0])
         left.append(len(there))
         reads: list[str] = []
 
@@ -209,11 +209,11 @@ def test_killed_at_any_moment_the_next_run_completes_it(tmp_path: Path) -> None:
             reads.append(one.id)
             return read(one)
 
-        store = PictureStore(folder, SIZE)
+        store = PreparedImageStore(folder, SIZE)
         prepared = prepare_pictures(wanted(*range(MANY)), store, reading, failures_file=folder / "f.csv")
         assert (prepared.new, prepared.present, prepared.failures) == (MANY - len(there), len(there), {})
         assert sorted(reads) == sorted({f"i{number}" for number in range(MANY)} - there)
-        ids, pixels = PictureStore(folder, SIZE).snapshot()
+        ids, pixels = PreparedImageStore(folder, SIZE).snapshot()
         assert ids == [f"i{number}" for number in range(MANY)]
         np.testing.assert_array_equal(pixels, expected(*range(MANY)))
         assert not list(folder.glob("*damaged*"))

@@ -13,7 +13,7 @@ from PIL import Image
 from taxonomist.inference.embedder import BACKBONE_FILE, Embedder
 from taxonomist.inference.head_weights import HeadWeights
 from taxonomist.inference.image_decoding import prepare
-from taxonomist.storage.embeddings import EmbeddingStore
+from taxonomist.storage.embeddings import FolderEmbeddings
 from taxonomist.storage.registry import ModelVersion
 from taxonomist.storage.registry.folder import FolderRegistry
 from taxonomist.taxonomy.calibration import Calibration
@@ -235,7 +235,7 @@ def test_from_pictures(project: Project, backbone: ModelVersion, tmp_path: Path)
             raise ImageNotFoundError("i6 is not there.")
         return prepare(files[id], SIZE)
 
-    store = EmbeddingStore(tmp_path / "real", 512)
+    store = FolderEmbeddings(tmp_path / "real", 512)
     arguments = ([project.tree], store, read_picture, project.registry, backbone, OPTIONS)
     outcome = train_project("4", coloured(20), *arguments)
     assert outcome.left_out.keys() == {"i4", "i5", "i6"}

@@ -9,10 +9,10 @@ import numpy.typing as npt
 from sklearn.metrics import precision_recall_fscore_support
 
 from taxonomist.inference.head_weights import HeadWeights
-from taxonomist.taxonomy.hierarchy import path_log_probabilities
-from taxonomist.taxonomy.metrics import TreeMetrics, evaluate_paths
+from taxonomist.taxonomy.path_probabilities import path_log_probabilities
 from taxonomist.taxonomy.paths import TaxonomyPath, format_path
 from taxonomist.taxonomy.tree import Tree
+from taxonomist.taxonomy.tree_metrics import TreeMetrics, evaluate_paths
 from taxonomist.training.heads.targets import Labels
 
 

@@ -11,9 +11,9 @@ from taxonomist.inference.head_weights import HEAD_FILE
 from taxonomist.storage.embeddings import Embeddings
 from taxonomist.storage.registry import ModelVersion, Registry
 from taxonomist.taxonomy.calibration import Calibration, fit_calibration
-from taxonomist.taxonomy.metrics import TreeMetrics
 from taxonomist.taxonomy.paths import prefixes
 from taxonomist.taxonomy.tree import Tree
+from taxonomist.taxonomy.tree_metrics import TreeMetrics
 from taxonomist.training.heads.champion import Verdict, judge
 from taxonomist.training.heads.dataset import (
     Dataset,

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from taxonomist.taxonomy.metrics import TreeMetrics
+from taxonomist.taxonomy.tree_metrics import TreeMetrics
 
 MetricsByControl = Mapping[str, TreeMetrics]
 _ROUNDING = 1e-9

@@ -11,11 +11,11 @@ import numpy.typing as npt
 from taxonomist.inference.embedder import Embedder
 from taxonomist.inference.image_decoding import Picture
 from taxonomist.storage.embeddings import Embeddings
-from taxonomist.taxonomy.errors import ImageError, PictureError
+from taxonomist.taxonomy.errors import ImageDecodingError, ImageError
 from taxonomist.training.heads.label_views import views
 
 ReadPicture = Callable[[str], Picture]
-"""From an image id to its prepared picture; called from several threads. Raises ImageError or PictureError."""
+"""From an image id to its prepared picture; called from several threads. Raises ImageError or ImageDecodingError."""
 
 _CHUNK = 32  # pictures read at a time; what was embedded is kept after each chunk
 _READERS = 4
@@ -98,7 +98,7 @@ def _attempt(read_picture: ReadPicture) -> Callable[[tuple[str, int]], npt.NDArr
         id, count = wanted
         try:
             picture = read_picture(id)
-        except (ImageError, PictureError) as error:
+        except (ImageError, ImageDecodingError) as error:
             return str(error)
         # The draw depends on the id only, so that a view always is what its id says.
         return np.concatenate([picture[None], views(picture, count, zlib.crc32(id.encode()))])

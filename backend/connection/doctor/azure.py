@@ -14,7 +14,7 @@ from taxonomist.storage.catalog.documents import ImageDocument
 from taxonomist.taxonomy.errors import TaxonomistError
 
 if TYPE_CHECKING:  # Azure's SDK takes long to import, and only some installations use it
-    from taxonomist.storage.azure.blob import BlobAccount
+    from taxonomist.storage.azure.blob_account import BlobAccount
     from taxonomist.storage.azure.blob_probe import BlobProbe
     from taxonomist.storage.catalog.cosmos_install import ContainerState
     from taxonomist.storage.images.blob import BlobImages
@@ -38,12 +38,12 @@ def checks(services: Services) -> Iterator[Check]:
 
 
 def _cosmos(settings: Settings) -> Iterator[Check]:
-    from taxonomist.backend.azure.accounts import cosmos_access, patience
+    from taxonomist.backend.azure.accounts import cosmos_access, retry_policy
     from taxonomist.storage.catalog.cosmos_install import inspect
 
     try:
         access = cosmos_access(settings)
-        states = inspect(access, patience(settings))
+        states = inspect(access, retry_policy(settings))
     except TaxonomistError as error:
         yield failure("Cosmos DB", error, _RIGHTS)
         return

@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 from pydantic import SecretStr
 
-from taxonomist.backend.azure.accounts import cosmos_access, patience
+from taxonomist.backend.azure.accounts import cosmos_access, retry_policy
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
 from taxonomist.storage.catalog import SqliteCatalog
@@ -31,7 +31,7 @@ def test_settings_say_how_cosmos_is_reached(settings: Settings) -> None:
     assert (access.endpoint, access.key, access.containers) == ("https://a.documents.azure.com", None, ("a", "b"))
     with pytest.raises(ConfigError, match="set twice"):
         cosmos_access(settings.model_copy(update={**by_address, "cosmos_connection_string": TEXT}))
-    assert patience(settings.model_copy(update={"azure_timeout": 7.0})).total_s == 7.0
+    assert retry_policy(settings.model_copy(update={"azure_timeout": 7.0})).total_s == 7.0
 
 
 def test_without_a_setting_the_catalogue_is_a_file(services: Services, settings: Settings) -> None:

@@ -12,7 +12,7 @@ import pytest
 from taxonomist.backend.cli import main
 from taxonomist.backend.services import Services
 from taxonomist.backend.stages.files import read_split
-from taxonomist.storage.pictures import PictureStore
+from taxonomist.storage.prepared_images import PreparedImageStore
 from tests.small_world import SIZE
 
 
@@ -56,7 +56,7 @@ def test_from_labels_to_pictures(run: Any, world: Services, tmp_path: Path) -> N
     assert (part["size"], part["new"]) == (SIZE, 38)
     assert told(run, *fetch)["new"] == 22
     training = {one.id for one in read_split(tmp_path / "data") if one.part == "train"}
-    assert training == set(PictureStore(tmp_path / "pictures", SIZE).snapshot()[0][:38])
+    assert training == set(PreparedImageStore(tmp_path / "pictures", SIZE).snapshot()[0][:38])
 
 
 def test_people_are_told_in_words(run: Any, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from taxonomist.backend.stages.files import Chosen, Placed, write_query, write_s
 from taxonomist.backend.stages.query import run_query
 from taxonomist.inference.image_decoding import decode, prepare
 from taxonomist.storage.catalog import ImageDocument, LabelQuery
-from taxonomist.storage.pictures import PictureStore
+from taxonomist.storage.prepared_images import PreparedImageStore
 from taxonomist.taxonomy.errors import ConfigError, ImageUnavailableError, StorageError
 from tests.small_world import PATHS, picture
 
@@ -50,7 +50,7 @@ def test_pictures_are_those_that_serving_sees_and_only_new_ones_are_read(service
     done = run_fetch(services, tmp_path / "query", tmp_path / "out", SIZE, advance=lambda *at: told.append(at))
     assert (done.pictures, done.new, done.present, done.failures) == (8, 8, 0, {})
     assert told[-1] == (8, 8)
-    ids, pixels = PictureStore(tmp_path / "out", SIZE).snapshot()
+    ids, pixels = PreparedImageStore(tmp_path / "out", SIZE).snapshot()
     assert ids == [one.id for one in chosen]
     expected = [prepare(decode((tmp_path / "images" / one.uri).read_bytes()), SIZE) for one in chosen]
     np.testing.assert_array_equal(pixels, np.stack(expected))
@@ -88,9 +88,9 @@ def test_parts_of_a_split(services: Services, tmp_path: Path) -> None:
         tmp_path, [Placed("i0", "train", "x", 0), Placed("i1", "test", "x", 0), Placed("i2", "train", "x", 0)], {}
     )
     run_fetch(services, tmp_path, tmp_path / "train", SIZE, split=tmp_path, parts=["train"])
-    assert PictureStore(tmp_path / "train", SIZE).snapshot()[0] == ["i0", "i2"]
+    assert PreparedImageStore(tmp_path / "train", SIZE).snapshot()[0] == ["i0", "i2"]
     run_fetch(services, tmp_path, tmp_path / "all", SIZE, split=tmp_path)
-    assert PictureStore(tmp_path / "all", SIZE).snapshot()[0] == ["i0", "i1", "i2"]
+    assert PreparedImageStore(tmp_path / "all", SIZE).snapshot()[0] == ["i0", "i1", "i2"]
     with pytest.raises(ConfigError, match="nothing to fetch"):
         run_fetch(services, tmp_path, tmp_path / "none", SIZE, split=tmp_path, parts=["validation"])
     with pytest.raises(ConfigError, match="--split"):
@@ -116,7 +116,7 @@ def test_a_picture_that_became_private_since_the_query_is_not_fetched(
     services.catalog.put(ImageDocument(id="i1", uri_orig="1.jpg", face_rects=[[1, 2, 3, 4]], is_blurred=True))
     done = run_fetch(services, tmp_path, tmp_path / "out", SIZE)
     assert (done.new, done.private) == (2, 1)
-    assert "i1" not in PictureStore(tmp_path / "out", SIZE)
+    assert "i1" not in PreparedImageStore(tmp_path / "out", SIZE)
     services.catalog.put(ImageDocument(id="i2", uri_orig="2.jpg", pii_entities=["A. Muster"]))
     assert run_fetch(services, tmp_path, tmp_path / "out", SIZE).private == 2
     assert "1 pictures" in caplog.text
@@ -152,7 +152,7 @@ def test_killed_in_the_middle_the_next_run_reads_what_is_missing(services: Servi
             time.sleep(0.001)
         process.kill()
         process.wait()
-        there = set(PictureStore(out, SIZE).snapshot()[0])
+        there = set(PreparedImageStore(out, SIZE).snapshot()[0])
         if 0 < len(there) < MANY:
             break
     assert 0 < len(there) < MANY
@@ -167,7 +167,7 @@ def test_killed_in_the_middle_the_next_run_reads_what_is_missing(services: Servi
         len(there),
         {},
     )
-    ids, pixels = PictureStore(out, SIZE).snapshot()
+    ids, pixels = PreparedImageStore(out, SIZE).snapshot()
     assert ids == [f"i{number:04d}" for number in range(MANY)]
     for number in range(0, MANY, 97):
         np.testing.assert_array_equal(pixels[number], prepare(decode(encoded(number)), SIZE))

@@ -11,7 +11,7 @@ import torch
 from taxonomist.inference.embedder import BACKBONE_FILE, Embedder
 from taxonomist.storage.registry import ModelVersion
 from taxonomist.storage.registry.folder import FolderRegistry
-from taxonomist.taxonomy.errors import DamagedError, PictureError
+from taxonomist.taxonomy.errors import DamagedError, ImageDecodingError
 from taxonomist.training.backbones.build import build_backbone
 from taxonomist.training.backbones.publish import ensure_backbone
 from taxonomist.training.backbones.spec import BackboneSpec
@@ -47,7 +47,7 @@ def test_embedder_refuses_what_does_not_fit(backbone: ModelVersion, tmp_path: Pa
     assert embedder.embed(random_images(0)).shape == (0, 512)
     assert embedder.embed_one(random_images(1)[0]).shape == (512,)
     for wrong in (random_images(1, 32), random_images(1)[0], random_images(1).astype(np.float32)):
-        with pytest.raises(PictureError):
+        with pytest.raises(ImageDecodingError):
             embedder.embed(wrong)
     with pytest.raises(DamagedError, match="160"):
         Embedder(backbone.path / BACKBONE_FILE, 160)

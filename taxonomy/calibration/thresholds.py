@@ -7,17 +7,13 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from taxonomist.taxonomy.calibration.temperature_scaling import Truths, fit_temperature
+from taxonomist.taxonomy.calibration.wilson_bound import wilson_lower_bound
 from taxonomist.taxonomy.errors import ConfigError, TrainingError
-from taxonomist.taxonomy.hierarchy import FloatArray, greedy_path, path_log_probabilities
+from taxonomist.taxonomy.path_probabilities import FloatArray, greedy_path, path_log_probabilities
 from taxonomist.taxonomy.paths import TaxonomyPath, format_path, prefixes
 from taxonomist.taxonomy.tree import Tree
-
-# A held-out part without a mistake is fitted best by a temperature of 0, which would make every score 1.
-COLDEST, HOTTEST = 0.25, 20.0
-
-Truths = Sequence[Sequence[TaxonomyPath]]
 
 
 @dataclass(frozen=True)
@@ -112,49 +108,6 @@ def _shortened(truths: Truths, learned: Collection[TaxonomyPath]) -> list[list[T
     return [[nodes[-1] for nodes in paths if nodes] for paths in known]
 
 
-def fit_temperature(tree: Tree, logits: FloatArray, truths: Truths) -> float:
-    """Return the temperature, 0.25 to 20, that minimises the negative log-likelihood of the levels that truths name.
-
-    Each truth contributes one softmax per level, among the siblings of the node that it names; several truths of an
-    image share its weight. The likelihood is convex in 1 / T, so its slope has one root, which is found by bisection.
-    1.0 when nothing is named. Source: Guo et al., On calibration of modern neural networks (2017), section 4.2.
-    """
-    values, starts, chosen, weights = _softmaxes(tree, logits, truths)
-    if not len(starts):
-        return 1.0
-    sizes = np.diff(np.append(starts, len(values)))
-
-    def slope(inverse: float) -> float:
-        """d NLL / d (1 / T): the expected logit under the softmax less the chosen one."""
-        scaled = values * inverse
-        likelihood = np.exp(scaled - np.repeat(np.maximum.reduceat(scaled, starts), sizes))
-        expected = np.add.reduceat(likelihood * values, starts) / np.add.reduceat(likelihood, starts)
-        return float(np.sum(weights * (expected - chosen)))
-
-    low, high = 1 / HOTTEST, 1 / COLDEST
-    if slope(low) >= 0:
-        # flat or rising from the start: no spread at all helps (or all groups have one node, and nothing matters)
-        return 1.0 if slope(high) <= 0 else HOTTEST
-    if slope(high) <= 0:
-        return COLDEST
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if slope(middle) < 0 else (low, middle)
-    return 2 / (low + high)
-
-
-def wilson_lower_bound(successes: int, trials: int, z: float) -> float:
-    """Return the lower end of Wilson's score interval for a share, z standard deviations wide to one side; 0 for none.
-
-    Source: Wilson, Probable inference, the law of succession, and statistical inference (1927).
-    """
-    if not trials:
-        return 0.0
-    share = successes / trials
-    spread = z * math.sqrt(share * (1 - share) / trials + (z / (2 * trials)) ** 2)
-    return (share + z**2 / (2 * trials) - spread) / (1 + z**2 / trials)
-
-
 def _lowest_threshold(scores: Sequence[float], correct: Sequence[bool], target: float, z: float) -> float:
     order = np.argsort(scores)[::-1]
     right = 0
@@ -166,24 +119,6 @@ def _lowest_threshold(scores: Sequence[float], correct: Sequence[bool], target: 
         if next_score < scores[place] and wilson_lower_bound(right, count, z) >= target:
             lowest = scores[place]
     return lowest
-
-
-def _softmaxes(
-    tree: Tree, logits: FloatArray, truths: Truths
-) -> tuple[FloatArray, NDArray[np.intp], FloatArray, FloatArray]:
-    """Return the logits of all named groups side by side, where each starts, its chosen logit and its weight."""
-    values: list[FloatArray] = []
-    chosen: list[float] = []
-    weights: list[float] = []
-    for row, paths in zip(np.asarray(logits, dtype=np.float64), truths, strict=True):
-        for path in paths:
-            for node in tree.ancestors(tree.index[path]):
-                values.append(row[tree.children(int(tree.parents[node]))])
-                chosen.append(float(row[node]))
-                weights.append(1 / len(paths))
-    starts = np.cumsum([0, *map(len, values)])[:-1].astype(np.intp)
-    joined = np.concatenate(values) if values else np.empty(0)
-    return joined, starts, np.array(chosen), np.array(weights)
 
 
 def _check_known(tree: Tree, truths: Truths) -> None:

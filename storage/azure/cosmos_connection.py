@@ -16,9 +16,9 @@ from azure.cosmos.aio import ContainerProxy, CosmosClient
 from azure.cosmos.documents import ConnectionPolicy
 
 from taxonomist.storage.azure.credential import entra_credential
-from taxonomist.storage.azure.retry_policy import Patience, status_of
-from taxonomist.storage.forks import after_fork, keep_for_ever
-from taxonomist.storage.loop import LoopThread
+from taxonomist.storage.azure.retry_policy import RetryPolicy, status_of
+from taxonomist.storage.event_loop_thread import EventLoopThread
+from taxonomist.storage.fork_safety import after_fork, never_finalise
 from taxonomist.taxonomy.errors import ConfigError, NotFoundError, StorageError
 
 __all__ = ["INSTALL_HINT", "Container", "CosmosAccess", "CosmosConnection"]
@@ -69,10 +69,10 @@ class Container:
 class CosmosConnection:
     """The client of a process, opened when it is first needed. Threads may share it, a forked child opens its own."""
 
-    def __init__(self, access: CosmosAccess, patience: Patience) -> None:
+    def __init__(self, access: CosmosAccess, retry_policy: RetryPolicy) -> None:
         self.access = access
-        self.patience = patience
-        self._loop = LoopThread()
+        self.retry_policy = retry_policy
+        self._loop = EventLoopThread()
         self._stack: AsyncExitStack | None = None
         self._forget()
         after_fork(self._forget)
@@ -80,7 +80,7 @@ class CosmosConnection:
 
     def _forget(self) -> None:
         if self._stack is not None:
-            keep_for_ever(self._stack)
+            never_finalise(self._stack)
         self._stack = None
         self._client: asyncio.Future[CosmosClient] | None = None
         self._containers: asyncio.Future[tuple[Container, ...]] | None = None
@@ -102,9 +102,9 @@ class CosmosConnection:
         return await asyncio.shield(self._containers)
 
     async def call(self, work: Callable[[], Awaitable[T]], what: str) -> T:
-        """`Patience.call`, where an answer that nobody expects is a `StorageError`, too."""
+        """`RetryPolicy.call`, where an answer that nobody expects is a `StorageError`, too."""
         try:
-            return await self.patience.call(work, what)
+            return await self.retry_policy.call(work, what)
         except HttpResponseError as error:
             raise StorageError(f"Azure did not {what}: status {status_of(error)}.") from error
 
@@ -142,7 +142,7 @@ class CosmosConnection:
 
     async def _open_container(self, proxy: ContainerProxy) -> Container:
         try:
-            about = await self.patience.call(proxy.read, f"open the container {proxy.id}")
+            about = await self.retry_policy.call(proxy.read, f"open the container {proxy.id}")
         except HttpResponseError as error:
             if status_of(error) != 404:
                 raise StorageError(
@@ -156,7 +156,7 @@ class CosmosConnection:
 
 
 def _without_retries() -> ConnectionPolicy:
-    """`Patience` repeats; `retry_throttle_total=0` would be taken for not given."""
+    """`RetryPolicy` repeats; `retry_throttle_total=0` would be taken for not given."""
     policy = ConnectionPolicy()
     policy.RetryOptions = type(policy.RetryOptions)(max_retry_attempt_count=0)
     return policy

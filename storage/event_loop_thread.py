@@ -6,14 +6,14 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from taxonomist.storage.forks import after_fork
+from taxonomist.storage.fork_safety import after_fork
 
-__all__ = ["LoopThread"]
+__all__ = ["EventLoopThread"]
 
 T = TypeVar("T")
 
 
-class LoopThread:
+class EventLoopThread:
     """Starts with the first `run`, in a forked process once more; stopped by `close`."""
 
     def __init__(self) -> None:

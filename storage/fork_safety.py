@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 from weakref import WeakMethod
 
-__all__ = ["after_fork", "keep_for_ever"]
+__all__ = ["after_fork", "never_finalise"]
 
 _hooks: list[WeakMethod[Callable[[], Any]]] = []
 
@@ -17,7 +17,7 @@ def after_fork(method: Callable[[], Any]) -> None:
     _hooks.append(WeakMethod(method))
 
 
-def keep_for_ever(inherited: object) -> None:
+def never_finalise(inherited: object) -> None:
     """Let an object of the parent never be finalised here, not even when the interpreter ends: it would close
     connections of an event loop whose descriptors the parent uses, too."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(inherited))

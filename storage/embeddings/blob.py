@@ -18,14 +18,14 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from taxonomist.storage.azure.background_refresh import Refresher
-from taxonomist.storage.azure.blob import BlobAccount, Listed
+from taxonomist.storage.azure.background_refresh import BackgroundRefresh
+from taxonomist.storage.azure.blob_account import BlobAccount, Listed
 from taxonomist.storage.azure.retry_policy import status_of
-from taxonomist.storage.embeddings import EmbeddingStore
+from taxonomist.storage.embeddings import FolderEmbeddings
 from taxonomist.storage.files import storage_errors, write_whole
-from taxonomist.storage.forks import after_fork
+from taxonomist.storage.fork_safety import after_fork
 
-__all__ = ["SharedEmbeddings"]
+__all__ = ["BlobEmbeddings"]
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class _Shared:
 _SHARED = TypeAdapter(_Shared)
 
 
-class SharedEmbeddings:
+class BlobEmbeddings:
     """`Embeddings` of which every machine has all, in a folder; what is new goes to Azure and comes from there.
 
     In Azure they are segments below `prefix`: files in safetensors format of some ids and their vectors, written whole
@@ -71,11 +71,13 @@ class SharedEmbeddings:
         self._prefix = prefix.rstrip("/") + "/"
         self._folder = Path(folder)
         self._dimension = dimension
-        self._local = EmbeddingStore(folder, dimension)
+        self._local = FolderEmbeddings(folder, dimension)
         self._every_s = share_every_s
-        self._refresher = Refresher(self._share, share_every_s, float("inf"), "The embeddings in Azure")
-        total_s = min(_LOOK_S, account.patience.total_s)
-        self._short = replace(account.patience, total_s=total_s, attempt_s=min(total_s, account.patience.attempt_s))
+        self._refresh = BackgroundRefresh(self._share, share_every_s, float("inf"), "The embeddings in Azure")
+        total_s = min(_LOOK_S, account.retry_policy.total_s)
+        self._short = replace(
+            account.retry_policy, total_s=total_s, attempt_s=min(total_s, account.retry_policy.attempt_s)
+        )
         self._forget()
         after_fork(self._forget)
 
@@ -87,23 +89,23 @@ class SharedEmbeddings:
         found, vectors = self._local.get(ids)
         if found.all():
             return found, vectors
-        self._refresher.ask()
+        self._refresh.refresh_if_due()
         return self._local.get(ids)
 
     def append(self, ids: Sequence[str], vectors: NDArray[np.float32]) -> int:
         """See `Embeddings.append`; on this machine's disk when it returns."""
         new = self._local.append(ids, vectors)
         if new and self._every_s == 0:
-            self._refresher.now()
+            self._refresh.refresh_now()
         elif new and (self._timer is None or not self._timer.is_alive()):
-            self._timer = threading.Timer(self._every_s, self._refresher.now)
+            self._timer = threading.Timer(self._every_s, self._refresh.refresh_now)
             self._timer.daemon = True
             self._timer.start()
         return new
 
     def snapshot(self) -> tuple[list[str], NDArray[np.float16]]:
         """See `Embeddings.snapshot`."""
-        self._refresher.ask()
+        self._refresh.refresh_if_due()
         return self._local.snapshot()
 
     def close(self) -> None:
@@ -112,17 +114,17 @@ class SharedEmbeddings:
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
-            self._refresher.now()
-        self._refresher.close()
+            self._refresh.refresh_now()
+        self._refresh.close()
 
     def __contains__(self, id: object) -> bool:
         if id in self._local:
             return True
-        self._refresher.ask()
+        self._refresh.refresh_if_due()
         return id in self._local
 
     def __len__(self) -> int:
-        self._refresher.ask()
+        self._refresh.refresh_if_due()
         return len(self._local)
 
     # --- inside
@@ -132,7 +134,7 @@ class SharedEmbeddings:
             self._folder.mkdir(parents=True, exist_ok=True)
             with FileLock(self._folder / ".share.lock"):
                 there = self._account.run(
-                    lambda: self._account.list(self._container, self._prefix, patience=self._short)
+                    lambda: self._account.list(self._container, self._prefix, retry_policy=self._short)
                 )
                 shared = self._pull(self._push(self._read(there)), there)
                 self._write(shared)

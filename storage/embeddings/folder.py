@@ -1,46 +1,22 @@
-"""Embeddings of one backbone version, in half precision."""
+"""Embeddings in a folder on this machine, in half precision."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from taxonomist.storage.rows import Layout, RowStore
+from taxonomist.storage.arrays.append_only_store import AppendOnlyStore, ArrayLayout
 from taxonomist.taxonomy.errors import StorageError
 
-__all__ = ["EmbeddingStore", "Embeddings"]
+__all__ = ["FolderEmbeddings"]
 
 
-class Embeddings(Protocol):
-    """Where embeddings are kept, each once. Safe to share between threads and processes.
-
-    Every method raises `StorageError` when the store cannot be read or written.
-    """
-
-    def get(self, ids: Sequence[str]) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
-        """Which of the n ids are there (n,), and their embeddings (n, d), zeros where there is none."""
-        ...
-
-    def append(self, ids: Sequence[str], vectors: NDArray[np.float32]) -> int:
-        """Keep the vectors (n, d) of the ids that are new; on the disk when it returns. Returns how many were new."""
-        ...
-
-    def snapshot(self) -> tuple[list[str], NDArray[np.float16]]:
-        """All ids (n) and their embeddings (n, d), read only."""
-        ...
-
-    def __contains__(self, id: object) -> bool: ...
-
-    def __len__(self) -> int: ...
-
-
-class EmbeddingStore:
-    """`Embeddings` in a folder: a `RowStore` of float16. Damage costs a new embedding, nothing more."""
+class FolderEmbeddings:
+    """`Embeddings` in a folder: a `AppendOnlyStore` of float16. Damage costs a new embedding, nothing more."""
 
     def __init__(self, folder: Path | str, dimension: int) -> None:
-        layout = Layout(
+        layout = ArrayLayout(
             what="vectors",
             file="vectors.f16",
             shape=(dimension,),
@@ -48,7 +24,7 @@ class EmbeddingStore:
             header={"dimension": dimension},
             hint="Give each backbone version a folder of its own.",
         )
-        self._rows: RowStore[np.float16] = RowStore(folder, layout)
+        self._rows: AppendOnlyStore[np.float16] = AppendOnlyStore(folder, layout)
 
     def get(self, ids: Sequence[str]) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
         """See `Embeddings.get`."""

@@ -14,19 +14,19 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from taxonomist.storage.arrays.store_index import ArrayLayout, Batch, DamagedArraysError, StoreIndex
 from taxonomist.storage.files import storage_errors, sync_folder
-from taxonomist.storage.forks import after_fork
-from taxonomist.storage.row_index import Batch, Index, IndexDamaged, Layout
+from taxonomist.storage.fork_safety import after_fork
 from taxonomist.taxonomy.errors import StorageError
 
-__all__ = ["Layout", "RowStore"]
+__all__ = ["AppendOnlyStore", "ArrayLayout"]
 
 log = logging.getLogger(__name__)
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 
-class RowStore(Generic[Scalar]):
+class AppendOnlyStore(Generic[Scalar]):
     """Rows in a folder: a file of their bytes, one after the other, and `index.jsonl`, the ids of each batch of rows.
 
     A batch counts once its line in the index is whole; the rows are on the disk before. So a process that is killed
@@ -36,7 +36,7 @@ class RowStore(Generic[Scalar]):
     Threads and processes may share it. Every method raises `StorageError` when it cannot be read or written.
     """
 
-    def __init__(self, folder: Path | str, layout: Layout) -> None:
+    def __init__(self, folder: Path | str, layout: ArrayLayout) -> None:
         self._folder = Path(folder)
         self._layout = layout
         self._stride = np.dtype(layout.dtype).itemsize * math.prod(layout.shape)
@@ -108,7 +108,7 @@ class RowStore(Generic[Scalar]):
         self._mutex = threading.RLock()
 
     def _forget(self) -> None:
-        self._state = Index(self._layout)
+        self._state = StoreIndex(self._layout)
         self._inode = 0
         self._ids: list[str] = []
         self._rows: dict[str, int] = {}
@@ -138,7 +138,7 @@ class RowStore(Generic[Scalar]):
         try:
             with storage_errors(self._index):
                 self._read_on()
-        except IndexDamaged as damage:
+        except DamagedArraysError as damage:
             self._forget()
             if locked:
                 self._move_aside(damage)
@@ -167,7 +167,7 @@ class RowStore(Generic[Scalar]):
         rows = len(self._ids) + sum(len(batch.ids) for batch in batches)
         size = self._data.stat().st_size if self._data.exists() else 0
         if size < rows * self._stride:
-            raise IndexDamaged(f"{self._data.name} has {size} bytes for {rows} rows of {self._stride}")
+            raise DamagedArraysError(f"{self._data.name} has {size} bytes for {rows} rows of {self._stride}")
         matrix = np.memmap(self._data, dtype=self._layout.dtype, mode="r", shape=(rows, *self._layout.shape))
         start = len(self._ids)
         for batch in batches:
@@ -194,7 +194,7 @@ class RowStore(Generic[Scalar]):
                 os.truncate(self._data, start)
             raise
 
-    def _move_aside(self, damage: IndexDamaged) -> None:
+    def _move_aside(self, damage: DamagedArraysError) -> None:
         suffix = f".damaged-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
         log.warning(
             "The %s in %s are damaged (%s); moved aside as *%s, which may be deleted: they are made again when needed.",

@@ -1,4 +1,4 @@
-"""The blobs of one storage account, read and written with patience."""
+"""The blobs of one storage account, read and written with retry_policy."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from azure.storage.blob import BlobBlock, ContentSettings, UserDelegationKey
 from azure.storage.blob.aio import BlobClient, BlobServiceClient
 
 from taxonomist.storage.azure.credential import entra_credential
-from taxonomist.storage.azure.retry_policy import Patience, brief, status_of
-from taxonomist.storage.forks import after_fork
-from taxonomist.storage.loop import LoopThread
+from taxonomist.storage.azure.retry_policy import RetryPolicy, brief, status_of
+from taxonomist.storage.event_loop_thread import EventLoopThread
+from taxonomist.storage.fork_safety import after_fork
 from taxonomist.taxonomy.errors import ConfigError, StorageError
 
 __all__ = ["Blob", "BlobAccount", "Listed"]
@@ -67,7 +67,7 @@ class BlobAccount:
     def __init__(
         self,
         url: str,
-        patience: Patience | None = None,
+        retry_policy: RetryPolicy | None = None,
         *,
         account: str | None = None,
         key: str | None = None,
@@ -78,15 +78,15 @@ class BlobAccount:
         parts = urlsplit(self.url)
         self.account = account or parts.path.strip("/") or (parts.hostname or "").partition(".")[0]
         self.key = key
-        self.patience = patience or Patience()
+        self.retry_policy = retry_policy or RetryPolicy()
         self._make_credential = credential
-        self._loop = LoopThread()
+        self._loop = EventLoopThread()
         self._forget()
         after_fork(self._forget_parents)
         _accounts.add(self)
 
     @classmethod
-    def from_connection_string(cls, text: str, patience: Patience | None = None) -> BlobAccount:
+    def from_connection_string(cls, text: str, retry_policy: RetryPolicy | None = None) -> BlobAccount:
         """Raises `ConfigError` for one without the account's name and key."""
         fields = dict(part.strip().split("=", 1) for part in text.split(";") if "=" in part)
         name, key = fields.get("AccountName"), fields.get("AccountKey")
@@ -99,7 +99,9 @@ class BlobAccount:
             fields.get("DefaultEndpointsProtocol", "https"),
             fields.get("EndpointSuffix", "core.windows.net"),
         )
-        return cls(fields.get("BlobEndpoint") or f"{scheme}://{name}.blob.{suffix}", patience, account=name, key=key)
+        return cls(
+            fields.get("BlobEndpoint") or f"{scheme}://{name}.blob.{suffix}", retry_policy, account=name, key=key
+        )
 
     def _forget_parents(self) -> None:
         _inherited.append((self._client, self._credential))  # unused, and not closed: that would disturb the parent
@@ -152,8 +154,8 @@ class BlobAccount:
                 retry_total=0,
                 max_single_get_size=PART,
                 max_chunk_get_size=PART,
-                connection_timeout=self.patience.attempt_s,
-                read_timeout=self.patience.attempt_s,
+                connection_timeout=self.retry_policy.attempt_s,
+                read_timeout=self.retry_policy.attempt_s,
             )
         return self._client
 
@@ -170,7 +172,7 @@ class BlobAccount:
         *,
         unless: str | None = None,
         most: int | None = None,
-        patience: Patience | None = None,
+        retry_policy: RetryPolicy | None = None,
     ) -> Blob:
         """The whole blob; only the first part of one that is larger than `most`, told by its `size`.
 
@@ -187,7 +189,7 @@ class BlobAccount:
             md5 = found.content_settings.content_md5
             return Blob(data, found.etag, found.size, bytes(md5) if md5 else None, dict(found.metadata or {}))
 
-        return await (patience or self.patience).call(get, f"read the blob {container}/{name}")
+        return await (retry_policy or self.retry_policy).call(get, f"read the blob {container}/{name}")
 
     async def parts(self, container: str, name: str, size: int) -> AsyncIterator[bytes]:
         """A blob of `size` bytes part after part, each with the patience of one call.
@@ -202,9 +204,9 @@ class BlobAccount:
                     stream = await self._blob(container, name).download_blob(start, length, raw_response_hook=hook)
                     return bytes(await stream.readall())
 
-            yield await self.patience.call(get, f"read the blob {container}/{name}")
+            yield await self.retry_policy.call(get, f"read the blob {container}/{name}")
 
-    async def list(self, container: str, prefix: str, *, patience: Patience | None = None) -> list[Listed]:
+    async def list(self, container: str, prefix: str, *, retry_policy: RetryPolicy | None = None) -> list[Listed]:
         """The blobs whose names start with `prefix`, in the order of names; none where there is no such container."""
         found: list[Listed] = []
         token: str | None = None
@@ -219,7 +221,7 @@ class BlobAccount:
                 return items, pages.continuation_token
 
             try:
-                items, token = await (patience or self.patience).call(page, f"list {container}/{prefix}")
+                items, token = await (retry_policy or self.retry_policy).call(page, f"list {container}/{prefix}")
             except HttpResponseError as error:
                 if status_of(error) == 404:
                     return []
@@ -231,7 +233,7 @@ class BlobAccount:
     async def delegation_key(self, start: datetime, expiry: datetime) -> UserDelegationKey:
         """A key that signs links in the name of whom Entra ID takes us for."""
         get = partial(self.service.get_user_delegation_key, start - timedelta(minutes=5), expiry)
-        return await self.patience.call(get, "give a key for links")
+        return await self.retry_policy.call(get, "give a key for links")
 
     # --- writing
 
@@ -244,7 +246,7 @@ class BlobAccount:
         unless_there: bool = False,
         instead_of: str | None = None,
         metadata: Mapping[str, str] | None = None,
-        patience: Patience | None = None,
+        retry_policy: RetryPolicy | None = None,
     ) -> str:
         """Put a small blob in one request; returns its ETag.
 
@@ -262,7 +264,7 @@ class BlobAccount:
             return str(answer["etag"])
 
         what = f"write the blob {container}/{name}"
-        return await self._with_container(container, lambda: (patience or self.patience).call(put, what))
+        return await self._with_container(container, lambda: (retry_policy or self.retry_policy).call(put, what))
 
     async def write_file(
         self, container: str, name: str, path: Path, *, metadata: Mapping[str, str] | None = None
@@ -284,12 +286,12 @@ class BlobAccount:
                 blocks, metadata=dict(metadata or {}), content_settings=ContentSettings("application/octet-stream")
             )
 
-        await self.patience.call(commit, f"write the blob {container}/{name}")
+        await self.retry_policy.call(commit, f"write the blob {container}/{name}")
 
     async def delete(self, container: str, name: str) -> None:
         """Nothing happens when it is not there."""
         try:
-            await self.patience.call(self._blob(container, name).delete_blob, f"delete the blob {container}/{name}")
+            await self.retry_policy.call(self._blob(container, name).delete_blob, f"delete the blob {container}/{name}")
         except HttpResponseError as error:
             if status_of(error) != 404:
                 raise
@@ -303,7 +305,7 @@ class BlobAccount:
         async def put() -> None:
             await blob.stage_block(block, BytesIO(part), length=len(part))
 
-        await self.patience.call(put, f"write the blob {blob.container_name}/{blob.blob_name}")
+        await self.retry_policy.call(put, f"write the blob {blob.container_name}/{blob.blob_name}")
 
     async def _with_container(self, container: str, write: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Made when the first write finds that it is not there, so that no other needs the right to make one."""
@@ -317,7 +319,7 @@ class BlobAccount:
             await self.service.create_container(container)
 
         try:
-            await self.patience.call(make, f"make the container {container}")
+            await self.retry_policy.call(make, f"make the container {container}")
         except HttpResponseError as error:
             if status_of(error) != 409:  # somebody else was faster
                 raise

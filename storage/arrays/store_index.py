@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from taxonomist.taxonomy.errors import StorageError
 
-__all__ = ["Batch", "Index", "IndexDamaged", "Layout"]
+__all__ = ["ArrayLayout", "Batch", "DamagedArraysError", "StoreIndex"]
 
 _FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Layout:
+class ArrayLayout:
     """What the rows of a store are, and how it speaks of them."""
 
     what: str
@@ -32,7 +32,7 @@ class Layout:
     """Whether opening reads every row to check it, or only those of the last batch."""
 
 
-class IndexDamaged(Exception):  # noqa: N818 - not an error that leaves the package
+class DamagedArraysError(Exception):
     """The files do not fit their checksums or each other."""
 
 
@@ -44,15 +44,15 @@ class Batch:
     checksum: int
 
     def check(self, rows: NDArray[Any]) -> None:
-        """Raises `IndexDamaged` when the rows, contiguous, are not those that were written."""
+        """Raises `DamagedArraysError` when the rows, contiguous, are not those that were written."""
         if zlib.crc32(rows.data) != self.checksum:
-            raise IndexDamaged("the checksum of some rows is wrong")
+            raise DamagedArraysError("the checksum of some rows is wrong")
 
 
-class Index:
+class StoreIndex:
     """Reads lines as they come and knows where the whole ones end."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: ArrayLayout) -> None:
         self._layout = layout
         self._header = {"format": _FORMAT, **layout.header}
         self.end = 0
@@ -61,7 +61,7 @@ class Index:
     def read_on(self, data: bytes) -> list[Batch]:
         """The batches in `data`, the bytes from `end` on. A last line that is not whole is left for later.
 
-        Raises `IndexDamaged`, and `StorageError` when a sound header says that the rows are others.
+        Raises `DamagedArraysError`, and `StorageError` when a sound header says that the rows are others.
         """
         whole = data[: data.rfind(b"\n") + 1]
         batches = []
@@ -81,7 +81,7 @@ class Index:
 
     def _check_header(self, content: dict[str, Any]) -> None:
         if content.keys() != self._header.keys():
-            raise IndexDamaged(f"the header is {content}")
+            raise DamagedArraysError(f"the header is {content}")
         if content != self._header:
             raise StorageError(
                 f"The {self._layout.what} there are {content}, asked for were {self._header}.", hint=self._layout.hint
@@ -96,6 +96,6 @@ def _pack(content: dict[str, Any]) -> bytes:
 def _unpack(line: bytes) -> dict[str, Any]:
     checksum, _, text = line.rstrip(b"\n").partition(b" ")
     if checksum != b"%08x" % zlib.crc32(text):
-        raise IndexDamaged("a line of the index does not have its checksum")
+        raise DamagedArraysError("a line of the index does not have its checksum")
     content: dict[str, Any] = json.loads(text)
     return content

@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from taxonomist.storage.arrays.append_only_store import AppendOnlyStore, ArrayLayout
 from taxonomist.storage.files import storage_errors
-from taxonomist.storage.rows import Layout, RowStore
 from taxonomist.taxonomy.errors import StorageError
 
-__all__ = ["PictureStore"]
+__all__ = ["PreparedImageStore"]
 
 KEEP_FREE = 1_000_000_000
 
 
-class PictureStore(RowStore[np.uint8]):
-    """A `RowStore` of pictures, uint8 (size, size, 3), red first, in `pictures.u8`.
+class PreparedImageStore(AppendOnlyStore[np.uint8]):
+    """A `AppendOnlyStore` of pictures, uint8 (size, size, 3), red first, in `pictures.u8`.
 
     It may be larger than memory (300,000 pictures of 160 pixels: 23 GB), so opening it reads the index and the last
     batch only. Pixels that rot in older batches are not noticed; a file that is too short is.
@@ -26,7 +26,7 @@ class PictureStore(RowStore[np.uint8]):
     """
 
     def __init__(self, folder: Path | str, size: int, *, keep_free: int = KEEP_FREE) -> None:
-        layout = Layout(
+        layout = ArrayLayout(
             what="pictures",
             file="pictures.u8",
             shape=(size, size, 3),

@@ -1,0 +1,1 @@
+"""Append-only stores of NumPy arrays of one shape: memory-mapped, checked by checksums, safe to share."""
