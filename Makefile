@@ -3,13 +3,17 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: run test test-fast check format requirements clean help
+.PHONY: help run test test-fast check format requirements clean
 
 help:
-	@echo "make run    start Label Studio with the demo project and the backend"
-	@echo "make test   run every test (installs Label Studio and finds a browser)"
-	@echo "make check  lint, types and import rules"
+	@echo "make help          this list"
+	@echo "make run           start Label Studio with the demo project and the backend"
+	@echo "make test          run every test; installs what they need first: Label Studio, Azure's emulators with node, Chromium"
+	@echo "make test-fast     run the tests that need none of these: about a minute"
+	@echo "make check         lint, types and import rules"
+	@echo "make format        apply the formatter and the linter's own fixes"
 	@echo "make requirements  write the requirements of Azure ML's image from pyproject.toml"
+	@echo "make clean         remove the virtual environments, the demo's state and caches"
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 11) <= v < (3, 14) else f"taxonomist needs Python 3.11 to 3.13, this is {v.major}.{v.minor}: make PYTHON=python3.12 ...")'

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
 import tempfile
@@ -12,11 +11,11 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
+import emulators
 from benchmarks import clouds
 from benchmarks.measure import Spread, machine
 from benchmarks.report import Row, command_line, to_markdown, write
 from benchmarks.run import RESULTS, Numbers, Rounds, say
-from tests.azure import emulators
 
 PACKAGES = ("azure-cosmos", "azure-storage-blob", "azure-core", "aiohttp", "pillow", "numpy")
 EXAMPLES = """examples:
@@ -77,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _measure(cloud, rounds, count)
     here, others = machine(), Spread.of(rounds.others)
     packages = {name: version(name) for name in PACKAGES}
-    packages |= json.loads((emulators.HERE / "package.json").read_text(encoding="utf-8"))["dependencies"]
+    packages |= emulators.PACKAGES
     about = {
         "command": command_line(parser, options),
         "machine": {**here, "packages": packages},

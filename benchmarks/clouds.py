@@ -25,6 +25,7 @@ from azure.storage.blob import BlobServiceClient
 from PIL import Image, ImageChops
 from pydantic import SecretStr
 
+import emulators
 from benchmarks.run import Numbers, say
 from benchmarks.world import CATALOGUE
 from taxonomist.backend.azure.accounts import cosmos_access
@@ -39,7 +40,6 @@ from taxonomist.storage.catalog.image_ids import image_id
 from taxonomist.storage.catalog.label_query import LabelQuery
 from taxonomist.storage.prepared_images import PreparedImageStore
 from taxonomist.taxonomy.label_config import write_label_config
-from tests.azure import emulators
 
 PROJECT = "furniture"
 CONTAINER = "images"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.azure import emulators
+import emulators
 
 pytest_plugins = ["tests.homes"]
 

@@ -1,11 +1,11 @@
-"""Prepares what the tests need beside this project: `python -m tests.environment`, which `make test` runs.
+"""Install what the tests need beside this project: `python -m tests.environment`, which `make test` runs.
 
 - `.venv-label-studio`: a real Label Studio, the same that the demo uses, and an empty database for it;
 - `.venv-label-studio-ml`: label-studio-ml 1.0.9 with today's Flask, and this project's plain install, without torch;
-- `.venv-azure`: Azurite and a Cosmos DB from npm;
+- `.venv-azure`: Azurite and a Cosmos DB from npm, and in `.venv-node` node itself where the machine has none;
 - a Chromium.
 
-A second run finds all of it and ends at once.
+Nothing of it needs root, but the libraries of a Chromium. A second run finds all of it and ends at once.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import sys
 import tomllib
 from pathlib import Path
 
+import emulators
+from emulators.system_packages import apt_install, is_root
 from taxonomist.backend.demo import server
 from taxonomist.backend.demo.environment import Progress, label_studio, make_environment
 from taxonomist.taxonomy.errors import TaxonomistError
-from tests.apt import apt_install, is_root
-from tests.azure import emulators
 
 ROOT = Path(__file__).resolve().parent.parent
 LABEL_STUDIO = ROOT / ".venv-label-studio"
@@ -63,23 +63,34 @@ def find_chromium() -> Path | None:
 
 
 def chromium(progress: Progress) -> Path:
-    """A Chromium, installed when there is none and we may. Raises `TaxonomistError` that says how to get one."""
+    """Return the path of a Chromium, installed where there is none: by apt as root, else by Playwright.
+
+    Raises `TaxonomistError` that says how to get one.
+    """
     if found := find_chromium():
         return found
     apt_install(["chromium"], progress)
     if found := find_chromium():
         return found
-    if is_root():
-        progress("Chromium: playwright install --with-deps chromium")
-        command = [sys.executable, "-m", "playwright", "install", "--with-deps", "chromium"]
-        subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
-        if found := find_chromium():
-            return found
+    # Playwright's own needs no root, but libraries of the system, which only root can install.
+    options = ["--with-deps"] if is_root() else []
+    progress(f"Chromium: playwright {' '.join(['install', *options, 'chromium'])}")
+    command = [sys.executable, "-m", "playwright", "install", *options, "chromium"]
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
+    found = find_chromium()
+    if found and _starts(found):
+        return found
     raise TaxonomistError(
-        "The tests look at Label Studio through Chromium, and there is none on this machine.",
-        hint=f"Install one (`sudo apt-get install chromium`, or `{sys.executable} -m playwright install chromium`) "
-        "and run this again; or leave those tests out with `make test-fast`.",
+        "The tests look at Label Studio through Chromium. There is none on this machine, and it cannot be installed.",
+        hint="Install one (`sudo apt-get install chromium`, or "
+        f"`sudo {sys.executable} -m playwright install --with-deps chromium`) and run `make test` again; "
+        "or leave those tests out with `make test-fast`.",
     )
+
+
+def _starts(program: Path) -> bool:
+    """Return whether a browser finds the libraries of the system that it needs."""
+    return subprocess.run([program, "--version"], capture_output=True, check=False).returncode == 0
 
 
 def main() -> int:

@@ -17,6 +17,7 @@ import httpx
 from azure.storage.blob import BlobSasPermissions, BlobServiceClient, ContentSettings, CorsRule, generate_blob_sas
 from playwright.sync_api import Browser, Page
 
+from emulators import ACCOUNT, Blob, Cosmos
 from taxonomist.backend.demo.accounts import Account, checked
 from taxonomist.backend.demo.annotators import Answer, Outcome, annotate, plan
 from taxonomist.backend.demo.project import DemoTask, Picture, create_project, label_config, tasks
@@ -26,7 +27,6 @@ from taxonomist.backend.settings import Settings
 from taxonomist.backend.state.credentials import SECRET_HEADER
 from taxonomist.storage.catalog.documents import ProjectLabels
 from taxonomist.storage.catalog.image_ids import image_id
-from tests.azure.emulators import ACCOUNT, Blob, Cosmos
 from tests.backend_process import BackendProcess
 from tests.e2e.screens import logged_in, open_stream, open_task, selected_paths, shoot
 from tests.waiting import eventually

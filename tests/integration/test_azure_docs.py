@@ -13,6 +13,7 @@ from uuid import uuid4
 import pytest
 from azure.storage.blob import BlobServiceClient
 
+import emulators
 from taxonomist.backend.azure.accounts import cosmos_access
 from taxonomist.backend.label_studio.protocol import PredictRequest, Task
 from taxonomist.backend.labelling.label_studio_export import import_export
@@ -25,10 +26,9 @@ from taxonomist.backend.stages.query import QueryOptions, run_query
 from taxonomist.storage.catalog.cosmos_install import install
 from taxonomist.storage.catalog.documents import ImageDocument
 from taxonomist.storage.catalog.label_query import LabelQuery
-from tests.azure import emulators
-from tests.azure.fault_proxy import FaultProxy, Request, fault_proxy
 from tests.backend.azure.test_ml_job_steps import task
 from tests.backend.command_line import check
+from tests.fault_proxy import FaultProxy, Request, fault_proxy
 from tests.small_world import CONFIG, PATHS, SIZE, picture, publish_backbone
 
 LOOKED_AT_FIRST = 16  # of a batch of new documents, as the guide says

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import pytest
 
+import emulators
 from taxonomist.backend.labelling.manifests import import_manifest
 from taxonomist.backend.prediction import predictor
 from taxonomist.backend.prediction.embedding import embed
@@ -22,9 +23,8 @@ from taxonomist.backend.settings import Settings
 from taxonomist.storage.azure.blob_account import BlobAccount
 from taxonomist.storage.catalog.documents import ImageDocument
 from taxonomist.taxonomy.errors import ConfigError
-from tests.azure import emulators
-from tests.azure.fault_proxy import Fault, FaultProxy, fault_proxy
 from tests.backend.web.test_app import client_of, predict
+from tests.fault_proxy import Fault, FaultProxy, fault_proxy
 from tests.small_world import CONFIG, PATHS, picture, publish_backbone, write_catalogue
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from taxonomist.storage.azure.retry_policy import RetryPolicy
-from tests.azure.fault_proxy import Fault, Request
+from tests.fault_proxy import Fault, Request
 
 RETRY_POLICY = RetryPolicy(total_s=2.0, attempt_s=0.6, first_pause_s=0.05, longest_pause_s=0.2)
 TIMEOUT_S = 1.5

@@ -12,12 +12,12 @@ from uuid import uuid4
 
 import pytest
 
+import emulators
 from taxonomist.storage.azure.blob_account import BlobAccount
 from taxonomist.storage.azure.cosmos_connection import CosmosAccess
 from taxonomist.storage.azure.retry_policy import RetryPolicy
 from taxonomist.storage.catalog.cosmos_install import install
-from tests.azure import emulators
-from tests.azure.fault_proxy import FaultProxy, fault_proxy
+from tests.fault_proxy import FaultProxy, fault_proxy
 from tests.storage.blob_faults import RETRY_POLICY
 from tests.storage.registries import BlobPlace, FolderPlace, Place
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import pytest
 
+import emulators
 from taxonomist.storage.azure.cosmos_connection import CosmosAccess
 from taxonomist.storage.azure.retry_policy import RetryPolicy
 from taxonomist.storage.catalog import ImageDocument, LabelQuery
@@ -18,8 +19,7 @@ from taxonomist.storage.catalog import cosmos as cosmos_module
 from taxonomist.storage.catalog.cosmos import CosmosCatalog
 from taxonomist.storage.catalog.cosmos_install import install
 from taxonomist.taxonomy.errors import StorageError
-from tests.azure import emulators
-from tests.azure.fault_proxy import Fault, FaultProxy, Request, Rule, fault_proxy
+from tests.fault_proxy import Fault, FaultProxy, Request, Rule, fault_proxy
 
 pytestmark = pytest.mark.slow
 

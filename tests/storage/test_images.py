@@ -11,13 +11,13 @@ from uuid import uuid4
 import pytest
 from azure.storage.blob import BlobServiceClient
 
+import emulators
 from taxonomist.storage.azure.blob_account import BlobAccount
 from taxonomist.storage.images import Images
 from taxonomist.storage.images.blob import BlobImages
 from taxonomist.storage.images.folder import FolderImages
 from taxonomist.storage.images.http import HttpImages
 from taxonomist.taxonomy.errors import ImageError, ImageForbiddenError, ImageNotFoundError, ImageTooLargeError
-from tests.azure import emulators
 from tests.storage.conftest import Web
 
 LIMIT = 1000

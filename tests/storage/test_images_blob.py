@@ -22,6 +22,7 @@ from azure.storage.blob import (
     generate_blob_sas,
 )
 
+import emulators
 from taxonomist.storage.azure.blob_account import BlobAccount
 from taxonomist.storage.images.blob import BlobImages
 from taxonomist.storage.images.http import HttpImages
@@ -33,8 +34,7 @@ from taxonomist.taxonomy.errors import (
     ImageTooLargeError,
     ImageUnavailableError,
 )
-from tests.azure import emulators
-from tests.azure.fault_proxy import FaultProxy
+from tests.fault_proxy import FaultProxy
 from tests.storage.conftest import QUICK
 from tests.storage.test_blob_address import resolve
 

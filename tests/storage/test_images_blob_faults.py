@@ -8,11 +8,11 @@ from uuid import uuid4
 
 import pytest
 
+import emulators
 from taxonomist.storage.azure.blob_account import BlobAccount
 from taxonomist.storage.images.blob import BlobImages
 from taxonomist.taxonomy.errors import ImageForbiddenError, ImageUnavailableError
-from tests.azure import emulators
-from tests.azure.fault_proxy import Fault, FaultProxy, Request
+from tests.fault_proxy import Fault, FaultProxy, Request
 from tests.storage.blob_faults import PASSING, RETRY_POLICY, SLACK_S, TIMEOUT_S, always, once
 
 pytestmark = pytest.mark.slow

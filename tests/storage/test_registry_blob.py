@@ -9,11 +9,11 @@ from uuid import uuid4
 
 import pytest
 
+import emulators
 from taxonomist.storage.azure.blob_account import BlobAccount
 from taxonomist.storage.azure.retry_policy import RetryPolicy
 from taxonomist.taxonomy.errors import StorageError
-from tests.azure import emulators
-from tests.azure.fault_proxy import Fault, FaultProxy, Request
+from tests.fault_proxy import Fault, FaultProxy, Request
 from tests.storage.blob_faults import always
 from tests.storage.registries import BlobPlace, publish
 from tests.waiting import eventually

@@ -10,11 +10,11 @@ from uuid import uuid4
 
 import pytest
 
+import emulators
 from taxonomist.storage.azure.blob_account import BlobAccount
 from taxonomist.storage.registry.blob import BlobRegistry
 from taxonomist.taxonomy.errors import StorageError
-from tests.azure import emulators
-from tests.azure.fault_proxy import Fault, FaultProxy, Request, fault_proxy
+from tests.fault_proxy import Fault, FaultProxy, Request, fault_proxy
 from tests.storage.blob_faults import PASSING, RETRY_POLICY, SLACK_S, is_write_of, once
 from tests.storage.registries import BlobPlace, publish
 from tests.waiting import eventually

@@ -12,11 +12,11 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
+import emulators
 from taxonomist.storage.azure.blob_account import BlobAccount
 from taxonomist.storage.azure.retry_policy import RetryPolicy
 from taxonomist.storage.embeddings.blob import BlobEmbeddings
-from tests.azure import emulators
-from tests.azure.fault_proxy import Fault, fault_proxy
+from tests.fault_proxy import Fault, fault_proxy
 from tests.storage.test_embeddings import half, vectors
 from tests.storage.workers import vector
 from tests.waiting import eventually

@@ -17,12 +17,12 @@ import pytest
 import yaml
 from azure.storage.blob import BlobServiceClient
 
+import emulators
 from taxonomist.backend.azure import ml_job as azureml
 from taxonomist.backend.azure.accounts import cosmos_access
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
 from taxonomist.storage.catalog.cosmos_install import install
-from tests.azure import emulators
 from tests.small_world import CONFIG, PATHS, SIZE, picture, publish_backbone
 
 PICTURES = 48

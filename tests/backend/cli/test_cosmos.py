@@ -12,13 +12,13 @@ from uuid import uuid4
 import pytest
 from pydantic import SecretStr
 
+import emulators
 from taxonomist.backend.azure.accounts import cosmos_access, retry_policy
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
 from taxonomist.storage.catalog import SqliteCatalog
 from taxonomist.storage.catalog.cosmos import CosmosCatalog
 from taxonomist.taxonomy.errors import ConfigError
-from tests.azure import emulators
 
 TEXT = SecretStr("AccountEndpoint=https://a.documents.azure.com:443/;AccountKey=c2VjcmV0;")
 

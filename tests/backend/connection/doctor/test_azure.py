@@ -12,14 +12,14 @@ from azure.cosmos import CosmosClient, PartitionKey
 from azure.storage.blob import BlobServiceClient
 from pydantic import SecretStr
 
+import emulators
 from taxonomist.backend.azure.accounts import cosmos_access
 from taxonomist.backend.connection.doctor import azure
 from taxonomist.backend.connection.doctor.check import Check
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
 from taxonomist.storage.catalog.cosmos_install import FUNCTION, install
-from tests.azure import emulators
-from tests.azure.fault_proxy import Fault, fault_proxy
+from tests.fault_proxy import Fault, fault_proxy
 from tests.small_world import picture
 
 pytestmark = pytest.mark.slow

@@ -1,24 +1,20 @@
-"""Azurite and a Cosmos DB, installed from npm and started on free ports of 127.0.0.1, with keys made for the run."""
+"""Azurite and a Cosmos DB, started on free ports of 127.0.0.1 with keys made for the run."""
 
 from __future__ import annotations
 
 import base64
 import os
 import secrets
-import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
+from emulators.packages import FOLDER, HERE, node
 from taxonomist.taxonomy.errors import TaxonomistError
-from tests.apt import apt_install
 
-HERE = Path(__file__).parent
-FOLDER = HERE.parents[1] / ".venv-azure"
 ACCOUNT = "pictures"
 START_S = 60.0
 
@@ -64,43 +60,13 @@ class Cosmos:
         return f"AccountEndpoint={self.url};AccountKey={self.key};"
 
 
-def install(progress: Callable[[str], None]) -> Path:
-    """The folder with node_modules. Raises `TaxonomistError` that says how to get node."""
-    marker = FOLDER / "installed"
-    wanted = (HERE / "package-lock.json").read_text()
-    if marker.exists() and marker.read_text() == wanted:
-        return FOLDER
-    npm = shutil.which("npm") or _install_npm(progress)
-    FOLDER.mkdir(exist_ok=True)
-    for name in ("package.json", "package-lock.json"):
-        shutil.copyfile(HERE / name, FOLDER / name)
-    progress("Azure emulators: npm ci")
-    command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-    done = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise TaxonomistError(f"npm ci failed in {FOLDER}: {done.stderr.strip()[-500:]}", hint="Run it again.")
-    marker.write_text(wanted)
-    return FOLDER
-
-
-def _install_npm(progress: Callable[[str], None]) -> str:
-    apt_install(["nodejs", "npm"], progress)
-    if found := shutil.which("npm"):
-        return found
-    raise TaxonomistError(
-        "The tests run Azure's services on this machine by node, and there is no npm.",
-        hint="Install node 20 or later (`sudo apt-get install nodejs npm`, or from nodejs.org) and run this again; "
-        "or leave those tests out with `make test-fast`.",
-    )
-
-
 @contextmanager
 def blob(port: int | None = None) -> Iterator[Blob]:
     """Azurite, in memory."""
     port = port or free_port()
     key = base64.b64encode(secrets.token_bytes(64)).decode()
     command = [
-        "node",
+        node(),
         str(FOLDER / "node_modules/azurite/dist/src/blob/main.js"),
         *("--blobHost", "127.0.0.1", "--blobPort", str(port)),
         *("--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry", "--silent"),
@@ -115,7 +81,7 @@ def cosmos(port: int | None = None, *, advertise: int | None = None) -> Iterator
     port = port or free_port()
     key = base64.b64encode(secrets.token_bytes(64)).decode()
     command = [
-        "node",
+        node(),
         str(HERE / "cosmos_emulator.js"),
         *("--package", str(FOLDER / "node_modules/@vercel/cosmosdb-server")),
         *("--port", str(port), "--key", key, "--advertise", f"http://127.0.0.1:{advertise or port}/"),
@@ -133,8 +99,6 @@ def free_port() -> int:
 
 @contextmanager
 def _running(command: list[str], port: int, environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    if not (FOLDER / "installed").exists():
-        raise TaxonomistError("The Azure emulators are not installed.", hint="Run `python -m tests.environment`.")
     process = subprocess.Popen(
         command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
