@@ -1,11 +1,12 @@
 """A small tree, and what Label Studio 1.23 really sent about it (trimmed recordings in data/)."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from taxonomist.taxonomy.annotations import Annotation, UnknownPath
@@ -24,6 +25,13 @@ SMALL = Tree(
     kind="taxonomy",
     paths=(("A",), ("A", "B"), ("A", "B", "X"), ("A", "B", "Y"), ("A", "C"), ("D",), ("D", "E")),
 )
+
+FLAT = Tree("media", "image", "taxonomy", (("A",), ("B",)))
+
+
+def logits_of(tree: Tree, probabilities: Sequence[Sequence[float]]) -> np.ndarray:
+    """Return logits whose softmaxes are these conditional probabilities."""
+    return np.log(np.array(probabilities, dtype=np.float64))
 
 
 def load(name: str) -> Any:

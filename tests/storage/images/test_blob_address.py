@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import base64
-import time
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import quote
 
 import pytest
-from azure.storage.blob import (
-    UserDelegationKey,
-)
 
-from taxonomist.storage.azure import signed_links
 from taxonomist.storage.azure.blob_account import BlobAccount
 from taxonomist.storage.images.blob import BlobImages
 from taxonomist.storage.images.blob_address import BlobAddress, blob_address
-from taxonomist.storage.images.http import HttpImages
-from taxonomist.storage.images.router import RoutedImages
 from taxonomist.taxonomy.errors import (
-    ConfigError,
     ImageForbiddenError,
 )
 
@@ -101,61 +92,4 @@ def test_what_leads_elsewhere_is_refused_without_asking(uri: str, tmp_path: Path
     for refused in (images.read, images.link):
         with pytest.raises(ImageForbiddenError):
             refused(uri)
-    account.close()
-
-
-def test_without_an_account_the_setting_is_named() -> None:
-    with HttpImages([], 100, 5.0) as http, pytest.raises(ImageForbiddenError, match="blob_connection_string"):
-        RoutedImages(http=http).read("azure-blob://catalogue/a.jpg")
-
-
-@pytest.mark.parametrize("text", ["", "AccountName=a", "SharedAccessSignature=sv=1;BlobEndpoint=https://a", "nonsense"])
-def test_a_connection_string_without_a_key_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="AccountKey"):
-        BlobAccount.from_connection_string(text)
-
-
-def test_connection_strings_of_the_portal() -> None:
-    text = "DefaultEndpointsProtocol=https;AccountName=pictures;AccountKey=aa==;EndpointSuffix=core.windows.net"
-    account = BlobAccount.from_connection_string(text)
-    assert (account.url, account.account, account.key) == (ACCOUNT, "pictures", "aa==")
-
-
-def test_links_live_for_the_time_set_and_stay_the_same_for_a_quarter(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = signed_links.BlobLinks(BlobAccount(ACCOUNT, key=base64.b64encode(b"key").decode()), 3600)
-    seen: dict[str, datetime] = {}
-    for minute in range(0, 60, 5):
-        now = datetime(2026, 1, 1, 12, minute, 1, tzinfo=UTC)
-        monkeypatch.setattr(signed_links.time, "time", now.timestamp)
-        link = made.link("catalogue", ODD_NAME)
-        query = parse_qs(urlsplit(link).query)
-        expiry = datetime.fromisoformat(query["se"][0])
-        assert timedelta(minutes=44) < expiry - now <= timedelta(minutes=60)
-        assert (query["sp"], query["sr"], query["spr"]) == (["r"], ["b"], ["https"])
-        assert urlsplit(link).path == f"/catalogue/{quote(ODD_NAME)}"
-        seen[link] = expiry
-    assert len(seen) == 4
-
-
-def test_links_by_entra_id_are_signed_with_a_key_for_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[datetime, datetime]] = []
-
-    async def delegation_key(self: BlobAccount, start: datetime, expiry: datetime) -> UserDelegationKey:
-        asked.append((start, expiry))
-        key = UserDelegationKey()
-        key.signed_oid, key.signed_tid, key.signed_service, key.signed_version = "me", "tenant", "b", "2026-06-06"
-        key.signed_start, key.signed_expiry = start.isoformat(), expiry.isoformat()
-        key.value = base64.b64encode(b"key").decode()
-        return key
-
-    monkeypatch.setattr(BlobAccount, "delegation_key", delegation_key)
-    account = BlobAccount(ACCOUNT)
-    made = signed_links.BlobLinks(account, 3600)
-    for _ in range(3):
-        assert parse_qs(urlsplit(made.link("catalogue", "a.jpg")).query)["skoid"] == ["me"]
-    assert len(asked) == 1
-    later = time.time() + 86_400
-    monkeypatch.setattr(signed_links.time, "time", lambda: later)
-    made.link("catalogue", "a.jpg")
-    assert len(asked) == 2
     account.close()

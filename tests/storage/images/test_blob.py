@@ -36,7 +36,7 @@ from taxonomist.taxonomy.errors import (
 )
 from tests.fault_proxy import FaultProxy
 from tests.storage.conftest import QUICK
-from tests.storage.test_blob_address import resolve
+from tests.storage.images.test_blob_address import resolve
 
 
 @pytest.fixture

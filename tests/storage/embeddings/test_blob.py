@@ -17,7 +17,7 @@ from taxonomist.storage.azure.blob_account import BlobAccount
 from taxonomist.storage.azure.retry_policy import RetryPolicy
 from taxonomist.storage.embeddings.blob import BlobEmbeddings
 from tests.fault_proxy import Fault, fault_proxy
-from tests.storage.test_embeddings import half, vectors
+from tests.storage.embeddings.test_folder import half, vectors
 from tests.storage.workers import vector
 from tests.waiting import eventually
 

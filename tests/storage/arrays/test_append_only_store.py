@@ -14,7 +14,7 @@ from taxonomist.storage.arrays.append_only_store import AppendOnlyStore, ArrayLa
 from taxonomist.storage.embeddings import FolderEmbeddings
 from taxonomist.taxonomy.errors import StorageError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 LAYOUT = ArrayLayout("cubes", "cubes.i4", shape=(2, 3, 4), dtype="<i4", header={"side": 2}, hint="Use another folder.")
 
 
@@ -100,7 +100,7 @@ def append_and_die(folder: str) -> None:
 
 
 def test_killed_at_any_step_of_an_append(tmp_path: Path) -> None:
-    code = f"from tests.storage.test_rows import append_and_die; append_and_die({str(tmp_path)!r})"
+    code = f"from tests.storage.arrays.test_append_only_store import append_and_die; append_and_die({str(tmp_path)!r})"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
     for step in range(1, STEPS + 1):
         store: AppendOnlyStore[np.int32] = AppendOnlyStore(tmp_path / str(step), LAYOUT)

@@ -1,0 +1,72 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from taxonomist.storage.images.folder import FolderImages
+from taxonomist.taxonomy.errors import ImageForbiddenError, ImageNotFoundError, ImageTooLargeError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "images"
+    (root / "sub").mkdir(parents=True)
+    (root / "a.jpg").write_bytes(b"a picture")
+    (root / "sub" / "Bäder 1#2?.jpg").write_bytes(b"another")
+    (tmp_path / "secret").write_bytes(b"secret")
+    (tmp_path / "images-of-others").mkdir()
+    (tmp_path / "images-of-others" / "a.jpg").write_bytes(b"secret")
+    return root
+
+
+def test_files_of_the_folder(folder: Path) -> None:
+    images = FolderImages(folder, 100)
+    assert images.read("a.jpg") == images.read("./sub/../a.jpg") == images.read(str(folder / "a.jpg")) == b"a picture"
+    assert images.read("sub/Bäder 1#2?.jpg") == b"another"
+
+
+def test_links_may_stay_inside(folder: Path) -> None:
+    (folder / "link.jpg").symlink_to("a.jpg")
+    assert FolderImages(folder, 100).read("link.jpg") == b"a picture"
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "../secret",
+        "sub/../../secret",
+        "{tmp}/secret",
+        "../images-of-others/a.jpg",
+        "/etc/passwd",
+        "out",
+        "out-folder/a.jpg",
+        "file:///etc/passwd",
+        "file://{tmp}/images/a.jpg",
+        "http://host/a.jpg",
+        "a\0.jpg",
+    ],
+)
+def test_nothing_outside_is_read(folder: Path, tmp_path: Path, uri: str) -> None:
+    (folder / "out").symlink_to(tmp_path / "secret")
+    (folder / "out-folder").symlink_to(tmp_path / "images-of-others")
+    with pytest.raises(ImageForbiddenError):
+        FolderImages(folder, 100).read(uri.format(tmp=tmp_path))
+
+
+@pytest.mark.parametrize("uri", ["b.jpg", "sub", "a.jpg/b", "", ".", "x" * 5000, "pipe", "broken-link"])
+def test_what_is_no_file_is_not_there(folder: Path, uri: str) -> None:
+    os.mkfifo(folder / "pipe")
+    (folder / "broken-link").symlink_to("nowhere")
+    with pytest.raises((ImageNotFoundError, ImageForbiddenError)):
+        FolderImages(folder, 100).read(uri)
+
+
+def test_a_file_beyond_the_limit(folder: Path) -> None:
+    assert FolderImages(folder, 9).read("a.jpg") == b"a picture"
+    with pytest.raises(ImageTooLargeError, match="max_image_bytes"):
+        FolderImages(folder, 8).read("a.jpg")
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ImageNotFoundError):
+        FolderImages(tmp_path / "nowhere", 100).read("a.jpg")
