@@ -10,8 +10,9 @@ import typer
 
 from taxonomist.backend.cli.operate import services_of
 from taxonomist.backend.cli.output import counting, fields, print_json, say, steps, table
+from taxonomist.backend.labelling.import_result import ImportResult
 from taxonomist.backend.labelling.label_studio_export import import_export
-from taxonomist.backend.labelling.manifests import Imported, import_manifest
+from taxonomist.backend.labelling.manifests import import_manifest
 from taxonomist.backend.retraining.training_job import prepare_backbone
 from taxonomist.backend.state.jobs import JobKind
 from taxonomist.backend.worker.job_runner import run
@@ -64,13 +65,13 @@ def import_(
 ) -> None:
     """Take images, and labels where there are some, from a CSV manifest or a Label Studio export."""
     services = services_of(context)
-    with counting(f"Importing {file.name}") as advance:
+    with counting(f"Importing {file.name}") as progress:
         if file.suffix.lower() == ".json":
-            done = import_export(services, file, project=project, config=config, advance=advance)
+            done = import_export(services, file, project=project, config=config, progress=progress)
         elif project is None:
             raise ConfigError("A CSV needs --project NAME.")
         else:
-            done = import_manifest(services, file, project, images=images, advance=advance)
+            done = import_manifest(services, file, project, images=images, progress=progress)
     _report(done, as_json)
 
 
@@ -115,7 +116,7 @@ def similar(
     table(f"Look-alikes of {image.name}", ["similarity", "image", "labels"], rows)
 
 
-def _report(done: Imported, as_json: bool) -> None:
+def _report(done: ImportResult, as_json: bool) -> None:
     if as_json:
         print_json(asdict(done))
         return

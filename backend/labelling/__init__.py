@@ -1,1 +1,1 @@
-"""From annotations to accepted labels: imports, sync with Label Studio, and decisions of agreement."""
+"""From annotations to accepted labels: imports, sync with Label Studio, and the decision on each image."""

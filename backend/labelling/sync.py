@@ -1,51 +1,52 @@
-"""The pass over Label Studio's API for what its webhooks did not bring: it sends each once and never again."""
+"""The pass over Label Studio's API for events whose webhook did not arrive: Label Studio sends each only once."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from taxonomist.backend.label_studio import LabelStudioClient
 from taxonomist.backend.label_studio.protocol import label_config
-from taxonomist.backend.labelling.decisions import decide_dirty
-from taxonomist.backend.labelling.label_studio_export import export_events
+from taxonomist.backend.labelling.decisions import decide_all_dirty
+from taxonomist.backend.labelling.task_events import task_events
 from taxonomist.backend.services import Services
+from taxonomist.progress import StepProgress
 from taxonomist.storage.journal import AnnotationDeleted, AnnotationSaved, Event, TaskDeleted
 from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.taxonomy.label_config import LabelConfig
 
 log = logging.getLogger(__name__)
 
-CHUNK = 200
+CHUNK = 200  # events that are recorded together
 
 
 def open_label_studio(services: Services, project: str) -> LabelStudioClient:
-    """A client for the Label Studio of a project. Raises `ConfigError` when address or token are unknown."""
+    """Return a client for the Label Studio of a project. Raises `ConfigError` when address or token are unknown."""
     url, token = services.label_studio(project)
     if url is None or token is None:
         raise ConfigError(
-            f"It is not known how to reach the Label Studio of project {project}.",
+            f"The address or the token of project {project}'s Label Studio is unknown.",
             hint=f"Run `taxonomist connect --url … --api-key … --project {project}`.",
         )
     return LabelStudioClient(url, token)
 
 
-def sync(services: Services, project: str, progress: Callable[[str, float], None]) -> str:
-    """Bring the journal to what Label Studio has, and decide the labels anew; returns what was found in one line.
+def sync(services: Services, project: str, progress: StepProgress) -> str:
+    """Record in the journal what Label Studio has, decide the labels of what changed, and return a summary in one line.
 
-    Annotations that the journal has and Label Studio does not were deleted while we were not told. One that was made
-    after the pass began is left alone, since the pass may not have seen it.
+    Annotations that are in the journal and not in Label Studio were deleted without a webhook that arrived. Annotations
+    made after the pass began are kept, since the pass may not have read them.
     """
     begun = services.journal.clock(project)
-    seen_tasks: set[str] = set()
-    seen: set[str] = set()
+    task_ids: set[str] = set()
+    annotation_ids: set[str] = set()
     new = 0
     with open_label_studio(services, project) as client:
-        about = client.project(project)
-        services.projects.update(project, label_config=about.label_config)
-        config = label_config(about.label_config)
+        server_project = client.project(project)
+        services.projects.update(project, label_config=server_project.label_config)
+        config = label_config(server_project.label_config)
         buffer: list[Event] = []
 
         def flush() -> None:
@@ -54,45 +55,46 @@ def sync(services: Services, project: str, progress: Callable[[str, float], None
             buffer.clear()
 
         for number, task in enumerate(client.tasks(project)):
-            seen_tasks.add(str(task["id"]))
+            task_ids.add(str(task["id"]))
             buffer += _events(project, task, config)
             if len(buffer) >= CHUNK:
                 flush()
-                progress("tasks", 0.5 * min(1.0, number / max(about.tasks, 1)))
+                progress("tasks", 0.5 * min(1.0, number / max(server_project.tasks, 1)))
         for number, task in enumerate(client.export_annotations(project)):
             buffer += (events := _events(project, task, config))
-            seen |= {event.annotation_id for event in events if isinstance(event, AnnotationSaved)}
+            annotation_ids |= {event.annotation_id for event in events if isinstance(event, AnnotationSaved)}
             if len(buffer) >= CHUNK:
                 flush()
-                progress("annotations", 0.5 + 0.4 * min(1.0, number / max(about.annotated_tasks, 1)))
+                progress("annotations", 0.5 + 0.4 * min(1.0, number / max(server_project.annotated_tasks, 1)))
         flush()
     services.journal.fold()
-    gone = _gone(services, project, begun, seen_tasks, seen)
-    services.journal.record(gone)
-    services.journal.fold()
-    while decide_dirty(services, project, CHUNK):
-        pass
-    return f"{len(seen_tasks)} tasks, {len(seen)} annotations, {new} events were missed, {len(gone)} deletions"
+    deletions = _deletions(services, project, begun, task_ids, annotation_ids)
+    services.journal.record(deletions)
+    decide_all_dirty(services, project)
+    missed = f"{new} missed events, {len(deletions)} missed deletions"
+    return f"{len(task_ids)} tasks, {len(annotation_ids)} annotations, {missed}"
 
 
 def _events(project: str, task: Mapping[str, Any], config: LabelConfig) -> list[Event]:
-    events, problems = export_events(project, task, config, datetime.now(UTC))
+    events, problems = task_events(project, task, config, datetime.now(UTC))
     for problem in problems:
         log.warning("project %s: %s", project, problem)
     return events
 
 
-def _gone(services: Services, project: str, begun: datetime, tasks: set[str], annotations: set[str]) -> list[Event]:
-    """Deletions that no webhook told: what lives in the journal, is older than the pass, and was not seen by it."""
+def _deletions(
+    services: Services, project: str, begun: datetime, task_ids: set[str], annotation_ids: set[str]
+) -> list[Event]:
+    """Return deletions that no webhook reported: what is in the journal, is older than the pass and was not in it."""
     journal = services.journal
-    gone: list[Event] = [
+    deletions: list[Event] = [
         TaskDeleted(project, task.task_id, begun)
         for task in journal.tasks(project)
-        if task.task_id not in tasks and task.created_at < begun
+        if task.task_id not in task_ids and task.created_at < begun
     ]
-    gone += [
+    deletions += [
         AnnotationDeleted(project, record.annotation_id, begun)
         for record in journal.annotations(project)
-        if record.annotation_id not in annotations and record.task_id in tasks and record.updated_at < begun
+        if record.annotation_id not in annotation_ids and record.task_id in task_ids and record.updated_at < begun
     ]
-    return gone
+    return deletions

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from flask.testing import FlaskClient
 
-from taxonomist.backend.labelling.manifests import decide_all
+from taxonomist.backend.labelling.decisions import decide_all_dirty
 from taxonomist.backend.services import Services
 from taxonomist.storage.catalog.image_ids import image_id
 from taxonomist.storage.journal import Journal
@@ -46,7 +46,7 @@ def post(client: FlaskClient, *bodies: dict[str, Any]) -> None:
 
 
 def accepted(services: Services, image: str) -> list[list[str]] | None:
-    decide_all(services, "4")
+    decide_all_dirty(services, "4")
     document = services.catalog.get(image_id(image))
     if document is None or "4" not in document.projects:
         return None

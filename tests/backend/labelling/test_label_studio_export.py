@@ -1,4 +1,4 @@
-"""Label Studio's exports: streamed, taken as far as they can be used, and what cannot be used is told."""
+"""Imports of Label Studio exports: streamed, and what cannot be used is reported without affecting the rest."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from taxonomist.backend.labelling.import_result import MOST_PROBLEMS
 from taxonomist.backend.labelling.label_studio_export import import_export
-from taxonomist.backend.labelling.manifests import MOST_PROBLEMS
 from taxonomist.backend.services import Services
 from taxonomist.storage.catalog import ImageDocument, LabelQuery
 from taxonomist.taxonomy.errors import ConfigError
@@ -75,7 +75,7 @@ def test_annotators_are_unified_as_in_listing_4_3(known: Services, tmp_path: Pat
     assert found["2"]["total_annotations"] == 1
     assert (found["3"]["total_annotations"], found["3"]["has_review"]) == (1, True)
     assert found["4"]["labels_with_taxonomy"] == []
-    several = [each.document.projects["7"].task_id for each in known.catalog.find(LabelQuery(min_annotators=2))]
+    several = [match.document.projects["7"].task_id for match in known.catalog.find(LabelQuery(min_annotators=2))]
     assert several == ["1"]
 
 
@@ -85,7 +85,7 @@ def test_an_annotator_of_two_controls_counts_once() -> None:
     assert ImageDocument(id="a").annotated("7", labels, has_review=False).total_annotations == 2
 
 
-def test_a_file_made_by_hand_may_leave_out_times(known: Services, tmp_path: Path) -> None:
+def test_times_may_be_missing(known: Services, tmp_path: Path) -> None:
     undated = {"created_at": None, "updated_at": None}
     tasks = [task(1, annotation(1, 3, RED, **undated), annotation(2, 4, RED, **undated), created_at=None)]
     assert import_export(known, write(tmp_path, tasks)).labelled == 1
@@ -113,7 +113,7 @@ def test_a_recorded_export_gives_the_same_with_a_byte_order_mark(known: Services
     tasks = json.loads((DATA / "export.json").read_text(encoding="utf-8"))
     done = import_export(known, write(tmp_path, tasks, before=b"\xef\xbb\xbf"), project="7")
     assert done.images == len(tasks)
-    assert done.annotations == sum(len(each["annotations"]) for each in tasks)
+    assert done.annotations == sum(len(task["annotations"]) for task in tasks)
 
 
 BROKEN: list[Any] = [
@@ -163,7 +163,7 @@ def test_numbers_of_any_size_are_read(known: Services, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (json.dumps([agreed(1), agreed(2)]).encode()[:-400], "ends in the middle"),
         (b"[", "ends in the middle"),
@@ -176,12 +176,14 @@ def test_numbers_of_any_size_are_read(known: Services, tmp_path: Path) -> None:
         (json.dumps([agreed(1)]).encode() + b" and more", "not JSON"),
         (json.dumps([agreed(1)]).encode()[:-1] + b', {"a": "\xff"}]', "not JSON"),
         (b"[" * 3000 + b"]" * 3000, "deep"),
-        (b'[{"id": 1, "data": {"image": "a.jpg"}}]', "which project"),
+        (b'[{"id": 1, "data": {"image": "a.jpg"}}]', "name its project"),
     ],
 )
-def test_a_file_that_is_no_export_changes_nothing(known: Services, tmp_path: Path, content: bytes, said: str) -> None:
+def test_a_file_that_is_no_export_changes_nothing(
+    known: Services, tmp_path: Path, content: bytes, message: str
+) -> None:
     (tmp_path / "export.json").write_bytes(content)
-    with pytest.raises(ConfigError, match=said) as caught:
+    with pytest.raises(ConfigError, match=message) as caught:
         import_export(known, tmp_path / "export.json")
     assert str(tmp_path) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -189,7 +191,7 @@ def test_a_file_that_is_no_export_changes_nothing(known: Services, tmp_path: Pat
     assert known.journal.fold().events == 0
 
 
-def test_a_labelling_config_that_cannot_be_read_is_told(known: Services, tmp_path: Path) -> None:
+def test_a_labelling_config_that_cannot_be_read_is_an_error(known: Services, tmp_path: Path) -> None:
     export = write(tmp_path, [agreed(1)])
     with pytest.raises(ConfigError, match=r"none\.xml"):
         import_export(known, export, config=tmp_path / "none.xml")
@@ -199,10 +201,12 @@ def test_a_labelling_config_that_cannot_be_read_is_told(known: Services, tmp_pat
     assert known.projects.get("8").label_config == ""
 
 
-def test_progress_is_told_in_tasks(known: Services, tmp_path: Path) -> None:
-    told: list[tuple[int, int]] = []
-    import_export(known, write(tmp_path, [task(id) for id in range(1201)]), advance=lambda *at: told.append(at))
-    assert told == [(500, 1201), (1000, 1201), (1201, 1201)]
+def test_progress_counts_tasks(known: Services, tmp_path: Path) -> None:
+    calls: list[tuple[int, int]] = []
+    import_export(
+        known, write(tmp_path, [task(id) for id in range(1201)]), progress=lambda *counts: calls.append(counts)
+    )
+    assert calls == [(500, 1201), (1000, 1201), (1201, 1201)]
 
 
 def write_large(file: Path, megabytes: int) -> int:

@@ -1,0 +1,104 @@
+"""The decision on one image: from its annotations to accepted labels, and how the catalogue stores them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from taxonomist.storage.catalog.documents import AnnotatorLabels, ImageDocument, ProjectLabels
+from taxonomist.storage.journal import AnnotationRecord
+from taxonomist.taxonomy.agreement import AgreementPolicy, Verdict, decide
+from taxonomist.taxonomy.annotations import Annotation, newest_of_each, parse_annotation
+from taxonomist.taxonomy.errors import BadRequestError
+from taxonomist.taxonomy.label_config import LabelConfig
+
+log = logging.getLogger(__name__)
+DocumentChange = Callable[[ImageDocument], ImageDocument]
+
+
+@dataclass(frozen=True)
+class ImageDecision:
+    """The annotations of one image and the verdict of each control on them."""
+
+    uri: str
+    task_id: str | None
+    annotations: tuple[Annotation, ...]
+    verdicts: Mapping[str, Verdict]  # by control
+
+    @property
+    def accepted(self) -> dict[str, list[list[str]]]:
+        """The accepted paths of each control that has at least one, in the format of the catalogue."""
+        return {
+            control: [list(path) for path in verdict.accepted]
+            for control, verdict in self.verdicts.items()
+            if verdict.accepted
+        }
+
+
+def decide_image(records: Sequence[AnnotationRecord], config: LabelConfig, policy: AgreementPolicy) -> ImageDecision:
+    """Return the decision on one image from its live annotations.
+
+    Annotations that cannot be parsed are skipped and logged. A path that the taxonomy does not have is logged and does
+    not count.
+    """
+    annotations = []
+    for record in records:
+        try:
+            annotation = parse_annotation(record.data, config, task_id=record.task_id)
+        except BadRequestError as error:
+            log.error("annotation %s of task %s is skipped: %s", record.annotation_id, record.task_id, error)
+            continue
+        for unknown_path in annotation.unknown:
+            log.warning("annotation %s of task %s: %s", record.annotation_id, record.task_id, unknown_path)
+        annotations.append(annotation)
+    newest = max(records, key=lambda record: record.updated_at, default=None)
+    return ImageDecision(
+        uri=newest.uri if newest else "",
+        task_id=newest.task_id if newest else None,
+        annotations=tuple(annotations),
+        verdicts={tree.control: decide(annotations, tree.control, policy) for tree in config.trees},
+    )
+
+
+def store_decision(project: str, decision: ImageDecision) -> DocumentChange:
+    """Return the change that writes the decision into the document of its image."""
+    reviewed = any(annotation.reviewed or annotation.ground_truth for annotation in decision.annotations)
+    entries = [entry for annotation in newest_of_each(decision.annotations) for entry in _entries(annotation)]
+    shown = next((verdict for verdict in decision.verdicts.values() if verdict.accepted), None)
+    shown = shown or next(iter(decision.verdicts.values()))
+
+    def change(document: ImageDocument) -> ImageDocument:
+        labels = document.projects.get(project) or ProjectLabels(uri=decision.uri)
+        labels = labels.model_copy(
+            update={
+                "uri": decision.uri or labels.uri,
+                "task_id": decision.task_id or labels.task_id,
+                "accepted": decision.accepted,
+                "reason": shown.reason.value if shown.reason else None,
+                "detail": shown.detail,
+                "decided_by": shown.decided_by,
+                "updated_at": datetime.now(UTC),
+            }
+        )
+        document = document.model_copy(update={"uri_orig": document.uri_orig or labels.uri})
+        return document.in_project(project, labels).annotated(project, entries, has_review=reviewed)
+
+    return change
+
+
+def _entries(annotation: Annotation) -> list[AnnotatorLabels]:
+    """Return the entries in the form of the thesis (listing 4.3): one per control, with all paths of the annotator."""
+    return [
+        AnnotatorLabels.model_validate(
+            {
+                "annotator_id": int(annotation.annotator) if annotation.annotator.isdigit() else annotation.annotator,
+                "taxonomy": [list(path) for path in paths],
+                "control": control,
+                "updated_at": annotation.updated_at.isoformat(),
+            }
+        )
+        for control, paths in annotation.labels.items()
+        if paths
+    ]
