@@ -14,13 +14,14 @@ from taxonomist.backend.label_studio.protocol import model_version_name
 from taxonomist.backend.labelling.manifests import read_manifest
 from taxonomist.backend.prediction.embedding import BATCH, READERS
 from taxonomist.backend.prediction.look_alikes import LookAlike
-from taxonomist.backend.prediction.predictor import Predictor, ServingModel
+from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.services import BACKBONE, Services
 from taxonomist.inference.image_decoding import decode, prepare
+from taxonomist.inference.serving_model import ServingModel
 from taxonomist.taxonomy.errors import ConfigError, NotFoundError, TaxonomistError
 from taxonomist.taxonomy.path_probabilities import greedy_path
 from taxonomist.taxonomy.paths import TaxonomyPath, prefixes
-from taxonomist.taxonomy.suggestion import Suggestion, calibrated_probabilities, suggest
+from taxonomist.taxonomy.suggestion import Suggestion, suggest
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.taxonomy.tree_metrics import evaluate_paths
 
@@ -137,7 +138,7 @@ def _answers(
     model: ServingModel, tree: Tree, vectors: NDArray[np.float32]
 ) -> tuple[list[TaxonomyPath | None], list[Suggestion | None]]:
     calibration = model.calibrations[tree.control]
-    rows = calibrated_probabilities(tree, model.head.logits(vectors)[tree.control], calibration)
+    rows = model.probabilities(vectors)[tree.control]
     paths: list[TaxonomyPath | None] = [tree.paths[greedy_path(tree, row)[-1]] for row in rows]
     return paths, [suggest(tree, row, calibration) for row in rows]
 

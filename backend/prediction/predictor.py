@@ -1,4 +1,4 @@
-"""What is suggested for a task: the champion of its project, or, before there is one, a vote of its look-alikes."""
+"""Suggestions for tasks: from the champion of the project, or from a vote of its look-alikes while there is none."""
 
 from __future__ import annotations
 
@@ -6,83 +6,58 @@ import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from taxonomist.backend.label_studio.protocol import PredictRequest, label_config, model_version_name, prediction_json
 from taxonomist.backend.prediction.embedding import embed
 from taxonomist.backend.prediction.look_alikes import LookAlike, LookAlikes
 from taxonomist.backend.services import Services, registry_name
-from taxonomist.inference.head_weights import HeadWeights
+from taxonomist.inference.serving_model import ServingModel, load_serving_model
 from taxonomist.storage.catalog.documents import image_id
-from taxonomist.taxonomy.calibration import Calibration
 from taxonomist.taxonomy.errors import DamagedError, StorageError, TaxonomistError
 from taxonomist.taxonomy.label_config import LabelConfig
-from taxonomist.taxonomy.suggestion import Suggestion, calibrated_probabilities, suggest, vote
+from taxonomist.taxonomy.suggestion import Suggestion, vote
 from taxonomist.taxonomy.tree import Tree
 
 log = logging.getLogger(__name__)
 
-AGAIN_S = 30.0
-COUNT_AGAIN_S = 60.0  # for labels that another server brought
+RETRY_S = 30.0  # after which a model that the store could not deliver is loaded again
+RECOUNT_S = 60.0  # after which labels are counted again: another server may have written some
 
 
-@dataclass(frozen=True)
-class ServingModel:
-    """One version, loaded. It is never changed: a request that began with it ends with it."""
-
-    version: str
-    backbone: str
-    trees: Mapping[str, Tree]
-    calibrations: Mapping[str, Calibration]
-    head: HeadWeights
-
-    def suggestions(self, vectors: NDArray[np.float32]) -> list[dict[str, Suggestion]]:
-        """For each embedding (n, d) the suggestion of each control; a control without one is absent."""
-        answers: list[dict[str, Suggestion]] = [{} for _ in vectors]
-        for control, logits in self.head.logits(vectors).items():
-            tree, calibration = self.trees[control], self.calibrations[control]
-            probabilities = calibrated_probabilities(tree, logits, calibration)
-            for answer, row in zip(answers, probabilities, strict=True):
-                if suggestion := suggest(tree, row, calibration):
-                    answer[control] = suggestion
-        return answers
-
-
-class _Kept(NamedTuple):
-    """What came of the last loading, for which state of the aliases, and when to try it again."""
+class _LoadedModel(NamedTuple):
+    """The result of the last loading, the stamp of the aliases it belongs to, and the time of the next try."""
 
     stamp: object
     model: ServingModel | None
-    again_at: float = float("inf")
+    retry_at: float = float("inf")
 
 
-class _Counted(NamedTuple):
-    """How many images of a project are labelled, for which state of its labels, and until when that is believed."""
+class _LabelCount(NamedTuple):
+    """How many images of a project are labelled, the version of the labels it belongs to, and when it expires."""
 
-    stamp: int
+    labels_version: int
     labelled: int
-    until: float
+    expires_at: float
 
 
 class Predictor:
-    """Answers /predict. Watches the registry, so that a promotion is served by the next request."""
+    """Answers /predict. It watches the registry: the next request after a promotion is served by the new version."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
         self._lock = threading.Lock()
-        self._models: dict[str, _Kept] = {}
-        self._counts: dict[str, _Counted] = {}
+        self._models: dict[str, _LoadedModel] = {}
+        self._counts: dict[str, _LabelCount] = {}
         self.look_alikes = LookAlikes(services)
 
     def model_version(self, project: str) -> str:
-        """The string that Label Studio is told in /setup and finds in each prediction. Loads no model.
+        """Return the version string that /setup and each prediction carry. No model is loaded.
 
-        Without a champion it changes whenever the number of labelled images doubles, since that is when Label Studio
-        should ask again.
+        Without a champion it changes whenever the number of labelled images doubles, so that Label Studio then asks
+        for new predictions.
         """
         version = self._services.registry.champion(registry_name(project))
         if version:
@@ -91,47 +66,51 @@ class Predictor:
         return model_version_name(f"look-alikes-{1 << labelled.bit_length() - 1 if labelled else 0}")
 
     def _labelled(self, project: str) -> int:
-        """Counted when labels have changed: this is asked all the time, and in Cosmos DB counting is not free."""
-        stamp = self._services.projects.get(project).labels_version
-        kept = self._counts.get(project)
-        if kept is None or kept.stamp != stamp or time.monotonic() > kept.until:
+        """Return the number of labelled images. It is counted only after labels have changed, since the version is
+        asked for with each request and a count in Cosmos DB costs request units."""
+        labels_version = self._services.projects.get(project).labels_version
+        count = self._counts.get(project)
+        if count is None or count.labels_version != labels_version or time.monotonic() > count.expires_at:
             labelled = self._services.catalog.count(project, labelled=True)
-            kept = self._counts[project] = _Counted(stamp, labelled, time.monotonic() + COUNT_AGAIN_S)
-        return kept.labelled
+            count = self._counts[project] = _LabelCount(labels_version, labelled, time.monotonic() + RECOUNT_S)
+        return count.labelled
 
     def model(self, project: str) -> ServingModel | None:
-        """The champion of a project, None when there is none yet.
+        """Return the champion of a project, None while there is none.
 
-        A champion that cannot be loaded is reported and the one that was served goes on. Where the store was not to be
-        reached, it is tried again later.
+        A champion that cannot be loaded is logged, and the model that was served before stays in use. If the store was
+        not reachable, the champion is loaded again after `RETRY_S` seconds.
         """
         name = registry_name(project)
         stamp = self._services.registry.alias_stamp(name)
-        kept = self._models.get(project)
-        if kept and kept.stamp == stamp and (time.monotonic() < kept.again_at or self._lock.locked()):
-            return kept.model
+        loaded = self._models.get(project)
+        if loaded and loaded.stamp == stamp and (time.monotonic() < loaded.retry_at or self._lock.locked()):
+            return loaded.model
         with self._lock:
-            kept = self._models.get(project)
-            if kept is None or kept.stamp != stamp or time.monotonic() >= kept.again_at:
+            loaded = self._models.get(project)
+            if loaded is None or loaded.stamp != stamp or time.monotonic() >= loaded.retry_at:
                 try:
-                    kept = _Kept(stamp, self._load(name))
+                    loaded = _LoadedModel(stamp, self._load(name))
                 except TaxonomistError as error:
-                    log.error("the champion of project %s cannot be loaded, the former one goes on: %s", project, error)
-                    away = isinstance(error, StorageError) and not isinstance(error, DamagedError)
-                    again_at = time.monotonic() + AGAIN_S if away else float("inf")
-                    kept = _Kept(stamp, kept.model if kept else None, again_at)
-                self._models[project] = kept
-        return kept.model
+                    log.error(
+                        "the champion of project %s cannot be loaded, the former model stays in use: %s", project, error
+                    )
+                    unreachable = isinstance(error, StorageError) and not isinstance(error, DamagedError)
+                    retry_at = time.monotonic() + RETRY_S if unreachable else float("inf")
+                    loaded = _LoadedModel(stamp, loaded.model if loaded else None, retry_at)
+                self._models[project] = loaded
+        return loaded.model
 
     def predict(self, request: PredictRequest) -> list[dict[str, Any]]:
-        """One entry a task, in order; a task that fails has the empty suggestion and its reason in the log.
+        """Return one prediction for each task, in order. A task that fails gets the empty suggestion, and the reason
+        is logged.
 
         Raises `ConfigError` when the labelling config has no taxonomy.
         """
         return self.predict_named(request)[0]
 
     def predict_named(self, request: PredictRequest) -> tuple[list[dict[str, Any]], list[str]]:
-        """`predict`, and the ids of the tasks that the deadline left without an answer."""
+        """Return what `predict` returns, and the ids of the tasks that were not answered before the deadline."""
         deadline = time.monotonic() + self._services.settings.predict_deadline
         config = label_config(request.label_config)
         model = self.model(request.project)
@@ -162,7 +141,7 @@ class Predictor:
         embedded = embed(self._services, project, images, backbone, deadline=deadline)
         if embedded.late:
             log.warning(
-                "project %s: %d tasks are left to the worker, the deadline came first", project, len(embedded.late)
+                "project %s: the deadline has passed, %d tasks are left to the worker", project, len(embedded.late)
             )
         names = list(embedded.vectors)
         if not names:
@@ -182,22 +161,13 @@ class Predictor:
         version = registry.champion(name)
         if version is None:
             return None
-        found = registry.get(name, version)
-        registry.verify(found)
-        trees = [Tree.from_json(tree) for tree in found.manifest["trees"]]
-        return ServingModel(
-            version=version,
-            backbone=str(found.manifest["backbone"]),
-            trees={tree.control: tree for tree in trees},
-            calibrations={
-                control: Calibration.from_json(data) for control, data in found.manifest["calibration"].items()
-            },
-            head=HeadWeights.load(found.path / "head.safetensors"),
-        )
+        model_version = registry.get(name, version)
+        registry.verify(model_version)
+        return load_serving_model(model_version)
 
 
 def _parts(config: LabelConfig, suggestions: Mapping[str, Suggestion]) -> list[tuple[Tree, Suggestion]]:
-    """What of the suggestions today's labelling config still allows: it may have changed since the training."""
+    """Return the suggestions as far as today's labelling config allows them: it may be newer than the model."""
     parts = []
     for tree in config.trees:
         suggestion = suggestions.get(tree.control)
@@ -209,15 +179,16 @@ def _parts(config: LabelConfig, suggestions: Mapping[str, Suggestion]) -> list[t
     return parts
 
 
-def _vote(config: LabelConfig, neighbours: Sequence[LookAlike]) -> dict[str, Suggestion]:
-    answer = {}
+def _vote(config: LabelConfig, look_alikes: Sequence[LookAlike]) -> dict[str, Suggestion]:
+    """Return, by control, the path on which the look-alikes agree; a control without one is absent."""
+    suggestions = {}
     for tree in config.trees:
         votes = [
-            (path, neighbour.similarity)
-            for neighbour in neighbours
-            for path in neighbour.labels.get(tree.control, ())
+            (path, look_alike.similarity)
+            for look_alike in look_alikes
+            for path in look_alike.labels.get(tree.control, ())
             if path in tree
         ]
         if suggestion := vote(tree, votes):
-            answer[tree.control] = suggestion
-    return answer
+            suggestions[tree.control] = suggestion
+    return suggestions

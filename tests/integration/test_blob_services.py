@@ -136,7 +136,7 @@ def test_suggestions_go_on_while_azure_is_away(in_azure: Services, proxy: FaultP
 def test_a_model_that_could_not_be_fetched_is_tried_again(
     in_azure: Services, proxy: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(predictor, "AGAIN_S", 1.0)
+    monkeypatch.setattr(predictor, "RETRY_S", 1.0)
     other = Services(in_azure.settings.model_copy(update={"home": tmp_path / "other"}))
     other.projects.update("7", label_config=CONFIG)
     serving = predictor.Predictor(other)

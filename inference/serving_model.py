@@ -1,0 +1,62 @@
+"""One version of a project's model, loaded for serving: trees, calibrations and the weights of the head."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from taxonomist.inference.head_weights import HEAD_FILE, HeadWeights
+from taxonomist.storage.registry import ModelVersion
+from taxonomist.taxonomy.calibration import Calibration
+from taxonomist.taxonomy.hierarchy import FloatArray
+from taxonomist.taxonomy.suggestion import Suggestion, calibrated_probabilities, suggest
+from taxonomist.taxonomy.tree import Tree
+
+
+@dataclass(frozen=True)
+class ServingModel:
+    """A loaded version. It never changes: a request that begins with it also ends with it.
+
+    The head takes embeddings of the version `backbone` of the backbone. `trees` and `calibrations` are by control.
+    """
+
+    version: str
+    backbone: str
+    trees: Mapping[str, Tree]
+    calibrations: Mapping[str, Calibration]
+    head: HeadWeights
+
+    def probabilities(self, vectors: npt.NDArray[np.float32]) -> dict[str, FloatArray]:
+        """Return, by control, the calibrated probabilities (n, nodes) of the nodes for embeddings (n, d)."""
+        return {
+            control: calibrated_probabilities(self.trees[control], logits, self.calibrations[control])
+            for control, logits in self.head.logits(vectors).items()
+        }
+
+    def suggestions(self, vectors: npt.NDArray[np.float32]) -> list[dict[str, Suggestion]]:
+        """Return, for each of the embeddings (n, d), the suggestion by control; a control without one is absent."""
+        suggestions: list[dict[str, Suggestion]] = [{} for _ in vectors]
+        for control, probabilities in self.probabilities(vectors).items():
+            tree, calibration = self.trees[control], self.calibrations[control]
+            for by_control, row in zip(suggestions, probabilities, strict=True):
+                if suggestion := suggest(tree, row, calibration):
+                    by_control[control] = suggestion
+        return suggestions
+
+
+def load_serving_model(version: ModelVersion) -> ServingModel:
+    """Return the model in the files and the manifest of a head's version. Raises `DamagedError` for unreadable files.
+
+    The checksums of the files are not checked here: see `Registry.verify`.
+    """
+    trees = [Tree.from_json(tree) for tree in version.manifest["trees"]]
+    return ServingModel(
+        version=version.version,
+        backbone=str(version.manifest["backbone"]),
+        trees={tree.control: tree for tree in trees},
+        calibrations={
+            control: Calibration.from_json(data) for control, data in version.manifest["calibration"].items()
+        },
+        head=HeadWeights.load(version.path / HEAD_FILE),
+    )
