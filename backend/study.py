@@ -11,7 +11,7 @@ import numpy as np
 from taxonomist.backend.pretraining.prepared_images import FAILURES, picture_store
 from taxonomist.backend.pretraining.run import serving_size
 from taxonomist.backend.services import BACKBONE, Services
-from taxonomist.inference.preparation import Wanted, prepare_pictures
+from taxonomist.inference.preparation import ImageSource, prepare_images
 from taxonomist.storage.catalog.documents import ImageDocument
 from taxonomist.storage.prepared_images import PreparedImageStore
 from taxonomist.taxonomy.errors import ConfigError, TrainingError
@@ -111,8 +111,8 @@ def _prepared(
     hashes: dict[str, str] = {}
     folder.mkdir(parents=True, exist_ok=True)
     store = picture_store(services, serving_size(services))
-    prepare_pictures(
-        [Wanted(document.id, document.projects[project].uri, project) for document in documents],
+    prepare_images(
+        [ImageSource(document.id, document.projects[project].uri, project) for document in documents],
         store,
         lambda wanted: services.images(wanted.project).read(wanted.uri),
         progress=lambda done, total: progress(_READING_SHARE * done / max(total, 1)),

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from taxonomist.inference.image_decoding import prepare
+from taxonomist.inference.image_decoding import prepare_image
 
 
 @dataclass(frozen=True)
@@ -64,4 +64,4 @@ def part_of(product: str) -> str:
 
 def _picture(folder: Path, file: str, size: int) -> NDArray[np.uint8]:
     path = folder / file if (folder / file).exists() else folder / "images" / file
-    return prepare(path.read_bytes(), size)
+    return prepare_image(path.read_bytes(), size)

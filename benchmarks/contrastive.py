@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
-from taxonomist.inference.image_decoding import prepare
+from taxonomist.inference.image_decoding import prepare_image
 from taxonomist.training.pretraining.pretrain import Interrupted, pretrain
 from taxonomist.training.pretraining.recipe import Recipe
 
@@ -119,7 +119,7 @@ def prepared(folder: Path, into: Path) -> Numbers:
     stored = np.memmap(into, np.uint8, "w+", shape=(len(files), SIDE, SIDE, 3))
     began = time.perf_counter()
     for row, file in enumerate(files):
-        stored[row] = prepare(file.read_bytes(), SIDE)
+        stored[row] = prepare_image(file.read_bytes(), SIDE)
     stored.flush()
     return {"rate": len(files) / (time.perf_counter() - began)}
 

@@ -34,7 +34,7 @@ from taxonomist.backend.retraining.training_job import train
 from taxonomist.backend.services import BACKBONE, Services, registry_name
 from taxonomist.backend.settings import Settings
 from taxonomist.inference.embedder import BACKBONE_FILE, Embedder
-from taxonomist.inference.image_decoding import prepare
+from taxonomist.inference.image_decoding import prepare_image
 from taxonomist.storage.catalog.documents import image_id
 from taxonomist.storage.embeddings import FolderEmbeddings
 from taxonomist.taxonomy.paths import TaxonomyPath, prefixes
@@ -165,7 +165,7 @@ class HeadWorld:
         names = self.world.names[:count]
 
         def read(name: str) -> NDArray[np.uint8]:
-            return prepare((self.world.images / name).read_bytes(), self.world.size)
+            return prepare_image((self.world.images / name).read_bytes(), self.world.size)
 
         began = time.perf_counter()
         fill(

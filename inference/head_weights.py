@@ -1,4 +1,4 @@
-"""The trained head as arrays: saved with safetensors, computed with numpy. No torch."""
+"""A trained head as numpy arrays, saved with safetensors. No torch."""
 
 import json
 from collections.abc import Mapping
@@ -19,10 +19,10 @@ Array = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class HeadWeights:
-    """Standardise, linear, ReLU, linear (dropout does nothing outside training).
+    """Standardisation, linear layer, ReLU, linear layer (dropout has no effect outside training).
 
-    mean, scale (d,); weight1 (hidden, d), bias1 (hidden,); weight2 (nodes, hidden), bias2 (nodes,). `controls` names
-    the controls and how many of the nodes are theirs, in order.
+    mean, scale (d,); weight1 (hidden, d), bias1 (hidden,); weight2 (nodes, hidden), bias2 (nodes,). `controls` has the
+    name and the number of nodes of each control, in the order of the outputs.
     """
 
     mean: Array
@@ -35,17 +35,17 @@ class HeadWeights:
 
     @property
     def dimension(self) -> int:
-        """Length of the embeddings that the head takes."""
+        """The length d of the embeddings that the head takes."""
         return len(self.mean)
 
     def outputs(self, x: Array) -> Array:
-        """Logits (n, nodes) of all controls side by side, for embeddings `x` (n, d)."""
+        """Return the logits (n, nodes) of all controls side by side, for embeddings `x` (n, d)."""
         hidden = ((x - self.mean) / self.scale) @ self.weight1.T + self.bias1
         logits: Array = np.maximum(hidden, 0) @ self.weight2.T + self.bias2
         return logits
 
     def logits(self, x: Array) -> dict[str, Array]:
-        """Per control the logits (n, its nodes), for embeddings `x` (n, d)."""
+        """Return, by control, the logits (n, nodes of the control) for embeddings `x` (n, d)."""
         outputs = self.outputs(x)
         stops = np.cumsum([nodes for _, nodes in self.controls])
         return {
@@ -54,13 +54,13 @@ class HeadWeights:
         }
 
     def save(self, path: Path) -> None:
-        """Write the file; not atomic, since a version is staged as a whole folder."""
+        """Write the file. This is not atomic, since a version is staged as a whole folder."""
         arrays = {name: np.ascontiguousarray(getattr(self, name), np.float32) for name in _ARRAYS}
         path.write_bytes(save(arrays, metadata={"controls": json.dumps(self.controls)}))
 
     @classmethod
     def load(cls, path: Path) -> "HeadWeights":
-        """The weights in the file. Raises DamagedError when it is not one that `save` wrote."""
+        """Return the weights in the file. Raises `DamagedError` when `save` did not write it."""
         try:
             with safe_open(path, framework="numpy") as file:
                 metadata: Mapping[str, str] = file.metadata() or {}

@@ -1,7 +1,6 @@
-"""From the bytes of an image to the square picture that the backbone sees.
+"""From the bytes of an image to the square that the backbone sees.
 
-`prepare` is the one way there, for training and serving alike: a picture must not look different to the model
-because another part of the program has decoded it. Nothing here needs torch.
+Training and serving both use `prepare_image`, so that an image looks the same to the model in both. No torch.
 """
 
 import io
@@ -15,20 +14,20 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from taxonomist.taxonomy.errors import ImageDecodingError
 
 MAX_PIXELS = 50_000_000
-"""More than any camera that service staff carries, and 150 MB when decoded."""
+"""More than the camera of any phone that service staff carries; 150 MB when decoded."""
 
-Picture = npt.NDArray[np.uint8]
-"""A prepared picture, (size, size, 3), red first."""
+PreparedImage = npt.NDArray[np.uint8]
+"""A decoded image, resized and padded to a square: uint8 (size, size, 3), red first."""
 
-# EPS and the like are left out on purpose: Pillow hands them to an interpreter (Ghostscript).
-_WANTED = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM")
+# EPS and similar formats are left out on purpose: Pillow passes them to an interpreter (Ghostscript).
+_ALLOWED = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM")
 Image.init()
-_FORMATS = tuple(name for name in _WANTED if name in Image.OPEN)
+_FORMATS = tuple(name for name in _ALLOWED if name in Image.OPEN)
 
-# Pillow only warns about a picture of 89 to 179 million pixels. Its documentation advises to turn that into an error;
-# the error is caught in `decode`. (A filter around each call would not be thread-safe.)
+# Pillow only warns about an image of 89 to 179 million pixels. Its documentation advises to turn the warning into an
+# error; `decode_image` catches it. (A filter around each call would not be thread-safe.)
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
-# Metadata that we do not need may be damaged; a line on stderr for each such picture helps nobody.
+# Damaged metadata does not matter here, so no warning is printed for each such image.
 warnings.filterwarnings("ignore", message="Corrupt EXIF data", module="PIL")
 
 _TRANSPOSE = {
@@ -42,15 +41,15 @@ _TRANSPOSE = {
 }
 
 
-def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, min_side: int | None = None) -> Image.Image:
-    """The picture in `data` as an upright RGB image; the first frame of an animated one.
+def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS, min_side: int | None = None) -> Image.Image:
+    """Return the image in `data` as an upright RGB image; of an animation, the first frame.
 
-    Transparency is laid on white, 16-bit values are scaled to 8 bits, CMYK and palettes are converted, and the
-    camera's EXIF orientation is applied. With `min_side` a large JPEG may come back at 1/2, 1/4 or 1/8 of its size,
-    its longer side still at least `min_side` pixels: several times faster.
+    Transparent pixels are blended with white, 16-bit values are scaled to 8 bits, CMYK and palettes are converted, and
+    the camera's EXIF orientation is applied. With `min_side`, a large JPEG may be decoded at 1/2, 1/4 or 1/8 of its
+    size, which is several times faster; its longer side still has at least `min_side` pixels.
 
-    Raises ImageDecodingError when `data` is no picture, is cut short, or has more than `max_pixels` pixels (which is
-    checked before anything is decoded).
+    Raises `ImageDecodingError` when `data` is not an image, is cut short, or has more than `max_pixels` pixels (which
+    is checked before decoding begins).
     """
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
@@ -64,24 +63,26 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, min_side: int | None = 
     except ImageDecodingError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageDecodingError(f"The picture is too large: {error}", hint=_too_large_hint(max_pixels)) from error
+        raise ImageDecodingError(f"The image is too large: {error}", hint=_too_large_hint(max_pixels)) from error
     except UnidentifiedImageError as error:
         raise ImageDecodingError(
-            f"These {len(data)} bytes are not a picture, or of a kind that cannot be read.",
-            hint=f"Readable are {', '.join(_FORMATS)}.",
+            f"These {len(data)} bytes are not an image, or have a format that cannot be read.",
+            hint=f"Readable formats are {', '.join(_FORMATS)}.",
         ) from error
     except Exception as error:
         # Pillow's decoders raise almost anything on damaged input: OSError, SyntaxError, struct.error, EOFError, ...
-        raise ImageDecodingError(f"The picture is damaged: {error or type(error).__name__}.") from error
+        raise ImageDecodingError(f"The image is damaged: {error or type(error).__name__}.") from error
 
 
-def prepare(picture: bytes | Image.Image, size: int, *, max_pixels: int = MAX_PIXELS) -> Picture:
-    """The whole picture, centred on a white square: uint8 (size, size, 3).
+def prepare_image(image: bytes | Image.Image, size: int, *, max_pixels: int = MAX_PIXELS) -> PreparedImage:
+    """Return the whole image, centred on a white square: uint8 (size, size, 3).
 
-    Nothing is cropped, since products often fill the frame. Raises ImageDecodingError as `decode` does.
+    `image` is an encoded or a decoded image. Nothing is cropped, since products often fill the frame. Raises
+    `ImageDecodingError` as `decode_image` does.
     """
-    # Twice the target leaves the antialiased resize all it can use.
-    image = decode(picture, max_pixels=max_pixels, min_side=2 * size) if isinstance(picture, bytes) else picture
+    if isinstance(image, bytes):
+        # Twice the target size is enough for the antialiased resize.
+        image = decode_image(image, max_pixels=max_pixels, min_side=2 * size)
     if image.mode != "RGB":
         image = _to_rgb(image, image.format)
     scale = size / max(image.size)
@@ -95,10 +96,10 @@ def prepare(picture: bytes | Image.Image, size: int, *, max_pixels: int = MAX_PI
 def _check_size(size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
     if width < 1 or height < 1:
-        raise ImageDecodingError(f"The picture is empty: {width} x {height} pixels.")
+        raise ImageDecodingError(f"The image is empty: {width} x {height} pixels.")
     if width * height > max_pixels:
         raise ImageDecodingError(
-            f"The picture is too large: {width} x {height} pixels.", hint=_too_large_hint(max_pixels)
+            f"The image is too large: {width} x {height} pixels.", hint=_too_large_hint(max_pixels)
         )
 
 
@@ -107,7 +108,7 @@ def _too_large_hint(max_pixels: int) -> str:
 
 
 def _draft(image: Image.Image, min_side: int) -> None:
-    """Have a JPEG decoded at a fraction of its size; other formats ignore it."""
+    """Make Pillow decode a JPEG at a fraction of its size; other formats ignore it."""
     factor = max(image.size) // min_side
     if factor >= 2:
         width, height = image.size
@@ -117,7 +118,7 @@ def _draft(image: Image.Image, min_side: int) -> None:
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # a damaged EXIF block must not cost the picture; Pillow raises many kinds here too
+    except Exception:  # an image with a damaged EXIF block is still usable; Pillow raises many kinds of errors here too
         return 1
 
 
@@ -125,16 +126,17 @@ def _to_rgb(image: Image.Image, source: str | None) -> Image.Image:
     if image.mode.startswith(("I", "F")):
         return Image.fromarray(_to_eight_bits(image, source)).convert("RGB")
     if image.has_transparency_data:
-        coloured = image.convert("RGBA")
-        white = Image.new("RGBA", coloured.size, "white")
-        return Image.alpha_composite(white, coloured).convert("RGB")
+        transparent = image.convert("RGBA")
+        white = Image.new("RGBA", transparent.size, "white")
+        return Image.alpha_composite(white, transparent).convert("RGB")
     return image.convert("RGB")
 
 
-def _to_eight_bits(image: Image.Image, source: str | None) -> Picture:
-    """Grey values of 16 or 32 bits, which Pillow's own conversion would clip to white."""
+def _to_eight_bits(image: Image.Image, source: str | None) -> PreparedImage:
+    """Return grey values of 16 or 32 bits as 8 bits; Pillow's own conversion would clip them to white."""
     values: npt.NDArray[Any] = np.nan_to_num(np.asarray(image).astype(np.float64))
     if image.mode.startswith("I;16") or (image.mode == "I" and source in ("PNG", "PPM")):
         return (values / 257.0).round().clip(0, 255).astype(np.uint8)
-    low, high = float(values.min()), float(values.max())  # no agreed white: stretch to the full range
+    # The white of these formats is not defined, so the values are stretched to the full range.
+    low, high = float(values.min()), float(values.max())
     return ((values - low) * (255.0 / (high - low if high > low else 1.0))).round().astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Exact nearest-neighbour search by cosine in the store's half-precision matrix, block by block. No torch."""
+"""Exact nearest-neighbour search by cosine similarity in a half-precision matrix, block by block. No torch."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ _BLOCK = 8192  # rows converted to single precision at a time: 16 MB at 512 dime
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A look-alike: `similarity` is the cosine, -1 to 1."""
+    """A similar image; `similarity` is the cosine, -1 to 1."""
 
     id: str
     similarity: float
@@ -28,12 +28,12 @@ def nearest(
     rows: npt.NDArray[np.int64] | None = None,
     exclude: Collection[str] = (),
 ) -> list[Neighbour]:
-    """The `k` rows of `matrix` (n, d) most similar to `query` (d,), best first; `ids` name the rows.
+    """Return the `k` rows of `matrix` (n, d) most similar to `query` (d,), best first; `ids` (n) name the rows.
 
-    `rows` restricts the search to some rows (the labelled ones), `exclude` drops ids (the image itself).
+    `rows` restricts the search to some rows (the labelled images); `exclude` leaves out ids (the image itself).
 
-    The vectors are taken as they are: with their mean subtracted first, another view of the same product was the
-    nearest picture less often (.17 of the time in place of .27, furniture renderings, random ResNet18).
+    The mean of the vectors is not subtracted: with it subtracted, another view of the same product was the nearest
+    image less often (17 % of the time instead of 27 %; furniture renderings, random ResNet18).
     """
     number = k + len(exclude)
     indices, similarities = search(query[None], matrix, number, rows=rows)
@@ -48,17 +48,17 @@ def search(
     *,
     rows: npt.NDArray[np.int64] | None = None,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """Row numbers and cosines, each (q, min(k, rows)), best first; ties go to the lower row."""
-    wanted = np.arange(len(matrix)) if rows is None else np.sort(rows)
-    k = min(k, len(wanted))
+    """Return row numbers and cosines, each (q, min(k, rows)), best first. Of equal rows the lower one comes first."""
+    candidates = np.arange(len(matrix)) if rows is None else np.sort(rows)
+    k = min(k, len(candidates))
     queries = _unit(queries)
     best_rows: npt.NDArray[np.int64] = np.empty((len(queries), 0), np.int64)
     best: npt.NDArray[np.float32] = np.empty((len(queries), 0), np.float32)
-    for start in range(0, len(wanted), _BLOCK):
-        part = wanted[start : start + _BLOCK]
-        # A plain slice of a memory map is read in order; picking rows is only paid for when there are gaps.
-        whole = part[-1] - part[0] + 1 == len(part)
-        block = matrix[part[0] : part[-1] + 1] if whole else matrix[part]
+    for start in range(0, len(candidates), _BLOCK):
+        part = candidates[start : start + _BLOCK]
+        # A slice of a memory map is read in order. Rows are picked one by one only where there are gaps.
+        contiguous = part[-1] - part[0] + 1 == len(part)
+        block = matrix[part[0] : part[-1] + 1] if contiguous else matrix[part]
         best = np.concatenate([best, queries @ _unit(block).T], axis=1)
         best_rows = np.concatenate([best_rows, np.broadcast_to(part, (len(queries), len(part)))], axis=1)
         order = _top(best, k)
@@ -67,7 +67,7 @@ def search(
 
 
 def _unit(vectors: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """Rows in single precision, scaled to length 1; a zero vector stays zero."""
+    """Return the rows in single precision, scaled to length 1; a zero vector stays zero."""
     single = vectors.astype(np.float32)
     length = np.sqrt(np.einsum("nd,nd->n", single, single))[:, None]
     single /= np.where(length > 0, length, 1)
@@ -75,7 +75,7 @@ def _unit(vectors: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
 
 
 def _top(scores: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.int64]:
-    """Columns of the `k` highest scores of each row, best first."""
+    """Return the columns of the `k` highest scores of each row, best first."""
     if scores.shape[1] > 4 * k:
         columns = np.argpartition(-scores, k - 1, axis=1)[:, :k] if k else np.empty((len(scores), 0), np.int64)
         columns.sort(axis=1)

@@ -17,13 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
-from taxonomist.inference.image_decoding import MAX_PIXELS, Picture, decode, prepare
+from taxonomist.inference.image_decoding import MAX_PIXELS, PreparedImage, decode_image, prepare_image
 from taxonomist.storage.files import storage_errors, write_whole
 from taxonomist.storage.images import without_query
 from taxonomist.storage.prepared_images import PreparedImageStore
 from taxonomist.taxonomy.errors import TaxonomistError
 
-__all__ = ["Decoded", "Prepared", "Wanted", "prepare_pictures"]
+__all__ = ["DecodedImage", "ImageSource", "PreparationResult", "prepare_images"]
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ _REPORT_EVERY = 32
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ImageSource:
     """A picture to prepare: its id, and where it is read."""
 
     id: str
@@ -42,18 +42,18 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Decoded:
+class DecodedImage:
     """A picture as the store keeps it (size, size, 3), and what its file was: sha256, width and height in pixels."""
 
-    wanted: Wanted
-    pixels: Picture
+    wanted: ImageSource
+    pixels: PreparedImage
     file_hash: str
     width: int
     height: int
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparationResult:
     """What a run came to: pictures that it added, those that were there before, and why others could not be had."""
 
     new: int
@@ -61,18 +61,18 @@ class Prepared:
     failures: Mapping[str, str] = field(default_factory=dict)
 
 
-def prepare_pictures(
-    wanted: Sequence[Wanted],
+def prepare_images(
+    wanted: Sequence[ImageSource],
     store: PreparedImageStore,
-    read: Callable[[Wanted], bytes],
+    read: Callable[[ImageSource], bytes],
     *,
     workers: int = WORKERS,
     batch: int = BATCH,
     progress: Callable[[int, int], None] = lambda done, total: None,
-    note: Callable[[Sequence[Decoded]], None] = lambda pictures: None,
+    note: Callable[[Sequence[DecodedImage]], None] = lambda pictures: None,
     failures_file: Path | None = None,
     max_pixels: int = MAX_PIXELS,
-) -> Prepared:
+) -> PreparationResult:
     """Decode what the store does not have yet, as serving decodes it, and append it `batch` pictures at a time.
 
     Of several that have one id the first is read. `read` is called in `workers` threads; what it raises, or what
@@ -80,14 +80,14 @@ def prepare_pictures(
     the end, and tried again in the next run. `progress` is told how many are done and how many there are; `note` sees
     each batch before it is kept. Raises `StorageError` when the disk says no; what was appended stays.
     """
-    unique: dict[str, Wanted] = {}
+    unique: dict[str, ImageSource] = {}
     for one in wanted:
         unique.setdefault(one.id, one)
     have = set(store.snapshot()[0])
     missing = [one for one in unique.values() if one.id not in have]
     present, new = len(unique) - len(missing), 0
     failures: dict[str, str] = {}
-    waiting: list[Decoded] = []
+    waiting: list[DecodedImage] = []
 
     def keep() -> int:
         note(waiting)
@@ -95,12 +95,12 @@ def prepare_pictures(
         waiting.clear()
         return count
 
-    def load(one: Wanted) -> Decoded | str:
+    def load(one: ImageSource) -> DecodedImage | str:
         try:
             data = read(one)
-            image = decode(data, max_pixels=max_pixels)
-            pixels = prepare(image, store.size)
-            return Decoded(one, pixels, hashlib.sha256(data).hexdigest(), image.width, image.height)
+            image = decode_image(data, max_pixels=max_pixels)
+            pixels = prepare_image(image, store.size)
+            return DecodedImage(one, pixels, hashlib.sha256(data).hexdigest(), image.width, image.height)
         except TaxonomistError as error:
             return str(error)
         except Exception as error:  # whatever a hostile file can provoke must cost that picture only
@@ -122,14 +122,14 @@ def prepare_pictures(
         new += keep()
     if failures_file is not None:
         _write_failures(failures_file, [(one, failures[one.id]) for one in missing if one.id in failures])
-    return Prepared(new, present, failures)
+    return PreparationResult(new, present, failures)
 
 
 def _ahead(
-    load: Callable[[Wanted], Decoded | str], items: Iterable[Wanted], workers: int, window: int
-) -> Generator[tuple[Wanted, Decoded | str], None, None]:
+    load: Callable[[ImageSource], DecodedImage | str], items: Iterable[ImageSource], workers: int, window: int
+) -> Generator[tuple[ImageSource, DecodedImage | str], None, None]:
     """Each item and what `load` made of it, in order; threads are at most `window` items ahead of the caller."""
-    begun: deque[tuple[Wanted, Future[Decoded | str]]] = deque()
+    begun: deque[tuple[ImageSource, Future[DecodedImage | str]]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="prepare")
     try:
         for item in items:
@@ -144,7 +144,7 @@ def _ahead(
         pool.shutdown(cancel_futures=True)
 
 
-def _write_failures(file: Path, failures: Sequence[tuple[Wanted, str]]) -> None:
+def _write_failures(file: Path, failures: Sequence[tuple[ImageSource, str]]) -> None:
     text = io.StringIO(newline="")
     rows = csv.writer(text)
     rows.writerow(["id", "uri", "reason"])

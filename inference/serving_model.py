@@ -9,7 +9,7 @@ import numpy.typing as npt
 from taxonomist.inference.head_weights import HEAD_FILE, HeadWeights
 from taxonomist.storage.registry import ModelVersion
 from taxonomist.taxonomy.calibration import Calibration
-from taxonomist.taxonomy.hierarchy import FloatArray
+from taxonomist.taxonomy.path_probabilities import FloatArray
 from taxonomist.taxonomy.suggestion import Suggestion, calibrated_probabilities, suggest
 from taxonomist.taxonomy.tree import Tree
 

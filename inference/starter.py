@@ -1,5 +1,8 @@
-"""The starter: a backbone of 8-bit integers that ships with the project and serves until the first own pre-training,
-where ImageNet weights cannot be had. `starter_backbone/README.md` says what it was trained on. No torch."""
+"""The starter: a backbone in 8-bit integers that ships with the project. No torch.
+
+It serves until the first pre-training where ImageNet weights are not available. `starter_backbone/README.md` describes
+its training data.
+"""
 
 import json
 import shutil
@@ -11,32 +14,32 @@ from taxonomist.storage.registry import ModelVersion, Registry
 
 FOLDER = Path(__file__).parent / "starter_backbone"
 MANIFEST = "starter.json"
-STATISTICS = "statistics.safetensors"  # mean and variance of what each convolution gives, for `starter_weights`
+STATISTICS = "statistics.safetensors"  # mean and variance of the output of each convolution, for `starter_weights`
 
 
 def has_starter(architecture: str) -> bool:
-    """Whether there is a starter of that architecture."""
-    about = FOLDER / MANIFEST
-    return about.exists() and json.loads(about.read_text(encoding="utf-8"))["architecture"] == architecture
+    """Return whether there is a starter of that architecture."""
+    manifest = FOLDER / MANIFEST
+    return manifest.exists() and json.loads(manifest.read_text(encoding="utf-8"))["architecture"] == architecture
 
 
 def is_starter(version: ModelVersion) -> bool:
-    """Whether a version of the backbone is the starter."""
+    """Return whether a version of the backbone is the starter."""
     return bool(version.manifest.get("starter"))
 
 
 def publish_starter(registry: Registry, name: str) -> ModelVersion:
-    """Publish the starter as a version of `name`, not yet the champion."""
-    about = json.loads((FOLDER / MANIFEST).read_text(encoding="utf-8"))
+    """Publish the starter as a version of `name` and return it; it is not promoted."""
+    starter = json.loads((FOLDER / MANIFEST).read_text(encoding="utf-8"))
     with registry.stage(name) as folder:
         shutil.copyfile(FOLDER / BACKBONE_FILE, folder / BACKBONE_FILE)
         manifest = {
             "kind": "backbone",
-            "architecture": about["architecture"],
-            "size": about["size"],
-            "dimension": about["dimension"],
+            "architecture": starter["architecture"],
+            "size": starter["size"],
+            "dimension": starter["dimension"],
             "starter": True,
-            "origin": f"the starter, MoCo v2 on {about['pictures_seen']:,} rendered pictures of furniture",
+            "origin": f"the starter, MoCo v2 on {starter['pictures_seen']:,} rendered images of furniture",
             "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         return registry.publish(name, folder, manifest)

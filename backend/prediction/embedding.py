@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taxonomist.backend.services import Services
-from taxonomist.inference.image_decoding import decode, prepare
+from taxonomist.inference.image_decoding import decode_image, prepare_image
 from taxonomist.storage.catalog.documents import ImageDocument, ProjectLabels
 from taxonomist.storage.images import without_query
 from taxonomist.taxonomy.errors import ImageUnavailableError, TaxonomistError
@@ -47,8 +47,8 @@ class Embedded:
 def read_picture(services: Services, project: str, uri: str, size: int) -> Picture:
     """Fetch and decode one image. Raises the `ImageError` or `ImageDecodingError` that says why it cannot be had."""
     data = services.images(project).read(uri)
-    image = decode(data, max_pixels=services.settings.max_image_pixels)
-    return Picture(prepare(image, size), hashlib.sha256(data).hexdigest(), image.width, image.height)
+    image = decode_image(data, max_pixels=services.settings.max_image_pixels)
+    return Picture(prepare_image(image, size), hashlib.sha256(data).hexdigest(), image.width, image.height)
 
 
 def embed(

@@ -16,7 +16,7 @@ from taxonomist.backend.prediction.embedding import BATCH, READERS
 from taxonomist.backend.prediction.look_alikes import LookAlike
 from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.services import BACKBONE, Services
-from taxonomist.inference.image_decoding import decode, prepare
+from taxonomist.inference.image_decoding import decode_image, prepare_image
 from taxonomist.inference.serving_model import ServingModel
 from taxonomist.taxonomy.errors import ConfigError, NotFoundError, TaxonomistError
 from taxonomist.taxonomy.path_probabilities import greedy_path
@@ -108,8 +108,8 @@ def _embed_files(
 
     def read(file: Path) -> NDArray[np.uint8] | str:
         try:
-            image = decode(file.read_bytes(), max_pixels=services.settings.max_image_pixels)
-            return prepare(image, embedder.size)
+            image = decode_image(file.read_bytes(), max_pixels=services.settings.max_image_pixels)
+            return prepare_image(image, embedder.size)
         except OSError as error:
             return error.strerror or str(error)
         except TaxonomistError as error:

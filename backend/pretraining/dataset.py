@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from taxonomist.backend.pretraining.prepared_images import wanted_pictures
+from taxonomist.backend.pretraining.prepared_images import wanted_images
 from taxonomist.backend.services import Services
 from taxonomist.storage.catalog.documents import ImageDocument, ProjectLabels
 from taxonomist.storage.prepared_images import PreparedImageStore
@@ -45,7 +45,7 @@ def choose(services: Services, store: PreparedImageStore, *, grouped: bool, fetc
     """Of the prepared pictures those that are wanted today, in the order of the store; all of those that a query has
     `fetched`."""
     ids = store.snapshot()[0]
-    wanted = set(ids) if fetched else {picture.id for picture in wanted_pictures(services)}
+    wanted = set(ids) if fetched else {picture.id for picture in wanted_images(services)}
     ids = [id for id in ids if id in wanted]
     groups: list[str | None] = []
     if grouped:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from taxonomist.backend.prediction.privacy import may_use
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
-from taxonomist.inference.preparation import Decoded, Prepared, Wanted, prepare_pictures
+from taxonomist.inference.preparation import DecodedImage, ImageSource, PreparationResult, prepare_images
 from taxonomist.storage.catalog.documents import ImageDocument
 from taxonomist.storage.prepared_images import PreparedImageStore
 
@@ -22,7 +22,7 @@ def picture_store(services: Services, size: int) -> PreparedImageStore:
     return PreparedImageStore(services.settings.home / "pictures" / str(size), size)
 
 
-def wanted_pictures(services: Services) -> list[Wanted]:
+def wanted_images(services: Services) -> list[ImageSource]:
     """Every picture of the catalogue that is in a project and that the settings do not leave out, in order of ids.
 
     The store may hold more: a picture that was left out or taken from its projects after it was prepared.
@@ -38,20 +38,20 @@ def wanted_pictures(services: Services) -> list[Wanted]:
             private += 1
             continue
         project, here = next(iter(document.projects.items()))
-        wanted.append(Wanted(document.id, here.uri, project))
+        wanted.append(ImageSource(document.id, here.uri, project))
     log.info("%d pictures are wanted, %d are left out by the settings, %d for privacy", len(wanted), left_out, private)
     return wanted
 
 
 def prepare_all(
     services: Services, size: int, progress: Callable[[int, int], None] = lambda done, total: None
-) -> Prepared:
+) -> PreparationResult:
     """Decode every picture that is wanted and not yet in the store of that size.
 
     Reasons for pictures that cannot be had are in `failures.csv` beside the pictures. Raises `StorageError`.
     """
-    prepared = prepare_pictures(
-        wanted_pictures(services),
+    prepared = prepare_images(
+        wanted_images(services),
         picture_store(services, size),
         lambda wanted: services.images(wanted.project).read(wanted.uri),
         progress=progress,
@@ -75,11 +75,11 @@ def _left_out(document: ImageDocument, settings: Settings) -> bool:
     )
 
 
-def _note(services: Services, pictures: Sequence[Decoded]) -> None:
+def _note(services: Services, pictures: Sequence[DecodedImage]) -> None:
     services.catalog.update_many({picture.wanted.id: _describe(picture) for picture in pictures})
 
 
-def _describe(picture: Decoded) -> Callable[[ImageDocument], ImageDocument | None]:
+def _describe(picture: DecodedImage) -> Callable[[ImageDocument], ImageDocument | None]:
     seen = {
         "file_hash": picture.file_hash,
         "resolution_width": picture.width,

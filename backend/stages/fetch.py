@@ -13,7 +13,7 @@ from pathlib import Path
 
 from taxonomist.backend.services import Services
 from taxonomist.backend.stages.files import Part, read_query, read_split, write_report
-from taxonomist.inference.preparation import Prepared, Wanted, prepare_pictures
+from taxonomist.inference.preparation import ImageSource, PreparationResult, prepare_images
 from taxonomist.storage.catalog.label_query import LabelQuery
 from taxonomist.storage.prepared_images import PreparedImageStore
 from taxonomist.taxonomy.errors import ConfigError, ImageUnavailableError
@@ -61,7 +61,7 @@ def run_fetch(
     allowed = [one for one in wanted if one.id not in private]
     log.info("%d pictures are wanted, %d are left out for privacy", len(allowed), len(wanted) - len(allowed))
     store = PreparedImageStore(folder, size)
-    prepared = prepare_pictures(
+    prepared = prepare_images(
         allowed,
         store,
         lambda one: services.images(one.project or None).read(one.uri),
@@ -83,8 +83,8 @@ def run_fetch(
     return fetched
 
 
-def _wanted(query: Path, split: Path | None, parts: Collection[Part]) -> list[Wanted]:
-    chosen = {one.id: Wanted(one.id, one.uri, one.project) for one in read_query(query)}
+def _wanted(query: Path, split: Path | None, parts: Collection[Part]) -> list[ImageSource]:
+    chosen = {one.id: ImageSource(one.id, one.uri, one.project) for one in read_query(query)}
     if split is not None:
         placed = [one.id for one in read_split(split) if not parts or one.part in parts]
         strange = [id for id in placed if id not in chosen]
@@ -107,7 +107,7 @@ def _private(services: Services) -> set[str]:
     return {each.document.id for each in found}
 
 
-def _tell(fetched: Fetched, prepared: Prepared, store: PreparedImageStore, private: set[str]) -> None:
+def _tell(fetched: Fetched, prepared: PreparationResult, store: PreparedImageStore, private: set[str]) -> None:
     log.info("%d pictures are new, %d were there, %d failed", prepared.new, prepared.present, len(prepared.failures))
     write_report(
         fetched.folder,

@@ -18,7 +18,7 @@ from taxonomist.backend.prediction.look_alikes import LookAlike
 from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.prediction.privacy import may_use
 from taxonomist.backend.services import Services
-from taxonomist.inference.image_decoding import decode
+from taxonomist.inference.image_decoding import decode_image
 from taxonomist.storage.catalog.documents import image_id
 from taxonomist.storage.images import without_query
 from taxonomist.taxonomy.errors import BadRequestError, NotFoundError, TaxonomistError
@@ -37,7 +37,7 @@ def similar_pages(services: Services, predictor: Predictor) -> Blueprint:
 
     @lru_cache(maxsize=1024)
     def thumbnail_bytes(project: str, uri: str) -> bytes:
-        image = decode(services.images(project).read(uri), max_pixels=services.settings.max_image_pixels)
+        image = decode_image(services.images(project).read(uri), max_pixels=services.settings.max_image_pixels)
         image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
         out = io.BytesIO()
         image.save(out, "JPEG", quality=85)

@@ -1,12 +1,10 @@
 """A small real backbone, pictures made on the spot, and a project whose embeddings need no pictures."""
 
-import io
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from taxonomist.storage.embeddings import FolderEmbeddings
 from taxonomist.storage.registry import ModelVersion
@@ -19,12 +17,6 @@ from taxonomist.training.heads.dataset import Example
 
 SIZE = 64
 SPEC = BackboneSpec(weights="random", size=SIZE)
-
-
-def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def random_images(count: int, size: int = SIZE) -> np.ndarray:

@@ -6,6 +6,7 @@ SERVING = (
     "taxonomist.inference.embedder",
     "taxonomist.inference.head_weights",
     "taxonomist.inference.neighbours",
+    "taxonomist.inference.serving_model",
     "taxonomist.training.heads.label_views",
     "taxonomist.training.heads.vectors",
     "taxonomist.training.split",

@@ -12,7 +12,7 @@ from PIL import Image
 
 from taxonomist.inference.embedder import BACKBONE_FILE, Embedder
 from taxonomist.inference.head_weights import HeadWeights
-from taxonomist.inference.image_decoding import prepare
+from taxonomist.inference.image_decoding import prepare_image
 from taxonomist.storage.embeddings import FolderEmbeddings
 from taxonomist.storage.registry import ModelVersion
 from taxonomist.storage.registry.folder import FolderRegistry
@@ -22,7 +22,8 @@ from taxonomist.taxonomy.tree import Tree
 from taxonomist.training.heads.head import HeadOptions
 from taxonomist.training.heads.project import Example, TrainingOptions, TrainingOutcome, train_project
 from taxonomist.training.heads.vectors import is_view
-from tests.training.conftest import SIZE, Project, encoded
+from tests.images import encoded
+from tests.training.conftest import SIZE, Project
 
 pytestmark = pytest.mark.slow
 
@@ -233,13 +234,13 @@ def test_from_pictures(project: Project, backbone: ModelVersion, tmp_path: Path)
             read.append(id)
         if id == "i6":
             raise ImageNotFoundError("i6 is not there.")
-        return prepare(files[id], SIZE)
+        return prepare_image(files[id], SIZE)
 
     store = FolderEmbeddings(tmp_path / "real", 512)
     arguments = ([project.tree], store, read_picture, project.registry, backbone, OPTIONS)
     outcome = train_project("4", coloured(20), *arguments)
     assert outcome.left_out.keys() == {"i4", "i5", "i6"}
-    assert "not a picture" in outcome.left_out["i4"]
+    assert "not an image" in outcome.left_out["i4"]
     assert outcome.left_out["i6"] == "i6 is not there."
     assert "- i6: i6 is not there." in (outcome.version.path / "report.md").read_text()
     assert sorted(read) == sorted(files)
@@ -247,7 +248,7 @@ def test_from_pictures(project: Project, backbone: ModelVersion, tmp_path: Path)
     ids, matrix = store.snapshot()
     training = {id for id, part in outcome.parts.items() if part == "train"} - outcome.left_out.keys()
     assert {id for id in ids if is_view(id)} == {f"{id}#{n}" for id in training for n in (1, 2)}
-    expected = Embedder(backbone.path / BACKBONE_FILE).embed_one(prepare(files["i3"], SIZE))
+    expected = Embedder(backbone.path / BACKBONE_FILE).embed_one(prepare_image(files["i3"], SIZE))
     np.testing.assert_allclose(matrix[ids.index("i3")], expected, rtol=2e-3, atol=2e-3)
     # The second time only what could not be read is tried again.
     read.clear()

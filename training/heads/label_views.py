@@ -10,7 +10,7 @@ import numpy as np
 from numpy.random import Generator, default_rng
 from PIL import Image, ImageEnhance
 
-from taxonomist.inference.image_decoding import Picture
+from taxonomist.inference.image_decoding import PreparedImage
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,14 @@ DEFAULT = Augmentation()
 _BLANK = 250  # as white as the padding, which is white in every picture that is served, and stays so in a view
 
 
-def views(picture: Picture, count: int, seed: int, augmentation: Augmentation = DEFAULT) -> Picture:
+def views(picture: PreparedImage, count: int, seed: int, augmentation: Augmentation = DEFAULT) -> PreparedImage:
     """`count` views of `picture` (h, w, 3), as uint8 (count, h, w, 3). View i is the same for every `count` above i."""
     image = Image.fromarray(picture)
     made = [_view(image, augmentation, default_rng([seed, number])) for number in range(count)]
     return np.stack(made) if made else np.empty((0, *picture.shape), np.uint8)
 
 
-def _view(image: Image.Image, augmentation: Augmentation, random: Generator) -> Picture:
+def _view(image: Image.Image, augmentation: Augmentation, random: Generator) -> PreparedImage:
     image = _move(image, augmentation, random)
     blank = np.array(image).min(axis=2) >= _BLANK
     for enhancer, strength in (

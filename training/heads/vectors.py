@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from taxonomist.inference.embedder import Embedder
-from taxonomist.inference.image_decoding import Picture
+from taxonomist.inference.image_decoding import PreparedImage
 from taxonomist.storage.embeddings import Embeddings
 from taxonomist.taxonomy.errors import ImageDecodingError, ImageError
 from taxonomist.training.heads.label_views import views
 
-ReadPicture = Callable[[str], Picture]
+ReadPicture = Callable[[str], PreparedImage]
 """From an image id to its prepared picture; called from several threads. Raises ImageError or ImageDecodingError."""
 
 _CHUNK = 32  # pictures read at a time; what was embedded is kept after each chunk

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from taxonomist.inference.embedder import BACKBONE_FILE, Embedder
-from taxonomist.inference.image_decoding import prepare
+from taxonomist.inference.image_decoding import prepare_image
 from taxonomist.inference.starter import is_starter
 from taxonomist.storage.registry import ModelVersion
 from taxonomist.training.backbones.backbone import Backbone
@@ -97,7 +97,7 @@ def study_device() -> torch.device:
 
 
 def at_size(pictures: Pictures, size: int) -> Pictures:
-    """The pictures as uint8 (n, size, size, 3), resized as `prepare` does where they are larger or smaller."""
+    """The pictures as uint8 (n, size, size, 3), resized as `prepare_image` does where they are larger or smaller."""
     if pictures.shape[1:3] == (size, size):
         return np.ascontiguousarray(pictures)
-    return np.stack([prepare(Image.fromarray(picture), size) for picture in pictures])
+    return np.stack([prepare_image(Image.fromarray(picture), size) for picture in pictures])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from taxonomist.backend.connection.doctor.check import Check, failed, failure, guarded, passed, warned
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
-from taxonomist.inference.image_decoding import decode
+from taxonomist.inference.image_decoding import decode_image
 from taxonomist.storage.catalog.documents import ImageDocument
 from taxonomist.taxonomy.errors import TaxonomistError
 
@@ -150,7 +150,7 @@ def _picture(services: Services, images: BlobImages) -> Check:
         uri = next((uri for document in documents for uri in _addresses(document) if images.owns(uri)), None)
         if uri is None:
             return passed(name, f"the first {LOOKED_AT} documents of the catalogue have none")
-        picture = decode(images.read(uri), max_pixels=services.settings.max_image_pixels)
+        picture = decode_image(images.read(uri), max_pixels=services.settings.max_image_pixels)
     except TaxonomistError as error:
         return failure(name, error, "see that the address is right and that we may read the container")
     return passed(name, f"{uri.partition('?')[0]} can be read ({picture.width}×{picture.height})")

@@ -13,7 +13,7 @@ from taxonomist.backend.label_studio.failures import DOTLESS_FIX, REACH_FIX, SSR
 from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.project_records import ProjectRecord
-from taxonomist.inference.image_decoding import decode
+from taxonomist.inference.image_decoding import decode_image
 from taxonomist.taxonomy.errors import ConfigError, LabelStudioError, TaxonomistError
 from taxonomist.taxonomy.label_config import LabelConfig, parse_label_config
 
@@ -194,7 +194,7 @@ def _image(services: Services, project: str, client: LabelStudioClient, config: 
             return failed(
                 "image", f"task {task['id']} has no {config.image_key!r}", "correct the task, or value=… of the <Image>"
             )
-        picture = decode(services.images(project).read(uri), max_pixels=services.settings.max_image_pixels)
+        picture = decode_image(services.images(project).read(uri), max_pixels=services.settings.max_image_pixels)
     except TaxonomistError as error:
         return failure("image", error, "see the server's log")
     return passed("image", f"task {task['id']} can be read ({picture.width}×{picture.height})")

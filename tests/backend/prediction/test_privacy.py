@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from taxonomist.backend.prediction.evaluation import look_alikes_of_file
 from taxonomist.backend.prediction.look_alikes import LookAlikes
-from taxonomist.backend.pretraining.prepared_images import picture_store, prepare_all, wanted_pictures
+from taxonomist.backend.pretraining.prepared_images import picture_store, prepare_all, wanted_images
 from taxonomist.backend.services import BACKBONE, Services
 from taxonomist.backend.web.app import create_app
 from taxonomist.storage.catalog import ImageDocument
@@ -72,7 +72,7 @@ def test_nothing_found_in_a_picture_is_nothing_private(trained: Services, fields
     document = next(trained.catalog.documents("7", labelled=True))
     mark(trained, document.id, fields)
     assert shown(trained, LookAlikes(trained), document)[0] == document.id
-    assert document.id in {wanted.id for wanted in wanted_pictures(trained)}
+    assert document.id in {wanted.id for wanted in wanted_images(trained)}
 
 
 def test_a_picture_that_becomes_private_is_hidden_at_once(trained: Services) -> None:
@@ -120,4 +120,4 @@ def test_a_private_picture_is_not_prepared_unless_allowed(world: Services, field
     assert document.id not in picture_store(world, SIZE)
     assert prepare_all(allowing(world), SIZE).new == 1
     assert document.id in picture_store(world, SIZE)
-    assert document.id not in {wanted.id for wanted in wanted_pictures(world)}  # nor does it take part any more
+    assert document.id not in {wanted.id for wanted in wanted_images(world)}  # nor does it take part any more

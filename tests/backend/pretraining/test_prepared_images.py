@@ -10,7 +10,7 @@ import pytest
 
 from taxonomist.backend.labelling.manifests import import_manifest
 from taxonomist.backend.prediction.embedding import embed
-from taxonomist.backend.pretraining.prepared_images import picture_store, prepare_all, wanted_pictures
+from taxonomist.backend.pretraining.prepared_images import picture_store, prepare_all, wanted_images
 from taxonomist.backend.services import BACKBONE, Services
 from taxonomist.backend.settings import Settings
 from taxonomist.storage.catalog.documents import ImageDocument, ProjectLabels
@@ -87,14 +87,14 @@ def test_the_settings_say_what_is_left_out(tmp_path: Path, skip: dict[str, bool]
     for name, fields in MARKS.items():
         document = ImageDocument(id=name, projects={"7": ProjectLabels(uri="x")}).model_copy(update=fields)
         services.catalog.put(document)
-    assert {wanted.id for wanted in wanted_pictures(services)} == set(MARKS) - left_out
+    assert {wanted.id for wanted in wanted_images(services)} == set(MARKS) - left_out
 
 
 def test_a_picture_of_two_projects_is_prepared_once_and_one_of_none_is_not(catalogue: Services, tmp_path: Path) -> None:
     import_manifest(catalogue, tmp_path / "catalogue" / "manifest.csv", "8")
     left = first(catalogue)
     catalogue.catalog.leave_project("7", left.id)
-    assert len(wanted_pictures(catalogue)) == 8
+    assert len(wanted_images(catalogue)) == 8
     catalogue.catalog.leave_project("8", left.id)
     prepared = prepare_all(catalogue, SIZE)
     assert (prepared.new, prepared.failures) == (7, {})

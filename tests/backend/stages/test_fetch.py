@@ -20,7 +20,7 @@ from taxonomist.backend.settings import Settings
 from taxonomist.backend.stages.fetch import run_fetch
 from taxonomist.backend.stages.files import Chosen, Placed, write_query, write_split
 from taxonomist.backend.stages.query import run_query
-from taxonomist.inference.image_decoding import decode, prepare
+from taxonomist.inference.image_decoding import decode_image, prepare_image
 from taxonomist.storage.catalog import ImageDocument, LabelQuery
 from taxonomist.storage.prepared_images import PreparedImageStore
 from taxonomist.taxonomy.errors import ConfigError, ImageUnavailableError, StorageError
@@ -52,7 +52,7 @@ def test_pictures_are_those_that_serving_sees_and_only_new_ones_are_read(service
     assert told[-1] == (8, 8)
     ids, pixels = PreparedImageStore(tmp_path / "out", SIZE).snapshot()
     assert ids == [one.id for one in chosen]
-    expected = [prepare(decode((tmp_path / "images" / one.uri).read_bytes()), SIZE) for one in chosen]
+    expected = [prepare_image(decode_image((tmp_path / "images" / one.uri).read_bytes()), SIZE) for one in chosen]
     np.testing.assert_array_equal(pixels, np.stack(expected))
 
     for one in chosen:
@@ -170,5 +170,5 @@ def test_killed_in_the_middle_the_next_run_reads_what_is_missing(services: Servi
     ids, pixels = PreparedImageStore(out, SIZE).snapshot()
     assert ids == [f"i{number:04d}" for number in range(MANY)]
     for number in range(0, MANY, 97):
-        np.testing.assert_array_equal(pixels[number], prepare(decode(encoded(number)), SIZE))
+        np.testing.assert_array_equal(pixels[number], prepare_image(decode_image(encoded(number)), SIZE))
     assert not list(out.glob("*damaged*"))

@@ -9,12 +9,13 @@ import torch
 import torchvision
 
 from taxonomist.inference.embedder import BACKBONE_FILE, Embedder
-from taxonomist.inference.starter import FOLDER, has_starter, publish_starter
+from taxonomist.inference.starter import FOLDER
 from taxonomist.storage.registry.folder import FolderRegistry
 from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.training.backbones.build import build_backbone
 from taxonomist.training.backbones.publish import ensure_backbone
 from taxonomist.training.backbones.spec import BackboneSpec
+from tests.images import shapes
 
 
 @pytest.fixture
@@ -27,51 +28,9 @@ def no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return cache
 
 
-def test_it_is_small_and_says_what_it_was_made_from() -> None:
-    assert (FOLDER / BACKBONE_FILE).stat().st_size < 12_000_000
-    about = (FOLDER / "README.md").read_text()
-    for library in ("Scopia", "Kator Legaz", "Reallusion", "Blend Swap", "Sweet Home 3D"):
-        assert library in about
-
-
-def test_it_serves_as_any_version_does(tmp_path: Path) -> None:
-    registry = FolderRegistry(tmp_path)
-    version = publish_starter(registry, "backbone")
-    registry.verify(version)
-    assert registry.champion("backbone") is None
-    embedder = Embedder(version.path / BACKBONE_FILE, size=int(version.manifest["size"]))
-    pictures = np.random.default_rng(0).integers(0, 256, (3, embedder.size, embedder.size, 3), np.uint8)
-    vectors = embedder.embed(pictures)
-    assert vectors.shape == (3, version.manifest["dimension"])
-    assert np.isfinite(vectors).all()
-    np.testing.assert_allclose(embedder.embed(pictures[:1]), vectors[:1], rtol=1e-4, atol=1e-4)
-
-
 @pytest.fixture(scope="module")
 def pictures() -> npt.NDArray[np.uint8]:
-    """Three shapes, each four times in other colours."""
-    rng = np.random.default_rng(1)
-    rows, columns = np.mgrid[:80, :80]
-    shapes = [
-        (rows - 40) ** 2 + (columns - 40) ** 2 < 600,
-        abs(columns - 40) < 6,
-        (rows // 10 + columns // 10) % 2 == 0,
-    ]
-    return np.stack(
-        [
-            np.where(shape[..., None], rng.integers(0, 120, 3), rng.integers(180, 256, 3)).astype(np.uint8)
-            for shape in shapes
-            for _ in range(4)
-        ]
-    )
-
-
-def test_likeness_is_more_than_chance(pictures: npt.NDArray[np.uint8]) -> None:
-    """Two pictures of one shape are nearer to each other than to another shape, whatever their colours are."""
-    vectors = Embedder(FOLDER / BACKBONE_FILE, size=80).embed(pictures)
-    cosines = unit(vectors) @ unit(vectors).T
-    np.fill_diagonal(cosines, -1)
-    assert (cosines.argmax(1) // 4 == np.arange(12) // 4).mean() > 0.9
+    return shapes()
 
 
 def test_a_training_can_go_on_from_it(pictures: npt.NDArray[np.uint8]) -> None:
@@ -129,8 +88,3 @@ def test_it_can_be_asked_for(tmp_path: Path) -> None:
     assert str(version.manifest["origin"]).startswith("the starter")
     with pytest.raises(ConfigError, match="resnet50"):
         ensure_backbone(FolderRegistry(tmp_path / "other"), BackboneSpec("resnet50", "starter"))
-
-
-def test_there_is_one_architecture_of_it() -> None:
-    assert has_starter("resnet18")
-    assert not has_starter("resnet50")

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from taxonomist.inference.image_decoding import decode, prepare
-from taxonomist.inference.preparation import Decoded, Prepared, Wanted, prepare_pictures
+from taxonomist.inference.image_decoding import decode_image, prepare_image
+from taxonomist.inference.preparation import DecodedImage, ImageSource, PreparationResult, prepare_images
 from taxonomist.storage.prepared_images import PreparedImageStore
 from taxonomist.taxonomy.errors import ImageNotFoundError, StorageError
 
@@ -31,16 +31,16 @@ def encoded(number: int, width: int = 40, height: int = 30, kind: str = "PNG", c
     return out.getvalue()
 
 
-def wanted(*numbers: int) -> list[Wanted]:
-    return [Wanted(f"i{number}", str(number), "7") for number in numbers]
+def wanted(*numbers: int) -> list[ImageSource]:
+    return [ImageSource(f"i{number}", str(number), "7") for number in numbers]
 
 
-def read(one: Wanted) -> bytes:
+def read(one: ImageSource) -> bytes:
     return encoded(int(one.uri))
 
 
 def expected(*numbers: int) -> np.ndarray:
-    return np.stack([prepare(decode(encoded(number)), SIZE) for number in numbers])
+    return np.stack([prepare_image(decode_image(encoded(number)), SIZE) for number in numbers])
 
 
 @pytest.fixture
@@ -55,12 +55,14 @@ def test_pictures_are_prepared_as_serving_does(store: PreparedImageStore) -> Non
         "alpha": encoded(2, channels=4),
         "tall": encoded(3, 5, 90),
     }
-    noted: list[Decoded] = []
-    jobs = [Wanted(name, name, "7") for name in files]
-    assert prepare_pictures(jobs, store, lambda one: files[one.uri], note=noted.extend) == Prepared(3, 0, {})
+    noted: list[DecodedImage] = []
+    jobs = [ImageSource(name, name, "7") for name in files]
+    assert prepare_images(jobs, store, lambda one: files[one.uri], note=noted.extend) == PreparationResult(3, 0, {})
     ids, pixels = store.snapshot()
     assert ids == list(files)
-    np.testing.assert_array_equal(pixels, np.stack([prepare(decode(data), SIZE) for data in files.values()]))
+    np.testing.assert_array_equal(
+        pixels, np.stack([prepare_image(decode_image(data), SIZE) for data in files.values()])
+    )
     assert [(one.wanted.id, one.width, one.height) for one in noted] == [
         ("jpeg", 640, 480),
         ("alpha", 40, 30),
@@ -71,15 +73,15 @@ def test_pictures_are_prepared_as_serving_does(store: PreparedImageStore) -> Non
 def test_only_what_is_new_is_read_and_each_id_once(store: PreparedImageStore) -> None:
     seen: list[str] = []
 
-    def reading(one: Wanted) -> bytes:
+    def reading(one: ImageSource) -> bytes:
         seen.append(one.uri)
         return read(one)
 
     told: list[tuple[int, int]] = []
-    assert prepare_pictures(wanted(1, 2), store, reading) == Prepared(2, 0, {})
-    again = [*wanted(2, 3), Wanted("i3", "elsewhere", "8"), *wanted(*range(4, 40))]
-    prepared = prepare_pictures(again, store, reading, batch=10, progress=lambda done, of: told.append((done, of)))
-    assert prepared == Prepared(37, 1, {})
+    assert prepare_images(wanted(1, 2), store, reading) == PreparationResult(2, 0, {})
+    again = [*wanted(2, 3), ImageSource("i3", "elsewhere", "8"), *wanted(*range(4, 40))]
+    prepared = prepare_images(again, store, reading, batch=10, progress=lambda done, of: told.append((done, of)))
+    assert prepared == PreparationResult(37, 1, {})
     assert sorted(seen, key=int) == [str(number) for number in range(1, 40)]
     ids, pixels = store.snapshot()
     assert ids == [f"i{number}" for number in range(1, 40)]
@@ -90,7 +92,7 @@ def test_only_what_is_new_is_read_and_each_id_once(store: PreparedImageStore) ->
 def test_what_cannot_be_had_is_listed_and_tried_again(
     store: PreparedImageStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def failing(one: Wanted) -> bytes:
+    def failing(one: ImageSource) -> bytes:
         if one.id == "i1":
             raise ImageNotFoundError("Nothing, there.", hint='Say "please".')
         if one.id == "i2":
@@ -103,19 +105,19 @@ def test_what_cannot_be_had_is_listed_and_tried_again(
 
     file = tmp_path / "reports" / "failures.csv"
     with caplog.at_level(logging.ERROR):
-        prepared = prepare_pictures(wanted(*range(6)), store, failing, failures_file=file, max_pixels=5_000)
+        prepared = prepare_images(wanted(*range(6)), store, failing, failures_file=file, max_pixels=5_000)
     assert (prepared.new, prepared.present) == (2, 0)
     with file.open(encoding="utf-8", newline="") as lines:
         header, *rows = csv.reader(lines)
     assert header == ["id", "uri", "reason"]
     assert {row[0]: row[2] for row in rows} == prepared.failures
     assert rows[0] == ["i1", "1", 'Nothing, there. Say "please".']
-    assert "not a picture" in prepared.failures["i2"]
+    assert "not an image" in prepared.failures["i2"]
     assert prepared.failures["i3"] == "Unexpected error: ZeroDivisionError."
     assert "too large" in prepared.failures["i4"]
     assert "ZeroDivisionError" in caplog.text
 
-    assert prepare_pictures(wanted(*range(6)), store, read, failures_file=file) == Prepared(4, 2, {})
+    assert prepare_images(wanted(*range(6)), store, read, failures_file=file) == PreparationResult(4, 2, {})
     assert file.read_text(encoding="utf-8").split() == ["id,uri,reason"]
     ids, pixels = store.snapshot()
     np.testing.assert_array_equal(pixels, expected(*(int(id[1:]) for id in ids)))
@@ -123,11 +125,11 @@ def test_what_cannot_be_had_is_listed_and_tried_again(
 
 
 def test_a_full_disk_ends_the_run_and_keeps_what_there_is(tmp_path: Path) -> None:
-    prepare_pictures(wanted(1), PreparedImageStore(tmp_path, SIZE), read)
+    prepare_images(wanted(1), PreparedImageStore(tmp_path, SIZE), read)
     reads = 0
     lock = threading.Lock()
 
-    def counting(one: Wanted) -> bytes:
+    def counting(one: ImageSource) -> bytes:
         nonlocal reads
         with lock:
             reads += 1
@@ -136,7 +138,7 @@ def test_a_full_disk_ends_the_run_and_keeps_what_there_is(tmp_path: Path) -> Non
     threads = threading.active_count()
     full = PreparedImageStore(tmp_path, SIZE, keep_free=10**18)
     with pytest.raises(StorageError, match="Make room"):
-        prepare_pictures(wanted(*range(200)), full, counting, workers=2, batch=8)
+        prepare_images(wanted(*range(200)), full, counting, workers=2, batch=8)
     assert reads <= 8 + 8  # a batch, and no further ahead than another
     assert threading.active_count() == threads
     assert PreparedImageStore(tmp_path, SIZE).snapshot()[0] == ["i1"]
@@ -148,7 +150,7 @@ def test_reading_is_parallel_and_bounded(store: PreparedImageStore, workers: int
     lock = threading.Lock()
     all_in = threading.Barrier(workers)
 
-    def slow(one: Wanted) -> bytes:
+    def slow(one: ImageSource) -> bytes:
         nonlocal here, most
         with lock:
             here += 1
@@ -158,7 +160,7 @@ def test_reading_is_parallel_and_bounded(store: PreparedImageStore, workers: int
             here -= 1
         return read(one)
 
-    assert prepare_pictures(wanted(*range(12)), store, slow, workers=workers).new == 12
+    assert prepare_images(wanted(*range(12)), store, slow, workers=workers).new == 12
     assert most == workers
 
 
@@ -169,18 +171,18 @@ def say(line: str) -> None:
 def work(folder: str) -> None:
     """What the test below kills: says a line, then prepares with batches of four."""
 
-    def slowly(one: Wanted) -> bytes:
+    def slowly(one: ImageSource) -> bytes:
         time.sleep(0.002)
         return read(one)
 
     store = PreparedImageStore(folder, SIZE)
     say("begun")
-    prepare_pictures(wanted(*range(MANY)), store, slowly, workers=2, batch=4, failures_file=Path(folder) / "f.csv")
+    prepare_images(wanted(*range(MANY)), store, slowly, workers=2, batch=4, failures_file=Path(folder) / "f.csv")
     say("done")
 
 
 def start(folder: Path) -> subprocess.Popen[str]:
-    code = f"from tests.training.test_prepare import work; work({str(folder)!r})"
+    code = f"from tests.inference.test_preparation import work; work({str(folder)!r})"
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "begun\n"
@@ -205,12 +207,12 @@ def test_killed_at_any_moment_the_next_run_completes_it(tmp_path: Path) -> None:
         left.append(len(there))
         reads: list[str] = []
 
-        def reading(one: Wanted, reads: list[str] = reads) -> bytes:
+        def reading(one: ImageSource, reads: list[str] = reads) -> bytes:
             reads.append(one.id)
             return read(one)
 
         store = PreparedImageStore(folder, SIZE)
-        prepared = prepare_pictures(wanted(*range(MANY)), store, reading, failures_file=folder / "f.csv")
+        prepared = prepare_images(wanted(*range(MANY)), store, reading, failures_file=folder / "f.csv")
         assert (prepared.new, prepared.present, prepared.failures) == (MANY - len(there), len(there), {})
         assert sorted(reads) == sorted({f"i{number}" for number in range(MANY)} - there)
         ids, pixels = PreparedImageStore(folder, SIZE).snapshot()
