@@ -1,20 +1,20 @@
-"""From what several people said about one image to labels that training may trust, or the reason why there are none.
+"""Decides which labels of an image are accepted, from the annotations of several people, or why there are none.
 
 The rules, in the order in which they apply:
 
-1. A *ground truth* annotation decides alone, the newest one when there are several; else a *reviewed* one does (its
-   last review accepted it). With `require_review` nothing else is good enough.
-2. Of each person the newest annotation counts. One that a reviewer rejected does not count at all. A skip does not
-   count either, unless `skips_as` says that it is a vote for that path ("sort out").
-3. Everybody left has *annotated* the image. Fewer than `min_annotators` of them decide nothing.
-4. To name a path is to name every node on it. A node is agreed on when the share of those who annotated that name it
-   reaches `min_agreement`. The share is always of *all* who annotated: who stops at an inner node, leaves the control
-   empty or names an unknown path is one who did not name the deeper node. So shares never grow on the way down, and
-   going down level by level ends at the deepest prefix that enough people share.
-5. Several paths are judged each alone, so one image can have several accepted labels. But with a `min_agreement` of a
-   half or less two siblings can both have enough votes although nobody named both: that is a quarrel, not two labels.
-   The one with more votes wins; in a tie none does, and their parent is the answer.
-6. A path that the tree does not know still names its known beginning (`UnknownPath.known`).
+1. A *ground truth* annotation decides alone, the newest one when there are several; otherwise a *reviewed* annotation
+   does (its last review accepted it). With `require_review` no other annotation decides.
+2. The newest annotation of each person counts. An annotation that a reviewer rejected does not count. A skip does not
+   count either, unless `skips_as` names the path that a skip votes for ("sort out").
+3. The remaining people are the *annotators* of the image. With fewer than `min_annotators` of them there is no label.
+4. An annotator who names a path names every node on it. A node is agreed on when the share of annotators who name it
+   reaches `min_agreement`. The share is always of *all* annotators: an annotator who stops at an inner node, leaves the
+   control empty or names an unknown path did not name the deeper node. So shares never grow from level to level, and
+   the accepted label is the deepest prefix that enough annotators share.
+5. Each path is judged alone, so one image can have several accepted labels. With a `min_agreement` of one half or less,
+   two siblings can both have enough votes although no annotator named both. This is a disagreement, not two labels:
+   the sibling with more votes wins; in a tie neither wins, and their parent is the label.
+6. A path that is not in the tree still names its known prefix (`UnknownPath.known`).
 """
 
 import math
@@ -35,10 +35,11 @@ __all__ = ["AgreementPolicy", "LevelAgreement", "Reason", "Verdict", "agreement_
 
 @dataclass(frozen=True)
 class AgreementPolicy:
-    """How much agreement a label needs. Raises ConfigError on values that make no sense.
+    """How much agreement a label needs. Raises ConfigError for values outside their bounds.
 
-    `min_annotators`: how many people must have annotated the image. `min_agreement`: the share of them that must name a
-    node, above 0 and at most 1. `skips_as`: the path that a skip votes for; it should be one of the tree's.
+    `min_annotators`: how many people must have annotated the image, at least 1. `min_agreement`: the share of them that
+    must name a node, above 0 and at most 1. `require_review`: accept reviewed annotations only. `skips_as`: the path
+    that a skip votes for; it should be a path of the tree.
     """
 
     min_annotators: int = 2
@@ -53,7 +54,7 @@ class AgreementPolicy:
             raise ConfigError(f"min_agreement is {self.min_agreement}, it must be above 0 and at most 1.")
 
     def votes_needed(self, annotators: int) -> int:
-        """Return how many of that many people must name a node: the share, rounded up."""
+        """Return how many of `annotators` people must name a node: the share, rounded up."""
         return max(1, math.ceil(self.min_agreement * annotators - 1e-9))
 
 
@@ -72,10 +73,10 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What an image's annotations come to: accepted labels, sorted, or a reason for having none; never both.
+    """The result for one image: its accepted labels, sorted, or the reason why there are none; never both.
 
-    `annotators` is the number of people whose annotation counts. `decided_by` says which rule had the word, None when
-    it did not come to a decision. `detail` is a sentence for people.
+    `annotators` is the number of people whose annotation counts. `decided_by` is the rule that decided, None when no
+    rule did. `detail` explains the verdict in a sentence.
     """
 
     accepted: tuple[TaxonomyPath, ...]
@@ -87,16 +88,16 @@ class Verdict:
 
 @dataclass(frozen=True)
 class _Ballot:
-    """What one person votes for: all nodes that they named, and the paths that the tree does not know."""
+    """The votes of one person: all nodes that they named, and the paths that are not in the tree."""
 
     nodes: frozenset[TaxonomyPath]
     unknown: tuple[UnknownPath, ...] = ()
 
 
 def decide(annotations: Sequence[Annotation], control: str, policy: AgreementPolicy) -> Verdict:
-    """Return the accepted labels of one image for one control; the rules are at the top of this file.
+    """Return the verdict on one image for one control; the rules are at the top of this file.
 
-    `annotations` are all of the image, of all its tasks, in any order.
+    `annotations` are all annotations of the image, from all its tasks, in any order.
     """
     standing = newest_of_each(annotations)
     ballots = [ballot for annotation in standing if (ballot := _ballot(annotation, control, policy)) is not None]
@@ -110,15 +111,15 @@ def decide(annotations: Sequence[Annotation], control: str, policy: AgreementPol
     if decider is not None:
         return _decided_alone(decider, control, policy, count)
     if not annotations:
-        return left_out(Reason.NOT_ANNOTATED, "Nobody has annotated this image yet.")
+        return left_out(Reason.NOT_ANNOTATED, "This image has no annotation yet.")
     if policy.require_review:
         return left_out(Reason.NOT_REVIEWED, "No annotation of this image has been accepted by a review.")
     if not ballots:
         if any(annotation.skipped for annotation in standing):
-            return left_out(Reason.SKIPPED, "Everybody skipped this image.")
+            return left_out(Reason.SKIPPED, "All annotators skipped this image.")
         return left_out(Reason.REJECTED, "A review rejected every annotation of this image.")
     if count < policy.min_annotators:
-        return left_out(Reason.TOO_FEW_ANNOTATORS, f"Annotated by {count}, {policy.min_annotators} are needed.")
+        return left_out(Reason.TOO_FEW_ANNOTATORS, f"Annotated by {count}; {policy.min_annotators} are needed.")
     votes = Counter(node for ballot in ballots for node in ballot.nodes)
     needed = policy.votes_needed(count)
     accepted = deepest(_agreed(ballots, votes, needed))
@@ -139,16 +140,16 @@ def _ballot(annotation: Annotation, control: str, policy: AgreementPolicy) -> _B
 
 
 def _agreed(ballots: Sequence[_Ballot], votes: Counter[TaxonomyPath], needed: int) -> set[TaxonomyPath]:
-    """Return the nodes with enough votes that win against their siblings, and none below one that lost."""
+    """Return the nodes with enough votes that win against their siblings, without nodes below one that lost."""
     enough = {node for node, count in votes.items() if count >= needed}
     lost: set[TaxonomyPath] = set()
     siblings: dict[TaxonomyPath, list[TaxonomyPath]] = {}
     for node in enough:
         siblings.setdefault(node[:-1], []).append(node)
     for group in siblings.values():
-        for one, other in combinations(group, 2):
-            if not any({one, other} <= ballot.nodes for ballot in ballots):
-                lost |= {node for node, rival in ((one, other), (other, one)) if votes[node] <= votes[rival]}
+        for first, second in combinations(group, 2):
+            if not any({first, second} <= ballot.nodes for ballot in ballots):
+                lost |= {node for node, rival in ((first, second), (second, first)) if votes[node] <= votes[rival]}
     return {node for node in enough if lost.isdisjoint(prefixes(node))}
 
 
@@ -166,7 +167,7 @@ def _decided_alone(decider: Annotation, control: str, policy: AgreementPolicy, a
 
 
 def _why_none(ballots: Sequence[_Ballot], votes: Counter[TaxonomyPath], needed: int) -> Reason:
-    """Return UNKNOWN_PATHS when those who named unknown paths could have made an agreement, had they named others."""
+    """Return UNKNOWN_PATHS when known paths in place of the unknown ones could have led to an agreement."""
     unclear = [ballot for ballot in ballots if ballot.unknown]
     tops = [node for node in votes if len(node) == 1]
     reachable = [votes[node] + sum(node not in ballot.nodes for ballot in unclear) for node in tops]
@@ -177,11 +178,11 @@ def _why_none(ballots: Sequence[_Ballot], votes: Counter[TaxonomyPath], needed: 
 
 def _nearest_miss(votes: Counter[TaxonomyPath], needed: int, count: int, control: str) -> str:
     if not votes:
-        return f'Annotated by {count}, none chose a known path in "{control}".'
+        return f'Annotated by {count}; no annotator chose a known path in "{control}".'
     best = min(votes, key=lambda node: (-votes[node], node))
     if votes[best] >= needed:
         return f'"{format_path(best)}" is tied with another path, each named by {votes[best]} of {count}.'
-    return f'Most named "{format_path(best)}": {votes[best]} of {count}, {needed} are needed.'
+    return f'Most named "{format_path(best)}": {votes[best]} of {count}; {needed} are needed.'
 
 
 def _unknown_note(ballots: Iterable[_Ballot]) -> str:

@@ -1,4 +1,4 @@
-"""What one person said about one task, read from Label Studio's JSON: webhook, export and API form alike."""
+"""Annotations, read from the JSON of Label Studio's webhooks, exports and API."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -19,13 +19,13 @@ _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class UnknownPath:
-    """A path in an annotation that the tree does not have, for example since the config changed."""
+    """A path of an annotation that is not in the tree, for example because the labelling config changed."""
 
     control: str
     path: TaxonomyPath
     nearest: TaxonomyPath | None
     known: TaxonomyPath = ()
-    """The beginning that the tree does have; the person named at least these nodes."""
+    """The longest prefix that is in the tree; the annotator named at least these nodes."""
 
     def __str__(self) -> str:
         message = f'"{format_path(self.path)}" is not in the taxonomy "{self.control}"'
@@ -34,10 +34,10 @@ class UnknownPath:
 
 @dataclass(frozen=True)
 class Annotation:
-    """One annotation. Times are aware, in UTC.
+    """One annotation. Times are in UTC and have a time zone.
 
-    `labels` has the paths of each control that the tree knows, each path once, in the order given; a control without
-    any is missing. `reviewed`: its last review accepted it; `rejected`: its last review did not.
+    `labels` maps each control to its paths that are in the tree, each path once, in the order given; a control without
+    paths is missing. `reviewed`: the last review accepted the annotation; `rejected`: the last review rejected it.
     """
 
     id: str
@@ -90,12 +90,13 @@ _PATH_LISTS = TypeAdapter(list[list[StrictStr | StrictInt] | StrictStr | StrictI
 
 
 def parse_annotation(data: Mapping[str, Any], config: LabelConfig, *, task_id: str | None = None) -> Annotation:
-    """Return the annotation in Label Studio's JSON, its paths sorted into those that the config knows and the others.
+    """Return the annotation in Label Studio's JSON, with its known and its unknown paths.
 
     The annotator is `completed_by` (an id, or a person with `id` or `email`), else the id or name in
-    `created_username`, else "unknown", and all of those are one person. The task is `task_id` when given, else what
-    `task` says. Without any time, as in hand-made import files, it is from 1970, older than all others. Results of
-    other controls are not looked at. Raises BadRequestError on what cannot be an annotation.
+    `created_username`, else "unknown"; all annotations by "unknown" count as one person. The task is `task_id` when
+    given, else the field `task`. An annotation without a time, as in import files written by hand, gets the year 1970,
+    so it is older than all others. Results of other controls are ignored. Raises BadRequestError for data that is not
+    an annotation.
     """
     try:
         raw = _RawAnnotation.model_validate(data)
@@ -127,16 +128,16 @@ def parse_annotation(data: Mapping[str, Any], config: LabelConfig, *, task_id: s
 def parse_task(task: Mapping[str, Any], config: LabelConfig) -> tuple[Annotation, ...]:
     """Return the annotations of a task in export or API form; none when it has no "annotations".
 
-    Hand-made import files may leave out ids: the place in the task stands in for the annotation's. Raises
-    BadRequestError as `parse_annotation` does.
+    Import files written by hand may leave out ids: an annotation without one gets its position in the task as id.
+    Raises BadRequestError as `parse_annotation` does.
     """
     items = task.get("annotations") or []
     if not isinstance(items, list) or not all(isinstance(item, Mapping) for item in items):
         raise BadRequestError('The "annotations" of a task are not a list of objects.')
     task_id = str(task.get("id", ""))
     return tuple(
-        parse_annotation({**item, "id": _own_id(item, f"{task_id}:{place}")}, config, task_id=task_id)
-        for place, item in enumerate(items)
+        parse_annotation({**item, "id": _own_id(item, f"{task_id}:{position}")}, config, task_id=task_id)
+        for position, item in enumerate(items)
     )
 
 
@@ -151,7 +152,7 @@ def newest_of_each(annotations: Iterable[Annotation]) -> tuple[Annotation, ...]:
 
 
 def named_nodes(annotation: Annotation, control: str) -> frozenset[TaxonomyPath]:
-    """Return every node that the annotation names in a control, inner ones and known beginnings included."""
+    """Return every node that the annotation names in a control, inner nodes and known prefixes included."""
     paths = [*annotation.labels.get(control, ()), *(u.known for u in annotation.unknown if u.control == control)]
     return frozenset(node for path in paths for node in prefixes(path))
 
@@ -162,7 +163,7 @@ def newest(annotations: Iterable[Annotation]) -> Annotation | None:
 
 
 def _age_key(annotation: Annotation) -> tuple[Any, ...]:
-    # ids tell apart what was saved within one tick; Label Studio counts them up, so 10 is newer than 9
+    # The id decides between annotations saved within one tick; Label Studio counts ids up, so 10 is newer than 9.
     number = int(annotation.id) if annotation.id.isdecimal() else -1
     return annotation.updated_at, annotation.created_at, number, annotation.id
 
@@ -175,7 +176,7 @@ def _sort_paths(
     regions: list[_Region], config: LabelConfig
 ) -> tuple[dict[str, tuple[TaxonomyPath, ...]], tuple[UnknownPath, ...]]:
     trees = {tree.control: tree for tree in config.trees}
-    # dicts are ordered sets here: each path once, in the order given
+    # The dictionaries serve as ordered sets: each path once, in the order given.
     labels: dict[str, dict[TaxonomyPath, None]] = {}
     unknown: dict[tuple[str, TaxonomyPath], UnknownPath] = {}
     for region in regions:
@@ -192,7 +193,7 @@ def _sort_paths(
 
 
 def _paths(region: _Region, tree: Tree) -> list[TaxonomyPath]:
-    # a control may have been <Choices> before it became a <Taxonomy>, or the other way round
+    # A control may have been <Choices> before it became a <Taxonomy>, or the reverse.
     values = region.value or {}
     other = "choices" if tree.kind == "taxonomy" else "taxonomy"
     found = values.get(tree.kind, values.get(other))
@@ -215,16 +216,16 @@ def _annotator(raw: _RawAnnotation) -> str:
     if isinstance(person, _Person):
         person = person.id if person.id is not None else person.email
     if person is None and raw.created_username:
-        # " anna@example.com, 3": the number is the id that completed_by has elsewhere
+        # " anna@example.com, 3": the number is the id that `completed_by` holds elsewhere.
         numbered = re.search(r",\s*(\d+)\s*$", raw.created_username)
         person = numbered.group(1) if numbered else raw.created_username.strip()
     return UNKNOWN_ANNOTATOR if person is None or person == "" else str(person)
 
 
 def _last_review(reviews: list[_Review]) -> bool | None:
-    """Return whether the newest review that says anything accepted the annotation."""
+    """Return whether the newest review with a decision accepted the annotation; None when there is no decision."""
     judged = [review for review in reviews if review.accepted is not None]
-    # max keeps the first of equals, so going backwards the last in the list wins among reviews of the same time
+    # `max` keeps the first of equal items. On the reversed list this is the last review of the same time.
     newest = max(reversed(judged), key=lambda review: _utc(review.created_at), default=None)
     return newest.accepted if newest else None
 
@@ -235,10 +236,10 @@ def _utc(time: datetime | None) -> datetime:
     try:
         return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
     except OverflowError as error:
-        raise BadRequestError(f"This is not an annotation: its time {time} cannot be.") from error
+        raise BadRequestError(f"This is not an annotation: its time {time} is out of range.") from error
 
 
 def _first_problem(error: ValidationError) -> str:
     problem = error.errors(include_url=False, include_context=False)[0]
-    place = ".".join(map(str, problem["loc"]))
-    return f"{place}: {problem['msg']}" if place else problem["msg"]
+    location = ".".join(map(str, problem["loc"]))
+    return f"{location}: {problem['msg']}" if location else problem["msg"]

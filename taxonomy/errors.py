@@ -1,12 +1,29 @@
-"""The one tree of exceptions.
+"""The one tree of exceptions of all packages.
 
-Every error that a person can meet derives from `TaxonomistError` and says what was wrong, the value seen and what to
-do about it. `taxonomist.backend.error_codes` maps the classes to HTTP statuses and exit codes.
+Every error that a user can see derives from `TaxonomistError` and says what is wrong, the value seen and what to do.
+`taxonomist.backend.error_codes` maps the classes to HTTP statuses and exit codes.
+
+    TaxonomistError
+    ├── ConfigError               a labelling config, a setting or an argument of a command is not usable
+    ├── BadRequestError           a request does not follow the protocol
+    ├── AuthError                 credentials are missing or wrong
+    ├── ImageDecodingError        bytes are not an image, or an image that is too large to decode
+    ├── ImageError                the bytes of an image are not available
+    │   ├── ImageNotFoundError
+    │   ├── ImageForbiddenError
+    │   ├── ImageTooLargeError
+    │   └── ImageUnavailableError
+    ├── StorageError              stored state cannot be read or written
+    │   ├── NotFoundError
+    │   ├── ConflictError
+    │   └── DamagedError
+    ├── TrainingError             a model cannot be trained or evaluated from the data
+    └── LabelStudioError          Label Studio refused a call or is not reachable
 """
 
 
 class TaxonomistError(Exception):
-    """Root of all errors raised on purpose. `hint` says what to do next, when there is something to do."""
+    """Root of all errors that the program raises itself. `hint` says what to do, if anything can be done."""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
@@ -18,11 +35,11 @@ class TaxonomistError(Exception):
 
 
 class ConfigError(TaxonomistError):
-    """A labelling config, a setting or a command's argument cannot be used."""
+    """A labelling config, a setting or an argument of a command is not usable."""
 
 
 class BadRequestError(TaxonomistError):
-    """What a client sent is not what the protocol allows."""
+    """The request of a client does not follow the protocol."""
 
 
 class AuthError(TaxonomistError):
@@ -30,19 +47,19 @@ class AuthError(TaxonomistError):
 
 
 class ImageDecodingError(TaxonomistError):
-    """Bytes that should be a picture cannot be decoded, or are too large to be decoded safely."""
+    """Bytes cannot be decoded as an image, or the image is too large to decode safely."""
 
 
 class ImageError(TaxonomistError):
-    """The bytes of an image cannot be had."""
+    """The bytes of an image are not available."""
 
 
 class ImageNotFoundError(ImageError):
-    """Nothing is stored at that address."""
+    """There is no image at the address."""
 
 
 class ImageForbiddenError(ImageError):
-    """The address is not one that we may read: host not allowed, path outside the folder, or access denied."""
+    """The address may not be read: the host is not allowed, the path leaves the folder, or access is denied."""
 
 
 class ImageTooLargeError(ImageError):
@@ -50,28 +67,28 @@ class ImageTooLargeError(ImageError):
 
 
 class ImageUnavailableError(ImageError):
-    """The server that keeps the image is slow, down or failing; trying again later may help."""
+    """The server of the image is slow, down or failing; a later attempt may succeed."""
 
 
 class StorageError(TaxonomistError):
-    """State on disk cannot be read or written."""
+    """Stored state cannot be read or written, on disk or in Azure."""
 
 
 class NotFoundError(StorageError):
-    """A document, version or project that was asked for does not exist."""
+    """A document, version or project does not exist."""
 
 
 class ConflictError(StorageError):
-    """Somebody else changed the document since it was read."""
+    """The document was changed since it was read."""
 
 
 class DamagedError(StorageError):
-    """Stored bytes do not match their checksum or their format."""
+    """Stored bytes do not match their checksum or format."""
 
 
 class TrainingError(TaxonomistError):
-    """A model cannot be trained or evaluated from the data at hand."""
+    """A model cannot be trained or evaluated from the available data."""
 
 
 class LabelStudioError(TaxonomistError):
-    """Label Studio refused a call or cannot be reached."""
+    """Label Studio refused a call or is not reachable."""

@@ -16,11 +16,11 @@ from taxonomist.taxonomy.tree import Kind, Tree
 
 @dataclass(frozen=True)
 class LabelConfig:
-    """What a labelling config says about images: the trees to learn and where a task keeps the image's address."""
+    """The trees of a labelling config that are learned, and the task fields that hold the address of an image."""
 
     trees: tuple[Tree, ...]
     image_keys: Mapping[str, str]
-    """From the name of an `<Image>` to its key in the data of a task: `{"image": "image"}` for `value="$image"`."""
+    """Maps the name of an `<Image>` to its key in the data of a task: `{"image": "image"}` for `value="$image"`."""
 
     @property
     def image_key(self) -> str:
@@ -39,14 +39,14 @@ class LabelConfig:
 def parse_label_config(xml: str) -> LabelConfig:
     """Return the trees of a labelling config: its `<Taxonomy>` controls on an image, else its `<Choices>` (depth 1).
 
-    With a `<Taxonomy>`, `<Choices>` are side questions and not learned. Controls that label regions (`perRegion`) do
-    not speak about the image and are left out. Raises ConfigError, naming the fix, on text that is not XML, on a config
-    without an image or without such a control, and on trees that are not written in the config itself.
+    In a config with a `<Taxonomy>`, `<Choices>` are side questions, which are not learned. Controls that label regions
+    (`perRegion`) do not label the image and are left out. Raises ConfigError with a hint for text that is not XML, for
+    a config without an image or without such a control, and for trees that are not written in the config itself.
     """
     try:
         root: Element = fromstring(xml, forbid_dtd=True)
     except (ParseError, ValueError) as error:
-        raise ConfigError(f"The labelling config is not XML that can be read: {error}.") from error
+        raise ConfigError(f"The labelling config cannot be read as XML: {error}.") from error
     controls: dict[str, list[_Tag]] = {"taxonomy": [], "choices": []}
     image_keys: dict[str, str] = {}
     for element in root.iter():
@@ -57,7 +57,7 @@ def parse_label_config(xml: str) -> LabelConfig:
             image_keys[tag.get("name")] = key.group(1)
     if not image_keys:
         raise ConfigError("The labelling config has no image.", hint='Add <Image name="image" value="$image"/>.')
-    # a list of choices that comes with each task is a side question as long as another one is written down
+    # Choices that come with each task are a side question as long as the config itself lists other choices.
     controls["choices"] = [tag for tag in controls["choices"] if not tag.get("value")] or controls["choices"]
     for kind, tags in controls.items():
         trees = tuple(_tree(tag, cast(Kind, kind), target) for tag in tags if (target := _image_of(tag, image_keys)))
@@ -74,7 +74,7 @@ def parse_label_config(xml: str) -> LabelConfig:
 
 @dataclass(frozen=True)
 class _Tag:
-    """An XML element as Label Studio reads it: the names of tags and attributes in any case."""
+    """An XML element as Label Studio reads it: names of tags and attributes are not case-sensitive."""
 
     name: str
     attributes: Mapping[str, str]
@@ -106,7 +106,7 @@ def _tree(tag: _Tag, kind: Kind, to_name: str) -> Tree:
     for attribute, found in (("apiUrl", tag.get("apiurl")), ("value", tag.get("value"))):
         if found:
             raise ConfigError(
-                f'The choices of "{control}" come from elsewhere ({attribute}="{found}"), so its tree is unknown.',
+                f'The choices of "{control}" are not in the config ({attribute}="{found}"), so its tree is unknown.',
                 hint="Write the choices into the labelling config as nested <Choice> tags.",
             )
     if kind == "choices" and tag.is_true("allownested"):
@@ -126,7 +126,7 @@ def _tree(tag: _Tag, kind: Kind, to_name: str) -> Tree:
 
 
 def _nested(control: Element, name: str) -> Iterator[TaxonomyPath]:
-    """Yield the paths below a `<Taxonomy>` in document order; a stack, because a config may nest without end."""
+    """Yield the paths below a `<Taxonomy>` in document order. A stack allows any depth of nesting."""
     stack: list[tuple[Element, TaxonomyPath]] = [(child, ()) for child in reversed(control)]
     while stack:
         element, above = stack.pop()
@@ -137,7 +137,10 @@ def _nested(control: Element, name: str) -> Iterator[TaxonomyPath]:
 
 
 def _flat(control: Element, name: str) -> Iterator[TaxonomyPath]:
-    """Yield the choices of a `<Choices>`, also inside layout tags. Label Studio does not show a choice in a choice."""
+    """Yield the choices of a `<Choices>`, also those inside layout tags.
+
+    Label Studio does not show a choice inside a choice.
+    """
     stack = list(reversed(control))
     while stack:
         element = stack.pop()
@@ -156,9 +159,9 @@ def _choice_name(element: Element, control: str) -> str:
 
 
 def write_label_config(paths: Iterable[TaxonomyPath], *, control: str = "taxonomy", image: str = "image") -> str:
-    """Return a labelling config with one image and a `<Taxonomy>` of these paths, in the order they come.
+    """Return a labelling config with one image and a `<Taxonomy>` of these paths, in the given order.
 
-    A path may come without its parents; `showFullPath` lets annotators see the way down, not only its end.
+    Missing parents of a path are added. `showFullPath` shows annotators the whole path, not only its last name.
     """
     tree: dict[str, Any] = {}
     for path in paths:

@@ -1,7 +1,7 @@
-"""From one logit per node to probabilities of paths.
+"""Turns one logit per node into the probabilities of paths.
 
-Every group of siblings is a softmax of its own, so a logit says how likely a node is *given its parent*; the
-probability of a path is the product down the tree.
+Every group of siblings has its own softmax, so a logit stands for the probability of a node *given its parent*. The
+probability of a path is the product of these from level 1 down.
 """
 
 import numpy as np
@@ -13,9 +13,10 @@ FloatArray = NDArray[np.floating]
 
 
 def group_log_softmax(logits: FloatArray, tree: Tree) -> FloatArray:
-    """Return log P(node | parent), shape (n, nodes), for logits of shape (n, nodes). Keeps float64, else float32.
+    """Return log P(node | parent), shape (n, nodes), for logits of shape (n, nodes).
 
-    Raises ValueError when the last axis is not one logit per node of the tree.
+    The result is float64 for float64 logits, else float32. Raises ValueError when the last axis is not one logit per
+    node of the tree.
     """
     values = _as_rows(logits, tree)
     sizes = [len(group) for group in tree.groups]
@@ -38,19 +39,19 @@ def path_log_probabilities(logits: FloatArray, tree: Tree) -> FloatArray:
     result = group_log_softmax(logits, tree)
     for level in range(2, tree.depth + 1):
         nodes = np.flatnonzero(tree.levels == level)
-        result[:, nodes] += result[:, tree.parents[nodes]]  # the parents' own sums are complete by now
+        result[:, nodes] += result[:, tree.parents[nodes]]  # the sums of the parents are complete
     return result
 
 
 def greedy_path(tree: Tree, probabilities: FloatArray) -> list[int]:
-    """Return the nodes met by always taking the likeliest child, from level 1 to a leaf; probabilities: (nodes,)."""
-    way = []
+    """Return the nodes from level 1 to a leaf, each the most probable child; `probabilities` has shape (nodes,)."""
+    path = []
     children = tree.children(-1)
     while len(children):
         node = int(children[np.argmax(probabilities[children])])
-        way.append(node)
+        path.append(node)
         children = tree.children(node)
-    return way
+    return path
 
 
 def _as_rows(logits: FloatArray, tree: Tree) -> FloatArray:

@@ -1,4 +1,4 @@
-"""Taxonomy paths: a node named by the way down to it, `("Bathroom", "Toilet")`."""
+"""Taxonomy paths: a node is named by the names from level 1 down to it, `("Bathroom", "Toilet")`."""
 
 from collections.abc import Collection, Iterable, Iterator
 
@@ -7,18 +7,18 @@ TaxonomyPath = tuple[str, ...]
 
 
 def format_path(path: TaxonomyPath) -> str:
-    """Return the path as people read it: `"Bathroom › Toilet"`."""
+    """Return the path in readable form: `"Bathroom › Toilet"`."""
     return " › ".join(path)
 
 
 def prefixes(path: TaxonomyPath) -> Iterator[TaxonomyPath]:
-    """Yield the nodes on the way down, level 1 first and the path itself last."""
+    """Yield the nodes on the path, level 1 first and the path itself last."""
     for length in range(1, len(path) + 1):
         yield path[:length]
 
 
 def common_prefix(paths: Iterable[TaxonomyPath]) -> TaxonomyPath:
-    """Return the deepest path that all given paths start with, `()` when they share nothing or there are none."""
+    """Return the longest prefix of all given paths, `()` when they share none or there are no paths."""
     shared: TaxonomyPath | None = None
     for path in paths:
         if shared is None:
@@ -34,6 +34,6 @@ def common_prefix(paths: Iterable[TaxonomyPath]) -> TaxonomyPath:
 
 
 def deepest(paths: Collection[TaxonomyPath]) -> tuple[TaxonomyPath, ...]:
-    """Return the paths that no other one continues, sorted and each once."""
+    """Return the paths that are not a prefix of another path, sorted, each once."""
     continued = {prefix for path in paths for prefix in prefixes(path[:-1])}
     return tuple(sorted(set(paths) - continued))

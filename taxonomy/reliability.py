@@ -1,4 +1,7 @@
-"""How well the annotators of a project agree, level by level: figures for people, no decisions."""
+"""How well the annotators of a project agree at each level: pairwise agreement and Krippendorff's alpha.
+
+The figures inform people; they decide nothing. `agreement` decides which labels are accepted.
+"""
 
 import math
 from collections import Counter
@@ -12,11 +15,11 @@ from taxonomist.taxonomy.tree import Tree
 
 @dataclass(frozen=True)
 class LevelAgreement:
-    """Agreement at one level. `images` is the number that at least two people labelled down to it.
+    """Agreement at one level. `images` is the number of images that at least two people labelled down to this level.
 
-    `pairwise` is the share, 0 to 1, of all pairs of people with the same image who named the same nodes; `alpha` is
-    Krippendorff's alpha, 1 for perfect and 0 for chance. Both are nan when undefined: no pair, and for alpha also when
-    only one node was ever named.
+    `pairwise` is the share, 0 to 1, of pairs of annotators of the same image who named the same nodes. `alpha` is
+    Krippendorff's alpha: 1 for perfect agreement, 0 for chance. Both are nan without a pair; alpha is also nan when
+    all annotators named the same node on every image.
     """
 
     level: int
@@ -26,10 +29,11 @@ class LevelAgreement:
 
 
 def agreement_report(images: Sequence[Sequence[Annotation]], tree: Tree) -> tuple[LevelAgreement, ...]:
-    """Return the agreement at each level of the tree, level 1 first; `images` holds the annotations of one image each.
+    """Return the agreement at each level of the tree, level 1 first.
 
-    What somebody said at a level is the set of nodes that they named there, compared as a whole. Skips, rejected
-    annotations and paths that stop above the level say nothing at it (missing data, not disagreement).
+    `images` holds one sequence of annotations per image. The value of an annotator at a level is the set of nodes that
+    they named there, compared as a whole. Skips, rejected annotations and paths that stop above the level are missing
+    values, not disagreement.
     """
     named = [
         [
@@ -41,14 +45,14 @@ def agreement_report(images: Sequence[Sequence[Annotation]], tree: Tree) -> tupl
     ]
     report = []
     for level in range(1, tree.depth + 1):
-        units = [[said for nodes in people if (said := _at_level(nodes, level))] for people in named]
+        units = [[value for nodes in people if (value := _at_level(nodes, level))] for people in named]
         pairable = [unit for unit in units if len(unit) >= 2]
         report.append(LevelAgreement(level, len(pairable), pairwise_agreement(pairable), nominal_alpha(pairable)))
     return tuple(report)
 
 
 def pairwise_agreement(units: Sequence[Sequence[Hashable]]) -> float:
-    """Return the share of pairs of values of the same unit that are equal, over all pairs; nan without any pair."""
+    """Return the share of equal pairs among all pairs of values of the same unit; nan without a pair."""
     pairs = sum(math.comb(len(unit), 2) for unit in units)
     equal = sum(math.comb(count, 2) for unit in units for count in Counter(unit).values())
     return equal / pairs if pairs else math.nan
@@ -57,9 +61,12 @@ def pairwise_agreement(units: Sequence[Sequence[Hashable]]) -> float:
 def nominal_alpha(units: Sequence[Sequence[Hashable]]) -> float:
     """Return Krippendorff's alpha for nominal values, one sequence of values per unit; nan when it is undefined.
 
-    Units with fewer than two values are left out. With m values in a unit and n in all, alpha = 1 - D_o / D_e,
-    D_o = sum over units of (ordered pairs that differ) / (m - 1) / n, D_e = (ordered pairs of all values that differ) /
-    (n (n - 1)). Source: Krippendorff, Computing Krippendorff's Alpha-Reliability (2011), section C.
+    Units with fewer than two values are left out. With m values in a unit and n values in all, alpha = 1 - D_o / D_e
+    with D_o = sum over units of (ordered pairs that differ) / (m - 1) / n and D_e = (ordered pairs of all values that
+    differ) / (n (n - 1)).
+
+    Source: Krippendorff, Computing Krippendorff's Alpha-Reliability (2011), section C,
+    https://repository.upenn.edu/asc_papers/43
     """
     pairable = [unit for unit in units if len(unit) >= 2]
     overall = Counter(value for unit in pairable for value in unit)

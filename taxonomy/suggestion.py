@@ -1,4 +1,4 @@
-"""From probabilities to the path that is offered to the annotator: as deep as it can be trusted, and no deeper."""
+"""Chooses the path that is suggested to the annotator: as deep as the model can be trusted, and no deeper."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ __all__ = ["Calibration", "Suggestion", "calibrated_probabilities", "fit_calibra
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A path to offer, its level, and a score from 0 to 1: its probability, or its share of the look-alikes' votes."""
+    """A suggested path, its level, and a score from 0 to 1: its probability, or its share of the look-alikes' votes."""
 
     path: TaxonomyPath
     score: float
@@ -23,15 +23,15 @@ class Suggestion:
 
 
 def calibrated_probabilities(tree: Tree, logits: FloatArray, calibration: Calibration) -> FloatArray:
-    """Return the probability of every node's path, shape (n, nodes), after the temperature; for `suggest`."""
+    """Return the calibrated probability of every node's path, shape (n, nodes), for logits of shape (n, nodes)."""
     return np.exp(path_log_probabilities(np.asarray(logits) / calibration.temperature, tree))
 
 
 def suggest(tree: Tree, probabilities: FloatArray, calibration: Calibration) -> Suggestion | None:
     """Return the deepest node on the greedy path whose probability reaches the threshold of its level, else None.
 
-    `probabilities` are those of `calibrated_probabilities`, shape (nodes,). A `leafs_only` control gets a leaf or None.
-    Raises ValueError when the calibration or the probabilities are not of this tree.
+    `probabilities` is one row of `calibrated_probabilities`, shape (nodes,). For a `leafs_only` control the result is a
+    leaf or None. Raises ValueError when the calibration or the probabilities do not fit the tree.
     """
     if probabilities.shape != (len(tree),) or len(calibration.thresholds) != tree.depth:
         raise ValueError(
@@ -49,11 +49,12 @@ def suggest(tree: Tree, probabilities: FloatArray, calibration: Calibration) -> 
 
 
 def vote(tree: Tree, neighbours: Sequence[tuple[TaxonomyPath, float]], *, min_share: float = 0.5) -> Suggestion | None:
-    """Return the deepest node that labelled look-alikes agree on, or None; for projects that have no model yet.
+    """Return the deepest node that labelled look-alikes agree on, or None; for projects without a model.
 
-    `neighbours` are pairs of an accepted label and its similarity, which weighs the vote; negative ones weigh nothing.
-    Going down, the heaviest child wins as long as its share of *all* weight reaches `min_share`; in a tie the parent is
-    the answer. A path that the tree does not know votes for its known beginning. `leafs_only`: a leaf or None.
+    `neighbours` are pairs of an accepted label and its similarity, which is the weight of the vote; negative
+    similarities have weight 0. From level 1 down, the child with the largest weight wins as long as its share of *all*
+    weight reaches `min_share`; in a tie the parent is the result. A path that is not in the tree votes for its known
+    prefix. For a `leafs_only` control the result is a leaf or None.
     """
     weights = np.zeros(len(tree))
     total = 0.0
@@ -70,7 +71,7 @@ def vote(tree: Tree, neighbours: Sequence[tuple[TaxonomyPath, float]], *, min_sh
         shares = weights[children] / total
         best = int(np.argmax(shares))
         tied = np.count_nonzero(np.isclose(shares, shares[best])) > 1
-        # the sums may miss an exact share by a rounding error
+        # The tolerance covers rounding errors of the sums.
         if tied or shares[best] < min_share - 1e-9:
             break
         found = int(children[best])

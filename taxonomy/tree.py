@@ -1,4 +1,4 @@
-"""The tree of choices that a control offers to the annotator."""
+"""The tree of choices of one control of a labelling config."""
 
 import hashlib
 import json
@@ -20,10 +20,10 @@ Kind = Literal["taxonomy", "choices"]
 
 @dataclass(frozen=True)
 class Tree:
-    """One control and the nodes it offers; node `i` is `paths[i]`, and models have one output per node in this order.
+    """One control and its nodes. Node `i` is `paths[i]`; models have one output per node in this order.
 
-    Names are those that Label Studio writes into results: the alias of a choice where it has one, else its value. A
-    parent stands before its children. Raises ConfigError when the paths are no tree.
+    Names are those that Label Studio writes into results: the alias of a choice if it has one, else its value. Each
+    parent comes before its children. Raises ConfigError when the paths do not form a tree.
     """
 
     control: str
@@ -38,7 +38,7 @@ class Tree:
         seen: set[TaxonomyPath] = {()}
         for path in self.paths:
             if not path or path[:-1] not in seen:
-                raise ConfigError(f'The node "{format_path(path)}" of "{self.control}" stands before its parent.')
+                raise ConfigError(f'The node "{format_path(path)}" of "{self.control}" comes before its parent.')
             if path in seen:
                 raise ConfigError(
                     f'The path "{format_path(path)}" is in "{self.control}" twice.',
@@ -46,13 +46,13 @@ class Tree:
                 )
             seen.add(path)
         if not self.paths:
-            raise ConfigError(f'The control "{self.control}" offers no choices.', hint="Put <Choice> tags into it.")
+            raise ConfigError(f'The control "{self.control}" has no choices.', hint="Add <Choice> tags to it.")
 
     @classmethod
     def from_paths(cls, control: str, paths: Iterable[TaxonomyPath], *, to_name: str = "image") -> "Tree":
-        """Return the smallest tree that has these paths (inner nodes are added), for labels that come without a config.
+        """Return the smallest tree with these paths (inner nodes are added), for labels without a labelling config.
 
-        Siblings are sorted, so the same set of paths gives the same tree. Raises ConfigError when there are none.
+        Siblings are sorted, so the same set of paths gives the same tree. Raises ConfigError without paths.
         """
         nodes = {prefix for path in paths for prefix in prefixes(path)}
         return cls(control=control, to_name=to_name, kind="taxonomy", paths=tuple(sorted(nodes)))
@@ -65,7 +65,7 @@ class Tree:
 
     @cached_property
     def index(self) -> Mapping[TaxonomyPath, int]:
-        """The node of each path."""
+        """Maps each path to its node."""
         return {path: node for node, path in enumerate(self.paths)}
 
     @cached_property
@@ -100,7 +100,7 @@ class Tree:
 
     @cached_property
     def groups(self) -> tuple[IntArray, ...]:
-        """The groups of siblings, each a softmax; first the nodes of level 1."""
+        """The groups of siblings, each with its own softmax; the nodes of level 1 come first."""
         return tuple(self._children.values())
 
     def children(self, node: int) -> IntArray:
@@ -108,11 +108,11 @@ class Tree:
         return self._children.get(node, _frozen([]))
 
     def ancestors(self, node: int) -> tuple[int, ...]:
-        """Return the nodes on the way from level 1 down to the node, which is the last one."""
+        """Return the nodes from level 1 down to the node, which is the last one."""
         return tuple(self.index[prefix] for prefix in prefixes(self.paths[node]))
 
     def known_prefix(self, path: TaxonomyPath) -> TaxonomyPath:
-        """Return the longest beginning of the path that is a node, `()` when not even its level 1 is known."""
+        """Return the longest prefix of the path that is a node, `()` when level 1 is unknown."""
         known: TaxonomyPath = ()
         for prefix in prefixes(path):
             if prefix not in self:
@@ -125,9 +125,9 @@ class Tree:
         return [format_path(path).casefold() for path in self.paths]
 
     def nearest(self, path: TaxonomyPath) -> TaxonomyPath | None:
-        """Return the node whose whole path is spelled most like this one, None when nothing is near.
+        """Return the node whose path has the most similar spelling, None when no spelling is similar.
 
-        What follows the shared beginning must be alike too: under a long shared beginning any two siblings look alike.
+        The parts after the common prefix must be similar too: after a long common prefix any two siblings would do.
         """
         wanted = format_path(path).casefold()
         candidates = process.extract(wanted, self._spellings, scorer=fuzz.ratio, score_cutoff=70, limit=5)
@@ -136,14 +136,14 @@ class Tree:
             if candidate == path:
                 return candidate
             shared = len(common_prefix((path, candidate)))
-            ours, theirs = (format_path(p[shared:]).casefold() for p in (path, candidate))
-            if fuzz.ratio(ours, theirs) >= 70:
+            wanted_end, candidate_end = (format_path(p[shared:]).casefold() for p in (path, candidate))
+            if fuzz.ratio(wanted_end, candidate_end) >= 70:
                 return candidate
         return None
 
     @cached_property
     def fingerprint(self) -> str:
-        """A short stable hash of the control, its paths in their order and `leafs_only`."""
+        """A hash of the control, its paths in their order and `leafs_only`: 16 hexadecimal digits, stable."""
         text = json.dumps([self.control, self.paths, self.leafs_only], separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -161,7 +161,7 @@ class Tree:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Tree":
-        """Return the tree that `to_json` wrote. Raises ConfigError when the data is not one."""
+        """Return the tree that `to_json` wrote. Raises ConfigError for data that is not a tree."""
         try:
             return cls(**{**data, "paths": tuple(tuple(path) for path in data["paths"])})
         except (KeyError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""How good predicted paths are, measured on the tree: per level, and along the whole path."""
+"""The quality of predicted paths: accuracy and macro-F1 per level, hierarchical precision and recall."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from taxonomist.taxonomy.tree import Tree
 
 @dataclass(frozen=True)
 class LevelMetrics:
-    """Quality at one level, over the `support` images whose truth reaches it; accuracy and macro-F1 are 0 to 1."""
+    """Quality at one level, over the `support` images whose label reaches it; accuracy and macro-F1 are 0 to 1."""
 
     level: int
     support: int
@@ -24,9 +24,10 @@ class LevelMetrics:
 class TreeMetrics:
     """Quality of predicted paths; all scores are 0 to 1.
 
-    `levels` has the levels that some truth reaches. `hierarchical_*` count nodes along the paths. `mean_depth` is the
-    mean level of the predictions, 0 for none. `macro_f1` is the mean of the levels' macro-F1 weighted by their support:
-    a level that few images reach says little, and counts little; with truths of equal depth it is the plain mean.
+    `levels` has the levels that at least one label reaches. `hierarchical_*` count nodes along the paths. `mean_depth`
+    is the mean level of the predictions; no prediction counts as 0. `macro_f1` is the mean of the levels' macro-F1,
+    weighted by their support: a level that few images reach is measured badly and counts little. When all labels have
+    the same depth it is the plain mean.
     """
 
     levels: tuple[LevelMetrics, ...]
@@ -44,19 +45,21 @@ class TreeMetrics:
 def evaluate_paths(
     tree: Tree, truths: Sequence[Sequence[TaxonomyPath]], predictions: Sequence[TaxonomyPath | None]
 ) -> TreeMetrics:
-    """Return how good one predicted path (or none) per image is against its accepted labels.
+    """Return the metrics of one predicted path (or None) per image against its accepted labels.
 
-    At a level, an image has the nodes that its truths have there, and the prediction's node if it goes that deep.
-    Accuracy: the predicted node is one of the true ones. Macro-F1: each node that is true or predicted anywhere is a
-    class (multi-label, as scikit-learn computes it from indicators; no prediction is no class), and all count alike.
+    At a level, an image has the nodes of its labels at that level, and the predicted node if the prediction is that
+    deep. Accuracy: the predicted node is one of the true nodes. Macro-F1: each node that is true or predicted anywhere
+    is a class, and all classes have the same weight (multi-label, as scikit-learn computes it from indicators; no
+    prediction is no class).
 
     Hierarchical precision, recall and F1: with T and P the sets of nodes on the true and the predicted paths of an
     image, hP = sum |P ∩ T| / sum |P| and hR = sum |P ∩ T| / sum |T|. Source: Silla and Freitas, A survey of
-    hierarchical classification across different application domains (2011), section 6; Kiritchenko et al. (2005).
+    hierarchical classification across different application domains (2011), section 6,
+    https://doi.org/10.1007/s10618-010-0175-9, after Kiritchenko et al. (2005).
 
-    Images without truth are left out. A predicted path that the tree does not have is wrong below its known beginning.
-    Raises ValueError when the two differ in length, TrainingError when no image has a truth or a truth is not in the
-    tree.
+    Images without a label are left out. A predicted path that is not in the tree is wrong below its known prefix.
+    Raises ValueError when the two sequences differ in length, TrainingError when no image has a label or a label is not
+    in the tree.
     """
     if len(truths) != len(predictions):
         raise ValueError(f"{len(truths)} truths but {len(predictions)} predictions")

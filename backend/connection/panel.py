@@ -145,5 +145,5 @@ def _elements(text: bytes) -> list[_Element]:
     try:
         parser.Parse(text, True)
     except expat.ExpatError as error:
-        raise ConfigError(f"The labelling config is not XML that can be read: {error}.") from None
+        raise ConfigError(f"The labelling config cannot be read as XML: {error}.") from None
     return found

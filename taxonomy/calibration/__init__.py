@@ -1,4 +1,8 @@
-"""How far down the tree a model can be trusted: a temperature and thresholds per level, fitted on held-out images."""
+"""How deep in the tree a model can be trusted, learned on held-out images.
+
+`temperature_scaling` fits the temperature, `thresholds` the lowest probability per level with which a node is
+suggested, and `wilson_bound` is the lower bound of a precision that the thresholds use.
+"""
 
 from taxonomist.taxonomy.calibration.temperature_scaling import fit_temperature
 from taxonomist.taxonomy.calibration.thresholds import Calibration, fit_calibration

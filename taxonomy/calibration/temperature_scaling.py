@@ -1,4 +1,4 @@
-"""The temperature that makes the probabilities of a model match how often it is right."""
+"""Temperature scaling: divides the logits so that the probabilities of a model match how often it is right."""
 
 from collections.abc import Sequence
 
@@ -14,16 +14,19 @@ __all__ = ["Truths", "fit_temperature"]
 Truths = Sequence[Sequence[TaxonomyPath]]
 """The accepted labels of each image; empty for an image without one."""
 
-# A held-out part without a mistake is fitted best by a temperature of 0, which would make every score 1.
-COLDEST, HOTTEST = 0.25, 20.0
+# Held-out images without a mistake are fitted best by a temperature of 0, which would make every probability 1.
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.25, 20.0
 
 
 def fit_temperature(tree: Tree, logits: FloatArray, truths: Truths) -> float:
-    """Return the temperature, 0.25 to 20, that minimises the negative log-likelihood of the levels that truths name.
+    """Return the temperature, 0.25 to 20, that minimises the negative log-likelihood of the labels.
 
-    Each truth contributes one softmax per level, among the siblings of the node that it names; several truths of an
-    image share its weight. The likelihood is convex in 1 / T, so its slope has one root, which is found by bisection.
-    1.0 when nothing is named. Source: Guo et al., On calibration of modern neural networks (2017), section 4.2.
+    `logits` has shape (n, nodes); `truths` holds the accepted labels of the n images. Each label contributes one
+    softmax per level, over the siblings of the node that it names; several labels of one image share its weight. The
+    negative log-likelihood is convex in 1 / T, so its slope has one root, which is found by bisection. Without labels
+    the temperature is 1.
+
+    Source: Guo et al., On calibration of modern neural networks (2017), section 4.2, https://arxiv.org/abs/1706.04599
     """
     values, starts, chosen, weights = _softmaxes(tree, logits, truths)
     if not len(starts):
@@ -31,18 +34,19 @@ def fit_temperature(tree: Tree, logits: FloatArray, truths: Truths) -> float:
     sizes = np.diff(np.append(starts, len(values)))
 
     def slope(inverse: float) -> float:
-        """d NLL / d (1 / T): the expected logit under the softmax less the chosen one."""
+        """Return d NLL / d (1 / T): the expected logit under the softmax minus the logit of the label."""
         scaled = values * inverse
         likelihood = np.exp(scaled - np.repeat(np.maximum.reduceat(scaled, starts), sizes))
         expected = np.add.reduceat(likelihood * values, starts) / np.add.reduceat(likelihood, starts)
         return float(np.sum(weights * (expected - chosen)))
 
-    low, high = 1 / HOTTEST, 1 / COLDEST
+    low, high = 1 / MAX_TEMPERATURE, 1 / MIN_TEMPERATURE
     if slope(low) >= 0:
-        # flat or rising from the start: no spread at all helps (or all groups have one node, and nothing matters)
-        return 1.0 if slope(high) <= 0 else HOTTEST
+        # The slope is flat or rising from the start: either no temperature matters (all groups have one node), or the
+        # flattest probabilities fit best.
+        return 1.0 if slope(high) <= 0 else MAX_TEMPERATURE
     if slope(high) <= 0:
-        return COLDEST
+        return MIN_TEMPERATURE
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if slope(middle) < 0 else (low, middle)
@@ -52,7 +56,7 @@ def fit_temperature(tree: Tree, logits: FloatArray, truths: Truths) -> float:
 def _softmaxes(
     tree: Tree, logits: FloatArray, truths: Truths
 ) -> tuple[FloatArray, NDArray[np.intp], FloatArray, FloatArray]:
-    """Return the logits of all named groups side by side, where each starts, its chosen logit and its weight."""
+    """Return the logits of all named groups, one group after another, their starts, the labels' logits and weights."""
     values: list[FloatArray] = []
     chosen: list[float] = []
     weights: list[float] = []

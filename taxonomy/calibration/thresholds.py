@@ -1,4 +1,4 @@
-"""How far down the tree a model can be trusted: temperature and thresholds, fitted on held-out images."""
+"""The lowest probability per level with which a node is suggested, fitted on held-out images."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -18,10 +18,11 @@ from taxonomist.taxonomy.tree import Tree
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the scores of a model are worth, learned on held-out images.
+    """How far the probabilities of a model can be trusted, learned on held-out images.
 
     `temperature` divides the logits. `thresholds[i]` is the lowest probability with which a node of level i + 1 is
-    suggested, `inf` when none reaches `target_precision`; `support[i]` is the number of images it was judged on.
+    suggested, `inf` when no threshold reaches `target_precision`; `support[i]` is the number of images it was fitted
+    on.
     """
 
     temperature: float
@@ -30,7 +31,7 @@ class Calibration:
     support: tuple[int, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the calibration as JSON-ready values; a level that is never suggested has `null`."""
+        """Return the calibration as JSON-ready values; the threshold of a level that is never suggested is `null`."""
         return {
             "temperature": self.temperature,
             "thresholds": [value if math.isfinite(value) else None for value in self.thresholds],
@@ -40,7 +41,7 @@ class Calibration:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Calibration":
-        """Return the calibration that `to_json` wrote. Raises ConfigError when the data is not one."""
+        """Return the calibration that `to_json` wrote. Raises ConfigError for data that is not a calibration."""
         try:
             return cls(
                 temperature=float(data["temperature"]),
@@ -63,17 +64,18 @@ def fit_calibration(
 ) -> Calibration:
     """Return the temperature and, per level, the lowest threshold that keeps `target_precision` with `confidence`.
 
-    `logits` are those of held-out images, shape (n, nodes); `truths` their accepted labels, n sequences (empty ones are
-    left out). At a level, the candidate is the node of the greedy path there, as in `suggest`. It is right when a truth
-    goes through it, and it is not judged when a truth stops above it on the same path, for nobody knows better. (A
-    truth that stops elsewhere does judge it: wrong.) The threshold is the lowest for which the one-sided Wilson bound
-    of the precision of the candidates at or above it reaches the target; `inf` when there is none. With `leafs_only`
-    only leaves are candidates.
+    `logits` are those of held-out images, shape (n, nodes); `truths` are their accepted labels, n sequences (an image
+    with an empty one is left out). At a level, the candidate is the node of the greedy path, as in `suggest`. It is
+    right when a label goes through it. It is not judged when a label stops above it on the same path, because the
+    deeper levels of that label are unknown; a label that stops on another path makes it wrong. The threshold is the
+    lowest one for which the one-sided Wilson bound of the precision of all candidates at or above it reaches the
+    target; `inf` when there is none. With `leafs_only` only leaves are candidates.
 
-    `learned`: nodes that the model had an example of, where not all are. The others count for the thresholds, but not
-    for the temperature: no spread makes a model right about what it has never seen, and trying would drown the rest.
+    `learned`: the nodes that the model had examples of, when it did not have examples of all. The other nodes count for
+    the thresholds but not for the temperature: no temperature makes a model right about a class that it has never
+    seen, and the attempt would flatten all other probabilities.
 
-    Raises ValueError when the shapes differ, TrainingError on a truth that the tree does not have.
+    Raises ValueError when the shapes differ, TrainingError for a label that is not in the tree.
     """
     if len(logits) != len(truths):
         raise ValueError(f"{len(logits)} rows of logits but {len(truths)} truths")
@@ -103,7 +105,7 @@ def fit_calibration(
 
 
 def _shortened(truths: Truths, learned: Collection[TaxonomyPath]) -> list[list[TaxonomyPath]]:
-    """Each truth as far as the model can know it."""
+    """Return the labels, each cut to the nodes that the model can know."""
     known = [[[node for node in prefixes(path) if node in learned] for path in paths] for paths in truths]
     return [[nodes[-1] for nodes in paths if nodes] for paths in known]
 
@@ -112,12 +114,12 @@ def _lowest_threshold(scores: Sequence[float], correct: Sequence[bool], target: 
     order = np.argsort(scores)[::-1]
     right = 0
     lowest = math.inf
-    for count, place in enumerate(order, start=1):
-        right += correct[place]
+    for count, index in enumerate(order, start=1):
+        right += correct[index]
         next_score = scores[order[count]] if count < len(order) else -math.inf
-        # equal scores are above a threshold together or not at all
-        if next_score < scores[place] and wilson_lower_bound(right, count, z) >= target:
-            lowest = scores[place]
+        # Equal scores are above a threshold together or not at all.
+        if next_score < scores[index] and wilson_lower_bound(right, count, z) >= target:
+            lowest = scores[index]
     return lowest
 
 

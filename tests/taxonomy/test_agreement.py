@@ -77,7 +77,7 @@ def test_min_annotators_counts_those_who_annotated() -> None:
     assert accepted(("A/C",), ("A/C",), ("D",), policy=three) == ["A/C"]
     result = verdict(said("anna", "A/C"), said("bert", "A/C"), policy=three)
     assert (result.reason, result.annotators) == (Reason.TOO_FEW_ANNOTATORS, 2)
-    assert result.detail == "Annotated by 2, 3 are needed."
+    assert result.detail == "Annotated by 2; 3 are needed."
     assert accepted(("A/C",), policy=AgreementPolicy(min_annotators=1)) == ["A/C"]
 
 
@@ -148,7 +148,7 @@ def test_rejected_annotations_do_not_count() -> None:
 def test_reasons_name_what_was_missing() -> None:
     assert verdict().reason == Reason.NOT_ANNOTATED
     result = verdict(said("anna", "A/C"), said("bert", "D"), said("cleo"))
-    assert result == Verdict((), Reason.NO_AGREEMENT, 3, None, 'Most named "A": 1 of 3, 2 are needed.')
+    assert result == Verdict((), Reason.NO_AGREEMENT, 3, None, 'Most named "A": 1 of 3; 2 are needed.')
     result = verdict(said("anna", "A/C"), said("bert", "D"), policy=HALF)
     assert result.reason == Reason.NO_AGREEMENT
     assert result.detail == '"A" is tied with another path, each named by 1 of 2.'

@@ -1,0 +1,134 @@
+import time
+from collections.abc import Callable
+from xml.etree import ElementTree
+
+import pytest
+from label_studio_sdk.label_interface import LabelInterface
+
+from taxonomist.taxonomy.errors import ConfigError
+from taxonomist.taxonomy.label_config import LabelConfig, parse_label_config
+
+IMAGE = '<Image name="image" value="$image"/>'
+
+
+def view(*tags: str) -> str:
+    return f"<View>{IMAGE}{''.join(tags)}</View>"
+
+
+def taxonomy(choices: str = '<Choice value="A"/>', attributes: str = "", name: str = "t") -> str:
+    return f'<Taxonomy name="{name}" toName="image" {attributes}>{choices}</Taxonomy>'
+
+
+def test_recorded_config(config: LabelConfig) -> None:
+    (tree,) = config.trees  # the yes/no question beside the taxonomy is not learned
+    assert (tree.control, tree.to_name, tree.kind, config.image_key) == ("media", "image", "taxonomy", "image")
+    assert tree.paths == (
+        ("Badezimmersysteme",),
+        ("Badezimmersysteme", "Geberit AquaClean"),
+        ("Badezimmersysteme", "Geberit AquaClean", "WC-Komplettanlagen"),
+        ("Badezimmersysteme", "Geberit AquaClean", "WC-Aufsätze"),
+        ("Badezimmersysteme", "Waschtische"),
+        ("Sanitärsysteme",),
+        ("Sanitärsysteme", "Installationssysteme"),
+        ("Sanitärsysteme", "Installationssysteme", "Duofix"),
+        ("Sort Out",),
+    )
+
+
+def test_names_are_those_of_label_studio_s_own_parser(recorded: Callable[[str], dict[str, str]]) -> None:
+    xml = view(taxonomy('<Choice value="Bath" alias="b"><Choice value=" Two  words "/></Choice><Choice value="C"/>'))
+    for text in (xml, recorded("project.json")["label_config"]):
+        for tree in parse_label_config(text).trees:
+            labels = LabelInterface(text).get_control(tree.control).labels
+            assert {path[-1] for path in tree.paths} == set(labels)
+
+
+def test_attributes() -> None:
+    (tree,) = parse_label_config(view(taxonomy(attributes='leafsOnly="true" maxUsages="2"'))).trees
+    assert (tree.leafs_only, tree.max_usages, tree.multiple) == (True, 2, True)
+    (tree,) = parse_label_config(view(taxonomy())).trees
+    assert (tree.leafs_only, tree.max_usages) == (False, None)
+
+
+def test_the_alias_names_the_node() -> None:
+    choices = '<Choice value="Bath" alias="b"><Choice value="Toilet" alias="wc"/><Choice value="Tub"/></Choice>'
+    (tree,) = parse_label_config(view(taxonomy(choices))).trees
+    assert tree.paths == (("b",), ("b", "wc"), ("b", "Tub"))
+
+
+def test_several_taxonomies_on_several_images() -> None:
+    xml = f"""<View>{IMAGE}<Image name="back" value="$back_side"/><Text name="words" value="$text"/>
+        <Taxonomy name="kind" toName="back"><Choice value="A"/></Taxonomy>
+        <Taxonomy name="topic" toName="words"><Choice value="T"/></Taxonomy>
+        <View><Taxonomy name="colour" toName="image"><Choice value="Red"/></Taxonomy></View></View>"""
+    config = parse_label_config(xml)
+    assert [(tree.control, tree.to_name) for tree in config.trees] == [("kind", "back"), ("colour", "image")]
+    assert config.image_keys == {"image": "image", "back": "back_side"}
+    assert config.image_key == "back_side"
+    assert config.tree("colour").paths == (("Red",),)
+    with pytest.raises(ConfigError, match=r'no taxonomy "size".*kind, colour'):
+        config.tree("size")
+
+
+def test_choices_are_a_tree_of_depth_one() -> None:
+    xml = view(
+        '<Choices name="c" toName="image" choice="multiple"><Header value="h"/><Choice value="A"><Choice value="no"/>'
+        '</Choice><View><Choice value="B" alias="b"/></View></Choices>',
+        '<Choices name="d" toName="image"><Choice value="A"/></Choices>',
+        '<Choices name="similar" toName="image" value="$similar"/>',
+        '<Choices name="region" toName="image" perRegion="true"><Choice value="A"/></Choices>',
+    )
+    first, second = parse_label_config(xml).trees
+    assert (first.paths, first.kind, first.multiple, first.depth) == ((("A",), ("b",)), "choices", True, 1)
+    assert (second.control, second.multiple) == ("d", False)
+
+
+@pytest.mark.parametrize(
+    ("xml", "message"),
+    [
+        ("", "read as XML"),
+        ("<View>", "read as XML"),
+        ('<!DOCTYPE v [<!ENTITY a "b">]><View>&a;</View>', "read as XML"),
+        (f'<View>{taxonomy()}<Text name="text" value="$text"/></View>', "no image"),
+        (f'<View><Image name="image" valueList="$images"/>{taxonomy()}</View>', "no image"),
+        (view(), "no <Taxonomy>"),
+        (view('<Choices name="c" toName="words"><Choice value="A"/></Choices>'), "no <Taxonomy>"),
+        (view(taxonomy(attributes='perRegion="true"')), "whole image"),
+        (view(taxonomy("")), "no choices"),
+        (view(taxonomy("", 'apiUrl="https://example.com/tree.json"')), r"apiUrl=.*nested <Choice>"),
+        (view(taxonomy("", 'value="$options"')), r"value=.\$options"),
+        (view('<Choices name="c" toName="image" value="$options"/>'), r"value=.\$options"),
+        (view('<Choices name="c" toName="image" allowNested="true"><Choice value="A"/></Choices>'), "allowNested"),
+        (view(taxonomy('<Choice value="A"/><Choice value="B" alias="A"/>')), '"A" is in "t" twice'),
+        (view(taxonomy('<Choice value=""/>')), "empty name"),
+        (view(taxonomy("<Choice/>")), "empty name"),
+        (view(taxonomy(name="")), "no name"),
+        (view(taxonomy(), taxonomy()), "same name"),
+        (view(taxonomy(attributes='maxUsages="many"')), "maxUsages"),
+        (view(taxonomy(attributes='maxUsages="0"')), "maxUsages"),
+    ],
+)
+def test_what_cannot_be_learned_is_said(xml: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_label_config(xml)
+
+
+def test_ten_thousand_nodes_cost_little_more_than_reading_the_xml() -> None:
+    leaves = "".join(f'<Choice value="leaf {n}"/>' for n in range(9))
+    inner = "".join(f'<Choice value="inner {n}">{leaves}</Choice>' for n in range(10))
+    xml = view(taxonomy("".join(f'<Choice value="top {n}">{inner}</Choice>' for n in range(100))))
+    assert len(parse_label_config(xml).trees[0]) == 10_100
+    plain = min(_seconds(ElementTree.fromstring, xml) for _ in range(5))
+    ours = min(_seconds(lambda text: parse_label_config(text).trees[0].groups, xml) for _ in range(5))
+    assert ours < 40 * plain  # about 8; something quadratic would be in the thousands
+
+
+def test_a_config_may_nest_deeper_than_python_recurses() -> None:
+    (tree,) = parse_label_config(view(taxonomy('<Choice value="A">' * 1500 + "</Choice>" * 1500))).trees
+    assert tree.depth == 1500
+
+
+def _seconds(function: Callable[[str], object], text: str) -> float:
+    start = time.perf_counter()
+    function(text)
+    return time.perf_counter() - start
