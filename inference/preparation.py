@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from taxonomist.inference.image_decoding import MAX_PIXELS, PreparedImage, decode_image, prepare_image
-from taxonomist.storage.files import storage_errors, write_whole
+from taxonomist.storage.files import storage_errors, write_atomically
 from taxonomist.storage.images import without_query
 from taxonomist.storage.prepared_images import PreparedImageStore
 from taxonomist.taxonomy.errors import TaxonomistError
@@ -151,4 +151,4 @@ def _write_failures(file: Path, failures: Sequence[tuple[ImageSource, str]]) -> 
     rows.writerows((one.id, without_query(one.uri), reason) for one, reason in failures)
     with storage_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, text.getvalue().encode())
+        write_atomically(file, text.getvalue().encode())

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and what to tell a person when the disk says no."""
+"""Atomic writes of files, and `OSError`s of the disk as `StorageError`s that say what to do."""
 
 import errno
 import os
@@ -9,14 +9,14 @@ from pathlib import Path
 
 from taxonomist.taxonomy.errors import StorageError
 
-__all__ = ["storage_errors", "sync_file", "sync_folder", "write_whole"]
+__all__ = ["storage_errors", "sync_file", "sync_folder", "write_atomically", "write_if_absent"]
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Raises `StorageError` with the fix in place of any `OSError`."""
+    """Raise a `StorageError` that says what to do in place of any `OSError` of the block."""
     try:
         yield
     except OSError as error:
@@ -29,8 +29,37 @@ def storage_errors(path: Path) -> Iterator[None]:
         raise StorageError(f"Cannot use {where} ({reason}).") from error
 
 
-def write_whole(path: Path, data: bytes, *, sync: bool = True) -> None:
-    """Put `data` at `path` in one step: a reader sees the old bytes or the new ones. Raises `OSError`."""
+def write_atomically(path: Path, data: bytes, *, sync: bool = True, mode: int = 0o600) -> None:
+    """Put `data` at `path` in one step: a reader sees the old bytes or the new ones.
+
+    With `sync` they are on the disk when it returns. `mode` is that of the file; by default only its owner may read it.
+    Raises `OSError`.
+    """
+    with _written_beside(path, data, sync=sync) as new:
+        if mode != 0o600:
+            new.chmod(mode)
+        new.replace(path)
+    if sync:
+        sync_folder(path.parent)
+
+
+def write_if_absent(path: Path, data: bytes) -> None:
+    """Put `data` at `path` in one step unless a file is there; of two processes at once, one wins.
+
+    Only the owner may read the file. Raises `OSError`.
+    """
+    if path.exists():
+        return
+    with _written_beside(path, data, sync=True) as new:
+        with suppress(FileExistsError):
+            os.link(new, path)  # unlike a rename, this never replaces a file that another process has just made
+        new.unlink()
+    sync_folder(path.parent)
+
+
+@contextmanager
+def _written_beside(path: Path, data: bytes, *, sync: bool) -> Iterator[Path]:
+    """A new file with `data` in the same folder, readable by its owner only; removed when the block raises."""
     handle, name = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -38,13 +67,11 @@ def write_whole(path: Path, data: bytes, *, sync: bool = True) -> None:
             if sync:
                 file.flush()
                 os.fsync(file.fileno())
-        Path(name).replace(path)
+        yield Path(name)
     except BaseException:
         with suppress(OSError):
             Path(name).unlink()
         raise
-    if sync:
-        sync_folder(path.parent)
 
 
 def sync_file(path: Path) -> None:

@@ -28,7 +28,8 @@ from taxonomist.backend.pretraining.state import (
     write_state,
 )
 from taxonomist.backend.services import BACKBONE, Services
-from taxonomist.storage.files import storage_errors, write_whole
+from taxonomist.storage.files import storage_errors, write_atomically
+from taxonomist.storage.formats import FORMAT, check_format, format_of
 from taxonomist.storage.prepared_images import PreparedImageStore
 from taxonomist.taxonomy.errors import ConfigError, DamagedError, NotFoundError, TrainingError
 
@@ -240,19 +241,21 @@ def write_report(services: Services, current: Run, folder: Path) -> None:
     """What the next stage reads, and what a person looks at: the version, its curves and their plot."""
     assert current.version is not None
     version = services.registry.get(BACKBONE, current.version)
-    report = {"version": version.version, "pretraining": version.manifest["pretraining"]}
+    report = {FORMAT: 1, "version": version.version, "pretraining": version.manifest["pretraining"]}
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("curves.csv", "loss.png"):
             shutil.copyfile(version.path / name, folder / name)
-        write_whole(folder / REPORT, json.dumps(report, indent=2).encode())
+        write_atomically(folder / REPORT, json.dumps(report, indent=2).encode())
 
 
 def read_report(folder: Path) -> str:
     """The version of the backbone that a report tells of. Raises `NotFoundError` or `DamagedError`."""
     path = folder / REPORT
     try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["version"])
+        report = json.loads(path.read_text(encoding="utf-8"))
+        check_format(path, format_of(report), 1)
+        return str(report["version"])
     except FileNotFoundError:
         raise NotFoundError(f"There is no {path}.", hint="taxonomist pretrain --out writes one.") from None
     except (ValueError, KeyError, TypeError) as error:

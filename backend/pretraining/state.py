@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from taxonomist.storage.files import storage_errors, write_whole
-from taxonomist.taxonomy.errors import ConfigError, DamagedError, TaxonomistError
+from taxonomist.storage.files import storage_errors
+from taxonomist.storage.json_files import read_model, write_model
+from taxonomist.taxonomy.errors import ConfigError, TaxonomistError
 
 PATIENCE_S = 10.0  # for a predecessor that is just ending
 T = TypeVar("T", bound=BaseModel)
@@ -71,20 +72,13 @@ def write_run(home: Path, run: Run) -> Run:
 
 
 def read_state(path: Path, kind: type[T]) -> T | None:
-    """What was written there, None when nothing was. Raises `DamagedError`."""
-    try:
-        with storage_errors(path):
-            return kind.model_validate_json(path.read_bytes()) if path.exists() else None
-    except ValidationError as error:
-        raise DamagedError(
-            f"{path} cannot be read ({error.errors()[0]['msg']}).", hint="Delete it; the step begins again."
-        ) from error
+    """Return what the file holds, None when there is none. Raises `DamagedError`."""
+    return read_model(path, kind, hint="Delete it; the step begins again.")
 
 
 def write_state(path: Path, state: BaseModel) -> None:
-    """Replace the file in one step."""
-    with storage_errors(path):
-        write_whole(path, state.model_dump_json(indent=1).encode())
+    """Replace the file in one step. Raises `StorageError`."""
+    write_model(path, state)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from taxonomist.storage.files import storage_errors, write_whole
+from taxonomist.storage.files import storage_errors, write_atomically
 from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.taxonomy.paths import TaxonomyPath
 
@@ -146,4 +146,4 @@ def _write_json(path: Path, value: object) -> None:
 def _write(path: Path, text: str) -> None:
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, text.encode("utf-8", "surrogatepass"))
+        write_atomically(path, text.encode("utf-8", "surrogatepass"))

@@ -9,12 +9,12 @@ import base64
 import binascii
 import hashlib
 import hmac
-import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
 from taxonomist.backend.settings import Settings
+from taxonomist.storage.files import storage_errors, write_if_absent
 from taxonomist.taxonomy.errors import AuthError, ConfigError
 
 SECRET_HEADER = "X-Taxonomist-Secret"  # noqa: S105 - its name, not its value
@@ -92,21 +92,10 @@ def check_exposure(settings: Settings) -> None:
 
 
 def _kept_secret(path: Path) -> bytes:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
-    if not path.exists():
-        handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(secrets.token_bytes(32))
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(new, path)  # unlike a rename, this never replaces one that another process just made
-        except FileExistsError:
-            pass
-        finally:
-            new.unlink()
-    kept = path.read_bytes()
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_if_absent(path, secrets.token_bytes(32))
+        kept = path.read_bytes()
     if len(kept) < 32:
         raise ConfigError(
             f"{path} is damaged.", hint="Delete it, start again, and run `taxonomist connect` per project."

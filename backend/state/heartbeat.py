@@ -1,4 +1,4 @@
-"""The worker's sign of life: a small file in the home folder, replaced whole every few seconds."""
+"""The worker's heartbeat: a small file in the home folder, replaced every few seconds."""
 
 from __future__ import annotations
 
@@ -7,19 +7,26 @@ import os
 import time
 from pathlib import Path
 
+from taxonomist.storage.files import storage_errors, write_atomically
+from taxonomist.storage.formats import FORMAT, format_of
+
 FRESH_S = 30.0
+VERSION = 1
 
 
 def beat(home: Path) -> None:
-    """Note that this process, the worker, is alive now."""
-    new = home / f".worker-{os.getpid()}.json"
-    new.write_text(json.dumps({"at": time.time(), "pid": os.getpid()}), encoding="utf-8")
-    new.replace(home / "worker.json")
+    """Store that this process, the worker, is alive now. Raises `StorageError`."""
+    content = {FORMAT: VERSION, "at": time.time(), "pid": os.getpid()}
+    with storage_errors(home):
+        write_atomically(home / "worker.json", json.dumps(content).encode(), sync=False, mode=0o644)
 
 
 def age(home: Path) -> float | None:
-    """Seconds since the worker was last seen; None when none ever was."""
+    """Return the seconds since the worker's last heartbeat; None when there is none that this release can read."""
     try:
-        return max(0.0, time.time() - float(json.loads((home / "worker.json").read_text(encoding="utf-8"))["at"]))
+        content = json.loads((home / "worker.json").read_text(encoding="utf-8"))
+        if format_of(content) != VERSION:
+            return None
+        return max(0.0, time.time() - float(content["at"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None

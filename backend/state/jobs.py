@@ -7,16 +7,14 @@ again. At most one job of a kind waits for a project: enqueueing it twice change
 from __future__ import annotations
 
 import sqlite3
-import threading
 import time
 import uuid
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from taxonomist.taxonomy.errors import StorageError
+from taxonomist.storage.sqlite import Database
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -25,8 +23,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     step TEXT NOT NULL DEFAULT '', done REAL NOT NULL DEFAULT 0, outcome TEXT NOT NULL DEFAULT ''
 ) STRICT;
 CREATE UNIQUE INDEX IF NOT EXISTS one_waiting ON jobs (kind, project) WHERE state = 'waiting';
-CREATE INDEX IF NOT EXISTS by_project ON jobs (project, kind, asked_at);
-"""
+CREATE INDEX IF NOT EXISTS by_project ON jobs (project, kind, asked_at)"""
 
 
 class JobKind(StrEnum):
@@ -71,18 +68,18 @@ class Job:
 
 
 class JobTable:
-    """Jobs in one SQLite file, shared by the server and the worker."""
+    """Jobs in one SQLite file, shared by the server and the worker.
+
+    Every method raises `StorageError` when the file cannot be read or written.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._local = threading.local()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._connection().executescript(_SCHEMA)
+        self._database = Database(path, _SCHEMA)
 
     def enqueue(self, kind: JobKind, project: str = "", reason: str = "") -> Job:
         """Return the waiting job of that kind and project; a new one when none waits."""
         row = (uuid.uuid4().hex[:12], kind.value, project, JobState.WAITING.value, reason, time.time())
-        with self._transaction() as db:
+        with self._database.write() as db:
             db.execute(
                 "INSERT INTO jobs (id, kind, project, state, reason, asked_at) VALUES (?, ?, ?, ?, ?, ?) "
                 "ON CONFLICT DO NOTHING",
@@ -95,7 +92,7 @@ class JobTable:
 
     def start(self, job_id: str) -> Job | None:
         """Mark a waiting job as running and return it; return None when it does not wait (any more)."""
-        with self._transaction() as db:
+        with self._database.write() as db:
             changed = db.execute(
                 "UPDATE jobs SET state = 'running', started_at = ?, attempts = attempts + 1 "
                 "WHERE id = ? AND state = 'waiting'",
@@ -112,12 +109,12 @@ class JobTable:
 
     def progress(self, job_id: str, step: str, done: float) -> None:
         """Store what a running job does now, and which share of its work (0..1) is done."""
-        with self._transaction() as db:
+        with self._database.write() as db:
             db.execute("UPDATE jobs SET step = ?, done = ? WHERE id = ?", (step, min(max(done, 0.0), 1.0), job_id))
 
     def finish(self, job_id: str, state: JobState, outcome: str) -> None:
         """Store how a job ended."""
-        with self._transaction() as db:
+        with self._database.write() as db:
             db.execute(
                 "UPDATE jobs SET state = ?, ended_at = ?, outcome = ?, done = CASE ? WHEN 'done' THEN 1 ELSE done END "
                 "WHERE id = ?",
@@ -129,90 +126,66 @@ class JobTable:
 
         Call it only while no process runs jobs of these kinds. A job that was tried `MAX_ATTEMPTS` times fails instead.
         """
-        again: list[Job] = []
-        with self._transaction() as db:
+        requeued: list[Job] = []
+        with self._database.write() as db:
             for job in [_job(row) for row in db.execute("SELECT * FROM jobs WHERE state = 'running'").fetchall()]:
                 if job.kind not in kinds:
                     continue
                 if job.attempts >= MAX_ATTEMPTS:
-                    _give_up(db, job, f"its process died {job.attempts} times")
+                    _fail(db, job, f"its process died {job.attempts} times")
                 elif _wait_again(db, job):
-                    again.append(job)
-        return again
+                    requeued.append(job)
+        return requeued
 
     def requeue(self, job_id: str) -> None:
         """Let a running job that was stopped on purpose wait again; this attempt does not count."""
-        with self._transaction() as db:
+        with self._database.write() as db:
             row = db.execute("SELECT * FROM jobs WHERE id = ? AND state = 'running'", (job_id,)).fetchone()
             if row and _wait_again(db, _job(row)):
                 db.execute("UPDATE jobs SET attempts = attempts - 1 WHERE id = ?", (job_id,))
 
     def get(self, job_id: str) -> Job | None:
         """Return the job with that id, None when there is none."""
-        row = self._connection().execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
-        return _job(row) if row else None
+        return next(iter(self._select("id = ?", (job_id,))), None)
 
     def waiting(self) -> list[Job]:
         """Return the jobs that wait, oldest first."""
-        rows = (
-            self._connection().execute("SELECT * FROM jobs WHERE state = 'waiting' ORDER BY asked_at, rowid").fetchall()
-        )
-        return [_job(row) for row in rows]
+        return self._select("state = 'waiting' ORDER BY asked_at, rowid")
 
     def running(self, kind: JobKind) -> list[Job]:
         """Return the running jobs of that kind."""
-        rows = self._connection().execute("SELECT * FROM jobs WHERE state = 'running' AND kind = ?", (kind.value,))
-        return [_job(row) for row in rows.fetchall()]
+        return self._select("state = 'running' AND kind = ?", (kind.value,))
 
     def latest(self, project: str, kind: JobKind | None = None, limit: int = 20) -> list[Job]:
         """Return the newest jobs of a project, newest first."""
-        kinds = [kind.value] if kind else [kind.value for kind in JobKind]
+        kinds = [kind.value] if kind else [known.value for known in JobKind]
         marks = ",".join("?" * len(kinds))
-        query = f"SELECT * FROM jobs WHERE project = ? AND kind IN ({marks}) ORDER BY asked_at DESC LIMIT ?"  # noqa: S608
-        return [_job(row) for row in self._connection().execute(query, (project, *kinds, limit)).fetchall()]
+        condition = f"project = ? AND kind IN ({marks}) ORDER BY asked_at DESC LIMIT ?"
+        return self._select(condition, (project, *kinds, limit))
 
     def delete_old(self, days: float = 30) -> int:
         """Delete jobs that ended more than so many days ago; return how many."""
-        with self._transaction() as db:
+        with self._database.write() as db:
             return db.execute("DELETE FROM jobs WHERE ended_at < ?", (time.time() - days * 86400,)).rowcount
 
-    def _connection(self) -> sqlite3.Connection:
-        if not hasattr(self._local, "db"):
-            db = sqlite3.connect(self._path, timeout=30, isolation_level=None)
-            db.row_factory = sqlite3.Row
-            db.execute("PRAGMA journal_mode = WAL")
-            db.execute("PRAGMA synchronous = FULL")
-            self._local.db = db
-        connection: sqlite3.Connection = self._local.db
-        return connection
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        try:
-            db = self._connection()
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                yield db
-            except BaseException:
-                db.execute("ROLLBACK")
-                raise
-            db.execute("COMMIT")
-        except sqlite3.Error as error:
-            raise StorageError(f"The job table {self._path} cannot be written: {error}.") from error
+    def _select(self, condition: str, values: tuple[object, ...] = ()) -> list[Job]:
+        with self._database.read() as db:
+            rows = db.execute(f"SELECT * FROM jobs WHERE {condition}", values).fetchall()  # noqa: S608
+        return [_job(row) for row in rows]
 
 
 def _wait_again(db: sqlite3.Connection, job: Job) -> bool:
-    """False when another one of its kind waits for the project already, which does as well."""
+    """Return False, and fail the job, when another one of its kind waits for the project already."""
     if db.execute(
         "SELECT 1 FROM jobs WHERE kind = ? AND project = ? AND state = 'waiting'", (job.kind, job.project)
     ).fetchone():
-        _give_up(db, job, "replaced by a newer one")
+        _fail(db, job, "replaced by a newer one")
         return False
     db.execute("UPDATE jobs SET state = 'waiting' WHERE id = ?", (job.id,))
     return True
 
 
-def _give_up(db: sqlite3.Connection, job: Job, outcome: str) -> None:
+def _fail(db: sqlite3.Connection, job: Job, outcome: str) -> None:
     db.execute(
         "UPDATE jobs SET state = 'failed', ended_at = ?, outcome = ? WHERE id = ?", (time.time(), outcome, job.id)
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from taxonomist.storage.formats import check_format, format_of
 from taxonomist.taxonomy.errors import StorageError
 
 __all__ = ["ArrayLayout", "Batch", "DamagedArraysError", "StoreIndex"]
@@ -80,6 +81,7 @@ class StoreIndex:
         return header + _pack({"ids": list(ids), self._layout.what: zlib.crc32(rows.data)})
 
     def _check_header(self, content: dict[str, Any]) -> None:
+        check_format(f"The index of the {self._layout.what}", format_of(content), _FORMAT)
         if content.keys() != self._header.keys():
             raise DamagedArraysError(f"the header is {content}")
         if content != self._header:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from taxonomist.storage.catalog.documents import ImageDocument
 from taxonomist.storage.catalog.label_query import Found, LabelQuery, matches
-from taxonomist.storage.database import Database
+from taxonomist.storage.sqlite import Database
 from taxonomist.taxonomy.errors import ConflictError, DamagedError
 
 if TYPE_CHECKING:

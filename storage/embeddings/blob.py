@@ -8,6 +8,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 from uuid import uuid4
 
 import numpy as np
@@ -22,8 +23,9 @@ from taxonomist.storage.azure.background_refresh import BackgroundRefresh
 from taxonomist.storage.azure.blob_account import BlobAccount, Listed
 from taxonomist.storage.azure.retry_policy import status_of
 from taxonomist.storage.embeddings import FolderEmbeddings
-from taxonomist.storage.files import storage_errors, write_whole
+from taxonomist.storage.files import storage_errors, write_atomically
 from taxonomist.storage.fork_safety import after_fork
+from taxonomist.storage.formats import FORMAT
 
 __all__ = ["BlobEmbeddings"]
 
@@ -41,6 +43,7 @@ class _Shared:
 
     segments: list[str] = field(default_factory=list)
     rows: int = 0
+    format: Literal[1] = 1
 
 
 _SHARED = TypeAdapter(_Shared)
@@ -174,7 +177,7 @@ class BlobEmbeddings:
 
     def _send(self, ids: Sequence[str], vectors: NDArray[np.float16]) -> str:
         name = f"{self._prefix}{uuid4().hex}.safetensors"
-        data = save({"vectors": vectors}, metadata={"ids": json.dumps(list(ids))})
+        data = save({"vectors": vectors}, metadata={"ids": json.dumps(list(ids)), FORMAT: "1"})
         self._account.run(lambda: self._account.write(self._container, name, data))
         return name
 
@@ -195,7 +198,10 @@ class BlobEmbeddings:
         try:
             vectors: NDArray[np.float16] = load(data)["vectors"]
             size = int.from_bytes(data[:8], "little")
-            ids = [str(id) for id in json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["ids"])]
+            metadata = json.loads(data[8 : 8 + size])["__metadata__"]
+            if metadata.get(FORMAT, "1") != "1":
+                raise ValueError(f"format {metadata[FORMAT]}, known is 1")
+            ids = [str(id) for id in json.loads(metadata["ids"])]
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
             log.warning("The embeddings in %s/%s cannot be read (%s).", self._container, name, error)
             return None
@@ -217,4 +223,4 @@ class BlobEmbeddings:
         return _Shared([name for name in shared.segments if name in names], shared.rows)
 
     def _write(self, shared: _Shared) -> None:
-        write_whole(self._folder / "shared.json", _SHARED.dump_json(shared))
+        write_atomically(self._folder / "shared.json", _SHARED.dump_json(shared))

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from taxonomist.storage.catalog.image_ids import image_id
-from taxonomist.storage.files import write_whole
+from taxonomist.storage.files import write_atomically
 from taxonomist.storage.images import Images
 
 __all__ = ["ByteCache", "CachedImages"]
@@ -79,7 +79,7 @@ class ByteCache:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # Without a sync: a file that is torn by a crash does not match its digest.
-            write_whole(path, hashlib.sha256(data).digest() + data, sync=False)
+            write_atomically(path, hashlib.sha256(data).digest() + data, sync=False)
             self._complained = False
         except OSError as error:
             if not self._complained:

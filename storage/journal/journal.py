@@ -11,13 +11,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from taxonomist.storage.database import Database
 from taxonomist.storage.fork_safety import after_fork
 from taxonomist.storage.journal.codec import Row, encode, parse_time
 from taxonomist.storage.journal.events import AnnotationDeleted, Event, TaskDeleted
 from taxonomist.storage.journal.fold import fold_slice
 from taxonomist.storage.journal.schema import SCHEMA
 from taxonomist.storage.journal.state import AnnotationRecord, Dirty, Folded, TaskRecord
+from taxonomist.storage.sqlite import Database
 
 __all__ = ["Journal"]
 

@@ -1,5 +1,6 @@
 """Which version of each name is served: one file for all names, so that several change in one step."""
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,7 +10,8 @@ from pathlib import Path
 from filelock import FileLock
 from pydantic import TypeAdapter, ValidationError
 
-from taxonomist.storage.files import storage_errors, write_whole
+from taxonomist.storage.files import storage_errors, write_atomically
+from taxonomist.storage.formats import FORMAT, check_format
 from taxonomist.storage.registry import Moves
 from taxonomist.taxonomy.errors import ConflictError, DamagedError, NotFoundError, StorageError
 
@@ -27,6 +29,7 @@ class Alias:
 
 
 NOWHERE = Alias()
+_FORMAT = 2
 _CONTENT = TypeAdapter(dict[str, Alias])
 Stamp = tuple[int, int, int]
 
@@ -54,9 +57,9 @@ def way_back(now: Mapping[str, Alias], name: str) -> Mapping[str, str | None]:
 
 
 class Aliases:
-    """The file `aliases.json`: {name: alias}. Each state of it is written whole; a reader sees one of them.
+    """The file `aliases.json`: {"format": 2, "aliases": {name: alias}}, in format 1 {name: alias}.
 
-    What was read is kept until the file is another one, so a question costs one look at its times.
+    It is replaced in one step. What was read is cached until the file changes, so a call costs one look at its times.
     """
 
     def __init__(self, path: Path) -> None:
@@ -97,7 +100,8 @@ class Aliases:
             return
         with storage_errors(self._path):
             old = self._stamp()
-            write_whole(self._path, _CONTENT.dump_json(dict(then), indent=1))
+            content = {FORMAT: _FORMAT, "aliases": _CONTENT.dump_python(dict(then), mode="json")}
+            write_atomically(self._path, json.dumps(content, indent=1, ensure_ascii=False).encode())
             new = self._path.stat()
             if new.st_mtime_ns <= old[0]:  # the file system's clock ticks slower than we write
                 os.utime(self._path, ns=(new.st_atime_ns, old[0] + 1))
@@ -112,14 +116,19 @@ class Aliases:
         return (stat.st_mtime_ns, stat.st_size, stat.st_ino)
 
     def _read(self) -> Mapping[str, Alias]:
+        with storage_errors(self._path):
+            try:
+                data = self._path.read_bytes()
+            except FileNotFoundError:
+                return {}
         try:
-            return _CONTENT.validate_json(self._path.read_bytes())
-        except FileNotFoundError:
-            return {}
-        except ValidationError as error:
+            content = json.loads(data)
+            if isinstance(content, dict) and isinstance(content.get(FORMAT), int):  # else of format 1
+                check_format(self._path, content[FORMAT], _FORMAT)
+                content = content.get("aliases")
+            return _CONTENT.validate_python(content)
+        except ValueError as error:
+            reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
             raise DamagedError(
-                f"{self._path} cannot be read ({error.errors()[0]['msg']}).",
-                hint="Delete it and promote the versions to serve again.",
+                f"{self._path} cannot be read ({reason}).", hint="Delete it and promote the versions to serve again."
             ) from error
-        except OSError as error:
-            raise StorageError(f"Cannot read {self._path} ({error.strerror}).") from error

@@ -18,8 +18,9 @@ from pydantic import TypeAdapter, ValidationError
 from taxonomist.storage.azure.background_refresh import BackgroundRefresh
 from taxonomist.storage.azure.blob_account import BlobAccount
 from taxonomist.storage.azure.retry_policy import RetryPolicy, status_of
-from taxonomist.storage.files import write_whole
+from taxonomist.storage.files import write_atomically
 from taxonomist.storage.fork_safety import after_fork
+from taxonomist.storage.formats import check_format
 from taxonomist.storage.registry.aliases import Alias
 from taxonomist.taxonomy.errors import ConflictError, DamagedError, StorageError
 
@@ -27,6 +28,7 @@ __all__ = ["BlobAliases"]
 
 log = logging.getLogger(__name__)
 
+_FORMAT = 1
 _TRIES = 30
 _REMEMBERED = 50
 _STALE_S = 55.0
@@ -42,6 +44,7 @@ class _State:
 
     aliases: dict[str, Alias]
     writes: list[str] = field(default_factory=list)
+    format: int = _FORMAT
 
 
 _CONTENT = TypeAdapter(_State)
@@ -144,12 +147,14 @@ class BlobAliases:
 
     def _parsed(self, data: bytes) -> _State:
         try:
-            return _CONTENT.validate_json(data)
+            state = _CONTENT.validate_json(data)
         except ValidationError as error:
             raise DamagedError(
                 f"The blob {self._container}/{self._name} cannot be read ({error.errors()[0]['msg']}).",
                 hint="Delete it and promote the versions to serve again.",
             ) from error
+        check_format(f"The blob {self._container}/{self._name}", state.format, _FORMAT)
+        return state
 
     def _take(self, known: _Known) -> None:
         if known == self._known:
@@ -157,7 +162,7 @@ class BlobAliases:
         self._known = known
         with suppress(OSError):  # Azure has the truth
             self._copy.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(self._copy, _CONTENT.dump_json(known.state))
+            write_atomically(self._copy, _CONTENT.dump_json(known.state))
 
     def _take_from_neighbours(self) -> None:
         """What another process of this machine has seen or done since, if it is newer than what we know."""
@@ -169,6 +174,8 @@ class BlobAliases:
         except (OSError, ValidationError):
             return
         self._stamp = stamp
+        if state.format > _FORMAT:
+            return
         if self._known is None or _changes(state) > _changes(self._known.state):
             self._known = _Known(state, None)
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from taxonomist.storage.formats import FORMAT, check_format, format_of
 from taxonomist.storage.registry import ModelVersion
 from taxonomist.taxonomy.errors import DamagedError, StorageError
 
@@ -23,6 +24,7 @@ __all__ = [
 ]
 
 MANIFEST = "manifest.json"
+_FORMAT = 1
 _PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".joblib", ".npy", ".npz", ".ckpt"}
 
 
@@ -53,7 +55,7 @@ def manifest_of(name: str, files: Path, manifest: Mapping[str, Any]) -> dict[str
     """The whole manifest of a version to come, sealed. Raises what `describe_files` does."""
     described = describe_files(files, leave_out=MANIFEST)
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    return sealed({**manifest, "name": name, "files": described, "published_at": now})
+    return sealed({**manifest, FORMAT: _FORMAT, "name": name, "files": described, "published_at": now})
 
 
 def manifest_bytes(manifest: Mapping[str, Any]) -> bytes:
@@ -67,7 +69,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def parse_manifest(data: bytes, path: object) -> dict[str, Any]:
-    """As `read_manifest`, from bytes; `path` says in errors where they were."""
+    """As `read_manifest`, from bytes; `path` is where they were, for errors."""
     try:
         manifest = json.loads(data)
         plain = {key: value for key, value in manifest.items() if key != "digest"}
@@ -76,6 +78,7 @@ def parse_manifest(data: bytes, path: object) -> dict[str, Any]:
         raise damaged(path, "cannot be read") from error
     if not whole:
         raise damaged(path, "does not match its own digest")
+    check_format(path, format_of(manifest), _FORMAT)
     return dict(manifest)
 
 

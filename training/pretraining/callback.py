@@ -17,7 +17,7 @@ import numpy as np
 import pytorch_lightning as pl
 import safetensors.torch
 
-from taxonomist.storage.files import write_whole
+from taxonomist.storage.files import write_atomically
 from taxonomist.taxonomy.errors import TrainingError
 from taxonomist.training.pretraining.checkpoints import LAST
 from taxonomist.training.pretraining.distributed.process_group import Team
@@ -249,7 +249,7 @@ class Watch(pl.Callback):
         better = score is not None and (self._best is None or score > self._best[0])
         if trainer.is_global_zero and (better or (score is None and ended)):
             data = safetensors.torch.save(module.encoder_state(), metadata={"step": str(step)})
-            write_whole(self._folder / BEST, data)
+            write_atomically(self._folder / BEST, data)
         if better and score is not None:
             self._best = (score, step)
         return score
@@ -259,7 +259,7 @@ class Watch(pl.Callback):
         rows = csv.DictWriter(out, list(asdict(self.points[0])))
         rows.writeheader()
         rows.writerows([asdict(point) for point in self.points])
-        write_whole(self._folder / CURVES, out.getvalue().encode())
+        write_atomically(self._folder / CURVES, out.getvalue().encode())
         plot_pretraining(
             [point.epoch for point in self.points],
             [point.loss for point in self.points],

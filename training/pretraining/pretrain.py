@@ -23,7 +23,7 @@ import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy
 
-from taxonomist.storage.files import storage_errors, write_whole
+from taxonomist.storage.files import storage_errors, write_atomically
 from taxonomist.storage.registry import ModelVersion, Registry
 from taxonomist.taxonomy.errors import DamagedError, TrainingError
 from taxonomist.training.backbones.backbone import Backbone
@@ -128,7 +128,7 @@ def pretrain(
             **watch.summary(),
         }
         if members.is_first:
-            write_whole(folder / _SUMMARY, json.dumps(summary, indent=2).encode())
+            write_atomically(folder / _SUMMARY, json.dumps(summary, indent=2).encode())
         members.wait()
     return Pretrained(folder, folder / BEST, summary)
 
@@ -185,7 +185,7 @@ def _begin(folder: Path, recipe_and_data: dict[str, Any], kind: str, members: Te
                 (folder / name).unlink(missing_ok=True)
             shutil.rmtree(folder / "tensorboard", ignore_errors=True)
             run = {**recipe_and_data, "precision": _precision(recipe_and_data["recipe"], kind)}
-            write_whole(folder / _RUN, json.dumps(run, indent=2).encode())
+            write_atomically(folder / _RUN, json.dumps(run, indent=2).encode())
         precision, checkpoint = str(run["precision"]), newest(folder)
     names = (None, LAST, BEFORE)
     choice, place = members.as_first(_PRECISIONS.index(precision), names.index(checkpoint.name if checkpoint else None))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from taxonomist.storage.files import storage_errors, write_whole
+from taxonomist.storage.files import storage_errors, write_atomically
 from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.training.heads.plots import plot_confusion
 from taxonomist.training.study.data import Contestant, Labelled, StudyOptions
@@ -88,7 +88,7 @@ def _run_all(
             trial = _read(file)
             if trial is None:
                 trial = run_trial(labelled, contestant, split, options, seed, frozen)
-                write_whole(file, trial.to_json())
+                write_atomically(file, trial.to_json())
             done.append(trial)
         trials[contestant.name] = tuple(done)
     return trials

@@ -8,7 +8,7 @@ import pytest
 
 from taxonomist.storage.catalog import AnnotatorLabels, Catalog, ImageDocument, LabelQuery, ProjectLabels, SqliteCatalog
 from taxonomist.storage.catalog.cosmos import CosmosCatalog
-from taxonomist.storage.database import Database
+from taxonomist.storage.sqlite import Database
 from taxonomist.taxonomy.errors import ConflictError, DamagedError
 
 # Listings 4.1 and 4.3 of the thesis, with the paths of one annotator closed properly.

@@ -20,7 +20,7 @@ from taxonomist.storage.catalog import ImageDocument, LabelQuery, SqliteCatalog
 from taxonomist.storage.catalog.cosmos import CosmosCatalog
 from taxonomist.storage.catalog.cosmos_install import install
 from taxonomist.storage.catalog.label_query import cosmos_where, explain, matches
-from taxonomist.storage.database import Database
+from taxonomist.storage.sqlite import Database
 
 ANY = LabelQuery(blurred=None, private=None)
 LABELLED: dict[str, Any] = {

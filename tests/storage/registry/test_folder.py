@@ -1,6 +1,7 @@
 """What is true of the registry in a folder alone: how it looks on the disk, and what a killed process leaves."""
 
 import hashlib
+import json
 import os
 import subprocess
 import time
@@ -11,6 +12,7 @@ import pytest
 
 from taxonomist.storage.registry import Registry, folder
 from taxonomist.storage.registry.folder import FolderRegistry
+from taxonomist.storage.registry.manifest import sealed
 from taxonomist.taxonomy.errors import NotFoundError
 from tests.storage.registries import publish
 
@@ -36,6 +38,23 @@ def test_a_version_is_a_folder_with_a_manifest(registry: Registry, tmp_path: Pat
     assert registry.get("project-4", "v1") == version
     registry.verify(version)
     assert sorted(path.name for path in (tmp_path / "models" / "project-4").iterdir()) == ["v1"]
+
+
+def test_a_folder_of_early_releases_opens(registry: Registry, tmp_path: Path) -> None:
+    """Neither its manifests nor its aliases name a format; a model could even have the name "format"."""
+    version = publish(registry, name="format")
+    manifest = {key: value for key, value in version.manifest.items() if key != "format"}
+    (version.path / "manifest.json").write_text(json.dumps(sealed(manifest)))
+    aliases = tmp_path / "models" / "aliases.json"
+    aliases.write_text('{"format": {"champion": "v1", "before": {"format": null}, "changes": 1}}')
+    assert registry.champion("format") == "v1"
+    registry.verify(registry.get("format", "v1"))
+    registry.promote("format", publish(registry, "new", name="format").version)
+    assert json.loads(aliases.read_text()) == {
+        "format": 2,
+        "aliases": {"format": {"champion": "v2", "before": {"format": "v1"}, "changes": 2}},
+    }
+    assert FolderRegistry(tmp_path / "models").champion("format") == "v2"
 
 
 def test_nothing_is_left_of_what_was_not_published(registry: Registry, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What every registry does, in a folder and in Azure."""
 
+import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from taxonomist.storage.registry import Registry
+from taxonomist.storage.registry.manifest import sealed
 from taxonomist.taxonomy.errors import DamagedError, NotFoundError, StorageError
 from tests.storage.registries import Place, publish
 
@@ -176,6 +178,22 @@ def test_links_are_refused(registry: Registry, tmp_path: Path) -> None:
         (staged / "head.safetensors").symlink_to(tmp_path / "secret")
         with pytest.raises(StorageError, match="link"):
             registry.publish("project-4", staged, {})
+
+
+def test_a_manifest_of_a_newer_format_is_refused(registry: Registry, place: Place) -> None:
+    version = publish(registry)
+    assert version.manifest["format"] == 1
+    newer = sealed({**version.manifest, "format": 2})
+    place.damage("project-4", "v1", "manifest.json", json.dumps(newer).encode())
+    with pytest.raises(DamagedError, match="has format 2; this release reads formats up to 1"):
+        place.open().get("project-4", "v1")
+
+
+def test_aliases_of_a_newer_format_are_refused(registry: Registry, place: Place) -> None:
+    publish(registry)
+    place.write_aliases('{"format": 3, "aliases": {}}')
+    with pytest.raises(DamagedError, match="has format 3; this release"):
+        registry.champion("project-4")
 
 
 @pytest.mark.parametrize(

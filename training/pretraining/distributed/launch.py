@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from pydantic import TypeAdapter
 
 import taxonomist
-from taxonomist.storage.files import storage_errors, write_whole
+from taxonomist.storage.files import storage_errors, write_atomically
 from taxonomist.taxonomy import errors
 from taxonomist.taxonomy.errors import TaxonomistError, TrainingError
 from taxonomist.training.pretraining.batches import Rows
@@ -57,7 +57,7 @@ class Inputs:
             numbers |= {f"probe_{name}": getattr(self.probe, name) for name in ("pictures", "labels", "groups")}
         np.savez(folder / _NUMBERS, **{name: values for name, values in numbers.items() if values is not None})
         asked = {"recipe": asdict(self.recipe), "device": kind, "place": place, "shape": self.pictures.shape}
-        write_whole(folder / _ASKED, json.dumps(asked).encode())
+        write_atomically(folder / _ASKED, json.dumps(asked).encode())
 
     @classmethod
     def read(cls, folder: Path) -> tuple["Inputs", str]:
@@ -154,14 +154,14 @@ def read_status(folder: Path) -> Status | None:
 
 def tell_status(folder: Path, status: Status) -> None:
     """For whoever started the processes."""
-    write_whole(folder / _STATUS, json.dumps(asdict(status)).encode(), sync=False)
+    write_atomically(folder / _STATUS, json.dumps(asdict(status)).encode(), sync=False)
 
 
 def tell_outcome(folder: Path, error: TaxonomistError) -> None:
     """Why the training did not finish."""
     outcome = {"error": type(error).__name__, "message": error.args[0], "hint": error.hint}
     with suppress(OSError):  # the disk may be full; then the log has to do
-        write_whole(folder / _OUTCOME, json.dumps(outcome).encode())
+        write_atomically(folder / _OUTCOME, json.dumps(outcome).encode())
 
 
 def is_wanted(folder: Path) -> bool:

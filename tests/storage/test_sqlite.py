@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from taxonomist.storage.database import Database
-from taxonomist.taxonomy.errors import StorageError
+from taxonomist.storage.sqlite import Database
+from taxonomist.taxonomy.errors import DamagedError, StorageError
 
 
 @pytest.fixture
@@ -72,4 +72,30 @@ def test_places_where_no_file_can_be(tmp_path: Path, place: str) -> None:
     (tmp_path / "folder").mkdir()
     database = Database(tmp_path / place, "SELECT 1")
     with pytest.raises(StorageError, match="Cannot"), database.read():
+        pass
+
+
+def test_a_file_without_a_number_has_format_1_and_gets_it(tmp_path: Path) -> None:
+    early = sqlite3.connect(tmp_path / "a.sqlite")
+    early.execute("CREATE TABLE a (n INTEGER)")
+    early.execute("INSERT INTO a VALUES (7)")
+    early.commit()
+    early.close()
+    database = Database(tmp_path / "a.sqlite", "CREATE TABLE IF NOT EXISTS a (n INTEGER)")
+    with database.read() as connection:
+        assert connection.execute("SELECT n FROM a").fetchone()[0] == 7
+        assert connection.execute("PRAGMA user_version").fetchone()[0] == 1
+    database.close()
+
+
+def test_a_newer_format_is_refused(tmp_path: Path) -> None:
+    newer = Database(tmp_path / "a.sqlite", "CREATE TABLE IF NOT EXISTS a (n INTEGER)", version=2)
+    with newer.read():
+        pass
+    newer.close()
+    database = Database(tmp_path / "a.sqlite", "CREATE TABLE IF NOT EXISTS a (n INTEGER)")
+    with (
+        pytest.raises(DamagedError, match=r"a\.sqlite has format 2; this release reads formats up to 1\. Install"),
+        database.write(),
+    ):
         pass

@@ -1,4 +1,4 @@
-"""One SQLite file that many threads and processes write: every commit is on the disk when it returns."""
+"""SQLite files that many threads and processes write: every commit is on the disk when it returns."""
 
 import sqlite3
 import threading
@@ -9,6 +9,7 @@ from pathlib import Path
 from random import random
 
 from taxonomist.storage.fork_safety import after_fork
+from taxonomist.storage.formats import check_format
 from taxonomist.taxonomy.errors import DamagedError, StorageError
 
 __all__ = ["Database"]
@@ -21,11 +22,16 @@ class Database:
 
     `write` is one transaction at a time, in this process by a lock and between processes by SQLite. Connections are
     opened when needed and never cross a fork.
+
+    `schema` has statements that change nothing where they have run before, each on lines of its own with `;` at the
+    end. `version` is its number, kept in the file as `user_version`; a file with a newer one is refused
+    (`DamagedError`), and one without a number, of an early release, has version 1.
     """
 
-    def __init__(self, path: Path | str, schema: str) -> None:
+    def __init__(self, path: Path | str, schema: str, *, version: int = 1) -> None:
         self.path = Path(path)
         self._schema = schema
+        self._version = version
         self._forget()
         after_fork(self._abandon)
 
@@ -122,8 +128,12 @@ class Database:
         connection.execute("PRAGMA synchronous=FULL")
         if not self._ready:
             _begin(connection)
+            found = connection.execute("PRAGMA user_version").fetchone()[0]
+            check_format(self.path, found or 1, self._version)
             for statement in self._schema.split(";\n"):
                 connection.execute(statement)
+            if found != self._version:
+                connection.execute(f"PRAGMA user_version={self._version}")
             connection.execute("COMMIT")
             self._ready = True
 

@@ -1,0 +1,49 @@
+"""JSON files that hold one pydantic model, with the version of their format."""
+
+import json
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from taxonomist.storage.files import storage_errors, write_atomically
+from taxonomist.storage.formats import FORMAT, check_format, format_of
+from taxonomist.taxonomy.errors import DamagedError
+
+__all__ = ["read_model", "write_model"]
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_model(path: Path, model: type[Model], *, newest: int = 1, hint: str) -> Model | None:
+    """Return the model in the file, None when there is no file.
+
+    Raises `DamagedError` with the hint when it is no such model, `DamagedError` when its format is newer than `newest`,
+    and `StorageError` when the file cannot be read.
+    """
+    with storage_errors(path):
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return None
+    try:
+        content = json.loads(data)
+    except ValueError as error:
+        raise DamagedError(f"{path} is not JSON ({error}).", hint=hint) from error
+    check_format(path, format_of(content), newest)
+    try:
+        return model.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(step) for step in first["loc"])
+        raise DamagedError(f"{path} cannot be read ({field or 'content'}: {first['msg']}).", hint=hint) from error
+
+
+def write_model(path: Path, value: BaseModel, *, version: int = 1) -> None:
+    """Replace the file in one step; only its owner may read it, since some models hold a token.
+
+    Raises `StorageError`.
+    """
+    content = {FORMAT: version, **value.model_dump(mode="json")}
+    with storage_errors(path):
+        write_atomically(path, json.dumps(content, indent=1, ensure_ascii=False).encode())
