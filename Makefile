@@ -3,14 +3,17 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help run test test-fast check format requirements clean
+.PHONY: help run test test-fast check docs reference screenshots format requirements clean
 
 help:
 	@echo "make help          this list"
 	@echo "make run           start Label Studio with the demo project and the backend"
 	@echo "make test          run every test; installs what they need first: Label Studio, Azure's emulators with node, Chromium"
 	@echo "make test-fast     run the tests that need none of these: about a minute"
-	@echo "make check         lint, types and import rules"
+	@echo "make check         lint, types, import rules, and the documentation without warnings"
+	@echo "make docs          build the documentation into site/"
+	@echo "make reference     write the pages of the documentation that are made from the code"
+	@echo "make screenshots   take the screenshots of the documentation, by the end-to-end test"
 	@echo "make format        apply the formatter and the linter's own fixes"
 	@echo "make requirements  write the requirements of Azure ML's image from pyproject.toml"
 	@echo "make clean         remove the virtual environments, the demo's state and caches"
@@ -36,6 +39,20 @@ check: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m scripts.reference --check
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+# Open site/index.html afterwards.
+docs: reference
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+reference: $(VENV)/.installed
+	$(BIN)/python -m scripts.reference
+
+# The test that takes the screenshots of the documentation needs Label Studio and Chromium, as `make test` does.
+screenshots: $(VENV)/.installed
+	$(BIN)/python -m tests.environment
+	SCREENSHOTS=docs/images $(BIN)/python -m pytest -n 0 tests/e2e/test_loop.py::test_the_loop
 
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
@@ -46,4 +63,4 @@ requirements:
 	$(PYTHON) deploy/azureml_requirements.py > deploy/azureml/environment/requirements.txt
 
 clean:
-	rm -rf $(VENV) .venv-* .demo .cache
+	rm -rf $(VENV) .venv-* .demo .cache site

@@ -14,7 +14,7 @@ where `model.py` has the one line `from taxonomist.backend.web.label_studio_ml i
 file, which `init` would make, hides the framework behind its name).
 A 2.x `_wsgi.py` passes `TaxonomistModel` to `init_app`.
 
-JobState and settings are those of `taxonomist serve`, and a `taxonomist worker` on the same home folder does the
+State and settings are those of `taxonomist serve`, and a `taxonomist worker` on the same home folder does the
 training. The framework keeps files of its own in `MODEL_DIR` (2.x by default in the current folder).
 `TAXONOMIST_LABEL_STUDIO_URL` and `TAXONOMIST_LABEL_STUDIO_API_KEY` must be set, since images and missed annotations are
 fetched with them. What is lost against `taxonomist serve`:

@@ -119,7 +119,7 @@ class BlobAccount:
         except HttpResponseError as error:
             raise StorageError(
                 f"The storage account {self.account} answered with an error: {brief(error)}.",
-                hint="Try again later; see docs/azure.md.",
+                hint="Try again later; see docs/how-to/azure/troubleshooting.md.",
             ) from error
 
     def start(self, work: Callable[[], Coroutine[Any, Any, T]]) -> Future[T]:

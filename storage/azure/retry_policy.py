@@ -103,7 +103,7 @@ def _refusal(error: BaseException, what: str) -> BaseException:
     if status_of(error) in _REFUSED:
         return StorageError(
             f"Azure did not {what}: access is refused ({brief(error)}).",
-            hint="Check the key and the rights; see docs/azure.md.",
+            hint="Check the key and the rights; see docs/how-to/azure/troubleshooting.md.",
         )
     return error
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,10 +66,18 @@ def expect_paths(page: Page, paths: Sequence[TaxonomyPath]) -> None:
 
 
 def shoot(page: Page, name: str) -> Path:
-    """Take a picture of the page into `tests/e2e/artifacts`; returns the file."""
+    """Take a screenshot of the page into `tests/e2e/artifacts`; return the file.
+
+    The environment variable `SCREENSHOTS` names the folder of the documentation's screenshots: a file of that name
+    there is replaced (`make screenshots`).
+    """
     ARTIFACTS.mkdir(exist_ok=True)
     file = ARTIFACTS / f"{name}.png"
     page.screenshot(path=file)
+    if folder := os.environ.get("SCREENSHOTS"):
+        documented = Path(folder) / file.name
+        if documented.exists():
+            shutil.copyfile(file, documented)
     return file
 
 

@@ -1,4 +1,4 @@
-"""docs/azure.md cannot go stale: its settings, its commands, and what it says of requests."""
+"""The Azure pages cannot go stale: their settings, their commands, and what they say about requests."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ from tests.small_world import CONFIG, PATHS, SIZE, picture, publish_backbone
 
 LOOKED_AT_FIRST = 16  # of a batch of new documents, as the guide says
 
-TEXT = (Path(__file__).parents[2] / "docs" / "azure.md").read_text(encoding="utf-8")
+PAGES = sorted((Path(__file__).parents[2] / "docs" / "how-to" / "azure").glob("*.md"))
+TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 OURS = re.compile("azure_|cosmos_|blob_|models_container|link_minutes|allow_private")
 
 
@@ -137,7 +138,7 @@ def test_requests_for_pictures(azurite: emulators.Blob, tmp_path: Path) -> None:
         services = Services(Settings(home=tmp_path, blob_connection_string=azurite.through(proxy.port)))
         images = services.blob_images
         assert images is not None
-        for text in ("a picture of up to 4 MiB", "the same picture again"):
+        for text in ("an image of up to 4 MiB", "the same image again"):
             images.read(f"azure-blob://{container}/0.jpg")
             methods = [request.method for request in proxy.requests]
             assert [methods.count("GET"), methods.count("PUT")] == row(text)[:2]
@@ -180,7 +181,7 @@ def test_requests_of_what_people_do(
         cosmos.use()
 
         import_export(services, export, project="7")
-        reads, writes, queries = row("`taxonomist import` of an export, for each labelled picture that is new")
+        reads, writes, queries = row("`taxonomist import` of an export, for each labelled image that is new")
         looked_at, *others = per_picture("`taxonomist import`, once")
         assert looked_at * count == reads * LOOKED_AT_FIRST
         assert others == [writes, queries]
@@ -189,15 +190,15 @@ def test_requests_of_what_people_do(
 
         for when in ("the first time", "later"):
             train(services, "7", lambda step, share: None)
-            each = row(f"`taxonomist train`, for each labelled picture {when}")
+            each = row(f"`taxonomist train`, for each labelled image {when}")
             assert per_picture("`taxonomist train`, once") == each
 
         blobs.use()
         predictor = Predictor(services)
         predictor.predict(asked(container, 1, 2))
-        assert (counted(cosmos), len(blobs.requests)) == (row("a prediction of pictures that were embedded before"), 0)
+        assert (counted(cosmos), len(blobs.requests)) == (row("a prediction of images that were embedded before"), 0)
         predictor.predict(asked(container, count))
-        assert (counted(cosmos), len(blobs.requests)) == (row("a prediction of a picture that was not"), 1)
+        assert (counted(cosmos), len(blobs.requests)) == (row("a prediction of an image that was not"), 1)
 
         run_query(services, LabelQuery(), tmp_path / "set")
         assert counted(cosmos) == row("`taxonomist data query` ")

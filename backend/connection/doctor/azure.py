@@ -23,7 +23,7 @@ PATIENCE_S = 10.0  # shorter than that of the server: a person waits
 SOME_SKEW_S, MUCH_SKEW_S = 60.0, 300.0  # links are valid from five minutes before they are made
 LOOKED_AT = 500
 _INSTALL = "taxonomist cosmos install"
-_RIGHTS = "check the key or the roles, see docs/azure.md"
+_RIGHTS = "check the key or the roles, see docs/how-to/azure/troubleshooting.md"
 _CLOCK = "set this machine's clock, by NTP: Azure refuses what is signed more than 15 minutes off"
 
 
