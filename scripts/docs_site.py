@@ -1,4 +1,6 @@
-"""A hook of mkdocs: links from pages to files of the repository work in the built site, too.
+"""A hook of mkdocs: pages of the Python modules, and links to files of the repository.
+
+The modules of each package are listed on a page of their own, `reference/api/<package>.md`, which only the site has.
 
 Pages link to files outside `docs/` by relative paths, as a reader of the repository follows them. The site gets a page
 for each file that is linked: Markdown as it is, other text as a block of code, images and JSON as files.
@@ -17,11 +19,14 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"(?<!`)(!?\[[^\]]*\]\()([^)\s#]+)(#[^)\s]*)?(\))")
 CODE = {".py": "python", ".toml": "toml", ".yaml": "yaml", ".yml": "yaml", ".html": "html", ".js": "javascript", "": ""}
+PACKAGES = ("taxonomy", "storage", "inference", "training", "backend")
 AS_IT_IS = {".png", ".svg", ".jpg", ".json", ".csv"}
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
-    """Add every file of the repository that a page links to, directly or through another file that is added."""
+    """Add the pages of the modules, and every file that a page links to, directly or through an added file."""
+    for package in PACKAGES:
+        files.append(File.generated(config, f"reference/api/{package}.md", content=api_page(package)))
     waiting = [file for file in files.documentation_pages() if file.abs_src_path]
     while waiting:
         file = waiting.pop()
@@ -48,6 +53,18 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
     return LINK.sub(replace, markdown)
 
 
+def modules(package: str) -> list[str]:
+    """Return the dotted names of the modules of a package, without those that only start a program."""
+    files = sorted((ROOT / package).rglob("*.py"))
+    parts = [file.relative_to(ROOT).with_suffix("").parts for file in files if file.name != "__main__.py"]
+    return [".".join(("taxonomist", *(names[:-1] if names[-1] == "__init__" else names))) for names in parts]
+
+
+def api_page(package: str) -> str:
+    """Return the page that documents every public function and class of a package, by directives of mkdocstrings."""
+    return "\n\n".join([f"# taxonomist.{package}", *(f"::: {name}" for name in modules(package))]) + "\n"
+
+
 def linked_files(markdown: str, place: str) -> list[str]:
     """Return the files of the repository outside `docs/` that a page of the site links to."""
     found = (repository_path(match[2], place) for match in LINK.finditer(markdown))
@@ -70,7 +87,7 @@ def repository_path(link: str, place: str) -> str | None:
 
 def is_added(place: str) -> bool:
     """Return whether a page of the site is a file outside `docs/`."""
-    return not (ROOT / "docs" / place).exists()
+    return not (ROOT / "docs" / place).exists() and not place.startswith("reference/api/")
 
 
 def site_name(target: str) -> str:

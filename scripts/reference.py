@@ -28,7 +28,6 @@ from taxonomist.taxonomy.errors import TaxonomistError
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs" / "reference"
 GENERATED = "<!-- Generated from the code by `make reference`. Change the code, not this page. -->"
-PACKAGES = ("taxonomy", "storage", "inference", "training", "backend")
 
 
 def pages() -> dict[str, str]:
@@ -37,7 +36,6 @@ def pages() -> dict[str, str]:
         "settings.md": settings_page(),
         "commands.md": commands_page(),
         "errors.md": errors_page(),
-        **{f"api/{package}.md": api_page(package) for package in PACKAGES},
     }
 
 
@@ -296,24 +294,6 @@ def errors_page() -> str:
 def error_classes() -> list[type[TaxonomistError]]:
     """Return the classes of the tree of errors, each after its parent."""
     return [kind for kind in vars(errors).values() if inspect.isclass(kind) and issubclass(kind, TaxonomistError)]
-
-
-# --- API
-
-
-def modules(package: str) -> list[str]:
-    """Return the dotted names of the modules of a package, without those that only start a program."""
-    files = sorted((ROOT / package).rglob("*.py"))
-    parts = [file.relative_to(ROOT).with_suffix("").parts for file in files if file.name != "__main__.py"]
-    return [".".join(("taxonomist", *(names[:-1] if names[-1] == "__init__" else names))) for names in parts]
-
-
-def api_page(package: str) -> str:
-    """Return the page that documents every public function and class of a package."""
-    lines = [GENERATED, "", f"# taxonomist.{package}", ""]
-    for name in modules(package):
-        lines += [f"::: {name}", ""]
-    return "\n".join(lines)
 
 
 def _row(cells: Sequence[str]) -> str:
