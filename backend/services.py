@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from taxonomist.backend.extras import require
 from taxonomist.backend.label_studio.protocol import label_config
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.state.credentials import Credentials, load_credentials
@@ -66,8 +67,9 @@ class Services:
     @cached_property
     def catalog(self) -> Catalog:
         if self.settings.cosmos_connection_string or self.settings.cosmos_endpoint:
-            from taxonomist.backend.azure.accounts import cosmos_access, retry_policy
-            from taxonomist.storage.catalog.cosmos import CosmosCatalog
+            require("azure")
+            from taxonomist.backend.azure.accounts import cosmos_access, retry_policy  # noqa: PLC0415 - the extra azure
+            from taxonomist.storage.catalog.cosmos import CosmosCatalog  # noqa: PLC0415 - the extra azure
 
             documents = CosmosCatalog(cosmos_access(self.settings), retry_policy(self.settings))
             self._closing.callback(documents.close)
@@ -85,7 +87,8 @@ class Services:
     @cached_property
     def registry(self) -> Registry:
         if container := self.settings.models_container:
-            from taxonomist.storage.registry.blob import BlobRegistry
+            require("azure")
+            from taxonomist.storage.registry.blob import BlobRegistry  # noqa: PLC0415 - the extra azure
 
             registry = BlobRegistry(self.blob_account, container, self._azure_folder / "models" / container)
             self._closing.callback(registry.close)
@@ -95,7 +98,8 @@ class Services:
     @cached_property
     def blob_account(self) -> BlobAccount:
         """The storage account of the settings. Raises `ConfigError` when there is none."""
-        from taxonomist.backend.azure.accounts import blob_account
+        require("azure")
+        from taxonomist.backend.azure.accounts import blob_account  # noqa: PLC0415 - the extra azure
 
         account = blob_account(self.settings)
         self._closing.callback(account.close)
@@ -107,7 +111,8 @@ class Services:
         settings = self.settings
         if not settings.blob_connection_string and not settings.blob_account_url:
             return None
-        from taxonomist.storage.images.blob import BlobImages
+        require("azure")
+        from taxonomist.storage.images.blob import BlobImages  # noqa: PLC0415 - the extra azure
 
         return BlobImages(
             self.blob_account,
@@ -158,7 +163,8 @@ class Services:
 
     def _open_embeddings(self, backbone: str, dimension: int) -> Embeddings:
         if container := self.settings.models_container:
-            from taxonomist.storage.embeddings.blob import BlobEmbeddings
+            require("azure")
+            from taxonomist.storage.embeddings.blob import BlobEmbeddings  # noqa: PLC0415 - the extra azure
 
             folder = self._azure_folder / "embeddings" / container / backbone
             shared = BlobEmbeddings(self.blob_account, container, f"embeddings/{backbone}", folder, dimension)

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from taxonomist.backend.pretraining.prepared_images import FAILURES, picture_store
-from taxonomist.backend.pretraining.run import serving_size
+from taxonomist.backend.pretraining.prepared_images import FAILURES, picture_store, serving_size
 from taxonomist.backend.services import BACKBONE, Services
 from taxonomist.inference.preparation import ImageSource, prepare_images
 from taxonomist.storage.catalog.documents import ImageDocument
@@ -21,6 +20,8 @@ from taxonomist.training.backbones.spec import BackboneSpec
 from taxonomist.training.study.contestants import pixels, published, resnet
 from taxonomist.training.study.data import Contestant, Labelled, StudyOptions
 from taxonomist.training.study.run import StudyResult, run_study
+
+__all__ = ["StudyOptions", "collect", "contestants", "study"]
 
 Progress = Callable[[str, float], None]
 _READING_SHARE = 0.1  # of the whole progress

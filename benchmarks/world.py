@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from taxonomist.backend.labelling.manifests import import_manifest
-from taxonomist.backend.retraining.training_job import prepare_backbone, train
+from taxonomist.backend.retraining.first_backbone import prepare_backbone
+from taxonomist.backend.retraining.training_job import train
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
 from taxonomist.taxonomy.paths import TaxonomyPath

@@ -23,6 +23,11 @@ def has_starter(architecture: str) -> bool:
     return manifest.exists() and json.loads(manifest.read_text(encoding="utf-8"))["architecture"] == architecture
 
 
+def starter_size() -> int:
+    """Return the side in pixels of the images that the starter embeds."""
+    return int(json.loads((FOLDER / MANIFEST).read_text(encoding="utf-8"))["size"])
+
+
 def is_starter(version: ModelVersion) -> bool:
     """Return whether a version of the backbone is the starter."""
     return bool(version.manifest.get("starter"))

@@ -6,9 +6,10 @@ from taxonomist.backend.settings import Settings
 from taxonomist.storage.azure.blob_account import BlobAccount
 from taxonomist.storage.azure.cosmos_connection import CosmosAccess
 from taxonomist.storage.azure.retry_policy import RetryPolicy
+from taxonomist.storage.catalog.cosmos_install import install
 from taxonomist.taxonomy.errors import ConfigError
 
-__all__ = ["blob_account", "cosmos_access", "retry_policy"]
+__all__ = ["blob_account", "cosmos_access", "install_cosmos", "retry_policy"]
 
 
 def retry_policy(settings: Settings) -> RetryPolicy:
@@ -30,6 +31,11 @@ def cosmos_access(settings: Settings) -> CosmosAccess:
             hint="Set TAXONOMIST_COSMOS_CONNECTION_STRING, or TAXONOMIST_COSMOS_ENDPOINT for Entra ID.",
         )
     return CosmosAccess(endpoint, key.get_secret_value() if key else None, database, containers)
+
+
+def install_cosmos(settings: Settings) -> list[str]:
+    """Make what is missing in Cosmos DB; return a line for each step. Raises what `cosmos_access` and `install` do."""
+    return install(cosmos_access(settings), retry_policy(settings))
 
 
 def blob_account(settings: Settings) -> BlobAccount:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
+from taxonomist.backend.extras import require
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.state.project_records import ProjectRecords
 from taxonomist.taxonomy.errors import AuthError, ConfigError, StorageError
@@ -133,7 +134,8 @@ def build_job(pipeline: Path, projects: Path, environment: Mapping[str, str], op
     Raises `ConfigError` that says what is wrong, or that azure-ai-ml is not installed.
     """
     with _azure_ml() as azure:
-        from marshmallow.exceptions import ValidationError  # azure-ai-ml reads files by it
+        # azure-ai-ml reads files by marshmallow.
+        from marshmallow.exceptions import ValidationError  # noqa: PLC0415 - the extra azureml
 
         try:
             job: PipelineJob = azure.load_job(pipeline, params_override=_overrides(projects, environment, options))
@@ -161,10 +163,10 @@ def send(job: PipelineJob, workspace: Workspace) -> Sent:
     Raises `AuthError` when Azure refuses, `StorageError` when it fails.
     """
     with _azure_ml() as azure:
-        from azure.core.exceptions import AzureError, ClientAuthenticationError
-        from azure.identity import DefaultAzureCredential
+        from azure.core.exceptions import AzureError, ClientAuthenticationError  # noqa: PLC0415 - the extra azureml
+        from azure.identity import DefaultAzureCredential  # noqa: PLC0415 - the extra azureml
 
-        from taxonomist.storage.azure.retry_policy import brief, status_of
+        from taxonomist.storage.azure.retry_policy import brief, status_of  # noqa: PLC0415 - the extra azureml
 
         try:
             with DefaultAzureCredential() as credential:
@@ -212,14 +214,10 @@ def _azure_ml() -> Iterator[Any]:
     """The package azure.ai.ml; its warnings are for its makers. Raises `ConfigError` when it is not installed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            import azure.ai.ml
-            import azure.ai.ml.exceptions
-        except ImportError as error:
-            raise ConfigError(
-                "Jobs of Azure ML need the package azure-ai-ml.",
-                hint="Install it with `pip install 'label-studio-taxonomist[azureml]'`.",
-            ) from error
+        require("azureml")
+        import azure.ai.ml  # noqa: PLC0415 - the extra azureml
+        import azure.ai.ml.exceptions  # noqa: PLC0415 - the extra azureml
+
         logging.getLogger("azure.ai.ml").setLevel(logging.ERROR)  # the import has set another
         yield azure.ai.ml
 

@@ -8,6 +8,7 @@ import typer
 
 from taxonomist.backend.cli.operate import services_of
 from taxonomist.backend.cli.output import print_json, say
+from taxonomist.backend.extras import require
 
 
 def register(app: typer.Typer) -> None:
@@ -21,11 +22,10 @@ def install(
     context: typer.Context, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
 ) -> None:
     """Make the database, its containers and our query function where they are missing. It may be repeated."""
-    from taxonomist.backend.azure.accounts import cosmos_access, retry_policy
-    from taxonomist.storage.catalog.cosmos_install import install as install_into
+    require("azure")
+    from taxonomist.backend.azure.accounts import install_cosmos  # noqa: PLC0415 - the extra azure
 
-    settings = services_of(context).settings
-    done = install_into(cosmos_access(settings), retry_policy(settings))
+    done = install_cosmos(services_of(context).settings)
     if as_json:
         print_json(done)
         return

@@ -13,7 +13,8 @@ from taxonomist.backend.cli.output import counting, fields, print_json, say, ste
 from taxonomist.backend.labelling.import_result import ImportResult
 from taxonomist.backend.labelling.label_studio_export import import_export
 from taxonomist.backend.labelling.manifests import import_manifest
-from taxonomist.backend.retraining.training_job import prepare_backbone
+from taxonomist.backend.prediction.evaluation import look_alikes_of_file
+from taxonomist.backend.retraining.first_backbone import prepare_backbone
 from taxonomist.backend.state.jobs import JobKind
 from taxonomist.backend.worker.job_runner import run
 from taxonomist.taxonomy.errors import ConfigError
@@ -99,8 +100,6 @@ def similar(
     as_json: Json = False,
 ) -> None:
     """Show the labelled images of a project that look most like a picture."""
-    from taxonomist.backend.prediction.evaluation import look_alikes_of_file
-
     found = look_alikes_of_file(services_of(context), project, image, k)
     if as_json:
         print_json([asdict(each) for each in found])

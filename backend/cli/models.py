@@ -11,8 +11,11 @@ import typer
 from taxonomist.backend.cli.data import Json, Project
 from taxonomist.backend.cli.operate import services_of
 from taxonomist.backend.cli.output import counting, fields, print_json, say, steps, table
+from taxonomist.backend.extras import require
 from taxonomist.backend.label_studio.protocol import model_version_name
-from taxonomist.backend.retraining.training_job import after_change, prepare_backbone
+from taxonomist.backend.prediction.evaluation import evaluate_manifest
+from taxonomist.backend.retraining.first_backbone import prepare_backbone
+from taxonomist.backend.retraining.promotion import after_change
 from taxonomist.backend.services import BACKBONE, Services, registry_name
 from taxonomist.backend.state.jobs import JobKind
 from taxonomist.backend.worker.job_runner import run
@@ -36,6 +39,7 @@ def register(app: typer.Typer) -> None:
 
 def train(context: typer.Context, project: Project = "", as_json: Json = False) -> None:
     """Train a head on the accepted labels now; it is promoted if it is not worse than the champion."""
+    require("train")
     services = services_of(context)
     with steps("Train") as progress:
         prepare_backbone(services)
@@ -56,8 +60,6 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Score the champion of a project on images that it has never seen, level by level."""
-    from taxonomist.backend.prediction.evaluation import evaluate_manifest
-
     with counting("Evaluating") as advance:
         report = evaluate_manifest(services_of(context), project, manifest, images=images, advance=advance)
     if as_json:

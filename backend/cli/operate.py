@@ -9,8 +9,14 @@ from typing import Annotated
 import typer
 
 from taxonomist.backend.cli.output import fields, out, print_json, say
+from taxonomist.backend.connection.connecting import connect_project
+from taxonomist.backend.connection.doctor import run_checks
+from taxonomist.backend.demo.run import run_demo
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import load_settings
+from taxonomist.backend.state.credentials import check_exposure
+from taxonomist.backend.web.become_server import become_server
+from taxonomist.backend.worker.worker import Worker
 
 
 def register(app: typer.Typer) -> None:
@@ -32,8 +38,6 @@ def demo(
     keep_running: Annotated[bool, typer.Option(help="Stay until stopped; otherwise end once all is up.")] = True,
 ) -> None:
     """Start Label Studio with a demo project of furniture pictures, and the backend, all on this machine."""
-    from taxonomist.backend.demo.run import run_demo
-
     run_demo(
         services_of(context).settings,
         environment=environment,
@@ -51,9 +55,6 @@ def serve(
     with_worker: Annotated[bool, typer.Option("--worker/--no-worker", help="Run the worker, too.")] = True,
 ) -> None:
     """Run the backend that Label Studio talks to, with its worker beside it."""
-    from taxonomist.backend.state.credentials import check_exposure
-    from taxonomist.backend.web.serve import become_server
-
     settings = load_settings(
         **{**services_of(context).settings.model_dump(exclude_unset=True), **_given(host=host, port=port)}
     )
@@ -69,8 +70,6 @@ def worker(
     ] = None,
 ) -> None:
     """Run only the worker: it decides labels, trains, embeds and writes predictions."""
-    from taxonomist.backend.worker.worker import Worker
-
     Worker(services_of(context), parent=parent).run()
 
 
@@ -84,8 +83,6 @@ def connect(
     ] = False,
 ) -> None:
     """Register the backend in a project: model, webhook with its secret, look-alike panel, pre-filling."""
-    from taxonomist.backend.connection.connecting import connect_project
-
     connected = connect_project(
         services_of(context), project, url=url, api_key=api_key, ask=lambda text: yes or typer.confirm(text), say=say
     )
@@ -98,8 +95,6 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Check what commonly breaks, and say how to mend it. Ends with 1 when a check fails."""
-    from taxonomist.backend.connection.doctor import run_checks
-
     checks = run_checks(services_of(context), project)
     if as_json:
         print_json([vars(check) for check in checks])

@@ -11,8 +11,13 @@ from taxonomist.backend.cli.data import Json, Project
 from taxonomist.backend.cli.models import tell_moves
 from taxonomist.backend.cli.operate import services_of
 from taxonomist.backend.cli.output import complain, counting, fields, print_json, say, steps, table
+from taxonomist.backend.extras import require
 from taxonomist.backend.label_studio.protocol import model_version_name
+from taxonomist.backend.pretraining.manual_promotion import promote_backbone
+from taxonomist.backend.pretraining.prepared_images import picture_store, prepare_all, serving_size
+from taxonomist.backend.pretraining.state import Asked, Stop, StoppedError, only_one
 from taxonomist.backend.services import BACKBONE
+from taxonomist.storage.prepared_images import PreparedImageStore
 from taxonomist.storage.registry import ModelVersion
 from taxonomist.taxonomy.errors import ConfigError
 
@@ -47,9 +52,6 @@ def prepare(
     as_json: Json = False,
 ) -> None:
     """Decode every picture of the catalogue once, for pre-training; only what is new is read."""
-    from taxonomist.backend.pretraining.prepared_images import picture_store, prepare_all
-    from taxonomist.backend.pretraining.run import serving_size
-
     services = services_of(context)
     size = size or serving_size(services)
     with counting("Preparing") as advance:
@@ -96,10 +98,8 @@ def pretrain(
     Ctrl-C stops it; the next call goes on. Started as one process of several, by torchrun or Azure ML, it takes its
     rank from the environment; then the first process does the whole job, and the others train along.
     """
-    from taxonomist.backend.pretraining.distributed import run_together
-    from taxonomist.backend.pretraining.job import Stop
-    from taxonomist.backend.pretraining.run import Asked
-    from taxonomist.backend.pretraining.state import StoppedError
+    require("train")
+    from taxonomist.backend.pretraining.distributed import run_together  # noqa: PLC0415 - brings torch
 
     services = services_of(context)
     count = int(devices) if devices.isdecimal() else devices
@@ -133,12 +133,12 @@ def study(
     as_json: Json = False,
 ) -> None:
     """Compare what backbones are worth for the labels of a project: tables, confusion matrices, learning curves."""
-    from taxonomist.backend.study import study as run_study
-    from taxonomist.training.study.data import StudyOptions
+    require("train")
+    from taxonomist.backend import study as studies  # noqa: PLC0415 - brings torch
 
-    options = StudyOptions(train=train, validation=validation, test=test, seeds=seeds)
+    options = studies.StudyOptions(train=train, validation=validation, test=test, seeds=seeds)
     with steps("Study") as progress:
-        result = run_study(
+        result = studies.study(
             services_of(context),
             project,
             out,
@@ -205,21 +205,18 @@ def adopt(
     ] = None,
 ) -> None:
     """Embed all pictures by this backbone, train heads on it, and promote all if that is better."""
-    from taxonomist.backend.pretraining.adopt import adopt as adopt_version
-    from taxonomist.backend.pretraining.job import Stop
-    from taxonomist.backend.pretraining.run import read_report
-    from taxonomist.backend.pretraining.state import StoppedError, only_one
-    from taxonomist.storage.prepared_images import PreparedImageStore
+    require("train")
+    from taxonomist.backend.pretraining import adopt as adoption  # noqa: PLC0415 - brings torch
 
     if (version is None) == (pretrained is None):
         raise ConfigError("Which backbone? Give a version, or --pretrained FOLDER.")
     services = services_of(context)
-    found = services.registry.get(BACKBONE, version or read_report(pretrained or Path()))
+    found = services.registry.get(BACKBONE, version or adoption.read_report(pretrained or Path()))
     store = PreparedImageStore(pictures, int(found.manifest["size"])) if pictures else None
     with Stop() as stop:
         try:
             with only_one(services.settings.home), steps("Adopt") as progress:
-                outcome = adopt_version(services, found, progress, stop, store)
+                outcome = adoption.adopt(services, found, progress, stop, store)
         except StoppedError as stopped:
             complain(stopped)
             raise typer.Exit(130) from None
@@ -228,8 +225,6 @@ def adopt(
 
 def promote(context: typer.Context, version: Version) -> None:
     """Serve this backbone from now on, and each project by the newest model that was trained on it."""
-    from taxonomist.backend.pretraining.manual_promotion import promote_backbone
-
     promoted = promote_backbone(services_of(context), version)
     say(f"New images are embedded by backbone {version}.")
     for project, head in promoted.heads.items():

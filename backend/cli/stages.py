@@ -11,7 +11,11 @@ import typer
 from taxonomist.backend.cli.data import Json
 from taxonomist.backend.cli.operate import services_of
 from taxonomist.backend.cli.output import counting, fields, print_json, say, table
+from taxonomist.backend.pretraining.prepared_images import serving_size
+from taxonomist.backend.stages.fetch import run_fetch
 from taxonomist.backend.stages.files import PARTS
+from taxonomist.backend.stages.query import QueryOptions, run_query
+from taxonomist.backend.stages.split import SplitOptions, run_split
 from taxonomist.storage.catalog.label_query import LabelQuery
 from taxonomist.taxonomy.errors import ConfigError
 
@@ -76,8 +80,6 @@ def query(
     as_json: Json = False,
 ) -> None:
     """Choose pictures by their labels: ids, addresses, labels and containers, and why the others are left out."""
-    from taxonomist.backend.stages.query import QueryOptions, run_query
-
     asked = LabelQuery(
         include=tuple(include or ()),
         exclude=tuple(exclude or ()),
@@ -126,8 +128,6 @@ def split(
     as_json: Json = False,
 ) -> None:
     """Split the pictures of a query into train, validation and test: by product, stratified by class, seeded."""
-    from taxonomist.backend.stages.split import SplitOptions, run_split
-
     settings = services_of(context).settings
     options = SplitOptions(
         level=level,
@@ -163,9 +163,6 @@ def fetch(
     as_json: Json = False,
 ) -> None:
     """Read, decode and resize the pictures of a query, for `pretrain --pictures`; only what is missing is read."""
-    from taxonomist.backend.pretraining.run import serving_size
-    from taxonomist.backend.stages.fetch import run_fetch
-
     services = services_of(context)
     unknown = set(part or ()) - set(PARTS)
     if unknown:

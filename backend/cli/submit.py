@@ -9,9 +9,12 @@ from typing import Annotated
 
 import typer
 
+from taxonomist.backend.azure import ml_job as azureml
 from taxonomist.backend.cli.operate import services_of
 from taxonomist.backend.cli.output import fields, print_json, say
+from taxonomist.backend.extras import require
 from taxonomist.taxonomy.errors import ConfigError
+from taxonomist.training.pretraining.recipe import PRESETS
 
 
 def register(app: typer.Typer) -> None:
@@ -50,8 +53,7 @@ def submit(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Send the pipeline query, fetch, pretrain, train to Azure ML. It needs the extra `azureml`."""
-    from taxonomist.backend.azure import ml_job as azureml
-
+    require("azureml")
     services = services_of(context)
     settings = services.settings
     _check_query(context, query)
@@ -82,9 +84,7 @@ def submit(
 
 def _check_query(context: typer.Context, query: str) -> None:
     """A misspelt option is to be told here, and not by a machine that was started for it."""
-    from taxonomist.backend.cli import app
-
-    root = typer.main.get_command(app)
+    root = context.find_root().command
     command = root.commands["data"].commands["query"]  # type: ignore[attr-defined]
     try:
         words = shlex.split(query)
@@ -94,8 +94,6 @@ def _check_query(context: typer.Context, query: str) -> None:
 
 
 def _size(preset: str, image_size: int | None) -> int:
-    from taxonomist.training.pretraining.recipe import PRESETS
-
     if preset not in PRESETS:
         raise ConfigError(f"There is no preset '{preset}'.", hint=f"There are: {', '.join(PRESETS)}.")
     return image_size or PRESETS[preset].served

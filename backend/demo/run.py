@@ -21,6 +21,7 @@ from taxonomist.backend.demo.environment import label_studio
 from taxonomist.backend.demo.process import TIED
 from taxonomist.backend.demo.project import create_project, find_project, label_config, read_catalogue, tasks, upload
 from taxonomist.backend.demo.server import LabelStudioServer, free_port, is_free, start
+from taxonomist.backend.extras import require
 from taxonomist.backend.label_studio.protocol import model_version_name
 from taxonomist.backend.services import Services, registry_name
 from taxonomist.backend.settings import Settings
@@ -47,6 +48,7 @@ def run_demo(
     A second run finds what the first one made. Raises `LabelStudioError` when Label Studio cannot be installed or
     started.
     """
+    require("train")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # both ways to stop it take the same way out
     home = settings.home.resolve()
     say(f"The demo keeps everything in {home}; delete that folder to begin anew.")

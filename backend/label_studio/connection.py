@@ -45,7 +45,7 @@ class Connection:
 
     @cached_property
     def _sdk(self) -> LabelStudio:
-        from label_studio_sdk import LabelStudio  # imports pandas, a second that a server should not pay at its start
+        from label_studio_sdk import LabelStudio  # noqa: PLC0415 - the SDK, which imports pandas when it is used
 
         # The key that the SDK is given is never sent: `_Authorization` replaces it.
         client: LabelStudio = LabelStudio(  # type: ignore[no-untyped-call]

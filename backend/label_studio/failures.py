@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import httpx
-from label_studio_sdk.core.api_error import ApiError
 from pydantic import ValidationError
 
 from taxonomist.taxonomy.errors import AuthError, LabelStudioError
@@ -43,6 +42,8 @@ BACKEND_AUTH_FIX = "Run `taxonomist connect` with the TAXONOMIST_PASSWORD that `
 @contextmanager
 def translated(url: str, doing: str) -> Iterator[None]:
     """Turn the errors of httpx and of the SDK into `LabelStudioError`; `doing` completes "cannot …"."""
+    from label_studio_sdk.core.api_error import ApiError  # noqa: PLC0415 - the SDK
+
     try:
         yield
     except ApiError as error:

@@ -12,8 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from label_studio_sdk.core.api_error import ApiError
-
 from taxonomist.backend.label_studio.connection import Connection, project_number
 from taxonomist.backend.label_studio.failures import translated
 from taxonomist.backend.label_studio.records import Prediction
@@ -96,6 +94,8 @@ class TaskCalls(Connection):
         return stored
 
     def _push(self, project: str, batch: Sequence[Prediction]) -> int:
+        from label_studio_sdk.core.api_error import ApiError  # noqa: PLC0415 - the SDK
+
         body: Any = [
             {"task": int(task), "model_version": version, "score": score, "result": list(result)}
             for task, version, score, result in batch

@@ -24,12 +24,13 @@ def lower_priority() -> None:
 
 def main() -> None:
     """Run the job that the worker has started; how it ends is written to the job table."""
-    import argparse
+    import argparse  # noqa: PLC0415 - after the priority is lowered
 
-    from taxonomist.backend.logs import set_up_logging
-    from taxonomist.backend.pretraining.job import Stop, run_job
-    from taxonomist.backend.services import Services
-    from taxonomist.backend.settings import load_settings
+    from taxonomist.backend.logs import set_up_logging  # noqa: PLC0415 - after the priority is lowered
+    from taxonomist.backend.pretraining.job import run_job  # noqa: PLC0415 - after the priority is lowered
+    from taxonomist.backend.pretraining.state import Stop  # noqa: PLC0415 - after the priority is lowered
+    from taxonomist.backend.services import Services  # noqa: PLC0415 - after the priority is lowered
+    from taxonomist.backend.settings import load_settings  # noqa: PLC0415 - after the priority is lowered
 
     parser = argparse.ArgumentParser("python -m taxonomist.backend.pretraining")
     parser.add_argument("--home", required=True, help="home folder")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 from pydantic import BaseModel
 
@@ -12,18 +14,21 @@ from taxonomist.backend.label_studio.protocol import model_version_name
 from taxonomist.backend.prediction.embedding import embed
 from taxonomist.backend.pretraining.prepared_images import picture_store
 from taxonomist.backend.pretraining.state import ShouldStop, StoppedError, folder_of, read_state, write_state
-from taxonomist.backend.retraining.training_job import after_change, train_head
+from taxonomist.backend.retraining.promotion import after_change
+from taxonomist.backend.retraining.training_job import train_head
 from taxonomist.backend.services import BACKBONE, Services, registry_name
 from taxonomist.backend.state.jobs import JobKind
+from taxonomist.storage.formats import check_format, format_of
 from taxonomist.storage.prepared_images import PreparedImageStore
 from taxonomist.storage.registry import ModelVersion
-from taxonomist.taxonomy.errors import ConfigError, ConflictError, TrainingError
+from taxonomist.taxonomy.errors import ConfigError, ConflictError, DamagedError, NotFoundError, TrainingError
 from taxonomist.training.heads.promotion import Vote, decide_backbone, vote_of
 
 log = logging.getLogger(__name__)
 
 Progress = Callable[[str, float], None]
 BATCH = 32
+REPORT = "pretrained.json"  # of `pretrain --out`
 WORKING_SHARE = 0.5  # of the time; in the other half the core is free for whoever serves
 EMBEDDING_SHARE = 0.5  # of this step's progress
 TRIES = 5  # against a project that keeps promoting heads of its own meanwhile
@@ -86,6 +91,19 @@ def adopt(
         served = ", ".join(f"{model_version_name(each.head)} of project {each.project}" for each in judged)
         return f"Backbone {version.version} is served now, with {served}. {decision.reason}"
     return f"Backbone {version.version} stays a candidate: the champions changed each time it was compared with them."
+
+
+def read_report(folder: Path) -> str:
+    """The version of the backbone that a report tells of. Raises `NotFoundError` or `DamagedError`."""
+    path = folder / REPORT
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        check_format(path, format_of(report), 1)
+        return str(report["version"])
+    except FileNotFoundError:
+        raise NotFoundError(f"There is no {path}.", hint="taxonomist pretrain --out writes one.") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedError(f"{path} cannot be read.", hint="Pre-train again, or name the version.") from error
 
 
 def embed_catalogue(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +13,7 @@ from taxonomist.backend.pretraining.prepared_images import wanted_images
 from taxonomist.backend.services import Services
 from taxonomist.storage.catalog.documents import ImageDocument, ProjectLabels
 from taxonomist.storage.prepared_images import PreparedImageStore
-
-if TYPE_CHECKING:  # brings torch along
-    from taxonomist.training.pretraining.probe import Probe
+from taxonomist.training.pretraining.probe import Probe
 
 PROBE = 1000  # pictures at most: each look at them costs as much as training on them
 FEWEST = 20  # labelled pictures, below which a score would be noise
@@ -72,8 +69,6 @@ def groups_of(chosen: Chosen) -> NDArray[np.int64] | None:
 
 def probe_of(chosen: Chosen, store: PreparedImageStore) -> Probe | None:
     """The labelled pictures by which the best checkpoint is chosen; None where there are too few."""
-    from taxonomist.training.pretraining.probe import Probe
-
     there, pictures = store.get([each.id for each in chosen.probe])
     kept = [each for each, found in zip(chosen.probe, there, strict=True) if found]
     if len(kept) < FEWEST:

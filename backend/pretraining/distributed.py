@@ -8,18 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
 from taxonomist.backend.pretraining.dataset import Chosen
-from taxonomist.backend.pretraining.run import Asked, Progress, run, train
+from taxonomist.backend.pretraining.run import Progress, run, train
 from taxonomist.backend.pretraining.start_weights import is_here
-from taxonomist.backend.pretraining.state import Run, ShouldStop, only_one
+from taxonomist.backend.pretraining.state import Asked, Run, ShouldStop, only_one
 from taxonomist.backend.services import Services
-
-if TYPE_CHECKING:  # brings torch along
-    from taxonomist.training.pretraining.distributed.process_group import Team
+from taxonomist.training.pretraining.distributed.process_group import Team, device_kind, started_by_torchrun, team
 
 
 class Plan(BaseModel, frozen=True):
@@ -34,8 +31,6 @@ def run_together(services: Services, asked: Asked, progress: Progress, should_st
 
     Raises what `run` raises.
     """
-    from taxonomist.training.pretraining.distributed.process_group import device_kind, started_by_torchrun, team
-
     if not started_by_torchrun():
         with only_one(services.settings.home):
             return run(services, asked, progress, should_stop)

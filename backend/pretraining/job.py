@@ -1,17 +1,13 @@
-"""The process in which a worker's pre-training runs, and which is gone when its worker is."""
+"""The pre-training that a worker has started: run in a process of its own, noted in the job table."""
 
 from __future__ import annotations
 
 import logging
-import os
-import signal
 import time
 from collections.abc import Callable
-from types import FrameType
-from typing import Self
 
-from taxonomist.backend.pretraining.run import Asked, run
-from taxonomist.backend.pretraining.state import StoppedError, only_one
+from taxonomist.backend.pretraining.run import run
+from taxonomist.backend.pretraining.state import Asked, Stop, StoppedError, only_one
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.jobs import JobState
 from taxonomist.taxonomy.errors import ConfigError, TaxonomistError
@@ -19,37 +15,6 @@ from taxonomist.taxonomy.errors import ConfigError, TaxonomistError
 log = logging.getLogger(__name__)
 
 NOTE_EVERY_S = 0.5
-
-
-class Stop:
-    """Whether to end: told so by a signal, or since the process that started this one is gone.
-
-    While the block runs a signal only notes that; a second one ends the process at once.
-    """
-
-    def __init__(self, parent: int | None = None) -> None:
-        self._parent = parent
-        self._told = False
-
-    def __enter__(self) -> Self:
-        self._before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def __call__(self) -> bool:
-        return self._told or self.orphaned
-
-    @property
-    def orphaned(self) -> bool:
-        """Whether the parent is gone."""
-        return self._parent is not None and os.getppid() != self._parent
-
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        self._told = True
-        signal.signal(number, signal.SIG_DFL)
 
 
 def run_job(services: Services, job_id: str, stop: Stop) -> None:

@@ -11,6 +11,7 @@ from taxonomist.backend.settings import Settings
 from taxonomist.inference.preparation import DecodedImage, ImageSource, PreparationResult, prepare_images
 from taxonomist.storage.catalog.documents import ImageDocument
 from taxonomist.storage.prepared_images import PreparedImageStore
+from taxonomist.training.backbones.spec import BackboneSpec
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +21,12 @@ FAILURES = "failures.csv"
 def picture_store(services: Services, size: int) -> PreparedImageStore:
     """Where pictures of `size` pixels are kept."""
     return PreparedImageStore(services.settings.home / "pictures" / str(size), size)
+
+
+def serving_size(services: Services) -> int:
+    """Side in pixels of the pictures that a backbone is served: set, else as now, else the default."""
+    champion = services.backbone()
+    return services.settings.image_size or (int(champion.manifest["size"]) if champion else BackboneSpec().size)
 
 
 def wanted_images(services: Services) -> list[ImageSource]:

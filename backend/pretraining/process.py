@@ -7,9 +7,11 @@ import os
 import subprocess
 import sys
 
+from taxonomist.backend.extras import require
 from taxonomist.backend.pretraining.state import is_running
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.jobs import JobKind, JobState
+from taxonomist.taxonomy.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +42,11 @@ class PretrainingProcess:
         if waiting and (job := jobs.start(waiting.id)):
             log.info("job %s (%s) begins: %s", job.id, job.kind, job.reason)
             try:
+                require("train")
                 self._child = subprocess.Popen(self._command(job.id))  # noqa: S603
+            except ConfigError as error:
+                log.warning("job %s (%s): %s", job.id, job.kind, error)
+                jobs.finish(job.id, JobState.FAILED, str(error))
             except OSError as error:
                 jobs.finish(job.id, JobState.FAILED, f"Its process cannot be started: {error.strerror}.")
 

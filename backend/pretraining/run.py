@@ -1,4 +1,7 @@
-"""The whole job: prepare, pre-train, publish, adopt. Killed at any moment, the next call goes on with the step."""
+"""The whole job: prepare, pre-train, publish, adopt. Killed at any moment, the next call goes on with the step.
+
+It imports torch; only the commands that pre-train and the child process of the worker import it.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,17 @@ import logging
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter
 
-from taxonomist.backend.pretraining.adopt import adopt
+from taxonomist.backend.pretraining.adopt import REPORT, adopt
 from taxonomist.backend.pretraining.dataset import Chosen, choose, groups_of, pictures_of, probe_of
 from taxonomist.backend.pretraining.prepared_images import picture_store, prepare_all
 from taxonomist.backend.pretraining.start_weights import with_start
 from taxonomist.backend.pretraining.state import (
+    Asked,
     Run,
     ShouldStop,
     StoppedError,
@@ -29,41 +32,17 @@ from taxonomist.backend.pretraining.state import (
 )
 from taxonomist.backend.services import BACKBONE, Services
 from taxonomist.storage.files import storage_errors, write_atomically
-from taxonomist.storage.formats import FORMAT, check_format, format_of
+from taxonomist.storage.formats import FORMAT
 from taxonomist.storage.prepared_images import PreparedImageStore
 from taxonomist.taxonomy.errors import ConfigError, DamagedError, NotFoundError, TrainingError
-
-if TYPE_CHECKING:  # these bring torch along
-    from taxonomist.training.pretraining.pretrain import Pretrained, Status
-    from taxonomist.training.pretraining.recipe import Recipe
+from taxonomist.training.pretraining.pretrain import Interrupted, Pretrained, Status, pretrain, publish_pretrained
+from taxonomist.training.pretraining.recipe import PRESETS, Recipe
 
 log = logging.getLogger(__name__)
 
 Progress = Callable[[str, float], None]
 PREPARED, PRETRAINED = 0.1, 0.8  # shares of the whole job's progress at which these steps end
-REPORT = "pretrained.json"
 LOG_EVERY_S = 60.0
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What somebody wants of a pre-training; None leaves it to the settings, or to the run that goes on.
-
-    `resume`: True goes on with an unfinished run, False begins anew, None goes on where there is one. `pictures` is a
-    folder that `data fetch` has filled: all of its pictures take part, and none is prepared. `out` is a folder for a
-    report of the run.
-    """
-
-    preset: str | None = None
-    epochs: int | None = None
-    weights: str | None = None
-    resume: bool | None = None
-    device: str | None = None
-    devices: int | str = 1
-    nodes: int = 1
-    adopt: bool = True
-    pictures: Path | None = None
-    out: Path | None = None
 
 
 def run(
@@ -95,14 +74,6 @@ def run(
     write_run(home, current.model_copy(update={"step": "done", "outcome": outcome}))
     progress("done", 1.0)
     return outcome
-
-
-def serving_size(services: Services) -> int:
-    """Side in pixels of the pictures that a backbone is served: set, else as now, else the default."""
-    from taxonomist.training.backbones.spec import BackboneSpec
-
-    champion = services.backbone()
-    return services.settings.image_size or (int(champion.manifest["size"]) if champion else BackboneSpec().size)
 
 
 def _begin(services: Services, asked: Asked) -> Run:
@@ -140,8 +111,6 @@ def _begin(services: Services, asked: Asked) -> Run:
 
 
 def _recipe(services: Services, preset: str, asked: Asked) -> Recipe:
-    from taxonomist.training.pretraining.recipe import PRESETS
-
     if preset not in PRESETS:
         raise ConfigError(f"There is no preset '{preset}'.", hint=f"There are: {', '.join(PRESETS)}.")
     settings = services.settings
@@ -186,9 +155,6 @@ def train(
     services: Services, current: Run, chosen: Chosen, asked: Asked, progress: Progress, should_stop: ShouldStop
 ) -> Pretrained:
     """The training itself, in every process that takes part. Raises `StoppedError` or `TrainingError`."""
-    from taxonomist.training.pretraining.pretrain import Interrupted, pretrain
-    from taxonomist.training.pretraining.recipe import Recipe
-
     folder, store = folder_of(services.settings.home), _store(services, current)
     pictures, rows = pictures_of(store, chosen.ids)
     if len(rows) < len(chosen.ids):
@@ -218,8 +184,6 @@ def train(
 
 
 def _publish(services: Services, current: Run, done: Pretrained) -> Run:
-    from taxonomist.training.pretraining.pretrain import publish_pretrained
-
     version = publish_pretrained(services.registry, done, current.size).version
     new = {"step": "adopt", "version": version, "seen": current.documents}
     return write_run(services.settings.home, current.model_copy(update=new))
@@ -247,19 +211,6 @@ def write_report(services: Services, current: Run, folder: Path) -> None:
         for name in ("curves.csv", "loss.png"):
             shutil.copyfile(version.path / name, folder / name)
         write_atomically(folder / REPORT, json.dumps(report, indent=2).encode())
-
-
-def read_report(folder: Path) -> str:
-    """The version of the backbone that a report tells of. Raises `NotFoundError` or `DamagedError`."""
-    path = folder / REPORT
-    try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-        check_format(path, format_of(report), 1)
-        return str(report["version"])
-    except FileNotFoundError:
-        raise NotFoundError(f"There is no {path}.", hint="taxonomist pretrain --out writes one.") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise DamagedError(f"{path} cannot be read.", hint="Pre-train again, or name the version.") from error
 
 
 class _Noted:

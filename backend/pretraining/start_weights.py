@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from taxonomist.backend.pretraining.state import folder_of
 from taxonomist.backend.services import Services
+from taxonomist.inference.starter import is_starter
 from taxonomist.storage.files import storage_errors
 from taxonomist.taxonomy.errors import ConfigError
-
-if TYPE_CHECKING:  # brings torch along
-    from taxonomist.training.pretraining.recipe import Recipe
+from taxonomist.training.backbones.build import build_backbone
+from taxonomist.training.backbones.export import WEIGHTS_FILE
+from taxonomist.training.backbones.spec import BackboneSpec
+from taxonomist.training.pretraining.recipe import Recipe
 
 log = logging.getLogger(__name__)
 
@@ -27,9 +28,6 @@ def with_start(services: Services, recipe: Recipe) -> Recipe:
     is served; and "auto" where what is served has another architecture, or no weights that can be trained. Raises
     `ConfigError` or `TrainingError` when the weights cannot be had or do not fit.
     """
-    from taxonomist.training.backbones.build import build_backbone
-    from taxonomist.training.backbones.spec import BackboneSpec
-
     weights = recipe.weights
     if weights == "champion":
         weights = _of_champion(services, recipe.architecture)
@@ -50,9 +48,6 @@ def is_here(weights: str) -> bool:
 
 
 def _of_champion(services: Services, architecture: str) -> str:
-    from taxonomist.inference.starter import is_starter
-    from taxonomist.training.backbones.export import WEIGHTS_FILE
-
     champion = services.backbone()
     if champion is None or champion.manifest["architecture"] != architecture:
         return "auto"

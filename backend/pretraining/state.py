@@ -1,11 +1,16 @@
-"""How far a pre-training has come, on the disk; and that there is only one at a time."""
+"""A pre-training seen from outside: what is asked of it, how far it has come on the disk, how it is stopped, and that
+there is only one at a time. No torch."""
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from types import FrameType
+from typing import Any, Literal, Self, TypeVar
 
 from filelock import FileLock, Timeout
 from pydantic import BaseModel
@@ -25,6 +30,58 @@ class StoppedError(TaxonomistError):
 
     def __init__(self, message: str = "The pre-training was stopped. The next one goes on from here.") -> None:
         super().__init__(message)
+
+
+class Stop:
+    """Whether to end: told so by a signal, or since the process that started this one is gone.
+
+    While the block runs a signal only notes that; a second one ends the process at once.
+    """
+
+    def __init__(self, parent: int | None = None) -> None:
+        self._parent = parent
+        self._told = False
+
+    def __enter__(self) -> Self:
+        self._before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def __call__(self) -> bool:
+        return self._told or self.orphaned
+
+    @property
+    def orphaned(self) -> bool:
+        """Whether the parent is gone."""
+        return self._parent is not None and os.getppid() != self._parent
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        self._told = True
+        signal.signal(number, signal.SIG_DFL)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What somebody wants of a pre-training; None leaves it to the settings, or to the run that goes on.
+
+    `resume`: True goes on with an unfinished run, False begins anew, None goes on where there is one. `pictures` is a
+    folder that `data fetch` has filled: all of its pictures take part, and none is prepared. `out` is a folder for a
+    report of the run.
+    """
+
+    preset: str | None = None
+    epochs: int | None = None
+    weights: str | None = None
+    resume: bool | None = None
+    device: str | None = None
+    devices: int | str = 1
+    nodes: int = 1
+    adopt: bool = True
+    pictures: Path | None = None
+    out: Path | None = None
 
 
 class Run(BaseModel, frozen=True):

@@ -1,59 +1,35 @@
-"""One training of a project: from accepted labels in the catalogue to a version in the registry."""
+"""One training of a project: from accepted labels in the catalogue to a version in the registry.
+
+It imports torch; `JobKind.TRAIN` and the commands that train import it when they run.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from taxonomist.backend.connection.connecting import announce_version
 from taxonomist.backend.label_studio.protocol import model_version_name
 from taxonomist.backend.labelling.decisions import decide_anew, decide_dirty
 from taxonomist.backend.prediction.embedding import embed, read_picture
+from taxonomist.backend.retraining.first_backbone import prepare_backbone
+from taxonomist.backend.retraining.promotion import after_promotion
 from taxonomist.backend.services import Services, registry_name
-from taxonomist.backend.state.jobs import Job, JobKind
 from taxonomist.storage.catalog.documents import ImageDocument
 from taxonomist.storage.embeddings import Embeddings
 from taxonomist.storage.registry import ModelVersion
-from taxonomist.taxonomy.errors import DamagedError, NotFoundError, TaxonomistError, TrainingError
+from taxonomist.taxonomy.errors import DamagedError, NotFoundError, TrainingError
+from taxonomist.training.heads.dataset import Example, assign_parts, usable_examples
+from taxonomist.training.heads.head import HeadOptions
+from taxonomist.training.heads.project import TrainingOptions, TrainingOutcome, train_project
 from taxonomist.training.split import Part
-
-if TYPE_CHECKING:  # these bring torch along, which only a training may
-    from taxonomist.training.heads.dataset import Example
-    from taxonomist.training.heads.project import TrainingOptions, TrainingOutcome
 
 log = logging.getLogger(__name__)
 
 Progress = Callable[[str, float], None]
 EMBEDDING_SHARE = 0.3  # of the whole job's progress
-
-
-def prepare_backbone(services: Services) -> ModelVersion:
-    """The backbone that embeds new images; the first one is made from the settings. Needs torch only then.
-
-    Raises `ConfigError` when the start weights cannot be had.
-    """
-    with FileLock(services.settings.home / "backbone.lock"):
-        if found := services.backbone():
-            return found
-        from taxonomist.training.backbones.publish import ensure_backbone
-        from taxonomist.training.backbones.spec import BackboneSpec
-
-        settings = services.settings
-        spec = BackboneSpec(settings.backbone, settings.backbone_weights, settings.seed)
-        if settings.image_size is not None:
-            spec = replace(spec, size=settings.image_size)
-        return ensure_backbone(services.registry, spec, or_starter=settings.image_size is None)
-
-
-def enqueue_training(services: Services, project: str) -> Job:
-    """*Start training* was pressed: the job that does it. It brings no annotations, so those are fetched before."""
-    if project.isdecimal() and all(services.label_studio(project)):
-        services.jobs.enqueue(JobKind.SYNC, project, "Start training was pressed")
-    return services.jobs.enqueue(JobKind.TRAIN, project, "Start training was pressed")
 
 
 def train(services: Services, project: str, progress: Progress) -> str:
@@ -76,9 +52,6 @@ def train_head(
 
     Raises `TrainingError` when there are too few labels.
     """
-    from taxonomist.training.heads.dataset import assign_parts, usable_examples
-    from taxonomist.training.heads.project import train_project
-
     services.settings.home.mkdir(parents=True, exist_ok=True)
     with FileLock(services.settings.home / f"training-{project}.lock"):
         services.journal.fold()
@@ -128,46 +101,6 @@ def _champions_embeddings(
         return {}
 
 
-def after_promotion(services: Services, project: str) -> None:
-    """Tell Label Studio which version is served, and have the open tasks predicted anew.
-
-    A Label Studio that cannot be reached costs neither the promotion nor the training: `doctor` reports it.
-    """
-    url, token = services.label_studio(project)
-    version = services.registry.champion(registry_name(project))
-    if url is None or token is None or version is None:
-        return
-    try:
-        announce_version(services, project)
-    except TaxonomistError as error:
-        log.error("project %s: Label Studio could not be told of the new version: %s", project, error)
-    services.jobs.enqueue(JobKind.PUSH, project, f"{model_version_name(version)} is served now")
-
-
-def after_change(services: Services, before: Mapping[str, str]) -> list[str]:
-    """`after_promotion` for every project whose champion is another one than `before`; returns those projects."""
-    now = services.registry.champions()
-    names = {registry_name(record.project): record.project for record in services.projects}
-    moved = [project for name, project in names.items() if now.get(name) != before.get(name)]
-    for project in moved:
-        after_promotion(services, project)
-    return moved
-
-
-def embed_all(services: Services, project: str, progress: Progress) -> str:
-    """Embed every image of a project that has no embedding yet; returns one line."""
-    backbone = prepare_backbone(services)
-    images = {document.id: document.projects[project].uri for document in services.catalog.documents(project)}
-    embedded = embed(
-        services,
-        project,
-        images,
-        backbone.version,
-        progress=lambda done, total: progress("images", done / max(total, 1)),
-    )
-    return f"{len(embedded.vectors)} of {len(images)} images have an embedding, {len(embedded.failures)} cannot be read"
-
-
 def _examples(services: Services, project: str, backbone: ModelVersion, progress: Progress) -> list[Example]:
     documents = list(services.catalog.documents(project, labelled=True))
     if not documents:
@@ -202,8 +135,6 @@ def _keep_parts(services: Services, project: str, parts: Mapping[str, Part]) -> 
 
 
 def _example(project: str, document: ImageDocument) -> Example:
-    from taxonomist.training.heads.dataset import Example
-
     here = document.projects[project]
     return Example(
         id=document.id,
@@ -215,9 +146,6 @@ def _example(project: str, document: ImageDocument) -> Example:
 
 
 def _options(services: Services) -> TrainingOptions:
-    from taxonomist.training.heads.head import HeadOptions
-    from taxonomist.training.heads.project import TrainingOptions
-
     settings = services.settings
     return TrainingOptions(
         head=HeadOptions(

@@ -27,7 +27,7 @@ from taxonomist.backend.label_studio.protocol import (
     project_id,
 )
 from taxonomist.backend.prediction.predictor import Predictor
-from taxonomist.backend.retraining.training_job import enqueue_training
+from taxonomist.backend.retraining.requests import enqueue_training
 from taxonomist.backend.services import Services, registry_name
 from taxonomist.backend.settings import LOOPBACK_HOSTS, Settings
 from taxonomist.backend.state import heartbeat

@@ -39,6 +39,7 @@ from typing import Any
 
 from flask import Flask, has_request_context, jsonify, request
 from flask.typing import ResponseReturnValue
+from werkzeug.serving import run_simple
 
 from taxonomist.backend.error_codes import exit_code, http_status
 from taxonomist.backend.label_studio.protocol import (
@@ -50,7 +51,7 @@ from taxonomist.backend.label_studio.protocol import (
 )
 from taxonomist.backend.logs import set_up_logging
 from taxonomist.backend.prediction.predictor import Predictor
-from taxonomist.backend.retraining.training_job import enqueue_training
+from taxonomist.backend.retraining.requests import enqueue_training
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings, load_settings
 from taxonomist.backend.state.credentials import SECRET_HEADER, check_exposure
@@ -212,7 +213,7 @@ def make_app(settings: Settings | None = None) -> Flask:
 
 def _first_generation_manager() -> Any:
     """1.x's manager with two of its ways changed, for which a model alone gives no handle."""
-    from label_studio_ml.model import LabelStudioMLManager, ModelWrapper
+    from label_studio_ml.model import LabelStudioMLManager, ModelWrapper  # noqa: PLC0415 - 2.x has neither
 
     class Manager(LabelStudioMLManager):  # type: ignore[misc]
         @classmethod
@@ -250,8 +251,6 @@ def _explain(error: TaxonomistError) -> ResponseReturnValue:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until stopped; returns the exit status."""
-    from werkzeug.serving import run_simple
-
     parser = argparse.ArgumentParser(
         prog="python -m taxonomist.backend.web.label_studio_ml",
         description="Serve the model through label-studio-ml, 1.x or 2.x.",

@@ -6,19 +6,16 @@ process imports the application, and `taxonomist serve` becomes this module inst
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from typing import Any, NoReturn
+from typing import Any
 
 from gunicorn.app.base import BaseApplication
 
 from taxonomist.backend.logs import set_up_logging
 from taxonomist.backend.settings import Settings, load_settings
-from taxonomist.backend.state.credentials import check_exposure
+from taxonomist.backend.web.become_server import NO_WORKER
 from taxonomist.backend.worker.supervisor import start_supervisor
-
-NO_WORKER = "--no-worker"
 
 
 class _Server(BaseApplication):  # type: ignore[misc]
@@ -51,7 +48,8 @@ class _Server(BaseApplication):  # type: ignore[misc]
                 self.cfg.set(name, value)
 
     def load(self) -> Any:
-        from taxonomist.backend.web.app import create_app
+        # The forked process alone: onnxruntime's threads do not survive a fork.
+        from taxonomist.backend.web.app import create_app  # noqa: PLC0415 - brings onnxruntime
 
         return create_app(self.settings_of_app)
 
@@ -63,19 +61,6 @@ class _Server(BaseApplication):  # type: ignore[misc]
         if self.supervisor is not None:
             self.supervisor.terminate()
             self.supervisor.wait(timeout=30)
-
-
-def become_server(settings: Settings, *, with_worker: bool) -> NoReturn:
-    """Replace this process by the server. Raises `ConfigError` when others could reach it without a password."""
-    check_exposure(settings)
-    settings.home.mkdir(parents=True, exist_ok=True)
-    # Server and worker read their settings anew: those given as options must reach them.
-    os.environ["TAXONOMIST_HOME"] = str(settings.home.resolve())
-    os.environ["TAXONOMIST_HOST"], os.environ["TAXONOMIST_PORT"] = settings.host, str(settings.port)
-    os.environ["TAXONOMIST_LOG_LEVEL"] = settings.log_level
-    sys.stdout.flush()
-    command = [sys.executable, "-P", "-m", "taxonomist.backend.web.serve", *([] if with_worker else [NO_WORKER])]
-    os.execv(sys.executable, command)  # noqa: S606
 
 
 if __name__ == "__main__":

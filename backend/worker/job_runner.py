@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from taxonomist.backend.connection.push import push
+from taxonomist.backend.extras import require
 from taxonomist.backend.labelling.sync import sync
-from taxonomist.backend.retraining.training_job import embed_all, prepare_backbone, train
+from taxonomist.backend.retraining.embedding_job import embed_all
+from taxonomist.backend.retraining.first_backbone import prepare_backbone
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.jobs import JobKind
 from taxonomist.progress import StepProgress
@@ -18,6 +20,9 @@ def run(services: Services, kind: JobKind, project: str, progress: StepProgress)
     """
     match kind:
         case JobKind.TRAIN:
+            require("train")
+            from taxonomist.backend.retraining.training_job import train  # noqa: PLC0415 - brings torch
+
             return train(services, project, progress)
         case JobKind.EMBED:
             return embed_all(services, project, progress)

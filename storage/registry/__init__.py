@@ -1,12 +1,14 @@
 """Model versions: folders that appear whole or not at all, with `champion` and `previous` as aliases."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-__all__ = ["ModelVersion", "Moves", "Registry"]
+from taxonomist.taxonomy.errors import NotFoundError
+
+__all__ = ["ModelVersion", "Moves", "Registry", "ensure_champion"]
 
 Moves = Mapping[str, str | None]
 """Versions by name; None where there is none."""
@@ -94,3 +96,20 @@ class Registry(Protocol):
     def alias_stamp(self, name: str) -> Hashable:
         """Changes whenever the aliases of the name do, and only then; cheap enough to ask on each request."""
         ...
+
+
+def ensure_champion(registry: Registry, name: str, publish_first: Callable[[], object]) -> ModelVersion:
+    """Return the champion of `name`; where there is none, promote the first version, which `publish_first` makes.
+
+    Processes that do this at the same time agree on the first version published.
+    """
+    champion = registry.champion(name)
+    if champion is None:
+        if not registry.versions(name):
+            publish_first()
+        versions = registry.versions(name)
+        if not versions:
+            raise NotFoundError(f"The version of {name} that was just published is not in the registry.")
+        champion = versions[0].version
+        registry.promote(name, champion)
+    return registry.get(name, champion)

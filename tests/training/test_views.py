@@ -9,7 +9,8 @@ from lightly.transforms import MoCoV2Transform
 from PIL import Image
 from torch import Tensor
 
-from taxonomist.training.pretraining.contrastive_views import ViewOptions, random_views
+from taxonomist.training.pretraining.contrastive_views import random_views
+from taxonomist.training.pretraining.recipe import ViewOptions
 
 PLAIN = ViewOptions(min_scale=1.0, max_scale=1.0, horizontal_flip=0.0, jitter=0.0, grey=0.0, blur=0.0)
 SIZE = 32

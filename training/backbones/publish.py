@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from taxonomist.inference.starter import has_starter, publish_starter
-from taxonomist.storage.registry import ModelVersion, Registry
-from taxonomist.taxonomy.errors import NotFoundError, TrainingError
+from taxonomist.storage.registry import ModelVersion, Registry, ensure_champion
+from taxonomist.taxonomy.errors import TrainingError
 from taxonomist.training.backbones.build import BuiltBackbone, build_backbone, check_starter
 from taxonomist.training.backbones.export import export_backbone
 from taxonomist.training.backbones.spec import BackboneSpec
@@ -58,16 +58,7 @@ def ensure_backbone(registry: Registry, spec: BackboneSpec, *, or_starter: bool 
     downloaded. An existing champion stays, whatever `spec` says: heads and embeddings belong to it. Processes that do
     this at the same time agree on the first version published. Raises what `build_backbone` and the registry raise.
     """
-    champion = registry.champion(BACKBONE_NAME)
-    if champion is None:
-        if not registry.versions(BACKBONE_NAME):
-            _publish_first(registry, spec, or_starter=or_starter)
-        versions = registry.versions(BACKBONE_NAME)
-        if not versions:
-            raise NotFoundError("The backbone that was just published is not in the registry.")
-        champion = versions[0].version
-        registry.promote(BACKBONE_NAME, champion)
-    version = registry.get(BACKBONE_NAME, champion)
+    version = ensure_champion(registry, BACKBONE_NAME, lambda: _publish_first(registry, spec, or_starter=or_starter))
     wanted = {"architecture": spec.architecture} | ({} if or_starter else {"size": spec.size})
     actual = {key: version.manifest.get(key) for key in wanted}
     if actual != wanted:

@@ -7,41 +7,17 @@ are clipped once at the end and hue turns in the YIQ plane.
 """
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from taxonomist.training.backbones.backbone import MEAN, STD
+from taxonomist.training.pretraining.recipe import ViewOptions
 
 _GREY = torch.tensor([0.299, 0.587, 0.114])
 _TO_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 _CROP_ATTEMPTS = 10
 _JITTERS = 4
-
-
-@dataclass(frozen=True)
-class ViewOptions:
-    """What a view may differ in. The defaults are those of MoCo v2 (Chen et al. 2020).
-
-    Shares are probabilities; scales are shares of the picture's area; sigma is in pixels of the view.
-    """
-
-    min_scale: float = 0.2
-    max_scale: float = 1.0
-    horizontal_flip: float = 0.5
-    vertical_flip: float = 0.0
-    rotation: float = 0.0
-    degrees: float = 90.0
-    jitter: float = 0.8
-    brightness: float = 0.4
-    contrast: float = 0.4
-    saturation: float = 0.4
-    hue: float = 0.1
-    grey: float = 0.2
-    blur: float = 0.5
-    min_sigma: float = 0.1
-    max_sigma: float = 2.0
 
 
 def random_views(

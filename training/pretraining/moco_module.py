@@ -14,9 +14,9 @@ from torch.utils.data import DataLoader
 from taxonomist.training.backbones.build import build_backbone
 from taxonomist.training.backbones.spec import BackboneSpec
 from taxonomist.training.pretraining.batches import Batch, Batches, Rows, Schedule, Selection
-from taxonomist.training.pretraining.contrastive_views import ViewOptions, random_views
+from taxonomist.training.pretraining.contrastive_views import random_views
 from taxonomist.training.pretraining.moco import MoCo
-from taxonomist.training.pretraining.recipe import Recipe
+from taxonomist.training.pretraining.recipe import Recipe, ViewOptions
 
 _SHARE_OF_MEMORY = 0.5  # of what a GPU has free, for the pictures
 _LOCAL_SCALES = (0.05, 0.2)  # area of the small views, beside those of the large ones (Caron et al. 2020)

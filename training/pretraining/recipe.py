@@ -1,12 +1,34 @@
-"""The settings of a pre-training, and the presets that have names."""
+"""The settings of a pre-training, and the presets that have names. No torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from taxonomist.training.pretraining.contrastive_views import ViewOptions
-
 MAX_AUTO_QUEUE = 65_536  # keys, as in the MoCo paper (He et al. 2020)
+
+
+@dataclass(frozen=True)
+class ViewOptions:
+    """What a view may differ in. The defaults are those of MoCo v2 (Chen et al. 2020).
+
+    Shares are probabilities; scales are shares of the picture's area; sigma is in pixels of the view.
+    """
+
+    min_scale: float = 0.2
+    max_scale: float = 1.0
+    horizontal_flip: float = 0.5
+    vertical_flip: float = 0.0
+    rotation: float = 0.0
+    degrees: float = 90.0
+    jitter: float = 0.8
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.4
+    hue: float = 0.1
+    grey: float = 0.2
+    blur: float = 0.5
+    min_sigma: float = 0.1
+    max_sigma: float = 2.0
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from taxonomist.backend.connection.doctor import agreement, azure, label_studio, machine, model
+from taxonomist.backend.connection.doctor import agreement, label_studio, machine, model
 from taxonomist.backend.connection.doctor.check import Check, Status, failed, guarded, warned
+from taxonomist.backend.extras import require
 from taxonomist.backend.label_studio import LabelStudioClient
 from taxonomist.backend.services import Services
 from taxonomist.taxonomy.errors import LabelStudioError
@@ -21,7 +22,7 @@ def run_checks(services: Services, project: str | None = None) -> list[Check]:
 
 def _checks(services: Services, project: str | None) -> Iterator[Check]:
     yield from machine.checks(services)
-    yield from azure.checks(services)
+    yield from guarded("Azure", _azure(services))
     known = [project] if project else [record.project for record in services.projects]
     if not known:
         yield warned(
@@ -32,6 +33,17 @@ def _checks(services: Services, project: str | None) -> Iterator[Check]:
     for each in known:
         prefix = "" if project else f"project {each}: "
         yield from (check.named(prefix + check.name) for check in _project(services, each))
+
+
+def _azure(services: Services) -> Iterator[Check]:
+    settings = services.settings
+    cosmos = settings.cosmos_connection_string or settings.cosmos_endpoint
+    if not (cosmos or settings.blob_connection_string or settings.blob_account_url):
+        return
+    require("azure")
+    from taxonomist.backend.connection.doctor import azure  # noqa: PLC0415 - the extra azure
+
+    yield from azure.checks(services)
 
 
 def _project(services: Services, project: str) -> Iterator[Check]:

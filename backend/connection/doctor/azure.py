@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import TYPE_CHECKING
 
+from taxonomist.backend.azure.accounts import blob_account, cosmos_access, retry_policy
 from taxonomist.backend.connection.doctor.check import Check, failed, failure, guarded, passed, warned
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
 from taxonomist.inference.image_decoding import decode_image
+from taxonomist.storage.azure.blob_account import BlobAccount
+from taxonomist.storage.azure.blob_probe import BlobProbe, probe, write_and_delete
+from taxonomist.storage.catalog.cosmos_install import ContainerState, inspect
 from taxonomist.storage.catalog.documents import ImageDocument
+from taxonomist.storage.images.blob import BlobImages
 from taxonomist.taxonomy.errors import TaxonomistError
-
-if TYPE_CHECKING:  # Azure's SDK takes long to import, and only some installations use it
-    from taxonomist.storage.azure.blob_account import BlobAccount
-    from taxonomist.storage.azure.blob_probe import BlobProbe
-    from taxonomist.storage.catalog.cosmos_install import ContainerState
-    from taxonomist.storage.images.blob import BlobImages
 
 PATIENCE_S = 10.0  # shorter than that of the server: a person waits
 SOME_SKEW_S, MUCH_SKEW_S = 60.0, 300.0  # links are valid from five minutes before they are made
@@ -38,9 +36,6 @@ def checks(services: Services) -> Iterator[Check]:
 
 
 def _cosmos(settings: Settings) -> Iterator[Check]:
-    from taxonomist.backend.azure.accounts import cosmos_access, retry_policy
-    from taxonomist.storage.catalog.cosmos_install import inspect
-
     try:
         access = cosmos_access(settings)
         states = inspect(access, retry_policy(settings))
@@ -75,8 +70,6 @@ def _container(state: ContainerState) -> Iterator[Check]:
 
 
 def _blob(services: Services, settings: Settings) -> Iterator[Check]:
-    from taxonomist.backend.azure.accounts import blob_account
-
     try:
         account = blob_account(settings)
     except TaxonomistError as error:
@@ -95,8 +88,6 @@ def _blob(services: Services, settings: Settings) -> Iterator[Check]:
 
 
 def _account(account: BlobAccount, settings: Settings) -> Iterator[Check]:
-    from taxonomist.storage.azure.blob_probe import probe
-
     names = [*settings.blob_containers, *filter(None, [settings.models_container])]
     found = [probe(account, name) for name in names or ["taxonomist-doctor"]]
     yield passed("storage account", f"{account.account} answers at {account.url}")
@@ -123,8 +114,6 @@ def _clock(found: BlobProbe) -> Check:
 
 
 def _models(account: BlobAccount, settings: Settings) -> Iterator[Check]:
-    from taxonomist.storage.azure.blob_probe import probe, write_and_delete
-
     container = settings.models_container
     if container is None:
         return

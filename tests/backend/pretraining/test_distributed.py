@@ -13,10 +13,10 @@ from types import SimpleNamespace
 import pytest
 
 from taxonomist.backend.pretraining import distributed as together_module
+from taxonomist.backend.pretraining.adopt import read_report
 from taxonomist.backend.pretraining.dataset import Chosen
 from taxonomist.backend.pretraining.prepared_images import picture_store, prepare_all
-from taxonomist.backend.pretraining.run import Asked, read_report
-from taxonomist.backend.pretraining.state import Run
+from taxonomist.backend.pretraining.state import Asked, Run
 from taxonomist.backend.services import Services
 from taxonomist.taxonomy.errors import DamagedError, NotFoundError
 from tests.small_world import SIZE

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from taxonomist.backend.pretraining.dataset import Chosen, choose, groups_of, pictures_of, probe_of
-from taxonomist.backend.pretraining.prepared_images import picture_store, prepare_all
-from taxonomist.backend.pretraining.run import Asked, run, serving_size
-from taxonomist.backend.pretraining.state import Run, StoppedError, is_running, only_one, read_run, write_run
+from taxonomist.backend.pretraining.prepared_images import picture_store, prepare_all, serving_size
+from taxonomist.backend.pretraining.run import run
+from taxonomist.backend.pretraining.state import Asked, Run, StoppedError, is_running, only_one, read_run, write_run
 from taxonomist.backend.services import Services
 from taxonomist.storage.registry import ModelVersion
 from taxonomist.taxonomy.errors import ConfigError, DamagedError, NotFoundError, TrainingError

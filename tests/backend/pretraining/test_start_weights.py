@@ -10,9 +10,9 @@ import pytest
 import safetensors.torch
 import torch
 
-from taxonomist.backend.pretraining.run import Asked, run
+from taxonomist.backend.pretraining.run import run
 from taxonomist.backend.pretraining.start_weights import with_start
-from taxonomist.backend.pretraining.state import StoppedError, read_run
+from taxonomist.backend.pretraining.state import Asked, StoppedError, read_run
 from taxonomist.backend.services import BACKBONE, Services
 from taxonomist.inference.starter import publish_starter
 from taxonomist.storage.registry import ModelVersion

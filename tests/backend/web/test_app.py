@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from taxonomist.backend.retraining.training_job import embed_all
+from taxonomist.backend.retraining.embedding_job import embed_all
 from taxonomist.backend.services import Services
 from taxonomist.backend.web.app import create_app
 from tests.small_world import CONFIG, PATHS, picture
