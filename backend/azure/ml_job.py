@@ -1,6 +1,6 @@
-"""The pipeline of `deploy/azureml` as a job of Azure ML: made from the settings, validated, sent.
+"""The pipeline of `deploy/azureml` as a job of Azure ML: built from the settings, validated and submitted.
 
-Nothing secret goes into it. The steps reach Cosmos DB and Blob Storage as the managed identity of the compute.
+The job contains no secrets. Its steps sign in to Cosmos DB and Blob Storage as the managed identity of the compute.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ if TYPE_CHECKING:  # the extra `azureml`
 SOURCE = Path(__file__).resolve().parents[2]
 PIPELINE = Path("deploy") / "azureml" / "pipeline.yaml"
 STEPS = ("query", "fetch", "pretrain", "train")
-# What a job gets of the source folder, as .amlignore has it for `az ml`.
+# The part of the checkout that a job gets. .amlignore says the same to `az ml`.
 SNAPSHOT = ("pyproject.toml", "README.md", "LICENSE", "src", "deploy/azureml")
-# Settings that the steps need, too. Others are about this machine, about Label Studio, or secret.
-_PASSED = (
+# Settings that the steps need, too. The others concern this machine or Label Studio, or are secret.
+_PASSED_SETTINGS = (
     *("cosmos_endpoint", "cosmos_database", "cosmos_containers", "azure_timeout"),
     *("blob_account_url", "blob_containers", "models_container", "allowed_image_hosts"),
     *("max_image_bytes", "max_image_pixels", "image_timeout", "allow_private"),
@@ -40,13 +40,17 @@ _PASSED = (
     *("backbone", "views", "imbalance", "head_hidden", "head_epochs", "test_share", "validation_share", "seed"),
     "target_precision",
 )
-_NEEDED = ("cosmos_endpoint", "blob_account_url", "models_container")
+_REQUIRED_SETTINGS = ("cosmos_endpoint", "blob_account_url", "models_container")
 
 
 @dataclass(frozen=True)
 class JobOptions:
-    """What one run of the pipeline is to be. `query` has options of `taxonomist data query`, as a shell takes them;
-    `client_id` is that of a user-assigned identity of both clusters. `size` is the side of pictures in pixels."""
+    """Options of one run of the pipeline.
+
+    `cpu` and `gpu` name compute clusters. `instances` is the number of machines that pre-train, `gpus` the number of
+    GPUs of each. `query` has options of `taxonomist data query` in shell syntax. `size` is the side of the prepared
+    images in pixels. `client_id` is that of a user-assigned identity of both clusters.
+    """
 
     cpu: str
     gpu: str
@@ -70,33 +74,33 @@ class Workspace:
 
 
 @dataclass(frozen=True)
-class Sent:
-    """A job that Azure ML has taken: its name, and where a browser shows it."""
+class SubmittedJob:
+    """A job that Azure ML has accepted: its name, and its page in Azure ML studio."""
 
     name: str
     url: str | None
 
 
 def steps_environment(settings: Settings) -> dict[str, str]:
-    """The environment variables of the steps: the settings that were set here and that matter there.
+    """Return the environment variables of the steps: those settings that are set here and that the steps use.
 
-    Raises `ConfigError` when one is missing without which the steps would find nothing.
+    Raises `ConfigError` when a setting is missing that names the documents, the images or the models.
     """
-    missing = [f"TAXONOMIST_{name.upper()}" for name in _NEEDED if not getattr(settings, name)]
+    missing = [f"TAXONOMIST_{name.upper()}" for name in _REQUIRED_SETTINGS if not getattr(settings, name)]
     if missing:
         raise ConfigError(
             f"The steps need {', '.join(missing)}.",
             hint="They sign in as the compute's managed identity: keys and connection strings are not sent.",
         )
-    values = {name: getattr(settings, name) for name in _PASSED if name in settings.model_fields_set}
+    values = {name: getattr(settings, name) for name in _PASSED_SETTINGS if name in settings.model_fields_set}
     assert not any(isinstance(value, SecretStr) for value in values.values())
     return {f"TAXONOMIST_{name.upper()}": _as_text(value) for name, value in values.items() if value is not None}
 
 
-def stage(source: Path, folder: Path) -> Path:
-    """Copy the code that a job needs into the folder, and nothing else of the source; returns the pipeline's file.
+def copy_source(source: Path, folder: Path) -> Path:
+    """Copy only the code that a job needs from a checkout into the folder; return the path of the pipeline file.
 
-    Raises `ConfigError` when that is no checkout of the project.
+    Raises `ConfigError` when `source` is not a checkout of this project.
     """
     if not (source / PIPELINE).is_file():
         raise ConfigError(
@@ -113,54 +117,54 @@ def stage(source: Path, folder: Path) -> Path:
 
 
 def write_projects(records: ProjectRecords, folder: Path) -> Path:
-    """What the steps must know of each project: its taxonomy, no token and no address. Returns the folder.
+    """Write for each project what the steps need: its taxonomy, without token and address. Return the folder.
 
-    The rule that labels were decided by stays out: in a step there is no journal to decide them anew from. Raises
-    `ConfigError` when no project is known.
+    The rule by which labels were decided (`decided_with`) is not copied: a step has no journal from which it could
+    decide them again. Raises `ConfigError` when no project has a labelling config.
     """
     copy = ProjectRecords(folder)
     known = [record for record in records if record.label_config]
     for record in known:
         copy.update(record.project, label_config=record.label_config, created=record.created)
     if not known:
-        raise ConfigError("No project is known here.", hint="Connect one, or import a catalogue.")
+        raise ConfigError("No project is known.", hint="Run `taxonomist connect` or `taxonomist import` first.")
     (folder / ".lock").unlink(missing_ok=True)
     return folder
 
 
 def build_job(pipeline: Path, projects: Path, environment: Mapping[str, str], options: JobOptions) -> PipelineJob:
-    """The job, validated as far as that is possible without Azure.
+    """Return the job, validated as far as that is possible without a connection to Azure.
 
-    Raises `ConfigError` that says what is wrong, or that azure-ai-ml is not installed.
+    Raises `ConfigError` when the job is not valid or azure-ai-ml is not installed.
     """
     with _azure_ml() as azure:
-        # azure-ai-ml reads files by marshmallow.
+        # azure-ai-ml reads files with marshmallow.
         from marshmallow.exceptions import ValidationError  # noqa: PLC0415 - the extra azureml
 
         try:
             job: PipelineJob = azure.load_job(pipeline, params_override=_overrides(projects, environment, options))
-            # A pipeline does not look into the commands of its components.
-            results = [each._validate() for each in (job, *(step.component for step in job.jobs.values()))]
+            # A pipeline does not validate the commands of its components.
+            results = [part._validate() for part in (job, *(step.component for step in job.jobs.values()))]
         except (azure.exceptions.ValidationException, ValidationError) as error:
-            raise ConfigError(f"Azure ML does not take {pipeline.name}: {error}") from None
-    wrong = [result.error_messages for result in results if not result.passed]
-    if wrong:
-        raise ConfigError(f"Azure ML does not take the job: {json.dumps(wrong)}")
+            raise ConfigError(f"Azure ML rejects {pipeline.name}: {error}") from None
+    messages = [result.error_messages for result in results if not result.passed]
+    if messages:
+        raise ConfigError(f"Azure ML rejects the job: {json.dumps(messages)}")
     return job
 
 
 def as_yaml(job: PipelineJob) -> str:
-    """The job in the form that `az ml job create` takes."""
+    """Return the job in the YAML format of `az ml job create`."""
     with _azure_ml():
         text = io.StringIO()
         job.dump(text)
     return text.getvalue()
 
 
-def send(job: PipelineJob, workspace: Workspace) -> Sent:
-    """Have Azure ML run the job; uploads the code. No telemetry is sent.
+def submit_job(job: PipelineJob, workspace: Workspace) -> SubmittedJob:
+    """Upload the code and submit the job to Azure ML. No telemetry is sent.
 
-    Raises `AuthError` when Azure refuses, `StorageError` when it fails.
+    Raises `AuthError` when Azure denies access and `StorageError` for any other failure.
     """
     with _azure_ml() as azure:
         from azure.core.exceptions import AzureError, ClientAuthenticationError  # noqa: PLC0415 - the extra azureml
@@ -170,20 +174,25 @@ def send(job: PipelineJob, workspace: Workspace) -> Sent:
 
         try:
             with DefaultAzureCredential() as credential:
-                place = (workspace.subscription, workspace.resource_group, workspace.name)
-                client = azure.MLClient(credential, *place, enable_telemetry=False)
-                sent = client.jobs.create_or_update(job)
+                client = azure.MLClient(
+                    credential,
+                    workspace.subscription,
+                    workspace.resource_group,
+                    workspace.name,
+                    enable_telemetry=False,
+                )
+                submitted = client.jobs.create_or_update(job)
         except AzureError as error:
             if isinstance(error, ClientAuthenticationError) or status_of(error) in {401, 403}:
                 raise AuthError(
-                    f"Azure refuses the job ({brief(error)}).",
-                    hint=f"`az login`, and the role AzureML Data Scientist on the workspace {workspace.name}.",
+                    f"Azure denies access ({brief(error)}).",
+                    hint=f"Run `az login`. You need the role AzureML Data Scientist on the workspace {workspace.name}.",
                 ) from error
             raise StorageError(
-                f"Azure ML did not take the job ({brief(error)}).",
-                hint="Are the workspace and both compute clusters there?",
+                f"Azure ML did not accept the job ({brief(error)}).",
+                hint="Check that the workspace and both compute clusters exist.",
             ) from error
-    return Sent(str(sent.name), sent.studio_url)
+    return SubmittedJob(str(submitted.name), submitted.studio_url)
 
 
 def _overrides(projects: Path, environment: Mapping[str, str], options: JobOptions) -> list[dict[str, Any]]:
@@ -202,23 +211,23 @@ def _overrides(projects: Path, environment: Mapping[str, str], options: JobOptio
     if options.epochs is not None:
         values["jobs.pretrain.inputs.epochs"] = options.epochs
     identity = {"type": "managed"} | ({"client_id": options.client_id} if options.client_id else {})
-    own = {"AZURE_CLIENT_ID": options.client_id} if options.client_id else {}
+    sign_in = {"AZURE_CLIENT_ID": options.client_id} if options.client_id else {}
     for step in STEPS:
-        values[f"jobs.{step}.environment_variables"] = {**environment, **own}
+        values[f"jobs.{step}.environment_variables"] = {**environment, **sign_in}
         values[f"jobs.{step}.identity"] = identity
     return [{name: value} for name, value in values.items()]
 
 
 @contextmanager
 def _azure_ml() -> Iterator[Any]:
-    """The package azure.ai.ml; its warnings are for its makers. Raises `ConfigError` when it is not installed."""
+    """Yield the module azure.ai.ml with its warnings off: they are for developers. Raises `ConfigError` without it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         require("azureml")
         import azure.ai.ml  # noqa: PLC0415 - the extra azureml
         import azure.ai.ml.exceptions  # noqa: PLC0415 - the extra azureml
 
-        logging.getLogger("azure.ai.ml").setLevel(logging.ERROR)  # the import has set another
+        logging.getLogger("azure.ai.ml").setLevel(logging.ERROR)  # the import sets another level
         yield azure.ai.ml
 
 

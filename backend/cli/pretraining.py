@@ -88,9 +88,10 @@ def pretrain(
     adopt: Annotated[
         bool, typer.Option(help="Embed all pictures anew, train heads, and promote all if that is better.")
     ] = True,
-    pictures: Annotated[
-        Path | None, typer.Option(help="Folder that `data fetch` filled: pre-train on all of its pictures.")
+    prepared: Annotated[
+        Path | None, typer.Option(help="Folder of prepared images that `data fetch` filled: train on all of them.")
     ] = None,
+    pictures: Annotated[Path | None, typer.Option(hidden=True, help="The former name of --prepared.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for a report: the version, its curves and plot.")] = None,
 ) -> None:
     """Learn a better backbone from all pictures, labelled or not; it is promoted if the labels say that it is better.
@@ -103,7 +104,7 @@ def pretrain(
 
     services = services_of(context)
     count = int(devices) if devices.isdecimal() else devices
-    asked = Asked(preset, epochs, weights, resume, device, count, nodes, adopt, pictures, out)
+    asked = Asked(preset, epochs, weights, resume, device, count, nodes, adopt, prepared or pictures, out)
     with Stop() as stop:
         try:
             with steps("Pre-train") as progress:
@@ -200,9 +201,10 @@ def adopt(
     pretrained: Annotated[
         Path | None, typer.Option(help="Report of `pretrain --out`, which names the version.")
     ] = None,
-    pictures: Annotated[
-        Path | None, typer.Option(help="Folder that `data fetch` filled: its pictures need no reading.")
+    prepared: Annotated[
+        Path | None, typer.Option(help="Folder of prepared images that `data fetch` filled: they are not read again.")
     ] = None,
+    pictures: Annotated[Path | None, typer.Option(hidden=True, help="The former name of --prepared.")] = None,
 ) -> None:
     """Embed all pictures by this backbone, train heads on it, and promote all if that is better."""
     require("train")
@@ -212,7 +214,8 @@ def adopt(
         raise ConfigError("Which backbone? Give a version, or --pretrained FOLDER.")
     services = services_of(context)
     found = services.registry.get(BACKBONE, version or adoption.read_report(pretrained or Path()))
-    store = PreparedImageStore(pictures, int(found.manifest["size"])) if pictures else None
+    folder = prepared or pictures
+    store = PreparedImageStore(folder, int(found.manifest["size"])) if folder else None
     with Stop() as stop:
         try:
             with only_one(services.settings.home), steps("Adopt") as progress:

@@ -1,4 +1,4 @@
-"""Commands of the data pipeline: data query|split|fetch."""
+"""Commands of the data pipeline: `taxonomist data query|split|fetch`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from taxonomist.storage.catalog.label_query import LabelQuery
 from taxonomist.taxonomy.errors import ConfigError
 
 data = typer.Typer(
-    help="Choose, split and fetch pictures for a training, each stage from the files of the former.",
+    help="Choose, split and fetch images for a training; each stage reads the files of the former one.",
     no_args_is_help=True,
 )
 _FAILURES_SHOWN = 20
@@ -32,55 +32,57 @@ def register(app: typer.Typer) -> None:
     data.command(
         epilog="Examples: `taxonomist data query --out data --labelled` · `taxonomist data query --out data "
         "--include Badezimmersysteme --exclude 'Sort Out' --min-annotators 2` · `taxonomist data query --out data "
-        "--unlabelled --address 'azure-blob://pictures/{id}'`"
+        "--unlabelled --address 'azure-blob://images/{id}'`"
     )(query)
     data.command(
         epilog="Examples: `taxonomist data split --query data` · "
         "`taxonomist data split --query data --level 2 --seed 3 --no-oversample`"
     )(split)
     data.command(
-        epilog="Examples: `taxonomist data fetch --query data --out pictures` · "
-        "`taxonomist data fetch --query data --split data --part train --size 160 --out pictures`"
+        epilog="Examples: `taxonomist data fetch --query data --out images` · "
+        "`taxonomist data fetch --query data --split data --part train --size 160 --out images`"
     )(fetch)
 
 
 def query(
     context: typer.Context,
     out: Annotated[Path, typer.Option(help="Folder for query.csv, containers.json and query.json.")],
-    project: Annotated[str | None, typer.Option(help="Only pictures of this project; default: all.")] = None,
+    project: Annotated[str | None, typer.Option(help="Only images of this project; default: all projects.")] = None,
     include: Annotated[
-        list[str] | None, typer.Option(help="Only pictures with this node, of any level, in a label; repeatable.")
+        list[str] | None, typer.Option(help="Only images with this node, at any level, in a label; repeatable.")
     ] = None,
     exclude: Annotated[
-        list[str] | None, typer.Option(help="No pictures with this node, of any level, in a label; repeatable.")
+        list[str] | None, typer.Option(help="No images with this node, at any level, in a label; repeatable.")
     ] = None,
-    min_annotators: Annotated[int, typer.Option(min=0, help="Annotators that a picture needs.")] = 0,
+    min_annotators: Annotated[int, typer.Option(min=0, help="Only images with at least this many annotators.")] = 0,
     reviewed: Annotated[
-        bool | None, typer.Option("--reviewed/--not-reviewed", help="Only pictures with, or without, a review.")
+        bool | None, typer.Option("--reviewed/--not-reviewed", help="Only images with, or without, a review.")
     ] = None,
     labelled: Annotated[
-        bool | None, typer.Option("--labelled/--unlabelled", help="Only pictures with, or without, labels.")
+        bool | None, typer.Option("--labelled/--unlabelled", help="Only images with, or without, labels.")
     ] = None,
-    blurred: Annotated[bool, typer.Option("--blurred", help="Blurred pictures, too.")] = False,
+    blurred: Annotated[bool, typer.Option("--blurred", help="Include blurred images.")] = False,
     sortout: Annotated[
-        list[str] | None, typer.Option(help="Only pictures in this sort-out state, such as Keep; repeatable.")
+        list[str] | None, typer.Option(help="Only images in this sort-out state, such as Keep; repeatable.")
     ] = None,
     testset: Annotated[
-        bool | None, typer.Option("--testset/--no-testset", help="Only pictures in, or outside, the test set.")
+        bool | None, typer.Option("--testset/--no-testset", help="Only images in, or outside, the test set.")
     ] = None,
-    control: Annotated[str | None, typer.Option(help="Taxonomy of the label; default: the first that has one.")] = None,
+    control: Annotated[
+        str | None, typer.Option(help="Taxonomy of the labels; default: the first one with a label.")
+    ] = None,
     address: Annotated[
         str | None,
         typer.Option(
-            help="Where pictures that no project has are: a pattern with {id}, {uri_orig}, {container}; "
+            help="Address of images that are in no project: a pattern with {id}, {uri_orig} and {container}; "
             "default: uri_orig."
         ),
     ] = None,
-    reasons: Annotated[bool, typer.Option(help="Look at every document, to say why the others are left out.")] = True,
+    reasons: Annotated[bool, typer.Option(help="Read every document to report why images are left out.")] = True,
     as_json: Json = False,
 ) -> None:
-    """Choose pictures by their labels: ids, addresses, labels and containers, and why the others are left out."""
-    asked = LabelQuery(
+    """Choose images by their labels; write their ids, addresses and labels, and report why others are left out."""
+    label_query = LabelQuery(
         include=tuple(include or ()),
         exclude=tuple(exclude or ()),
         min_annotators=min_annotators,
@@ -91,43 +93,47 @@ def query(
         testset=testset,
         project=project,
     )
-    with counting("Query") as advance:
-        done = run_query(services_of(context), asked, out, QueryOptions(control, address, reasons), advance)
+    with counting("Query") as progress:
+        result = run_query(services_of(context), label_query, out, QueryOptions(control, address, reasons), progress)
     if as_json:
-        print_json(asdict(done))
+        print_json(result.to_json())
         return
-    fields({"folder": done.folder, "pictures": done.pictures, "labelled": done.labelled})
-    if done.labels:
-        table("Labels", ["level 1", "pictures"], done.labels.items())
-    _left_out(done.left_out)
+    fields({"folder": result.folder, "images": result.images, "labelled": result.labelled})
+    if result.labels:
+        table("Labels", ["level 1", "images"], result.labels.items())
+    _print_left_out(result.left_out)
 
 
 def split(
     context: typer.Context,
-    query: Annotated[Path, typer.Option(help="Folder that `data query` has written.")],
-    out: Annotated[Path | None, typer.Option(help="Folder for split.csv and split.json; default: the same.")] = None,
-    level: Annotated[int, typer.Option(min=1, help="Level of the taxonomy that makes the classes.")] = 1,
+    query: Annotated[Path, typer.Option(help="Folder that `data query` wrote.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for split.csv and split.json; default: that of the query.")
+    ] = None,
+    level: Annotated[int, typer.Option(min=1, help="Level whose nodes are the classes; 1 is the top.")] = 1,
     test: Annotated[
-        float | None, typer.Option(min=0, max=0.9, help="Share that tests; default: the setting test_share.")
+        float | None, typer.Option(min=0, max=0.9, help="Share of the test part; default: TAXONOMIST_TEST_SHARE.")
     ] = None,
     validation: Annotated[
         float | None,
-        typer.Option(min=0, max=0.9, help="Share of the rest that validates; default: the setting validation_share."),
+        typer.Option(min=0, max=0.9, help="Validation share of the rest; default: TAXONOMIST_VALIDATION_SHARE."),
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the draw; default: the setting seed.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the random split; default: TAXONOMIST_SEED.")] = None,
     oversample: Annotated[
         bool | None,
         typer.Option(
             "--oversample/--no-oversample",
-            help="Repeat rare classes in training until all are equally large; default: as the setting imbalance.",
+            help="Repeat images of rare classes in training until all classes are equally large; "
+            "default: according to TAXONOMIST_IMBALANCE.",
         ),
     ] = None,
     keep: Annotated[
-        bool, typer.Option("--keep/--anew", help="Leave pictures in the part that their document names.")
+        bool,
+        typer.Option("--keep/--anew", help="Leave images in the part that their document names, or redraw all."),
     ] = True,
     as_json: Json = False,
 ) -> None:
-    """Split the pictures of a query into train, validation and test: by product, stratified by class, seeded."""
+    """Split the images of a query into train, validation and test parts: by product, stratified by class, seeded."""
     settings = services_of(context).settings
     options = SplitOptions(
         level=level,
@@ -137,55 +143,56 @@ def split(
         oversample=settings.imbalance == "oversample" if oversample is None else oversample,
         keep=keep,
     )
-    done = run_split(query, out or query, options)
+    result = run_split(query, out or query, options)
     if as_json:
-        print_json(asdict(done))
+        print_json(result.to_json())
         return
-    rows = [(each.label, each.train, each.copies, each.validation, each.test) for each in done.classes]
-    table("Pictures", ["class", "train", "with copies", "validation", "test"], rows)
-    fields({"folder": done.folder, **done.pictures})
-    _left_out(done.left_out)
+    rows = [(counts.label, counts.train, counts.copies, counts.validation, counts.test) for counts in result.classes]
+    table("Images", ["class", "train", "with copies", "validation", "test"], rows)
+    fields({"folder": result.folder, **result.images})
+    _print_left_out(result.left_out)
 
 
 def fetch(
     context: typer.Context,
-    query: Annotated[Path, typer.Option(help="Folder that `data query` has written.")],
-    out: Annotated[Path, typer.Option(help="Folder of the pictures; one in it that was stopped goes on.")],
+    query: Annotated[Path, typer.Option(help="Folder that `data query` wrote.")],
+    out: Annotated[Path, typer.Option(help="Folder for the prepared images; a fetch that was stopped resumes.")],
     size: Annotated[
-        int | None, typer.Option(min=32, max=1024, help="Side in pixels; default: that of served pictures.")
+        int | None,
+        typer.Option(min=32, max=1024, help="Side in pixels; default: the size of served images."),
     ] = None,
-    split: Annotated[Path | None, typer.Option(help="Folder that `data split` has written.")] = None,
+    split: Annotated[Path | None, typer.Option(help="Folder that `data split` wrote.")] = None,
     part: Annotated[
         list[str] | None,
-        typer.Option(help="Only this part of the split: train, validation or test; repeatable."),
+        typer.Option(help="Only images of this part: train, validation or test; repeatable."),
     ] = None,
-    concurrency: Annotated[int, typer.Option(min=1, max=256, help="Pictures that are read at the same time.")] = 16,
+    concurrency: Annotated[int, typer.Option(min=1, max=256, help="Images that are read at the same time.")] = 16,
     as_json: Json = False,
 ) -> None:
-    """Read, decode and resize the pictures of a query, for `pretrain --pictures`; only what is missing is read."""
+    """Read, decode and resize the images of a query for `pretrain --prepared`; only missing images are read."""
     services = services_of(context)
     unknown = set(part or ()) - set(PARTS)
     if unknown:
-        raise ConfigError(f"There is no part {min(unknown)!r}.", hint=f"There are: {', '.join(PARTS)}.")
-    with counting("Fetch") as advance:
-        done = run_fetch(
+        raise ConfigError(f"There is no part {min(unknown)!r}.", hint=f"The parts are {', '.join(PARTS)}.")
+    with counting("Fetch") as progress:
+        result = run_fetch(
             services,
             query,
             out,
             size or serving_size(services),
             split=split,
-            parts=[each for each in PARTS if each in (part or ())],
+            parts=[name for name in PARTS if name in (part or ())],
             concurrency=concurrency,
-            advance=advance,
+            progress=progress,
         )
     if as_json:
-        print_json(asdict(done))
+        print_json(result.to_json())
         return
-    fields(asdict(done) | {"size": f"{done.size} pixels", "failures": len(done.failures)})
-    for image, reason in list(done.failures.items())[:_FAILURES_SHOWN]:
-        say(f"  left out: {image}: {reason}")
+    fields(asdict(result) | {"size": f"{result.size} pixels", "failures": len(result.failures)})
+    for image, reason in list(result.failures.items())[:_FAILURES_SHOWN]:
+        say(f"  failed: {image}: {reason}")
 
 
-def _left_out(reasons: dict[str, int]) -> None:
+def _print_left_out(reasons: dict[str, int]) -> None:
     for reason, count in reasons.items():
         say(f"  left out: {count}, each {reason}")

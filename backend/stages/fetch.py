@@ -1,19 +1,21 @@
-"""The third stage (*data_prep* in the thesis): the chosen pictures, read from where they are kept, decoded and resized
-once, in a store that a training maps into memory.
+"""The third stage (*data_prep* in the thesis): the chosen images are read, decoded, resized and stored.
 
-Many are read at the same time. Killed at any moment, the next run goes on: only what is missing is read.
+A training maps the store into memory. Several images are read at the same time. The stage can be killed at any moment;
+the next run reads only the images that are missing.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from taxonomist.backend.services import Services
 from taxonomist.backend.stages.files import Part, read_query, read_split, write_report
-from taxonomist.inference.preparation import ImageSource, PreparationResult, prepare_images
+from taxonomist.inference.preparation import ImageSource, prepare_images
+from taxonomist.progress import CountProgress, ignore_counts
 from taxonomist.storage.catalog.label_query import LabelQuery
 from taxonomist.storage.prepared_images import PreparedImageStore
 from taxonomist.taxonomy.errors import ConfigError, ImageUnavailableError
@@ -25,17 +27,25 @@ CONCURRENCY = 16
 
 
 @dataclass(frozen=True)
-class Fetched:
-    """What a run came to. `size` is in pixels; `pictures` counts the store, `new` what this run added, `private` what
-    was left out for privacy, `failures` has the reason for each picture that cannot be had."""
+class FetchResult:
+    """The result of a run.
+
+    `size` is the side of the images in pixels. `images` counts all images of the store, `new` those that this run
+    added, `present` those that were wanted and already stored, `private` those that were left out for privacy.
+    `failures` has the reason for each image that could not be read or decoded.
+    """
 
     folder: Path
     size: int
-    pictures: int
+    images: int
     new: int
     present: int
     private: int
     failures: dict[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields for JSON. `pictures` is the former name of `images`."""
+        return asdict(self) | {"pictures": self.images}
 
 
 def run_fetch(
@@ -47,30 +57,29 @@ def run_fetch(
     split: Path | None = None,
     parts: Collection[Part] = (),
     concurrency: int = CONCURRENCY,
-    advance: Callable[[int, int], None] = lambda done, total: None,
-) -> Fetched:
-    """Fill the `PreparedImageStore` in `folder` with the images that the query chose.
+    progress: CountProgress = ignore_counts,
+) -> FetchResult:
+    """Fill the `PreparedImageStore` in `folder` with the images that the query chose, and return the result.
 
-    Of a split, only the images of `parts` are fetched, or all of them.
-
-    `failures.csv` says why a picture cannot be had, `fetch.json` what the run came to. Raises `ConfigError` when there
-    is nothing to fetch, `ImageUnavailableError` when not one picture can be had, and `StorageError`.
+    With `split`, only the images of its `parts` are fetched, or of all parts when none is named. `failures.csv` has the
+    reason for each image that failed, `fetch.json` the counts. Raises `ConfigError` when there is nothing to fetch,
+    `ImageUnavailableError` when every image failed, and `StorageError`.
     """
     wanted = _wanted(query, split, parts)
     private = set() if services.settings.allow_private else _private(services)
-    allowed = [one for one in wanted if one.id not in private]
-    log.info("%d pictures are wanted, %d are left out for privacy", len(allowed), len(wanted) - len(allowed))
+    allowed = [source for source in wanted if source.id not in private]
+    log.info("%d images are wanted, %d are left out for privacy", len(allowed), len(wanted) - len(allowed))
     store = PreparedImageStore(folder, size)
     prepared = prepare_images(
         allowed,
         store,
-        lambda one: services.images(one.project or None).read(one.uri),
+        lambda source: services.images(source.project or None).read(source.uri),
         workers=concurrency,
-        progress=advance,
+        progress=progress,
         failures_file=folder / FAILURES,
         max_pixels=services.settings.max_image_pixels,
     )
-    fetched = Fetched(
+    result = FetchResult(
         folder,
         size,
         len(store),
@@ -79,47 +88,49 @@ def run_fetch(
         len(wanted) - len(allowed),
         dict(prepared.failures),
     )
-    _tell(fetched, prepared, store, private)
-    return fetched
+    _report(result, store, private)
+    return result
 
 
 def _wanted(query: Path, split: Path | None, parts: Collection[Part]) -> list[ImageSource]:
-    chosen = {one.id: ImageSource(one.id, one.uri, one.project) for one in read_query(query)}
+    chosen = {image.id: ImageSource(image.id, image.uri, image.project) for image in read_query(query)}
     if split is not None:
-        placed = [one.id for one in read_split(split) if not parts or one.part in parts]
-        strange = [id for id in placed if id not in chosen]
-        if strange:
+        placed = [image.id for image in read_split(split) if not parts or image.part in parts]
+        unknown = [id for id in placed if id not in chosen]
+        if unknown:
             raise ConfigError(
-                f"{strange[0]} is in the split in {split}, and not in the query in {query}.",
-                hint="Split the query again.",
+                f"{unknown[0]} is in the split in {split} and not in the query in {query}.",
+                hint=f"Run `taxonomist data split --query {query} --out {split}` again.",
             )
         chosen = {id: chosen[id] for id in placed}
     elif parts:
-        raise ConfigError("Parts are those of a split.", hint="Name its folder by --split.")
+        raise ConfigError("--part needs a split.", hint="Name its folder by --split.")
     if not chosen:
         raise ConfigError(f"There is nothing to fetch in {split or query}.")
     return list(chosen.values())
 
 
 def _private(services: Services) -> set[str]:
-    """Asked of the catalogue, and not of the query's files: a face may have been found since."""
-    found = services.catalog.find(LabelQuery(blurred=None, private=True))
-    return {each.document.id for each in found}
+    """Return the ids of private images in the catalogue. The query's files may be older than a face detection."""
+    private = services.catalog.find(LabelQuery(blurred=None, private=True))
+    return {found.document.id for found in private}
 
 
-def _tell(fetched: Fetched, prepared: PreparationResult, store: PreparedImageStore, private: set[str]) -> None:
-    log.info("%d pictures are new, %d were there, %d failed", prepared.new, prepared.present, len(prepared.failures))
-    write_report(
-        fetched.folder,
-        REPORT,
-        {name: value for name, value in asdict(fetched).items() if name not in {"folder", "failures"}}
-        | {"failed": len(fetched.failures)},
-    )
-    if kept := private & set(store.snapshot()[0]):
-        log.warning("%d pictures in %s have become private since; fetch into a new folder", len(kept), fetched.folder)
-    if fetched.failures:
-        log.warning("%d pictures cannot be had; %s says why", len(fetched.failures), FAILURES)
-        if not prepared.new and not prepared.present:
+def _report(result: FetchResult, store: PreparedImageStore, private: set[str]) -> None:
+    """Write `fetch.json` and log the result. Raises `ImageUnavailableError` when every image failed."""
+    log.info("%d images are new, %d were present, %d failed", result.new, result.present, len(result.failures))
+    counts = {name: value for name, value in result.to_json().items() if name not in {"folder", "failures"}}
+    write_report(result.folder, REPORT, counts | {"failed": len(result.failures)})
+    if stored := private & set(store.snapshot()[0]):
+        log.warning(
+            "%d images in %s have become private since they were fetched; fetch into a new folder",
+            len(stored),
+            result.folder,
+        )
+    if result.failures:
+        log.warning("%d images could not be fetched; see %s", len(result.failures), result.folder / FAILURES)
+        if not result.new and not result.present:
             raise ImageUnavailableError(
-                f"None of the {len(fetched.failures)} pictures can be had.", hint=next(iter(fetched.failures.values()))
+                f"None of the {len(result.failures)} images could be fetched.",
+                hint=next(iter(result.failures.values())),
             )

@@ -1,4 +1,7 @@
-"""The files between the stages: `query.csv`, `containers.json`, `query.json`, `split.csv`, `split.json`."""
+"""The files that one stage writes and the next one reads.
+
+A query writes `query.csv`, `containers.json` and `query.json`, a split writes `split.csv` and `split.json`.
+"""
 
 from __future__ import annotations
 
@@ -22,15 +25,16 @@ QUERY, CONTAINERS, QUERY_REPORT = "query.csv", "containers.json", "query.json"
 SPLIT, SPLIT_REPORT = "split.csv", "split.json"
 _FIXED = ("id", "uri", "container", "project", "group", "file_hash", "part")
 _LEVEL = re.compile(r"level([1-9]\d?)")
-_LONGEST_FIELD = 100_000_000  # an address may hold a whole picture (data:)
+_LONGEST_FIELD = 100_000_000  # characters; an address may contain a whole image (data:)
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """A picture that a query chose, a line of `query.csv`.
+class ChosenImage:
+    """An image that a query chose: one row of `query.csv`.
 
-    `container` is where its document lives, `project` the one that its address and label are of ("" for none),
-    `part` the one that it was given before ("test", "train" or ""), `path` its label, () for none.
+    `container` is the container of its document in Cosmos DB. `project` is the project that its address and label come
+    from, "" for none. `part` is the part that the image was assigned before: "test", "train" or "". `path` is its
+    label, () for none.
     """
 
     id: str
@@ -44,11 +48,11 @@ class Chosen:
 
 
 @dataclass(frozen=True)
-class Placed:
-    """A picture in its part, a line of `split.csv`.
+class PlacedImage:
+    """An image in its part: one row of `split.csv`.
 
-    `label` is the class, `number` its index, counted from 0 in the order of the labels; `copies` says how often the
-    picture is to be trained on in an epoch.
+    `label` is the class, `number` its index from 0 in the order of the labels. `copies` is how often a training sees
+    the image in one epoch.
     """
 
     id: str
@@ -58,22 +62,25 @@ class Placed:
     copies: int = 1
 
 
-def write_query(folder: Path, chosen: Sequence[Chosen], report: Mapping[str, Any]) -> None:
+def write_query(folder: Path, chosen: Sequence[ChosenImage], report: Mapping[str, Any]) -> None:
     """Write the three files of a query. Raises `StorageError`."""
-    levels = max((len(one.path) for one in chosen), default=0)
-    rows = ([*(getattr(one, name) for name in _FIXED), *one.path, *[""] * (levels - len(one.path))] for one in chosen)
+    levels = max((len(image.path) for image in chosen), default=0)
+    rows = (
+        [*(getattr(image, name) for name in _FIXED), *image.path, *[""] * (levels - len(image.path))]
+        for image in chosen
+    )
     _write_csv(folder / QUERY, [*_FIXED, *(f"level{level + 1}" for level in range(levels))], rows)
-    _write_json(folder / CONTAINERS, {one.id: one.container for one in chosen})
+    _write_json(folder / CONTAINERS, {image.id: image.container for image in chosen})
     _write_json(folder / QUERY_REPORT, report)
 
 
-def read_query(folder: Path) -> list[Chosen]:
-    """The pictures that a query chose. Only the columns `id` and `uri` are needed. Raises `ConfigError`."""
+def read_query(folder: Path) -> list[ChosenImage]:
+    """Return the images that a query chose. Only the columns `id` and `uri` are required. Raises `ConfigError`."""
     rows = _read_csv(folder / QUERY, ("id", "uri"), "taxonomist data query --out")
     levels = sorted((name for name in (rows[0] if rows else ()) if _LEVEL.fullmatch(name)), key=lambda name: name[5:])
-    levels.sort(key=len)  # level10 stands behind level9
+    levels.sort(key=len)  # level10 comes after level9
     return [
-        Chosen(
+        ChosenImage(
             **{name: row.get(name) or "" for name in _FIXED},
             path=_until_empty(row.get(level) or "" for level in levels),
         )
@@ -81,29 +88,29 @@ def read_query(folder: Path) -> list[Chosen]:
     ]
 
 
-def write_split(folder: Path, placed: Iterable[Placed], report: Mapping[str, Any]) -> None:
+def write_split(folder: Path, placed: Iterable[PlacedImage], report: Mapping[str, Any]) -> None:
     """Write the two files of a split. Raises `StorageError`."""
-    rows = ([one.id, one.part, one.label, one.number, one.copies] for one in placed)
+    rows = ([image.id, image.part, image.label, image.number, image.copies] for image in placed)
     _write_csv(folder / SPLIT, ["id", "part", "label", "class", "copies"], rows)
     _write_json(folder / SPLIT_REPORT, report)
 
 
-def read_split(folder: Path) -> list[Placed]:
-    """The pictures in their parts. Raises `ConfigError`."""
+def read_split(folder: Path) -> list[PlacedImage]:
+    """Return the images in their parts. Raises `ConfigError`."""
     path = folder / SPLIT
-    answer = []
+    placed = []
     columns = ("id", "part", "label", "class", "copies")
     for number, row in enumerate(_read_csv(path, columns, "taxonomist data split --query"), start=2):
         try:
             part = next(part for part in PARTS if part == row["part"])
-            answer.append(Placed(row["id"], part, row["label"], int(row["class"]), int(row["copies"])))
+            placed.append(PlacedImage(row["id"], part, row["label"], int(row["class"]), int(row["copies"])))
         except (StopIteration, ValueError, TypeError):
-            raise ConfigError(f"{path}, line {number}, is no line of a split.") from None
-    return answer
+            raise ConfigError(f"{path}, line {number}: not a row of a split.") from None
+    return placed
 
 
 def write_report(folder: Path, name: str, report: Mapping[str, Any]) -> None:
-    """Write what a stage came to. Raises `StorageError`."""
+    """Write the result of a stage. Raises `StorageError`."""
     _write_json(folder / name, report)
 
 
@@ -116,17 +123,17 @@ def _until_empty(names: Iterable[str]) -> TaxonomyPath:
     return tuple(path)
 
 
-def _read_csv(path: Path, needed: Sequence[str], maker: str) -> list[dict[str, str]]:
+def _read_csv(path: Path, required: Sequence[str], command: str) -> list[dict[str, str]]:
     csv.field_size_limit(min(_LONGEST_FIELD, sys.maxsize))
     try:
         with path.open(encoding="utf-8-sig", newline="") as lines:
             reader = csv.DictReader(lines)
-            missing = [name for name in needed if name not in (reader.fieldnames or [])]
+            missing = [name for name in required if name not in (reader.fieldnames or [])]
             if missing:
-                raise ConfigError(f"{path} has no column {missing[0]!r}.", hint=f"`{maker}` writes such files.")
+                raise ConfigError(f"{path} has no column {missing[0]!r}.", hint=f"`{command}` writes such files.")
             return [row for row in reader if row["id"]]
     except FileNotFoundError:
-        raise ConfigError(f"There is no {path}.", hint=f"`{maker} {path.parent}` writes it.") from None
+        raise ConfigError(f"There is no {path}.", hint=f"`{command} {path.parent}` writes it.") from None
     except (UnicodeDecodeError, csv.Error, OSError) as error:
         raise ConfigError(f"{path} cannot be read as CSV in UTF-8: {error}.") from None
 

@@ -1,7 +1,7 @@
-"""The second stage: which of the chosen pictures train, which validate and which test, and how often each trains.
+"""The second stage: the chosen images are split into training, validation and test parts.
 
-Pictures of one product, and copies of one file, stay together. Rare classes are repeated in the training part until
-each is as large as the largest (section 6.2.1 of the thesis); validation and test stay as they are.
+Images of one product, and copies of one file, stay in one part. In the training part rare classes are repeated until
+each class is as large as the largest (section 6.2.1 of the thesis). The other parts are not changed.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from taxonomist.backend.stages.files import PARTS, Chosen, Part, Placed, read_query, write_split
+from taxonomist.backend.stages.files import PARTS, ChosenImage, Part, PlacedImage, read_query, write_split
 from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.taxonomy.paths import format_path
 from taxonomist.training.split import Item, assign_test, split_validation
@@ -27,9 +28,10 @@ _TOO_SHALLOW = "has a label that ends above level {level}"
 
 @dataclass(frozen=True)
 class SplitOptions:
-    """`level` (1 is the top) makes the classes. `test` is a share of all pictures, `validation` one of the rest.
+    """Options of a split.
 
-    `keep` leaves pictures in the part that their document names: those of the test set never train.
+    The nodes of `level` are the classes; 1 is the top. `test` is a share of all images, `validation` a share of the
+    rest. With `keep`, images stay in the part that their document names, so that those of the test set never train.
     """
 
     level: int = 1
@@ -42,7 +44,7 @@ class SplitOptions:
 
 @dataclass(frozen=True)
 class ClassCounts:
-    """The pictures of a class in each part; `copies` are those of the training part, with repetitions."""
+    """The number of images of a class in each part; `copies` counts those of the training part with repetitions."""
 
     label: str
     train: int
@@ -52,102 +54,115 @@ class ClassCounts:
 
 
 @dataclass(frozen=True)
-class Splitted:
-    """What a split came to."""
+class SplitResult:
+    """The result of a split: `images` counts them by part, `left_out` counts the others by reason."""
 
     folder: Path
-    pictures: dict[str, int]
+    images: dict[str, int]
     classes: tuple[ClassCounts, ...]
     left_out: dict[str, int]
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields for JSON. `pictures` is the former name of `images`."""
+        return asdict(self) | {"pictures": self.images}
 
-def run_split(query: Path, folder: Path, options: SplitOptions) -> Splitted:
+
+def run_split(query: Path, folder: Path, options: SplitOptions) -> SplitResult:
     """Split what the query in the folder `query` chose; write `split.csv` and `split.json` into `folder`.
 
-    Raises `ConfigError` when there is no picture with a label of that level, and `StorageError`.
+    Return the counts. Raises `ConfigError` when no image has a label of that level, and `StorageError`.
     """
     labels, left_out = _labels(read_query(query), options.level)
     if not labels:
         raise ConfigError(
-            f"No picture in {query} has a label of level {options.level}.",
-            hint="Choose labelled pictures: `taxonomist data query --labelled`.",
+            f"No image in {query} has a label of level {options.level}.",
+            hint="Choose labelled images by `taxonomist data query --labelled`.",
         )
-    placed = split([one for one, _ in labels.values()], {id: label for id, (_, label) in labels.items()}, options)
-    done = Splitted(
+    placed = split_images(
+        [image for image, _ in labels.values()], {id: label for id, (_, label) in labels.items()}, options
+    )
+    result = SplitResult(
         folder,
-        {part: sum(1 for one in placed if one.part == part) for part in PARTS},
+        {part: sum(1 for image in placed if image.part == part) for part in PARTS},
         _class_counts(placed),
         dict(left_out.most_common()),
     )
-    log.info("%(train)d pictures train, %(validation)d validate, %(test)d test", done.pictures)
-    for counts in done.classes:
+    log.info("%(train)d images train, %(validation)d validate, %(test)d test", result.images)
+    for counts in result.classes:
         log.info("%s", counts)
-    for reason, count in done.left_out.items():
-        log.info("left out, since it %s: %d", reason, count)
-    report = {"options": asdict(options), **asdict(done)}
+    for reason, count in result.left_out.items():
+        log.info("left out: %d, each %s", count, reason)
+    report = {"options": asdict(options), **result.to_json()}
     del report["folder"]
     write_split(folder, placed, report)
-    return done
+    return result
 
 
-def split(chosen: Sequence[Chosen], labels: Mapping[str, str], options: SplitOptions) -> list[Placed]:
-    """The part and the class of each picture, in order of ids; it depends on the seed and on the ids alone."""
-    chosen = sorted(chosen, key=lambda one: one.id)
-    items = [Item(one.id, one.group or None, one.file_hash or None, labels[one.id]) for one in chosen]
+def split_images(chosen: Sequence[ChosenImage], labels: Mapping[str, str], options: SplitOptions) -> list[PlacedImage]:
+    """Return the images in their parts, in order of ids. `labels` has the class of each image.
+
+    The result depends only on the images, the options and their seed, not on the order of `chosen`.
+    """
+    chosen = sorted(chosen, key=lambda image: image.id)
+    items = [Item(image.id, image.group or None, image.file_hash or None, labels[image.id]) for image in chosen]
     fixed: dict[str, FixedPart] = {}
-    for one in chosen if options.keep else ():
-        if one.part == "test" or one.part == "train":
-            fixed[one.id] = "test" if one.part == "test" else "train"
-    tested = assign_test(items, fixed, options.test, options.seed)
-    learning = [item for item in items if tested[item.id] == "train"]
-    _, validating = split_validation(learning, options.validation, options.seed)
-    validation = {learning[row].id for row in validating}
+    for image in chosen if options.keep else ():
+        if image.part == "test" or image.part == "train":
+            fixed[image.id] = "test" if image.part == "test" else "train"
+    test_or_train = assign_test(items, fixed, options.test, options.seed)
+    train_items = [item for item in items if test_or_train[item.id] == "train"]
+    _, validation_rows = split_validation(train_items, options.validation, options.seed)
+    validation = {train_items[row].id for row in validation_rows}
     parts: dict[str, Part] = {
-        id: "test" if part == "test" else "validation" if id in validation else "train" for id, part in tested.items()
+        id: "test" if part == "test" else "validation" if id in validation else "train"
+        for id, part in test_or_train.items()
     }
     number = {label: at for at, label in enumerate(sorted(set(labels.values())))}
-    training = {item.id: item.stratum for item in items if parts[item.id] == "train"}
-    copies = oversample(training, options.seed) if options.oversample else {}
+    train_classes = {item.id: item.stratum for item in items if parts[item.id] == "train"}
+    copies = oversample(train_classes, options.seed) if options.oversample else {}
     return [
-        Placed(item.id, parts[item.id], item.stratum, number[item.stratum], copies.get(item.id, 1)) for item in items
+        PlacedImage(item.id, parts[item.id], item.stratum, number[item.stratum], copies.get(item.id, 1))
+        for item in items
     ]
 
 
 def oversample(classes: Mapping[str, str], seed: int) -> dict[str, int]:
-    """How often each picture is to be trained on, so that all classes come equally often, as the largest does.
+    """Return how often a training sees each image in one epoch, so that every class has as many as the largest one.
 
-    `classes` has the class of each picture. Pictures of one class differ by one at most; the seed says which ones.
+    `classes` has the class of each image. Within a class the numbers differ by at most one; the seed decides which
+    images get one more.
     """
     size = Counter(classes.values())
-    most = max(size.values(), default=0)
-    turn: Counter[str] = Counter()
+    largest = max(size.values(), default=0)
+    seen: Counter[str] = Counter()
     copies = {}
     for id in sorted(classes, key=lambda id: hashlib.sha256(f"{seed}:{id}".encode()).digest()):
         label = classes[id]
-        copies[id] = most // size[label] + (turn[label] < most % size[label])
-        turn[label] += 1
+        copies[id] = largest // size[label] + (seen[label] < largest % size[label])
+        seen[label] += 1
     return copies
 
 
-def _labels(chosen: Sequence[Chosen], level: int) -> tuple[dict[str, tuple[Chosen, str]], Counter[str]]:
-    labels: dict[str, tuple[Chosen, str]] = {}
+def _labels(chosen: Sequence[ChosenImage], level: int) -> tuple[dict[str, tuple[ChosenImage, str]], Counter[str]]:
+    """Return by id the images that have a label of this level, with that label, and the others counted by reason."""
+    labels: dict[str, tuple[ChosenImage, str]] = {}
     left_out = Counter[str]()
-    for one in chosen:
-        if not one.path:
+    for image in chosen:
+        if not image.path:
             left_out[NO_LABEL] += 1
-        elif len(one.path) < level:
+        elif len(image.path) < level:
             left_out[_TOO_SHALLOW.format(level=level)] += 1
         else:
-            labels[one.id] = one, format_path(one.path[:level])
+            labels[image.id] = image, format_path(image.path[:level])
     return labels, left_out
 
 
-def _class_counts(placed: Sequence[Placed]) -> tuple[ClassCounts, ...]:
-    count = Counter((one.label, one.part) for one in placed)
+def _class_counts(placed: Sequence[PlacedImage]) -> tuple[ClassCounts, ...]:
+    count = Counter((image.label, image.part) for image in placed)
     copies: Counter[str] = Counter()
-    for one in placed:
-        copies[one.label] += one.copies if one.part == "train" else 0
+    for image in placed:
+        copies[image.label] += image.copies if image.part == "train" else 0
     return tuple(
         ClassCounts(label, count[label, "train"], count[label, "validation"], count[label, "test"], copies[label])
-        for label in sorted({one.label for one in placed})
+        for label in sorted({image.label for image in placed})
     )

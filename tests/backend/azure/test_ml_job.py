@@ -10,8 +10,8 @@ import pytest
 import yaml
 from pydantic import SecretStr
 
-from taxonomist.backend.azure import ml_job as azureml
-from taxonomist.backend.azure.ml_job import PIPELINE, SOURCE, STEPS, JobOptions, Sent, Workspace
+from taxonomist.backend.azure import ml_job
+from taxonomist.backend.azure.ml_job import PIPELINE, SOURCE, STEPS, JobOptions, SubmittedJob, Workspace
 from taxonomist.backend.cli import main
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
@@ -22,8 +22,8 @@ from tests.small_world import CONFIG
 SECRET = "do-not-tell"
 OPTIONS = JobOptions(cpu="small", gpu="large")
 ENVIRONMENT = {"TAXONOMIST_MODELS_CONTAINER": "models"}
-PLACE = Workspace("00000000-0000-0000-0000-000000000000", "pictures", "learning")
-# What azure-ai-ml and marshmallow have to say to each other.
+WORKSPACE = Workspace("00000000-0000-0000-0000-000000000000", "pictures", "learning")
+# azure-ai-ml and marshmallow emit deprecation warnings about each other.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
 
@@ -50,11 +50,11 @@ def projects(tmp_path: Path, settings: Settings) -> Path:
         "7", label_config=CONFIG, api_key=SecretStr(SECRET), label_studio_url="http://localhost", decided_with="a rule"
     )
     services.projects.update("8", api_key=SecretStr(SECRET))  # connected, and nothing is known of it yet
-    return azureml.write_projects(services.projects, tmp_path / "projects")
+    return ml_job.write_projects(services.projects, tmp_path / "projects")
 
 
 def test_settings_become_environment_and_secrets_do_not(settings: Settings) -> None:
-    assert azureml.steps_environment(settings) == {
+    assert ml_job.steps_environment(settings) == {
         "TAXONOMIST_COSMOS_ENDPOINT": "https://pictures.documents.azure.com:443",
         "TAXONOMIST_COSMOS_CONTAINERS": '["images", "more"]',
         "TAXONOMIST_BLOB_ACCOUNT_URL": "https://pictures.blob.core.windows.net",
@@ -62,23 +62,23 @@ def test_settings_become_environment_and_secrets_do_not(settings: Settings) -> N
         "TAXONOMIST_MIN_ANNOTATORS": "3",
         "TAXONOMIST_REQUIRE_REVIEW": "true",
     }
-    for name in azureml._PASSED:
+    for name in ml_job._PASSED_SETTINGS:
         assert "SecretStr" not in str(Settings.model_fields[name].annotation)
 
 
 def test_settings_come_back_in_the_step(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in azureml.steps_environment(settings).items():
+    for name, value in ml_job.steps_environment(settings).items():
         monkeypatch.setenv(name, value)
-    there = Settings()
+    in_step = Settings()
     for name in ("cosmos_endpoint", "cosmos_containers", "models_container", "agreement"):
-        assert getattr(there, name) == getattr(settings, name)
-    assert there.cosmos_key is None
+        assert getattr(in_step, name) == getattr(settings, name)
+    assert in_step.cosmos_key is None
 
 
 @pytest.mark.parametrize("name", ["cosmos_endpoint", "blob_account_url", "models_container"])
-def test_what_the_steps_need_is_said(settings: Settings, name: str) -> None:
+def test_a_missing_required_setting_is_an_error(settings: Settings, name: str) -> None:
     with pytest.raises(ConfigError, match=rf"TAXONOMIST_{name.upper()}\b.*keys and connection strings are not sent"):
-        azureml.steps_environment(settings.model_copy(update={name: None}))
+        ml_job.steps_environment(settings.model_copy(update={name: None}))
 
 
 def test_projects_go_without_tokens_and_without_the_rule_of_their_labels(projects: Path) -> None:
@@ -87,12 +87,12 @@ def test_projects_go_without_tokens_and_without_the_rule_of_their_labels(project
     assert (record.api_key, record.label_studio_url, record.decided_with) == (None, None, None)
     assert {path.name for path in projects.iterdir()} == {"7.json"}
     with pytest.raises(ConfigError, match="No project"):
-        azureml.write_projects(ProjectRecords(projects / "none"), projects / "copy")
+        ml_job.write_projects(ProjectRecords(projects / "none"), projects / "copy")
 
 
 def test_machines_and_their_gpus(projects: Path) -> None:
     options = JobOptions(cpu="small", gpu="large", instances=2, gpus=4, epochs=7, query="--labelled", client_id="me")
-    job = azureml.build_job(SOURCE / PIPELINE, projects, ENVIRONMENT, options)
+    job = ml_job.build_job(SOURCE / PIPELINE, projects, ENVIRONMENT, options)
     pretrain = job.jobs["pretrain"]
     assert (pretrain.distribution.type, pretrain.distribution.process_count_per_instance) == ("pytorch", 4)
     assert (pretrain.resources.instance_count, pretrain.resources.shm_size) == (2, "8g")
@@ -105,16 +105,16 @@ def test_machines_and_their_gpus(projects: Path) -> None:
         assert job.jobs[step].distribution is None or step == "pretrain"
 
 
-def test_a_pipeline_that_azure_ml_does_not_take_is_said(projects: Path, tmp_path: Path) -> None:
-    copy = azureml.stage(SOURCE, tmp_path / "copy")
+def test_a_pipeline_that_azure_ml_rejects_is_an_error(projects: Path, tmp_path: Path) -> None:
+    copy = ml_job.copy_source(SOURCE, tmp_path / "copy")
     copy.write_text(copy.read_text().replace("component: query.yaml", "component: nothing.yaml"))
-    with pytest.raises(ConfigError, match="does not take"):
-        azureml.build_job(copy, projects, ENVIRONMENT, OPTIONS)
+    with pytest.raises(ConfigError, match="rejects"):
+        ml_job.build_job(copy, projects, ENVIRONMENT, OPTIONS)
     missing = copy.with_name("fetch.yaml")
     missing.write_text(missing.read_text().replace("${{inputs.size}}", "${{inputs.sighs}}"))
     copy.write_text((SOURCE / PIPELINE).read_text())
     with pytest.raises(ConfigError, match="sighs"):
-        azureml.build_job(copy, projects, ENVIRONMENT, OPTIONS)
+        ml_job.build_job(copy, projects, ENVIRONMENT, OPTIONS)
 
 
 class Client:
@@ -146,15 +146,15 @@ def client(monkeypatch: pytest.MonkeyPatch) -> type[Client]:
 
 
 def test_the_job_is_sent_without_telemetry(projects: Path, client: type[Client]) -> None:
-    job = azureml.build_job(SOURCE / PIPELINE, projects, ENVIRONMENT, OPTIONS)
-    assert azureml.send(job, PLACE) == Sent("sent", None)
+    job = ml_job.build_job(SOURCE / PIPELINE, projects, ENVIRONMENT, OPTIONS)
+    assert ml_job.submit_job(job, WORKSPACE) == SubmittedJob("sent", None)
     assert client.sent == [job]
-    assert client.made == (PLACE.subscription, "pictures", "learning")
+    assert client.made == (WORKSPACE.subscription, "pictures", "learning")
     assert client.options == {"enable_telemetry": False}
 
 
 @pytest.mark.parametrize(("status", "kind"), [(403, AuthError), (404, StorageError), (None, StorageError)])
-def test_a_refusal_is_said_without_addresses(
+def test_a_refusal_is_reported_without_addresses(
     projects: Path, client: type[Client], monkeypatch: pytest.MonkeyPatch, status: int | None, kind: type[Exception]
 ) -> None:
     from azure.core.exceptions import HttpResponseError, ServiceRequestError
@@ -164,22 +164,22 @@ def test_a_refusal_is_said_without_addresses(
     if isinstance(error, HttpResponseError):
         error.status_code = status
     monkeypatch.setattr(client, "error", error)
-    job = azureml.build_job(SOURCE / PIPELINE, projects, ENVIRONMENT, OPTIONS)
+    job = ml_job.build_job(SOURCE / PIPELINE, projects, ENVIRONMENT, OPTIONS)
     with pytest.raises(kind) as raised:
-        azureml.send(job, PLACE)
+        ml_job.submit_job(job, WORKSPACE)
     assert SECRET not in str(raised.value)
 
 
-def test_without_the_extra_its_name_is_said(projects: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_the_error_names_it(projects: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "azure.ai.ml", None)
-    with pytest.raises(ConfigError, match=r"azure-ai-ml.*taxonomist\[azureml\]"):
-        azureml.build_job(SOURCE / PIPELINE, projects, ENVIRONMENT, OPTIONS)
+    with pytest.raises(ConfigError, match=r"azure\.ai\.ml.*taxonomist\[azureml\]"):
+        ml_job.build_job(SOURCE / PIPELINE, projects, ENVIRONMENT, OPTIONS)
 
 
 def submit(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str
 ) -> tuple[int, str, str]:
-    given = {**azureml.steps_environment(settings), "TAXONOMIST_COSMOS_KEY": SECRET, "TAXONOMIST_PASSWORD": SECRET}
+    given = {**ml_job.steps_environment(settings), "TAXONOMIST_COSMOS_KEY": SECRET, "TAXONOMIST_PASSWORD": SECRET}
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     clusters = ["--cpu", "small", "--gpu", "large"]
@@ -209,7 +209,7 @@ def test_a_dry_run_prints_the_job(
 
 @pytest.mark.usefixtures("projects")
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--dry-run", "--query", "--inclued x"], "No such option"),
         (["--dry-run", "--query", "--include 'x"], "quotes"),
@@ -217,13 +217,13 @@ def test_a_dry_run_prints_the_job(
         ([], "--workspace"),
     ],
 )
-def test_what_is_wrong_with_a_call_is_said(
+def test_wrong_options_are_reported(
     settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     words: list[str],
-    said: str,
+    message: str,
 ) -> None:
     code, _, err = submit(settings, monkeypatch, capsys, *words)
     assert code == 2
-    assert said in err
+    assert message in err

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from taxonomist.backend.azure import ml_job as azureml
+from taxonomist.backend.azure import ml_job
 from taxonomist.backend.azure.ml_job import PIPELINE, SNAPSHOT, SOURCE, STEPS
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
@@ -22,7 +22,7 @@ from taxonomist.taxonomy.errors import ConfigError
 from tests.backend.command_line import check
 
 FOLDER = SOURCE / PIPELINE.parent
-# What azure-ai-ml and marshmallow have to say to each other.
+# azure-ai-ml and marshmallow emit deprecation warnings about each other.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
 
@@ -120,7 +120,7 @@ def test_the_code_is_sent_and_nothing_else(tmp_path: Path) -> None:
     """Ours and .amlignore, read by azure-ai-ml, agree."""
     from azure.ai.ml._utils._asset_utils import get_ignore_file
 
-    pipeline = azureml.stage(SOURCE, tmp_path)
+    pipeline = ml_job.copy_source(SOURCE, tmp_path)
     assert pipeline.is_file()
     assert {path.name for path in tmp_path.iterdir()} == {name.split("/")[0] for name in SNAPSHOT} | {".amlignore"}
     ignored = get_ignore_file(SOURCE)
@@ -137,4 +137,4 @@ def test_the_code_is_sent_and_nothing_else(tmp_path: Path) -> None:
     ):
         assert ignored.is_file_excluded(SOURCE / name), name
     with pytest.raises(ConfigError, match="--source"):
-        azureml.stage(tmp_path / "backend", tmp_path / "elsewhere")
+        ml_job.copy_source(tmp_path / "backend", tmp_path / "elsewhere")

@@ -1,5 +1,5 @@
-"""The steps of the pipeline, run as Azure ML would: the commands in the files, in the code snapshot, each with its own
-home, on Azurite and a Cosmos DB. Pre-training runs on two machines."""
+"""The steps of the pipeline, run as Azure ML does it: the commands of the files in the code snapshot, each with its own
+home, on Azurite and a Cosmos DB emulator. Pre-training runs as on two machines."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ import yaml
 from azure.storage.blob import BlobServiceClient
 
 import emulators
-from taxonomist.backend.azure import ml_job as azureml
+from taxonomist.backend.azure import ml_job
 from taxonomist.backend.azure.accounts import cosmos_access
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
 from taxonomist.storage.catalog.cosmos_install import install
 from tests.small_world import CONFIG, PATHS, SIZE, picture, publish_backbone
 
-PICTURES = 48
+IMAGES = 48
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
 
 @pytest.fixture
 def settings(tmp_path: Path, azurite: emulators.Blob, cosmos_server: emulators.Cosmos) -> Settings:
-    """Those of the machine from which the job is sent. Emulators know no Entra ID, so there are keys."""
+    """Settings of the machine that submits the job. Emulators do not support Entra ID, so there are keys."""
     return Settings(
         home=tmp_path / "home",
         cosmos_connection_string=cosmos_server.connection_string,
@@ -44,16 +44,16 @@ def settings(tmp_path: Path, azurite: emulators.Blob, cosmos_server: emulators.C
 
 @pytest.fixture
 def services(settings: Settings, azurite: emulators.Blob, tmp_path: Path) -> Any:
-    """A project "7" whose labelled pictures are blobs, one of them of a person."""
+    """A project "7" whose labelled images are blobs; one of them shows a person."""
     container = uuid4().hex
     with BlobServiceClient.from_connection_string(azurite.connection_string, api_version="2026-06-06") as client:
         client.create_container(container)
-        for number in range(PICTURES):
+        for number in range(IMAGES):
             data = picture(PATHS[number % len(PATHS)], number)
             client.get_blob_client(container, f"{number}.jpg").upload_blob(data)
     install(cosmos_access(settings))
     export = tmp_path / "export.json"
-    export.write_text(json.dumps([task(container, number) for number in range(PICTURES)]))
+    export.write_text(json.dumps([task(container, number) for number in range(IMAGES)]))
     (tmp_path / "config.xml").write_text(CONFIG)
     words = ["import", str(export), "--project", "7", "--config", str(tmp_path / "config.xml")]
     run(["taxonomist", *words], tmp_path / "import", environment(settings) | {"TAXONOMIST_HOME": str(settings.home)})
@@ -79,7 +79,7 @@ def task(container: str, number: int) -> dict[str, Any]:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """What `submit` would set, with the emulators' keys for an identity."""
+    """The variables that `submit` sets, with the emulators' keys instead of an identity."""
     assert settings.cosmos_connection_string is not None
     assert settings.blob_connection_string is not None
     return {
@@ -96,10 +96,11 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 def start(command: list[str], folder: Path, variables: Mapping[str, str], cwd: Path | None) -> subprocess.Popen[str]:
-    """On a machine of its own: nothing in its home, and the command of the image before any other of that name."""
+    """Start a command as on a machine of its own: with an empty home, and the command of the image first on PATH."""
     image = folder / "image"
     image.mkdir(parents=True)
-    shutil.copy(azureml.SOURCE / azureml.PIPELINE.parent / "environment" / "taxonomist", image)
+    shutil.copy(ml_job.SOURCE / ml_job.PIPELINE.parent / "environment" / "taxonomist", image)
+    (image / "taxonomist").chmod(0o755)  # as in the Dockerfile
     own = {
         "PATH": f"{image}:{Path(sys.executable).parent}:{os.environ['PATH']}",
         "TAXONOMIST_HOME": str(folder / "home"),
@@ -107,7 +108,7 @@ def start(command: list[str], folder: Path, variables: Mapping[str, str], cwd: P
     }
     return subprocess.Popen(
         command,
-        cwd=cwd or azureml.SOURCE,
+        cwd=cwd or ml_job.SOURCE,
         env={"HOME": str(folder), **own},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -116,7 +117,7 @@ def start(command: list[str], folder: Path, variables: Mapping[str, str], cwd: P
 
 
 def run(command: list[str], folder: Path, variables: Mapping[str, str], cwd: Path | None = None) -> str:
-    """What it printed; it must end well."""
+    """Run a command that must succeed; return its output."""
     return finish(start(command, folder, variables, cwd))
 
 
@@ -130,10 +131,10 @@ def finish(process: subprocess.Popen[str]) -> str:
 
 
 def test_from_documents_to_a_backbone_with_a_head(services: Services, settings: Settings, tmp_path: Path) -> None:
-    projects = azureml.write_projects(services.projects, tmp_path / "projects")
-    pipeline = azureml.stage(azureml.SOURCE, tmp_path / "snapshot")
-    options = azureml.JobOptions("cpu", "gpu", 2, 1, query="--include Warm --include Cold", preset="smoke", size=SIZE)
-    job = yaml.safe_load(azureml.as_yaml(azureml.build_job(pipeline, projects, {}, options)))
+    projects = ml_job.write_projects(services.projects, tmp_path / "projects")
+    pipeline = ml_job.copy_source(ml_job.SOURCE, tmp_path / "snapshot")
+    options = ml_job.JobOptions("cpu", "gpu", 2, 1, query="--include Warm --include Cold", preset="smoke", size=SIZE)
+    job = yaml.safe_load(ml_job.as_yaml(ml_job.build_job(pipeline, projects, {}, options)))
     folders = {
         "parent.inputs.projects": str(projects),
         "parent.inputs.size": str(SIZE),
@@ -167,23 +168,23 @@ def test_from_documents_to_a_backbone_with_a_head(services: Services, settings: 
         start(words, tmp_path / f"gpu{rank}", {**variables, **team, "RANK": rank, "NODE_RANK": rank}, snapshot)
         for rank in ("0", "1")
     ]
-    said = [finish(process) for process in started]
-    assert "Backbone v2 is a candidate" in said[0]
-    assert "has trained along" in said[1]
+    outputs = [finish(process) for process in started]
+    assert "Backbone v2 is a candidate" in outputs[0]
+    assert "has trained along" in outputs[1]
 
-    said_last = run(command("train"), tmp_path / "train", variables, snapshot)
-    assert "Backbone v2" in said_last
+    train_output = run(command("train"), tmp_path / "train", variables, snapshot)
+    assert "Backbone v2" in train_output
 
-    there = Services(settings.model_copy(update={"home": tmp_path / "server"}))
+    server = Services(settings.model_copy(update={"home": tmp_path / "server"}))
     try:
-        pretraining = there.registry.get("backbone", "v2").manifest["pretraining"]
-        assert pretraining["data"]["count"] == PICTURES - 1  # not the one of a person
+        pretraining = server.registry.get("backbone", "v2").manifest["pretraining"]
+        assert pretraining["data"]["count"] == IMAGES - 1  # without the one of a person
         assert pretraining["device"].startswith("2 x ")
-        (head,) = there.registry.versions("project-7")
+        (head,) = server.registry.versions("project-7")
         assert head.manifest["backbone"] == "v2"
-        assert len(there.embeddings("v2")) >= PICTURES - 1  # shared with who serves
+        assert len(server.embeddings("v2")) >= IMAGES - 1  # shared with the server
     finally:
-        there.close()
-        there.blob_account.close()
+        server.close()
+        server.blob_account.close()
     labelled = list(services.catalog.documents("7", labelled=True))
-    assert len(labelled) == PICTURES  # the steps have no journal, and took no label away
+    assert len(labelled) == IMAGES  # the steps have no journal and removed no label

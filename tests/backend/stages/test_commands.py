@@ -1,4 +1,4 @@
-"""The stages as commands: one after the other, as a person runs them."""
+"""The stages as commands, one after the other."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.small_world import SIZE
 
 @pytest.fixture
 def run(world: Services, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Runs `taxonomist data …` on eighty labelled pictures: (exit code, standard output, standard error)."""
+    """Runs `taxonomist data …` on eighty labelled images: (exit code, standard output, standard error)."""
 
     def command(*arguments: object) -> tuple[int, str, str]:
         words = ["taxonomist", "--home", str(world.settings.home), "data", *map(str, arguments)]
@@ -31,35 +31,40 @@ def run(world: Services, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     return command
 
 
-def told(run: Any, *arguments: object) -> Any:
+def run_json(run: Any, *arguments: object) -> Any:
     code, out, err = run(*arguments, "--json")
     assert code == 0, err
     return json.loads(out)
 
 
-def test_from_labels_to_pictures(run: Any, world: Services, tmp_path: Path) -> None:
-    chosen = told(run, "query", "--out", tmp_path / "data", "--labelled", "--exclude", "Green")
-    assert (chosen["pictures"], chosen["labelled"], chosen["labels"]) == (60, 60, {"Warm": 40, "Cold": 20})
+def test_from_labels_to_images(run: Any, world: Services, tmp_path: Path) -> None:
+    chosen = run_json(run, "query", "--out", tmp_path / "data", "--labelled", "--exclude", "Green")
+    assert (chosen["images"], chosen["labelled"], chosen["labels"]) == (60, 60, {"Warm": 40, "Cold": 20})
     assert chosen["left_out"] == {"has a label to exclude": 20}
 
-    split = told(run, "split", "--query", tmp_path / "data", "--seed", 5)
-    assert split["pictures"] == {"train": 38, "validation": 10, "test": 12}
-    assert [each["label"] for each in split["classes"]] == ["Cold", "Warm"]
+    split = run_json(run, "split", "--query", tmp_path / "data", "--seed", 5)
+    assert split["images"] == {"train": 38, "validation": 10, "test": 12}
+    assert [counts["label"] for counts in split["classes"]] == ["Cold", "Warm"]
     assert split["classes"][0]["copies"] == split["classes"][1]["copies"] == split["classes"][1]["train"]
-    plain = told(run, "split", "--query", tmp_path / "data", "--seed", 5, "--no-oversample", "--out", tmp_path / "b")
-    assert plain["pictures"] == split["pictures"]
-    assert [each["copies"] for each in plain["classes"]] == [each["train"] for each in plain["classes"]]
-    assert len(told(run, "split", "--query", tmp_path / "data", "--level", 2, "--out", tmp_path / "c")["classes"]) == 3
+    plain = run_json(
+        run, "split", "--query", tmp_path / "data", "--seed", 5, "--no-oversample", "--out", tmp_path / "b"
+    )
+    assert plain["images"] == split["images"]
+    assert [counts["copies"] for counts in plain["classes"]] == [counts["train"] for counts in plain["classes"]]
+    assert (
+        len(run_json(run, "split", "--query", tmp_path / "data", "--level", 2, "--out", tmp_path / "c")["classes"]) == 3
+    )
 
-    fetch = ("fetch", "--query", tmp_path / "data", "--out", tmp_path / "pictures")
-    part = told(run, *fetch, "--split", tmp_path / "data", "--part", "train")  # of the size that is served
+    fetch = ("fetch", "--query", tmp_path / "data", "--out", tmp_path / "images")
+    part = run_json(run, *fetch, "--split", tmp_path / "data", "--part", "train")  # of the size that is served
     assert (part["size"], part["new"]) == (SIZE, 38)
-    assert told(run, *fetch)["new"] == 22
-    training = {one.id for one in read_split(tmp_path / "data") if one.part == "train"}
-    assert training == set(PreparedImageStore(tmp_path / "pictures", SIZE).snapshot()[0][:38])
+    assert run_json(run, *fetch)["new"] == 22
+    training = {image.id for image in read_split(tmp_path / "data") if image.part == "train"}
+    assert {output["pictures"] == output["images"] for output in (chosen, split, part)} == {True}  # the former name
+    assert training == set(PreparedImageStore(tmp_path / "images", SIZE).snapshot()[0][:38])
 
 
-def test_people_are_told_in_words(run: Any, tmp_path: Path) -> None:
+def test_without_json_the_output_is_text(run: Any, tmp_path: Path) -> None:
     _, out, _ = run("query", "--out", tmp_path, "--include", "Red", "--min-annotators", 1)
     assert "left out: 60, each has none of the labels to include" in out
     _, out, _ = run("split", "--query", tmp_path, "--level", 2)
@@ -69,7 +74,7 @@ def test_people_are_told_in_words(run: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         (["split", "--query", "none"], 2, "data query --out none"),
         (["fetch", "--query", "none", "--out", "p"], 2, "data query --out none"),
@@ -78,8 +83,8 @@ def test_people_are_told_in_words(run: Any, tmp_path: Path) -> None:
         (["query", "--out", "q", "--address", "x/{name}"], 2, "{uri_orig}"),
     ],
 )
-def test_an_error_is_a_line_that_helps(run: Any, arguments: list[str], code: int, said: str) -> None:
-    ended, out, err = run(*arguments)
-    assert (ended, out) == (code, "")
-    assert said in err
+def test_errors_are_one_line_with_a_hint(run: Any, arguments: list[str], code: int, message: str) -> None:
+    exit_code, out, err = run(*arguments)
+    assert (exit_code, out) == (code, "")
+    assert message in err
     assert "Traceback" not in err
