@@ -16,7 +16,7 @@ _RUN = 16  # images in one run: more is not faster on a CPU (measured), and onnx
 
 
 class Embedder:
-    """A backbone exported by `taxonomist.training.backbones.backbone.export`. Safe to use from several threads at once.
+    """A backbone exported by `taxonomist.training.backbones.export`. Safe to use from several threads at once.
 
     `size` (pixels) and `dimension` are read from the model. `threads` is the number of cores for one call; with None
     onnxruntime decides. Raises `DamagedError` when the file cannot be loaded or is not such a backbone.

@@ -26,7 +26,7 @@ def with_start(services: Services, recipe: Recipe) -> Recipe:
 
     A file is copied. "champion" becomes a copy of the weights of the backbone that is served; the starter where that
     is served; and "auto" where what is served has another architecture, or no weights that can be trained. Raises
-    `ConfigError` or `TrainingError` when the weights cannot be had or do not fit.
+    `ConfigError` or `TrainingError` when the weights are not available or do not fit.
     """
     weights = recipe.weights
     if weights == "champion":

@@ -45,10 +45,10 @@ class Backbone(nn.Module):
         return (images.permute(0, 3, 1, 2).float() - self.pixel_mean) / self.pixel_std
 
     def cut(self, blocks: int) -> tuple[nn.Sequential, nn.Sequential]:
-        """Return the encoder in two parts: its last `blocks` residual blocks with the pooling, and what runs before.
+        """Return the encoder in two parts, the second of which starts with the last `blocks` residual blocks.
 
-        The first of the two runs first. Both share their weights with this module. Raises ConfigError when the
-        encoder has fewer blocks.
+        The first takes normalised images (n, 3, size, size), the second gives embeddings (n, dimension). Both share
+        their weights with this module. Raises ConfigError when the encoder has fewer blocks.
         """
         parts = self.architecture
         residual = [block for stage in parts.stages for block in self.encoder.get_submodule(stage).children()]

@@ -41,7 +41,7 @@ def build_backbone(spec: BackboneSpec) -> BuiltBackbone:
         except (UnreachableError, TrainingError) as reason:
             if spec.weights == "imagenet":
                 raise TrainingError(
-                    f"torchvision's ImageNet weights for {spec.architecture} cannot be had: {reason}",
+                    f"torchvision's ImageNet weights for {spec.architecture} are not available: {reason}",
                     hint="Allow the download, or choose other start weights: TAXONOMIST_BACKBONE_WEIGHTS=starter, "
                     "random or a file.",
                 ) from reason
@@ -64,4 +64,4 @@ def build_backbone(spec: BackboneSpec) -> BuiltBackbone:
 def check_starter(architecture: str) -> None:
     """Raise ConfigError when there is no starter of that architecture."""
     if not has_starter(architecture):
-        raise ConfigError(f"There is no starter of the architecture {architecture}.", hint="Use resnet18.")
+        raise ConfigError(f"There is no starter of the architecture {architecture}.", hint="Set TAXONOMIST_BACKBONE=resnet18.")

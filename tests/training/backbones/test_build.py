@@ -43,5 +43,5 @@ def test_auto_with_a_damaged_cache_is_random(empty_cache: Path, caplog: pytest.L
 
 
 def test_imagenet_without_network_is_an_error(empty_cache: Path) -> None:
-    with pytest.raises(TrainingError, match="cannot be had"):
+    with pytest.raises(TrainingError, match="are not available"):
         build_backbone(BackboneSpec(weights="imagenet"))
