@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.catalogue import read_catalogue
 from benchmarks.yardstick import LITE0, built
-from taxonomist.training.pretraining import moco_module as contrast
+from taxonomist.training.pretraining import moco_module
 from taxonomist.training.pretraining.pretrain import Probe, Status, pretrain
 from taxonomist.training.pretraining.recipe import PRESETS
 
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--lite0", action="store_true", help="from ImageNet's weights, 200,000 pictures")
     arguments = parser.parse_args()
-    contrast.build_backbone = built
+    moco_module.build_backbone = built
     torch.set_num_threads(arguments.threads)
     source = read_catalogue(arguments.catalogue, PREPARED, arguments.cache)
     served = read_catalogue(arguments.catalogue, SERVED, arguments.cache)
@@ -54,7 +54,7 @@ def main() -> None:
 def _tell(status: Status) -> None:
     sys.stderr.write(
         f"\repoch {status.epoch:.1f} of {status.epochs}, loss {status.loss:.3f}, "
-        f"{status.pictures_per_s:.0f} pictures/s, {status.seconds_left / 60:.0f} min left  "
+        f"{status.images_per_s:.0f} images/s, {status.seconds_left / 60:.0f} min left  "
     )
 
 

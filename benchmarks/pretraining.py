@@ -18,7 +18,7 @@ from benchmarks.contrastive import Numbers, Work, encoders_alone, lightlys, make
 from benchmarks.measure import Spread, machine
 from benchmarks.report import Row, command_line, to_markdown, write
 from benchmarks.run import RESULTS, Rounds, say
-from taxonomist.training.pretraining.precision import choose_precision
+from taxonomist.training.devices import choose_precision
 
 EXAMPLES = """examples:
   python -m benchmarks.pretraining                       64 pixels, batches of 128, on all cores or the GPU; 7 minutes

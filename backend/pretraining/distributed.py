@@ -16,7 +16,12 @@ from taxonomist.backend.pretraining.run import Progress, run, train
 from taxonomist.backend.pretraining.start_weights import is_here
 from taxonomist.backend.pretraining.state import Asked, Run, ShouldStop, only_one
 from taxonomist.backend.services import Services
-from taxonomist.training.pretraining.distributed.process_group import Team, device_kind, started_by_torchrun, team
+from taxonomist.training.devices import device_kind
+from taxonomist.training.pretraining.distributed.process_group import (
+    ProcessGroup,
+    process_group,
+    started_by_torchrun,
+)
 
 
 class Plan(BaseModel, frozen=True):
@@ -34,29 +39,29 @@ def run_together(services: Services, asked: Asked, progress: Progress, should_st
     if not started_by_torchrun():
         with only_one(services.settings.home):
             return run(services, asked, progress, should_stop)
-    with team(device_kind(asked.device or services.settings.pretrain_device)) as members:
-        if not members.is_first:
-            return _train_along(services, asked, members, should_stop)
-        with _teller(members) as tell, only_one(services.settings.home):
+    with process_group(device_kind(asked.device or services.settings.pretrain_device)) as group:
+        if not group.is_first:
+            return _train_along(services, asked, group, should_stop)
+        with _teller(group) as tell, only_one(services.settings.home):
             return run(
                 services, asked, progress, should_stop, lambda current, chosen: tell(Plan(run=current, chosen=chosen))
             )
 
 
 class _Teller:
-    def __init__(self, members: Team) -> None:
-        self._members = members
+    def __init__(self, group: ProcessGroup) -> None:
+        self._group = group
         self.told = False
 
     def __call__(self, plan: Plan | None) -> None:
         self.told = True
-        self._members.share(plan.model_dump_json().encode() if plan else b"")
+        self._group.broadcast_bytes(plan.model_dump_json().encode() if plan else b"")
 
 
 @contextmanager
-def _teller(members: Team) -> Iterator[_Teller]:
+def _teller(group: ProcessGroup) -> Iterator[_Teller]:
     """The others wait to be told; when there is nothing to train, or when it goes wrong before, they are told that."""
-    tell = _Teller(members)
+    tell = _Teller(group)
     try:
         yield tell
     finally:
@@ -65,8 +70,8 @@ def _teller(members: Team) -> Iterator[_Teller]:
                 tell(None)
 
 
-def _train_along(services: Services, asked: Asked, members: Team, should_stop: ShouldStop) -> str:
-    message = members.share()
+def _train_along(services: Services, asked: Asked, group: ProcessGroup, should_stop: ShouldStop) -> str:
+    message = group.broadcast_bytes()
     if not message:
         return "The first process has nothing to train on."
     plan = Plan.model_validate_json(message)
@@ -75,4 +80,4 @@ def _train_along(services: Services, asked: Asked, members: Team, should_stop: S
         recipe["weights"] = "random"
     current = plan.run.model_copy(update={"pictures": asked.pictures, "recipe": recipe})
     train(services, current, plan.chosen, asked, lambda step, share: None, should_stop)
-    return f"Process {members.number + 1} of {members.size} has trained along."
+    return f"Process {group.rank + 1} of {group.world_size} has trained along."

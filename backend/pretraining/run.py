@@ -35,7 +35,13 @@ from taxonomist.storage.files import storage_errors, write_atomically
 from taxonomist.storage.formats import FORMAT
 from taxonomist.storage.prepared_images import PreparedImageStore
 from taxonomist.taxonomy.errors import ConfigError, DamagedError, NotFoundError, TrainingError
-from taxonomist.training.pretraining.pretrain import Interrupted, Pretrained, Status, pretrain, publish_pretrained
+from taxonomist.training.pretraining.pretrain import (
+    Interrupted,
+    PretrainingResult,
+    Status,
+    pretrain,
+    publish_pretrained,
+)
 from taxonomist.training.pretraining.recipe import PRESETS, Recipe
 
 log = logging.getLogger(__name__)
@@ -144,7 +150,7 @@ def _pretrain(
     progress: Progress,
     should_stop: ShouldStop,
     on_plan: Callable[[Run, Chosen], None],
-) -> Pretrained:
+) -> PretrainingResult:
     chosen = read_state(folder_of(services.settings.home) / "pictures.json", Chosen)
     assert chosen is not None
     on_plan(current, chosen)
@@ -153,7 +159,7 @@ def _pretrain(
 
 def train(
     services: Services, current: Run, chosen: Chosen, asked: Asked, progress: Progress, should_stop: ShouldStop
-) -> Pretrained:
+) -> PretrainingResult:
     """The training itself, in every process that takes part. Raises `StoppedError` or `TrainingError`."""
     folder, store = folder_of(services.settings.home), _store(services, current)
     pictures, rows = pictures_of(store, chosen.ids)
@@ -183,7 +189,7 @@ def train(
         raise StoppedError(str(error)) from error  # it waits for other machines
 
 
-def _publish(services: Services, current: Run, done: Pretrained) -> Run:
+def _publish(services: Services, current: Run, done: PretrainingResult) -> Run:
     version = publish_pretrained(services.registry, done, current.size).version
     new = {"step": "adopt", "version": version, "seen": current.documents}
     return write_run(services.settings.home, current.model_copy(update=new))
@@ -238,7 +244,7 @@ def describe(status: Status) -> str:
     score = "" if status.score is None else f", score {status.score:.3f}"
     return (
         f"epoch {status.epoch:.1f} of {status.epochs}, loss {status.loss:.3f}{score}, "
-        f"{status.pictures_per_s:,.0f} pictures/s, {_duration(status.seconds_left)} left"
+        f"{status.images_per_s:,.0f} images/s, {_duration(status.seconds_left)} left"
     )
 
 

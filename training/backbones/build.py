@@ -64,4 +64,6 @@ def build_backbone(spec: BackboneSpec) -> BuiltBackbone:
 def check_starter(architecture: str) -> None:
     """Raise ConfigError when there is no starter of that architecture."""
     if not has_starter(architecture):
-        raise ConfigError(f"There is no starter of the architecture {architecture}.", hint="Set TAXONOMIST_BACKBONE=resnet18.")
+        raise ConfigError(
+            f"There is no starter of the architecture {architecture}.", hint="Set TAXONOMIST_BACKBONE=resnet18."
+        )

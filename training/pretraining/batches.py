@@ -1,4 +1,4 @@
-"""Which pictures a step sees: a function of the seed and the step alone, so that a run can go on at any step."""
+"""Which images a step sees: a function of the seed and the step alone, so that a run can resume at any step."""
 
 from collections.abc import Iterator
 
@@ -8,108 +8,116 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-Rows = npt.NDArray[np.int64]
+RowIndices = npt.NDArray[np.int64]
+"""(n,): rows of an array."""
+
 Batch = tuple[int, Tensor, Tensor, Tensor]
-_CHUNK = 4096  # pictures that are copied at once
+"""Step, ids (n,), queries and keys; see `Batches`."""
+
+_CHUNK = 4096  # images that are copied at once
 
 
-class Schedule:
-    """`count` pictures in an order drawn anew for each epoch, cut into batches; the rest that is too small for one is
-    left out, other pictures each time.
+class BatchSchedule:
+    """`count` images in an order drawn anew for each epoch, cut into batches.
 
-    With `groups` (count,) the key shows a picture of the same group as the query; -1 stands for no group. `share` is
-    (number of this device, devices): each sees its own part of every batch, and one after the other they are the batch.
+    The remainder that is too small for a batch is left out, other images in each epoch. With `groups` (count,) the key
+    shows an image of the same group as the query; -1 stands for no group. Each of `world_size` devices sees a part of
+    every batch; the parts in order of `rank` are the batch.
     """
 
     def __init__(
-        self, count: int, batch: int, seed: int, groups: Rows | None = None, share: tuple[int, int] = (0, 1)
+        self,
+        count: int,
+        batch: int,
+        seed: int,
+        groups: RowIndices | None = None,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         self.steps_per_epoch = max(1, count // batch)
-        self._count, self._batch, self._seed, self._groups, self._share = count, batch, seed, groups, share
+        self._count, self._batch, self._seed, self._groups = count, batch, seed, groups
+        self._rank, self._world_size = rank, world_size
         self._epoch = -1
-        self._order: Rows = np.arange(0)
-        self._members: Rows = np.arange(0) if groups is None else np.argsort(groups, kind="stable")
+        self._order: RowIndices = np.arange(0)  # (count,): that of the epoch
+        self._by_group: RowIndices = np.arange(0) if groups is None else np.argsort(groups, kind="stable")
 
-    def rows(self, step: int) -> tuple[Rows, Rows]:
-        """Rows of the pictures of a step, of the queries and of the keys, each (batch / devices,)."""
-        epoch, at = divmod(step, self.steps_per_epoch)
+    def rows(self, step: int) -> tuple[RowIndices, RowIndices]:
+        """Return the rows of the images of a step, of the queries and of the keys, each (batch / world_size,)."""
+        epoch, position = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             self._epoch = epoch
             self._order = np.random.default_rng([self._seed, epoch]).permutation(self._count)
-        rows = self._order[at * self._batch : (at + 1) * self._batch]
-        keys = self._partners(rows, np.random.default_rng([self._seed, epoch, at]))
-        number, devices = self._share
-        part = len(rows) // devices
-        mine = slice(number * part, (number + 1) * part)
-        return (rows[mine], keys[mine]) if keys is not rows else (rows[mine],) * 2
+        queries = self._order[position * self._batch : (position + 1) * self._batch]
+        keys = self._partners(queries, np.random.default_rng([self._seed, epoch, position]))
+        size = len(queries) // self._world_size
+        part = slice(self._rank * size, (self._rank + 1) * size)
+        return (queries[part], keys[part]) if keys is not queries else (queries[part],) * 2
 
-    def ids(self, rows: Rows) -> Rows:
-        """What each of the pictures shows (n,): its group, else itself."""
+    def ids(self, rows: RowIndices) -> RowIndices:
+        """Return what each of the images shows (n,): the number of its group, or one of its own without a group."""
         if self._groups is None:
             return rows
         groups = self._groups[rows]
         return np.where(groups >= 0, groups, self._groups.max() + 1 + rows)
 
-    def _partners(self, rows: Rows, random: np.random.Generator) -> Rows:
+    def _partners(self, rows: RowIndices, random: np.random.Generator) -> RowIndices:
+        """Return an image of the same group for each row, drawn at random; the image itself without a group."""
         if self._groups is None:
             return rows
         wanted = self._groups[rows]
-        in_order = self._groups[self._members]
-        first = np.searchsorted(in_order, wanted, side="left")
-        behind = np.searchsorted(in_order, wanted, side="right")
-        drawn = self._members[first + (random.random(len(rows)) * (behind - first)).astype(np.int64)]
+        sorted_groups = self._groups[self._by_group]
+        first = np.searchsorted(sorted_groups, wanted, side="left")
+        end = np.searchsorted(sorted_groups, wanted, side="right")
+        drawn = self._by_group[first + (random.random(len(rows)) * (end - first)).astype(np.int64)]
         return np.where(wanted >= 0, drawn, rows)
 
 
-class Selection:
-    """Some `rows` (n,) of pictures uint8 (m, s, s, 3), perhaps a file larger than memory; None stands for all."""
+class ImageSelection:
+    """Some `rows` (n,) of images uint8 (m, s, s, 3), which may be a file larger than memory; None stands for all."""
 
-    def __init__(self, pictures: npt.NDArray[np.uint8], rows: Rows | None = None) -> None:
-        self.pictures, self.rows = pictures, rows
+    def __init__(self, images: npt.NDArray[np.uint8], rows: RowIndices | None = None) -> None:
+        self.images, self.rows = images, rows
 
     def __len__(self) -> int:
-        return len(self.pictures if self.rows is None else self.rows)
+        return len(self.images if self.rows is None else self.rows)
 
     @property
     def nbytes(self) -> int:
-        return len(self) * self.pictures[:1].nbytes
+        return len(self) * self.images[:1].nbytes
 
-    def take(self, at: Rows | int) -> npt.NDArray[np.uint8]:
-        """The pictures at these places of the selection, in memory."""
-        return np.asarray(self.pictures[at if self.rows is None else self.rows[at]])
+    def take(self, positions: RowIndices | int) -> npt.NDArray[np.uint8]:
+        """Return the images at these positions of the selection, in memory."""
+        return np.asarray(self.images[positions if self.rows is None else self.rows[positions]])
 
     def on(self, device: torch.device) -> Tensor:
-        """All of them on a device."""
-        there = torch.empty((len(self), *self.pictures.shape[1:]), dtype=torch.uint8, device=device)
+        """Return all images on a device, uint8 (n, s, s, 3)."""
+        images = torch.empty((len(self), *self.images.shape[1:]), dtype=torch.uint8, device=device)
         for start in range(0, len(self), _CHUNK):
-            at = np.arange(start, min(start + _CHUNK, len(self)))
-            there[start : start + _CHUNK] = torch.from_numpy(self.take(at))
-        return there
+            positions = np.arange(start, min(start + _CHUNK, len(self)))
+            images[start : start + _CHUNK] = torch.from_numpy(self.take(positions))
+        return images
 
 
 class Batches(IterableDataset[Batch]):
     """The steps from `start` to before `stop`: each (step, ids, queries, keys).
 
-    Queries and keys are pictures uint8 (n, s, s, 3), or their rows (n,) when `pictures` is None: then whoever takes
-    them has the pictures at hand.
+    Queries and keys are images uint8 (n, s, s, 3), or their rows (n,) when `images` is None, for a training that has
+    the images on its device.
     """
 
-    def __init__(self, pictures: Selection | None, schedule: Schedule, start: int, stop: int) -> None:
-        self._pictures, self._schedule, self._steps = pictures, schedule, range(start, stop)
+    def __init__(self, images: ImageSelection | None, schedule: BatchSchedule, start: int, stop: int) -> None:
+        self._images, self._schedule, self._steps = images, schedule, range(start, stop)
 
     def __len__(self) -> int:
         return len(self._steps)
 
     def __iter__(self) -> Iterator[Batch]:
         for step in self._steps:
-            rows, keys = self._schedule.rows(step)
-            queries = self._take(rows)
-            yield (
-                step,
-                torch.from_numpy(self._schedule.ids(rows)),
-                queries,
-                queries if keys is rows else self._take(keys),
-            )
+            query_rows, key_rows = self._schedule.rows(step)
+            queries = self._take(query_rows)
+            keys = queries if key_rows is query_rows else self._take(key_rows)
+            yield step, torch.from_numpy(self._schedule.ids(query_rows)), queries, keys
 
-    def _take(self, rows: Rows) -> Tensor:
-        return torch.from_numpy(rows if self._pictures is None else self._pictures.take(rows))
+    def _take(self, rows: RowIndices) -> Tensor:
+        return torch.from_numpy(rows if self._images is None else self._images.take(rows))

@@ -1,8 +1,11 @@
-"""Momentum contrast, version 2 (He et al. 2020, Chen et al. 2020; thesis, section 5.1.3 and algorithm 2).
+"""Momentum contrast, version 2.
 
-A query encoder learns to recognise the other view of a picture among the keys of many other pictures. Keys come from
-a second encoder that follows the first one slowly, and wait in a queue, so that there are more of them than fit into a
-batch.
+He et al. 2020, Momentum contrast for unsupervised visual representation learning, https://arxiv.org/abs/1911.05722;
+Chen et al. 2020, Improved baselines with momentum contrastive learning, https://arxiv.org/abs/2003.04297.
+
+A query encoder learns to recognise another view of its image among the keys of many other images. The keys come from a
+second encoder, a moving average of the first one, and wait in a queue, so that there are more of them than fit into a
+batch. Shapes: n views in a batch, c numbers in a projection, K keys in the queue.
 """
 
 from collections.abc import Sequence
@@ -14,28 +17,31 @@ from lightly.models.utils import batch_shuffle_distributed, batch_unshuffle_dist
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
-_NOBODY = -1  # the id of a key that stands for no picture: the queue starts with random directions
+_NO_IMAGE = -1  # the id of a key that belongs to no image: the queue starts with random directions
 
 
 class MoCo(nn.Module):
     """Two encoders with their projection heads, and the queue.
 
-    `encoder` maps (n, 3, h, w) to (n, dimension). `queue` counts keys. `key_momentum` is m of equation 5.4. The keys
-    of a batch are shuffled into `shuffle_groups` parts, each with a batch norm of its own, so that a query cannot
-    recognise its key by the statistics that they share; over several devices they are shuffled across these. With
-    `symmetric` each view is a query once and a key once.
+    `encoder` maps (n, 3, h, w) to (n, dimension). `queue_size` is K, `projection` is c, `hidden` the width of the
+    projection head's hidden layer (None: `dimension`), `key_momentum` is m of equation 2 of the paper.
+
+    The keys of a batch are shuffled into `shuffle_groups` parts, each with batch statistics of its own, so that a query
+    cannot recognise its key by shared statistics ("shuffling BN", section 3.3 of the paper); over several devices they
+    are shuffled across these. With `symmetric` each view is a query once and a key once, as in MoCo v3
+    (https://arxiv.org/abs/2104.02057).
     """
 
-    keys: Tensor
-    key_ids: Tensor
-    position: Tensor
+    queue: Tensor  # (K, c), each row of length 1
+    queue_ids: Tensor  # (K,): what each key shows
+    queue_ptr: Tensor  # the row of the oldest key, which is replaced next
 
     def __init__(
         self,
         encoder: nn.Module,
         dimension: int,
         *,
-        queue: int,
+        queue_size: int,
         temperature: float = 0.1,
         key_momentum: float = 0.99,
         projection: int = 128,
@@ -55,70 +61,70 @@ class MoCo(nn.Module):
         self.projection_head_momentum = deepcopy(self.projection_head)
         for parameter in self._key_parameters():
             parameter.requires_grad_(False)
-        self.register_buffer("keys", normalize(torch.randn(queue, projection), dim=1))
-        self.register_buffer("key_ids", torch.full((queue,), _NOBODY))
-        self.register_buffer("position", torch.zeros((), dtype=torch.long))
+        self.register_buffer("queue", normalize(torch.randn(queue_size, projection), dim=1))
+        self.register_buffer("queue_ids", torch.full((queue_size,), _NO_IMAGE))
+        self.register_buffer("queue_ptr", torch.zeros((), dtype=torch.long))
 
-    def forward(
-        self, queries: Tensor, keys: Tensor, ids: Tensor, local: Sequence[Tensor] = ()
-    ) -> tuple[Tensor, Tensor]:
-        """The loss of a batch, and its projected queries (n, projection), of length 1.
+    def forward(self, x_q: Tensor, x_k: Tensor, ids: Tensor, local: Sequence[Tensor] = ()) -> tuple[Tensor, Tensor]:
+        """Return the loss of a batch, and its projected queries (n, c).
 
-        `queries` and `keys` (n, 3, h, w) are views of the same pictures, `local` are smaller views that are queries,
-        too. `ids` (n,) say what they show: keys in the queue with the id of a query are no negatives of it. The keys
+        `x_q` and `x_k` (n, 3, h, w) are views of the same images, query and key. `local` are further, smaller views
+        (n, 3, h', w') that are queries only ("multi-crop", Caron et al. 2020, https://arxiv.org/abs/2006.09882).
+        `ids` (n,) say what the views show: a key in the queue with the id of a query is not a negative of it. The keys
         then enter the queue.
         """
-        projected = self._project(queries)
-        key = self.project_keys(keys)
-        losses = [self.loss(projected, key, ids)]
-        losses += [self.loss(self._project(views), key, ids) for views in local]
+        q = self.encode_queries(x_q)  # (n, c)
+        k = self.encode_keys(x_k)  # (n, c)
+        losses = [self.info_nce(q, k, ids)]
+        losses += [self.info_nce(self.encode_queries(x), k, ids) for x in local]
         if self.symmetric:
-            losses.append(self.loss(self._project(keys), self.project_keys(queries), ids))
-        self.enqueue(key, ids)
-        return torch.stack(losses).mean(), projected.detach()
+            losses.append(self.info_nce(self.encode_queries(x_k), self.encode_keys(x_q), ids))
+        self.dequeue_and_enqueue(k, ids)
+        return torch.stack(losses).mean(), q.detach()
 
-    def loss(self, queries: Tensor, keys: Tensor, ids: Tensor) -> Tensor:
-        """InfoNCE: the cross entropy of finding the own key (n, projection) among it and those in the queue."""
-        own = (queries * keys).sum(1, keepdim=True)
-        others = queries @ self.keys.clone().T  # a copy, since new keys come in before the gradient is taken
-        others = others.masked_fill(ids[:, None] == self.key_ids, -torch.inf)
-        logits = torch.cat([own, others], 1) / self.temperature
+    def info_nce(self, q: Tensor, k: Tensor, ids: Tensor) -> Tensor:
+        """Return the mean of InfoNCE (equation 1 of the paper) over queries `q` and their keys `k`, both (n, c)."""
+        l_pos = (q * k).sum(1, keepdim=True)  # (n, 1)
+        l_neg = q @ self.queue.clone().T  # (n, K); of a copy, since the queue changes before the gradient is computed
+        l_neg = l_neg.masked_fill(ids[:, None] == self.queue_ids, -torch.inf)
+        logits = torch.cat([l_pos, l_neg], 1) / self.temperature  # (n, 1 + K)
         return cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
 
+    def encode_queries(self, x: Tensor) -> Tensor:
+        """Return queries (n, c), each of length 1, of views (n, 3, h, w)."""
+        return normalize(self.projection_head(self.backbone(x)).float(), dim=1)
+
     @torch.no_grad()
-    def project_keys(self, views: Tensor) -> Tensor:
-        """Keys (n, projection) of views (n, 3, h, w), each of length 1; no gradient flows into them."""
+    def encode_keys(self, x: Tensor) -> Tensor:
+        """Return keys (n, c), each of length 1, of views (n, 3, h, w), in their order; without a gradient."""
         if _distributed():
-            shuffled, order = batch_shuffle_distributed(views)
-            restored: Tensor = batch_unshuffle_distributed(self._keys_of(shuffled), order)
+            shuffled, order = batch_shuffle_distributed(x)
+            restored: Tensor = batch_unshuffle_distributed(self._encode_key_group(shuffled), order)
             return restored
-        order = torch.randperm(len(views), device=views.device)
-        parts = views[order].chunk(max(1, min(self.shuffle_groups, len(views) // 2)))
-        keys = torch.cat([self._keys_of(part.contiguous(memory_format=torch.channels_last)) for part in parts])
-        return keys[order.argsort()]
+        order = torch.randperm(len(x), device=x.device)
+        groups = x[order].chunk(max(1, min(self.shuffle_groups, len(x) // 2)))
+        k = torch.cat([self._encode_key_group(group.contiguous(memory_format=torch.channels_last)) for group in groups])
+        return k[order.argsort()]
 
     @torch.no_grad()
-    def enqueue(self, keys: Tensor, ids: Tensor) -> None:
-        """First in, first out: the keys (n, projection) take the places of the oldest. Devices send theirs to all."""
+    def dequeue_and_enqueue(self, k: Tensor, ids: Tensor) -> None:
+        """Replace the oldest keys of the queue by `k` (n, c) with their `ids` (n,), those of all devices."""
         if _distributed():
-            keys, ids = concat_all_gather(keys), concat_all_gather(ids)
-        length = len(self.keys)
-        keys, ids = keys[-length:], ids[-length:]
-        places = (self.position + torch.arange(len(keys), device=keys.device)) % length
-        self.keys[places] = keys.to(self.keys.dtype)
-        self.key_ids[places] = ids
-        self.position = (self.position + len(keys)) % length
+            k, ids = concat_all_gather(k), concat_all_gather(ids)
+        queue_size = len(self.queue)
+        k, ids = k[-queue_size:], ids[-queue_size:]
+        rows = (self.queue_ptr + torch.arange(len(k), device=k.device)) % queue_size
+        self.queue[rows] = k.to(self.queue.dtype)
+        self.queue_ids[rows] = ids
+        self.queue_ptr = (self.queue_ptr + len(k)) % queue_size
 
     @torch.no_grad()
-    def follow(self) -> None:
-        """Equation 5.4: the key encoder goes a small step towards the query encoder. To be called once a step."""
+    def momentum_update(self) -> None:
+        """Move the key encoder a little towards the query encoder (equation 2 of the paper). Call it once a step."""
         torch._foreach_lerp_(self._key_parameters(), self._query_parameters(), 1 - self.key_momentum)
 
-    def _project(self, views: Tensor) -> Tensor:
-        return normalize(self.projection_head(self.backbone(views)).float(), dim=1)
-
-    def _keys_of(self, views: Tensor) -> Tensor:
-        return normalize(self.projection_head_momentum(self.backbone_momentum(views)).float(), dim=1)
+    def _encode_key_group(self, x: Tensor) -> Tensor:
+        return normalize(self.projection_head_momentum(self.backbone_momentum(x)).float(), dim=1)
 
     def _query_parameters(self) -> list[Tensor]:
         return [*self.backbone.parameters(), *self.projection_head.parameters()]

@@ -13,27 +13,28 @@ from torch.utils.data import DataLoader
 
 from taxonomist.training.backbones.build import build_backbone
 from taxonomist.training.backbones.spec import BackboneSpec
-from taxonomist.training.pretraining.batches import Batch, Batches, Rows, Schedule, Selection
-from taxonomist.training.pretraining.contrastive_views import random_views
+from taxonomist.training.pretraining.batches import Batch, Batches, BatchSchedule, ImageSelection, RowIndices
+from taxonomist.training.pretraining.contrastive_views import contrastive_views
 from taxonomist.training.pretraining.moco import MoCo
 from taxonomist.training.pretraining.recipe import Recipe, ViewOptions
 
-_SHARE_OF_MEMORY = 0.5  # of what a GPU has free, for the pictures
-_LOCAL_SCALES = (0.05, 0.2)  # area of the small views, beside those of the large ones (Caron et al. 2020)
+_SHARE_OF_MEMORY = 0.5  # of a GPU's free memory that the images may take
+_LOCAL_SCALES = (0.05, 0.2)  # area of the small views, beside the large ones; https://arxiv.org/abs/2006.09882
 
 
-class Contrast(pl.LightningModule):
-    """A pre-training of `recipe` on n `pictures`, whose groups are `groups` (n,).
+class MoCoModule(pl.LightningModule):
+    """A pre-training by `recipe` on n `images`, whose groups are `groups` (n,).
 
-    All chance is drawn from the seed and the number of the step, so that nothing depends on where a run was broken.
+    The steps are divided into segments of `segment_steps`, after each of which a checkpoint is written. All randomness
+    is drawn from the seed and the number of the step, so that an interruption changes nothing.
     """
 
     def __init__(
         self,
-        pictures: Selection,
+        images: ImageSelection,
         recipe: Recipe,
-        groups: Rows | None,
-        steps_a_leg: int,
+        groups: RowIndices | None,
+        segment_steps: int,
     ) -> None:
         super().__init__()
         self.recipe = recipe
@@ -44,7 +45,7 @@ class Contrast(pl.LightningModule):
             self.moco = MoCo(
                 built.module.encoder.train(),
                 built.module.dimension,
-                queue=recipe.queue_for(len(pictures)),
+                queue_size=recipe.queue_for(len(images)),
                 temperature=recipe.temperature,
                 key_momentum=recipe.key_momentum,
                 projection=recipe.projection,
@@ -54,76 +55,85 @@ class Contrast(pl.LightningModule):
                 symmetric=recipe.symmetric,
             )
         self.moco.to(memory_format=torch.channels_last)
-        self.steps_per_epoch = max(1, len(pictures) // recipe.batch)
+        self.steps_per_epoch = max(1, len(images) // recipe.batch)
         self.total_steps = self.steps_per_epoch * recipe.epochs
-        self._pictures = pictures
+        self.segment_steps = segment_steps
+        self._images = images
         self._groups = groups if recipe.positives == "group" else None
-        self.steps_a_leg = steps_a_leg
-        self._resident: Tensor | None = None
+        self._images_on_device: Tensor | None = None  # uint8 (n, s, s, 3)
 
     # --- data
 
     def on_fit_start(self) -> None:
-        """Put the pictures on the device when they fit."""
+        """Copy the images to the GPU when they fit."""
         if self.device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(self.device)
-            if self._pictures.nbytes < _SHARE_OF_MEMORY * free:
-                self._resident = self._pictures.on(self.device)
+            if self._images.nbytes < _SHARE_OF_MEMORY * free:
+                self._images_on_device = self._images.on(self.device)
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """The batches of the next leg."""
+        """Return the batches of the next segment."""
         start = self.trainer.global_step
-        stop = min(start + self.steps_a_leg, self.total_steps)
-        share = (self.trainer.global_rank, self.trainer.world_size)
-        schedule = Schedule(len(self._pictures), self.recipe.batch, self.recipe.seed, self._groups, share)
-        if self.device.type == "cuda" and self._resident is None:
-            batches = Batches(self._pictures, schedule, start, stop)
+        stop = min(start + self.segment_steps, self.total_steps)
+        schedule = BatchSchedule(
+            len(self._images),
+            self.recipe.batch,
+            self.recipe.seed,
+            self._groups,
+            rank=self.trainer.global_rank,
+            world_size=self.trainer.world_size,
+        )
+        if self.device.type == "cuda" and self._images_on_device is None:
+            batches = Batches(self._images, schedule, start, stop)
             return DataLoader(batches, batch_size=None, num_workers=1, pin_memory=True, prefetch_factor=4)
-        at_hand = None if self._resident is not None else self._pictures
-        return DataLoader(Batches(at_hand, schedule, start, stop), batch_size=None)
+        images = None if self._images_on_device is not None else self._images
+        return DataLoader(Batches(images, schedule, start, stop), batch_size=None)
 
     # --- training
 
     def training_step(self, batch: Batch, _number: int) -> Tensor:
-        """Loss of one step."""
+        """Return the loss of one step."""
         step, ids, queries, keys = batch
         recipe = self.recipe
         seed = int(np.random.SeedSequence([recipe.seed, step, self.trainer.global_rank]).generate_state(1)[0])
         torch.manual_seed(seed)
         generator = torch.Generator().manual_seed(seed)
-        if self._resident is not None:
-            queries, keys = self._resident[queries], self._resident[keys]
+        if self._images_on_device is not None:  # the batch brings rows instead of images
+            queries, keys = self._images_on_device[queries], self._images_on_device[keys]
         size = self.size_at(step)
         with torch.autocast(self.device.type, enabled=False):
-            first = random_views(queries, size, recipe.views, generator)
-            second = random_views(keys, size, recipe.views, generator)
-            small = [
-                random_views(keys, recipe.local_size, _local(recipe.views), generator)
-                for _ in range(recipe.local_views)
+            x_q = contrastive_views(queries, size, recipe.views, generator)  # (n, 3, size, size)
+            x_k = contrastive_views(keys, size, recipe.views, generator)  # (n, 3, size, size)
+            local_options = _local_options(recipe.views)
+            local = [
+                contrastive_views(keys, recipe.local_size, local_options, generator) for _ in range(recipe.local_views)
             ]
-        self.moco.follow()
-        loss, projected = self.moco(first, second, ids, small)
-        self.log("loss", loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(ids))
-        self.log("spread", spread(projected), on_step=False, on_epoch=True, sync_dist=True, batch_size=len(ids))
+        self.moco.momentum_update()
+        loss, q = self.moco(x_q, x_k, ids, local)
+        metrics = {"loss": loss, "projection_std": projection_std(q)}
+        self.log_dict(metrics, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(ids))
         return loss  # type: ignore[no-any-return]
 
     def size_at(self, step: int) -> int:
-        """Side of the views of a step, in pixels."""
+        """Return the side of the views of a step, in pixels."""
         sizes = (*self.recipe.sizes, self.recipe.size)
         return sizes[min(step * len(sizes) // self.total_steps, len(sizes) - 1)]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Begin a whole leg: Lightning takes a checkpoint from the end of one for a broken one otherwise."""
+        """Begin with a whole segment: Lightning takes a checkpoint from the end of one for an interrupted one."""
         progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
         progress["current"] = dict.fromkeys(progress["current"], 0)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """SGD whose rate rises shortly, then falls as a cosine; biases and batch norms do not decay."""
+        """Return the optimiser, whose learning rate rises shortly and then falls as a cosine.
+
+        Biases and batch norms, the parameters of one dimension, do not decay.
+        """
         recipe = self.recipe
         trained = [parameter for parameter in self.moco.parameters() if parameter.requires_grad]
         groups = [
-            {"params": [each for each in trained if each.ndim > 1], "weight_decay": recipe.weight_decay},
-            {"params": [each for each in trained if each.ndim <= 1], "weight_decay": 0.0},
+            {"params": [weight for weight in trained if weight.ndim > 1], "weight_decay": recipe.weight_decay},
+            {"params": [weight for weight in trained if weight.ndim <= 1], "weight_decay": 0.0},
         ]
         optimiser: torch.optim.Optimizer
         if recipe.optimiser == "sgd":
@@ -143,7 +153,7 @@ class Contrast(pl.LightningModule):
         }
 
     def encoder_state(self) -> dict[str, Tensor]:
-        """Weights of the query encoder, by the names that a backbone file has."""
+        """Return the weights of the query encoder, by the names that they have in a backbone file."""
         return {
             f"encoder.{name}": value.detach().cpu().contiguous() for name, value in self.encoder.state_dict().items()
         }
@@ -154,11 +164,15 @@ class Contrast(pl.LightningModule):
         return self.moco.backbone
 
 
-def spread(projected: Tensor) -> Tensor:
-    """How evenly vectors of length 1 (n, d) fill the sphere: 1 evenly, 0 when all are the same."""
-    even: Tensor = projected.std(0).mean() * projected.shape[1] ** 0.5
-    return even
+def projection_std(projections: Tensor) -> Tensor:
+    """Return how evenly vectors (n, c) of length 1 fill the sphere: 1 when evenly, 0 when all are the same.
+
+    It is their standard deviation, a mean over the c dimensions, times sqrt(c); see Chen and He 2021, Exploring simple
+    Siamese representation learning, section 4.1, https://arxiv.org/abs/2011.10566.
+    """
+    normalised: Tensor = projections.std(0).mean() * projections.shape[1] ** 0.5
+    return normalised
 
 
-def _local(views: ViewOptions) -> ViewOptions:
-    return replace(views, min_scale=_LOCAL_SCALES[0], max_scale=_LOCAL_SCALES[1])
+def _local_options(options: ViewOptions) -> ViewOptions:
+    return replace(options, min_scale=_LOCAL_SCALES[0], max_scale=_LOCAL_SCALES[1])

@@ -1,17 +1,19 @@
-"""The settings of a pre-training, and the presets that have names. No torch."""
+"""The settings of a pre-training, and named presets of them. No torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-MAX_AUTO_QUEUE = 65_536  # keys, as in the MoCo paper (He et al. 2020)
+MAX_AUTO_QUEUE = 65_536  # keys, as in the MoCo paper, https://arxiv.org/abs/1911.05722
 
 
 @dataclass(frozen=True)
 class ViewOptions:
-    """What a view may differ in. The defaults are those of MoCo v2 (Chen et al. 2020).
+    """How a view may differ from its image. The defaults are those of MoCo v2, https://arxiv.org/abs/2003.04297.
 
-    Shares are probabilities; scales are shares of the picture's area; sigma is in pixels of the view.
+    Flips, `rotation`, `jitter`, `grey` and `blur` are probabilities; scales are shares of the image's area; brightness,
+    contrast and saturation change by a factor of 1 - x to 1 + x, hue by -x to x of a whole turn; `degrees` is the
+    largest angle of a rotation; sigma is in pixels of the view.
     """
 
     min_scale: float = 0.2
@@ -33,15 +35,18 @@ class ViewOptions:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that a pre-training's result depends on besides the pictures and the seed's luck.
+    """Everything that the result of a pre-training depends on besides the images.
 
-    `size` is the side of a training view in pixels; with `sizes` it grows in equal shares of the steps up to that one.
-    `served` is the side of the pictures that views are cut from, and that the backbone gets when it serves: larger than
-    a view, since a view shows a part of the picture at the same scale (Touvron et al. 2019).
-    `weights` are what it starts from, as in `BackboneSpec`. Some presets have "champion", for the
-    backbone that is served: `backend.pretraining.start_weights` puts its weights in that place.
-    `epochs` counts passes over the pictures, one step sees `batch` of them. `queue` counts keys, 0 means `auto`.
-    `positives` says what is pulled together: two views of one picture, or views of two pictures of one group.
+    `architecture` is a name of `backbones.architectures`. `weights` are the start weights, as in `BackboneSpec`. Some
+    presets have "champion", for the backbone that is served: `backend.pretraining.start_weights` replaces it.
+
+    `size` is the side of a training view in pixels; with `sizes` it grows in equal shares of the steps up to `size`.
+    `served` is the side of the images that views are cut from, and that the backbone gets when it serves: larger than
+    a view, since a view shows a part of the image at the same scale (Touvron et al. 2019, Fixing the train-test
+    resolution discrepancy, https://arxiv.org/abs/1906.06423).
+
+    `epochs` counts passes over the images, one step sees `batch` of them. `queue` counts keys, 0 means automatic.
+    A positive pair (`positives`) is two views of one image, or views of two images of one group.
     """
 
     architecture: str = "resnet18"
@@ -59,27 +64,30 @@ class Recipe:
     queue: int = 0
     key_momentum: float = 0.99
     projection: int = 128
-    hidden: int | None = None  # width of the projection head's hidden layer; None: the embedding's
+    hidden: int | None = None  # width of the projection head's hidden layer; None: that of the embedding
     head_norm: bool = False  # batch norm in the projection head, as in MoCo v3
     optimiser: Literal["sgd", "adamw"] = "sgd"
     shuffle_groups: int = 4  # into which the keys of a batch are shuffled for batch norm
-    symmetric: bool = False  # each view is query once and key once
-    local_views: int = 0  # further, small views that are queries only ("multi-crop")
+    symmetric: bool = False  # each view is a query once and a key once
+    local_views: int = 0  # further, smaller views that are queries only ("multi-crop")
     local_size: int = 48
     positives: Literal["image", "group"] = "image"
     views: ViewOptions = field(default_factory=ViewOptions)
     seed: int = 0
 
-    def queue_for(self, pictures: int) -> int:
-        """Length of the queue; `auto` is the greatest power of two below half the pictures, so that most of what is in
-        it are other pictures than those of the batch."""
+    def queue_for(self, images: int) -> int:
+        """Return the number of keys in the queue for a number of images.
+
+        The automatic one is the greatest power of two below half of it, so that most keys are of other images than
+        those of the batch.
+        """
         if self.queue:
             return self.queue
-        below = max(pictures // 2 - 1, 2)
+        below = max(images // 2 - 1, 2)
         return int(min(1 << (below.bit_length() - 1), MAX_AUTO_QUEUE))
 
     def served_at(self, size: int) -> "Recipe":
-        """The same for pictures of another size: all views grow or shrink with it."""
+        """Return the recipe for served images of another size in pixels: all views grow or shrink with it."""
         if size == self.served:
             return self
         sides = {name: round(getattr(self, name) * size / self.served) for name in ("size", "local_size")}
@@ -87,7 +95,7 @@ class Recipe:
         return replace(self, served=size, sizes=sizes, **sides)
 
     def with_changes(self, changes: Mapping[str, Any]) -> "Recipe":
-        """A copy with those fields that are not None changed."""
+        """Return a copy with those of the `changes` that are not None."""
         return replace(self, **{name: value for name, value in changes.items() if value is not None})
 
 
@@ -105,9 +113,9 @@ _LEARNS_FAST = Recipe(
 PRESETS: Mapping[str, Recipe] = {
     # For a GPU.
     "default": replace(_LEARNS_FAST, views=ViewOptions(min_scale=0.4)),
-    # The same on pictures of half the side, most of the time on views of a quarter of it.
+    # The same on images of half the side, most of the time on views of a quarter of it.
     "cpu": replace(_LEARNS_FAST, size=64, served=80, sizes=(32, 32, 32, 48), views=ViewOptions(min_scale=0.4)),
-    # Section 6.1 of the thesis; its transforms are those of MoCo v2, whose temperature is 0.2 and key momentum 0.999.
+    # Section 6.1 of the thesis; views, temperature and key momentum are those of MoCo v2.
     "thesis": Recipe(
         size=100,
         served=128,
@@ -119,6 +127,6 @@ PRESETS: Mapping[str, Recipe] = {
         temperature=0.2,
         key_momentum=0.999,
     ),
-    # Seconds long: to see whether everything is in its place.
+    # Seconds long: to check an installation.
     "smoke": Recipe(size=32, served=32, batch=32, epochs=2, queue=64),
 }

@@ -16,6 +16,7 @@ from taxonomist.training.backbones.backbone import Backbone
 from taxonomist.training.backbones.build import build_backbone
 from taxonomist.training.backbones.export import WEIGHTS_FILE
 from taxonomist.training.backbones.spec import BackboneSpec
+from taxonomist.training.devices import default_device
 from taxonomist.training.study.data import Contestant, Pictures
 
 _BATCH = 32
@@ -68,7 +69,7 @@ class TorchEmbed:
 
     def __call__(self, pictures: Pictures) -> npt.NDArray[np.float32]:
         """Embeddings (n, d) of pictures of any size."""
-        device = study_device()
+        device = default_device()
         self.module.to(device).eval()
         rows = []
         with torch.inference_mode():
@@ -89,11 +90,6 @@ class _OnnxEmbed:
 
     def __call__(self, pictures: Pictures) -> npt.NDArray[np.float32]:
         return self._embedder.embed(at_size(pictures, self.size))
-
-
-def study_device() -> torch.device:
-    """Where torch embeds and fine-tunes."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def at_size(pictures: Pictures, size: int) -> Pictures:

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from taxonomist.training.backbones.backbone import Backbone
+from taxonomist.training.devices import default_device
 from taxonomist.training.heads.loss import SiblingCrossEntropy
 from taxonomist.training.heads.targets import Outputs, balance
-from taxonomist.training.study.contestants import TorchEmbed, at_size, study_device
+from taxonomist.training.study.contestants import TorchEmbed, at_size
 from taxonomist.training.study.data import Labelled
 from taxonomist.training.study.split import Split
 from taxonomist.training.study.vectors import shown_pictures
@@ -51,7 +52,7 @@ def fine_tune(backbone: Backbone, size: int, labelled: Labelled, split: Split, o
 
 class _Tuner:
     def __init__(self, backbone: Backbone, size: int, labelled: Labelled, options: TuneOptions) -> None:
-        self.device = study_device()
+        self.device = default_device()
         self.backbone = backbone.to(self.device).eval()
         self.front, self.back = self.backbone.cut(options.blocks)
         self.size, self.labelled, self.options = size, labelled, options

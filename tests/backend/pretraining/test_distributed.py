@@ -100,9 +100,9 @@ def test_when_the_first_cannot_begin_the_others_end(poor: Services, tmp_path: Pa
     empty = ["pretrain", "--preset", "smoke", "--device", "cpu", "--pictures", str(tmp_path / "nothing")]
     first, second = together(poor, tmp_path, *empty)
     assert first[0] != 0
-    assert "0 pictures are too few" in first[2]
+    assert "0 images are too few" in first[2]
     assert second[0] != 0
-    assert "0 pictures are too few" in second[2]
+    assert "0 images are too few" in second[2]
 
     unknown = ["pretrain", "--preset", "no such preset", "--device", "cpu", "--fresh"]
     first, second = together(poor, tmp_path, *unknown)
@@ -123,7 +123,7 @@ def test_another_machine_does_without_the_file_of_the_start_weights(
     for weights in ("starter", str(here), str(tmp_path / "backbone-v2.safetensors")):
         current = Run(preset="cpu", recipe={"weights": weights}, size=SIZE)
         plan = together_module.Plan(run=current, chosen=Chosen(ids=[]))
-        members = SimpleNamespace(number=1, size=2, share=plan.model_dump_json)
+        members = SimpleNamespace(rank=1, world_size=2, broadcast_bytes=plan.model_dump_json)
         together_module._train_along(services, Asked(), members, lambda: False)  # type: ignore[arg-type]
     assert used == ["starter", str(here), "random"]
 

@@ -70,7 +70,7 @@ def test_all_steps_with_a_stop_in_each(poor: Services) -> None:
 
 
 def test_too_few_pictures_end_it_and_the_next_begins_anew(services: Services) -> None:
-    with pytest.raises(TrainingError, match="0 pictures are too few"):
+    with pytest.raises(TrainingError, match="0 images are too few"):
         run(services, SMOKE, silent, never)
     assert read_run(services.settings.home).step == "failed"
     with pytest.raises(NotFoundError, match="no unfinished"):
@@ -183,7 +183,7 @@ def test_the_probe_is_labelled_and_never_of_the_test_part(poor: Services) -> Non
     assert {each.id for each in chosen.probe} == documents.keys() - tested
     assert tested
     probe = probe_of(chosen, store)
-    assert probe.pictures.shape == (len(chosen.probe), SIZE, SIZE, 3)
+    assert probe.images.shape == (len(chosen.probe), SIZE, SIZE, 3)
     assert sorted(set(probe.labels.tolist())) == [0, 1, 2, 3]
     assert len(set(probe.groups.tolist())) == len(chosen.probe)
 

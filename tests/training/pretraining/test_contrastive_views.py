@@ -9,7 +9,7 @@ from lightly.transforms import MoCoV2Transform
 from PIL import Image
 from torch import Tensor
 
-from taxonomist.training.pretraining.contrastive_views import random_views
+from taxonomist.training.pretraining.contrastive_views import contrastive_views
 from taxonomist.training.pretraining.recipe import ViewOptions
 
 PLAIN = ViewOptions(min_scale=1.0, max_scale=1.0, horizontal_flip=0.0, jitter=0.0, grey=0.0, blur=0.0)
@@ -17,16 +17,16 @@ SIZE = 32
 
 
 def scene(side: int = 64) -> np.ndarray:
-    """A picture with edges, colours and a gradient, none of it symmetric."""
+    """An image with edges, colours and a gradient, none of it symmetric."""
     y, x = np.mgrid[0:side, 0:side] / side
-    picture = np.stack([x, y * 0.8, 0.3 + 0.4 * (x > 0.6)], 2)
-    picture[(x - 0.3) ** 2 + (y - 0.35) ** 2 < 0.04] = (0.9, 0.25, 0.1)
-    return (picture * 255).astype(np.uint8)
+    image = np.stack([x, y * 0.8, 0.3 + 0.4 * (x > 0.6)], 2)
+    image[(x - 0.3) ** 2 + (y - 0.35) ** 2 < 0.04] = (0.9, 0.25, 0.1)
+    return (image * 255).astype(np.uint8)
 
 
 def ours(count: int, options: ViewOptions, *, seed: int = 0, size: int = SIZE) -> Tensor:
-    pictures = torch.from_numpy(np.repeat(scene()[None], count, 0))
-    return random_views(pictures, size, options, torch.Generator().manual_seed(seed), normalised=False)
+    images = torch.from_numpy(np.repeat(scene()[None], count, 0))
+    return contrastive_views(images, size, options, torch.Generator().manual_seed(seed), normalised=False)
 
 
 def lightlys(count: int) -> Tensor:
@@ -115,8 +115,8 @@ def test_colours_stay_in_range_and_are_normalised_at_last() -> None:
     views = ours(64, ViewOptions(brightness=0.9, contrast=0.9, saturation=0.9, hue=0.5))
     assert float(views.min()) > -1e-5
     assert float(views.max()) < 1 + 1e-5
-    pictures = torch.from_numpy(np.repeat(scene()[None], 4, 0))
-    normal = random_views(pictures, SIZE, PLAIN, torch.Generator().manual_seed(0))
+    images = torch.from_numpy(np.repeat(scene()[None], 4, 0))
+    normal = contrastive_views(images, SIZE, PLAIN, torch.Generator().manual_seed(0))
     expected = (ours(4, PLAIN) - torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)) / torch.tensor(
         [0.229, 0.224, 0.225]
     ).view(1, 3, 1, 1)

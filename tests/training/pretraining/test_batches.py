@@ -1,4 +1,4 @@
-"""Which pictures a step sees."""
+"""Which images a step sees."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import numpy as np
 import pytest
 import torch
 
-from taxonomist.training.pretraining.batches import Batches, Schedule, Selection
-from tests.training.blobs import pictures
+from taxonomist.training.pretraining.batches import Batches, BatchSchedule, ImageSelection
+from tests.training.pretraining.small_images import small_images
 
 
-def test_each_epoch_sees_every_picture_once() -> None:
-    schedule = Schedule(count=50, batch=10, seed=1)
+def test_each_epoch_sees_every_image_once() -> None:
+    schedule = BatchSchedule(count=50, batch=10, seed=1)
     epochs = [np.concatenate([schedule.rows(step)[0] for step in range(at, at + 5)]) for at in (0, 5)]
     assert [sorted(epoch) for epoch in epochs] == [list(range(50))] * 2
     assert epochs[0].tolist() != epochs[1].tolist()
-    np.testing.assert_array_equal(Schedule(count=50, batch=10, seed=1).rows(7)[0], schedule.rows(7)[0])
+    np.testing.assert_array_equal(BatchSchedule(count=50, batch=10, seed=1).rows(7)[0], schedule.rows(7)[0])
 
 
 def test_partners_are_of_the_same_group() -> None:
     groups = np.array([0, 0, 0, 7, 7, -1, -1, 3])
-    schedule = Schedule(count=8, batch=8, seed=0, groups=groups)
+    schedule = BatchSchedule(count=8, batch=8, seed=0, groups=groups)
     partners: dict[int, set[int]] = {}
     for step in range(60):
         for row, key in zip(*schedule.rows(step), strict=True):
@@ -32,17 +32,17 @@ def test_partners_are_of_the_same_group() -> None:
 
 
 def test_devices_share_a_batch() -> None:
-    whole = Schedule(count=64, batch=16, seed=2).rows(3)[0]
-    parts = [Schedule(count=64, batch=16, seed=2, share=(number, 2)).rows(3)[0] for number in (0, 1)]
+    whole = BatchSchedule(count=64, batch=16, seed=2).rows(3)[0]
+    parts = [BatchSchedule(count=64, batch=16, seed=2, rank=rank, world_size=2).rows(3)[0] for rank in (0, 1)]
     assert [len(part) for part in parts] == [8, 8]
     assert np.concatenate(parts).tolist() == whole.tolist()
 
 
-def test_batches_bring_pictures_or_their_rows() -> None:
-    schedule = Schedule(count=64, batch=16, seed=0)
-    (step, ids, queries, keys), *rest = Batches(Selection(pictures()), schedule, 2, 5)
+def test_batches_have_images_or_their_rows() -> None:
+    schedule = BatchSchedule(count=64, batch=16, seed=0)
+    (step, ids, queries, keys), *rest = Batches(ImageSelection(small_images()), schedule, 2, 5)
     assert (step, len(rest)) == (2, 2)
-    np.testing.assert_array_equal(queries.numpy(), pictures()[ids.numpy()])
+    np.testing.assert_array_equal(queries.numpy(), small_images()[ids.numpy()])
     assert keys is queries
     rows = next(iter(Batches(None, schedule, 2, 5)))[2]
     torch.testing.assert_close(rows, ids)
@@ -51,6 +51,6 @@ def test_batches_bring_pictures_or_their_rows() -> None:
 def test_a_selection_comes_whole_onto_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("taxonomist.training.pretraining.batches._CHUNK", 7)
     rows = np.array([5, 3, 60, 1, 0, 63, 22, 9, 8, 8])
-    selection = Selection(pictures(), rows)
-    np.testing.assert_array_equal(selection.on(torch.device("cpu")).numpy(), pictures()[rows])
-    assert selection.nbytes == pictures()[rows].nbytes
+    selection = ImageSelection(small_images(), rows)
+    np.testing.assert_array_equal(selection.on(torch.device("cpu")).numpy(), small_images()[rows])
+    assert selection.nbytes == small_images()[rows].nbytes

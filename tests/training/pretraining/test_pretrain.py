@@ -1,4 +1,4 @@
-"""Pre-training on small pictures: broken runs, collapse, what it leaves."""
+"""Pre-training on small images: broken runs, collapse, what it leaves."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ import torch
 from taxonomist.inference.embedder import Embedder
 from taxonomist.storage.registry.folder import FolderRegistry
 from taxonomist.taxonomy.errors import DamagedError, StorageError, TrainingError
-from taxonomist.training.pretraining.batches import Selection
-from taxonomist.training.pretraining.moco_module import Contrast
-from taxonomist.training.pretraining.precision import choose_precision
+from taxonomist.training.devices import choose_precision
+from taxonomist.training.pretraining.batches import ImageSelection
+from taxonomist.training.pretraining.moco_module import MoCoModule
 from taxonomist.training.pretraining.pretrain import (
     Interrupted,
-    Pretrained,
+    PretrainingResult,
     Probe,
     Status,
     pretrain,
@@ -33,8 +33,8 @@ from taxonomist.training.pretraining.pretrain import (
 )
 from taxonomist.training.pretraining.probe import neighbour_score
 from taxonomist.training.pretraining.recipe import PRESETS, Recipe
-from tests.training.blobs import pictures
-from tests.training.small_encoder import small_backbone
+from tests.training.pretraining.small_encoder import small_backbone
+from tests.training.pretraining.small_images import small_images
 
 pytestmark = pytest.mark.slow
 
@@ -42,7 +42,7 @@ RECIPE = Recipe(size=16, batch=16, epochs=4, queue=32, shuffle_groups=2)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -56,7 +56,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def probe() -> Probe:
-    return Probe(pictures(), np.arange(64) % 4, np.arange(64) // 2)
+    return Probe(small_images(), np.arange(64) % 4, np.arange(64) // 2)
 
 
 def losses(folder: Path) -> list[tuple[int, float]]:
@@ -68,28 +68,28 @@ def stopped(folder: Path, after: int, **options: object) -> None:
     """A run that is stopped in the step after `after` steps."""
     calls = iter([False] * after + [True])
     with pytest.raises(Interrupted):
-        pretrain(pictures(), RECIPE, folder, device="cpu", should_stop=calls.__next__, **options)
+        pretrain(small_images(), RECIPE, folder, device="cpu", should_stop=calls.__next__, **options)
 
 
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Pretrained:
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> PretrainingResult:
     """Of the small encoder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("taxonomist.training.pretraining.moco_module.build_backbone", small_backbone)
-        return pretrain(pictures(), RECIPE, tmp_path_factory.mktemp("unbroken"), probe=probe(), device="cpu")
+        return pretrain(small_images(), RECIPE, tmp_path_factory.mktemp("unbroken"), probe=probe(), device="cpu")
 
 
-def test_a_broken_run_ends_as_the_unbroken_one(small: None, unbroken: Pretrained, tmp_path: Path) -> None:
+def test_a_broken_run_ends_as_the_unbroken_one(small: None, unbroken: PretrainingResult, tmp_path: Path) -> None:
     for patience in (5, 6):
         stopped(tmp_path, patience, probe=probe())
-    done = pretrain(pictures(), RECIPE, tmp_path, probe=probe(), device="cpu")
+    done = pretrain(small_images(), RECIPE, tmp_path, probe=probe(), device="cpu")
     assert losses(tmp_path) == losses(unbroken.folder)
     assert [step for step, _ in losses(tmp_path)] == [4, 8, 12, 16]
     assert done.weights.read_bytes() == unbroken.weights.read_bytes()
     assert done.summary["seen"] == 256
 
 
-def test_sigterm_ends_it_within_a_step(small: None, unbroken: Pretrained, tmp_path: Path) -> None:
+def test_sigterm_ends_it_within_a_step(small: None, unbroken: PretrainingResult, tmp_path: Path) -> None:
     calls = []
 
     def terminate() -> bool:
@@ -102,36 +102,36 @@ def test_sigterm_ends_it_within_a_step(small: None, unbroken: Pretrained, tmp_pa
     before = signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))
     try:
         with pytest.raises(Interrupted):
-            pretrain(pictures(), RECIPE, tmp_path, probe=probe(), device="cpu", should_stop=terminate)
+            pretrain(small_images(), RECIPE, tmp_path, probe=probe(), device="cpu", should_stop=terminate)
         assert len(calls) in {6, 7}
         assert told == [signal.SIGTERM]  # who listened before still hears it
         signal.raise_signal(signal.SIGTERM)
         assert len(told) == 2
     finally:
         signal.signal(signal.SIGTERM, before)
-    pretrain(pictures(), RECIPE, tmp_path, probe=probe(), device="cpu")
+    pretrain(small_images(), RECIPE, tmp_path, probe=probe(), device="cpu")
     assert losses(tmp_path) == losses(unbroken.folder)
 
 
-def test_a_full_disk_leaves_the_former_checkpoint(small: None, unbroken: Pretrained, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_former_checkpoint(small: None, unbroken: PretrainingResult, tmp_path: Path) -> None:
     stopped(tmp_path, 5)
     former = (tmp_path / "last.ckpt").read_bytes()
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(former) // 2, before[1]))
     try:
         with pytest.raises(StorageError, match="room"):
-            pretrain(pictures(), RECIPE, tmp_path, device="cpu")
+            pretrain(small_images(), RECIPE, tmp_path, device="cpu")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert (tmp_path / "last.ckpt").read_bytes() == former
     assert not list(tmp_path.glob(".*"))
-    pretrain(pictures(), RECIPE, tmp_path, device="cpu")
+    pretrain(small_images(), RECIPE, tmp_path, device="cpu")
     assert losses(tmp_path) == losses(unbroken.folder)
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped"])
 def test_a_damaged_checkpoint_is_replaced_by_the_one_before(
-    small: None, unbroken: Pretrained, tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
+    small: None, unbroken: PretrainingResult, tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
 ) -> None:
     stopped(tmp_path, 9)
     last = tmp_path / "last.ckpt"
@@ -143,7 +143,7 @@ def test_a_damaged_checkpoint_is_replaced_by_the_one_before(
     last.write_bytes(data)
     stopped(tmp_path, 1)  # before the next checkpoint
     assert "last.ckpt is damaged" in caplog.text
-    pretrain(pictures(), RECIPE, tmp_path, device="cpu")
+    pretrain(small_images(), RECIPE, tmp_path, device="cpu")
     assert losses(tmp_path) == losses(unbroken.folder)
 
 
@@ -151,19 +151,19 @@ def test_without_a_whole_checkpoint_it_says_so(small: None, tmp_path: Path) -> N
     stopped(tmp_path, 5)
     (tmp_path / "last.ckpt").write_bytes(b"PK")
     with pytest.raises(DamagedError, match="begins again"):
-        pretrain(pictures(), RECIPE, tmp_path, device="cpu")
+        pretrain(small_images(), RECIPE, tmp_path, device="cpu")
 
 
 @pytest.mark.slow
 def test_a_killed_run_ends_as_the_unbroken_one(tmp_path: Path) -> None:
-    unbroken = pretrain(pictures(), RECIPE, tmp_path / "unbroken", probe=probe(), device="cpu")
+    unbroken = pretrain(small_images(), RECIPE, tmp_path / "unbroken", probe=probe(), device="cpu")
     folder = tmp_path / "killed"
     folder.mkdir()
     code = (
         "import sys, torch; from pathlib import Path; torch.set_num_threads(1)\n"
-        "from tests.training.test_pretrain import *\n"
+        "from tests.training.pretraining.test_pretrain import *\n"
         "print('begins', flush=True)\n"
-        "pretrain(pictures(), RECIPE, Path(sys.argv[1]), probe=probe(), device='cpu')"
+        "pretrain(small_images(), RECIPE, Path(sys.argv[1]), probe=probe(), device='cpu')"
     )
     random = np.random.default_rng(3)
     kills = 0
@@ -174,30 +174,32 @@ def test_a_killed_run_ends_as_the_unbroken_one(tmp_path: Path) -> None:
             assert child.stdout.readline() == b"begins\n"
             time.sleep(float(random.uniform(0.5, 3)) * max(1, kills - 5))
             child.kill()
-    pretrain(pictures(), RECIPE, folder, probe=probe(), device="cpu")
+    pretrain(small_images(), RECIPE, folder, probe=probe(), device="cpu")
     assert losses(folder) == losses(unbroken.folder)
     assert (folder / "best.safetensors").read_bytes() == unbroken.weights.read_bytes()
 
 
-def test_a_finished_run_is_not_run_again(unbroken: Pretrained) -> None:
+def test_a_finished_run_is_not_run_again(unbroken: PretrainingResult) -> None:
     before = (unbroken.folder / "last.ckpt").stat().st_mtime_ns
-    again = pretrain(pictures(), RECIPE, unbroken.folder, probe=probe(), device="cpu")
+    again = pretrain(small_images(), RECIPE, unbroken.folder, probe=probe(), device="cpu")
     assert again.summary == json.loads(json.dumps(unbroken.summary))
     assert (unbroken.folder / "last.ckpt").stat().st_mtime_ns == before
 
 
 def test_another_recipe_begins_anew(small: None, tmp_path: Path) -> None:
     recipe = replace(RECIPE, epochs=1)
-    first = pretrain(pictures(), recipe, tmp_path, device="cpu")
-    other = pretrain(pictures(), replace(recipe, seed=1), tmp_path, device="cpu")
+    first = pretrain(small_images(), recipe, tmp_path, device="cpu")
+    other = pretrain(small_images(), replace(recipe, seed=1), tmp_path, device="cpu")
     assert other.summary["loss"] != first.summary["loss"]
     assert losses(tmp_path) == [(4, other.summary["loss"])]
 
 
-def test_selected_rows_of_a_file_are_as_a_copy_of_them(small: None, unbroken: Pretrained, tmp_path: Path) -> None:
+def test_selected_rows_of_a_file_are_as_a_copy_of_them(
+    small: None, unbroken: PretrainingResult, tmp_path: Path
+) -> None:
     rows = np.random.default_rng(1).permutation(100)[:64]
-    stored = np.memmap(tmp_path / "pictures.u8", np.uint8, "w+", shape=(100, 24, 24, 3))
-    stored[rows] = pictures()
+    stored = np.memmap(tmp_path / "images.u8", np.uint8, "w+", shape=(100, 24, 24, 3))
+    stored[rows] = small_images()
     # The others would be noticed: they are of one colour.
     chosen = pretrain(stored, RECIPE, tmp_path / "run", rows=rows, probe=probe(), device="cpu")
     assert losses(chosen.folder) == losses(unbroken.folder)
@@ -205,10 +207,10 @@ def test_selected_rows_of_a_file_are_as_a_copy_of_them(small: None, unbroken: Pr
     again = pretrain(stored, replace(RECIPE, epochs=1), tmp_path / "run", rows=rows[::-1], device="cpu")
     assert again.summary["data"] != chosen.summary["data"]
     with pytest.raises(TrainingError, match=r"0\.\.63"):
-        pretrain(pictures(), RECIPE, tmp_path / "run", rows=rows, device="cpu")
+        pretrain(small_images(), RECIPE, tmp_path / "run", rows=rows, device="cpu")
 
 
-def test_what_it_leaves(unbroken: Pretrained) -> None:
+def test_what_it_leaves(unbroken: PretrainingResult) -> None:
     assert {path.name for path in unbroken.folder.iterdir()} == {
         *("run.json", "summary.json", "last.ckpt", "last-1.ckpt", "best.safetensors"),
         *("curves.csv", "loss.png", "tensorboard"),
@@ -218,29 +220,29 @@ def test_what_it_leaves(unbroken: Pretrained) -> None:
 
 @pytest.mark.slow
 def test_what_is_published(tmp_path: Path) -> None:
-    done = pretrain(pictures(), RECIPE, tmp_path / "run", probe=probe(), device="cpu")
+    done = pretrain(small_images(), RECIPE, tmp_path / "run", probe=probe(), device="cpu")
     version = publish_pretrained(FolderRegistry(tmp_path / "models"), done, 24)
     assert {"backbone.onnx", "backbone.safetensors", "curves.csv", "loss.png"} <= set(version.manifest["files"])
     assert version.manifest["pretraining"]["recipe"]["batch"] == 16
     assert version.manifest["pretraining"]["data"]["count"] == 64
-    assert version.manifest["origin"] == "MoCo v2, 256 pictures seen, from random, seed 0"
+    assert version.manifest["origin"] == "MoCo v2, 256 images seen, from random, seed 0"
     # The published network is the query encoder of the best moment, as the probe saw it.
-    served = Embedder(version.path / "backbone.onnx").embed(pictures())
+    served = Embedder(version.path / "backbone.onnx").embed(small_images())
     assert neighbour_score(torch.from_numpy(served), probe()) == pytest.approx(done.summary["score"], abs=0.05)
 
 
 def test_progress_is_told(small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("taxonomist.training.pretraining.callback._TELL_EVERY", 0)
+    monkeypatch.setattr("taxonomist.training.pretraining.callback._STATUS_INTERVAL", 0)
     told: list[Status] = []
-    pretrain(pictures(), RECIPE, tmp_path, device="cpu", on_status=told.append)
+    pretrain(small_images(), RECIPE, tmp_path, device="cpu", on_status=told.append)
     assert [status.step for status in told] == list(range(1, 17))
     assert [status.seen for status in told] == list(range(16, 257, 16))
-    assert all(0 < status.pictures_per_s < 1e6 and status.seconds_left >= 0 for status in told)
+    assert all(0 < status.images_per_s < 1e6 and status.seconds_left >= 0 for status in told)
     assert told[-1].seconds_left == 0
 
 
 def test_a_collapsed_embedding_stops_the_run(small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("taxonomist.training.pretraining.callback._SETTLED", 2)
+    monkeypatch.setattr("taxonomist.training.pretraining.callback._SETTLED_STEPS", 2)
     same = np.full((64, 24, 24, 3), 200, np.uint8)  # nothing to tell apart
     views = replace(RECIPE.views, jitter=0.0, grey=0.0)
     with pytest.raises(TrainingError, match="collapsed"):
@@ -248,28 +250,28 @@ def test_a_collapsed_embedding_stops_the_run(small: None, tmp_path: Path, monkey
 
 
 def test_a_loss_that_is_no_number_stops_the_run(small: None, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="no number"):
-        pretrain(pictures(), replace(RECIPE, lr=1e30), tmp_path, device="cpu")
+    with pytest.raises(TrainingError, match="not finite"):
+        pretrain(small_images(), replace(RECIPE, lr=1e30), tmp_path, device="cpu")
 
 
-def test_too_few_pictures_are_refused(tmp_path: Path) -> None:
+def test_too_few_images_are_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="too few"):
-        pretrain(pictures(8), RECIPE, tmp_path, device="cpu")
+        pretrain(small_images(8), RECIPE, tmp_path, device="cpu")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="1 GPUs are asked for"):
-        pretrain(pictures(), RECIPE, tmp_path, device="cuda")
+    with pytest.raises(TrainingError, match="1 GPUs are requested"):
+        pretrain(small_images(), RECIPE, tmp_path, device="cuda")
 
 
-def test_the_queue_is_a_power_of_two_below_half_the_pictures() -> None:
+def test_the_queue_is_a_power_of_two_below_half_the_images() -> None:
     assert [Recipe().queue_for(count) for count in (64, 65, 1000, 15_000, 10**6)] == [16, 16, 256, 4096, 65_536]
     assert PRESETS["thesis"].queue_for(15_000) == 2048
 
 
 def test_sizes_grow_in_equal_shares(small: None) -> None:
-    module = Contrast(Selection(pictures()), replace(RECIPE, sizes=(8, 12), epochs=3), None, 4)
+    module = MoCoModule(ImageSelection(small_images()), replace(RECIPE, sizes=(8, 12), epochs=3), None, 4)
     assert [module.size_at(step) for step in range(12)] == [8] * 4 + [12] * 4 + [16] * 4
 
 
@@ -282,5 +284,5 @@ def test_the_smallest_views_are_not_trained_in_half_precision(
     small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, precision: str
 ) -> None:
     monkeypatch.setattr("taxonomist.training.pretraining.pretrain.choose_precision", lambda device: "bf16-mixed")
-    done = pretrain(pictures(), replace(RECIPE, size=size, epochs=1), tmp_path, probe=probe(), device="cpu")
+    done = pretrain(small_images(), replace(RECIPE, size=size, epochs=1), tmp_path, probe=probe(), device="cpu")
     assert done.summary["precision"] == precision

@@ -1,10 +1,10 @@
-"""Small pictures of four kinds, for pre-training in tests."""
+"""Small images of four kinds, for pre-training in tests."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-def pictures(count: int = 64, side: int = 24) -> NDArray[np.uint8]:
+def small_images(count: int = 64, side: int = 24) -> NDArray[np.uint8]:
     """Coloured blobs on grey, four kinds in turn."""
     random = np.random.default_rng(0)
     colours = np.array([[220, 30, 30], [30, 170, 60], [30, 50, 220], [230, 210, 40]])

@@ -1,4 +1,4 @@
-"""The online score."""
+"""The neighbour score."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from taxonomist.training.pretraining.probe import Probe, embed, neighbour_score
-from tests.training.blobs import pictures
+from tests.training.pretraining.small_images import small_images
 
 
-def test_the_score_does_not_count_pictures_of_the_same_product() -> None:
+def test_the_score_does_not_count_images_of_the_same_product() -> None:
     random = np.random.default_rng(0)
     centres = random.normal(size=(40, 16))
     vectors = torch.from_numpy(np.repeat(centres, 3, 0) + random.normal(0, 0.01, (120, 16))).float()
@@ -26,6 +26,6 @@ def test_embedding_leaves_the_encoder_in_training() -> None:
     encoder = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.AdaptiveAvgPool2d(1))
     encoder.append(torch.nn.Flatten())
     before = encoder[1].running_mean.clone()
-    embed(encoder.train(), pictures(8), torch.device("cpu"))
+    embed(encoder.train(), small_images(8), torch.device("cpu"))
     assert encoder.training
     torch.testing.assert_close(encoder[1].running_mean, before)

@@ -16,13 +16,14 @@ import pytest
 import torch
 
 from taxonomist.taxonomy.errors import TrainingError
-from taxonomist.training.pretraining.batches import Schedule
-from taxonomist.training.pretraining.distributed.launch import FOLDER, Inputs, is_wanted
-from taxonomist.training.pretraining.pretrain import Interrupted, Pretrained, Status, pretrain
-from tests.training.blobs import pictures
-from tests.training.test_pretrain import RECIPE, losses, probe
+from taxonomist.training.pretraining.batches import BatchSchedule
+from taxonomist.training.pretraining.distributed.exchange import is_wanted
+from taxonomist.training.pretraining.distributed.inputs import FOLDER, PretrainingInputs
+from taxonomist.training.pretraining.pretrain import Interrupted, PretrainingResult, Status, pretrain
+from tests.training.pretraining.small_images import small_images
+from tests.training.pretraining.test_pretrain import RECIPE, losses, probe
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[4]
 LONGER = replace(RECIPE, epochs=8)
 
 
@@ -32,9 +33,9 @@ def _one_thread_each(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Pretrained:
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> PretrainingResult:
     folder = tmp_path_factory.mktemp("unbroken")
-    return pretrain(pictures(), LONGER, folder, probe=probe(), device="cpu", devices=2)
+    return pretrain(small_images(), LONGER, folder, probe=probe(), device="cpu", devices=2)
 
 
 def processes(folder: Path, rank: int | None = None) -> list[int]:
@@ -61,33 +62,33 @@ def wait_until_gone(folder: Path) -> None:
 
 @pytest.mark.parametrize("first", [0, 3])
 def test_inputs_come_back(tmp_path: Path, first: int) -> None:
-    stored = np.memmap(tmp_path / "pictures.u8", np.uint8, "w+", shape=(64, 24, 24, 3))
-    stored[:] = pictures()
+    stored = np.memmap(tmp_path / "images.u8", np.uint8, "w+", shape=(64, 24, 24, 3))
+    stored[:] = small_images()
     rows, groups = np.arange(40)[::-1].copy(), np.arange(40) // 3
     recipe = replace(RECIPE, sizes=(8,), views=replace(RECIPE.views, blur=0.1))
-    Inputs(stored[first:50], recipe, rows, groups, probe()).write(tmp_path / "a", "cpu")
-    assert {path.name for path in (tmp_path / "a").iterdir()} == {"asked.json", "numbers.npz"}  # and no copy
-    back, kind = Inputs.read(tmp_path / "a")
+    PretrainingInputs(stored[first:50], recipe, rows, groups, probe()).write(tmp_path / "a", "cpu")
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {"inputs.json", "arrays.npz"}  # and no copy
+    back, kind = PretrainingInputs.read(tmp_path / "a")
     assert (back.recipe, kind) == (recipe, "cpu")
-    np.testing.assert_array_equal(back.pictures, pictures()[first:50])
+    np.testing.assert_array_equal(back.images, small_images()[first:50])
     np.testing.assert_array_equal(back.rows, rows)
     np.testing.assert_array_equal(back.groups, groups)
     assert back.probe is not None
-    np.testing.assert_array_equal(back.probe.pictures, probe().pictures)
+    np.testing.assert_array_equal(back.probe.images, probe().images)
     np.testing.assert_array_equal(back.probe.groups, probe().groups)
 
 
-@pytest.mark.parametrize("some", [pictures()[5:], np.asfortranarray(pictures()), pictures()[::2]])
-def test_pictures_in_memory_come_back(tmp_path: Path, some: np.ndarray) -> None:
-    Inputs(some, RECIPE, None, None, None).write(tmp_path, "cpu")
-    back, _ = Inputs.read(tmp_path)
-    np.testing.assert_array_equal(back.pictures, some)
+@pytest.mark.parametrize("some", [small_images()[5:], np.asfortranarray(small_images()), small_images()[::2]])
+def test_images_in_memory_come_back(tmp_path: Path, some: np.ndarray) -> None:
+    PretrainingInputs(some, RECIPE, None, None, None).write(tmp_path, "cpu")
+    back, _ = PretrainingInputs.read(tmp_path)
+    np.testing.assert_array_equal(back.images, some)
     assert (back.rows, back.groups, back.probe) == (None, None, None)
 
 
 def test_nothing_to_train_is_said(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="nothing to pre-train"):
-        Inputs.read(tmp_path / FOLDER)
+        PretrainingInputs.read(tmp_path / FOLDER)
 
 
 @pytest.mark.slow
@@ -95,37 +96,44 @@ def test_two_processes_fill_one_queue_as_one_would(tmp_path: Path) -> None:
     """Started by hand, as on several machines."""
     run = tmp_path / "run"
     with pytest.raises(Interrupted, match="torchrun") as told:
-        pretrain(pictures(), RECIPE, run, probe=probe(), device="cpu", nodes=2)
+        pretrain(small_images(), RECIPE, run, probe=probe(), device="cpu", nodes=2)
     command = shlex.split(str(told.value).split("torchrun ")[1].split(";")[0])
     assert command[:4] == ["--nnodes", "2", "--nproc-per-node", "1"]
     assert command[-3:] == ["-m", "taxonomist.training.pretraining.distributed", str(run)]
-    here = ["--standalone", "--nproc-per-node", "2", "-m", "tests.training.two_processes", str(run)]
+    here = [
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "tests.training.pretraining.distributed.two_processes",
+        str(run),
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", *here], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    finished = pretrain(pictures(), RECIPE, run, probe=probe(), device="cpu")
+    finished = pretrain(small_images(), RECIPE, run, probe=probe(), device="cpu")
     assert finished.summary["device"] == "2 x CPU, 1 threads"
     assert finished.summary["score"] > 0.3
     assert all(0 < loss < 10 for _, loss in losses(run))
     assert not (run / FOLDER).exists()
     first, second = (np.load(run / f"queue-{number}.npz") for number in (0, 1))
-    for name in ("keys", "ids", "position"):
+    for name in ("queue", "queue_ids", "queue_ptr"):
         np.testing.assert_array_equal(first[name], second[name])
     # Both went on from the weights of the first, whatever the second had begun with.
     encoders = [np.load(run / f"encoder-{number}.npz") for number in (0, 1)]
     assert len(encoders[0]) > 10
     for name in encoders[0]:
         np.testing.assert_array_equal(encoders[0][name], encoders[1][name])
-    schedule = Schedule(64, RECIPE.batch, RECIPE.seed)
-    assert first["position"] == 0  # the queue of two batches is full for the eighth time
-    assert first["ids"].tolist() == np.concatenate([schedule.rows(step)[0] for step in (14, 15)]).tolist()
+    schedule = BatchSchedule(64, RECIPE.batch, RECIPE.seed)
+    assert first["queue_ptr"] == 0  # the queue of two batches is full for the eighth time
+    assert first["queue_ids"].tolist() == np.concatenate([schedule.rows(step)[0] for step in (14, 15)]).tolist()
     kept = torch.load(run / "last.ckpt", weights_only=True)["state_dict"]
-    np.testing.assert_array_equal(kept["moco.keys"].numpy(), first["keys"])
+    np.testing.assert_array_equal(kept["moco.queue"].numpy(), first["queue"])
 
 
 @pytest.mark.slow
-def test_stopped_and_killed_it_ends_as_the_unbroken_one(unbroken: Pretrained, tmp_path: Path) -> None:
+def test_stopped_and_killed_it_ends_as_the_unbroken_one(unbroken: PretrainingResult, tmp_path: Path) -> None:
     told: list[Status] = []
 
     def kill_the_second(status: Status) -> None:
@@ -136,16 +144,16 @@ def test_stopped_and_killed_it_ends_as_the_unbroken_one(unbroken: Pretrained, tm
 
     options = {"probe": probe(), "device": "cpu", "devices": 2}
     with pytest.raises(TrainingError, match="SIGKILL"):
-        pretrain(pictures(), LONGER, tmp_path, on_status=kill_the_second, **options)
+        pretrain(small_images(), LONGER, tmp_path, on_status=kill_the_second, **options)
     assert not processes(tmp_path)
     assert (tmp_path / "last.ckpt").exists()
     assert 0 < told[-1].step < told[-1].steps
     told.clear()
     with pytest.raises(Interrupted):
-        pretrain(pictures(), LONGER, tmp_path, on_status=told.append, should_stop=lambda: told != [], **options)
+        pretrain(small_images(), LONGER, tmp_path, on_status=told.append, should_stop=lambda: told != [], **options)
     assert not processes(tmp_path)
     assert told[0].step > 4
-    done = pretrain(pictures(), LONGER, tmp_path, **options)
+    done = pretrain(small_images(), LONGER, tmp_path, **options)
     assert losses(tmp_path) == losses(unbroken.folder)
     assert len(losses(tmp_path)) == 8
     assert done.weights.read_bytes() == unbroken.weights.read_bytes()
@@ -157,9 +165,9 @@ def test_processes_end_with_the_one_that_started_them(tmp_path: Path, sign: sign
     code = (
         "import sys; from pathlib import Path\n"
         "from dataclasses import replace\n"
-        "from tests.training.test_pretrain import *\n"
+        "from tests.training.pretraining.test_pretrain import *\n"
         "try:\n"
-        "    pretrain(pictures(), replace(RECIPE, epochs=500), Path(sys.argv[1]), device='cpu', devices=2)\n"
+        "    pretrain(small_images(), replace(RECIPE, epochs=500), Path(sys.argv[1]), device='cpu', devices=2)\n"
         "except Interrupted:\n"
         "    sys.exit(42)\n"
     )
@@ -177,8 +185,8 @@ def test_processes_end_with_the_one_that_started_them(tmp_path: Path, sign: sign
 
 @pytest.mark.slow
 def test_what_a_process_raises_is_raised_here(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="The loss is no number any more after 4 steps") as raised:
-        pretrain(pictures(), replace(RECIPE, lr=1e30), tmp_path, device="cpu", devices=2)
+    with pytest.raises(TrainingError, match="The loss is not finite after 4 steps") as raised:
+        pretrain(small_images(), replace(RECIPE, lr=1e30), tmp_path, device="cpu", devices=2)
     assert raised.value.hint == "Start with a lower learning rate."
     with pytest.raises(TrainingError, match="too small for 2"):
-        pretrain(pictures(), replace(RECIPE, batch=3), tmp_path, device="cpu", devices=2)
+        pretrain(small_images(), replace(RECIPE, batch=3), tmp_path, device="cpu", devices=2)
