@@ -103,7 +103,7 @@ def test_what_cannot_be_imported_is_told(run: Run, tmp_path: Path) -> None:
         (["connect", "--project", "4"], 2, "address of Label Studio is not known"),
         (["connect", "--project", "4", "--url", "http://127.0.0.1:1", "--api-key", "t"], 7, "127.0.0.1:1"),
         (["serve", "--host", "0.0.0.0"], 2, "without a password"),
-        (["pretrain"], 5, "0 pictures are too few"),
+        (["pretrain"], 5, "0 images are too few"),
         (["pretrain", "--preset", "best"], 2, "There is no preset 'best'"),
         (["pretrain", "--resume"], 4, "no unfinished pre-training"),
         (["backbone", "show", "v9"], 4, "v9"),
