@@ -8,7 +8,7 @@ import pytest
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.training.heads.head import train_head
 from taxonomist.training.heads.targets import Outputs
-from tests.training.test_head import OPTIONS, data_of, toy
+from tests.training.heads.test_head import OPTIONS, data_of, toy
 
 
 def test_batch_norm_is_folded_into_the_kept_weights(tree: Tree) -> None:
