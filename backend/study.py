@@ -10,7 +10,8 @@ import numpy as np
 
 from taxonomist.backend.pretraining.prepared_images import FAILURES, picture_store, serving_size
 from taxonomist.backend.services import BACKBONE, Services
-from taxonomist.inference.preparation import ImageSource, prepare_images
+from taxonomist.inference.pipeline import ImageSource
+from taxonomist.inference.preparation import prepare_images
 from taxonomist.storage.catalog.documents import ImageDocument
 from taxonomist.storage.prepared_images import PreparedImageStore
 from taxonomist.taxonomy.errors import ConfigError, TrainingError
@@ -115,9 +116,9 @@ def _prepared(
     prepare_images(
         [ImageSource(document.id, document.projects[project].uri, project) for document in documents],
         store,
-        lambda wanted: services.images(wanted.project).read(wanted.uri),
+        lambda source: services.images(source.project).read(source.uri),
         progress=lambda done, total: progress(_READING_SHARE * done / max(total, 1)),
-        note=lambda decoded: hashes.update({each.wanted.id: each.file_hash for each in decoded}),
+        note=lambda images: hashes.update({result.source.id: result.image.file_hash for result in images}),
         failures_file=folder / FAILURES,
         max_pixels=services.settings.max_image_pixels,
     )

@@ -1,54 +1,51 @@
-"""From the address of an image to its embedding: looked up when it is known, else read, decoded, embedded and kept."""
+"""Embeddings of a project's images: taken from the store, or read, decoded, embedded and kept."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from taxonomist.backend.services import Services
-from taxonomist.inference.image_decoding import decode_image, prepare_image
+from taxonomist.inference.pipeline import (
+    EMBEDDING,
+    DecodedImage,
+    ImageFailure,
+    ImageResult,
+    ImageSource,
+    LateImage,
+    in_batches,
+    process_images,
+)
+from taxonomist.inference.preparation import NewImages
+from taxonomist.progress import CountProgress, ignore_counts
 from taxonomist.storage.catalog.documents import ImageDocument, ProjectLabels
 from taxonomist.storage.images import without_query
-from taxonomist.taxonomy.errors import ImageUnavailableError, TaxonomistError
+from taxonomist.taxonomy.errors import TaxonomistError
 
 log = logging.getLogger(__name__)
 
-BATCH = 32
-READERS = 8
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A decoded image: the square that the backbone sees and what its document says of the file."""
-
-    pixels: NDArray[np.uint8]
-    file_hash: str
-    width: int
-    height: int
-
 
 @dataclass
-class Embedded:
-    """Embeddings by image id, and the reason for each image that has none."""
+class EmbeddedImages:
+    """Embeddings (d,) by image id, and the reason for each image that has none."""
 
     vectors: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     failures: dict[str, TaxonomistError] = field(default_factory=dict)
-    late: list[str] = field(default_factory=list)  # not tried, since the deadline came first
+    late: list[str] = field(default_factory=list)  # not begun before the deadline
 
 
-def read_picture(services: Services, project: str, uri: str, size: int) -> Picture:
-    """Fetch and decode one image. Raises the `ImageError` or `ImageDecodingError` that says why it cannot be had."""
-    data = services.images(project).read(uri)
-    image = decode_image(data, max_pixels=services.settings.max_image_pixels)
-    return Picture(prepare_image(image, size), hashlib.sha256(data).hexdigest(), image.width, image.height)
+def read_image(services: Services, source: ImageSource, size: int) -> DecodedImage:
+    """Return the image, read, decoded and prepared for `size` pixels.
+
+    Raises an `ImageError` when it cannot be read and an `ImageDecodingError` when it cannot be decoded.
+    """
+    data = services.images(source.project).read(source.uri)
+    return DecodedImage.from_bytes(data, size, max_pixels=services.settings.max_image_pixels)
 
 
 def embed(
@@ -58,90 +55,68 @@ def embed(
     backbone: str,
     *,
     deadline: float | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Embedded:
-    """Embeddings of a project's images.
+    progress: CountProgress = ignore_counts,
+    note: Callable[[NewImages], None] = lambda images: None,
+) -> EmbeddedImages:
+    """Return the embeddings of a project's images by that version of the backbone.
 
-    `images` maps image ids to addresses; `deadline` is a `time.monotonic()` value after which no further image is
-    begun. What had to be read is kept: vectors in the store of that backbone, the file's hash and resolution in the
-    catalogue.
+    `images` has the address by image id. No image is begun after `deadline`, a value of `time.monotonic()`. New
+    embeddings are kept in the store of the backbone, and the hash and the resolution of their files in the catalogue.
+    `note` gets each batch of images that were read.
     """
     store = services.embeddings(backbone)
     ids = list(images)
     found, vectors = store.get(ids)
-    answer = Embedded({name: vectors[row] for row, name in enumerate(ids) if found[row]})
-    missing = [name for row, name in enumerate(ids) if not found[row]]
+    embedded = EmbeddedImages({image: vectors[row] for row, image in enumerate(ids) if found[row]})
+    missing = [ImageSource(image, images[image], project) for row, image in enumerate(ids) if not found[row]]
     if not missing:
-        return answer
+        return embedded
     embedder = services.embedder(backbone)
 
-    def read(name: str) -> Picture | TaxonomistError:
-        try:
-            return read_picture(services, project, images[name], embedder.size)
-        except TaxonomistError as error:
-            return error
-        except Exception as error:  # whatever a hostile file can provoke must cost that one image only
-            log.exception("image %s of project %s", name, project)
-            return ImageUnavailableError(f"Unexpected error: {type(error).__name__}.")
+    def load(source: ImageSource) -> DecodedImage:
+        return read_image(services, source, embedder.size)
 
-    with ThreadPoolExecutor(READERS, thread_name_prefix="read") as readers:
-        for batch in _batches(missing, BATCH):
-            if deadline is not None and time.monotonic() > deadline:
-                answer.late.extend(batch)
-                continue
-            pictures: dict[str, Picture] = {}
-            for name, result in zip(batch, readers.map(read, batch), strict=True):
-                if isinstance(result, TaxonomistError):
-                    answer.failures[name] = result
-                else:
-                    pictures[name] = result
-            if pictures:
-                new = embedder.embed(np.stack([picture.pixels for picture in pictures.values()]))
-                # In the store's half precision, so that an image gets the same score at first sight as ever after.
-                new = new.astype(np.float16).astype(np.float32)
-                answer.vectors.update(zip(pictures, new, strict=True))
-                _keep(services, project, images, backbone, pictures, new)
-            progress(len(answer.vectors) + len(answer.failures), len(ids))
-    for name, error in answer.failures.items():
-        log.warning("project %s: image %s has no embedding: %s", project, without_query(images[name]), error)
-    return answer
+    with closing(process_images(missing, load, embedder, deadline=deadline)) as outcomes:
+        for batch in in_batches(outcomes, EMBEDDING.batch):
+            new = [outcome for outcome in batch if isinstance(outcome, ImageResult)]
+            embedded.failures |= {o.source.id: o.error for o in batch if isinstance(o, ImageFailure)}
+            embedded.late += [outcome.source.id for outcome in batch if isinstance(outcome, LateImage)]
+            if new:
+                note(new)
+                embedded.vectors |= _keep(services, backbone, new)
+            progress(len(embedded.vectors) + len(embedded.failures), len(ids))
+    for image, error in embedded.failures.items():
+        log.warning("project %s: image %s has no embedding: %s", project, without_query(images[image]), error)
+    return embedded
 
 
-def _keep(
-    services: Services,
-    project: str,
-    images: Mapping[str, str],
-    backbone: str,
-    pictures: Mapping[str, Picture],
-    vectors: NDArray[np.float32],
-) -> None:
+def _keep(services: Services, backbone: str, new: NewImages) -> dict[str, NDArray[np.float32]]:
+    """Keep the embeddings and what is known of the files; return the embeddings by image id.
+
+    They are rounded to the half precision of the store, so that an image gets the same scores now and later.
+    """
+    ids = [result.source.id for result in new]
+    vectors = np.concatenate([result.vectors for result in new]).astype(np.float16).astype(np.float32)
     try:
-        services.embeddings(backbone).append(list(pictures), vectors)
-        services.catalog.update_many(
-            {name: _note_file(project, images[name], picture) for name, picture in pictures.items()}
-        )
-    except TaxonomistError as error:  # a full disk must not keep an annotator from a suggestion
-        log.error("embeddings of %d images could not be kept: %s", len(pictures), error)
+        services.embeddings(backbone).append(ids, vectors)
+        services.catalog.update_many({result.source.id: _describe_file(result.source, result.image) for result in new})
+    except TaxonomistError as error:  # a suggestion is possible even when the disk is full
+        log.error("embeddings of %d images could not be kept: %s", len(ids), error)
+    return dict(zip(ids, vectors, strict=True))
 
 
-def _note_file(project: str, uri: str, picture: Picture) -> Callable[[ImageDocument], ImageDocument]:
+def _describe_file(source: ImageSource, image: DecodedImage) -> Callable[[ImageDocument], ImageDocument]:
     def change(document: ImageDocument) -> ImageDocument:
         projects = dict(document.projects)
-        projects.setdefault(project, ProjectLabels(uri=uri))
+        projects.setdefault(source.project, ProjectLabels(uri=source.uri))
         return document.model_copy(
             update={
-                "uri_orig": document.uri_orig or uri,
-                "file_hash": picture.file_hash,
-                "resolution_width": picture.width,
-                "resolution_height": picture.height,
+                "uri_orig": document.uri_orig or source.uri,
+                "file_hash": image.file_hash,
+                "resolution_width": image.width,
+                "resolution_height": image.height,
                 "projects": projects,
             }
         )
 
     return change
-
-
-def _batches(names: Sequence[str], size: int) -> Iterator[list[str]]:
-    rest: Iterable[str] = iter(names)
-    while batch := list(islice(rest, size)):
-        yield batch

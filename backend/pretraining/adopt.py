@@ -18,6 +18,7 @@ from taxonomist.backend.retraining.promotion import after_change
 from taxonomist.backend.retraining.training_job import train_head
 from taxonomist.backend.services import BACKBONE, Services, registry_name
 from taxonomist.backend.state.jobs import JobKind
+from taxonomist.inference.pipeline import EMBEDDING, in_batches
 from taxonomist.storage.formats import check_format, format_of
 from taxonomist.storage.prepared_images import PreparedImageStore
 from taxonomist.storage.registry import ModelVersion
@@ -27,7 +28,6 @@ from taxonomist.training.heads.promotion import Vote, decide_backbone, vote_of
 log = logging.getLogger(__name__)
 
 Progress = Callable[[str, float], None]
-BATCH = 32
 REPORT = "pretrained.json"  # of `pretrain --out`
 WORKING_SHARE = 0.5  # of the time; in the other half the core is free for whoever serves
 EMBEDDING_SHARE = 0.5  # of this step's progress
@@ -148,11 +148,11 @@ def embed_catalogue(
 
 
 def _throttled(ids: Sequence[str], should_stop: ShouldStop) -> Iterator[Sequence[str]]:
-    for start in range(0, len(ids), BATCH):
+    for batch in in_batches(ids, EMBEDDING.batch):
         if should_stop():
             raise StoppedError
         began = time.monotonic()
-        yield ids[start : start + BATCH]
+        yield batch
         time.sleep((time.monotonic() - began) * (1 / WORKING_SHARE - 1))
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from taxonomist.backend.prediction.privacy import may_use
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
-from taxonomist.inference.preparation import DecodedImage, ImageSource, PreparationResult, prepare_images
+from taxonomist.inference.pipeline import DecodedImage, ImageSource
+from taxonomist.inference.preparation import NewImages, PreparationResult, prepare_images
 from taxonomist.storage.catalog.documents import ImageDocument
 from taxonomist.storage.prepared_images import PreparedImageStore
 from taxonomist.training.backbones.spec import BackboneSpec
@@ -60,9 +61,9 @@ def prepare_all(
     prepared = prepare_images(
         wanted_images(services),
         picture_store(services, size),
-        lambda wanted: services.images(wanted.project).read(wanted.uri),
+        lambda source: services.images(source.project).read(source.uri),
         progress=progress,
-        note=lambda pictures: _note(services, pictures),
+        note=lambda images: _note(services, images),
         failures_file=services.settings.home / "pictures" / str(size) / FAILURES,
         max_pixels=services.settings.max_image_pixels,
     )
@@ -82,16 +83,12 @@ def _left_out(document: ImageDocument, settings: Settings) -> bool:
     )
 
 
-def _note(services: Services, pictures: Sequence[DecodedImage]) -> None:
-    services.catalog.update_many({picture.wanted.id: _describe(picture) for picture in pictures})
+def _note(services: Services, images: NewImages) -> None:
+    services.catalog.update_many({result.source.id: _describe(result.image) for result in images})
 
 
-def _describe(picture: DecodedImage) -> Callable[[ImageDocument], ImageDocument | None]:
-    seen = {
-        "file_hash": picture.file_hash,
-        "resolution_width": picture.width,
-        "resolution_height": picture.height,
-    }
+def _describe(image: DecodedImage) -> Callable[[ImageDocument], ImageDocument | None]:
+    seen = {"file_hash": image.file_hash, "resolution_width": image.width, "resolution_height": image.height}
 
     def change(document: ImageDocument) -> ImageDocument | None:
         unknown = {name: value for name, value in seen.items() if getattr(document, name) is None}

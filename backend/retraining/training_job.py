@@ -13,10 +13,11 @@ from filelock import FileLock
 
 from taxonomist.backend.label_studio.protocol import model_version_name
 from taxonomist.backend.labelling.decisions import decide_anew, decide_dirty
-from taxonomist.backend.prediction.embedding import embed, read_picture
+from taxonomist.backend.prediction.embedding import embed, read_image
 from taxonomist.backend.retraining.first_backbone import prepare_backbone
 from taxonomist.backend.retraining.promotion import after_promotion
 from taxonomist.backend.services import Services, registry_name
+from taxonomist.inference.pipeline import ImageSource
 from taxonomist.storage.catalog.documents import ImageDocument
 from taxonomist.storage.embeddings import Embeddings
 from taxonomist.storage.registry import ModelVersion
@@ -72,7 +73,7 @@ def train_head(
             [replace(example, part=parts.get(example.id, example.part)) for example in examples],
             trees,
             embeddings=services.embeddings(backbone.version),
-            read_picture=lambda image: read_picture(services, project, uris[image], size).pixels,
+            read_image=lambda image: read_image(services, ImageSource(image, uris[image], project), size).pixels,
             registry=services.registry,
             backbone=backbone,
             options=options,

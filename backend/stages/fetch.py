@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from taxonomist.backend.services import Services
 from taxonomist.backend.stages.files import Part, read_query, read_split, write_report
-from taxonomist.inference.preparation import ImageSource, prepare_images
+from taxonomist.inference.pipeline import PREPARING, ImageSource
+from taxonomist.inference.preparation import prepare_images
 from taxonomist.progress import CountProgress, ignore_counts
 from taxonomist.storage.catalog.label_query import LabelQuery
 from taxonomist.storage.prepared_images import PreparedImageStore
@@ -74,7 +75,7 @@ def run_fetch(
         allowed,
         store,
         lambda source: services.images(source.project or None).read(source.uri),
-        workers=concurrency,
+        options=replace(PREPARING, threads=concurrency),
         progress=progress,
         failures_file=folder / FAILURES,
         max_pixels=services.settings.max_image_pixels,

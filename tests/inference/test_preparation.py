@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from taxonomist.inference.image_decoding import decode_image, prepare_image
-from taxonomist.inference.preparation import DecodedImage, ImageSource, PreparationResult, prepare_images
+from taxonomist.inference.pipeline import DecodedImage, ImageResult, ImageSource, PipelineOptions
+from taxonomist.inference.preparation import PreparationResult, prepare_images
 from taxonomist.storage.prepared_images import PreparedImageStore
 from taxonomist.taxonomy.errors import ImageNotFoundError, StorageError
 
@@ -55,7 +56,7 @@ def test_pictures_are_prepared_as_serving_does(store: PreparedImageStore) -> Non
         "alpha": encoded(2, channels=4),
         "tall": encoded(3, 5, 90),
     }
-    noted: list[DecodedImage] = []
+    noted: list[ImageResult[ImageSource, DecodedImage]] = []
     jobs = [ImageSource(name, name, "7") for name in files]
     assert prepare_images(jobs, store, lambda one: files[one.uri], note=noted.extend) == PreparationResult(3, 0, {})
     ids, pixels = store.snapshot()
@@ -63,7 +64,7 @@ def test_pictures_are_prepared_as_serving_does(store: PreparedImageStore) -> Non
     np.testing.assert_array_equal(
         pixels, np.stack([prepare_image(decode_image(data), SIZE) for data in files.values()])
     )
-    assert [(one.wanted.id, one.width, one.height) for one in noted] == [
+    assert [(result.source.id, result.image.width, result.image.height) for result in noted] == [
         ("jpeg", 640, 480),
         ("alpha", 40, 30),
         ("tall", 5, 90),
@@ -80,7 +81,9 @@ def test_only_what_is_new_is_read_and_each_id_once(store: PreparedImageStore) ->
     told: list[tuple[int, int]] = []
     assert prepare_images(wanted(1, 2), store, reading) == PreparationResult(2, 0, {})
     again = [*wanted(2, 3), ImageSource("i3", "elsewhere", "8"), *wanted(*range(4, 40))]
-    prepared = prepare_images(again, store, reading, batch=10, progress=lambda done, of: told.append((done, of)))
+    prepared = prepare_images(
+        again, store, reading, options=PipelineOptions(batch=10), progress=lambda done, of: told.append((done, of))
+    )
     assert prepared == PreparationResult(37, 1, {})
     assert sorted(seen, key=int) == [str(number) for number in range(1, 40)]
     ids, pixels = store.snapshot()
@@ -138,7 +141,7 @@ def test_a_full_disk_ends_the_run_and_keeps_what_there_is(tmp_path: Path) -> Non
     threads = threading.active_count()
     full = PreparedImageStore(tmp_path, SIZE, keep_free=10**18)
     with pytest.raises(StorageError, match="Make room"):
-        prepare_images(wanted(*range(200)), full, counting, workers=2, batch=8)
+        prepare_images(wanted(*range(200)), full, counting, options=PipelineOptions(threads=2, batch=8))
     assert reads <= 8 + 8  # a batch, and no further ahead than another
     assert threading.active_count() == threads
     assert PreparedImageStore(tmp_path, SIZE).snapshot()[0] == ["i1"]
@@ -160,7 +163,7 @@ def test_reading_is_parallel_and_bounded(store: PreparedImageStore, workers: int
             here -= 1
         return read(one)
 
-    assert prepare_images(wanted(*range(12)), store, slow, workers=workers).new == 12
+    assert prepare_images(wanted(*range(12)), store, slow, options=PipelineOptions(threads=workers)).new == 12
     assert most == workers
 
 
@@ -177,7 +180,13 @@ def work(folder: str) -> None:
 
     store = PreparedImageStore(folder, SIZE)
     say("begun")
-    prepare_images(wanted(*range(MANY)), store, slowly, workers=2, batch=4, failures_file=Path(folder) / "f.csv")
+    prepare_images(
+        wanted(*range(MANY)),
+        store,
+        slowly,
+        options=PipelineOptions(threads=2, batch=4),
+        failures_file=Path(folder) / "f.csv",
+    )
     say("done")
 
 

@@ -27,7 +27,7 @@ from taxonomist.training.heads.evaluation import Evaluation, evaluate, metrics_o
 from taxonomist.training.heads.head import HeadOptions, TrainedHead, train_head
 from taxonomist.training.heads.report import data_record, write_json, write_report
 from taxonomist.training.heads.targets import Outputs
-from taxonomist.training.heads.vectors import ReadPicture, fill
+from taxonomist.training.heads.vectors import ReadImage, fill
 from taxonomist.training.split import Part
 
 __all__ = ["Example", "TrainingOptions", "TrainingOutcome", "assign_parts", "model_name", "train_project"]
@@ -92,7 +92,7 @@ def train_project(
     examples: Sequence[Example],
     trees: Sequence[Tree],
     embeddings: Embeddings,
-    read_picture: ReadPicture | None,
+    read_image: ReadImage | None,
     registry: Registry,
     backbone: ModelVersion,
     options: TrainingOptions | None = None,
@@ -103,7 +103,7 @@ def train_project(
 ) -> TrainingOutcome:
     """Train, calibrate, test and publish a head for `project`; promote it unless it is worse than the champion.
 
-    `embeddings` is the store of `backbone`; what it lacks is embedded from `read_picture`, or left out with the reason.
+    `embeddings` is the store of `backbone`; what it lacks is embedded from `read_image`, or left out with the reason.
     A champion of another backbone is compared only when `other_embeddings` has the store of that version of it.
     Without `promote` it stays a candidate whatever comes out, for a caller who decides on more than this head.
 
@@ -119,7 +119,7 @@ def train_project(
         [example.id for example in usable],
         [options.views if parts[example.id] == "train" else 0 for example in usable],
         embeddings,
-        read_picture,
+        read_image,
         lambda: Embedder(backbone.path / BACKBONE_FILE),
         lambda share: progress("embedding", share),
     )
