@@ -91,6 +91,7 @@ def cosmos(cosmos_server: emulators.Cosmos) -> Iterator[FaultProxy]:
         yield proxy
 
 
+@pytest.mark.slow
 def test_requests_to_cosmos(cosmos_server: emulators.Cosmos, cosmos: FaultProxy, tmp_path: Path) -> None:
     text = cosmos_server.connection_string.replace(str(cosmos_server.port), str(cosmos.port))
     settings = Settings(home=tmp_path, cosmos_connection_string=text, cosmos_database=uuid4().hex)
@@ -132,6 +133,7 @@ def upload(azurite: emulators.Blob, count: int) -> str:
     return container
 
 
+@pytest.mark.slow
 def test_requests_for_pictures(azurite: emulators.Blob, tmp_path: Path) -> None:
     container = upload(azurite, 1)
     with fault_proxy(azurite.port) as proxy:
