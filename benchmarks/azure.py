@@ -116,8 +116,8 @@ def _measure(cloud: clouds.Cloud, rounds: Rounds, count: int) -> None:
 
 def _rows(rounds: Rounds, documents: int, size: int) -> list[Row]:
     def row(title: str, what: str, unit: str, name: str) -> Row:
-        sides = [rounds.of(f"{name} {side}", "rate") for side in ("ours", "peer")]
-        return Row(title, what, unit, *sides, more_is_better=True)
+        ours, peer = (rounds.of(f"{name} {side}", "rate") for side in ("ours", "peer"))
+        return Row(title, what, unit, ours, peer, more_is_better=True)
 
     found = int(rounds.of("query ours", "found")[0])
     importing = f"Import: an export of {documents:,} tasks, two annotations each"

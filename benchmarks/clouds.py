@@ -241,7 +241,7 @@ def fetch_plain(cloud: Cloud) -> Numbers:
         pictures = np.empty((len(names), cloud.size, cloud.size, 3), np.uint8)
         for number, name in enumerate(names):
             with Image.open(BytesIO(container.download_blob(name).readall())) as image:
-                pictures[number] = image.convert("RGB").resize((cloud.size, cloud.size))
+                pictures[number] = np.asarray(image.convert("RGB").resize((cloud.size, cloud.size)))
         np.save(cloud.folder / "plain.npy", pictures)
         return {"rate": cloud.documents / (time.monotonic() - begun)}
 

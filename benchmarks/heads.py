@@ -77,7 +77,8 @@ class HeadWorld:
         means = np.stack([np.sum([centres[node] for node in prefixes(path)], axis=0) for path in self.chosen])
         hidden = means + random.normal(0, NOISE, means.shape)
         shown = hidden @ random.normal(0, 1, (FACTORS, DIMENSION)) / np.sqrt(FACTORS)
-        return np.maximum(shown + random.normal(0, 0.5, shown.shape), 0).astype(np.float32)
+        vectors: NDArray[np.float32] = np.maximum(shown + random.normal(0, 0.5, shown.shape), 0).astype(np.float32)
+        return vectors
 
     @property
     def uris(self) -> list[str]:

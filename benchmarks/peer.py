@@ -33,7 +33,8 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 def network(classes: int) -> torch.nn.Module:
     """A ResNet18 with a last layer for that many classes."""
-    return torchvision.models.resnet18(weights=None, num_classes=classes)
+    resnet: torch.nn.Module = torchvision.models.resnet18(weights=None, num_classes=classes)
+    return resnet
 
 
 def look(size: int) -> transforms.Compose:
@@ -111,7 +112,7 @@ def train_epoch(network: torch.nn.Module, files: list[Path], classes: list[int],
     """One epoch as the transfer-learning examples have it: each picture is read, goes through the frozen backbone, and
     the last layer learns."""
     transform = look(size)
-    optimiser = torch.optim.Adam(network.fc.parameters(), 1e-3)  # type: ignore[union-attr, arg-type]
+    optimiser = torch.optim.Adam(network.fc.parameters(), 1e-3)  # type: ignore[union-attr]
     for name, parameter in network.named_parameters():
         parameter.requires_grad = name.startswith("fc.")
     for start in range(0, len(files), batch):
@@ -120,5 +121,5 @@ def train_epoch(network: torch.nn.Module, files: list[Path], classes: list[int],
             network(torch.stack(pictures)), torch.tensor(classes[start : start + batch])
         )
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()

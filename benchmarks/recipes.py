@@ -170,7 +170,7 @@ def main() -> None:
     parser.add_argument("--report", action="store_true", help="write the table into benchmarks/results/")
     arguments = parser.parse_args()
     share, shares = map(int, arguments.share.split("/"))
-    moco_module.build_backbone = built
+    moco_module.build_backbone = built  # type: ignore[attr-defined]  # what it imports is replaced
     names = list(arguments.only or (*RECIPES, *OF_STARTER))[share::shares]
     results = {name: run(name, arguments) for name in names}
     if arguments.report:
@@ -182,7 +182,7 @@ def run(name: str, arguments: argparse.Namespace) -> dict[str, Any] | None:
     changes = dict({**RECIPES, **OF_STARTER}[name])
     part = "test" if name in OF_STARTER else "validation"
     InBatch.method = changes.pop("method", "")
-    moco_module.MoCo = InBatch if InBatch.method else MoCo
+    moco_module.MoCo = InBatch if InBatch.method else MoCo  # type: ignore[attr-defined]
     recipe = changed(changed(BASE, json.loads(arguments.base)), changes)
     served = round(arguments.serve * recipe.size / 16) * 16
     pretraining = read_catalogue(arguments.catalogue, PREPARED, arguments.folder).of("pretrain")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from benchmarks import serving
 from benchmarks.measure import Spread, machine, wait_until_idle, watched
@@ -80,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     scale = QUICK if options.quick else Scale()
     wanted = [name for name in NAMES if not options.only or name in options.only]
-    about = {"command": _command(options), "machine": machine(), "scale": asdict(scale)}
+    about: dict[str, Any] = {"command": _command(options), "machine": machine(), "scale": asdict(scale)}
     rounds = Rounds(patience=0 if options.quick else options.patience, again=0 if options.quick else 2)
     with tempfile.TemporaryDirectory(prefix="taxonomist-benchmark-") as folder:
         say("making pictures and models")
@@ -118,8 +119,8 @@ def _latency(world: World, scale: Scale, rounds: Rounds) -> list[Row]:
     for key, what in (("new", "a new picture"), ("again", "a picture seen before")):
         for side, name in (("peer", "peer"), ("peer-kept", KEPT)):
             for part in ("p50", "p95"):
-                numbers = [rounds.of(f"latency {each}", f"{key}_{part}") for each in ("ours", side)]
-                rows.append(Row(title, f"{what}, {part}", "ms", *numbers, peer_name=name))
+                ours, peer = (rounds.of(f"latency {each}", f"{key}_{part}") for each in ("ours", side))
+                rows.append(Row(title, f"{what}, {part}", "ms", ours, peer, peer_name=name))
     return rows
 
 
@@ -146,8 +147,8 @@ def _webhooks(world: World, scale: Scale, rounds: Rounds) -> list[Row]:
     title = f"Webhooks: {scale.webhooks:,} annotations from {scale.clients} clients at once"
 
     def row(what: str, unit: str, number: str, *, more: bool = False, compared: bool = True) -> Row:
-        numbers = [rounds.of(f"webhooks {side}", number) for side in ("ours", "peer")]
-        return Row(title, what, unit, *numbers, more_is_better=more, compared=compared)
+        ours, peer = (rounds.of(f"webhooks {side}", number) for side in ("ours", "peer"))
+        return Row(title, what, unit, ours, peer, more_is_better=more, compared=compared)
 
     return [
         row("answers", "1/s", "rate", more=True),
@@ -165,7 +166,7 @@ def _start(world: World, scale: Scale, rounds: Rounds) -> list[Row]:
     title = "Start and memory of the server"
 
     def row(what: str, unit: str, number: str) -> Row:
-        return Row(title, what, unit, *(rounds.of(f"start {side}", number) for side in ("ours", "peer")))
+        return Row(title, what, unit, rounds.of("start ours", number), rounds.of("start peer", number))
 
     return [
         row("until /health answers", "s", "seconds"),

@@ -64,4 +64,4 @@ def embedding_of(module: Backbone) -> Any:
 def pixels(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Raw 16x16 pixels, (n, 768)."""
     x = torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float()
-    return torch.nn.functional.interpolate(x, (16, 16), mode="area").flatten(1).numpy() / 255
+    return torch.nn.functional.interpolate(x, (16, 16), mode="area").flatten(1).div(255).numpy()

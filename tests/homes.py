@@ -51,7 +51,8 @@ def client(services: Services) -> Iterator[FlaskClient]:
 @pytest.fixture(scope="session")
 def captures() -> list[dict[str, Any]]:
     """Every request that Label Studio 1.23.2 sent to a backend in recorded sessions."""
-    return json.loads((DATA / "captures.json").read_text(encoding="utf-8"))
+    requests: list[dict[str, Any]] = json.loads((DATA / "captures.json").read_text(encoding="utf-8"))
+    return requests
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from taxonomist.storage.registry import ModelVersion
 
 SIZE = 32
 GRID = 4
-COLOURS = {
+COLOURS: dict[tuple[str, ...], tuple[int, int, int]] = {
     ("Warm", "Red"): (220, 30, 30),
     ("Warm", "Yellow"): (230, 210, 40),
     ("Cold", "Blue"): (30, 50, 220),
@@ -53,7 +53,7 @@ def write_catalogue(folder: Path, count: int, *, annotators: Sequence[str] = (),
             path = PATHS[number % len(PATHS)]
             name = f"{number:04d}.jpg"
             (folder / "images" / name).write_bytes(picture(path, number))
-            for annotator in annotators or [None]:
+            for annotator in annotators or [""]:
                 rows.writerow([name, *path, f"p{number}"] + ([annotator] if annotator else []))
     return folder / "manifest.csv"
 

@@ -75,3 +75,7 @@ class Catalog(Protocol):
     def projects(self) -> list[str]:
         """Projects with at least one image, sorted."""
         ...
+
+    def close(self) -> None:
+        """Close the connections."""
+        ...

@@ -154,7 +154,7 @@ def test_after_a_promotion_scores_show_and_the_stream_still_asks(
             Prediction(task.id, version, scores[task.id], annotation(task.picture)["result"]) for task in open_tasks
         )
         assert client.push_predictions(name, pushed) == 3
-        query = {"project": project, "fields": "all"}
+        query: dict[str, str | int] = {"project": project, "fields": "all"}
         shown = {
             task["id"]: task["predictions_score"] for task in owner.get("/api/tasks/", params=query).json()["tasks"]
         }

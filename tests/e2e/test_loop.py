@@ -73,11 +73,13 @@ class Loop:
         return document.projects.get(str(self.project)) if document else None
 
     def ml_backend(self) -> dict[str, Any]:
-        (row,) = checked(self.owner.get("/api/ml", params={"project": self.project})).json()
+        rows: list[dict[str, Any]] = checked(self.owner.get("/api/ml", params={"project": self.project})).json()
+        (row,) = rows
         return row
 
     def predictions(self, task: DemoTask) -> list[dict[str, Any]]:
-        return checked(self.owner.get(f"/api/tasks/{task.id}/")).json()["predictions"]
+        predictions: list[dict[str, Any]] = checked(self.owner.get(f"/api/tasks/{task.id}/")).json()["predictions"]
+        return predictions
 
     def newest_prediction(self, task: DemoTask) -> dict[str, Any]:
         return max(self.predictions(task), key=lambda prediction: prediction["id"])
@@ -135,7 +137,7 @@ def test_the_loop_on_azure(
     backend = make_backend(start=False, **SETTINGS, **azure)
     backend.command("cosmos", "install")
     backend.start()
-    settings = {**azure, "home": backend.home, "password": SETTINGS["password"], "port": backend.port}
+    settings: dict[str, Any] = {**azure, "home": backend.home, "password": SETTINGS["password"], "port": backend.port}
     services = Services(Settings(**settings))
     loop = Loop(label_studio, owner, backend, project, services)
     with closing(services):
@@ -232,7 +234,8 @@ def suggested(loop: Loop, task: DemoTask) -> list[str] | None:
     """The path that version 1 suggests for a task, None when it dares none."""
     for prediction in loop.predictions(task):
         if prediction["model_version"] == "taxonomist-v1" and prediction["result"]:
-            (path,) = prediction["result"][0]["value"]["taxonomy"]
+            paths: list[list[str]] = prediction["result"][0]["value"]["taxonomy"]
+            (path,) = paths
             return path
     return None
 

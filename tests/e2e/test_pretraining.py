@@ -13,12 +13,12 @@ from typing import Any
 import httpx
 import pytest
 
-from backend.settings import Settings
 from taxonomist.backend.demo.accounts import Account, checked
 from taxonomist.backend.demo.annotators import Outcome, annotate, plan
 from taxonomist.backend.demo.project import DemoTask, Picture
 from taxonomist.backend.demo.server import LabelStudioServer
 from taxonomist.backend.services import Services
+from taxonomist.backend.settings import Settings
 from taxonomist.backend.state.jobs import Job, JobKind, JobState
 from tests.backend_process import BackendProcess
 from tests.small_world import publish_poor_backbone
@@ -139,6 +139,6 @@ def told(owner: httpx.Client, project: int, version: str) -> None:
 
     def shown() -> bool:
         (row,) = checked(owner.get("/api/ml", params={"project": project})).json()
-        return row["model_version"] == version
+        return bool(row["model_version"] == version)
 
     eventually(f"Label Studio is told of {version}", shown)

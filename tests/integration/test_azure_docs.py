@@ -119,7 +119,7 @@ def test_requests_to_cosmos(cosmos_server: emulators.Cosmos, cosmos: FaultProxy,
     assert counted(cosmos) == row("a label query, or a list, of up to 2,499 documents")
     list(catalog.find(LabelQuery(include=("Warm",), exclude=("Cold",), min_annotators=2)))
     assert counted(cosmos) == row("a label query, or a list, of up to 2,499 documents")
-    catalog.close()  # type: ignore[attr-defined]
+    catalog.close()
 
 
 def upload(azurite: emulators.Blob, count: int) -> str:
@@ -160,7 +160,7 @@ def test_requests_of_what_people_do(
     export = tmp_path / "export.json"
     export.write_text(json.dumps([task(container, number) for number in range(count)]))
 
-    def per_picture(once: str) -> list[int]:
+    def per_picture(once: str) -> list[float]:
         """What is left for each picture when the row of what comes once is taken off."""
         return [(all - first) / count for all, first in zip(counted(cosmos), row(once), strict=True)]
 
@@ -211,7 +211,7 @@ def test_requests_of_what_people_do(
             run_fetch(services, tmp_path / "set", tmp_path / "pictures", SIZE)
             assert (counted(cosmos), len(blobs.requests)) == (row("`taxonomist data fetch`, once"), missing)
             blobs.use()
-        services.catalog.close()  # type: ignore[attr-defined]
+        services.catalog.close()
         services.blob_account.close()
 
 

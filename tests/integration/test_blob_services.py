@@ -7,6 +7,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from html import unescape
 from pathlib import Path
 from uuid import uuid4
@@ -51,7 +52,7 @@ def in_azure(azurite: emulators.Blob, proxy: FaultProxy, tmp_path: Path) -> Iter
     for document in list(services.catalog.documents("7")):
         file = Path(document.projects["7"].uri)
         upload(services.blob_account, container, file.name, file.read_bytes())
-        services.catalog.update(document.id, lambda old, name=file.name: moved(old, f"azure-blob://{container}/{name}"))
+        services.catalog.update(document.id, partial(moved, uri=f"azure-blob://{container}/{file.name}"))
         file.unlink()
     train(services, "7", lambda step, share: None)
     yield services

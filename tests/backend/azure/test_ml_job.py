@@ -17,6 +17,7 @@ from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.state.project_records import ProjectRecords
 from taxonomist.taxonomy.errors import AuthError, ConfigError, StorageError
+from tests.present import present
 from tests.small_world import CONFIG
 
 SECRET = "do-not-tell"
@@ -96,7 +97,7 @@ def test_machines_and_their_gpus(projects: Path) -> None:
     pretrain = job.jobs["pretrain"]
     assert (pretrain.distribution.type, pretrain.distribution.process_count_per_instance) == ("pytorch", 4)
     assert (pretrain.resources.instance_count, pretrain.resources.shm_size) == (2, "8g")
-    assert (pretrain.compute, job.settings.default_compute) == ("large", "small")
+    assert (pretrain.compute, present(job.settings).default_compute) == ("large", "small")
     assert pretrain.inputs["epochs"]._data == 7
     assert job.jobs["query"].inputs["options"]._data == "--labelled"
     for step in STEPS:

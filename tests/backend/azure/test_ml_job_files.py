@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -30,7 +31,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationW
 def test_azure_ml_takes_each_component(step: str) -> None:
     from azure.ai.ml import load_component
 
-    component = load_component(FOLDER / f"{step}.yaml")
+    component: Any = load_component(FOLDER / f"{step}.yaml")
     result = component._validate()
     assert result.passed, result.error_messages
     assert (FOLDER / component.code).resolve() == SOURCE
@@ -41,7 +42,7 @@ def test_azure_ml_takes_each_component(step: str) -> None:
 def test_azure_ml_takes_the_pipeline_as_it_is() -> None:
     from azure.ai.ml import load_job
 
-    job = load_job(SOURCE / PIPELINE)
+    job: Any = load_job(SOURCE / PIPELINE)
     result = job._validate()
     assert result.passed, result.error_messages
     assert list(job.jobs) == list(STEPS)
@@ -53,7 +54,7 @@ def test_azure_ml_takes_the_clusters_with_an_identity(cluster: str) -> None:
 
     identity = "/subscriptions/0/resourceGroups/g/providers/Microsoft.ManagedIdentity/userAssignedIdentities/i"
     override = [{"identity.user_assigned_identities[0].resource_id": identity}]
-    found = load_compute(FOLDER / f"{cluster}.yaml", params_override=override)
+    found: Any = load_compute(FOLDER / f"{cluster}.yaml", params_override=override)
     assert (found.name, found.min_instances) == (cluster, 0)
     assert found.identity.user_assigned_identities[0].resource_id == identity
 
@@ -62,7 +63,7 @@ def command_of(step: str) -> str:
     """The command as a shell gets it, each input filled in, also those that may be left out."""
     from azure.ai.ml import load_component
 
-    component = load_component(FOLDER / f"{step}.yaml")
+    component: Any = load_component(FOLDER / f"{step}.yaml")
     samples = {"integer": "160", "string": "default", "uri_folder": "/in"}
     text = str(component.command).replace("$[[", "").replace("]]", "")
     for name, port in component.inputs.items():

@@ -65,7 +65,7 @@ def services(settings: Settings, azurite: emulators.Blob, tmp_path: Path) -> Any
     )
     yield services
     services.close()
-    services.catalog.close()  # type: ignore[attr-defined]
+    services.catalog.close()
     services.blob_account.close()
 
 

@@ -72,7 +72,7 @@ def test_a_manifest_with_several_annotators(run: Run, services: Services, tmp_pa
     text[1] = text[1].replace("Warm,Red", "Cold,Blue")  # two of three still say Warm, Red
     manifest.write_text("\n".join(text))
     assert told(run, "import", manifest, "--project", "colours")["labelled"] == 8
-    first = next(each for each in services.catalog.documents("colours") if each.uri_orig.endswith("0000.jpg"))
+    first = next(each for each in services.catalog.documents("colours") if (each.uri_orig or "").endswith("0000.jpg"))
     assert first.projects["colours"].accepted == {"taxonomy": [["Warm", "Red"]]}
     assert first.total_annotations == 3
 

@@ -122,7 +122,8 @@ def test_no_panel_is_found_where_there_is_none() -> None:
 
 
 blanks = st.text(" \n\t\r", max_size=3)
-words = st.text(st.characters(codec="utf-8", exclude_characters="<>&\"'\x7f", exclude_categories=("C",)), max_size=8)
+letters = st.characters(codec="utf-8", exclude_characters="<>&\"'\x7f", exclude_categories=["C"])
+words = st.text(letters, max_size=8)
 fillers = st.one_of(
     blanks,
     words,

@@ -205,7 +205,12 @@ def test_a_deleted_task_costs_only_its_own_prediction(stand_in: Callable[..., st
 
 def test_a_push_is_never_repeated_by_itself(stand_in: Callable[..., str]) -> None:
     calls: list[str] = []
-    url = stand_in(lambda path, body: (calls.append(path), (503, {"detail": "busy"}))[1])
+
+    def busy(path: str, _body: Any) -> Answer:
+        calls.append(path)
+        return 503, {"detail": "busy"}
+
+    url = stand_in(busy)
     with LabelStudioClient(url, "t") as client, pytest.raises(LabelStudioError, match="503"):
         client.push_predictions("4", [Prediction(1, "v1", 0.5, [])])
     assert len(calls) == 1

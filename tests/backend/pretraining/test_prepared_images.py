@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,7 +62,7 @@ def first(services: Services) -> ImageDocument:
     return next(services.catalog.documents())
 
 
-MARKS = {
+MARKS: dict[str, dict[str, Any]] = {
     "blurred": {"is_blurred": True},
     "sharp": {"is_blurred": False},
     "sorted out": {"sortout": "Sort Out"},
@@ -82,7 +83,7 @@ MARKS = {
         ({"pretrain_skip_test": True}, {"blurred", "sorted out", "test set", "test part"}),
     ],
 )
-def test_the_settings_say_what_is_left_out(tmp_path: Path, skip: dict[str, bool], left_out: set[str]) -> None:
+def test_the_settings_say_what_is_left_out(tmp_path: Path, skip: dict[str, Any], left_out: set[str]) -> None:
     services = Services(Settings(home=tmp_path / "home", **skip))
     for name, fields in MARKS.items():
         document = ImageDocument(id=name, projects={"7": ProjectLabels(uri="x")}).model_copy(update=fields)

@@ -15,6 +15,7 @@ from taxonomist.backend.services import Services
 from taxonomist.storage.registry import ModelVersion
 from taxonomist.taxonomy.errors import ConfigError, DamagedError, NotFoundError, TrainingError
 from taxonomist.training.pretraining.recipe import PRESETS
+from tests.present import present
 from tests.small_world import SIZE
 
 SMOKE = Asked(preset="smoke", device="cpu")
@@ -50,16 +51,16 @@ def test_all_steps_with_a_stop_in_each(poor: Services) -> None:
             run(poor, SMOKE, lambda *step: told.append(step), lambda: any(text in step for step, _ in told[seen:]))
 
     stop_at("preparing picture 0")
-    assert read_run(poor.settings.home).step == "prepare"
+    assert present(read_run(poor.settings.home)).step == "prepare"
     stop_at("preparing picture 80")
-    assert read_run(poor.settings.home).step == "pretrain"
+    assert present(read_run(poor.settings.home)).step == "pretrain"
     stop_at("embedding")
-    current = read_run(poor.settings.home)
+    current = present(read_run(poor.settings.home))
     assert (current.step, current.version, current.documents, current.seen) == ("adopt", "v2", 80, 80)
     assert poor.registry.champions() == {"backbone": "v1", "project-7": "v1"}
     outcome = run(poor, SMOKE, lambda *step: told.append(step), never)
     assert outcome.startswith("Backbone v2 ")
-    assert read_run(poor.settings.home).outcome == outcome
+    assert present(read_run(poor.settings.home)).outcome == outcome
     assert [version.version for version in poor.registry.versions("backbone")] == ["v1", "v2"]
     manifest = poor.registry.get("backbone", "v2").manifest
     assert (manifest["size"], manifest["pretraining"]["data"]["count"]) == (SIZE, 80)
@@ -72,7 +73,7 @@ def test_all_steps_with_a_stop_in_each(poor: Services) -> None:
 def test_too_few_pictures_end_it_and_the_next_begins_anew(services: Services) -> None:
     with pytest.raises(TrainingError, match="0 images are too few"):
         run(services, SMOKE, silent, never)
-    assert read_run(services.settings.home).step == "failed"
+    assert present(read_run(services.settings.home)).step == "failed"
     with pytest.raises(NotFoundError, match="no unfinished"):
         run(services, Asked(resume=True), silent, never)
 
@@ -80,7 +81,7 @@ def test_too_few_pictures_end_it_and_the_next_begins_anew(services: Services) ->
 def test_goes_on_with_an_unfinished_one(unfinished: Services, better: ModelVersion) -> None:
     outcome = run(unfinished, Asked(), silent, never)
     assert outcome.startswith("Backbone v2 is served now")
-    assert read_run(unfinished.settings.home).step == "done"
+    assert present(read_run(unfinished.settings.home)).step == "done"
 
 
 @pytest.mark.parametrize(
@@ -90,20 +91,20 @@ def test_goes_on_with_an_unfinished_one(unfinished: Services, better: ModelVersi
 def test_does_not_take_another_one_for_it(unfinished: Services, other: Asked) -> None:
     with pytest.raises(ConfigError, match="preset smoke over 3 epochs from the weights random is not finished"):
         run(unfinished, other, silent, never)
-    assert read_run(unfinished.settings.home).step == "adopt"
+    assert present(read_run(unfinished.settings.home)).step == "adopt"
 
 
 def test_gives_it_up_when_told_so(unfinished: Services) -> None:
     with pytest.raises(StoppedError):
         run(unfinished, Asked(preset="smoke", resume=False), silent, lambda: True)
-    current = read_run(unfinished.settings.home)
+    current = present(read_run(unfinished.settings.home))
     assert (current.step, current.recipe["epochs"], current.seen) == ("prepare", PRESETS["smoke"].epochs, 0)
 
 
 def test_what_it_had_published_is_gone(unfinished: Services) -> None:
     with pytest.raises(NotFoundError):
         run(unfinished, Asked(), silent, never)
-    assert read_run(unfinished.settings.home).step == "failed"
+    assert present(read_run(unfinished.settings.home)).step == "failed"
 
 
 def test_an_unknown_preset_is_told(poor: Services) -> None:
@@ -152,7 +153,7 @@ def test_the_pictures_are_those_wanted_today(poor: Services) -> None:
     assert chosen.ids == [id for id in ids if id != blurred]
     pictures, rows = pictures_of(store, chosen.ids)
     np.testing.assert_array_equal(pictures[rows], store.get(chosen.ids)[1])
-    assert len(set(groups_of(chosen).tolist())) == 79  # each picture is a product of its own
+    assert len(set(present(groups_of(chosen)).tolist())) == 79  # each picture is a product of its own
     assert isinstance(pictures.base, np.memmap) or isinstance(pictures, np.memmap)  # nothing was copied
 
 
@@ -170,7 +171,7 @@ def test_what_comes_later_does_not_change_a_run(poor: Services) -> None:
 
 def test_groups_are_numbered_and_those_without_are_not() -> None:
     chosen = Chosen(ids=["a", "b", "c", "d"], groups=["p2", None, "p1", "p2"])
-    assert groups_of(chosen).tolist() == [1, -1, 0, 1]
+    assert present(groups_of(chosen)).tolist() == [1, -1, 0, 1]
     assert groups_of(Chosen(ids=["a"], groups=[None])) is None
 
 
@@ -182,7 +183,7 @@ def test_the_probe_is_labelled_and_never_of_the_test_part(poor: Services) -> Non
     tested = {id for id, document in documents.items() if document.projects["7"].part == "test"}
     assert {each.id for each in chosen.probe} == documents.keys() - tested
     assert tested
-    probe = probe_of(chosen, store)
+    probe = present(probe_of(chosen, store))
     assert probe.images.shape == (len(chosen.probe), SIZE, SIZE, 3)
     assert sorted(set(probe.labels.tolist())) == [0, 1, 2, 3]
     assert len(set(probe.groups.tolist())) == len(chosen.probe)

@@ -62,7 +62,7 @@ def test_rare_classes_are_repeated_in_training_only() -> None:
     assert [(image.id, image.part) for image in placed] == [(image.id, image.part) for image in plain]
     assert {image.copies for image in plain} == {1}
     assert {image.copies for image in placed if image.part != "train"} == {1}
-    training = Counter()
+    training: Counter[str] = Counter()
     for image in placed:
         if image.part == "train":
             training[image.label] += image.copies

@@ -26,7 +26,7 @@ def predict(
     body = {"tasks": tasks, "project": project, "label_config": config, "params": {"context": None}}
     answer = client_of(services).post("/predict", json=body)
     assert answer.status_code == 200, answer.get_data(as_text=True)
-    results = answer.get_json()["results"]
+    results: list[dict[str, Any]] = answer.get_json()["results"]
     assert len(results) == len(uris)
     return results
 
@@ -201,7 +201,7 @@ def test_a_promotion_is_served_by_the_next_request(trained: Services) -> None:
     uri = new_picture(trained, PATHS[2])
     body = {"tasks": [{"id": 1, "data": {"image": uri}}], "project": "7", "label_config": CONFIG}
 
-    def version() -> str:
+    def version() -> Any:
         return client.post("/predict", json=body).get_json()["results"][0]["model_version"]
 
     assert version() == "taxonomist-v1"

@@ -47,7 +47,7 @@ def cloudy(settings: Settings, azurite: emulators.Blob, cosmos_server: emulators
         )
     )
     yield services
-    services.catalog.close()  # type: ignore[attr-defined]
+    services.catalog.close()
     services.blob_account.close()
 
 
@@ -115,7 +115,7 @@ def test_nothing_answers(cloudy: Services) -> None:
     try:
         checks = seen(services)
     finally:
-        services.catalog.close()  # type: ignore[attr-defined]
+        services.catalog.close()
         services.blob_account.close()
     assert {name: check.status for name, check in checks.items()} == {"Cosmos DB": "fail", "storage account": "fail"}
     assert "c2VjcmV0" not in repr(checks)
