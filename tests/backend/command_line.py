@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import typer.main
@@ -11,13 +12,19 @@ from taxonomist.backend.cli import app
 from taxonomist.backend.services import Services
 
 
+@cache
+def command_tree() -> Any:
+    """Return the whole command line as click has it."""
+    return typer.main.get_command(app)
+
+
 def check(words: Sequence[str], services: Services) -> None:
     """Raises what a wrong call raises: for an option that is not known, a value of another type, one that is missing.
 
     `words` come after `taxonomist`. Nothing is run.
     """
     rest = list(words)
-    command: Any = typer.main.get_command(app)
+    command = command_tree()
     parent = typer.Context(command, obj=services)
     while hasattr(command, "commands"):
         while rest[0].startswith("-"):
