@@ -93,7 +93,7 @@ def _setting_groups() -> Iterator[tuple[str, list[str]]]:
         if comment := re.fullmatch(r"    # (.+)", line):
             if names:
                 yield title, names
-            title, names = comment[1], []
+            title, names = comment[1].partition(";")[0], []
         elif (field := re.match(r"    (\w+):", line)) and field[1] in Settings.model_fields:
             names.append(field[1])
     yield title, names
