@@ -1,4 +1,7 @@
-"""The command line: `taxonomist …`. Each command turns its arguments into calls and prints the result."""
+"""The command line `taxonomist`. Each command turns its options into calls and prints the result.
+
+A module has the commands of one subject; `options` has what several commands share, `output` prints.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,8 @@ from typing import Annotated
 
 import typer
 
-from taxonomist.backend.cli import cosmos, data, models, operate, pretraining, stages, submit
-from taxonomist.backend.cli.output import complain
+from taxonomist.backend.cli import azure, backbone, connect, data, demo, images, models, pretrain, serve, study
+from taxonomist.backend.cli.output import print_error
 from taxonomist.backend.error_codes import exit_code
 from taxonomist.backend.logs import set_up_logging
 from taxonomist.backend.services import Services
@@ -20,33 +23,28 @@ from taxonomist.taxonomy.errors import TaxonomistError
 app = typer.Typer(
     name="taxonomist",
     help="Label Studio ML backend for images labelled with a taxonomy.",
-    epilog="First look: `taxonomist demo`. Beside a Label Studio that you have: `taxonomist serve`, then "
+    epilog="Try it: `taxonomist demo`. With your own Label Studio: `taxonomist serve`, then "
     "`taxonomist connect --url http://localhost:8080 --project 4`.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-operate.register(app)
-data.register(app)
-models.register(app)
-pretraining.register(app)
-submit.register(app)
-cosmos.register(app)
-stages.register(app)
+for module in (demo, serve, connect, images, models, data, pretrain, study, backbone, azure):
+    module.register(app)
 
 
 @app.callback(invoke_without_command=True)
 def _common(
     context: typer.Context,
     home: Annotated[Path | None, typer.Option(help="Folder of all state (TAXONOMIST_HOME).")] = None,
-    log_level: Annotated[str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = None,
-    show_version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
+    log_level: Annotated[str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR (TAXONOMIST_LOG_LEVEL).")] = None,
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     if show_version:
         typer.echo(version("label-studio-taxonomist"))
         raise typer.Exit
     settings = load_settings(home=home, log_level=log_level.upper() if log_level else None)
-    # A person at a terminal wants the progress bar and what went wrong; a service's log tells what it does.
+    # A terminal shows a progress bar and warnings only; the log of a service shows what it does.
     quiet = log_level is None and context.invoked_subcommand not in {"serve", "worker"}
     set_up_logging("WARNING" if quiet else settings.log_level)
     context.obj = Services(settings)
@@ -54,11 +52,11 @@ def _common(
 
 
 def main() -> None:
-    """The console script: runs a command; an error is one line that says what to do, and an exit code of its own."""
+    """Run a command. An error is printed as one line with a hint, and each kind of error has its own exit code."""
     try:
         app()
     except TaxonomistError as error:
-        complain(error)
+        print_error(error)
         sys.exit(exit_code(error))
     except BrokenPipeError:
         sys.exit(0)

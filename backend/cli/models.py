@@ -1,4 +1,4 @@
-"""Commands about models: train, evaluate, models list|show|promote|rollback."""
+"""The commands about models of a project: `taxonomist train`, `evaluate` and `models list|show|promote|rollback`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from taxonomist.backend.cli.data import Json, Project
-from taxonomist.backend.cli.operate import services_of
-from taxonomist.backend.cli.output import counting, fields, print_json, say, steps, table
+from taxonomist.backend.cli.options import Json, ModelArgument, Project, services_of
+from taxonomist.backend.cli.output import count_bar, print_fields, print_json, print_line, print_table, step_bar
 from taxonomist.backend.extras import require
 from taxonomist.backend.label_studio.protocol import model_version_name
 from taxonomist.backend.prediction.evaluation import evaluate_manifest
@@ -22,8 +21,11 @@ from taxonomist.backend.worker.job_runner import run
 from taxonomist.storage.registry import ModelVersion
 from taxonomist.taxonomy.errors import NotFoundError
 
-models = typer.Typer(help="List, show, promote and roll back the models of a project.", no_args_is_help=True)
-Version = Annotated[str, typer.Argument(help="A version, as `models list` shows it.")]
+models = typer.Typer(
+    help="List, show, promote and roll back the models of a project.",
+    epilog="Example: `taxonomist models list --project 4`",
+    no_args_is_help=True,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -38,37 +40,37 @@ def register(app: typer.Typer) -> None:
 
 
 def train(context: typer.Context, project: Project = "", as_json: Json = False) -> None:
-    """Train a head on the accepted labels now; it is promoted if it is not worse than the champion."""
+    """Train a model on the accepted labels now. It is promoted if it is not worse than the champion."""
     require("train")
     services = services_of(context)
-    with steps("Train") as progress:
+    with step_bar("Train") as progress:
         prepare_backbone(services)
         outcome = run(services, JobKind.TRAIN, project, progress)
     version = services.registry.versions(registry_name(project))[-1]
     if as_json:
         print_json(_summary(version, services.registry.champion(version.name)))
         return
-    say(outcome)
-    say(f"Report and plots: {version.path}")
+    print_line(outcome)
+    print_line(f"Report and plots: {version.path}")
 
 
 def evaluate(
     context: typer.Context,
-    manifest: Annotated[Path, typer.Option(help="CSV with file, level1, level2, … of images it was not trained on.")],
+    manifest: Annotated[Path, typer.Option(help="CSV with file, level1, level2, … of unseen images.")],
     project: Project = "",
-    images: Annotated[Path | None, typer.Option(help="Folder of the CSV's files.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the files in the CSV.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Score the champion of a project on images that it has never seen, level by level."""
-    with counting("Evaluating") as advance:
-        report = evaluate_manifest(services_of(context), project, manifest, images=images, advance=advance)
+    """Score the champion of a project on images that it was not trained on, level by level."""
+    with count_bar("Evaluating") as progress:
+        report = evaluate_manifest(services_of(context), project, manifest, images=images, advance=progress)
     if as_json:
         print_json(report)
         return
     columns = ["level", "images", "accuracy", "macro-F1", "suggested", "precision of suggestions"]
     rows = [[_short(value) for value in level.values()] for level in report["levels"]]
-    table(f"{report['model_version']} on {manifest.name}", columns, rows)
-    fields({name: _short(report[name]) for name in ("images", "unreadable", "hierarchical_f1", "mean_depth")})
+    print_table(f"{report['model_version']} on {manifest.name}", columns, rows)
+    print_fields({name: _short(report[name]) for name in ("images", "unreadable", "hierarchical_f1", "mean_depth")})
 
 
 def list_(context: typer.Context, project: Project = "", as_json: Json = False) -> None:
@@ -81,9 +83,9 @@ def list_(context: typer.Context, project: Project = "", as_json: Json = False) 
         print_json(rows)
         return
     marks = {champion: "champion", previous: "previous"}
-    table(
+    print_table(
         f"Models of project {project}",
-        ["version", "", "made", "labels", "macro-F1", "backbone", "promotion"],
+        ["version", "", "created", "labels", "macro-F1", "backbone", "promotion"],
         [
             (
                 row["version"],
@@ -99,48 +101,48 @@ def list_(context: typer.Context, project: Project = "", as_json: Json = False) 
     )
 
 
-def show(context: typer.Context, version: Version, project: Project = "", as_json: Json = False) -> None:
-    """Show one version: what it was trained on, how good it is, where its plots are."""
+def show(context: typer.Context, version: ModelArgument, project: Project = "", as_json: Json = False) -> None:
+    """Show one version: its data, its scores and the folder of its plots."""
     services = services_of(context)
     found = services.registry.get(registry_name(project), version)
     services.registry.verify(found)
     if as_json:
         print_json({**found.manifest, "path": found.path})
         return
-    fields({**_summary(found, services.registry.champion(found.name)), "folder": found.path})
-    table(
+    print_fields({**_summary(found, services.registry.champion(found.name)), "folder": found.path})
+    print_table(
         "Files",
         ["file", "bytes"],
         [(name, about.get("size")) for name, about in found.manifest.get("files", {}).items()],
     )
 
 
-def promote(context: typer.Context, version: Version, project: Project = "") -> None:
-    """Serve this version from now on."""
+def promote(context: typer.Context, version: ModelArgument, project: Project = "") -> None:
+    """Serve this version from now on, without a comparison."""
     services = services_of(context)
     before = services.registry.champions()
     services.registry.promote(registry_name(project), version)
     after_change(services, before)
-    say(f"Project {project} is served by {model_version_name(version)}.")
+    print_line(f"Project {project} is served by {model_version_name(version)}.")
 
 
 def rollback(context: typer.Context, project: Project = "") -> None:
-    """Go back to the version that was served before; to the former backbone, too, if both came together."""
+    """Go back to the version that was served before, and to its backbone if both were promoted together."""
     services = services_of(context)
     before = services.registry.champions()
     services.registry.rollback(registry_name(project))
-    tell_moves(services, before)
+    print_changes(services, before)
 
 
-def tell_moves(services: Services, before: Mapping[str, str]) -> None:
-    """Announce and print what is served now where it is another version than `before`."""
-    moved, now = after_change(services, before), services.registry.champions()
+def print_changes(services: Services, before: Mapping[str, str]) -> None:
+    """Announce and print every model and backbone whose served version is not the one in `before`."""
+    changed, now = after_change(services, before), services.registry.champions()
     if now.get(BACKBONE) != before.get(BACKBONE):
-        say(f"New images are embedded by backbone {now.get(BACKBONE)} again.")
-    for project in moved:
+        print_line(f"New images are embedded by backbone {now.get(BACKBONE)} again.")
+    for project in changed:
         version = now.get(registry_name(project))
         served = f"served by {model_version_name(version)} again" if version else "served by look-alikes alone again"
-        say(f"Project {project} is {served}.")
+        print_line(f"Project {project} is {served}.")
 
 
 def _short(value: object) -> object:

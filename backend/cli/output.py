@@ -1,9 +1,9 @@
-"""How commands speak: tables and progress bars for people, JSON for scripts, one line for an error."""
+"""Output of the commands: tables and progress bars for people, JSON for scripts, one line for an error."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,31 +12,32 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from taxonomist.progress import CountProgress, StepProgress
 from taxonomist.taxonomy.errors import TaxonomistError
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 
-def complain(error: TaxonomistError) -> None:
-    """Print an error for a person."""
+def print_error(error: TaxonomistError) -> None:
+    """Print an error and its hint to standard error."""
     err.print(f"[bold red]error:[/] {Exception.__str__(error)}", markup=True, soft_wrap=True)
     if error.hint:
         err.print(f"       {error.hint}", markup=False, soft_wrap=True)
 
 
-def say(text: str) -> None:
-    """Print a line for a person."""
+def print_line(text: str) -> None:
+    """Print one line of text."""
     out.print(text, markup=False, soft_wrap=True)
 
 
 def print_json(value: object) -> None:
-    """Print one JSON document for a script."""
+    """Print one JSON document."""
     print(json.dumps(value, ensure_ascii=False, indent=2, default=str))  # noqa: T201
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print rows under their column names."""
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print rows below the names of their columns."""
     grid = Table(title=title, title_justify="left", header_style="bold")
     for column in columns:
         grid.add_column(column, overflow="fold")
@@ -45,17 +46,17 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> 
     out.print(grid)
 
 
-def fields(pairs: Mapping[str, Any]) -> None:
-    """Print names and values, one a line."""
+def print_fields(values: Mapping[str, Any]) -> None:
+    """Print one line for each name and value."""
     grid = Table.grid(padding=(0, 2))
-    for name, value in pairs.items():
+    for name, value in values.items():
         grid.add_row(f"[bold]{name}[/]", "" if value is None else str(value))
     out.print(grid)
 
 
 @contextmanager
-def counting(title: str, total: int | None = None) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar for work that is counted; yields `update(done, total)`."""
+def count_bar(title: str, total: int | None = None) -> Iterator[CountProgress]:
+    """Show a progress bar for work that is counted; yield the function that moves it."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -69,15 +70,15 @@ def counting(title: str, total: int | None = None) -> Iterator[Callable[[int, in
 
 
 @contextmanager
-def steps(title: str) -> Iterator[Callable[[str, float], None]]:
-    """A progress bar for work in named steps; yields `update(step, share)`, the share in 0..1 of the whole."""
+def step_bar(title: str) -> Iterator[StepProgress]:
+    """Show a progress bar for work in named steps; yield the function that moves it."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f} %"),
         TimeElapsedColumn(),
     )
-    with _Steps(*columns, console=err) as bar:
+    with _StepBar(*columns, console=err) as bar:
         task = bar.add_task(title, total=1.0)
 
         def update(step: str, share: float) -> None:
@@ -87,8 +88,8 @@ def steps(title: str) -> Iterator[Callable[[str, float], None]]:
         yield update
 
 
-class _Steps(Progress):
-    """A bar, and below it a line for what is being done, which may be long."""
+class _StepBar(Progress):
+    """A progress bar, and below it a line with the name of the step, which may be long."""
 
     step = ""
 

@@ -1,4 +1,4 @@
-"""The commands as a person or a script uses them: what they print, and how they end."""
+"""The commands as people and scripts use them: their output and their exit codes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def run(services: Services, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     return command
 
 
-def told(run: Run, *arguments: object) -> Any:
+def run_json(run: Run, *arguments: object) -> Any:
     code, out, err = run(*arguments, "--json")
     assert code == 0, err
     return json.loads(out)
@@ -40,47 +40,48 @@ def told(run: Run, *arguments: object) -> Any:
 
 def test_from_a_manifest_to_a_rollback(run: Run, services: Services, tmp_path: Path) -> None:
     publish_backbone(services)
-    imported = told(run, "import", write_catalogue(tmp_path / "seen", 80), "--project", "colours")
+    imported = run_json(run, "import", write_catalogue(tmp_path / "seen", 80), "--project", "colours")
     assert (imported["images"], imported["annotations"], imported["labelled"]) == (80, 80, 80)
     assert imported["problems"] == []
-    again = told(run, "import", tmp_path / "seen" / "manifest.csv", "--project", "colours")
+    again = run_json(run, "import", tmp_path / "seen" / "manifest.csv", "--project", "colours")
     assert again["labelled"] == 80
 
-    first = told(run, "train")  # the only project need not be named
+    first = run_json(run, "train")  # the only project is the default
     assert (first["version"], first["champion"], first["labels"]) == ("v1", True, 80)
     unseen = write_catalogue(tmp_path / "unseen", 40, first=500)
-    report = told(run, "evaluate", "--manifest", unseen)
+    report = run_json(run, "evaluate", "--manifest", unseen)
     assert (report["images"], report["unreadable"], report["outside_taxonomy"]) == (40, 0, 0)
     assert [level["level"] for level in report["levels"]] == [1, 2]
     assert all(level["accuracy"] > 0.9 and level["macro_f1"] > 0.9 for level in report["levels"])
 
     (tmp_path / "query.jpg").write_bytes(picture(("Cold", "Blue"), seed=77))
-    found = told(run, "similar", tmp_path / "query.jpg", "-k", 3)
-    assert [each["labels"] for each in found] == [{"taxonomy": [["Cold", "Blue"]]}] * 3
+    found = run_json(run, "similar", tmp_path / "query.jpg", "-k", 3)
+    assert [look_alike["labels"] for look_alike in found] == [{"taxonomy": [["Cold", "Blue"]]}] * 3
 
-    told(run, "train")
+    run_json(run, "train")
     run("models", "promote", "v2")
     assert run("models", "rollback")[1].strip() == "Project colours is served by taxonomist-v1 again."
-    assert [row["version"] for row in told(run, "models", "list") if row["champion"]] == ["v1"]
-    shown = told(run, "models", "show", "v1")
+    assert [row["version"] for row in run_json(run, "models", "list") if row["champion"]] == ["v1"]
+    shown = run_json(run, "models", "show", "v1")
     assert {"head.safetensors", "report.json", "curves.png", "data.json"} <= set(shown["files"])
 
 
 def test_a_manifest_with_several_annotators(run: Run, services: Services, tmp_path: Path) -> None:
     manifest = write_catalogue(tmp_path / "c", 8, annotators=("anna", "bela", "carl"))
     text = manifest.read_text().splitlines()
-    text[1] = text[1].replace("Warm,Red", "Cold,Blue")  # two of three still say Warm, Red
+    text[1] = text[1].replace("Warm,Red", "Cold,Blue")  # two of three still agree on Warm, Red
     manifest.write_text("\n".join(text))
-    assert told(run, "import", manifest, "--project", "colours")["labelled"] == 8
-    first = next(each for each in services.catalog.documents("colours") if (each.uri_orig or "").endswith("0000.jpg"))
+    assert run_json(run, "import", manifest, "--project", "colours")["labelled"] == 8
+    documents = services.catalog.documents("colours")
+    first = next(document for document in documents if (document.uri_orig or "").endswith("0000.jpg"))
     assert first.projects["colours"].accepted == {"taxonomy": [["Warm", "Red"]]}
     assert first.total_annotations == 3
 
 
-def test_what_cannot_be_imported_is_told(run: Run, tmp_path: Path) -> None:
+def test_what_cannot_be_imported_is_reported(run: Run, tmp_path: Path) -> None:
     manifest = write_catalogue(tmp_path / "c", 4)
     manifest.write_text(manifest.read_text() + "gone.jpg,Warm,Red,p\n../../etc/passwd,Warm,Red,p\n")
-    problems = told(run, "import", manifest, "--project", "colours")["problems"]
+    problems = run_json(run, "import", manifest, "--project", "colours")["problems"]
     assert len(problems) == 2
     assert "gone.jpg" in problems[0]
     other = write_catalogue(tmp_path / "d", 4, first=50)
@@ -91,7 +92,7 @@ def test_what_cannot_be_imported_is_told(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         (["train"], 2, "Give --project"),
         (["train", "--project", "nothing"], 2, "Nothing is known of project nothing"),
@@ -113,14 +114,14 @@ def test_what_cannot_be_imported_is_told(run: Run, tmp_path: Path) -> None:
         (["similar", "none.jpg", "--project", "4"], 4, "embedded yet"),
     ],
 )
-def test_an_error_is_a_line_that_helps(run: Run, arguments: list[str], code: int, said: str) -> None:
-    ended, out, err = run(*arguments)
-    assert (ended, out) == (code, "")
-    assert said in err
+def test_errors_are_one_line_with_a_hint(run: Run, arguments: list[str], code: int, message: str) -> None:
+    exit_code, out, err = run(*arguments)
+    assert (exit_code, out) == (code, "")
+    assert message in err
     assert "Traceback" not in err
 
 
-def test_a_misspelt_setting_is_a_line_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_setting_is_one_line_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAXONOMIST_PORT", "ninety")
     code, _, err = run("models", "list", "--project", "4")
     assert code == 2

@@ -22,7 +22,7 @@ Run = Callable[..., str]
 
 @pytest.fixture
 def run(poor: Services, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs `taxonomist …` on the home folder; it must end well. Returns what it printed."""
+    """Runs `taxonomist …` on the home folder, which must succeed; returns its output."""
 
     def command(*arguments: str) -> str:
         monkeypatch.setattr(sys, "argv", ["taxonomist", "--home", str(poor.settings.home), *arguments])
@@ -40,7 +40,7 @@ def silent(step: str, share: float) -> None: ...
 
 def test_prepare_reads_what_is_new(run: Run) -> None:
     first = json.loads(run("prepare", "--json"))
-    assert first == {"size": 32, "pictures": 80, "new": 80, "failures": {}}
+    assert first == {"size": 32, "images": 80, "pictures": 80, "new": 80, "failures": {}}
     assert json.loads(run("prepare", "--json"))["new"] == 0
     assert "64 pixels" in run("prepare", "--size", "64")
 
@@ -71,8 +71,8 @@ def test_either_rollback_restores_both(
     run: Run, poor: Services, better: ModelVersion, command: tuple[str, ...]
 ) -> None:
     adopt(poor, better, silent, lambda: False)
-    said = run(*command)
-    assert said.splitlines() == [
+    output = run(*command)
+    assert output.splitlines() == [
         "New images are embedded by backbone v1 again.",
         "Project 7 is served by taxonomist-v1 again.",
     ]

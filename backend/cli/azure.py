@@ -1,4 +1,4 @@
-"""The command `taxonomist submit`: run the pipeline on Azure ML."""
+"""The commands about Azure: `taxonomist submit` runs the pipeline on Azure ML, `cosmos install` sets up Cosmos DB."""
 
 from __future__ import annotations
 
@@ -10,20 +10,28 @@ from typing import Annotated
 import typer
 
 from taxonomist.backend.azure import ml_job
-from taxonomist.backend.cli.operate import services_of
-from taxonomist.backend.cli.output import fields, print_json, say
+from taxonomist.backend.cli.options import Json, services_of
+from taxonomist.backend.cli.output import print_fields, print_json, print_line
 from taxonomist.backend.extras import require
 from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.training.pretraining.recipe import PRESETS
 
+cosmos = typer.Typer(
+    help="The catalogue in Azure Cosmos DB.",
+    epilog="Example: `taxonomist cosmos install`",
+    no_args_is_help=True,
+)
+
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add the commands."""
     app.command(
         epilog="Examples: `taxonomist submit --cpu cpu-cluster --gpu gpu-cluster --dry-run` · `taxonomist submit "
         "--subscription … --resource-group catalogue --workspace learning --cpu cpu-cluster --gpu gpu-cluster "
         '--instances 2 --gpus 4 --query "--include Furniture"`'
     )(submit)
+    app.add_typer(cosmos, name="cosmos")
+    cosmos.command(epilog="Example: `TAXONOMIST_COSMOS_CONNECTION_STRING=… taxonomist cosmos install`")(install)
 
 
 def submit(
@@ -50,7 +58,7 @@ def submit(
         Path | None, typer.Option(help="Checkout of this project; default: the one that this command runs from.")
     ] = None,
     dry_run: Annotated[bool, typer.Option(help="Validate and print the job without submitting it.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Submit the pipeline query, fetch, pretrain, train to Azure ML. Needs the extra `azureml`."""
     require("azureml")
@@ -76,13 +84,26 @@ def submit(
         job = ml_job.build_job(pipeline, projects, environment, options)
         if target is None:
             text = ml_job.as_yaml(job)
-            print_json({"job": text}) if as_json else say(text)
+            print_json({"job": text}) if as_json else print_line(text)
             return
         submitted = ml_job.submit_job(job, target)
     if as_json:
         print_json(vars(submitted))
         return
-    fields({"job": submitted.name, "page": submitted.url})
+    print_fields({"job": submitted.name, "page": submitted.url})
+
+
+def install(context: typer.Context, as_json: Json = False) -> None:
+    """Create the database, its containers and the query function if they are missing. It can be run again."""
+    require("azure")
+    from taxonomist.backend.azure.accounts import install_cosmos  # noqa: PLC0415 - the extra azure
+
+    steps = install_cosmos(services_of(context).settings)
+    if as_json:
+        print_json(steps)
+        return
+    for step in steps:
+        print_line(step)
 
 
 def _check_query(context: typer.Context, query: str) -> None:

@@ -1,0 +1,146 @@
+"""The commands about backbones: `taxonomist backbone list|show|adopt|promote|rollback`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from taxonomist.backend.cli.models import print_changes
+from taxonomist.backend.cli.options import BackboneArgument, FormerPictures, Json, services_of
+from taxonomist.backend.cli.output import print_error, print_fields, print_json, print_line, print_table, step_bar
+from taxonomist.backend.extras import require
+from taxonomist.backend.label_studio.protocol import model_version_name
+from taxonomist.backend.pretraining.manual_promotion import promote_backbone
+from taxonomist.backend.pretraining.state import Stop, StoppedError, only_one
+from taxonomist.backend.services import BACKBONE
+from taxonomist.storage.prepared_images import PreparedImageStore
+from taxonomist.storage.registry import ModelVersion
+from taxonomist.taxonomy.errors import ConfigError
+
+backbone = typer.Typer(
+    help="List, show, adopt, promote and roll back the backbones.",
+    epilog="Example: `taxonomist backbone list`",
+    no_args_is_help=True,
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.add_typer(backbone, name="backbone")
+    backbone.command("list", epilog="Example: `taxonomist backbone list`")(list_)
+    backbone.command(epilog="Example: `taxonomist backbone show v2`")(show)
+    backbone.command(
+        epilog="Examples: `taxonomist backbone adopt v2` · `taxonomist backbone adopt --pretrained report`"
+    )(adopt)
+    backbone.command(epilog="Example: `taxonomist backbone promote v2`")(promote)
+    backbone.command(epilog="Example: `taxonomist backbone rollback`")(rollback)
+
+
+def list_(context: typer.Context, as_json: Json = False) -> None:
+    """List the versions of the backbone."""
+    registry = services_of(context).registry
+    champion, previous = registry.champion(BACKBONE), registry.previous(BACKBONE)
+    rows = [_summary(version, champion) for version in registry.versions(BACKBONE)]
+    if as_json:
+        print_json(rows)
+        return
+    marks = {previous: "previous", champion: "champion"}
+    print_table(
+        "Backbones",
+        ["version", "", "created", "architecture", "size", "origin"],
+        [
+            (
+                row["version"],
+                marks.get(row["version"], ""),
+                row["created_at"],
+                row["architecture"],
+                row["size"],
+                row["origin"],
+            )
+            for row in rows
+        ],
+    )
+
+
+def show(context: typer.Context, version: BackboneArgument, as_json: Json = False) -> None:
+    """Show one version: its data, its training and the folder of its curves."""
+    registry = services_of(context).registry
+    found = registry.get(BACKBONE, version)
+    registry.verify(found)
+    if as_json:
+        print_json({**found.manifest, "path": found.path})
+        return
+    print_fields({**_summary(found, registry.champion(BACKBONE)), "folder": found.path})
+    files = [(name, about.get("size")) for name, about in found.manifest.get("files", {}).items()]
+    print_table("Files", ["file", "bytes"], files)
+
+
+def adopt(
+    context: typer.Context,
+    version: Annotated[str | None, typer.Argument(help="A version, as listed by `backbone list`.")] = None,
+    pretrained: Annotated[
+        Path | None, typer.Option(help="Folder that `pretrain --out` wrote, instead of a version.")
+    ] = None,
+    prepared: Annotated[
+        Path | None, typer.Option(help="Folder of prepared images that `data fetch` wrote; they are not read again.")
+    ] = None,
+    pictures: FormerPictures = None,
+) -> None:
+    """Embed all images with this backbone and train a model for each project; promote all if they are better."""
+    require("train")
+    from taxonomist.backend.pretraining import adopt as adoption  # noqa: PLC0415 - brings torch
+
+    if (version is None) == (pretrained is None):
+        raise ConfigError("Which backbone? Give a version or --pretrained FOLDER.")
+    services = services_of(context)
+    found = services.registry.get(BACKBONE, version or adoption.read_report(pretrained or Path()))
+    folder = prepared or pictures
+    store = PreparedImageStore(folder, int(found.manifest["size"])) if folder else None
+    with Stop() as stop:
+        try:
+            with only_one(services.settings.home), step_bar("Adopt") as progress:
+                outcome = adoption.adopt(services, found, progress, stop, store)
+        except StoppedError as stopped:
+            print_error(stopped)
+            raise typer.Exit(130) from None
+    print_line(outcome)
+
+
+def promote(context: typer.Context, version: BackboneArgument) -> None:
+    """Serve this backbone from now on, and for each project the newest model that was trained on it."""
+    promoted = promote_backbone(services_of(context), version)
+    print_line(f"New images are embedded by backbone {version}.")
+    for project, head in promoted.heads.items():
+        print_line(f"Project {project} is served by {model_version_name(head)}.")
+    for project in promoted.kept:
+        print_line(
+            f"Project {project} has no model on it and keeps its own until `taxonomist train --project {project}`."
+        )
+    print_line("The worker embeds the other images with it; `taxonomist embed` does it at once.")
+
+
+def rollback(context: typer.Context) -> None:
+    """Go back to the backbone that was served before, and to the models that were promoted with it."""
+    services = services_of(context)
+    before = services.registry.champions()
+    services.registry.rollback(BACKBONE)
+    print_changes(services, before)
+
+
+def _summary(version: ModelVersion, champion: str | None) -> dict[str, Any]:
+    manifest = version.manifest
+    pretraining = manifest.get("pretraining") or {}
+    return {
+        "version": version.version,
+        "champion": version.version == champion,
+        "created_at": manifest.get("created_at"),
+        "architecture": manifest.get("architecture"),
+        "size": manifest.get("size"),
+        "dimension": manifest.get("dimension"),
+        "origin": manifest.get("origin"),
+        "images": (pretraining.get("data") or {}).get("count"),
+        "pictures": (pretraining.get("data") or {}).get("count"),  # the former name
+        **{name: pretraining.get(name) for name in ("seen", "epochs", "loss", "score", "seconds", "device")},
+    }

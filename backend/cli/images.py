@@ -1,0 +1,116 @@
+"""The commands about images and their labels: `taxonomist import`, `sync`, `embed` and `similar`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from taxonomist.backend.cli.options import Json, Project, services_of
+from taxonomist.backend.cli.output import count_bar, print_fields, print_json, print_line, print_table, step_bar
+from taxonomist.backend.labelling.import_result import ImportResult
+from taxonomist.backend.labelling.label_studio_export import import_export
+from taxonomist.backend.labelling.manifests import import_manifest
+from taxonomist.backend.prediction.evaluation import look_alikes_of_file
+from taxonomist.backend.retraining.first_backbone import prepare_backbone
+from taxonomist.backend.state.jobs import JobKind
+from taxonomist.backend.worker.job_runner import run
+from taxonomist.taxonomy.errors import ConfigError
+from taxonomist.taxonomy.paths import format_path
+
+_PROBLEMS_SHOWN = 20
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(
+        "import",
+        epilog="Examples: `taxonomist import manifest.csv --project furniture` · `taxonomist import export.json`",
+    )(import_)
+    app.command(epilog="Example: `taxonomist sync --project 4`")(sync)
+    app.command(epilog="Example: `taxonomist embed --project furniture`")(embed)
+    app.command(epilog="Example: `taxonomist similar photo.jpg --project furniture -k 5`")(similar)
+
+
+def import_(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="A CSV with file, level1, level2, …, or a Label Studio export (.json).")],
+    project: Annotated[
+        str | None, typer.Option(help="Project to import into; default: the project that the export names.")
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the files in the CSV; default: beside the CSV, or images/ there.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="Labelling config (XML) of an export.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Import images, with labels if there are any, from a CSV manifest or a Label Studio export."""
+    services = services_of(context)
+    with count_bar(f"Importing {file.name}") as progress:
+        if file.suffix.lower() == ".json":
+            result = import_export(services, file, project=project, config=config, progress=progress)
+        elif project is None:
+            raise ConfigError("A CSV does not name its project.", hint="Give --project NAME.")
+        else:
+            result = import_manifest(services, file, project, images=images, progress=progress)
+    if as_json:
+        print_json(asdict(result))
+    else:
+        _print_import(result)
+
+
+def sync(context: typer.Context, project: Project = "", as_json: Json = False) -> None:
+    """Fetch from Label Studio what its webhooks did not deliver."""
+    with step_bar("Sync") as progress:
+        outcome = run(services_of(context), JobKind.SYNC, project, progress)
+    print_json({"project": project, "outcome": outcome}) if as_json else print_line(outcome)
+
+
+def embed(context: typer.Context, project: Project = "", as_json: Json = False) -> None:
+    """Embed every image of a project that has no embedding yet."""
+    services = services_of(context)
+    with step_bar("Embed") as progress:
+        prepare_backbone(services)
+        outcome = run(services, JobKind.EMBED, project, progress)
+    print_json({"project": project, "outcome": outcome}) if as_json else print_line(outcome)
+
+
+def similar(
+    context: typer.Context,
+    image: Annotated[Path, typer.Argument(help="An image file.")],
+    project: Project = "",
+    k: Annotated[int | None, typer.Option("-k", min=1, help="Number of look-alikes.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show the labelled images of a project that look most like an image."""
+    look_alikes = look_alikes_of_file(services_of(context), project, image, k)
+    if as_json:
+        print_json([asdict(look_alike) for look_alike in look_alikes])
+        return
+    rows = [
+        (
+            f"{look_alike.similarity:.3f}",
+            look_alike.uri,
+            "; ".join(format_path(path) for paths in look_alike.labels.values() for path in paths),
+        )
+        for look_alike in look_alikes
+    ]
+    print_table(f"Look-alikes of {image.name}", ["similarity", "image", "labels"], rows)
+
+
+def _print_import(result: ImportResult) -> None:
+    print_fields(
+        {
+            "project": result.project,
+            "images": result.images,
+            "annotations": result.annotations,
+            "labelled images": result.labelled,
+        }
+    )
+    for problem in result.problems[:_PROBLEMS_SHOWN]:
+        print_line(f"  left out: {problem}")
+    if result.left_out > _PROBLEMS_SHOWN:
+        print_line(f"  and {result.left_out - _PROBLEMS_SHOWN} more; --json lists them")
+    print_line(f"Next: taxonomist train --project {result.project}")

@@ -1,0 +1,45 @@
+"""Options that several commands have, and the services that the root command opens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from taxonomist.backend.services import Services
+from taxonomist.taxonomy.errors import ConfigError
+
+
+def services_of(context: typer.Context) -> Services:
+    """Return the services that the root command opened."""
+    services = context.find_root().obj
+    assert isinstance(services, Services)
+    return services
+
+
+def _named_or_only_project(context: typer.Context, project: str) -> str:
+    """Return the project that was named, or the only one. Raises `ConfigError` with the known projects."""
+    known = [] if project else [record.project for record in services_of(context).projects]
+    if not project and len(known) != 1:
+        hint = (
+            f"Known projects: {', '.join(known)}."
+            if known
+            else "Run `taxonomist import` or `taxonomist connect` first."
+        )
+        raise ConfigError("Which project? Give --project.", hint=hint)
+    return project or known[0]
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Project = Annotated[
+    str,
+    typer.Option(
+        callback=_named_or_only_project,
+        show_default=False,
+        help="Number of the project in Label Studio, or the name given to an import; default: the only project.",
+    ),
+]
+ModelArgument = Annotated[str, typer.Argument(help="A version, as listed by `models list`.")]
+BackboneArgument = Annotated[str, typer.Argument(help="A version, as listed by `backbone list`.")]
+FormerPictures = Annotated[Path | None, typer.Option("--pictures", hidden=True, help="The former name of --prepared.")]
