@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, for code that waits for it: a deadline then holds whatever the server does."""
+"""An asyncio event loop in its own thread, for synchronous code: deadlines hold whatever the server does."""
 
 import asyncio
 import threading
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class EventLoopThread:
-    """Starts with the first `run`, in a forked process once more; stopped by `close`."""
+    """Starts with the first `run` and stops with `close`. A forked child process starts its own thread."""
 
     def __init__(self) -> None:
         self._forget()
@@ -26,11 +26,11 @@ class EventLoopThread:
         self._thread: threading.Thread | None = None
 
     def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Run the coroutine that `work` makes on the loop; returns or raises what it does."""
+        """Run the coroutine of `work()` on the loop, wait, and return its result or raise its error."""
         return self.start(work).result()
 
     def start(self, work: Callable[[], Coroutine[Any, Any, T]]) -> Future[T]:
-        """As `run`, without waiting for it."""
+        """Start the coroutine of `work()` on the loop and return its future without waiting."""
         return asyncio.run_coroutine_threadsafe(work(), self._running())
 
     def close(self) -> None:
@@ -39,7 +39,7 @@ class EventLoopThread:
             loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
         if loop is None or thread is None:
             return
-        # In its own thread: the caller's may be running another loop, and a thread runs one at a time.
+        # This runs in the loop's thread: the caller's thread may run another loop, and a thread runs one at a time.
         asyncio.run_coroutine_threadsafe(loop.shutdown_default_executor(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
@@ -49,6 +49,6 @@ class EventLoopThread:
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=self._loop.run_forever, name="image-fetches", daemon=True)
+                self._thread = threading.Thread(target=self._loop.run_forever, name="event-loop", daemon=True)
                 self._thread.start()
             return self._loop

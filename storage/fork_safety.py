@@ -1,4 +1,4 @@
-"""What must not be shared with a child process (locks, connections, threads) is made anew there."""
+"""Makes locks, connections and threads anew in a forked child process, because a child must not share them."""
 
 import ctypes
 import os
@@ -12,14 +12,16 @@ _hooks: list[WeakMethod[Callable[[], Any]]] = []
 
 
 def after_fork(method: Callable[[], Any]) -> None:
-    """Call the bound method in every child that this process forks, as long as its object lives."""
+    """Call the bound method in every child process that this process forks, as long as its object exists."""
     _hooks[:] = [hook for hook in _hooks if hook() is not None]
     _hooks.append(WeakMethod(method))
 
 
 def never_finalise(inherited: object) -> None:
-    """Let an object of the parent never be finalised here, not even when the interpreter ends: it would close
-    connections of an event loop whose descriptors the parent uses, too."""
+    """Prevent the finalisation of an object inherited from the parent, even at the end of the interpreter.
+
+    Its finalisation would close connections whose file descriptors the parent still uses.
+    """
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(inherited))
 
 

@@ -1,4 +1,4 @@
-"""Decoded pictures of one size: what a pre-training reads, as often as it likes, without decoding again."""
+"""Decoded images of one size, which pre-training reads many times without decoding them again."""
 
 import shutil
 from collections.abc import Sequence
@@ -17,17 +17,18 @@ KEEP_FREE = 1_000_000_000
 
 
 class PreparedImageStore(AppendOnlyStore[np.uint8]):
-    """A `AppendOnlyStore` of pictures, uint8 (size, size, 3), red first, in `pictures.u8`.
+    """An `AppendOnlyStore` of RGB images, uint8 of shape (size, size, 3), in `pictures.u8`.
 
-    It may be larger than memory (300,000 pictures of 160 pixels: 23 GB), so opening it reads the index and the last
-    batch only. Pixels that rot in older batches are not noticed; a file that is too short is.
+    The store may be larger than memory (300,000 images of 160 pixels: 23 GB), so opening it reads the index and the
+    last batch only. Damaged pixels in older batches are not detected; a file that is too short is.
 
-    `keep_free` (bytes) is left on the disk for those who cannot wait: labels are written there, too.
+    `keep_free` is the number of bytes that stay free on the disk, because labels and models are written there too.
     """
 
     def __init__(self, folder: Path | str, size: int, *, keep_free: int = KEEP_FREE) -> None:
         layout = ArrayLayout(
-            what="pictures",
+            what="images",
+            checksum_key="pictures",
             file="pictures.u8",
             shape=(size, size, 3),
             dtype="|u1",
@@ -39,19 +40,19 @@ class PreparedImageStore(AppendOnlyStore[np.uint8]):
         self.size = size
         self._keep_free = keep_free
 
-    def append(self, ids: Sequence[str], pictures: NDArray[np.uint8]) -> int:
-        """Keep the pictures (n, size, size, 3) of the ids that are new; on the disk when it returns. Returns how many
-        were new.
+    def append(self, ids: Sequence[str], images: NDArray[np.uint8]) -> int:
+        """Store the images (n, size, size, 3) of the new ids on the disk. Return the number of new ids.
 
-        Raises `StorageError` and keeps nothing when they have another shape or type, or before the disk is full.
+        Raises `StorageError` and stores nothing when the images have another shape or type, or when less than
+        `keep_free` bytes would stay free.
         """
         with storage_errors(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
             free = shutil.disk_usage(self._folder).free
-        if free - pictures.nbytes < self._keep_free:
+        if free - images.nbytes < self._keep_free:
             raise StorageError(
-                f"No room for {len(ids)} more pictures in {self._folder}: {free:,} bytes are free, and "
-                f"{self._keep_free:,} of them are left to labels and models.",
-                hint="Make room on the disk; what was prepared stays.",
+                f"No room for {len(ids)} more images in {self._folder}: {free:,} bytes are free, and "
+                f"{self._keep_free:,} of them are reserved for labels and models.",
+                hint="Make room on the disk; the images that are prepared already stay.",
             )
-        return super().append(ids, pictures)
+        return super().append(ids, images)

@@ -1,1 +1,1 @@
-"""Append-only stores of NumPy arrays of one shape: memory-mapped, checked by checksums, safe to share."""
+"""An append-only store of NumPy arrays of one shape: memory-mapped, with checksums, safe to share."""

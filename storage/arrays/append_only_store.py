@@ -1,4 +1,4 @@
-"""Arrays of one shape, each under an id: memory-mapped, only ever appended to."""
+"""A store of arrays of one shape, each under an id: memory-mapped, only appended to."""
 
 import logging
 import math
@@ -27,13 +27,13 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 class AppendOnlyStore(Generic[Scalar]):
-    """Rows in a folder: a file of their bytes, one after the other, and `index.jsonl`, the ids of each batch of rows.
+    """Rows in a folder: one file with the bytes of all rows, and `index.jsonl` with the ids of each batch of rows.
 
-    A batch counts once its line in the index is whole; the rows are on the disk before. So a process that is killed
-    leaves at most a tail that nobody sees, and that the next append overwrites. Anything else that does not match its
-    checksum is damage: the files are moved aside, the store starts empty, and what is needed is made again.
+    A batch exists once its line in the index is complete; its rows are on the disk before. So a killed process leaves
+    at most a tail that no reader sees and that the next append overwrites. Every other mismatch of a checksum is
+    damage: the files are moved aside, the store starts empty, and its content is made again when it is needed.
 
-    Threads and processes may share it. Every method raises `StorageError` when it cannot be read or written.
+    Threads and processes may share a store. Every method raises `StorageError` when it cannot be read or written.
     """
 
     def __init__(self, folder: Path | str, layout: ArrayLayout) -> None:
@@ -42,13 +42,13 @@ class AppendOnlyStore(Generic[Scalar]):
         self._stride = np.dtype(layout.dtype).itemsize * math.prod(layout.shape)
         self._data = self._folder / layout.file
         self._index = self._folder / "index.jsonl"
-        self._unlock()
-        after_fork(self._unlock)
+        self._make_mutex()
+        after_fork(self._make_mutex)
         self._lock = FileLock(self._folder / ".lock")
         self._forget()
 
     def get(self, ids: Sequence[str]) -> tuple[NDArray[np.bool_], NDArray[Scalar]]:
-        """Which of the n ids are there (n,), and their rows (n, ...), zeros where there is none."""
+        """Return which of the n ids are stored, shape (n,), and their rows, shape (n, ...), zeros for the others."""
         with self._mutex:
             rows = [self._rows.get(id, -1) for id in ids]
             if -1 in rows or not self._current():
@@ -62,9 +62,9 @@ class AppendOnlyStore(Generic[Scalar]):
         return found, result
 
     def append(self, ids: Sequence[str], rows: NDArray[Scalar]) -> int:
-        """Keep the rows (n, ...) of the ids that are new; on the disk when it returns. Returns how many were new.
+        """Store the rows (n, ...) of the new ids on the disk. Return the number of new ids.
 
-        Raises `StorageError` and keeps nothing when they have another shape or type.
+        Raises `StorageError` and stores nothing when the rows have another shape or type.
         """
         self.check(ids, rows)
         if rows.dtype != self._layout.dtype:
@@ -80,13 +80,13 @@ class AppendOnlyStore(Generic[Scalar]):
             return len(order)
 
     def check(self, ids: Sequence[str], rows: NDArray[Any]) -> None:
-        """Raises `StorageError` when the shape is not that of one row for each id."""
+        """Raise `StorageError` unless there is one row of the right shape for each id."""
         expected = (len(ids), *self._layout.shape)
         if rows.shape != expected:
             raise StorageError(f"{len(ids)} ids need {self._layout.what} of shape {expected}, not {rows.shape}.")
 
     def snapshot(self) -> tuple[list[str], NDArray[Scalar]]:
-        """All ids (n) and their rows (n, ...), memory-mapped and read only. They stay valid while the store grows."""
+        """Return all n ids and their rows (n, ...), memory-mapped and read-only, valid while the store grows."""
         with self._mutex:
             self._refresh()
             return list(self._ids), self._matrix
@@ -104,7 +104,7 @@ class AppendOnlyStore(Generic[Scalar]):
 
     # --- inside
 
-    def _unlock(self) -> None:
+    def _make_mutex(self) -> None:
         self._mutex = threading.RLock()
 
     def _forget(self) -> None:
@@ -132,7 +132,7 @@ class AppendOnlyStore(Generic[Scalar]):
         return (stat.st_ino, stat.st_size) == (self._inode, self._state.end)
 
     def _refresh(self, *, locked: bool = False) -> None:
-        """Take up what was appended since; after damage, start again with nothing."""
+        """Read the batches appended since the last refresh; after damage, start with an empty store."""
         if self._current():
             return
         try:
@@ -144,7 +144,7 @@ class AppendOnlyStore(Generic[Scalar]):
                 self._move_aside(damage)
                 return
             with self._exclusively():
-                # Seen without the lock it may have been a replacement half way.
+                # Without the lock, the damage may have been a replacement in progress.
                 self._refresh(locked=True)
 
     def _read_on(self) -> None:
@@ -188,7 +188,7 @@ class AppendOnlyStore(Generic[Scalar]):
                 _put(self._index, end, line)
                 sync_folder(self._folder)
         except StorageError:
-            # Give the room back; what cannot be cut off is a tail without a line.
+            # Free the space. If that fails, a tail without a line in the index stays, which does no harm.
             with suppress(OSError):
                 os.truncate(self._index, end)
                 os.truncate(self._data, start)
@@ -197,14 +197,14 @@ class AppendOnlyStore(Generic[Scalar]):
     def _move_aside(self, damage: DamagedArraysError) -> None:
         suffix = f".damaged-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
         log.warning(
-            "The %s in %s are damaged (%s); moved aside as *%s, which may be deleted: they are made again when needed.",
+            "The %s in %s are damaged (%s). They were moved aside as *%s, which may be deleted, and are made again.",
             self._layout.what,
             self._folder,
             damage,
             suffix,
         )
         with storage_errors(self._folder):
-            # The index goes first: without it there are no rows, whatever happens now.
+            # The index is moved first: without it the store is empty, whatever happens next.
             for path in (self._index, self._data):
                 if path.exists():
                     path.rename(path.with_name(path.name + suffix))
@@ -212,7 +212,7 @@ class AppendOnlyStore(Generic[Scalar]):
 
 
 def _put(path: Path, offset: int, data: bytes | memoryview) -> None:
-    """Write `data` at `offset`, cut off what is behind it, and wait for the disk."""
+    """Truncate the file at `offset`, append `data`, and wait for the disk."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     with os.fdopen(handle, "r+b") as file:
         file.truncate(offset)

@@ -1,4 +1,4 @@
-"""The index of a row store: a line for the header and one for each batch of rows, each with its checksum."""
+"""The index file of an append-only store: one line for the header and one per batch of rows, each with a checksum."""
 
 import json
 import zlib
@@ -18,67 +18,71 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class ArrayLayout:
-    """What the rows of a store are, and how it speaks of them."""
+    """The shape and type of the rows of a store, and its names for them."""
 
     what: str
-    """Also the name under which the index keeps the checksum of a batch."""
+    """The name of the rows in messages, in the plural."""
+    checksum_key: str
+    """The key in the index that holds the checksum of a batch."""
     file: str
+    """The name of the file with the rows."""
     shape: tuple[int, ...]
-    """Of one row."""
+    """The shape of one row."""
     dtype: str
     header: dict[str, int]
+    """Properties of the rows that a reader must share, such as their length."""
     hint: str
-    """What to do when a store of another header is met."""
+    """What to do when the folder holds a store with another header."""
     check_all: bool = True
-    """Whether opening reads every row to check it, or only those of the last batch."""
+    """Whether opening checks the checksums of all rows, or only of the last batch."""
 
 
 class DamagedArraysError(Exception):
-    """The files do not fit their checksums or each other."""
+    """The files do not match their checksums or each other. The store handles it; callers never see it."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """The ids of some rows that follow each other, and the checksum of their bytes."""
+    """The ids of consecutive rows, and the CRC-32 of their bytes."""
 
     ids: tuple[str, ...]
     checksum: int
 
     def check(self, rows: NDArray[Any]) -> None:
-        """Raises `DamagedArraysError` when the rows, contiguous, are not those that were written."""
+        """Raise `DamagedArraysError` when the rows (a contiguous array) are not those that were written."""
         if zlib.crc32(rows.data) != self.checksum:
-            raise DamagedArraysError("the checksum of some rows is wrong")
+            raise DamagedArraysError("the checksum of a batch of rows is wrong")
 
 
 class StoreIndex:
-    """Reads lines as they come and knows where the whole ones end."""
+    """Reads the index as it grows, and writes its lines."""
 
     def __init__(self, layout: ArrayLayout) -> None:
         self._layout = layout
         self._header = {"format": _FORMAT, **layout.header}
         self.end = 0
-        """Bytes of whole lines read so far."""
+        """The number of bytes of complete lines read so far."""
 
     def read_on(self, data: bytes) -> list[Batch]:
-        """The batches in `data`, the bytes from `end` on. A last line that is not whole is left for later.
+        """Return the batches in `data`, the bytes from `end` on. An incomplete last line is left for the next call.
 
-        Raises `DamagedArraysError`, and `StorageError` when a sound header says that the rows are others.
+        Raises `DamagedArraysError`, and `StorageError` when an intact header describes other rows.
         """
-        whole = data[: data.rfind(b"\n") + 1]
+        complete = data[: data.rfind(b"\n") + 1]
         batches = []
-        for line in whole.splitlines(keepends=True):
+        for line in complete.splitlines(keepends=True):
             content = _unpack(line)
             if self.end == 0:
                 self._check_header(content)
             else:
-                batches.append(Batch(tuple(content["ids"]), content[self._layout.what]))
+                batches.append(Batch(tuple(content["ids"]), content[self._layout.checksum_key]))
             self.end += len(line)
         return batches
 
     def line(self, ids: Sequence[str], rows: NDArray[Any]) -> bytes:
-        """What to write at `end` for a batch, the header before it when it is the first. The rows are contiguous."""
+        """Return the bytes to write at `end` for a batch of contiguous rows, after the header for the first batch."""
         header = _pack(self._header) if self.end == 0 else b""
-        return header + _pack({"ids": list(ids), self._layout.what: zlib.crc32(rows.data)})
+        return header + _pack({"ids": list(ids), self._layout.checksum_key: zlib.crc32(rows.data)})
 
     def _check_header(self, content: dict[str, Any]) -> None:
         check_format(f"The index of the {self._layout.what}", format_of(content), _FORMAT)
@@ -86,7 +90,7 @@ class StoreIndex:
             raise DamagedArraysError(f"the header is {content}")
         if content != self._header:
             raise StorageError(
-                f"The {self._layout.what} there are {content}, asked for were {self._header}.", hint=self._layout.hint
+                f"The {self._layout.what} in the folder have {content}, not {self._header}.", hint=self._layout.hint
             )
 
 
@@ -98,6 +102,6 @@ def _pack(content: dict[str, Any]) -> bytes:
 def _unpack(line: bytes) -> dict[str, Any]:
     checksum, _, text = line.rstrip(b"\n").partition(b" ")
     if checksum != b"%08x" % zlib.crc32(text):
-        raise DamagedArraysError("a line of the index does not have its checksum")
+        raise DamagedArraysError("the checksum of a line of the index is wrong")
     content: dict[str, Any] = json.loads(text)
     return content

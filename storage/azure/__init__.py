@@ -1,1 +1,1 @@
-"""What the Azure implementations share: clients made from settings, and patience with a service that is far away."""
+"""What the Azure implementations share: clients, the retry policy, background refresh and signed links."""

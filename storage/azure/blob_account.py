@@ -1,4 +1,4 @@
-"""The blobs of one storage account, read and written with retry_policy."""
+"""Reads and writes the blobs of one storage account."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ __all__ = ["Blob", "BlobAccount", "Listed"]
 
 T = TypeVar("T")
 PART = 4 * 2**20
-"""Bytes that one request moves at most: small enough that a slow line moves them within an attempt."""
+"""The most bytes of one request, so small that a slow connection transfers them within one attempt."""
 
 
 @dataclass(frozen=True)
 class Blob:
-    """What was read. `size` and `md5` are those of the whole blob, `md5` None where nobody told it to Azure."""
+    """A blob that was read. `size` and `md5` are those of the whole blob; `md5` is None when Azure does not have it."""
 
     data: bytes
     etag: str
@@ -47,7 +47,7 @@ class Blob:
 
 @dataclass(frozen=True)
 class Listed:
-    """A blob as a listing has it."""
+    """A blob of a listing."""
 
     name: str
     size: int
@@ -58,10 +58,11 @@ class Listed:
 
 
 class BlobAccount:
-    """One client, on a loop in a thread of its own. Safe to share between threads; a forked process opens its own.
+    """One client with an event loop in its own thread. Threads may share it; a forked process opens its own.
 
-    The methods that are coroutines run on that loop, by `run` or `start`. They raise `StorageError` when Azure does not
-    answer in time or refuses, and else `HttpResponseError`: 404 for what is not there, 304, 409 and 412 for conditions.
+    The methods that are coroutines run on that loop, through `run` or `start`. They raise `StorageError` when Azure
+    does not answer in time or refuses access. Other error responses are `HttpResponseError`: 404 for a missing blob,
+    304, 409 and 412 for conditions.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class BlobAccount:
         key: str | None = None,
         credential: Callable[[], AsyncTokenCredential] = entra_credential,
     ) -> None:
-        """With a `key` of the account, or without one by Entra ID."""
+        """Use the `key` of the account, or Entra ID without a key."""
         self.url = url.rstrip("/")
         parts = urlsplit(self.url)
         self.account = account or parts.path.strip("/") or (parts.hostname or "").partition(".")[0]
@@ -87,13 +88,13 @@ class BlobAccount:
 
     @classmethod
     def from_connection_string(cls, text: str, retry_policy: RetryPolicy | None = None) -> BlobAccount:
-        """Raises `ConfigError` for one without the account's name and key."""
+        """Return the account of a connection string. Raises `ConfigError` without the account's name and key."""
         fields = dict(part.strip().split("=", 1) for part in text.split(";") if "=" in part)
         name, key = fields.get("AccountName"), fields.get("AccountKey")
         if not name or not key:
             raise ConfigError(
                 "The connection string of the storage account has no AccountName or no AccountKey.",
-                hint="Copy it from the account's access keys, or set blob_account_url to use Entra ID.",
+                hint="Copy it from the account's access keys, or set TAXONOMIST_BLOB_ACCOUNT_URL to use Entra ID.",
             )
         scheme, suffix = (
             fields.get("DefaultEndpointsProtocol", "https"),
@@ -104,7 +105,7 @@ class BlobAccount:
         )
 
     def _forget_parents(self) -> None:
-        _inherited.append((self._client, self._credential))  # unused, and not closed: that would disturb the parent
+        _inherited.append((self._client, self._credential))  # not closed, because that would disturb the parent process
         self._forget()
 
     def _forget(self) -> None:
@@ -112,8 +113,7 @@ class BlobAccount:
         self._credential: AsyncTokenCredential | None = None
 
     def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Run the coroutine that `work` makes; returns or raises what it does, but for an `HttpResponseError`, which
-        nobody expected there, a `StorageError`."""
+        """Run the coroutine of `work()` and return its result. An `HttpResponseError` is raised as a `StorageError`."""
         try:
             return self._loop.run(work)
         except HttpResponseError as error:
@@ -123,11 +123,11 @@ class BlobAccount:
             ) from error
 
     def start(self, work: Callable[[], Coroutine[Any, Any, T]]) -> Future[T]:
-        """Begin the coroutine that `work` makes, without waiting for it."""
+        """Start the coroutine of `work()` and return its future without waiting."""
         return self._loop.start(work)
 
     def close(self) -> None:
-        """Close the connections; another call opens them again."""
+        """Close the connections; the next call opens them again."""
         client, credential = self._client, self._credential
         self._forget()
 
@@ -143,7 +143,7 @@ class BlobAccount:
 
     @property
     def service(self) -> BlobServiceClient:
-        """The SDK's client, without its own repetitions. Only for the loop's thread."""
+        """The SDK's client, without its own retries. Only for use in the loop's thread."""
         if self._client is None:
             credential: Any = {"account_name": self.account, "account_key": self.key}
             if self.key is None:
@@ -160,7 +160,7 @@ class BlobAccount:
         return self._client
 
     def address(self, container: str, name: str) -> str:
-        """The https address of a blob, without a signature."""
+        """Return the https address of a blob, without a signature."""
         return f"{self.url}/{container}/{quote(name, safe='/~')}"
 
     # --- reading
@@ -174,9 +174,9 @@ class BlobAccount:
         most: int | None = None,
         retry_policy: RetryPolicy | None = None,
     ) -> Blob:
-        """The whole blob; only the first part of one that is larger than `most`, told by its `size`.
+        """Return the whole blob, without its data when it is larger than `most` bytes (see its `size`).
 
-        With `unless`, 304 when its ETag is still that one.
+        With `unless`, raises status 304 when the ETag is still the same.
         """
 
         async def get() -> Blob:
@@ -192,9 +192,9 @@ class BlobAccount:
         return await (retry_policy or self.retry_policy).call(get, f"read the blob {container}/{name}")
 
     async def parts(self, container: str, name: str, size: int) -> AsyncIterator[bytes]:
-        """A blob of `size` bytes part after part, each with the patience of one call.
+        """Yield the bytes of a blob of `size` bytes in parts. The retry policy applies to each part.
 
-        A blob that is replaced or cut meanwhile gives bytes that do not match its hash: compare that.
+        A blob that is replaced meanwhile gives bytes that do not match its hash, so the caller must check the hash.
         """
         for start in range(0, size, PART):
             length = min(PART, size - start)
@@ -207,7 +207,7 @@ class BlobAccount:
             yield await self.retry_policy.call(get, f"read the blob {container}/{name}")
 
     async def list(self, container: str, prefix: str, *, retry_policy: RetryPolicy | None = None) -> list[Listed]:
-        """The blobs whose names start with `prefix`, in the order of names; none where there is no such container."""
+        """Return the blobs whose names start with `prefix`, ordered by name; none when the container is missing."""
         found: list[Listed] = []
         token: str | None = None
         while True:
@@ -231,7 +231,7 @@ class BlobAccount:
                 return found
 
     async def delegation_key(self, start: datetime, expiry: datetime) -> UserDelegationKey:
-        """A key that signs links in the name of whom Entra ID takes us for."""
+        """Return a key that signs links in the name of our Entra ID identity."""
         get = partial(self.service.get_user_delegation_key, start - timedelta(minutes=5), expiry)
         return await self.retry_policy.call(get, "give a key for links")
 
@@ -248,10 +248,11 @@ class BlobAccount:
         metadata: Mapping[str, str] | None = None,
         retry_policy: RetryPolicy | None = None,
     ) -> str:
-        """Put a small blob in one request; returns its ETag.
+        """Write a small blob in one request and return its ETag.
 
-        With `unless_there` 409 when there is one, with `instead_of` 412 when its ETag is another one. Either may also
-        mean that an earlier attempt, whose answer was lost, has written it: only the caller can tell.
+        With `unless_there`, raises status 409 when the blob exists; with `instead_of`, status 412 when its ETag is
+        another one. Either status may also mean that an earlier attempt, whose response was lost, has written the
+        blob: the caller must find out.
         """
         conditions: dict[str, Any] = {"overwrite": not unless_there}
         if instead_of is not None:
@@ -269,7 +270,7 @@ class BlobAccount:
     async def write_file(
         self, container: str, name: str, path: Path, *, metadata: Mapping[str, str] | None = None
     ) -> None:
-        """Put a file of any size, part after part; it appears when the last one is there. Replaces what is there."""
+        """Write a file of any size in parts. The blob appears with the last part and replaces an existing one."""
         size = path.stat().st_size
         if size <= PART:
             await self.write(container, name, path.read_bytes(), metadata=metadata)
@@ -289,7 +290,7 @@ class BlobAccount:
         await self.retry_policy.call(commit, f"write the blob {container}/{name}")
 
     async def delete(self, container: str, name: str) -> None:
-        """Nothing happens when it is not there."""
+        """Delete a blob; a missing blob is no error."""
         try:
             await self.retry_policy.call(self._blob(container, name).delete_blob, f"delete the blob {container}/{name}")
         except HttpResponseError as error:
@@ -308,7 +309,7 @@ class BlobAccount:
         await self.retry_policy.call(put, f"write the blob {blob.container_name}/{blob.blob_name}")
 
     async def _with_container(self, container: str, write: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Made when the first write finds that it is not there, so that no other needs the right to make one."""
+        """Run `write`, and create a missing container first. So existing containers need no right to create one."""
         try:
             return await write()
         except HttpResponseError as error:
@@ -321,7 +322,7 @@ class BlobAccount:
         try:
             await self.retry_policy.call(make, f"make the container {container}")
         except HttpResponseError as error:
-            if status_of(error) != 409:  # somebody else was faster
+            if status_of(error) != 409:  # another writer was faster
                 raise
         return await write()
 
@@ -338,13 +339,13 @@ def _close_all() -> None:
 
 @contextmanager
 def _closing() -> Iterator[Callable[[Any], None]]:
-    """A hook for downloads. An attempt that is given up in the middle of an answer closes it, which the SDK forgets."""
-    answers: list[Any] = []
+    """Yield a hook for downloads that closes the response when an attempt is abandoned; the SDK does not do that."""
+    responses: list[Any] = []
     try:
-        yield lambda response: answers.append(response.http_response.internal_response)
+        yield lambda response: responses.append(response.http_response.internal_response)
     except BaseException:
-        for answer in answers:
-            answer.close()
+        for response in responses:
+            response.close()
         raise
 
 

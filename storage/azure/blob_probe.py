@@ -1,4 +1,4 @@
-"""Whether a container of the storage account can be used, for `taxonomist doctor`."""
+"""Checks whether a container of the storage account is usable, for `taxonomist doctor`."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _PREFIX = "doctor"
 
 @dataclass(frozen=True)
 class BlobProbe:
-    """What the service said to us. `skew_s` is how many seconds our clock is ahead of its, None when it did not say."""
+    """The result of a check. `skew_s`: seconds that our clock is ahead of the service's; None when unknown."""
 
-    is_there: bool
-    is_refused: bool
+    exists: bool
+    refused: bool
     skew_s: float | None
 
 
 def probe(account: BlobAccount, container: str) -> BlobProbe:
-    """Ask for a blob that is not there. Raises `StorageError` when the service cannot be reached."""
+    """Return the state of a container, from a request for a missing blob. Raises `StorageError` when not reachable."""
 
     async def ask() -> HttpResponseError:
         try:
@@ -39,16 +39,16 @@ def probe(account: BlobAccount, container: str) -> BlobProbe:
             if isinstance(error.__cause__, HttpResponseError) and status_of(error.__cause__) in (401, 403):
                 return error.__cause__
             raise
-        raise StorageError(f"The storage account {account.account} gives a blob that is not there.")
+        raise StorageError(f"The storage account {account.account} returned a blob that does not exist.")
 
     answer = account.run(ask)
     refused = status_of(answer) in (401, 403)
-    there = not refused and getattr(answer, "error_code", None) == "BlobNotFound"
-    return BlobProbe(there, refused, _skew(answer))
+    exists = not refused and getattr(answer, "error_code", None) == "BlobNotFound"
+    return BlobProbe(exists, refused, _skew(answer))
 
 
 def write_and_delete(account: BlobAccount, container: str) -> bool:
-    """Whether we may do both. Raises `StorageError` when the service cannot be reached."""
+    """Return whether writing and deleting a blob are allowed. Raises `StorageError` when not reachable."""
     name = f"{_PREFIX}/{uuid4().hex}"
 
     async def use() -> bool:
@@ -66,7 +66,7 @@ def write_and_delete(account: BlobAccount, container: str) -> bool:
 
 def _skew(answer: HttpResponseError) -> float | None:
     try:
-        told = parsedate_to_datetime(answer.response.headers["date"])  # type: ignore[union-attr]
+        server_time = parsedate_to_datetime(answer.response.headers["date"])  # type: ignore[union-attr]
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
-    return (datetime.now(UTC) - told).total_seconds()
+    return (datetime.now(UTC) - server_time).total_seconds()

@@ -1,4 +1,4 @@
-"""One Cosmos DB account: how it is reached, and the client and containers that a process shares."""
+"""The connection to one Cosmos DB account: access data, the client and the opened containers."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from taxonomist.taxonomy.errors import ConfigError, NotFoundError, StorageError
 __all__ = ["INSTALL_HINT", "Container", "CosmosAccess", "CosmosConnection"]
 
 T = TypeVar("T")
-INSTALL_HINT = "Make it with `taxonomist cosmos install`."
+INSTALL_HINT = "Create it with `taxonomist cosmos install`."
 
 
 @dataclass(frozen=True)
 class CosmosAccess:
-    """Where the documents are. Without a key Entra ID says who we are. New documents go into the first container."""
+    """Where the documents are stored. Without a key Entra ID is used. New documents go to the first container."""
 
     endpoint: str
     key: str | None = field(repr=False)
@@ -42,7 +42,7 @@ class CosmosAccess:
 
     @classmethod
     def from_connection_string(cls, text: str, database: str, containers: tuple[str, ...]) -> Self:
-        """From what the portal shows as primary or secondary connection string."""
+        """Return the access data of a connection string. Raises `ConfigError` without endpoint or key."""
         parts = dict(part.split("=", 1) for part in text.strip().split(";") if "=" in part)
         if "AccountEndpoint" not in parts or "AccountKey" not in parts:
             raise ConfigError(
@@ -54,7 +54,7 @@ class CosmosAccess:
 
 @dataclass(frozen=True)
 class Container:
-    """An opened container. `key_paths` are the fields that its documents are spread by, as in ("/id",)."""
+    """An opened container. `key_paths` are the fields of its partition key, as in ("/id",)."""
 
     name: str
     proxy: ContainerProxy
@@ -62,12 +62,12 @@ class Container:
 
     @property
     def by_id(self) -> bool:
-        """Whether the id alone finds a document."""
+        """Whether the id is the partition key, so that a document is found by its id alone."""
         return self.key_paths == ("/id",)
 
 
 class CosmosConnection:
-    """The client of a process, opened when it is first needed. Threads may share it, a forked child opens its own."""
+    """The client of a process, opened at first use. Threads may share it; a forked process opens its own."""
 
     def __init__(self, access: CosmosAccess, retry_policy: RetryPolicy) -> None:
         self.access = access
@@ -86,30 +86,30 @@ class CosmosConnection:
         self._containers: asyncio.Future[tuple[Container, ...]] | None = None
 
     def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Run a coroutine on the loop that the client belongs to."""
+        """Run the coroutine of `work()` on the client's event loop and return its result."""
         return self._loop.run(work)
 
     async def client(self) -> CosmosClient:
-        """The client, once it has reached the account. Raises `StorageError`."""
+        """Return the client after it has connected to the account. Raises `StorageError`."""
         if self._client is None or _failed(self._client):
             self._client = asyncio.ensure_future(self._open())
         return await asyncio.shield(self._client)
 
     async def containers(self) -> tuple[Container, ...]:
-        """The containers of the settings. Raises `NotFoundError` when one is not there."""
+        """Return the containers of the settings. Raises `NotFoundError` when one is missing."""
         if self._containers is None or _failed(self._containers):
             self._containers = asyncio.ensure_future(self._open_containers())
         return await asyncio.shield(self._containers)
 
     async def call(self, work: Callable[[], Awaitable[T]], what: str) -> T:
-        """`RetryPolicy.call`, where an answer that nobody expects is a `StorageError`, too."""
+        """Return the result of `RetryPolicy.call`; an unexpected error response is a `StorageError` too."""
         try:
             return await self.retry_policy.call(work, what)
         except HttpResponseError as error:
             raise StorageError(f"Azure did not {what}: status {status_of(error)}.") from error
 
     def close(self) -> None:
-        """Close what is open. The object can be used again afterwards."""
+        """Close the client. The next use opens it again."""
         stack, self._stack = self._stack, None
         if stack is not None:
             self._loop.run(stack.aclose)
@@ -121,7 +121,7 @@ class CosmosConnection:
             credential: str | AsyncTokenCredential | None = self.access.key
             if credential is None:
                 credential = await stack.enter_async_context(entra_credential())
-            made = CosmosClient(
+            client = CosmosClient(
                 self.access.endpoint,
                 credential,
                 connection_policy=_without_retries(),
@@ -129,10 +129,10 @@ class CosmosConnection:
                 retry_connect=0,
                 retry_read=0,
             )
-            stack.push_async_exit(made)
-            await self.call(made.__aenter__, "open the Cosmos DB account")
+            stack.push_async_exit(client)
+            await self.call(client.__aenter__, "open the Cosmos DB account")
             self._stack = stack.pop_all()
-        return made
+        return client
 
     async def _open_containers(self) -> tuple[Container, ...]:
         database = (await self.client()).get_database_client(self.access.database)
@@ -142,7 +142,7 @@ class CosmosConnection:
 
     async def _open_container(self, proxy: ContainerProxy) -> Container:
         try:
-            about = await self.retry_policy.call(proxy.read, f"open the container {proxy.id}")
+            properties = await self.retry_policy.call(proxy.read, f"open the container {proxy.id}")
         except HttpResponseError as error:
             if status_of(error) != 404:
                 raise StorageError(
@@ -152,11 +152,14 @@ class CosmosConnection:
                 f"There is no database '{self.access.database}' with a container '{proxy.id}' in Cosmos DB.",
                 hint=INSTALL_HINT,
             ) from error
-        return Container(proxy.id, proxy, tuple(about["partitionKey"]["paths"]))
+        return Container(proxy.id, proxy, tuple(properties["partitionKey"]["paths"]))
 
 
 def _without_retries() -> ConnectionPolicy:
-    """`RetryPolicy` repeats; `retry_throttle_total=0` would be taken for not given."""
+    """Return a connection policy without retries, because `RetryPolicy` retries.
+
+    The SDK treats `retry_throttle_total=0` as not set.
+    """
     policy = ConnectionPolicy()
     policy.RetryOptions = type(policy.RetryOptions)(max_retry_attempt_count=0)
     return policy

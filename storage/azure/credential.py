@@ -1,4 +1,4 @@
-"""Who we are for Azure where no key is given."""
+"""The credential for Azure when the settings hold no key."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["entra_credential"]
 
 
 def entra_credential() -> AsyncTokenCredential:
-    """Entra ID by what is there: managed identity, environment variables, `az login`. To be closed by the caller."""
+    """Return an Entra ID credential: managed identity, environment variables or `az login`. The caller closes it."""
     from azure.identity.aio import DefaultAzureCredential  # noqa: PLC0415 - slow to import, needed only without a key
 
     return DefaultAzureCredential()

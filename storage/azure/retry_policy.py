@@ -1,4 +1,4 @@
-"""Calls to a service that may be busy, slow or gone: repeated while that can help, ended in a bounded time."""
+"""Calls to Azure: retried while that can help, and ended within a time limit."""
 
 from __future__ import annotations
 
@@ -21,24 +21,18 @@ from taxonomist.taxonomy.errors import StorageError
 __all__ = ["RetryPolicy", "brief", "status_of"]
 
 T = TypeVar("T")
-_PASSING = {
-    408,
-    410,
-    429,
-    449,
-    500,
-    502,
-    503,
-    504,
-}  # 410 and 449 are Cosmos DB's: a partition moves, a write is repeated
+# 410 and 449 are Cosmos DB's: a partition moves, a write must be repeated.
+_TRANSIENT_STATUSES = {408, 410, 429, 449, 500, 502, 503, 504}
 _REFUSED = {401, 403}
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How long one call may take with all its repetitions, and how long the pauses between these are, in seconds.
+    """The time limits of a call and the pauses between its attempts, in seconds.
 
-    The SDKs' own retries are off where this is used: they know no limit of time, and that of blobs ignores 429.
+    `total_s` limits the call with all attempts and pauses, `attempt_s` one attempt. The pauses double from
+    `first_pause_s` to `longest_pause_s`, with jitter, unless the service asks for a certain pause. The SDKs' own
+    retries are switched off: they have no time limit, and those of the blob client ignore status 429.
     """
 
     total_s: float = 60.0
@@ -47,48 +41,48 @@ class RetryPolicy:
     longest_pause_s: float = 10.0
 
     async def call(self, work: Callable[[], Awaitable[T]], what: str) -> T:
-        """What `work` returns. It is begun anew after an error that may pass, so it must be safe to repeat.
+        """Return the result of `work`. After a transient error it is called again, so it must be safe to repeat.
 
-        `what` names the work in errors, as in "read the document a.jpg". Raises `StorageError` when the time is over,
-        or access is refused; every other answer of the service comes as the SDK's own `HttpResponseError`.
+        `what` names the work in errors, as in "read the document a.jpg". Raises `StorageError` when the time is over or
+        access is refused; every other error response is raised as the SDK's own `HttpResponseError`.
         """
         pause, last = self.first_pause_s, "no answer"
         try:
-            async with asyncio.timeout(self.total_s) as whole:
+            async with asyncio.timeout(self.total_s) as total:
                 while True:
                     try:
                         async with asyncio.timeout(self.attempt_s):
                             return await work()
                     except (AzureError, TimeoutError, OSError) as error:
-                        if whole.expired():
+                        if total.expired():
                             raise
-                        if not _may_pass(error):
+                        if not _is_transient(error):
                             raise _refusal(error, what) from error
                         last = brief(error)
-                        wait = _asked_for(error) or pause * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+                        wait = _requested_pause(error) or pause * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
                     await asyncio.sleep(wait)
                     pause = min(pause * 2, self.longest_pause_s)
         except TimeoutError as error:
             raise StorageError(
                 f"Azure did not {what} within {self.total_s:g} seconds ({last}).",
-                hint="Is the service reachable from here? Try again later.",
+                hint="Check that the service is reachable from this machine, or try again later.",
             ) from error
 
 
 def status_of(error: BaseException) -> int | None:
-    """The HTTP status of an answer of Azure, None where there was none."""
+    """Return the HTTP status of an error response of Azure, None for other errors."""
     return error.status_code if isinstance(error, HttpResponseError) else None
 
 
-def _may_pass(error: BaseException) -> bool:
+def _is_transient(error: BaseException) -> bool:
     if isinstance(error, (ServiceRequestError, ServiceResponseError, IncompleteReadError, TimeoutError, OSError)):
         return True
-    # A body that was cut comes as an HttpResponseError with the status of its good beginning.
-    return status_of(error) in _PASSING | {200, 206, None}
+    # A response that is cut off is an HttpResponseError with the status of its beginning, 200 or 206.
+    return status_of(error) in _TRANSIENT_STATUSES | {200, 206, None}
 
 
-def _asked_for(error: BaseException) -> float | None:
-    """The pause that the service asks for, in seconds."""
+def _requested_pause(error: BaseException) -> float | None:
+    """Return the pause that the service asks for, in seconds."""
     response = getattr(error, "response", None)
     headers = getattr(response, "headers", None) or getattr(error, "headers", None) or {}
     for name, unit in (("x-ms-retry-after-ms", 1000.0), ("retry-after-ms", 1000.0), ("retry-after", 1.0)):
@@ -103,13 +97,13 @@ def _refusal(error: BaseException, what: str) -> BaseException:
     if status_of(error) in _REFUSED:
         return StorageError(
             f"Azure did not {what}: access is refused ({brief(error)}).",
-            hint="Check the key and the rights; see docs/how-to/azure/troubleshooting.md.",
+            hint="Check the key and the role assignments; see docs/how-to/azure/troubleshooting.md.",
         )
     return error
 
 
 def brief(error: BaseException) -> str:
-    """The kind of an error and no more: the SDK's texts carry addresses with signatures."""
+    """Return the kind of an error only, because the SDK's messages contain addresses with signatures."""
     status = status_of(error)
     code = getattr(error, "error_code", None) or getattr(error, "sub_status", None)
     if status is not None:

@@ -1,4 +1,4 @@
-"""Links to blobs that carry the right to read them (SAS), for browsers."""
+"""Links with which a browser may read a blob for a limited time (shared access signatures, SAS)."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from taxonomist.storage.azure.blob_account import BlobAccount
 
 __all__ = ["BlobLinks"]
 
-_CLOCKS_DIFFER = timedelta(minutes=5)
+_CLOCK_SKEW = timedelta(minutes=5)
 _KEY_LIFE = timedelta(hours=24)
 
 
 class BlobLinks:
-    """Signs links with the account's key, or with a key that Entra ID gives for a day.
+    """Signs links with the account's key, or with a user delegation key of Entra ID, which is valid for a day.
 
-    A link lives `life_s` seconds at most and three quarters of that at least: in between the same one is given, so that
-    browsers need not load a picture again.
+    A link is valid for three quarters of `life_s` seconds at least and for `life_s` at most. The same link is returned
+    for a quarter of that time, so that browsers can cache the image.
     """
 
     def __init__(self, account: BlobAccount, life_s: float) -> None:
@@ -31,15 +31,15 @@ class BlobLinks:
 
     @property
     def origin(self) -> str:
-        """Scheme and host of all links."""
+        """The scheme and host of all links."""
         parts = urlsplit(self._account.url)
         return f"{parts.scheme}://{parts.netloc}"
 
     def link(self, container: str, name: str) -> str:
-        """The address of a blob with the right to read it and nothing else. Raises `StorageError`."""
+        """Return an address that allows reading the blob and nothing else. Raises `StorageError`."""
         step = self._life_s / 4
-        made = datetime.fromtimestamp(time.time() // step * step, UTC)
-        expiry = made + timedelta(seconds=self._life_s)
+        created = datetime.fromtimestamp(time.time() // step * step, UTC)
+        expiry = created + timedelta(seconds=self._life_s)
         signer: dict[str, Any] = {"account_key": self._account.key}
         if self._account.key is None:
             signer = {"user_delegation_key": self._key(until=expiry)}
@@ -48,7 +48,7 @@ class BlobLinks:
             container_name=container,
             blob_name=name,
             permission=BlobSasPermissions(read=True),
-            start=made - _CLOCKS_DIFFER,
+            start=created - _CLOCK_SKEW,
             expiry=expiry,
             protocol="https" if self._account.url.startswith("https:") else None,
             **signer,

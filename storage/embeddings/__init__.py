@@ -16,21 +16,21 @@ __all__ = ["Embeddings", "FolderEmbeddings"]
 
 
 class Embeddings(Protocol):
-    """Where embeddings are kept, each once. Safe to share between threads and processes.
+    """A store of embeddings, one per image id. Threads and processes may share it.
 
     Every method raises `StorageError` when the store cannot be read or written.
     """
 
     def get(self, ids: Sequence[str]) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
-        """Which of the n ids are there (n,), and their embeddings (n, d), zeros where there is none."""
+        """Return which of the n ids are stored, shape (n,), and their embeddings (n, d), zeros for the others."""
         ...
 
     def append(self, ids: Sequence[str], vectors: NDArray[np.float32]) -> int:
-        """Keep the vectors (n, d) of the ids that are new; on the disk when it returns. Returns how many were new."""
+        """Store the vectors (n, d) of the new ids on the disk. Return the number of new ids."""
         ...
 
     def snapshot(self) -> tuple[list[str], NDArray[np.float16]]:
-        """All ids (n) and their embeddings (n, d), read only."""
+        """Return all n ids and their embeddings (n, d), read-only."""
         ...
 
     def __contains__(self, id: object) -> bool: ...

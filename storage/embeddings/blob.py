@@ -1,4 +1,4 @@
-"""Embeddings that many machines share through Azure Blob Storage."""
+"""Embeddings that several machines share through Azure Blob Storage."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ __all__ = ["BlobEmbeddings"]
 
 log = logging.getLogger(__name__)
 
-_MOST_ROWS = 4096
+_MAX_ROWS = 4096
 _SMALL_BYTES = 256 * 1024
-_MOST_SMALL = 64
-_LOOK_S = 5.0
+_MAX_SMALL = 64
+_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True)
 class _Shared:
-    """How much of the local store is in Azure: `segments` were taken up, and the first `rows` rows are in one."""
+    """The state of the exchange: `segments` were read or written, and the first `rows` local rows are in Azure."""
 
     segments: list[str] = field(default_factory=list)
     rows: int = 0
@@ -50,12 +50,13 @@ _SHARED = TypeAdapter(_Shared)
 
 
 class BlobEmbeddings:
-    """`Embeddings` of which every machine has all, in a folder; what is new goes to Azure and comes from there.
+    """`Embeddings` in a folder on every machine; new ones are sent to Azure and fetched from there.
 
-    In Azure they are segments below `prefix`: files in safetensors format of some ids and their vectors, written whole
-    and under a name of their own, never changed, so that no two writers meet. An embedding is found on other machines
-    after `share_every_s` seconds or twice that. Nothing waits for Azure but the first question, some seconds; while it
-    is away, all goes on in the folder, and what is new is sent later, by another process if need be.
+    In Azure they are segments below `prefix`: files in safetensors format with ids and their vectors. A segment is
+    written at once under a unique name and never changed, so writers do not conflict. Other machines see an embedding
+    after one or two times `share_every_s` seconds. Only the first call waits for Azure, at most a few seconds. While
+    Azure is not reachable, the folder stays in use, and new embeddings are sent later, by another process if this one
+    has ended.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class BlobEmbeddings:
         *,
         share_every_s: float = 30.0,
     ) -> None:
-        """With `share_every_s` of 0 every call shares before it returns."""
+        """With a `share_every_s` of 0 every call shares before it returns."""
         self._account = account
         self._container = container
         self._prefix = prefix.rstrip("/") + "/"
@@ -77,7 +78,7 @@ class BlobEmbeddings:
         self._local = FolderEmbeddings(folder, dimension)
         self._every_s = share_every_s
         self._refresh = BackgroundRefresh(self._share, share_every_s, float("inf"), "The embeddings in Azure")
-        total_s = min(_LOOK_S, account.retry_policy.total_s)
+        total_s = min(_TIMEOUT_S, account.retry_policy.total_s)
         self._short = replace(
             account.retry_policy, total_s=total_s, attempt_s=min(total_s, account.retry_policy.attempt_s)
         )
@@ -112,8 +113,10 @@ class BlobEmbeddings:
         return self._local.snapshot()
 
     def close(self) -> None:
-        """Send what is new, and share no more, for a process that is about to end. Raises nothing: what cannot be sent
-        is sent by the next process on this folder."""
+        """Send new embeddings and stop sharing, before the process ends. Raises nothing.
+
+        Embeddings that cannot be sent are sent by the next process that opens this folder.
+        """
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
@@ -136,37 +139,37 @@ class BlobEmbeddings:
         with storage_errors(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
             with FileLock(self._folder / ".share.lock"):
-                there = self._account.run(
+                blobs = self._account.run(
                     lambda: self._account.list(self._container, self._prefix, retry_policy=self._short)
                 )
-                shared = self._pull(self._push(self._read(there)), there)
+                shared = self._pull(self._push(self._read(blobs)), blobs)
                 self._write(shared)
-                self._merge([blob for blob in there if blob.size < _SMALL_BYTES])
+                self._merge([blob for blob in blobs if blob.size < _SMALL_BYTES])
 
     def _push(self, shared: _Shared) -> _Shared:
         ids, matrix = self._local.snapshot()
         while shared.rows < len(ids):
-            end = min(len(ids), shared.rows + _MOST_ROWS)
+            end = min(len(ids), shared.rows + _MAX_ROWS)
             name = self._send(ids[shared.rows : end], np.array(matrix[shared.rows : end]))
             shared = _Shared([*shared.segments, name], end)
             self._write(shared)
         return shared
 
-    def _pull(self, shared: _Shared, there: list[Listed]) -> _Shared:
-        for blob in there:
+    def _pull(self, shared: _Shared, blobs: list[Listed]) -> _Shared:
+        for blob in blobs:
             if blob.name in shared.segments:
                 continue
             before = len(self._local)
             segment = self._fetch(blob.name)
             new = self._local.append(segment[0], segment[1].astype(np.float32)) if segment else 0
-            # Where another process has appended meanwhile, the rows are sent once more, which does no harm.
+            # If another process has appended meanwhile, the rows are sent again, which does no harm.
             alone = shared.rows == before and len(self._local) == before + new
             shared = _Shared([*shared.segments, blob.name], before + new if alone else shared.rows)
         return shared
 
     def _merge(self, small: list[Listed]) -> None:
-        """Make one segment of many small ones. They go when it is there; a reader who misses one finds it in that."""
-        if len(small) < _MOST_SMALL:
+        """Merge many small segments into one, then delete them; readers find their rows in the merged segment."""
+        if len(small) < _MAX_SMALL:
             return
         segments = {blob.name: segment for blob in small if (segment := self._fetch(blob.name))}
         ids = [id for segment in segments.values() for id in segment[0]]
@@ -182,7 +185,7 @@ class BlobEmbeddings:
         return name
 
     def _fetch(self, name: str) -> tuple[list[str], NDArray[np.float16]] | None:
-        """None, with a line in the log, for what is not a segment of ours or no longer there."""
+        """Return the ids and vectors of a segment; None when it is gone, or damaged (with a line in the log)."""
 
         async def read() -> bytes | None:
             try:
@@ -207,19 +210,19 @@ class BlobEmbeddings:
             return None
         if vectors.shape != (len(ids), self._dimension) or not np.isfinite(vectors).all():
             log.warning(
-                "The embeddings in %s/%s are not finite or not %d wide.", self._container, name, self._dimension
+                "The embeddings in %s/%s are not finite or not of length %d.", self._container, name, self._dimension
             )
             return None
         return ids, vectors
 
-    def _read(self, there: list[Listed]) -> _Shared:
+    def _read(self, blobs: list[Listed]) -> _Shared:
         try:
             shared = _SHARED.validate_json((self._folder / "shared.json").read_bytes())
         except (FileNotFoundError, ValidationError):
             return _Shared()
-        if shared.rows > len(self._local):  # the store was damaged and has begun anew
+        if shared.rows > len(self._local):  # the store was damaged and has started again
             return _Shared()
-        names = {blob.name for blob in there}
+        names = {blob.name for blob in blobs}
         return _Shared([name for name in shared.segments if name in names], shared.rows)
 
     def _write(self, shared: _Shared) -> None:

@@ -13,11 +13,12 @@ __all__ = ["FolderEmbeddings"]
 
 
 class FolderEmbeddings:
-    """`Embeddings` in a folder: a `AppendOnlyStore` of float16. Damage costs a new embedding, nothing more."""
+    """`Embeddings` in a folder: an `AppendOnlyStore` of float16. After damage the embeddings are computed again."""
 
     def __init__(self, folder: Path | str, dimension: int) -> None:
         layout = ArrayLayout(
-            what="vectors",
+            what="embeddings",
+            checksum_key="vectors",
             file="vectors.f16",
             shape=(dimension,),
             dtype="<f2",
@@ -32,8 +33,10 @@ class FolderEmbeddings:
         return found, half.astype(np.float32)
 
     def append(self, ids: Sequence[str], vectors: NDArray[np.float32]) -> int:
-        """See `Embeddings.append`. Raises `StorageError` and keeps nothing when a vector has another length or is not
-        finite in half precision."""
+        """See `Embeddings.append`.
+
+        Raises `StorageError` and stores nothing when a vector has another length or is not finite in half precision.
+        """
         self._rows.check(ids, vectors)
         with np.errstate(over="ignore", invalid="ignore"):
             half: NDArray[np.float16] = vectors.astype("<f2")
@@ -41,12 +44,12 @@ class FolderEmbeddings:
         if bad.size:
             raise StorageError(
                 f"The embedding of {ids[int(bad[0])]} is not finite in half precision.",
-                hint="The backbone gives NaN or values beyond 65,504; export it again.",
+                hint="The backbone outputs NaN or values beyond 65,504; export it again.",
             )
         return self._rows.append(ids, half)
 
     def snapshot(self) -> tuple[list[str], NDArray[np.float16]]:
-        """See `Embeddings.snapshot`. The matrix stays valid while the store grows."""
+        """See `Embeddings.snapshot`. The array stays valid while the store grows."""
         return self._rows.snapshot()
 
     def __contains__(self, id: object) -> bool:

@@ -1,4 +1,7 @@
-"""Image bytes: from a folder, from Label Studio or from http(s) hosts that the settings allow."""
+"""The encoded bytes of images: from a folder, Label Studio, allowed http(s) hosts, or Azure Blob Storage.
+
+`router` chooses the source by the form of the address, and `cache` keeps fetched images on the disk.
+"""
 
 from typing import Protocol
 
@@ -6,10 +9,10 @@ __all__ = ["Images", "without_query"]
 
 
 class Images(Protocol):
-    """Where the bytes of images are kept. Safe to share between threads."""
+    """A source of image bytes. Threads may share it."""
 
     def read(self, uri: str) -> bytes:
-        """The encoded bytes of the image, never more than the limit that was set.
+        """Return the encoded bytes of the image, never more than the configured limit.
 
         Raises `ImageNotFoundError`, `ImageForbiddenError`, `ImageTooLargeError` or `ImageUnavailableError`.
         """
@@ -17,5 +20,5 @@ class Images(Protocol):
 
 
 def without_query(uri: str) -> str:
-    """The address as errors, logs and lists show it. Its query may be a signature that opens the image to anybody."""
+    """Return the address for errors, logs and lists, without the query, which may be a signature."""
     return uri.split("?")[0][:300]

@@ -1,4 +1,4 @@
-"""Which hosts images may be fetched from, and whether an address is public."""
+"""The hosts from which images may be fetched, and whether an IP address is public."""
 
 import ipaddress
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 @dataclass(frozen=True)
 class Target:
-    """Where a request would go. `public_only`: every address of the host must be a public one."""
+    """The destination of a request. `public_only`: all IP addresses of the host must be public."""
 
     scheme: str
     host: str
@@ -24,15 +24,16 @@ class Target:
 
     @property
     def origin(self) -> tuple[str, str, int]:
-        """Scheme, host and port: what credentials belong to."""
+        """Scheme, host and port, to which credentials belong."""
         return (self.scheme, self.host, self.port)
 
 
 class AllowedHosts:
-    """The setting `allowed_image_hosts`: "host" (at the scheme's own port) or "host:port", exactly these, wherever
-    they are; "*.suffix" any host below that resolves to public addresses only.
+    """The setting `allowed_image_hosts`.
 
-    Raises `ConfigError` for an entry that is none of these.
+    An entry is "host" (on the default port of the scheme) or "host:port", which allows exactly this host with any IP
+    address, or "*.suffix", which allows all hosts below the suffix that resolve to public IP addresses only. Raises
+    `ConfigError` for other entries.
     """
 
     def __init__(self, entries: Iterable[str]) -> None:
@@ -53,13 +54,16 @@ class AllowedHosts:
             parts, port = urlsplit(""), None
         if not parts.hostname or parts.path or parts.query or "@" in text or "*" in text:
             raise ConfigError(
-                f'"{entry}" in allowed_image_hosts is not a host.',
+                f'"{entry}" in TAXONOMIST_ALLOWED_IMAGE_HOSTS is not a host.',
                 hint='Write "images.example.com", "10.0.0.5:8080" or "*.example.com".',
             )
         self._exact.add((parts.hostname, port))
 
     def check(self, url: str) -> Target:
-        """Raises `ImageForbiddenError` when the URL is not http(s), carries credentials or goes to another host."""
+        """Return the target of an allowed URL.
+
+        Raises `ImageForbiddenError` when the URL is not http(s), has credentials or another host.
+        """
         target = self.target(url)
         default = target.port == _PORTS[target.scheme]
         if (target.host, target.port) in self._exact or (default and (target.host, None) in self._exact):
@@ -68,26 +72,27 @@ class AllowedHosts:
             return Target(target.scheme, target.host, target.port, public_only=True)
         name = target.host if default else f"{target.host}:{target.port}"
         raise ImageForbiddenError(
-            f'Images are not fetched from "{name}".', hint=f'Add "{name}" to allowed_image_hosts if you trust it.'
+            f'Images are not fetched from "{name}".',
+            hint=f'Add "{name}" to TAXONOMIST_ALLOWED_IMAGE_HOSTS if you trust it.',
         )
 
     @staticmethod
     def target(url: str) -> Target:
-        """Take a URL apart, whatever the host. Raises `ImageForbiddenError` as `check` does."""
+        """Return the target of a URL with any host. Raises `ImageForbiddenError` as `check` does."""
         try:
             parts = urlsplit(url)
             host, port = (parts.hostname or "").rstrip("."), parts.port
         except ValueError as error:
-            raise ImageForbiddenError(f"This is not an address of an image ({error}).") from error
+            raise ImageForbiddenError(f"This is not a valid URL of an image ({error}).") from error
         if parts.scheme not in _PORTS or not host:
             raise ImageForbiddenError(f'Images are fetched by http and https only, not by "{parts.scheme}:".')
         if parts.username is not None or parts.password is not None:
-            raise ImageForbiddenError(f"The address of an image on {host} carries a user or a password.")
+            raise ImageForbiddenError(f"The URL of an image on {host} contains a user name or a password.")
         return Target(parts.scheme, host.lower(), port or _PORTS[parts.scheme], public_only=False)
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address can be reached from the whole internet, also when it is wrapped in an IPv6 one."""
+    """Return whether an IP address is reachable from the internet; an IPv4 address inside an IPv6 one is unwrapped."""
     try:
         ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

@@ -1,4 +1,4 @@
-"""Images in Azure Blob Storage: read with our own right, and shown to browsers by links that soon expire."""
+"""Images in Azure Blob Storage: read with our own credentials, and shown to browsers by links that expire."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ __all__ = ["BlobImages"]
 
 log = logging.getLogger(__name__)
 
-_LOOK_LESS_S = 10.0
+_PAUSE_AFTER_FAILURE_S = 10.0
 
 
 class BlobImages:
-    """`Images` of one storage account, in the addresses of `blob_address`. A signature in them is not used.
+    """`Images` of one storage account, under the addresses of `blob_address`. A signature in an address is ignored.
 
-    What was read stays in `folder`, up to `cache_bytes`, with its ETag: Azure is asked each time whether it is still
-    the same, and sends it only when it is not. While Azure cannot be reached, what is in the folder is given.
+    Images are cached with their ETag in `folder`, up to `cache_bytes`. Each read asks Azure whether the blob has
+    changed, and only a changed blob is sent. While Azure is not reachable, cached images are returned.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class BlobImages:
         containers: Collection[str] = (),
         link_minutes: int = 60,
     ) -> None:
-        """Only blobs in `containers` are read; empty means all of the account. `timeout_s` is for one image."""
+        """Read blobs in `containers` only, or in all when it is empty. `timeout_s` is the time limit per image."""
         self._account = account
         self._cache = ByteCache(folder, cache_bytes)
         self._max_bytes = max_bytes
@@ -63,11 +63,11 @@ class BlobImages:
 
     @property
     def origin(self) -> str:
-        """Scheme and host of all links."""
+        """The scheme and host of all links."""
         return self._links.origin
 
     def owns(self, uri: str) -> bool:
-        """Whether the address is that of a blob of our account, or only says that it is a blob."""
+        """Return whether the address is a blob of our account, or an `azure-blob:` address."""
         return self._address(uri) is not None
 
     def read(self, uri: str) -> bytes:
@@ -77,10 +77,10 @@ class BlobImages:
     def read_many(
         self, uris: Iterable[str], on_result: Callable[[str, bytes | ImageError], None], concurrency: int = 16
     ) -> None:
-        """Read all of them, `concurrency` at a time, and call `on_result` with each as it comes, in this thread.
+        """Read images, `concurrency` at a time, and call `on_result` with each result in this thread.
 
-        An image that cannot be read is passed on as its error. What `on_result` raises ends the reading. After a stop
-        the next call asks for everything again, but only what has changed or is new is sent.
+        The result of an image that cannot be read is its error. An exception of `on_result` stops the reading. The next
+        call requests all images again, but Azure sends only new and changed ones.
         """
         running: dict[Future[bytes], str] = {}
         waiting = iter(uris)
@@ -98,10 +98,10 @@ class BlobImages:
             wait(running)
 
     def link(self, uri: str) -> str:
-        """An address that a browser may read the blob from for as long as the settings say, and no other.
+        """Return an address with which a browser may read this blob, and no other, for a limited time.
 
-        It stays the same for a quarter of that time. Raises `ImageForbiddenError`, or `StorageError` when Azure does
-        not give a key to sign it with. Whether the blob is there is not asked.
+        The address stays the same for a quarter of that time. Raises `ImageForbiddenError`, or `StorageError` when
+        Azure does not issue a key to sign with. The blob may be missing.
         """
         address = self._allowed(uri)
         return self._links.link(address.container, address.names[0])
@@ -114,41 +114,41 @@ class BlobImages:
         if address is None:
             raise ImageForbiddenError(f"{without_query(uri)} is not a blob of the account {self._account.account}.")
         if not address.is_valid:
-            raise ImageForbiddenError(f'"{without_query(uri)}" cannot be the address of a blob.')
+            raise ImageForbiddenError(f'"{without_query(uri)}" is not a valid address of a blob.')
         if self._containers and address.container not in self._containers:
             raise ImageForbiddenError(
-                f"Images are not read from the container {address.container}.", hint="Add it to blob_containers."
+                f"The container {address.container} is not allowed.", hint="Add it to TAXONOMIST_BLOB_CONTAINERS."
             )
         return address
 
     async def _read(self, uri: str) -> bytes:
         address = self._allowed(uri)
         id = image_id(f"azure-blob://{address.container}/{address.names[0]}")
-        etag, known = _unpack(self._cache.get(id))
-        if known is not None and time.monotonic() < self._unreachable_until:
-            return known
+        etag, cached = _unpack(self._cache.get(id))
+        if cached is not None and time.monotonic() < self._unreachable_until:
+            return cached
         try:
             blob = await self._fetch(address, etag)
         except HttpResponseError as error:
-            if status_of(error) == 304 and known is not None:
-                return known
+            if status_of(error) == 304 and cached is not None:
+                return cached
             self._cache.drop(id)
             raise _refusal(uri, error) from error
         except StorageError as error:
             if status_of(error.__cause__ or error) in (401, 403):
                 raise ImageForbiddenError(f"The image at {without_query(uri)} may not be read. {error}") from error
-            if known is None:
-                raise ImageUnavailableError(f"The image at {without_query(uri)} cannot be had. {error}") from error
-            log.warning("%s; the copy that was read before is used.", error)
-            self._unreachable_until = time.monotonic() + _LOOK_LESS_S
-            return known
+            if cached is None:
+                raise ImageUnavailableError(f"The image at {without_query(uri)} is not available. {error}") from error
+            log.warning("%s The cached image is used.", error)
+            self._unreachable_until = time.monotonic() + _PAUSE_AFTER_FAILURE_S
+            return cached
         self._check(uri, blob)
         self._cache.put(id, blob.etag.encode() + b"\n" + blob.data)
         return blob.data
 
     async def _fetch(self, address: BlobAddress, etag: str | None) -> Blob:
-        *former, last = address.names
-        for name in former:
+        *earlier, last = address.names
+        for name in earlier:
             try:
                 return await self._get(address.container, name, etag)
             except HttpResponseError as error:
@@ -166,12 +166,12 @@ class BlobImages:
         if blob.size > self._max_bytes:
             raise ImageTooLargeError(
                 f"{where} has {blob.size:,} bytes; at most {self._max_bytes:,} are read.",
-                hint="Raise max_image_bytes or shrink the image.",
+                hint="Raise TAXONOMIST_MAX_IMAGE_BYTES or shrink the image.",
             )
         if not blob.data:
             raise ImageUnavailableError(f"{where} is empty.")
         if blob.md5 is not None and hashlib.md5(blob.data, usedforsecurity=False).digest() != blob.md5:
-            raise ImageUnavailableError(f"{where} does not have its Content-MD5.", hint="Upload it again.")
+            raise ImageUnavailableError(f"{where} does not match its Content-MD5.", hint="Upload it again.")
 
 
 def _result(done: Future[bytes]) -> bytes | ImageError:
@@ -191,5 +191,5 @@ def _unpack(content: bytes | None) -> tuple[str | None, bytes | None]:
 def _refusal(uri: str, error: HttpResponseError) -> ImageError:
     where = f"The image at {without_query(uri)}"
     if status_of(error) == 404:
-        return ImageNotFoundError(f"{where} is not there ({brief(error)}).")
-    return ImageUnavailableError(f"{where} cannot be had ({brief(error)}).")
+        return ImageNotFoundError(f"{where} does not exist ({brief(error)}).")
+    return ImageUnavailableError(f"{where} is not available ({brief(error)}).")

@@ -1,4 +1,4 @@
-"""Images that were fetched before, kept on the disk up to a limit."""
+"""A cache of fetched images on the disk, with a limit on its size."""
 
 import hashlib
 import logging
@@ -16,16 +16,16 @@ __all__ = ["ByteCache", "CachedImages"]
 log = logging.getLogger(__name__)
 
 _DIGEST = 32
-_KEEP = 0.9
-_LOOK_AGAIN = 0.05
+_SHARE_AFTER_EVICTION = 0.9
+_SHARE_UNTIL_RECOUNT = 0.05
 
 
 class CachedImages:
-    """`Images` in front of slower ones. The bytes of an address are taken to be the same for ever.
+    """`Images` that caches another source. The bytes of an address are assumed never to change.
 
-    A file is the sha256 of the bytes and the bytes, written whole; what does not match is fetched again. Beyond
-    `max_bytes_total` the files that were not used for longest go. When the disk is full, images are passed on uncached;
-    so are always those that `skip` names.
+    A file holds the SHA-256 of the bytes and the bytes; a file that does not match is fetched again. When the cache
+    exceeds `max_bytes_total`, the least recently used files are deleted. On a full disk images are returned without
+    caching, and so are always the addresses for which `skip` is true.
     """
 
     def __init__(
@@ -54,9 +54,9 @@ class CachedImages:
 
 
 class ByteCache:
-    """Bytes by image id in a folder, up to `max_bytes_total`; what was not used for longest goes.
+    """Bytes by image id in a folder, up to `max_bytes_total`; the least recently used files are deleted.
 
-    Threads and processes may share it. What is not whole is not there; a disk that is full keeps nothing new.
+    Threads and processes may share it. A damaged file counts as missing. On a full disk nothing is added.
     """
 
     def __init__(self, folder: Path | str, max_bytes_total: int) -> None:
@@ -64,32 +64,32 @@ class ByteCache:
         self._limit = max_bytes_total
         self._lock = threading.Lock()
         self._size = 0
-        self._unseen: float = float("inf")  # bytes written since the folder was looked at; at first we know nothing
-        self._complained = False
+        self._uncounted: float = float("inf")  # bytes written since the folder was counted; at first it is unknown
+        self._warned = False
 
     def get(self, id: str) -> bytes | None:
-        """What was put there, None when it is not there any more."""
+        """Return the stored bytes, None when they are missing or damaged."""
         return _stored(self._path(id))
 
     def put(self, id: str, data: bytes) -> None:
-        """Keep the bytes, unless they are more than the limit."""
+        """Store the bytes, unless they exceed the limit."""
         if len(data) + _DIGEST > self._limit:
             return
         path = self._path(id)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Without a sync: a file that is torn by a crash does not match its digest.
+            # Without a sync, because an incomplete file after a crash does not match its digest.
             write_atomically(path, hashlib.sha256(data).digest() + data, sync=False)
-            self._complained = False
+            self._warned = False
         except OSError as error:
-            if not self._complained:
+            if not self._warned:
                 log.warning("Images are not cached in %s for now: %s", self._folder, error.strerror)
-                self._complained = True
+                self._warned = True
             return
         self._count(len(data) + _DIGEST)
 
     def drop(self, id: str) -> None:
-        """Forget the bytes."""
+        """Delete the bytes."""
         with suppress(OSError):
             self._path(id).unlink()
 
@@ -99,9 +99,9 @@ class ByteCache:
     def _count(self, size: int) -> None:
         with self._lock:
             self._size += size
-            self._unseen += size
-            # Other processes write here too, so our own count is only good for a while.
-            if self._size > self._limit or self._unseen > self._limit * _LOOK_AGAIN:
+            self._uncounted += size
+            # Other processes write too, so the folder is counted again from time to time.
+            if self._size > self._limit or self._uncounted > self._limit * _SHARE_UNTIL_RECOUNT:
                 self._evict()
 
     def _evict(self) -> None:
@@ -110,11 +110,11 @@ class ByteCache:
             with suppress(OSError):
                 stat = path.stat()
                 files.append((stat.st_mtime_ns, stat.st_size, path))
-        self._size, self._unseen = sum(size for _, size, _ in files), 0
+        self._size, self._uncounted = sum(size for _, size, _ in files), 0
         if self._size <= self._limit:
             return
         for _, size, path in sorted(files):
-            if self._size <= self._limit * _KEEP:
+            if self._size <= self._limit * _SHARE_AFTER_EVICTION:
                 return
             with suppress(OSError):
                 path.unlink()
@@ -122,7 +122,7 @@ class ByteCache:
 
 
 def _stored(path: Path) -> bytes | None:
-    """The bytes, or `None` when they are not there or not whole. Reading counts as use."""
+    """Return the bytes of a file, None when it is missing or damaged. Reading counts as use."""
     try:
         content = path.read_bytes()
     except OSError:

@@ -1,4 +1,4 @@
-"""The certificates that https is checked against: reading them takes longer than an image, so once a process."""
+"""The certificates for https. Reading them takes longer than fetching an image, so a process reads them once."""
 
 import functools
 import ssl
@@ -10,5 +10,5 @@ __all__ = ["certificates"]
 
 @functools.cache
 def certificates() -> ssl.SSLContext:
-    """Shared by all clients."""
+    """Return the SSL context that all clients share."""
     return httpx.create_ssl_context(trust_env=False)

@@ -17,17 +17,17 @@ __all__ = ["FolderImages", "scheme_of"]
 
 
 class FolderImages:
-    """`Images` below `root`. An address is a path, relative to `root` or absolute but inside it."""
+    """`Images` below `root`. An address is a path, relative to `root` or absolute inside it."""
 
     def __init__(self, root: Path | str, max_bytes: int) -> None:
         self._root = Path(root)
         self._max_bytes = max_bytes
 
     def read(self, uri: str) -> bytes:
-        """See `Images.read`. Anything that leads out of the folder, by `..` or a link, is `ImageForbiddenError`."""
+        """See `Images.read`. A path that leaves the folder by `..` or a link raises `ImageForbiddenError`."""
         path = self._inside(uri)
         try:
-            # Not blocking: a named pipe would keep us waiting for its writer.
+            # Non-blocking, because a named pipe would block until it has a writer.
             handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         except OSError as error:
             raise _refusal(uri, error) from error
@@ -43,9 +43,9 @@ class FolderImages:
             root = self._root.resolve()
             path = (root / uri).resolve()
         except (OSError, ValueError, RuntimeError) as error:
-            raise ImageForbiddenError(f'"{uri}" cannot be a path ({error}).') from error
+            raise ImageForbiddenError(f'"{uri}" is not a valid path ({error}).') from error
         if not path.is_relative_to(root):
-            raise ImageForbiddenError(f'"{uri}" leads out of the image folder {root}.')
+            raise ImageForbiddenError(f'"{uri}" is outside the image folder {root}.')
         return path
 
     def _read(self, uri: str, handle: int) -> bytes:
@@ -55,7 +55,7 @@ class FolderImages:
         if status.st_size > self._max_bytes:
             raise ImageTooLargeError(
                 f'"{uri}" has {status.st_size:,} bytes; at most {self._max_bytes:,} are read.',
-                hint="Raise max_image_bytes or shrink the image.",
+                hint="Raise TAXONOMIST_MAX_IMAGE_BYTES or shrink the image.",
             )
         try:
             with os.fdopen(handle, "rb", closefd=False) as file:
@@ -65,7 +65,7 @@ class FolderImages:
 
 
 def scheme_of(uri: str) -> str:
-    """The scheme of the address, "" when it has none or cannot be taken apart."""
+    """Return the scheme of the address, "" without one or for an invalid address."""
     try:
         return urlsplit(uri).scheme
     except ValueError:
@@ -76,5 +76,7 @@ def _refusal(uri: str, error: OSError) -> Exception:
     if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.ENAMETOOLONG}:
         return ImageNotFoundError(f'There is no image "{uri}" in the folder.')
     if error.errno in {errno.EACCES, errno.EPERM}:
-        return ImageForbiddenError(f'"{uri}" may not be read ({error.strerror}).', hint="Check who owns the file.")
+        return ImageForbiddenError(
+            f'"{uri}" may not be read ({error.strerror}).', hint="Check the owner and the permissions of the file."
+        )
     return ImageUnavailableError(f'"{uri}" cannot be read ({error.strerror}).')

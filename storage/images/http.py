@@ -1,4 +1,4 @@
-"""Images from http(s) hosts that the settings allow, with a limit on bytes and on time."""
+"""Images from allowed http(s) hosts, with limits on bytes and time."""
 
 import asyncio
 import socket
@@ -30,7 +30,7 @@ _CONNECTIONS = 16
 
 @dataclass(frozen=True)
 class Credential:
-    """A header that goes to one origin (scheme, host, port) and nowhere else. That origin is allowed."""
+    """A header that is sent to one origin (scheme, host, port) only. This origin counts as allowed."""
 
     origin: tuple[str, str, int]
     header: Mapping[str, str]
@@ -38,7 +38,7 @@ class Credential:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the last server said: the status, the body of a 200 (else empty), and where that was."""
+    """The response of the last server: its status, the body (empty unless the status is 200), URL and target."""
 
     status: int
     data: bytes
@@ -49,9 +49,9 @@ class Answer:
 class HttpImages:
     """`Images` by http and https.
 
-    Each redirect, at most `max_redirects`, is checked like the first address. `max_bytes` counts what was really read,
-    `timeout_s` everything from the first name look-up to the last byte. Proxies of the environment are not used: they
-    would look up names where we cannot check them.
+    Each redirect, at most `max_redirects`, is checked like the first address. `max_bytes` limits the bytes that are
+    really read, `timeout_s` the time from the first name lookup to the last byte. Proxies of the environment are not
+    used, because they would look up names without our checks.
     """
 
     def __init__(
@@ -88,16 +88,16 @@ class HttpImages:
         return data_of(self.fetch(uri), uri)
 
     def fetch(self, url: str, credential: Credential | None = None) -> Answer:
-        """Follow redirects to an answer. Raises what `Images.read` does, but leaves statuses to the caller."""
-        return self._loop.run(lambda: self._in_time(url, credential))
+        """Return the answer after all redirects. Raises what `Images.read` raises, but not for the status."""
+        return self._loop.run(lambda: self._fetch_in_time(url, credential))
 
-    async def _in_time(self, url: str, credential: Credential | None) -> Answer:
+    async def _fetch_in_time(self, url: str, credential: Credential | None) -> Answer:
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await self._follow(url, credential)
         except (TimeoutError, httpx.TimeoutException) as error:
             raise ImageUnavailableError(
-                f"The image at {without_query(url)} did not come within {self._timeout_s:g} seconds."
+                f"The image at {without_query(url)} was not complete within {self._timeout_s:g} seconds."
             ) from error
         except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
             raise ImageUnavailableError(
@@ -123,14 +123,14 @@ class HttpImages:
         return self._hosts.check(url)
 
     async def _step(self, url: str, target: Target, headers: dict[str, str]) -> Answer | str:
-        """The answer, or the address that it redirects to."""
+        """Return the answer, or the address to which it redirects."""
         parsed = httpx.URL(url)
-        # Two libraries read the address: ours to check it, httpx to go there. They must agree on where that is.
+        # Two parsers read the address: urlsplit for the check, httpx for the request. They must agree on the host.
         if target.host not in (parsed.host.rstrip("."), parsed.raw_host.decode("ascii")):
-            raise ImageForbiddenError(f"It is not clear which host {without_query(url)} means.")
+            raise ImageForbiddenError(f"The host of {without_query(url)} is ambiguous.")
         if not target.public_only:
             return await self._get(url, target, parsed, headers, {})
-        # Connecting to an address that was checked: a second look-up could give another one.
+        # Connect to the checked IP address, because a second lookup could return another one.
         headers = headers | {"Host": parsed.netloc.decode("ascii")}
         extensions = {"sni_hostname": parsed.raw_host.decode("ascii")}
         refused: httpx.ConnectError | None = None
@@ -169,11 +169,11 @@ class HttpImages:
     def _too_large(self, url: str) -> ImageTooLargeError:
         return ImageTooLargeError(
             f"The image at {without_query(url)} has more than {self._max_bytes:,} bytes.",
-            hint="Raise max_image_bytes or shrink the image.",
+            hint="Raise TAXONOMIST_MAX_IMAGE_BYTES or shrink the image.",
         )
 
     def _http(self) -> httpx.AsyncClient:
-        # Only ever called on the loop's thread.
+        # Only called in the loop's thread.
         if self._client is None:
             self._client = httpx.AsyncClient(
                 headers={"Accept": "image/*, */*;q=0.5", "Accept-Encoding": "identity", "User-Agent": "taxonomist"},
@@ -187,22 +187,22 @@ class HttpImages:
 
 
 def data_of(answer: Answer, uri: str) -> bytes:
-    """The body of a 200. Raises the error that fits any other status."""
+    """Return the body of an answer with status 200. Raises the fitting `ImageError` for any other status."""
     where = f"The image at {without_query(uri)}"
     match answer.status:
         case 200 if answer.data:
             return answer.data
         case 404 | 410:
-            raise ImageNotFoundError(f"{where} is not there ({answer.status}).")
+            raise ImageNotFoundError(f"{where} does not exist (status {answer.status}).")
         case 401 | 403 | 407 | 451:
             raise ImageForbiddenError(
                 f"{where} may not be read: {answer.target.host} answered {answer.status}.",
-                hint="Check the token, or whether the link has expired.",
+                hint="Check the token, and whether the link has expired.",
             )
         case 200:
-            raise ImageUnavailableError(f"{where} came empty.")
+            raise ImageUnavailableError(f"{where} is empty.")
         case status:
-            raise ImageUnavailableError(f"{where} cannot be had: {answer.target.host} answered {status}.")
+            raise ImageUnavailableError(f"{where} is not available: {answer.target.host} answered {status}.")
 
 
 async def _public_addresses(target: Target) -> list[str]:
@@ -212,6 +212,6 @@ async def _public_addresses(target: Target) -> list[str]:
     if private or not addresses:
         raise ImageForbiddenError(
             f"{target.host} resolves to {', '.join(private) or 'nothing'}, which is not a public address.",
-            hint=f'Add "{target.host}" itself to allowed_image_hosts if you trust it.',
+            hint=f'Add "{target.host}" itself to TAXONOMIST_ALLOWED_IMAGE_HOSTS if you trust it.',
         )
     return [f"[{address}]" if ":" in address else address for address in dict.fromkeys(addresses)]

@@ -1,4 +1,4 @@
-"""Images that Label Studio keeps or leads to."""
+"""Images that Label Studio stores or redirects to."""
 
 import re
 from collections.abc import Callable
@@ -17,19 +17,21 @@ from taxonomist.taxonomy.errors import (
 
 __all__ = ["LabelStudioImages", "is_label_studio_path"]
 
-_HINT = "Set label_studio_api_key to a token of somebody who sees the project."
+_HINT = "Set TAXONOMIST_LABEL_STUDIO_API_KEY to the token of a user who can see the project."
 
 _PATHS = re.compile(r"/(?:data/(?:upload|local-files)/|(?:tasks|projects)/\d+/(?:resolve|presign)/)")
 
 
 def is_label_studio_path(uri: str) -> bool:
-    """Whether it is a path, without a host, that only Label Studio can answer: `/data/upload/...`,
-    `/data/local-files/?d=...` or `/tasks/7/resolve/?fileuri=...`."""
+    """Return whether it is a path without a host that only Label Studio can serve.
+
+    These are `/data/upload/...`, `/data/local-files/?d=...` and `/tasks/7/resolve/?fileuri=...`.
+    """
     return bool(_PATHS.match(uri))
 
 
 class LabelStudioImages:
-    """`Images` on one Label Studio, read with the project's token. The token goes to that origin only."""
+    """`Images` of one Label Studio, read with the project's token. The token is sent to that origin only."""
 
     def __init__(self, base_url: str, token: Callable[[], str], http: HttpImages) -> None:
         self._base_url = base_url.rstrip("/")
@@ -37,14 +39,15 @@ class LabelStudioImages:
             self._origin = AllowedHosts.target(self._base_url).origin
         except ImageForbiddenError as error:
             raise ConfigError(
-                f'"{base_url}" is not the address of a Label Studio.', hint='Write "http://localhost:8080".'
+                f'"{base_url}" is not the URL of a Label Studio.',
+                hint='Set TAXONOMIST_LABEL_STUDIO_URL, for example to "http://localhost:8080".',
             ) from error
         self._prefix = urlsplit(self._base_url).path
         self._auth = TokenAuth(self._base_url, token)
         self._http = http
 
     def owns(self, uri: str) -> bool:
-        """Whether the address is one of Label Studio's paths, or any address on its host."""
+        """Return whether the address is one of Label Studio's paths, or any address on its host."""
         if is_label_studio_path(uri.removeprefix(self._prefix)):
             return True
         try:
@@ -53,7 +56,7 @@ class LabelStudioImages:
             return False
 
     def read(self, uri: str) -> bytes:
-        """See `Images.read`. A refused token is renewed once."""
+        """See `Images.read`. After status 401 the token is renewed once."""
         url = self._absolute(uri)
         try:
             answer = self._fetch(url, renew=False)
@@ -64,7 +67,7 @@ class LabelStudioImages:
         except LabelStudioError as error:
             raise ImageUnavailableError(str(error)) from error
         if answer.target.origin == self._origin and urlsplit(answer.url).path.endswith("/user/login/"):
-            raise ImageForbiddenError(f'Label Studio asks for a log-in to read "{uri}".', hint=_HINT)
+            raise ImageForbiddenError(f'Label Studio requires a login to read "{uri}".', hint=_HINT)
         return data_of(answer, uri)
 
     def _fetch(self, url: str, *, renew: bool) -> Answer:
@@ -72,10 +75,10 @@ class LabelStudioImages:
 
     def _absolute(self, uri: str) -> str:
         parts = urlsplit(uri)
-        inside = [parts.path, *parse_qs(parts.query).get("d", [])]
-        if any(".." in unquote(path).replace("\\", "/").split("/") for path in inside):
-            raise ImageForbiddenError(f'"{uri}" leads out of its folder by "..".')
+        paths = [parts.path, *parse_qs(parts.query).get("d", [])]
+        if any(".." in unquote(path).replace("\\", "/").split("/") for path in paths):
+            raise ImageForbiddenError(f'"{uri}" leaves its folder by "..".')
         if parts.scheme:
             return uri
-        own = self._prefix and uri.startswith(f"{self._prefix}/")
-        return f"{self._base_url}{uri.removeprefix(self._prefix) if own else uri}"
+        prefixed = self._prefix and uri.startswith(f"{self._prefix}/")
+        return f"{self._base_url}{uri.removeprefix(self._prefix) if prefixed else uri}"

@@ -1,4 +1,4 @@
-"""Label Studio's two kinds of tokens, as the header of a request."""
+"""The `Authorization` header for Label Studio's two kinds of tokens."""
 
 import base64
 import binascii
@@ -15,13 +15,13 @@ from taxonomist.taxonomy.errors import AuthError, LabelStudioError
 
 __all__ = ["TokenAuth"]
 
-_EARLY_S = 30.0
-_LIFE_S = 300.0
+_RENEW_EARLY_S = 30.0
+_LIFETIME_S = 300.0
 
 
 @dataclass(frozen=True)
 class _Access:
-    """An access token, the personal access token it was given for, and when it ends (seconds since the epoch)."""
+    """An access token, the personal access token of its exchange, and its end (seconds since 1970)."""
 
     token: str
     personal: str
@@ -29,10 +29,10 @@ class _Access:
 
 
 class TokenAuth:
-    """A legacy token is sent as it is. A personal access token (a JWT, with two dots) is exchanged for an access token
-    that lives 300 seconds; it is kept until shortly before its end.
+    """Makes the header. A legacy token is sent unchanged.
 
-    `token` is asked each time, so that a changed setting is taken up.
+    A personal access token (a JWT, with two dots) is exchanged for an access token that is valid for 300 seconds, which
+    is kept until 30 seconds before its end. `token` is called each time, so that a changed setting takes effect.
     """
 
     def __init__(self, base_url: str, token: Callable[[], str], timeout_s: float = 10.0) -> None:
@@ -43,10 +43,10 @@ class TokenAuth:
         self._access: _Access | None = None
 
     def header(self, *, renew: bool = False) -> Mapping[str, str]:
-        """The `Authorization` header; empty without a token. `renew`: the last one was refused.
+        """Return the `Authorization` header, empty without a token. `renew`: get a new access token.
 
-        Raises `AuthError` when Label Studio refuses the personal access token, and `LabelStudioError` when it cannot
-        be asked.
+        Raises `AuthError` when Label Studio refuses the personal access token, and `LabelStudioError` when Label Studio
+        is not reachable.
         """
         token = self._token().strip()
         if not token:
@@ -55,13 +55,13 @@ class TokenAuth:
             return {"Authorization": f"Token {token}"}
         with self._lock:
             access = self._access
-            if renew or access is None or access.personal != token or access.ends_at - _EARLY_S < time.time():
+            if renew or access is None or access.personal != token or access.ends_at - _RENEW_EARLY_S < time.time():
                 access = self._access = self._exchange(token)
         return {"Authorization": f"Bearer {access.token}"}
 
     @property
     def renewable(self) -> bool:
-        """Whether asking again after a 401 can help."""
+        """Whether a new access token can help after status 401."""
         return self._token().strip().count(".") == 2
 
     def _exchange(self, token: str) -> _Access:
@@ -72,27 +72,28 @@ class TokenAuth:
             )
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise LabelStudioError(
-                f"Label Studio at {self._base_url} cannot be reached ({type(error).__name__}).",
-                hint="Check label_studio_url.",
+                f"Label Studio at {self._base_url} is not reachable ({type(error).__name__}).",
+                hint="Check TAXONOMIST_LABEL_STUDIO_URL.",
             ) from error
         if answer.status_code in (400, 401, 403):
             raise AuthError(
                 f"Label Studio refused the personal access token ({answer.status_code}).",
-                hint="Make a new one under Account & Settings and set label_studio_api_key.",
+                hint="Create a new one under Account & Settings and set TAXONOMIST_LABEL_STUDIO_API_KEY.",
             )
         try:
             access = str(answer.json()["access"])
         except (ValueError, KeyError, TypeError) as error:
             raise LabelStudioError(
-                f"{url} answered {answer.status_code} without an access token.", hint="Check label_studio_url."
+                f"{url} answered {answer.status_code} without an access token.",
+                hint="Check TAXONOMIST_LABEL_STUDIO_URL.",
             ) from error
         return _Access(access, token, _end(access))
 
 
 def _end(token: str) -> float:
-    """When the JWT ends. It is not verified: it is Label Studio that believes it, not we."""
+    """Return the end of the JWT. It is not verified, because only Label Studio relies on it."""
     try:
         body = token.split(".")[1]
         return float(json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))["exp"])
     except (IndexError, ValueError, KeyError, TypeError, binascii.Error):
-        return time.time() + _LIFE_S
+        return time.time() + _LIFETIME_S

@@ -1,4 +1,4 @@
-"""Where an image is read from, by the form of its address."""
+"""Chooses the source of an image by the form of its address."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from taxonomist.storage.images.folder import scheme_of
 from taxonomist.storage.images.label_studio import LabelStudioImages, is_label_studio_path
 from taxonomist.taxonomy.errors import ImageForbiddenError
 
-if TYPE_CHECKING:  # Azure's SDK takes half a second to import, and most have no use for it
+if TYPE_CHECKING:  # Azure's SDK takes half a second to import
     from taxonomist.storage.images.blob import BlobImages
 
 __all__ = ["RoutedImages"]
 
 
 class RoutedImages:
-    """`Images` of every form that we read: Azure's blobs, Label Studio's paths and host, http(s), paths in the folder.
+    """`Images` with addresses of every form: Azure blobs, Label Studio's paths and host, http(s), paths in the folder.
 
-    What is not set up is `ImageForbiddenError`, and so is every other scheme (`file:`, `ftp:`, `data:`, ...).
+    Raises `ImageForbiddenError` for sources that are not configured and for other schemes (`file:`, `ftp:`, `data:`).
     """
 
     def __init__(
@@ -39,8 +39,7 @@ class RoutedImages:
         return self._source(uri).read(uri)
 
     def needs_no_cache(self, uri: str) -> bool:
-        """Whether it is read from the folder, or from a source with a cache of its own. Raises `ImageForbiddenError` as
-        `read` does."""
+        """Return whether the source is the folder, or has its own cache. Raises `ImageForbiddenError` as `read`."""
         return self._source(uri) in (self._folder, self._blobs)
 
     def _source(self, uri: str) -> Images:
@@ -49,11 +48,15 @@ class RoutedImages:
         if self._label_studio is not None and self._label_studio.owns(uri):
             return self._label_studio
         if is_label_studio_path(uri):
-            raise ImageForbiddenError(f'"{uri}" is kept by Label Studio.', hint="Set label_studio_url and its token.")
+            raise ImageForbiddenError(
+                f'"{uri}" is an image in Label Studio.',
+                hint="Set TAXONOMIST_LABEL_STUDIO_URL and TAXONOMIST_LABEL_STUDIO_API_KEY.",
+            )
         scheme = scheme_of(uri)
         if scheme == "azure-blob" and self._blobs is None:
             raise ImageForbiddenError(
-                f'"{without_query(uri)}" is kept by Azure.', hint="Set blob_connection_string or blob_account_url."
+                f'"{without_query(uri)}" is a blob in Azure.',
+                hint="Set TAXONOMIST_BLOB_CONNECTION_STRING or TAXONOMIST_BLOB_ACCOUNT_URL.",
             )
         if scheme in ("http", "https"):
             return self._http
@@ -63,6 +66,6 @@ class RoutedImages:
             )
         if self._folder is None:
             raise ImageForbiddenError(
-                f'"{uri[:300]}" is a path, and no image folder is set.', hint="Set images_folder."
+                f'"{uri[:300]}" is a path, and no image folder is set.', hint="Set TAXONOMIST_IMAGES_FOLDER."
             )
         return self._folder

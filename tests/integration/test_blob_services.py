@@ -159,7 +159,7 @@ def test_pictures_that_azure_has_lost_are_told_apart(in_azure: Services) -> None
     backbone = in_azure.registry.champion(BACKBONE)
     assert backbone is not None
     answer = embed(in_azure, "7", {"vanished": uri}, backbone)
-    assert "is not there" in str(answer.failures["vanished"])
+    assert "does not exist" in str(answer.failures["vanished"])
 
 
 def test_a_storage_account_is_set_once() -> None:

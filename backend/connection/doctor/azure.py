@@ -95,9 +95,9 @@ def _account(account: BlobAccount, settings: Settings) -> Iterator[Check]:
     for name, one in zip(names, found, strict=False):
         if name == settings.models_container:
             continue
-        if one.is_refused:
+        if one.refused:
             yield failed(f"Blob container {name}", "may not be read", _RIGHTS)
-        elif one.is_there:
+        elif one.exists:
             yield passed(f"Blob container {name}", "is there and may be read")
         else:
             yield failed(f"Blob container {name}", "is not there", "correct TAXONOMIST_BLOB_CONTAINERS")
@@ -118,9 +118,9 @@ def _models(account: BlobAccount, settings: Settings) -> Iterator[Check]:
     if container is None:
         return
     name, found = f"models container {container}", probe(account, container)
-    if found.is_refused:
+    if found.refused:
         yield failed(name, "may not be read", _RIGHTS)
-    elif not found.is_there:
+    elif not found.exists:
         yield warned(
             name,
             "is not there yet",

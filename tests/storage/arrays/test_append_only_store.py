@@ -15,7 +15,9 @@ from taxonomist.storage.embeddings import FolderEmbeddings
 from taxonomist.taxonomy.errors import StorageError
 
 ROOT = Path(__file__).parents[3]
-LAYOUT = ArrayLayout("cubes", "cubes.i4", shape=(2, 3, 4), dtype="<i4", header={"side": 2}, hint="Use another folder.")
+LAYOUT = ArrayLayout(
+    "cubes", "cubes", "cubes.i4", shape=(2, 3, 4), dtype="<i4", header={"side": 2}, hint="Use another folder."
+)
 
 
 def cubes(*numbers: int) -> np.ndarray:

@@ -45,7 +45,7 @@ def test_what_an_entry_does_not_allow(allowed: str, url: str) -> None:
 
 @pytest.mark.parametrize("entry", ["", "*", "*.", "a.*.com", "http://a.com", "a.com/x", "u@a.com", "a:b", "*.a.com:80"])
 def test_entries_that_are_no_hosts(entry: str) -> None:
-    with pytest.raises(ConfigError, match="allowed_image_hosts"):
+    with pytest.raises(ConfigError, match="TAXONOMIST_ALLOWED_IMAGE_HOSTS"):
         AllowedHosts([entry])
 
 

@@ -138,7 +138,7 @@ def test_too_large_is_not_fetched_whole(
     container.upload_blob("empty.jpg", b"")
     assert len(images.read(f"azure-blob://{container.container_name}/small.jpg")) == 1000
     proxy.use()
-    with pytest.raises(ImageTooLargeError, match=r"20,000,000 bytes.*max_image_bytes"):
+    with pytest.raises(ImageTooLargeError, match=r"20,000,000 bytes.*TAXONOMIST_MAX_IMAGE_BYTES"):
         images.read(f"azure-blob://{container.container_name}/large.jpg")
     assert len(proxy.requests) == 1
     with pytest.raises(ImageUnavailableError, match="empty"):
@@ -158,7 +158,7 @@ def test_only_the_containers_of_the_settings(account: BlobAccount, container: Co
     container.upload_blob("a.jpg", b"a picture")
     uri = f"azure-blob://{container.container_name}/a.jpg?sig=secret"
     for refused in (images.read, images.link):
-        with pytest.raises(ImageForbiddenError, match="blob_containers") as error:
+        with pytest.raises(ImageForbiddenError, match="TAXONOMIST_BLOB_CONTAINERS") as error:
             refused(uri)
         assert "secret" not in str(error.value)
 
@@ -167,7 +167,7 @@ def test_only_the_containers_of_the_settings(account: BlobAccount, container: Co
 def test_a_foreign_account_needs_an_allowed_host(images: BlobImages) -> None:
     with HttpImages([], 100, 5.0) as http:
         routed = RoutedImages(http=http, blobs=images)
-        with pytest.raises(ImageForbiddenError, match="allowed_image_hosts"):
+        with pytest.raises(ImageForbiddenError, match="TAXONOMIST_ALLOWED_IMAGE_HOSTS"):
             routed.read("https://others.blob.core.windows.net/catalogue/a.jpg?sig=abc")
 
 

@@ -63,7 +63,7 @@ def test_what_is_no_file_is_not_there(folder: Path, uri: str) -> None:
 
 def test_a_file_beyond_the_limit(folder: Path) -> None:
     assert FolderImages(folder, 9).read("a.jpg") == b"a picture"
-    with pytest.raises(ImageTooLargeError, match="max_image_bytes"):
+    with pytest.raises(ImageTooLargeError, match="TAXONOMIST_MAX_IMAGE_BYTES"):
         FolderImages(folder, 8).read("a.jpg")
 
 

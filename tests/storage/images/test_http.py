@@ -116,7 +116,7 @@ def test_addresses_that_are_never_fetched(open_images: Callable[..., HttpImages]
 
 def test_hosts_that_are_not_allowed_are_not_asked(web: Web, open_images: Callable[..., HttpImages]) -> None:
     for images in (open_images(), open_images("localhost"), open_images("127.0.0.1"), open_images("127.0.0.1:1")):
-        with pytest.raises(ImageForbiddenError, match=rf"{web.host}.*allowed_image_hosts"):
+        with pytest.raises(ImageForbiddenError, match=rf"{web.host}.*TAXONOMIST_ALLOWED_IMAGE_HOSTS"):
             images.read(f"{web.url}/a.png")
     assert web.requests == []
 
@@ -180,7 +180,7 @@ def test_a_credential_never_leaves_its_origin(
 
 def test_too_large_by_its_own_word(web: Web, images: HttpImages) -> None:
     web.route("/a.png", headers={"Content-Length": "10001"})
-    with pytest.raises(ImageTooLargeError, match=r"10,000 bytes.*max_image_bytes"):
+    with pytest.raises(ImageTooLargeError, match=r"10,000 bytes.*TAXONOMIST_MAX_IMAGE_BYTES"):
         images.read(f"{web.url}/a.png")
 
 

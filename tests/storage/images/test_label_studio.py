@@ -127,22 +127,22 @@ def test_a_changed_token_is_taken_up(label_studio: LabelStudio) -> None:
     assert auth.header() == {"Authorization": f"Token {LEGACY}"}
     assert auth.header()["Authorization"].startswith("Bearer ")
     assert auth.header() == {}
-    with pytest.raises(AuthError, match="label_studio_api_key"):
+    with pytest.raises(AuthError, match="TAXONOMIST_LABEL_STUDIO_API_KEY"):
         auth.header()
 
 
 @pytest.mark.parametrize("answer", [b"<html>", b"[]", b"{}"])
 def test_an_exchange_that_is_no_label_studio(web: Web, answer: bytes) -> None:
     web.route("/api/token/refresh/", data=answer)
-    with pytest.raises(LabelStudioError, match="label_studio_url"):
+    with pytest.raises(LabelStudioError, match="TAXONOMIST_LABEL_STUDIO_URL"):
         TokenAuth(web.url, lambda: PERSONAL).header()
 
 
 def test_faults_of_the_exchange_are_errors_of_the_image(web: Web, http: HttpImages) -> None:
-    with pytest.raises(ImageUnavailableError, match="label_studio_url"):
+    with pytest.raises(ImageUnavailableError, match="TAXONOMIST_LABEL_STUDIO_URL"):
         LabelStudioImages(web.url, lambda: PERSONAL, http).read("/data/upload/4/a.jpg")
     web.route("/api/token/refresh/", 401)
-    with pytest.raises(ImageForbiddenError, match="label_studio_api_key"):
+    with pytest.raises(ImageForbiddenError, match="TAXONOMIST_LABEL_STUDIO_API_KEY"):
         LabelStudioImages(web.url, lambda: PERSONAL, http).read("/data/upload/4/a.jpg")
 
 
@@ -158,7 +158,7 @@ def test_what_label_studio_answers(web: Web, http: HttpImages, status: int, erro
 def test_the_page_to_log_in_is_no_picture(web: Web, http: HttpImages) -> None:
     web.route("/data/upload/4/a.jpg", 302, headers={"Location": "/user/login/?next=/data"})
     web.route("/user/login/", data=b"<html>log in</html>")
-    with pytest.raises(ImageForbiddenError, match="label_studio_api_key"):
+    with pytest.raises(ImageForbiddenError, match="TAXONOMIST_LABEL_STUDIO_API_KEY"):
         LabelStudioImages(web.url, lambda: "", http).read("/data/upload/4/a.jpg")
 
 
@@ -173,7 +173,7 @@ def test_the_token_goes_to_label_studio_only(
     label_studio.web.route("/tasks/7/resolve/", 302, headers={"Location": f"http://{place}/signed.jpg"})
     with HttpImages([place], 10_000, 5.0) as allowed, HttpImages([], 10_000, 5.0) as nothing_allowed:
         images = LabelStudioImages(label_studio.web.url, lambda: LEGACY, nothing_allowed)
-        with pytest.raises(ImageForbiddenError, match="allowed_image_hosts"):
+        with pytest.raises(ImageForbiddenError, match="TAXONOMIST_ALLOWED_IMAGE_HOSTS"):
             images.read("/tasks/7/resolve/?fileuri=czM6Ly8")
         assert other.requests == []
         images = LabelStudioImages(label_studio.web.url, lambda: LEGACY, allowed)

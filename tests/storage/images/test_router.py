@@ -46,11 +46,17 @@ def test_each_form_goes_its_way(folder: Path, web: Web, start_web: Callable[[], 
 def test_what_is_not_set_up_names_the_setting() -> None:
     with HttpImages([], 100, 5.0) as http:
         routed = RoutedImages(http=http)
-        for uri, setting in [("/data/upload/4/a.jpg", "label_studio_url"), ("a.jpg", "images_folder")]:
+        for uri, setting in [
+            ("/data/upload/4/a.jpg", "TAXONOMIST_LABEL_STUDIO_URL"),
+            ("a.jpg", "TAXONOMIST_IMAGES_FOLDER"),
+        ]:
             with pytest.raises(ImageForbiddenError, match=setting):
                 routed.read(uri)
 
 
 def test_without_an_account_the_setting_is_named() -> None:
-    with HttpImages([], 100, 5.0) as http, pytest.raises(ImageForbiddenError, match="blob_connection_string"):
+    with (
+        HttpImages([], 100, 5.0) as http,
+        pytest.raises(ImageForbiddenError, match="TAXONOMIST_BLOB_CONNECTION_STRING"),
+    ):
         RoutedImages(http=http).read("azure-blob://catalogue/a.jpg")
