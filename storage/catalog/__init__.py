@@ -1,4 +1,4 @@
-"""Image documents: one JSON document per image, in SQLite here and in Cosmos DB at scale."""
+"""Image documents: one JSON document per image, in SQLite on one machine or in Azure Cosmos DB for several."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
@@ -21,59 +21,68 @@ __all__ = [
 ]
 
 Change = Callable[[ImageDocument], ImageDocument | None]
-"""From the stored document (or an empty one with only its id) to the wanted one; `None` leaves it as it is. It may be
+"""Maps the stored document (or an empty one with only its id) to the new one; `None` leaves it unchanged. It may be
 called several times for one update, so it must be a pure function."""
 
 
 class Catalog(Protocol):
-    """Where image documents are kept. Safe to share between threads and processes.
+    """A store of image documents. Threads and processes may share it.
 
-    Every method raises `StorageError` when the store cannot be read or written and `DamagedError` when what it holds
-    is not a catalogue any more.
+    Every method raises `StorageError` when the store cannot be read or written, and `DamagedError` when its content is
+    not a catalogue any more.
     """
 
     def get(self, id: str) -> ImageDocument | None:
-        """The document, or `None` when there is none."""
+        """Return the document, or `None` when there is none."""
         ...
 
     def get_many(self, ids: Iterable[str]) -> dict[str, ImageDocument]:
-        """The documents that exist, by id."""
+        """Return the documents that exist, by id."""
         ...
 
     def put(self, document: ImageDocument, *, if_match: str | None = None) -> ImageDocument:
-        """Store the document whole and return it with its new etag. With `if_match`: only over the version with that
-        etag, else `ConflictError`."""
+        """Store the whole document and return it with its new etag.
+
+        With `if_match`, it replaces only the version with that etag; otherwise raises `ConflictError`.
+        """
         ...
 
     def update(self, id: str, change: Change) -> ImageDocument:
-        """Read, change and write one document, again when somebody else was faster; a missing one is made. Returns the
-        document as it is stored afterwards."""
+        """Read, change and write one document, and return the stored document.
+
+        After a conflict with another writer it is read and changed again. A missing document is created.
+        """
         ...
 
     def update_many(self, changes: Mapping[str, Change]) -> int:
-        """As `update`, for many documents; returns how many were written. Locally all of them or none."""
+        """Update many documents and return how many were written. SQLite writes all of them or none."""
         ...
 
     def documents(self, project: str | None = None, *, labelled: bool | None = None) -> Iterator[ImageDocument]:
-        """Documents in order of their ids: of one project or all, with (`True`) or without (`False`) accepted labels
-        there, or both (`None`). Without a project `labelled` means labelled in any."""
+        """Return the documents of one project, or of all, in the order of their ids.
+
+        `labelled`: only documents with (`True`) or without (`False`) accepted labels in the project, or both (`None`).
+        Without a project, labels in any project count.
+        """
         ...
 
     def count(self, project: str | None = None, *, labelled: bool | None = None) -> int:
-        """How many documents `documents` would give."""
+        """Return the number of documents that `documents` would return."""
         ...
 
     def find(self, query: LabelQuery) -> Iterator[Found]:
-        """Documents that the query wants, in order of their ids: those for which `query.matches` holds.
-        One that is no `ImageDocument` (a number where a text should be) is left out with a line in the log."""
+        """Return the documents for which `label_query.matches` holds, in the order of their ids.
+
+        A document that is not a valid `ImageDocument` (a number in place of a text) is skipped, with a line in the log.
+        """
         ...
 
     def leave_project(self, project: str, id: str) -> None:
-        """Take the image out of the project: its labels there are forgotten, the document stays."""
+        """Remove the image from the project with its labels there; the document stays."""
         ...
 
     def projects(self) -> list[str]:
-        """Projects with at least one image, sorted."""
+        """Return the projects with at least one image, sorted."""
         ...
 
     def close(self) -> None:

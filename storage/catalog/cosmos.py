@@ -1,4 +1,4 @@
-"""The catalogue in Azure Cosmos DB: an item per document, in one container or several."""
+"""The catalogue in Azure Cosmos DB: one item per document, in one or several containers."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ Json = dict[str, Any]
 _PAGE = 2500
 _CONCURRENCY = 16
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.01, 0.5
-_NO_ID = re.compile(r"[/\\?#]")
+_FORBIDDEN_IN_IDS = re.compile(r"[/\\?#]")
 
 
 class _Stored(NamedTuple):
-    """An item and the container that it is in."""
+    """An item and its container."""
 
     container: Container
     item: Json
@@ -48,17 +48,17 @@ class _Stored(NamedTuple):
 
 @dataclass
 class _Batch:
-    """Documents that are written in one call. `new`: the last one was not there, so the next one may not be, either."""
+    """Documents that are written in one call. `new`: the last one was new, so the next one probably is too."""
 
     new: bool = False
 
 
 class CosmosCatalog:
-    """A `Catalog` for many machines. Threads may share it.
+    """A `Catalog` for several machines. Threads may share it.
 
-    An id is meant to be stored once; of an id in two containers the first container's document counts. A document
-    of others that is no `ImageDocument` is left out of lists with a line in the log. A `Change` runs on the thread of
-    the client: it must be quick and must not call the catalogue.
+    Each id should be stored once; of an id in two containers, the document in the first container counts. A document of
+    another program that is not a valid `ImageDocument` is left out of lists, with a line in the log. A `Change` runs in
+    the client's thread, so it must be fast and must not call the catalogue.
     """
 
     def __init__(self, access: CosmosAccess, retry_policy: RetryPolicy | None = None) -> None:
@@ -96,7 +96,7 @@ class CosmosCatalog:
         return self._connection.run(lambda: self._update(id, change))[0]
 
     def update_many(self, changes: Mapping[str, Change]) -> int:
-        """See `Catalog.update_many`. Each document is written by itself; what was written before an error stays."""
+        """See `Catalog.update_many`. Each document is written separately; documents written before an error stay."""
         batch = _Batch()
         done = self._connection.run(lambda: _bounded(lambda id: self._update(id, changes[id], batch), list(changes)))
         return sum(written for _, written in done)
@@ -106,7 +106,7 @@ class CosmosCatalog:
         return (found.document for found in self._found(*_membership(project, labelled)))
 
     def count(self, project: str | None = None, *, labelled: bool | None = None) -> int:
-        """See `Catalog.count`. An id that is stored twice, and a document that cannot be read, count as well."""
+        """See `Catalog.count`. Ids that are stored twice and documents that cannot be read are counted too."""
         where, parameters = _membership(project, labelled)
         sql = f"SELECT VALUE COUNT(1) FROM c WHERE {where}"  # noqa: S608
         return sum(self._ask(sql, parameters, "count documents"))
@@ -121,7 +121,7 @@ class CosmosCatalog:
 
     def projects(self) -> list[str]:
         """See `Catalog.projects`."""
-        known: list[str] = []  # asked for one by one: the safe part of the language has no DISTINCT
+        known: list[str] = []  # queried one by one: the part of the query language that is safe to use has no DISTINCT
         sql = (
             "SELECT TOP 1 VALUE p FROM c JOIN p IN c.taxonomist.projects"
             " WHERE IS_STRING(p) AND NOT ARRAY_CONTAINS(@known, p)"
@@ -134,7 +134,7 @@ class CosmosCatalog:
 
     async def _locate(self, id: str) -> _Stored | None:
         containers = await self._connection.containers()
-        if not id or _NO_ID.search(id):  # which no item can have
+        if not id or _FORBIDDEN_IN_IDS.search(id):  # no item can have such an id
             return None
         items = await asyncio.gather(*(self._read(container, id) for container in containers))
         pairs = zip(containers, items, strict=True)
@@ -166,17 +166,16 @@ class CosmosCatalog:
             raise _failed(error, what) from error
 
     def _ask(self, sql: str, parameters: Mapping[str, Any], what: str) -> list[Any]:
-        """The answers of all containers."""
+        """Return the results of a query from all containers."""
 
         async def ask() -> list[list[Any]]:
             containers = await self._connection.containers()
-            return await asyncio.gather(*(self._query(each, sql, parameters, what) for each in containers))
+            return await asyncio.gather(*(self._query(container, sql, parameters, what) for container in containers))
 
         return list(itertools.chain(*self._connection.run(ask)))
 
     def _found(self, where: str, parameters: Mapping[str, Any]) -> Iterator[Found]:
-        """What a condition holds for, in order of ids over all containers."""
-
+        """Return the documents for which a condition holds, in the order of their ids over all containers."""
         containers = self._connection.run(self._connection.containers)
         streams = [self._items(container, where, parameters) for container in containers]
         last = ""
@@ -187,12 +186,12 @@ class CosmosCatalog:
             try:
                 document = parse(item)
             except DamagedError as error:
-                log.warning("Left out: %s", error)
+                log.warning("Skipped: %s", error)
                 continue
             yield Found(document, container.name)
 
     def _items(self, container: Container, where: str, parameters: Mapping[str, Any]) -> Iterator[_Stored]:
-        """Page by page, each a query of its own: it can be repeated, and a slow reader holds nothing open."""
+        """Yield items by pages. Each page is a query, so it can be retried and a slow reader holds nothing open."""
         sql = f"SELECT TOP {_PAGE} * FROM c WHERE c.id > @last AND {where} ORDER BY c.id"  # noqa: S608
         last = ""
         while True:
@@ -220,10 +219,10 @@ class CosmosCatalog:
             return (parse(written), True) if written else None
 
         if batch.new:
-            # A guess saves the reading: when it is wrong nothing is made, and the document is read after all.
-            made = await attempt(None)
-            if made and made[1]:
-                return made
+            # Assume that the document is new, which saves a read. If it exists, nothing is created, and it is read.
+            created = await attempt(None)
+            if created and created[1]:
+                return created
 
         async def informed(stored: _Stored | None) -> tuple[ImageDocument, bool] | None:
             batch.new = stored is None and await self._ids_are_unique()
@@ -232,7 +231,7 @@ class CosmosCatalog:
         return await self._until_done(id, informed)
 
     async def _ids_are_unique(self) -> bool:
-        """Whether the database itself refuses to make a document whose id is taken."""
+        """Return whether the database itself refuses to create a document with an existing id."""
         containers = await self._connection.containers()
         return len(containers) == 1 and containers[0].by_id
 
@@ -253,19 +252,22 @@ class CosmosCatalog:
         return await self._until_done(document.id, attempt)
 
     async def _until_done(self, id: str, attempt: Callable[[_Stored | None], Awaitable[T | None]]) -> T:
-        """Read and attempt, again where somebody else was faster (None): what they wrote is merged, never lost."""
+        """Read and attempt, again after a conflict (None), so that changes of other writers are merged, never lost."""
         until, pause = time.monotonic() + self._connection.retry_policy.total_s, _FIRST_PAUSE_S
         while True:
             if (done := await attempt(await self._locate(id))) is not None:
                 return done
             if time.monotonic() > until:
-                raise ConflictError(f"Others write the document {id} all the time.", hint="Try again later.")
-            await asyncio.sleep(pause * random.random())  # noqa: S311 - spreads the writers, guards nothing
+                raise ConflictError(f"Other writers keep changing the document {id}.", hint="Try again later.")
+            await asyncio.sleep(pause * random.random())  # noqa: S311 - not used for security
             pause = min(pause * 2, _LONGEST_PAUSE_S)
 
     async def _write(self, id: str, stored: _Stored | None, content: Json) -> Json | None:
-        """The item as it is stored now; None when it changed since it was read, or perhaps a lost write of ours came
-        through: reading it again tells."""
+        """Return the item as it is stored now, None after a conflict.
+
+        A conflict means that the item changed since it was read, or that an earlier write whose response was lost has
+        succeeded; the next read tells which.
+        """
         what = f"write the document {id}"
         container = stored.container if stored else (await self._connection.containers())[0]
         self._check(id, container, stored, content)
@@ -285,18 +287,18 @@ class CosmosCatalog:
             raise _failed(error, what) from error
 
     def _check(self, id: str, container: Container, stored: _Stored | None, content: Json) -> None:
-        if not id or _NO_ID.search(id):
-            raise StorageError(f"'{id}' cannot be an id in Cosmos DB.", hint="It must not have any of / \\ ? #.")
+        if not id or _FORBIDDEN_IN_IDS.search(id):
+            raise StorageError(f"'{id}' is not a valid id in Cosmos DB.", hint="Remove / \\ ? and # from it.")
         for path in container.key_paths:
             if stored and _value(content, path) != _value(stored.item, path):
                 raise StorageError(
-                    f"The document {id} cannot get another {path}: its container '{container.name}' is spread by that.",
-                    hint="Documents that we may change need a container with the partition key /id.",
+                    f"The document {id} cannot change {path}, the partition key of its container '{container.name}'.",
+                    hint="Use a container with the partition key /id for documents that are changed.",
                 )
 
 
 def _membership(project: str | None, labelled: bool | None) -> tuple[str, dict[str, Any]]:
-    """The condition of `documents` and `count`, on the derived fields that each document of ours has."""
+    """Return the condition of `documents` and `count`, on the derived fields that each of our documents has."""
     values = {} if project is None else {"@project": project}
     inside = "ARRAY_CONTAINS(c.taxonomist.{}, @project)" if values else "ARRAY_LENGTH(c.taxonomist.{}) > 0"
     demands = []
@@ -318,22 +320,22 @@ def _value(item: Mapping[str, Any], path: str) -> Any:
 def _failed(error: HttpResponseError, what: str) -> StorageError:
     status = status_of(error)
     if status == 404:
-        return NotFoundError(f"Azure did not {what}: the container is gone.", hint=INSTALL_HINT)
+        return NotFoundError(f"Azure did not {what}: the container does not exist.", hint=INSTALL_HINT)
     if status == 413:
-        return StorageError(f"Azure did not {what}: it has more than 2 MB.")
-    hint = "Is our function there, and up to date? Run `taxonomist cosmos install`." if status == 400 else None
+        return StorageError(f"Azure did not {what}: the document has more than 2 MB.")
+    hint = "The query function may be missing or old. Run `taxonomist cosmos install`." if status == 400 else None
     return StorageError(f"Azure did not {what}: status {status}.", hint=hint)
 
 
 async def _bounded(work: Callable[[str], Awaitable[T]], ids: list[str]) -> list[T]:
-    """The results in order, a few at a time. After an error the others are cancelled."""
+    """Return the results in order, with bounded concurrency. After an error the other calls are cancelled."""
     limit = asyncio.Semaphore(_CONCURRENCY)
 
-    async def one(id: str) -> T:
+    async def limited(id: str) -> T:
         async with limit:
             return await work(id)
 
-    tasks = [asyncio.ensure_future(one(id)) for id in ids]
+    tasks = [asyncio.ensure_future(limited(id)) for id in ids]
     try:
         return await asyncio.gather(*tasks)
     finally:

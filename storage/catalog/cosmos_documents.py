@@ -1,4 +1,4 @@
-"""Between an image document and what Cosmos DB stores of it."""
+"""Converts between image documents and the items of Cosmos DB."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from taxonomist.taxonomy.errors import DamagedError
 __all__ = ["OURS", "body", "derived", "parse", "was_written_by"]
 
 OURS = "taxonomist"
-"""The field with what is derived from the others for queries. Callers of the catalogue never see it."""
+"""The field with values derived for queries. Callers of the catalogue never see it."""
 _SYSTEM = frozenset({"_rid", "_self", "_etag", "_attachments", "_ts"})
 _MARKS = 8
 
 
 def parse(stored: Mapping[str, Any]) -> ImageDocument:
-    """The document. Raises `DamagedError` that names the first field that is not as it should be."""
+    """Return the document of an item. Raises `DamagedError`, which names the first invalid field."""
     try:
         return ImageDocument.model_validate({name: value for name, value in stored.items() if name != OURS})
     except ValidationError as error:
@@ -31,10 +31,10 @@ def parse(stored: Mapping[str, Any]) -> ImageDocument:
 
 
 def body(wanted: ImageDocument, mark: str, stored: Mapping[str, Any], *, whole: bool = False) -> dict[str, Any]:
-    """What to store. `mark` names this write, so that it is known again when its answer was lost.
+    """Return the item to store. `mark` identifies this write, so that it is recognised when its response was lost.
 
-    `stored` is what `wanted` was made from, empty for a new document. Only what was changed in it is changed, unless
-    `whole`: a field of somebody else stays as it was written, and none is added.
+    `stored` is the item that `wanted` was made from, empty for a new document. Only changed fields are written, so
+    fields of other programs stay as they are and no field is added. With `whole` all fields are written.
     """
     # Validated again because `model_copy(update=...)` takes anything.
     document = ImageDocument.model_validate(wanted.to_json())
@@ -47,13 +47,13 @@ def body(wanted: ImageDocument, mark: str, stored: Mapping[str, Any], *, whole: 
 
 
 def derived(document: ImageDocument) -> dict[str, Any]:
-    """What is asked for in queries: the projects that the image is in, and those that have labels for it."""
+    """Return the values for queries: the projects of the image, and those with accepted labels for it."""
     projects = document.projects
     return {"projects": sorted(projects), "labelled": sorted(name for name in projects if projects[name].labelled)}
 
 
 def was_written_by(mark: str, stored: Mapping[str, Any]) -> bool:
-    """Whether the write with that mark has come into the stored document, perhaps followed by a few others."""
+    """Return whether the write with this mark is in the stored item, perhaps followed by up to seven others."""
     return mark in _marks(stored)
 
 

@@ -1,4 +1,4 @@
-"""Database, containers and our function in Cosmos DB: looked at, and made where they are missing."""
+"""Inspects the database, containers and query function in Cosmos DB, and creates missing ones."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ FUNCTION = "filterDocumentsByLabels"
 
 @dataclass(frozen=True)
 class ContainerState:
-    """What is there of a container: the fields that it is spread by, None without a container, and our function.
+    """The state of a container: the fields of its partition key (None when it is missing), and our query function.
 
-    The function is "hidden" when we may not look at it: rights on data alone do not allow that.
+    The function is "hidden" when reading it is not allowed: rights on data alone do not include that.
     """
 
     name: str
@@ -35,7 +35,7 @@ class ContainerState:
 
 
 def inspect(access: CosmosAccess, retry_policy: RetryPolicy | None = None) -> list[ContainerState]:
-    """Look at each container, and change nothing. Raises `StorageError` when Cosmos DB cannot be reached."""
+    """Return the state of each container. Raises `StorageError` when Cosmos DB is not reachable."""
     connection = CosmosConnection(access, retry_policy or RetryPolicy())
 
     async def look() -> list[ContainerState]:
@@ -50,10 +50,10 @@ def inspect(access: CosmosAccess, retry_policy: RetryPolicy | None = None) -> li
 
 async def _look(connection: CosmosConnection, database: DatabaseProxy, name: str) -> ContainerState:
     container = database.get_container_client(name)
-    about = await _call(connection, container.read, f"read the container {name}", but=404)
-    if about is None:
+    properties = await _call(connection, container.read, f"read the container {name}", but=404)
+    if properties is None:
         return ContainerState(name, None, "missing")
-    paths = tuple(about["partitionKey"]["paths"])
+    paths = tuple(properties["partitionKey"]["paths"])
     read = partial(container.scripts.get_user_defined_function, FUNCTION)
     try:
         found = await _call(connection, read, f"read the function in {name}", but=404)
@@ -67,10 +67,10 @@ async def _look(connection: CosmosConnection, database: DatabaseProxy, name: str
 
 
 def install(access: CosmosAccess, retry_policy: RetryPolicy | None = None) -> list[str]:
-    """Make what is missing and bring the function up to date. Returns what was found or done, a line each.
+    """Create what is missing, update the function, and return one line for each thing found, created or updated.
 
-    It may be repeated at any time. Raises `StorageError` when Azure refuses, as it does to Entra ID: rights on data
-    do not allow to make a database, a container or a function; the account's key does.
+    It may be repeated at any time. Raises `StorageError` when Azure refuses, as it does for Entra ID: rights on data do
+    not include creating a database, a container or a function; the account's key does.
     """
     connection = CosmosConnection(access, retry_policy or RetryPolicy())
     try:
@@ -110,21 +110,21 @@ class _Installation:
         )
         if found and found["body"] != text:
             await self._call(lambda: scripts.replace_user_defined_function(FUNCTION, definition), f"replace the {what}")
-            self._done[-1] = f"{what}: brought up to date"
+            self._done[-1] = f"{what}: updated"
 
     async def _ensure(
         self,
         what: str,
         read: Callable[[], Awaitable[T]],
-        make: Callable[[], Awaitable[object]],
+        create: Callable[[], Awaitable[object]],
     ) -> T | None:
-        """What is there, None when it had to be made."""
+        """Return the existing thing, None when it was created."""
         if (found := await self._call(read, f"read the {what}", but=404)) is not None:
-            self._done.append(f"{what}: is there")
+            self._done.append(f"{what}: exists")
             return found
-        # 409: somebody else was faster, or an answer was lost.
-        await self._call(make, f"make the {what}", but=409)
-        self._done.append(f"{what}: made")
+        # 409: another process was faster, or a response was lost.
+        await self._call(create, f"create the {what}", but=409)
+        self._done.append(f"{what}: created")
         return None
 
     async def _call(self, work: Callable[[], Awaitable[T]], what: str, *, but: int = 0) -> T | None:
@@ -132,7 +132,7 @@ class _Installation:
 
 
 async def _call(connection: CosmosConnection, work: Callable[[], Awaitable[T]], what: str, *, but: int = 0) -> T | None:
-    """What `work` returns, None when the answer has the status `but`."""
+    """Return the result of `work`, None when the response has the status `but`."""
     try:
         return await connection.retry_policy.call(work, what)
     except HttpResponseError as error:
@@ -142,6 +142,6 @@ async def _call(connection: CosmosConnection, work: Callable[[], Awaitable[T]], 
 
 
 def _text() -> str:
-    """The function alone: what follows it must not be there, and comments before it need not."""
+    """Return the source of the function alone, without the comments before it; nothing may follow it."""
     source = files("taxonomist.storage.catalog").joinpath("filter_documents_by_labels.js").read_text(encoding="utf-8")
     return source[source.index("function ") :].strip()

@@ -1,4 +1,4 @@
-"""The document of one image, with the fields of the thesis (table 4.1, listing 4.3) and those of our projects."""
+"""The document of one image: the fields of the thesis (table 4.1, listing 4.3), and those of our projects."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -14,16 +14,16 @@ PRIVATE_FIELDS = ("face_rects", "pii_entities")
 
 
 def is_private(document: Mapping[str, Any]) -> bool:
-    """Whether a document, as JSON has it, says that its picture shows faces or personal data.
+    """Return whether a document, in JSON form, says that its image shows faces or personal data.
 
-    Missing, null, false, an empty string and an empty list say no; all else, whatever it means, says yes.
+    Missing, null, false, an empty string and an empty list mean no; any other value means yes.
     """
     values = (document.get(name) for name in PRIVATE_FIELDS)
     return any(value is not None and value is not False and value != "" and value != [] for value in values)
 
 
 class AnnotatorLabels(BaseModel):
-    """What one annotator said about an image. We add `project`, `control` and `updated_at` as further fields."""
+    """The labels of one annotator. We add the fields `project`, `control` and `updated_at`."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -40,7 +40,7 @@ class AnnotatorLabels(BaseModel):
 
 
 class ProjectLabels(BaseModel):
-    """What one project knows about an image: where it came from and what was agreed on, per control."""
+    """What one project knows about an image: its address and, per control, its accepted labels."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -60,12 +60,12 @@ class ProjectLabels(BaseModel):
         return any(self.accepted.values())
 
     def paths(self, control: str) -> tuple[tuple[str, ...], ...]:
-        """Accepted taxonomy paths of one control; empty when there are none."""
+        """Return the accepted taxonomy paths of one control; empty when there are none."""
         return tuple(tuple(path) for path in self.accepted.get(control, ()))
 
 
 class ImageDocument(BaseModel):
-    """One image. Fields that we do not know are kept as they came. Change it with `model_copy(update=...)`."""
+    """One image. Unknown fields are kept unchanged. Change a document with `model_copy(update=...)`."""
 
     model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True)
 
@@ -99,35 +99,35 @@ class ImageDocument(BaseModel):
 
     @property
     def private(self) -> bool:
-        """Whether the picture shows faces or personal data."""
+        """Whether the image shows faces or personal data."""
         return is_private({name: getattr(self, name) for name in PRIVATE_FIELDS})
 
     def to_json(self) -> dict[str, Any]:
-        """The document as it is stored, with `_etag` under its own name."""
+        """Return the document in JSON form as it is stored, with the key `_etag`."""
         return self.model_dump(mode="json", by_alias=True)
 
     def in_project(self, project: str, labels: ProjectLabels) -> "ImageDocument":
-        """A copy in which the project says `labels`."""
+        """Return a copy with these labels of the project."""
         return self.model_copy(update={"projects": {**self.projects, project: labels}})
 
     def annotated(self, project: str, labels: Sequence[AnnotatorLabels], *, has_review: bool) -> "ImageDocument":
-        """A copy with these labels for `project`; those of other projects and of other programs are kept.
+        """Return a copy with these annotators' labels for `project`; labels of other projects and programs are kept.
 
-        `total_annotations` is the number of annotators, as in listing 4.3, whatever number of controls they used.
+        `total_annotations` is the number of annotators, as in listing 4.3, not of controls that they used.
         """
         kept = [entry for entry in self.labels_with_taxonomy if (entry.model_extra or {}).get("project") != project]
-        mine = [entry.model_copy(update={"project": project}) for entry in labels]
+        added = [entry.model_copy(update={"project": project}) for entry in labels]
         return self.model_copy(
             update={
-                "labels_with_taxonomy": kept + mine,
-                "total_annotations": _annotators(kept + mine),
-                "has_imagerecognition_labels": bool(kept or mine),
+                "labels_with_taxonomy": kept + added,
+                "total_annotations": _annotators(kept + added),
+                "has_imagerecognition_labels": bool(kept or added),
                 "has_review": has_review,
             }
         )
 
     def without_project(self, project: str) -> "ImageDocument":
-        """A copy that has forgotten the project: its entry and the labels that came from it."""
+        """Return a copy without the project: without its entry and its annotators' labels."""
         projects = {name: labels for name, labels in self.projects.items() if name != project}
         kept = [entry for entry in self.labels_with_taxonomy if (entry.model_extra or {}).get("project") != project]
         update: dict[str, Any] = {"projects": projects}

@@ -1,5 +1,5 @@
-// The annotations of a document that count for a query: those with a label to include, none if any has one to exclude.
-// A label is the name of a node at any level. Whatever is not as it should be is passed over.
+// Returns the annotations of a document with a label to include, or none if any annotation has a label to exclude.
+// A label is the name of a node at any level. Invalid values are skipped.
 function filterDocumentsByLabels(id, labelsWithTaxonomy, includeLabels, excludeLabels) {
     function pathsOf(annotation) {
         var taxonomy = annotation && annotation.taxonomy;

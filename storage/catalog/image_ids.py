@@ -1,4 +1,4 @@
-"""From the address of an image to its id."""
+"""The id of an image, from its address."""
 
 import base64
 import binascii
@@ -17,10 +17,10 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def image_id(uri: str) -> str:
-    """A stable id, safe as a file name and as a Cosmos id: 16 hex digits of a hash and the cleaned base name.
+    """Return a stable id, valid as a file name and in Cosmos DB: 16 hex digits of a hash, and the cleaned base name.
 
-    All addresses of one image give one id: with or without Label Studio's host, http or https, percent-encoded or not,
-    with or without a signature (SAS, presigned), and both forms of an Azure blob.
+    All addresses of one image have the same id: with or without Label Studio's host, http or https, percent-encoded or
+    not, with or without a signature (SAS, presigned), and both forms of the address of an Azure blob.
     """
     key = _identity(uri)
     digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:16]
@@ -52,13 +52,13 @@ def _identity(uri: str) -> str:
     if not parts.scheme or len(parts.scheme) == 1:  # a path, perhaps with a drive letter
         return f"file:{_relative(_plain(uri.strip(), decoded=True))}"
     scheme = "http" if parts.scheme in _DEFAULT_PORTS else parts.scheme
-    where = host if port in (None, _DEFAULT_PORTS.get(parts.scheme)) else f"{host}:{port}"
+    location = host if port in (None, _DEFAULT_PORTS.get(parts.scheme)) else f"{host}:{port}"
     signed = _SIGNATURES & {name.lower() for name in query}
-    return f"{scheme}://{where}{path}" + (f"?{parts.query}" if parts.query and not signed else "")
+    return f"{scheme}://{location}{path}" + (f"?{parts.query}" if parts.query and not signed else "")
 
 
 def resolved(uri: str) -> str | None:
-    """The address behind Label Studio's `/tasks/7/resolve/?fileuri=…`, None when it is not one of these."""
+    """Return the address inside Label Studio's `/tasks/7/resolve/?fileuri=…`, None for other addresses."""
     try:
         parts = urlsplit(uri.strip())
     except ValueError:
@@ -78,7 +78,7 @@ def _relative(path: str) -> str:
 
 
 def _decoded(text: str) -> str | None:
-    """The address inside Label Studio's `fileuri`, which is base64."""
+    """Return the address inside Label Studio's `fileuri`, which is base64; None when it cannot be decoded."""
     try:
         return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode("utf-8")
     except (binascii.Error, UnicodeDecodeError, ValueError):

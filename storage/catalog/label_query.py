@@ -1,4 +1,4 @@
-"""The label query: which documents are wanted, said once for Python and once for Cosmos DB, condition by condition."""
+"""The label query: conditions on documents, each in Python and in the SQL of Cosmos DB."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["Found", "LabelQuery", "conditions", "cosmos_where", "explain", "matc
 
 @dataclass(frozen=True)
 class LabelQuery:
-    """What a document must be like. A default asks for nothing, but that it is neither blurred nor private.
+    """The conditions on a document. By default every document matches that is neither blurred nor private.
 
-    `include` and `exclude` are names of nodes at any level: some annotator's path must have one of the former, none may
-    have one of the latter. A document with no labels has nothing to exclude.
+    `include` and `exclude` are names of nodes at any level: the path of at least one annotator must contain a name to
+    include, and no path may contain a name to exclude. A document without labels has nothing to exclude.
     """
 
     include: tuple[str, ...] = ()
@@ -27,18 +27,18 @@ class LabelQuery:
     labelled: bool | None = None
     """Whether `labels_with_taxonomy` has entries."""
     blurred: bool | None = False
-    """False leaves out what is marked as blurred, True all else."""
+    """False leaves out images that are marked as blurred, True leaves out all others."""
     sortout: tuple[str, ...] = ()
     """Accepted values of `sortout`; empty: any."""
     testset: bool | None = None
     private: bool | None = False
-    """False leaves out pictures with faces or personal data, True all else."""
+    """False leaves out images with faces or personal data, True leaves out all others."""
     project: str | None = None
 
 
 @dataclass(frozen=True)
 class Found:
-    """A document that a query found, and the container where it lives ("" in SQLite, which has no containers)."""
+    """A document that a query found, and its container ("" in SQLite, which has no containers)."""
 
     document: ImageDocument
     container: str = ""
@@ -46,32 +46,32 @@ class Found:
 
 @dataclass(frozen=True)
 class Condition:
-    """One demand of a query: the same thing in Python and in the SQL of Cosmos DB.
+    """One condition of a query, in Python and in the SQL of Cosmos DB, with the same result.
 
-    A document is anything that JSON can write. In Cosmos DB the comparison of a missing field or another type is
-    neither true nor false, and so is its negation; so each type is asked for before a value is.
+    A document may be any JSON. In Cosmos DB, comparing a missing field or a value of another type is neither true nor
+    false, and so is its negation; therefore each type is checked before the value.
     """
 
     reason: str
-    """Why a document that does not fulfil it is left out."""
+    """Why a document that does not meet the condition is left out."""
     holds: Callable[[Mapping[str, Any]], bool]
     sql: str
-    """In brackets where it has an OR."""
+    """In brackets if it contains an OR."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 def matches(document: Mapping[str, Any], query: LabelQuery) -> bool:
-    """Whether the query wants this document, as JSON has it."""
+    """Return whether the document, in JSON form, meets all conditions of the query."""
     return explain(document, query) is None
 
 
 def explain(document: Mapping[str, Any], query: LabelQuery) -> str | None:
-    """The first reason why the query leaves the document out, None when it does not."""
+    """Return the first reason why the query leaves the document out, None when it matches."""
     return next((condition.reason for condition in conditions(query) if not condition.holds(document)), None)
 
 
 def conditions(query: LabelQuery) -> Iterator[Condition]:
-    """The demands of a query, in the order in which reasons are given."""
+    """Yield the conditions of a query, in the order in which reasons are reported."""
     if query.project is not None:
         yield _in_project(query.project)
     if query.private is not None:
@@ -95,17 +95,17 @@ def conditions(query: LabelQuery) -> Iterator[Condition]:
 
 
 def cosmos_where(query: LabelQuery) -> tuple[str, dict[str, Any]]:
-    """The condition of a Cosmos DB query over `c`, and the values of its parameters by name.
+    """Return the condition of a Cosmos DB query over `c`, and the values of its parameters by name.
 
-    The condition is flat: the parser of the emulator takes a time that doubles with each bracket in a bracket.
+    The condition is flat, because the time of the emulator's parser doubles with each level of brackets.
     """
-    demands = list(conditions(query))
-    parameters = {name: value for demand in demands for name, value in demand.parameters.items()}
-    return " AND ".join(demand.sql for demand in demands) or "true", parameters
+    parts = list(conditions(query))
+    parameters = {name: value for part in parts for name, value in part.parameters.items()}
+    return " AND ".join(part.sql for part in parts) or "true", parameters
 
 
 def _names(document: Mapping[str, Any]) -> Iterator[str]:
-    """Names of nodes in the annotators' paths. Listing 4.3 prints a single path without the outer list."""
+    """Yield the names of nodes in the annotators' paths. Listing 4.3 prints a single path without the outer list."""
     labels = document.get("labels_with_taxonomy")
     for entry in labels if isinstance(labels, list) else ():
         taxonomy = entry.get("taxonomy") if isinstance(entry, dict) else None
@@ -140,7 +140,7 @@ def _without(names: tuple[str, ...]) -> Condition:
 
 
 def _flag(name: str, wanted: bool, *, yes: str, no: str) -> Condition:
-    """Everything but `true` is no."""
+    """Return the condition on a flag; every value but `true` means no."""
     return Condition(
         yes if wanted else no,
         lambda document: (document.get(name) is True) is wanted,
@@ -182,13 +182,13 @@ def _private(wanted: bool) -> Condition:
 
     fields = [f"c.{name}" for name in PRIVATE_FIELDS]
     if wanted:
-        sql = f"({' OR '.join(_FILLED.format(f=each) for each in fields)})"
+        sql = f"({' OR '.join(_FILLED.format(f=field) for field in fields)})"
         return Condition("shows no faces or personal data", holds, sql)
-    sql = " AND ".join(f"({_EMPTY.format(f=each)})" for each in fields)
+    sql = " AND ".join(f"({_EMPTY.format(f=field)})" for field in fields)
     return Condition("shows faces or personal data", holds, sql)
 
 
-# Of statements joined by OR those that are neither true nor false do not matter.
+# In a chain of ORs, comparisons that are neither true nor false have no effect.
 _EMPTY = "NOT IS_DEFINED({f}) OR IS_NULL({f}) OR {f} = false OR {f} = '' OR ARRAY_LENGTH({f}) = 0"
 _FILLED = "IS_NUMBER({f}) OR IS_OBJECT({f}) OR {f} = true OR LENGTH({f}) > 0 OR ARRAY_LENGTH({f}) > 0"
 
@@ -198,6 +198,6 @@ def _in_project(project: str) -> Condition:
         projects = document.get("projects")
         return isinstance(projects, dict) and project in projects
 
-    # A field that `CosmosCatalog` derives: an object cannot be asked for a key that is a parameter.
+    # `CosmosCatalog` derives this field, because a query cannot test whether an object has a key given as a parameter.
     sql = "IS_ARRAY(c.taxonomist.projects) AND ARRAY_CONTAINS(c.taxonomist.projects, @project)"
     return Condition("is not in the project", holds, sql, {"@project": project})

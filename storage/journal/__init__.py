@@ -1,4 +1,4 @@
-"""The webhook journal: what Label Studio told us, on the disk before it is answered, folded into state later."""
+"""The webhook journal: events of Label Studio are on the disk before their webhook is answered, and folded later."""
 
 from taxonomist.storage.journal.events import (
     AnnotationDeleted,

@@ -1,4 +1,4 @@
-"""Events as rows of the journal, and back."""
+"""Converts events to rows of the journal and back."""
 
 import json
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ _TIMES = ("created_at", "updated_at", "at")
 
 @dataclass(frozen=True)
 class Row:
-    """One event as it is stored. `key` is what makes it the same event; `shown` is a time of Label Studio's clock."""
+    """One event as it is stored. Equal events have equal keys; `shown` is a time of Label Studio's clock."""
 
     key: str
     project: str
@@ -39,7 +39,7 @@ class Row:
 
 
 def encode(event: Event) -> Row:
-    """Raises `BadRequestError` when a time has no zone or a text is not Unicode."""
+    """Return the row of an event. Raises `BadRequestError` when a time has no zone or a text is not Unicode."""
     fields = {name: format_time(value) if isinstance(value, datetime) else value for name, value in vars(event).items()}
     identity: tuple[str, ...]
     match event:
@@ -65,7 +65,7 @@ def encode(event: Event) -> Row:
 
 
 def decode(kind: str, body: str) -> Event:
-    """Raises `DamagedError` when the row was not written by `encode`."""
+    """Return the event of a row. Raises `DamagedError` when the row was not written by `encode`."""
     try:
         fields = json.loads(body)
         event: Event = _KINDS[kind](
@@ -80,15 +80,18 @@ def decode(kind: str, body: str) -> Event:
 
 
 def format_time(time: datetime) -> str:
-    """UTC with microseconds and of one length, so that the order of the texts is the order of the times."""
+    """Return the time in UTC with microseconds, in a fixed length, so that texts sort in the order of the times.
+
+    Raises `BadRequestError` when the time has no zone or is out of range.
+    """
     if time.tzinfo is None:
         raise BadRequestError(f"The time {time.isoformat()} has no zone.", hint="Send it as ISO 8601 with an offset.")
     try:
         return time.astimezone(UTC).isoformat(timespec="microseconds")
     except OverflowError:
-        raise BadRequestError(f"The time {time.isoformat()} cannot be told in UTC.") from None
+        raise BadRequestError(f"The time {time.isoformat()} is out of range in UTC.") from None
 
 
 def parse_time(text: str) -> datetime:
-    """The inverse of `format_time`."""
+    """Return the time of a text that `format_time` wrote."""
     return datetime.fromisoformat(text)

@@ -1,4 +1,4 @@
-"""What can happen in a Label Studio project, as far as we care."""
+"""The events of a Label Studio project that the journal records."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class AnnotationSaved:
-    """An annotation was made or changed. Times are Label Studio's own, aware; `data` is its JSON as it came."""
+    """An annotation was created or changed. Times are Label Studio's and have a zone; `data` is its JSON, unchanged."""
 
     project: str
     annotation_id: str
@@ -29,7 +29,7 @@ class AnnotationSaved:
 
 @dataclass(frozen=True)
 class AnnotationDeleted:
-    """An annotation is gone. Label Studio sends no time; with `at=None` the journal takes `Journal.clock`."""
+    """An annotation was deleted. Label Studio sends no time; with `at=None` the journal uses `Journal.clock`."""
 
     project: str
     annotation_id: str
@@ -38,7 +38,7 @@ class AnnotationDeleted:
 
 @dataclass(frozen=True)
 class TaskSaved:
-    """A task exists. Give `updated_at` where it is known, so that an older form never overwrites a newer one."""
+    """A task exists. Set `updated_at` if it is known, so that an older form never overwrites a newer one."""
 
     project: str
     task_id: str
@@ -50,7 +50,7 @@ class TaskSaved:
 
 @dataclass(frozen=True)
 class TaskDeleted:
-    """A task and all its annotations are gone. With `at=None` the journal takes `Journal.clock`."""
+    """A task and all its annotations were deleted. With `at=None` the journal uses `Journal.clock`."""
 
     project: str
     task_id: str

@@ -1,4 +1,4 @@
-"""Working events into the state: each step is a maximum, so order and repetition do not matter."""
+"""Folds events into the state. Each step is a maximum, so the order and repetition of events do not matter."""
 
 import json
 import sqlite3
@@ -17,7 +17,7 @@ __all__ = ["fold_slice"]
 
 
 def fold_slice(connection: sqlite3.Connection, limit: int) -> Folded:
-    """Fold at most `limit` events inside the caller's write transaction."""
+    """Fold at most `limit` events in the caller's write transaction, and return what changed."""
     (start,) = connection.execute("SELECT seq FROM folded").fetchone()
     rows = connection.execute(
         "SELECT seq, kind, body FROM events WHERE seq > ? ORDER BY seq LIMIT ?", (start, limit)
@@ -51,7 +51,7 @@ class _Fold:
                 self._deleted("task", event.project, event.task_id, event)
 
     def touched(self) -> tuple[frozenset[tuple[str, str]], frozenset[tuple[str, str]]]:
-        """The images that this fold changed: those still in their project, and those that left it."""
+        """Return the images that this fold changed: those still in their project, and those that left it."""
         images: set[tuple[str, str]] = set()
         removed: set[tuple[str, str]] = set()
         for project, image in self._touched:

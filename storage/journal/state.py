@@ -1,4 +1,4 @@
-"""What the journal gives out."""
+"""The records that the journal returns."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,8 +36,11 @@ class TaskRecord:
 
 @dataclass(frozen=True)
 class Folded:
-    """What one fold brought: (project, image id) pairs whose annotations or tasks changed, those that have none left,
-    the number of events, and the position reached."""
+    """The result of a fold.
+
+    `images` are the (project, image id) pairs whose annotations or tasks changed, `removed` those without any left,
+    `events` the number of events, and `position` the last folded event.
+    """
 
     images: frozenset[tuple[str, str]]
     removed: frozenset[tuple[str, str]]
@@ -47,8 +50,10 @@ class Folded:
 
 @dataclass(frozen=True)
 class Dirty:
-    """Image ids of one project that changed and are not `done` yet: those still there and those that have neither a
-    task nor an annotation left. `position` belongs into `Journal.done`."""
+    """The ids of changed images of one project that are not `done` yet.
+
+    `images` still have a task or an annotation, `removed` have none left. `position` is the argument of `Journal.done`.
+    """
 
     images: frozenset[str]
     removed: frozenset[str]

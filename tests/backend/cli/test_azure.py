@@ -59,8 +59,8 @@ def test_install_and_use(cosmos_server: emulators.Cosmos, settings: Settings, tm
     assert "taxonomist cosmos install" in missing.stderr
     first, again = run(*install), run(*install, "--json")
     assert (first.returncode, again.returncode) == (0, 0), first.stderr + again.stderr
-    assert len([line for line in first.stdout.splitlines() if line.endswith(": made")]) == 3
-    assert all(line.endswith(": is there") for line in json.loads(again.stdout))
+    assert len([line for line in first.stdout.splitlines() if line.endswith(": created")]) == 3
+    assert all(line.endswith(": exists") for line in json.loads(again.stdout))
     used = run("-c", USE)
     assert (used.stdout, used.stderr, used.returncode) == ("1\n", "", 0)
     wrong = run("-c", USE.replace("load_settings()", "load_settings(cosmos_connection_string='x')"))
