@@ -18,8 +18,9 @@ from taxonomist.taxonomy.errors import ConfigError, TrainingError
 from taxonomist.taxonomy.paths import TaxonomyPath, deepest
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.training.backbones.spec import BackboneSpec
-from taxonomist.training.study.contestants import pixels, published, resnet
-from taxonomist.training.study.data import Contestant, Labelled, StudyOptions
+from taxonomist.training.study.contestants import Contestant, pixels, published, resnet
+from taxonomist.training.study.labelled_images import LabelledImages
+from taxonomist.training.study.options import StudyOptions
 from taxonomist.training.study.run import StudyResult, run_study
 
 __all__ = ["StudyOptions", "collect", "contestants", "study"]
@@ -65,7 +66,7 @@ def collect(
     folder: Path,
     control: str | None = None,
     progress: Callable[[float], None] = lambda share: None,
-) -> tuple[Labelled, list[str]]:
+) -> tuple[LabelledImages, list[str]]:
     """The labelled pictures of a project, and what is to be said of those that were left out.
 
     Pictures that were never prepared are, now; the reasons for those that cannot be had are in `folder`. Where
@@ -86,7 +87,7 @@ def collect(
     groups = [document.projects[project].group or document.id for document in used]
     tested = [document.projects[project].part == "test" for document in used]
     skipped = services.settings.pretrain_skip_test
-    labelled = Labelled(
+    labelled = LabelledImages(
         [document.id for document in used],
         pictures,
         [paths[document.id] for document in used],

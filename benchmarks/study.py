@@ -23,8 +23,9 @@ from benchmarks.yardstick import efficientnet_lite0
 from taxonomist.inference.embedder import BACKBONE_FILE, Embedder
 from taxonomist.inference.starter import FOLDER as STARTER
 from taxonomist.training.backbones.spec import BackboneSpec
-from taxonomist.training.study.contestants import at_size, pixels, resnet
-from taxonomist.training.study.data import Contestant, Labelled, Pictures, StudyOptions
+from taxonomist.training.study.contestants import Contestant, at_size, pixels, resnet
+from taxonomist.training.study.labelled_images import Images, LabelledImages
+from taxonomist.training.study.options import StudyOptions
 from taxonomist.training.study.run import run_study
 from taxonomist.training.study.split import held_out_groups
 
@@ -40,14 +41,14 @@ NOTES = [
 ]
 
 
-def read_labelled(catalogue: Path, cache: Path) -> Labelled:
+def read_labelled(catalogue: Path, cache: Path) -> LabelledImages:
     """All pictures of a catalogue with their paths, products and file hashes."""
     with (catalogue / "manifest.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     groups = [row["product"] for row in rows]
     levels = sorted(name for name in rows[0] if name.startswith("level"))
     folder = catalogue / "images" if (catalogue / "images").is_dir() else catalogue
-    return Labelled(
+    return LabelledImages(
         [row["file"] for row in rows],
         read_catalogue(catalogue, _SIZE, cache).pictures,
         [tuple(row[level] for level in levels if row[level]) for row in rows],
@@ -63,8 +64,8 @@ def starter() -> Contestant:
     embedder = Embedder(STARTER / BACKBONE_FILE)
     checksum = hashlib.sha256((STARTER / BACKBONE_FILE).read_bytes()).hexdigest()[:12]
 
-    def embed(pictures: Pictures) -> NDArray[np.float32]:
-        return embedder.embed(at_size(pictures, about["size"]))
+    def embed(images: Images) -> NDArray[np.float32]:
+        return embedder.embed(at_size(images, about["size"]))
 
     return Contestant("starter (8-bit)", f"starter {checksum}", embed)
 

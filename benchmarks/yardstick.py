@@ -16,8 +16,7 @@ from taxonomist.training.backbones.backbone import MEAN, STD, Backbone
 from taxonomist.training.backbones.build import BuiltBackbone, build_backbone
 from taxonomist.training.backbones.spec import BackboneSpec
 from taxonomist.training.backbones.weights import read_weights
-from taxonomist.training.study.contestants import TorchEmbed
-from taxonomist.training.study.data import Contestant
+from taxonomist.training.study.contestants import Contestant, TorchEmbed
 
 LITE0 = "efficientnet-lite0"
 

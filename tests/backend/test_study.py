@@ -13,7 +13,7 @@ from taxonomist.backend.study import collect, contestants, study
 from taxonomist.storage.catalog.documents import ImageDocument
 from taxonomist.taxonomy.errors import ConfigError, NotFoundError, TrainingError
 from taxonomist.training.heads.head import HeadOptions
-from taxonomist.training.study.data import StudyOptions
+from taxonomist.training.study.options import StudyOptions
 from taxonomist.training.study.scores import Stat
 from tests.present import present
 from tests.small_world import SIZE, publish_poor_backbone

@@ -1,1 +1,1 @@
-"""The thesis' experiment (chapter 6) on any catalogue: what embeddings are worth where few pictures are labelled."""
+"""Comparison of embeddings: the experiment of the thesis (chapter 6) on any catalogue with few labelled images."""

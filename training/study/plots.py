@@ -9,12 +9,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from taxonomist.training.heads.plots import drawable, short
-from taxonomist.training.study.data import Labelled
+from taxonomist.training.study.labelled_images import LabelledImages
 from taxonomist.training.study.trial import Trial
 
 
-def plot_labels(labelled: Labelled, path: Path) -> None:
-    """How many labelled pictures each level-1 class has (thesis, figure 6.2)."""
+def plot_labels(labelled: LabelledImages, path: Path) -> None:
+    """Plot the number of labelled images of each level-1 class (thesis, figure 6.2)."""
     counts = Counter(label[0] for label in labelled.paths).most_common()
     figure = Figure(figsize=(8, 1.5 + 0.3 * len(counts)), layout="constrained")
     canvas = FigureCanvasAgg(figure)
@@ -24,13 +24,15 @@ def plot_labels(labelled: Labelled, path: Path) -> None:
     axes.set_yticks(range(len(counts)), [short(name) for name, _ in counts], fontsize=8, parse_math=False)
     axes.invert_yaxis()
     axes.margins(x=0.1)
-    axes.set(xlabel="labelled pictures", title="Label distribution at level 1")
+    axes.set(xlabel="labelled images", title="Label distribution at level 1")
     canvas.print_figure(path, format="png")
 
 
 def plot_learning(trials: Sequence[Trial], title: str, path: Path) -> None:
-    """Accuracy and loss of the head at level 1 over the epochs (thesis, figures 6.3, 6.5, 6.7): a line for each seed,
-    a dot at the epoch that was kept."""
+    """Plot accuracy and loss of the head at level 1 over the epochs (thesis, figures 6.3, 6.5, 6.7).
+
+    Each seed has a line, with a dot at the epoch that was kept.
+    """
     figure = Figure(figsize=(10, 4), layout="constrained")
     canvas = FigureCanvasAgg(figure)
     for axes, name in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):

@@ -5,14 +5,16 @@ from dataclasses import fields
 from pathlib import Path
 
 from taxonomist.training.heads.head import HeadOptions
-from taxonomist.training.study.data import Contestant, Labelled, StudyOptions
+from taxonomist.training.study.contestants import Contestant
+from taxonomist.training.study.labelled_images import LabelledImages
+from taxonomist.training.study.options import StudyOptions
 from taxonomist.training.study.split import Sizes
 from taxonomist.training.study.tables import Table, Trials
 
 
 def write_markdown(
     path: Path,
-    labelled: Labelled,
+    labelled: LabelledImages,
     contestants: Sequence[Contestant],
     options: StudyOptions,
     sizes: Sizes,
@@ -20,10 +22,10 @@ def write_markdown(
     tables: Sequence[Table],
     notes: Sequence[str],
 ) -> None:
-    """Write the report; plots are linked by their names in the same folder."""
+    """Write the report to `path`; it links plots by their names in the same folder."""
     by_name: Mapping[str, Table] = {table.name: table for table in tables}
     parts = [
-        "# Study: what the embeddings are worth\n",
+        "# Study: comparison of embeddings\n",
         _data(labelled, options, sizes),
         _method(options),
         *(f"{note}\n" for note in notes),
@@ -44,28 +46,28 @@ def write_markdown(
     path.write_text("\n".join(parts), encoding="utf-8")
 
 
-def _data(labelled: Labelled, options: StudyOptions, sizes: Sizes) -> str:
+def _data(labelled: LabelledImages, options: StudyOptions, sizes: Sizes) -> str:
     levels = [len({path[:level] for path in labelled.paths if len(path) >= level}) for level in _levels(labelled)]
     classes = ", ".join(f"{count} at level {level}" for level, count in zip(_levels(labelled), levels, strict=True))
-    out = labelled.held_out & set(labelled.groups)
+    held_out = labelled.held_out & set(labelled.groups)
     lines = [
-        f"{len(labelled)} labelled pictures of {len(set(labelled.groups))} products, "
-        f"{labelled.pictures.shape[1]} pixels; classes: {classes}.",
-        f"Test pictures come from {len(out)} products that are held out of pre-training, the others from the rest."
-        if out
-        else "Nothing is held out: a pre-training may have seen the test pictures, without their labels.",
-        f"Each of {options.seeds} seeds draws {sizes.train} pictures for training, {sizes.validation} for validation "
-        f"and {sizes.test} for testing; no product stands in two parts, and all contestants get the same splits.",
+        f"{len(labelled)} labelled images of {len(set(labelled.groups))} products, "
+        f"{labelled.images.shape[1]} pixels; classes: {classes}.",
+        f"Test images are of {len(held_out)} products that are held out of pre-training, the others are of the rest."
+        if held_out
+        else "Nothing is held out: a pre-training may have seen the test images, without their labels.",
+        f"Each of {options.seeds} seeds draws {sizes.train} images for training, {sizes.validation} for validation "
+        f"and {sizes.test} for testing; no product is in two parts, and all contestants get the same splits.",
     ]
     if sizes != options.sizes:
         lines.append(
-            f"{options.train}, {options.validation} and {options.test} were asked for, which is more than these labels "
-            "allow; all three were scaled down alike."
+            f"{options.train}, {options.validation} and {options.test} were requested, which is more than these labels "
+            "allow; all three were scaled down by the same factor."
         )
     return "\n".join(lines) + "\n"
 
 
-def _levels(labelled: Labelled) -> range:
+def _levels(labelled: LabelledImages) -> range:
     return range(1, labelled.tree.depth + 1)
 
 
@@ -79,14 +81,14 @@ def _method(options: StudyOptions) -> str:
     ]
     return (
         f"The classifier is {layers} on the embeddings ({', '.join(changed)}), with {options.views} augmented views of "
-        "each training picture; the epoch with the lowest validation loss, after temperature scaling, is kept. The "
+        "each training image; the epoch with the lowest validation loss, after temperature scaling, is kept. The "
         "linear probe is a logistic regression whose regularisation the validation part chooses.\n\n"
         "± is the standard deviation over the seeds.\n"
     )
 
 
 def _contestants(contestants: Sequence[Contestant], trials: Trials) -> str:
-    lines = ["| contestant | embeds by | oversampling | blocks fine-tuned | embedding, s | training, s |",
+    lines = ["| contestant | embedded by | oversampling | blocks fine-tuned | embedding, s | training, s |",
              "| --- | --- | --- | --- | --- | --- |"]  # fmt: skip
     for contestant in contestants:
         runs = trials[contestant.name]
@@ -95,5 +97,7 @@ def _contestants(contestants: Sequence[Contestant], trials: Trials) -> str:
             f"| {contestant.name} | {contestant.origin} | {'yes' if contestant.oversample else 'no'} | "
             f"{contestant.fine_tune or 'none'} | {seconds[0]:.0f} | {seconds[1]:.0f} |"
         )
-    lines.append("\nSeconds are those of all seeds; embeddings that an earlier run has computed cost nothing again.\n")
+    lines.append(
+        "\nSeconds are sums over the seeds; embeddings that an earlier run has computed are not computed again.\n"
+    )
     return "\n".join(lines)

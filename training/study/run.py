@@ -1,32 +1,32 @@
-"""The study from beginning to end: every contestant on the same splits, then tables and plots in a folder."""
+"""Runs a study: every contestant on the same splits, then tables and plots in a folder."""
 
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from taxonomist.progress import StepProgress, ignore_steps
 from taxonomist.storage.files import storage_errors, write_atomically
 from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.training.heads.plots import plot_confusion
-from taxonomist.training.study.data import Contestant, Labelled, StudyOptions
+from taxonomist.training.study.contestants import Contestant
+from taxonomist.training.study.embeddings import CachedEmbeddings
 from taxonomist.training.study.fine_tune import TuneOptions
+from taxonomist.training.study.labelled_images import LabelledImages
+from taxonomist.training.study.options import StudyOptions
 from taxonomist.training.study.plots import plot_labels, plot_learning
 from taxonomist.training.study.report import write_markdown
 from taxonomist.training.study.scores import head_scores, summed
 from taxonomist.training.study.split import Sizes, Split, draw_split, sizes_for
 from taxonomist.training.study.tables import Table, all_tables
 from taxonomist.training.study.trial import Trial, run_trial
-from taxonomist.training.study.vectors import Vectors
-
-Progress = Callable[[str, float], None]
-"""Called with what is being done and the share that is done, 0 to 1."""
 
 
 @dataclass(frozen=True)
 class StudyResult:
-    """`report` is study.md, `tables` are those in it, `trials` the runs of each contestant in order of the seeds."""
+    """`report` is study.md, `tables` are those in it, `trials` the runs by contestant, in the order of the seeds."""
 
     report: Path
     sizes: Sizes
@@ -35,26 +35,23 @@ class StudyResult:
 
 
 def run_study(
-    labelled: Labelled,
+    labelled: LabelledImages,
     contestants: Sequence[Contestant],
     options: StudyOptions,
     folder: Path,
-    progress: Progress = lambda stage, share: None,
+    progress: StepProgress = ignore_steps,
     *,
     notes: Sequence[str] = (),
 ) -> StudyResult:
     """Run all contestants over all seeds; write study.md, study.json, tables as CSV and plots into `folder`.
 
-    Each run that is done is kept in `folder`/runs and not repeated: a study that was killed goes on, and one that
-    gets more seeds or contestants adds those. `notes` are printed in the report. Raises ConfigError for contestants
-    that cannot be told apart, TrainingError when there are too few labels, StorageError when the folder cannot be
-    written.
+    Each finished run is kept in `folder`/runs and not repeated: a study that was killed is resumed, and with more seeds
+    or contestants only those are run. `notes` become part of the report. Raises ConfigError when contestants do not
+    have distinct names, TrainingError when there are too few labels, StorageError when the folder cannot be written.
     """
     slugs = [contestant.slug for contestant in contestants]
     if not slugs or len(set(slugs)) < len(slugs) or not all(slugs):
-        raise ConfigError(
-            f"The contestants of a study need names of their own; these are: {', '.join(slugs) or 'none'}."
-        )
+        raise ConfigError(f"The contestants of a study need distinct names; these are: {', '.join(slugs) or 'none'}.")
     sizes = sizes_for(labelled.items, labelled.held_out, options.sizes)
     with storage_errors(folder):
         (folder / "runs").mkdir(parents=True, exist_ok=True)
@@ -69,19 +66,19 @@ def run_study(
 
 
 def _run_all(
-    labelled: Labelled,
+    labelled: LabelledImages,
     contestants: Sequence[Contestant],
     options: StudyOptions,
     sizes: Sizes,
     folder: Path,
-    progress: Progress,
+    progress: StepProgress,
 ) -> dict[str, tuple[Trial, ...]]:
     splits = [draw_split(labelled.items, labelled.held_out, sizes, seed) for seed in range(options.seeds)]
-    vectors: dict[str, Vectors] = {}
+    embeddings: dict[str, CachedEmbeddings] = {}
     trials: dict[str, tuple[Trial, ...]] = {}
     for number, contestant in enumerate(contestants):
-        frozen = vectors.setdefault(contestant.origin, Vectors(labelled, contestant.embed, options.views))
-        done = []
+        frozen = embeddings.setdefault(contestant.origin, CachedEmbeddings(labelled, contestant.embed, options.views))
+        runs = []
         for seed, split in enumerate(splits):
             progress(f"{contestant.name}, seed {seed}", (number + seed / len(splits)) / len(contestants))
             file = folder / f"{contestant.slug}-{seed}-{_key(labelled, contestant, options, split)}.json"
@@ -89,25 +86,25 @@ def _run_all(
             if trial is None:
                 trial = run_trial(labelled, contestant, split, options, seed, frozen)
                 write_atomically(file, trial.to_json())
-            done.append(trial)
-        trials[contestant.name] = tuple(done)
+            runs.append(trial)
+        trials[contestant.name] = tuple(runs)
     return trials
 
 
-def _key(labelled: Labelled, contestant: Contestant, options: StudyOptions, split: Split) -> str:
-    """A short hash of all that a run's result depends on besides its seed."""
-    what = (
+def _key(labelled: LabelledImages, contestant: Contestant, options: StudyOptions, split: Split) -> str:
+    """Return a short hash of everything that the result of a run depends on besides its seed."""
+    inputs = (
         labelled.fingerprint,
-        labelled.pictures.shape[1],
+        labelled.images.shape[1],
         (contestant.origin, contestant.oversample, TuneOptions(contestant.fine_tune) if contestant.fine_tune else None),
         (options.views, options.head),
         tuple(part.tolist() for part in (split.train, split.validation, split.test)),
     )
-    return hashlib.sha256(repr(what).encode()).hexdigest()[:12]
+    return hashlib.sha256(repr(inputs).encode()).hexdigest()[:12]
 
 
 def _read(file: Path) -> Trial | None:
-    """A run that is done, None where there is none that can be read."""
+    """Return a finished run, None where there is none that can be read."""
     try:
         return Trial.from_json(file.read_bytes())
     except (FileNotFoundError, ValueError, KeyError, TypeError):
@@ -116,7 +113,7 @@ def _read(file: Path) -> Trial | None:
 
 def _write(
     folder: Path,
-    labelled: Labelled,
+    labelled: LabelledImages,
     contestants: Sequence[Contestant],
     options: StudyOptions,
     sizes: Sizes,
@@ -131,7 +128,7 @@ def _write(
         runs = trials[contestant.name]
         plot_learning(runs, contestant.name, folder / f"curves-{contestant.slug}.png")
         report = summed(head_scores(labelled, runs))
-        title = f"{contestant.name}, test pictures of {len(runs)} seeds"
+        title = f"{contestant.name}, test images of {len(runs)} seeds"
         plot_confusion(report, title, folder / f"confusion-{contestant.slug}.png")
     write_markdown(folder / "study.md", labelled, contestants, options, sizes, trials, tables, notes)
     raw = {

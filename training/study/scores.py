@@ -1,4 +1,4 @@
-"""From the predictions of the study's runs to its numbers: mean and spread over the seeds."""
+"""The scores of a study, computed from the predictions of its runs: mean and standard deviation over the seeds."""
 
 import math
 import statistics
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from taxonomist.training.heads.evaluation import ClassReport, LevelReport, evaluate_predictions
-from taxonomist.training.study.data import Labelled
+from taxonomist.training.study.labelled_images import LabelledImages
 from taxonomist.training.study.trial import PROBE, SHARED, Trial, of_level
 
 _NOTHING = "(none)"  # what a report calls a prediction that does not reach the level
@@ -24,17 +24,17 @@ class Stat:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Stat":
-        """Of at least one value."""
+        """Return mean and standard deviation of at least one value."""
         sd = statistics.stdev(values) if len(values) > 1 else math.nan
         return cls(statistics.fmean(values), sd, len(values))
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What one model does on one test part, at one level; all 0 to 1.
+    """The scores of one model on one test part, at one level; all 0 to 1.
 
-    `precision`, `recall` and `f1` are macro averages over the classes that are true or predicted there; to predict
-    nothing is no class.
+    `precision`, `recall` and `f1` are macro averages over the classes that are true or predicted there; a prediction
+    that does not reach the level counts as wrong, but is not a class.
     """
 
     report: LevelReport
@@ -61,31 +61,31 @@ class Scores:
 
     @property
     def accuracy(self) -> float:
-        """Share of the test pictures that are right."""
+        """Share of the test images whose prediction is right."""
         return float(np.trace(self.report.matrix) / self.report.matrix.sum())
 
 
-def scores_of(labelled: Labelled, trial: Trial, model: str, level: int = 1) -> Scores | None:
-    """The scores of one of the trial's models, None when no test picture's label reaches the level.
+def scores_of(labelled: LabelledImages, trial: Trial, model: str, level: int = 1) -> Scores | None:
+    """Return the scores of one of the trial's models, None when no test image's label reaches the level.
 
-    A level that a model was not trained for, it gets wrong.
+    At a level that a model was not trained for, all its predictions are wrong.
     """
     tree = labelled.tree
     truths = [{tree.control: (labelled.paths[position],)} for position in trial.test]
     nodes = trial.predictions.get(model)
     predictions = [tree.paths[node] for node in nodes] if nodes else [None] * len(truths)
     evaluation = evaluate_predictions(tree, truths, predictions)
-    assert evaluation is not None  # each test picture has a label
+    assert evaluation is not None  # each test image has a label
     return next((Scores(report) for report in evaluation.levels if report.level == level), None)
 
 
-def head_scores(labelled: Labelled, trials: Sequence[Trial]) -> list[Scores]:
-    """The scores of the head at level 1, for each run."""
+def head_scores(labelled: LabelledImages, trials: Sequence[Trial]) -> list[Scores]:
+    """Return the scores of the head at level 1, for each run."""
     return _present([scores_of(labelled, trial, of_level(1)) for trial in trials])
 
 
-def probe_scores(labelled: Labelled, trials: Sequence[Trial]) -> list[Scores]:
-    """Those of the linear probe."""
+def probe_scores(labelled: LabelledImages, trials: Sequence[Trial]) -> list[Scores]:
+    """Return the scores of the linear probe at level 1, for each run."""
     return _present([scores_of(labelled, trial, PROBE) for trial in trials])
 
 
@@ -101,44 +101,44 @@ class ClassStat:
 
 
 def class_stats(scores: Sequence[Scores]) -> list[ClassStat]:
-    """The classification report (thesis, tables 6.3 to 6.5) in order of names."""
+    """Return the classification report (thesis, tables 6.3 to 6.5) in order of names."""
     rows: dict[str, list[ClassReport]] = {}
-    for each in scores:
-        for row in each.report.classes:
+    for run_scores in scores:
+        for row in run_scores.report.classes:
             rows.setdefault(row.name, []).append(row)
     return [
         ClassStat(
             name,
-            Stat.of([row.precision for row in found]),
-            Stat.of([row.recall for row in found]),
-            Stat.of([row.f1 for row in found]),
-            Stat.of([row.support for row in found]),
+            Stat.of([row.precision for row in class_rows]),
+            Stat.of([row.recall for row in class_rows]),
+            Stat.of([row.f1 for row in class_rows]),
+            Stat.of([row.support for row in class_rows]),
         )
-        for name, found in sorted(rows.items())
+        for name, class_rows in sorted(rows.items())
     ]
 
 
 def summed(scores: Sequence[Scores]) -> LevelReport:
-    """One report with the confusion matrices of all seeds added up; its rows are computed from the sums."""
-    names = sorted({row.name for each in scores for row in each.report.classes})
-    place = {name: number for number, name in enumerate(names)}
+    """Return one report with the sum of the confusion matrices of all seeds; its rows are computed from the sum."""
+    names = sorted({row.name for run_scores in scores for row in run_scores.report.classes})
+    index = {name: number for number, name in enumerate(names)}
     matrix = np.zeros((len(names), len(names)), np.int64)
-    for each in scores:
-        where = [place[row.name] for row in each.report.classes]
-        matrix[np.ix_(where, where)] += each.report.matrix
-    return LevelReport(scores[0].report.level, tuple(_row(name, matrix, place[name]) for name in names), matrix)
+    for run_scores in scores:
+        positions = [index[row.name] for row in run_scores.report.classes]
+        matrix[np.ix_(positions, positions)] += run_scores.report.matrix
+    return LevelReport(scores[0].report.level, tuple(_row(name, matrix, index[name]) for name in names), matrix)
 
 
-def _row(name: str, matrix: np.ndarray[tuple[int, int], np.dtype[np.int64]], at: int) -> ClassReport:
-    hits, predicted, true = int(matrix[at, at]), int(matrix[:, at].sum()), int(matrix[at].sum())
+def _row(name: str, matrix: np.ndarray[tuple[int, int], np.dtype[np.int64]], index: int) -> ClassReport:
+    hits, predicted, true = int(matrix[index, index]), int(matrix[:, index].sum()), int(matrix[index].sum())
     return ClassReport(
         name, hits / max(predicted, 1), hits / max(true, 1), 2 * hits / max(predicted + true, 1), support=true
     )
 
 
 @dataclass(frozen=True)
-class Paired:
-    """How much higher a score of `name` is than that of `base` on the same splits, and on how many of them it is."""
+class PairedDifference:
+    """How much higher the scores of `name` are than those of `base` on the same splits; `wins` counts higher macro-F1."""
 
     name: str
     base: str
@@ -147,18 +147,21 @@ class Paired:
     wins: int
 
 
-def paired(labelled: Labelled, one: Sequence[Trial], base: Sequence[Trial]) -> Paired:
-    """Differences at level 1, seed by seed: the head's macro-F1 and accuracy. `wins` counts those of macro-F1."""
-    here, there = head_scores(labelled, one), head_scores(labelled, base)
-    f1 = [a.f1 - b.f1 for a, b in zip(here, there, strict=True)]
-    accuracy = [a.accuracy - b.accuracy for a, b in zip(here, there, strict=True)]
-    return Paired(one[0].contestant, base[0].contestant, Stat.of(f1), Stat.of(accuracy), sum(d > 0 for d in f1))
+def paired_difference(labelled: LabelledImages, trials: Sequence[Trial], base: Sequence[Trial]) -> PairedDifference:
+    """Return the differences at level 1, seed by seed, in the head's macro-F1 and accuracy."""
+    pairs = list(zip(head_scores(labelled, trials), head_scores(labelled, base), strict=True))
+    f1 = [scores.f1 - base_scores.f1 for scores, base_scores in pairs]
+    accuracy = [scores.accuracy - base_scores.accuracy for scores, base_scores in pairs]
+    wins = sum(difference > 0 for difference in f1)
+    return PairedDifference(trials[0].contestant, base[0].contestant, Stat.of(f1), Stat.of(accuracy), wins)
 
 
 @dataclass(frozen=True)
 class LevelStat:
-    """One level of one contestant: one backbone with one hierarchical head for all levels (`shared`), and with a model
-    for each level (`own`). `support` counts test pictures, `untrained` those whose class no training picture has."""
+    """One level of one contestant, with one hierarchical head for all levels (`shared`) and with a model for each (`own`).
+
+    `support` counts test images, `untrained` those whose class no training image has.
+    """
 
     contestant: str
     level: int
@@ -171,14 +174,16 @@ class LevelStat:
     f1_gain: Stat  # shared minus own, seed by seed
 
 
-def level_stats(labelled: Labelled, trials: Sequence[Trial]) -> list[LevelStat]:
-    """Every level that some test picture reaches, for the trials of one contestant."""
+def level_stats(labelled: LabelledImages, trials: Sequence[Trial]) -> list[LevelStat]:
+    """Return every level that some test image reaches, for the trials of one contestant."""
     stats = []
     for level in range(1, labelled.tree.depth + 1):
-        pairs = [
-            (scores_of(labelled, t, SHARED, level), scores_of(labelled, t, of_level(level), level)) for t in trials
-        ]
-        reached = [(t, s, o) for t, (s, o) in zip(trials, pairs, strict=True) if s is not None and o is not None]
+        reached = []
+        for trial in trials:
+            shared = scores_of(labelled, trial, SHARED, level)
+            own = scores_of(labelled, trial, of_level(level), level)
+            if shared is not None and own is not None:
+                reached.append((trial, shared, own))
         if not reached:
             continue
         stats.append(
@@ -197,11 +202,11 @@ def level_stats(labelled: Labelled, trials: Sequence[Trial]) -> list[LevelStat]:
     return stats
 
 
-def _untrained(labelled: Labelled, trial: Trial, level: int) -> int:
+def _untrained(labelled: LabelledImages, trial: Trial, level: int) -> int:
     known = {labelled.paths[position][:level] for position in trial.train}
     truths = [labelled.paths[position] for position in trial.test]
     return sum(len(path) >= level and path[:level] not in known for path in truths)
 
 
 def _present(scores: Sequence[Scores | None]) -> list[Scores]:
-    return [each for each in scores if each is not None]
+    return [run_scores for run_scores in scores if run_scores is not None]

@@ -1,4 +1,4 @@
-"""Which labelled pictures a run of the study trains on, validates with and tests on: split by product. No torch."""
+"""The split of a study's labelled images into training, validation and test part, by product. No torch."""
 
 import hashlib
 from collections import Counter, defaultdict
@@ -11,20 +11,21 @@ import numpy.typing as npt
 from taxonomist.taxonomy.errors import TrainingError
 from taxonomist.training.split import Item, assign_test, split_validation
 
-Rows = npt.NDArray[np.int64]
+Positions = npt.NDArray[np.int64]
+"""(n,): ascending positions among the items."""
 
 
 def held_out_groups(groups: Iterable[str], share: float = 0.25, seed: int = 0) -> frozenset[str]:
-    """About `share` of the products, for tests that no pre-training has seen.
+    """Return about `share` of the products, for tests on products that no pre-training has seen.
 
-    The name alone decides, so a product stays in or out whatever is added to the catalogue.
+    The name alone decides, so that products that are added to the catalogue do not change the draw.
     """
     return frozenset(group for group in groups if _number(f"{seed}:{group}") < share)
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Pictures in the three parts."""
+    """Numbers of images in the three parts."""
 
     train: int
     validation: int
@@ -32,11 +33,11 @@ class Sizes:
 
     @property
     def total(self) -> int:
-        """Pictures in all."""
+        """The number of images in all parts."""
         return self.train + self.validation + self.test
 
     def within(self, learning: int, testing: int) -> "Sizes":
-        """All three scaled down by one factor where fewer pictures are there to learn from or to test on.
+        """Return the sizes, scaled down by one factor when there are fewer images to learn from or to test on.
 
         Raises TrainingError when a part would be empty.
         """
@@ -44,23 +45,23 @@ class Sizes:
         train, validation, test = (int(share * size) for size in (self.train, self.validation, self.test))
         if not min(train, validation, test):
             raise TrainingError(
-                f"{learning} labelled pictures to learn from and {testing} to test on are too few for a study.",
-                hint=f"Label more pictures, or ask for fewer than {self.train}, {self.validation} and {self.test}.",
+                f"{learning} labelled images to learn from and {testing} to test on are too few for a study.",
+                hint=f"Label more images, or request fewer than {self.train}, {self.validation} and {self.test}.",
             )
         return Sizes(train, validation, test)
 
 
 @dataclass(frozen=True)
 class Split:
-    """The pictures of each part, as ascending positions (n,) among the items."""
+    """The images of each part."""
 
-    train: Rows
-    validation: Rows
-    test: Rows
+    train: Positions
+    validation: Positions
+    test: Positions
 
 
 def sizes_for(items: Sequence[Item], held_out: frozenset[str], wanted: Sizes) -> Sizes:
-    """`wanted`, or less where there are not enough pictures. Raises TrainingError when there are far too few."""
+    """Return `wanted`, scaled down when there are not enough images. Raises TrainingError when a part is empty."""
     if not held_out:
         share = len(items) / wanted.total
         return wanted.within(int(share * (wanted.train + wanted.validation)), int(share * wanted.test))
@@ -69,12 +70,12 @@ def sizes_for(items: Sequence[Item], held_out: frozenset[str], wanted: Sizes) ->
 
 
 def draw_split(items: Sequence[Item], held_out: frozenset[str], sizes: Sizes, seed: int) -> Split:
-    """A split of its own for each seed, whatever the order of the items.
+    """Return a split that depends on the seed, not on the order of the items.
 
-    First the products are divided, in proportion to `sizes` and stratified at level 1; with `held_out` the products
-    named there test and the others teach. Then pictures are drawn of each part's products: of each stratum as many as
-    its share of the catalogue, if there are so many, and of as many products as there are. Parts may be a few pictures
-    short, for products stay whole.
+    First the products are divided, in proportion to `sizes` and stratified at level 1; with `held_out` those products
+    are for testing and the others for learning. Then images are drawn from each part's products: from each stratum in
+    proportion to its share of the catalogue, as far as it has that many, and from as many products as possible. Parts
+    may be a few images short, since a product is never divided.
     """
     if held_out:
         learning, testing = _by_held_out(items, held_out)
@@ -92,14 +93,14 @@ def draw_split(items: Sequence[Item], held_out: frozenset[str], sizes: Sizes, se
 
 
 def _by_held_out(items: Sequence[Item], held_out: frozenset[str]) -> tuple[list[int], list[int]]:
-    """Pictures to learn from, and to test on: those of held-out products that are no copies of the former."""
+    """Return the images to learn from, and those to test on: of held-out products, without copies of the former."""
     learning = [row for row, item in enumerate(items) if item.group not in held_out]
     seen = {items[row].file_hash for row in learning} - {None}
     testing = [row for row, item in enumerate(items) if item.group in held_out and item.file_hash not in seen]
     return learning, testing
 
 
-def _draw(items: Sequence[Item], rows: Sequence[int], count: int, seed: int) -> Rows:
+def _draw(items: Sequence[Item], rows: Sequence[int], count: int, seed: int) -> Positions:
     strata: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for row in sorted(rows, key=lambda row: _number(f"{seed}:{items[row].id}")):
         strata[items[row].stratum][items[row].group or items[row].id].append(row)
@@ -107,7 +108,7 @@ def _draw(items: Sequence[Item], rows: Sequence[int], count: int, seed: int) -> 
     available = {name: sum(map(len, products.values())) for name, products in strata.items()}
     drawn: list[int] = []
     for name, quota in _quotas(whole, available, count).items():
-        # First one picture of each product, then a second one of each, and so on.
+        # First one image of each product, then a second one of each, and so on.
         products = strata[name].values()
         in_turn = sorted((turn, number, row) for number, rows in enumerate(products) for turn, row in enumerate(rows))
         drawn += [row for _, _, row in in_turn[:quota]]
@@ -115,15 +116,15 @@ def _draw(items: Sequence[Item], rows: Sequence[int], count: int, seed: int) -> 
 
 
 def _quotas(whole: Mapping[str, int], available: Mapping[str, int], count: int) -> Counter[str]:
-    """How many pictures of each stratum: in proportion to the whole catalogue as far as there are enough."""
+    """Return the number of images to draw from each stratum: in proportion to the catalogue, at most the available."""
     share = count / sum(whole.values())
     quotas: Counter[str] = Counter()
     for _ in range(min(count, sum(available.values()))):
-        open_ones = (name for name in sorted(available) if quotas[name] < available[name])
-        quotas[max(open_ones, key=lambda name: share * whole[name] - quotas[name])] += 1
+        unfilled = (name for name in sorted(available) if quotas[name] < available[name])
+        quotas[max(unfilled, key=lambda name: share * whole[name] - quotas[name])] += 1
     return quotas
 
 
 def _number(text: str) -> float:
-    """A number in [0, 1) that belongs to the text."""
+    """Return a number in [0, 1) that depends on the text only."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") / 2**48

@@ -11,7 +11,7 @@ from sklearn.metrics import classification_report, f1_score
 
 from taxonomist.taxonomy.errors import ConfigError, TrainingError
 from taxonomist.training.heads.head import HeadOptions
-from taxonomist.training.study.data import Labelled, Pictures
+from taxonomist.training.study.labelled_images import Images, LabelledImages
 from taxonomist.training.study.run import StudyResult, run_study
 from taxonomist.training.study.scores import Stat
 from taxonomist.training.study.split import held_out_groups
@@ -27,7 +27,7 @@ BRIEF = replace(OPTIONS, head=HeadOptions(hidden=16, epochs=2, threads=1))  # wh
 
 
 @pytest.fixture(scope="module")
-def labelled(catalogue: Callable[..., Labelled]) -> Labelled:
+def labelled(catalogue: Callable[..., LabelledImages]) -> LabelledImages:
     return catalogue()
 
 
@@ -37,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def study(labelled: Labelled, folder: Path) -> StudyResult:
+def study(labelled: LabelledImages, folder: Path) -> StudyResult:
     return run_study(labelled, CONTESTANTS, OPTIONS, folder, notes=["A note of the caller."])
 
 
@@ -60,7 +60,7 @@ def test_what_separates_scores_one_and_noise_scores_chance(study: StudyResult) -
     assert 0.4 < stat(rows["noise"][4]).mean < 0.75
 
 
-def test_tables_say_what_scikit_learn_says(study: StudyResult, labelled: Labelled) -> None:
+def test_tables_say_what_scikit_learn_says(study: StudyResult, labelled: LabelledImages) -> None:
     for contestant in CONTESTANTS:
         reports, macro = [], []
         for trial in study.trials[contestant.name]:
@@ -81,7 +81,7 @@ def test_tables_say_what_scikit_learn_says(study: StudyResult, labelled: Labelle
         assert stat(comparison[4]).mean == pytest.approx(np.mean([report["accuracy"] for report in reports]))
 
 
-def test_deeper_levels(study: StudyResult, labelled: Labelled) -> None:
+def test_deeper_levels(study: StudyResult, labelled: LabelledImages) -> None:
     rows = {(row[0], row[1]): row for row in table(study, "levels").rows}
     assert stat(rows["mean colour", 2][4]).mean > 0.95  # one head
     assert stat(rows["mean colour", 2][5]).mean > 0.95  # a model of its own
@@ -93,7 +93,7 @@ def test_deeper_levels(study: StudyResult, labelled: Labelled) -> None:
         assert len(trial.predictions[PROBE]) == len(trial.test)
 
 
-def test_a_class_without_training_picture_counts_as_wrong(labelled: Labelled, tmp_path: Path) -> None:
+def test_a_class_without_training_image_counts_as_wrong(labelled: LabelledImages, tmp_path: Path) -> None:
     # Products of a kind of their own: what is tested at level 2 has never been seen there.
     paths = [(path[0], group) for path, group in zip(labelled.paths, labelled.groups, strict=True)]
     unseen = replace(labelled, paths=paths)
@@ -105,7 +105,7 @@ def test_a_class_without_training_picture_counts_as_wrong(labelled: Labelled, tm
     assert stat(first[4]).mean > 0.95
 
 
-def test_products_never_leak(study: StudyResult, labelled: Labelled) -> None:
+def test_products_never_leak(study: StudyResult, labelled: LabelledImages) -> None:
     for trial in study.trials["noise"]:
         parts = [{labelled.groups[p] for p in part} for part in (trial.train, trial.validation, trial.test)]
         assert sum(map(len, parts)) == len(set.union(*parts))
@@ -114,11 +114,11 @@ def test_products_never_leak(study: StudyResult, labelled: Labelled) -> None:
         assert [trial.test for trial in study.trials[contestant.name]] == [trial.test for trial in first]
 
 
-def test_what_lies_in_the_folder(study: StudyResult, folder: Path, labelled: Labelled) -> None:
+def test_what_lies_in_the_folder(study: StudyResult, folder: Path, labelled: LabelledImages) -> None:
     report = study.report.read_text(encoding="utf-8")
     for text in (
-        f"{len(labelled)} labelled pictures of {sum(PRODUCTS)} products, 8 pixels; classes: 3 at level 1, 4 at level 2",
-        "Each of 2 seeds draws 90 pictures for training, 40 for validation and 50 for testing",
+        f"{len(labelled)} labelled images of {sum(PRODUCTS)} products, 8 pixels; classes: 3 at level 1, 4 at level 2",
+        "Each of 2 seeds draws 90 images for training, 40 for validation and 50 for testing",
         "Nothing is held out",
         "A note of the caller.",
         "| Method | Precision | Recall | F1-Score | Accuracy |",
@@ -143,19 +143,17 @@ def test_what_lies_in_the_folder(study: StudyResult, folder: Path, labelled: Lab
     assert not list(folder.glob(".tmp-*"))
 
 
-def test_split_table_counts_pictures(study: StudyResult) -> None:
+def test_split_table_counts_images(study: StudyResult) -> None:
     rows = {row[0]: row for row in table(study, "split").rows}
     counts = dict.fromkeys((path[0] for path in COLOURS), 0)
     for path, products in zip(COLOURS, PRODUCTS, strict=True):
         counts[path[0]] += products * VIEWS
     assert {name: rows[name][1] for name in counts} == counts
     for column, wanted in ((2, 90), (3, 40), (4, 50)):
-        assert (
-            sum(stat(rows[name][column]).mean for name in counts) == stat(rows["All pictures"][column]).mean == wanted
-        )
+        assert sum(stat(rows[name][column]).mean for name in counts) == stat(rows["All images"][column]).mean == wanted
 
 
-def test_paired_differences(study: StudyResult, labelled: Labelled) -> None:
+def test_paired_differences(study: StudyResult, labelled: LabelledImages) -> None:
     rows = {(row[0], row[1]): row for row in table(study, "paired").rows}
     assert list(rows) == [("noise, oversampled", "noise"), ("mean colour", "noise")]
     one, base = (
@@ -176,20 +174,20 @@ def test_paired_differences(study: StudyResult, labelled: Labelled) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_study_goes_on(labelled: Labelled, tmp_path: Path) -> None:
+def test_a_killed_study_goes_on(labelled: LabelledImages, tmp_path: Path) -> None:
     class KilledError(Exception):
         pass
 
     embedded = []
 
-    def counting(pictures: Pictures) -> np.ndarray:
-        embedded.append(len(pictures))
-        return mean_colour(pictures)
+    def counting(images: Images) -> np.ndarray:
+        embedded.append(len(images))
+        return mean_colour(images)
 
-    def killing(pictures: Pictures) -> np.ndarray:
+    def killing(images: Images) -> np.ndarray:
         if len(embedded) > 3:
             raise KilledError
-        return counting(pictures)
+        return counting(images)
 
     with pytest.raises(KilledError):
         run_study(labelled, [NOISE, replace(COLOUR, embed=killing)], BRIEF, tmp_path)
@@ -210,7 +208,7 @@ def test_a_killed_study_goes_on(labelled: Labelled, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_results_of_something_else_are_not_taken(labelled: Labelled, tmp_path: Path) -> None:
+def test_results_of_something_else_are_not_taken(labelled: LabelledImages, tmp_path: Path) -> None:
     options = replace(BRIEF, seeds=1)
     first = run_study(labelled, [COLOUR], options, tmp_path)
     other = run_study(labelled, [replace(NOISE, name=COLOUR.name)], options, tmp_path)
@@ -223,7 +221,7 @@ def test_results_of_something_else_are_not_taken(labelled: Labelled, tmp_path: P
     assert again.trials["mean colour"][0].predictions == first.trials["mean colour"][0].predictions
 
 
-def test_held_out_and_scaled_down(catalogue: Callable[..., Labelled], tmp_path: Path) -> None:
+def test_held_out_and_scaled_down(catalogue: Callable[..., LabelledImages], tmp_path: Path) -> None:
     everything = catalogue()
     held_out = held_out_groups(set(everything.groups), 0.3)
     options = replace(BRIEF, train=411, validation=157, test=216, seeds=1)
@@ -231,13 +229,13 @@ def test_held_out_and_scaled_down(catalogue: Callable[..., Labelled], tmp_path: 
     (trial,) = study.trials["mean colour"]
     assert {everything.groups[position] for position in trial.test} <= held_out
     report = study.report.read_text(encoding="utf-8")
-    assert f"Test pictures come from {len(held_out)} products that are held out" in report
-    assert "411, 157 and 216 were asked for" in report
+    assert f"Test images are of {len(held_out)} products that are held out" in report
+    assert "411, 157 and 216 were requested" in report
     assert study.sizes.test / study.sizes.train == pytest.approx(216 / 411, abs=0.02)
 
 
-def test_what_cannot_be_studied(labelled: Labelled, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="names of their own"):
+def test_what_cannot_be_studied(labelled: LabelledImages, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="distinct names"):
         run_study(labelled, [COLOUR, replace(NOISE, name="Mean: colour")], OPTIONS, tmp_path)
     with pytest.raises(ConfigError, match="must be positive"):
         replace(OPTIONS, seeds=0)

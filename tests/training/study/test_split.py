@@ -44,7 +44,7 @@ def test_parts_are_stratified_and_take_many_products() -> None:
         for stratum, share in (("a", 0.6), ("b", 0.3), ("c", 0.1)):
             assert counts[stratum] == pytest.approx(share * len(rows), abs=0.05 * len(rows))
     per_product = Counter(among[row].group for row in split.train)
-    assert max(per_product.values()) <= 2  # 60 pictures of about 40 products
+    assert max(per_product.values()) <= 2  # 60 images of about 40 products
 
 
 def test_each_seed_draws_its_own_split_whatever_the_order() -> None:
@@ -65,11 +65,11 @@ def test_all_labels_are_used_where_there_are_just_enough() -> None:
 
 
 def test_sizes_shrink_alike() -> None:
-    among = items(products=12)  # 60 pictures for 120
+    among = items(products=12)  # 60 images for 120
     assert sizes_for(among, frozenset(), SIZES) == Sizes(30, 12, 18)
     assert sizes_for(items(), frozenset(), SIZES) == SIZES
-    assert sizes_for(among, frozenset({"p0", "p1"}), SIZES) == Sizes(16, 6, 10)  # ten test pictures for 36
-    with pytest.raises(TrainingError, match=r"4 labelled pictures to learn from and 1 to test on"):
+    assert sizes_for(among, frozenset({"p0", "p1"}), SIZES) == Sizes(16, 6, 10)  # ten test images for 36
+    with pytest.raises(TrainingError, match=r"4 labelled images to learn from and 1 to test on"):
         sizes_for(items(products=5, views=1), frozenset({"p0"}), SIZES)
     with pytest.raises(TrainingError):
         sizes_for(among, frozenset({"elsewhere"}), SIZES)
