@@ -34,7 +34,7 @@ def test_pictures_and_labels_belong_together(world: Services, tmp_path: Path) ->
         here = present(world.catalog.get(id)).projects["7"]
         assert here.paths("colour") == (path,)
         assert here.group == labelled.groups[position]
-        red, green, blue = labelled.picture(position).reshape(-1, 3).mean(0)
+        red, green, blue = labelled.image(position).reshape(-1, 3).mean(0)
         assert {"Red": red > 180 > green, "Yellow": green > 180, "Blue": blue > 180, "Green": green > 120}[path[1]]
     assert not labelled.held_out
 

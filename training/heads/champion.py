@@ -1,4 +1,4 @@
-"""The model that a challenger is held against, judged on the same test images."""
+"""Compares a challenger with the champion on the same test images."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from taxonomist.training.heads.promotion import Decision, decide_promotion
 
 @dataclass(frozen=True)
 class Verdict:
-    """`champion` is what it does on the test images, None where it could not be judged; `version` is which it was."""
+    """`champion` is its evaluation on the test images, None when there is none; `version` is the champion's."""
 
     champion: Mapping[str, Evaluation] | None
     decision: Decision
@@ -30,11 +30,11 @@ def judge(
     challenger: Mapping[str, Evaluation],
     stores: Mapping[str, Embeddings],
 ) -> Verdict:
-    """Whether the challenger, evaluated on `test`, may replace the champion of `name`.
+    """Return whether the challenger, evaluated on `test`, may replace the champion of `name`.
 
     `stores` are the embeddings by version of the backbone. Both are scored on today's taxonomy: where it has changed
-    since the champion was trained, what the champion cannot name it gets wrong, for so it would in serving. A champion
-    that cannot be read does not stand in the way.
+    since the champion was trained, labels that the champion does not know count against it, as they would in serving. A
+    champion that cannot be read is replaced.
     """
     serving = registry.champion(name)
     if serving is None:
@@ -51,7 +51,7 @@ def judge(
 def evaluate_champion(
     version: ModelVersion, trees: Sequence[Tree], test: Sequence[Example], stores: Mapping[str, Embeddings]
 ) -> dict[str, Evaluation] | None:
-    """What a published head does on the test images, by control; None when their embeddings are not at hand.
+    """Return the evaluation of a published head on the test images, by control; None without their embeddings.
 
     Raises DamagedError, ConfigError or KeyError when the version's files are not those of a head.
     """

@@ -1,4 +1,4 @@
-"""How good a head is on images that it has not seen: tree metrics, classification reports, confusion matrices."""
+"""Evaluation of a head on images that it has not seen: tree metrics, classification reports, confusion matrices."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -40,7 +40,7 @@ class LevelReport:
     matrix: npt.NDArray[np.int64]
 
     def to_json(self) -> dict[str, Any]:
-        """JSON-ready; the matrix as its [true, predicted, count] cells that are not zero."""
+        """Return JSON-ready values; the matrix as [true, predicted, count] of its cells that are not zero."""
         rows, columns = np.nonzero(self.matrix)
         cells = np.stack([rows, columns, self.matrix[rows, columns]], axis=1).tolist()
         return {"level": self.level, "classes": [asdict(row) for row in self.classes], "confusion": cells}
@@ -48,37 +48,37 @@ class LevelReport:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a head does on some images, for one control."""
+    """The evaluation of a head on some images, for one control; a report for each level that some image reaches."""
 
     metrics: TreeMetrics
     levels: tuple[LevelReport, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """JSON-ready values."""
+        """Return JSON-ready values."""
         return {"metrics": self.metrics.to_json(), "levels": [level.to_json() for level in self.levels]}
 
 
 def evaluate(
     head: HeadWeights, trees: Sequence[Tree], x: npt.NDArray[np.float32], labels: Sequence[Labels]
 ) -> dict[str, Evaluation]:
-    """Per control, how good the paths that the head predicts for embeddings `x` (n, d) are against the `labels`.
+    """Return, by control, the evaluation of the head's predictions for embeddings `x` (n, d) against the `labels`.
 
-    Every image gets a path down to a leaf, whatever its probability: how deep a suggestion may go is for the
-    calibration. Controls that no image has a label for are left out. Labels must be in the trees.
+    Every prediction is a path down to a leaf, whatever its probability: the calibration decides how deep a suggestion
+    goes. Controls that no image has a label for are omitted. Labels must be in the trees.
     """
     logits = head.logits(x)
     evaluations = {}
     for tree in trees:
         predictions = predict_paths(tree, logits[tree.control])
-        if found := evaluate_predictions(tree, labels, predictions):
-            evaluations[tree.control] = found
+        if evaluation := evaluate_predictions(tree, labels, predictions):
+            evaluations[tree.control] = evaluation
     return evaluations
 
 
 def evaluate_predictions(
     tree: Tree, labels: Sequence[Labels], predictions: Sequence[TaxonomyPath | None]
 ) -> Evaluation | None:
-    """The evaluation of one predicted path (or None) an image; None when no image has a label for the control."""
+    """Return the evaluation of one predicted path (or None) per image; None when the control has no labels."""
     truths = [label.get(tree.control, ()) for label in labels]
     if not any(truths):
         return None
@@ -87,14 +87,12 @@ def evaluate_predictions(
 
 
 def predict_paths(tree: Tree, logits: npt.NDArray[np.float32]) -> list[TaxonomyPath]:
-    """The leaf that is reached by taking the likeliest child at each level, for logits (n, nodes)."""
+    """Return for logits (n, nodes) the leaves that are reached by the most likely child at each level."""
     scores = path_log_probabilities(logits, tree)
     chosen: npt.NDArray[np.intp] = np.full(len(logits), -1)
     for level in range(1, tree.depth + 1):
         nodes = np.flatnonzero(tree.levels == level)
-        eligible = (
-            tree.parents[nodes][None, :] == chosen[:, None]
-        )  # (n, nodes of the level): the children of the chosen
+        eligible = tree.parents[nodes][None, :] == chosen[:, None]  # (n, nodes of the level): children of the chosen
         best = nodes[np.where(eligible, scores[:, nodes], -np.inf).argmax(axis=1)]
         chosen = np.where(eligible.any(axis=1), best, chosen)
     return [tree.paths[node] for node in chosen]
@@ -108,7 +106,7 @@ def _level_report(
         true = [path[:level] for path in paths if len(path) >= level]
         if true:
             guess = (prediction or ())[:level]
-            # Of several true nodes the one that was hit counts, else the first.
+            # Of several true nodes the one that was predicted counts, else the first.
             pairs.append((guess if guess in true else true[0], guess))
     if not pairs:
         return None
@@ -126,5 +124,5 @@ def _level_report(
 
 
 def metrics_of(evaluations: Mapping[str, Evaluation]) -> dict[str, TreeMetrics]:
-    """Only the metrics, by control."""
+    """Return the metrics alone, by control."""
     return {control: evaluation.metrics for control, evaluation in evaluations.items()}

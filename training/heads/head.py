@@ -1,7 +1,7 @@
-"""The classifier head: linear, ReLU, dropout, linear on stored embeddings (thesis, section 5.2.3), trained by level."""
+"""Training of the classifier head: linear, ReLU, dropout, linear on stored embeddings (thesis, section 5.2.3)."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -14,6 +14,7 @@ from torch.nn.utils.fusion import fuse_linear_bn_eval
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from taxonomist.inference.head_weights import HeadWeights
+from taxonomist.progress import CountProgress, ignore_counts
 from taxonomist.taxonomy.errors import TrainingError
 from taxonomist.training.heads.loss import SiblingCrossEntropy
 from taxonomist.training.heads.targets import Outputs, Targets, balance
@@ -24,7 +25,7 @@ Vectors = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class HeadOptions:
-    """How a head is trained."""
+    """How a head is trained. Times are in epochs, `hidden` is a width, `batch` counts images."""
 
     hidden: int = 256
     dropout: float = 0.5
@@ -33,7 +34,7 @@ class HeadOptions:
     weight_decay: float = 0.05
     epochs: int = 30  # at most; also the length of the cosine schedule
     patience: int = 6  # epochs without a better validation loss before the training stops
-    batch: int = 256  # at most; few images are cut into smaller ones, so that an epoch has about 16 steps
+    batch: int = 256  # at most; for few images batches are smaller, so that an epoch has about 16 steps
     imbalance: Imbalance = "oversample"
     seed: int = 0
     threads: int | None = None  # None: half of the cores; see `threads_for`
@@ -41,8 +42,11 @@ class HeadOptions:
 
 @dataclass(frozen=True)
 class HeadData:
-    """Images to learn from: `vectors` (rows, d), `owners` (rows,), ascending, the image of each row, `targets`
-    (images, nodes). An image has a row for itself and one for each augmented view."""
+    """Embeddings and targets of images.
+
+    An image has a row for itself and then one for each augmented view: `vectors` (rows, d), and `owners` (rows,), the
+    number of each row's image, ascending. `targets` are (images, nodes).
+    """
 
     vectors: Vectors
     owners: npt.NDArray[np.int64]
@@ -50,15 +54,15 @@ class HeadData:
 
     @classmethod
     def plain(cls, vectors: Vectors, targets: Targets) -> "HeadData":
-        """One row for each image."""
+        """Return data with one row for each image."""
         return cls(vectors, np.arange(len(vectors)), targets)
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """One point of the learning curves: mean loss of an image, and accuracy at level 1. NaN without validation.
+    """One point of the learning curves: mean loss per image, and accuracy at level 1. NaN without validation.
 
-    `refined_loss` is the validation loss at the temperature that suits it best.
+    `refined_loss` is the validation loss at the temperature that minimises it.
     """
 
     train_loss: float
@@ -70,7 +74,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class TrainedHead:
-    """`weights` are those of epoch number `best` (from 0) of `curves`."""
+    """A head with the weights of the epoch number `best` (from 0) of `curves`."""
 
     weights: HeadWeights
     curves: tuple[Epoch, ...]
@@ -83,29 +87,27 @@ def train_head(
     options: HeadOptions,
     validation: HeadData | None = None,
     *,
-    on_epoch: Callable[[int, int], None] | None = None,
+    on_epoch: CountProgress = ignore_counts,
 ) -> TrainedHead:
     """Train a head on `data`; keep the epoch with the lowest refined loss on `validation`, or the last one without it.
 
-    The plain validation loss rises as soon as the head grows overconfident, long before its ranking is at its best, and
-    confidence is set right by the calibration afterwards. So the loss is judged after temperature scaling (Berta et
-    al., Rethinking early stopping: refine, then calibrate, 2025). A node without any training image is left out of it:
-    no epoch is better at it than another, yet its loss would grow and stop the training early.
+    The plain validation loss rises as soon as the head becomes overconfident, long before its ranking is at its best,
+    and the calibration corrects confidence afterwards. The loss is therefore computed after temperature scaling (Berta
+    et al. 2025, Rethinking early stopping: refine, then calibrate, https://arxiv.org/abs/2501.19195). Nodes without a
+    training image are excluded from it: no epoch learns them, yet their loss would grow and stop the training early.
 
-    `on_epoch(done, of)` is called after each epoch. The same data, options and machine give the same weights. Raises
+    `on_epoch` is called after each epoch. The same data, options and machine give the same weights. Raises
     TrainingError when there is nothing to learn or a number is not finite.
     """
     if not len(data.targets) or not data.targets.any():
         raise TrainingError("There is no labelled image to train the head on.")
     if not np.isfinite(data.vectors).all():
-        raise TrainingError("An embedding is not finite.", hint="Remove the embeddings, they are made anew.")
+        raise TrainingError(
+            "An embedding is not finite.", hint="Delete the folder of embeddings; the images are embedded again."
+        )
     with _threads(threads_for(options)), torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
-        return _Trainer(data, outputs, options, validation).run(on_epoch or _ignore)
-
-
-def _ignore(done: int, of: int) -> None:
-    """Progress that nobody wants."""
+        return _Trainer(data, outputs, options, validation).run(on_epoch)
 
 
 class _Trainer:
@@ -129,7 +131,7 @@ class _Trainer:
             nn.Linear(options.hidden, len(outputs)),
         )
         self.batch = min(options.batch, max(16, len(data.targets) // 16))
-        # An average over about the last epoch: without it single epochs differ by chance, and the best is a lucky one.
+        # A moving average over about the last epoch: single epochs differ by chance, and the best would be a lucky one.
         decay = 1 - self.batch / max(len(data.targets), 2 * self.batch)
         averaging = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
         self.average = AveragedModel(self.network, multi_avg_fn=averaging, use_buffers=True)
@@ -139,7 +141,7 @@ class _Trainer:
             seen = data.targets.any(axis=0)
             self.validation = self._standardise(validation.vectors), torch.from_numpy(validation.targets * seen)
 
-    def run(self, on_epoch: Callable[[int, int], None]) -> TrainedHead:
+    def run(self, on_epoch: CountProgress) -> TrainedHead:
         options = self.options
         optimiser = torch.optim.AdamW(
             self.network.parameters(), options.lr, weight_decay=options.weight_decay, fused=True
@@ -148,7 +150,7 @@ class _Trainer:
         curves: list[Epoch] = []
         best, weights = 0, None
         for number in range(options.epochs):
-            curves.append(Epoch(*self._learn(optimiser), *self._validate()))
+            curves.append(Epoch(*self._train_epoch(optimiser), *self._validate()))
             if not np.isfinite(curves[-1].train_loss):
                 raise TrainingError(
                     f"The loss is not finite after epoch {number + 1}.", hint="Lower the learning rate."
@@ -161,11 +163,11 @@ class _Trainer:
                 break
         return TrainedHead(weights or self._weights(), tuple(curves), best)
 
-    def _learn(self, optimiser: torch.optim.Optimizer) -> tuple[float, float]:
-        """One epoch; mean loss and level-1 accuracy over it."""
+    def _train_epoch(self, optimiser: torch.optim.Optimizer) -> tuple[float, float]:
+        """Train for one epoch; return mean loss and level-1 accuracy over it."""
         self.network.train()
-        images = self._draw()
-        rows = self._rows(images)
+        images = self._draw_images()
+        rows = self._draw_rows(images)
         total, hits = 0.0, 0.0
         for part in np.array_split(np.arange(len(images)), -(-len(images) // self.batch)):
             targets = self.targets.index_select(0, torch.from_numpy(images[part]))
@@ -181,11 +183,11 @@ class _Trainer:
             hits += len(part) * self._accuracy(logits.detach(), targets)
         return total / len(images), hits / len(images)
 
-    def _draw(self) -> npt.NDArray[np.int64]:
-        """The images of an epoch, shuffled: each once, or, when oversampling, as often as its weight says.
+    def _draw_images(self) -> npt.NDArray[np.int64]:
+        """Return the images of an epoch, shuffled: each once, or, when oversampling, in proportion to its weight.
 
-        Systematic sampling: an image of weight w is drawn floor(w) or ceil(w) times. The epoch keeps its length, so
-        oversampling costs no time; the many augmented views make the copies differ.
+        By systematic sampling (https://en.wikipedia.org/wiki/Systematic_sampling) an image of weight w is drawn
+        floor(w) or ceil(w) times. An epoch has the same length in both cases; augmented views make the copies differ.
         """
         count = len(self.targets)
         if self.options.imbalance != "oversample":
@@ -194,36 +196,39 @@ class _Trainer:
         images = np.searchsorted(edges, self.random.random() + np.arange(count)).clip(max=count - 1)
         return self.random.permutation(images)
 
-    def _rows(self, images: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """For each drawn image its own row or, every other time, one of its views: what is served is never a view."""
+    def _draw_rows(self, images: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return for each drawn image its own row or, with probability 0.5, that of one of its views.
+
+        Serving sees images only, never views.
+        """
         views = self.row_count[images] - 1
-        number = 1 + self.random.integers(0, np.maximum(views, 1))
+        view_number = 1 + self.random.integers(0, np.maximum(views, 1))
         as_view = (self.random.random(len(images)) < 0.5) & (views > 0)
-        rows: npt.NDArray[np.int64] = self.first_row[images] + np.where(as_view, number, 0)
+        rows: npt.NDArray[np.int64] = self.first_row[images] + np.where(as_view, view_number, 0)
         return rows
 
     @torch.inference_mode()
     def _validate(self) -> tuple[float, float, float]:
-        """Loss, level-1 accuracy and refined loss on the validation part."""
+        """Return loss, level-1 accuracy and refined loss on the validation part."""
         if self.validation is None:
             return float("nan"), float("nan"), float("nan")
         x, targets = self.validation
         logits = self.average.eval()(x)
-        # The best temperature drifts slowly upwards from epoch to epoch, so a look to both sides keeps up with it.
-        tried = {
+        # The best temperature rises slowly from epoch to epoch; trying its neighbours is enough to follow it.
+        losses = {
             t: float(self.loss(logits / t, targets)) for t in (self.temperature * step for step in (0.87, 1, 1.15))
         }
-        self.temperature = min(tried, key=lambda t: tried[t])
+        self.temperature = min(losses, key=lambda t: losses[t])
         loss = float(self.loss(logits, targets))
-        return loss / len(x), self._accuracy(logits, targets), tried[self.temperature] / len(x)
+        return loss / len(x), self._accuracy(logits, targets), losses[self.temperature] / len(x)
 
     def _accuracy(self, logits: Tensor, targets: Tensor) -> float:
-        """Share of labelled images, over all controls, whose most likely level-1 node is one of theirs."""
+        """Return the share of labelled images, over all controls, whose most likely level-1 node is one of theirs."""
         hits = labelled = 0.0
         for top in self.outputs.tops:
-            here = targets[:, top] > 0
-            hits += float(here.gather(1, logits[:, top].argmax(1, keepdim=True)).sum())
-            labelled += float(here.any(1).sum())
+            is_true = targets[:, top] > 0  # (n, level-1 nodes)
+            hits += float(is_true.gather(1, logits[:, top].argmax(1, keepdim=True)).sum())
+            labelled += float(is_true.any(1).sum())
         return hits / labelled if labelled else float("nan")
 
     def _standardise(self, vectors: Vectors) -> Tensor:
@@ -241,8 +246,10 @@ class _Trainer:
 
 
 def threads_for(options: HeadOptions) -> int:
-    """How many cores to train on. Torch's threads wait for each other at every operation: on two cores that something
-    else uses too, two threads took five times as long as one (measured). So half of the cores, unless told otherwise.
+    """Return the number of threads to train with: that of the options, else half of the cores.
+
+    Torch's threads wait for each other at every operation: on two cores that other processes use, too, two threads took
+    five times as long as one (measured).
     """
     return options.threads or max(1, (os.cpu_count() or 2) // 2)
 

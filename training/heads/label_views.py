@@ -1,7 +1,7 @@
-"""Augmented views of a labelled picture: colour jitter, rotation, zoom and flips (thesis, section 5.2.3).
+"""Augmented views of a labelled image: colour jitter, rotation, zoom and flips (thesis, section 5.2.3).
 
-They differ from the views of contrastive pre-training: milder, so that a view still deserves the picture's label. Each
-is embedded once and kept, so the draw depends only on the seed and the view's number.
+They are milder than the views of contrastive pre-training, so that the image's label is right for a view, too. The
+embedding of a view is stored, so the draw depends only on the seed and the view's number.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,11 @@ from taxonomist.inference.image_decoding import PreparedImage
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far a view may be from its picture."""
+    """How a view may differ from its image.
+
+    Brightness, contrast, saturation and size (`zoom`) change by a factor of 1 - x to 1 + x; rotation is up to `degrees`
+    in both directions; flips are probabilities.
+    """
 
     brightness: float = 0.2
     contrast: float = 0.2
@@ -23,18 +27,18 @@ class Augmentation:
     degrees: float = 10.0
     zoom: float = 0.1
     horizontal_flip: float = 0.5
-    vertical_flip: float = 0.02  # service staff do hold the camera upside down, seldom
+    vertical_flip: float = 0.02  # service staff hold the camera upside down now and then
 
 
 DEFAULT = Augmentation()
-_BLANK = 250  # as white as the padding, which is white in every picture that is served, and stays so in a view
+_BLANK = 250  # the padding is white in every served image, and stays so in a view
 
 
-def views(picture: PreparedImage, count: int, seed: int, augmentation: Augmentation = DEFAULT) -> PreparedImage:
-    """`count` views of `picture` (h, w, 3), as uint8 (count, h, w, 3). View i is the same for every `count` above i."""
-    image = Image.fromarray(picture)
-    made = [_view(image, augmentation, default_rng([seed, number])) for number in range(count)]
-    return np.stack(made) if made else np.empty((0, *picture.shape), np.uint8)
+def label_views(image: PreparedImage, count: int, seed: int, augmentation: Augmentation = DEFAULT) -> PreparedImage:
+    """Return views uint8 (count, h, w, 3) of an image uint8 (h, w, 3). View i is the same for every `count` above i."""
+    original = Image.fromarray(image)
+    views = [_view(original, augmentation, default_rng([seed, number])) for number in range(count)]
+    return np.stack(views) if views else np.empty((0, *image.shape), np.uint8)
 
 
 def _view(image: Image.Image, augmentation: Augmentation, random: Generator) -> PreparedImage:
@@ -52,7 +56,7 @@ def _view(image: Image.Image, augmentation: Augmentation, random: Generator) -> 
 
 
 def _move(image: Image.Image, augmentation: Augmentation, random: Generator) -> Image.Image:
-    """Flip, then zoom and rotate in one resampling; what comes in from outside is white, as the padding is."""
+    """Return the image flipped, then zoomed and rotated in one resampling; the outside is white, as the padding is."""
     if random.random() < augmentation.horizontal_flip:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     if random.random() < augmentation.vertical_flip:
@@ -61,7 +65,7 @@ def _move(image: Image.Image, augmentation: Augmentation, random: Generator) -> 
     scale = 1 / random.uniform(1 - augmentation.zoom, 1 + augmentation.zoom)
     width, height = image.size
     x, y = width / 2, height / 2
-    # The matrix maps a point of the view to the point of the picture that it shows, around the centre.
+    # The matrix maps a point of the view to the point of the image that it shows, around the centre.
     a, b = scale * np.cos(angle), scale * np.sin(angle)
     matrix = (a, b, x - a * x - b * y, -b, a, y + b * x - a * y)
     return image.transform(

@@ -1,4 +1,4 @@
-"""Learning curves and confusion matrices as PNG, drawn without a display and without pyplot's global state."""
+"""Learning curves and confusion matrices as PNG, without a display and without pyplot's global state."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -12,11 +12,11 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from taxonomist.training.heads.evaluation import LevelReport
 from taxonomist.training.heads.head import Epoch
 
-_NAMED = 40  # classes; more names than that cannot be read
+_MAX_NAMES = 40  # classes; more names are not legible
 
 
 def plot_curves(curves: Sequence[Epoch], best: int, path: Path) -> None:
-    """Accuracy and loss of training and validation over the epochs, the epoch that was kept marked."""
+    """Plot accuracy and loss of training and validation over the epochs, with a mark at the epoch that was kept."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     canvas = FigureCanvasAgg(figure)
     epochs = np.arange(1, len(curves) + 1)
@@ -32,9 +32,9 @@ def plot_curves(curves: Sequence[Epoch], best: int, path: Path) -> None:
 
 
 def plot_confusion(report: LevelReport, title: str, path: Path) -> None:
-    """The confusion matrix of one level: rows are true and coloured by their share, numbers are images."""
+    """Plot the confusion matrix of one level: rows are true classes, colours their shares, numbers count images."""
     count = len(report.classes)
-    named = count <= _NAMED
+    named = count <= _MAX_NAMES
     side = min(16.0, 3 + 0.4 * count) if named else 10.0
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     canvas = FigureCanvasAgg(figure)
@@ -55,12 +55,12 @@ def plot_confusion(report: LevelReport, title: str, path: Path) -> None:
 
 
 def short(name: str, length: int = 32) -> str:
-    """The end of a long path says more than its beginning."""
+    """Return a name that fits beside a plot: the end of a long one, which says more than its beginning."""
     return drawable(name if len(name) <= length else "…" + name[-length + 1 :])
 
 
 def drawable(text: str) -> str:
-    """Characters that the font lacks become "?": matplotlib would draw a box and warn about each."""
+    """Return the text with "?" for characters that the font lacks: matplotlib would warn about each."""
     return "".join(letter if letter.isprintable() and ord(letter) in _letters() else "?" for letter in text)
 
 

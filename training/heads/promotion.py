@@ -1,4 +1,4 @@
-"""Whether a challenger may replace the champion."""
+"""Decides whether a challenger may replace the champion."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from taxonomist.taxonomy.tree_metrics import TreeMetrics
 MetricsByControl = Mapping[str, TreeMetrics]
 _ROUNDING = 1e-9
 WORST_LOSS = 0.02
-"""Of macro-F1 that one project may lose for the good of all: as much as two trainings of one head on a few hundred
-labels differ by chance, so that a project cannot veto by bad luck."""
+"""Macro-F1 that one project may lose when the projects gain on average. Two trainings of one head on a few hundred
+labels differ by as much by chance (measured), so that a project cannot block a promotion by chance."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """`reason` is a sentence for people, with the figures."""
+    """Whether to promote; `reason` is a sentence with the figures for the user."""
 
     promote: bool
     reason: str
@@ -24,15 +24,15 @@ class Decision:
 def decide_promotion(
     challenger: MetricsByControl, champion: MetricsByControl | None, *, champion_version: str | None = None
 ) -> Decision:
-    """Promote the challenger unless it is worse than the champion in macro-F1, averaged over the controls.
+    """Return the decision: promote unless the challenger is worse in macro-F1, averaged over the controls.
 
-    Both metrics are by control and come from the same test images; empty ones mean that there is no test image.
-    `champion` is None when it cannot be judged on them; without `champion_version` there is none.
+    Both metrics are by control and of the same test images; they are empty when there are none. `champion` is None when
+    it cannot be scored on them; without `champion_version` there is no champion.
     """
     if champion_version is None:
         return Decision(True, "It is the first model of the project.")
     if not challenger:
-        return Decision(False, f"There are no test images yet on which it could be compared with {champion_version}.")
+        return Decision(False, f"There are no test images yet to compare it with {champion_version}.")
     if champion is None:
         return Decision(False, f"{champion_version} belongs to another backbone, so the two cannot be compared.")
     new, old, images = _figures(challenger, champion)
@@ -44,7 +44,7 @@ def decide_promotion(
 
 @dataclass(frozen=True)
 class Vote:
-    """How the head of one project does on its test images with a new backbone, and with the one that is served."""
+    """The scores of one project's heads on its test images: with a new backbone, and with the served one."""
 
     project: str
     new: float  # macro-F1, averaged over the controls
@@ -53,7 +53,7 @@ class Vote:
 
 
 def vote_of(project: str, challenger: MetricsByControl, champion: MetricsByControl | None) -> Vote | None:
-    """None when there is no test image, or no champion that could be scored on them."""
+    """Return the vote of a project; None without test images, or without a champion that was scored on them."""
     if not challenger or champion is None:
         return None
     new, old, images = _figures(challenger, champion)
@@ -61,9 +61,9 @@ def vote_of(project: str, challenger: MetricsByControl, champion: MetricsByContr
 
 
 def decide_backbone(votes: Sequence[Vote]) -> Decision:
-    """Promote a backbone, with the heads trained on it, when the projects gain on average and none loses much."""
+    """Return the decision: promote a backbone and its heads when the projects gain on average and none loses much."""
     if not votes:
-        return Decision(False, "No project has both a model and test images to judge it by.")
+        return Decision(False, "No project has both a model and test images to compare it on.")
     new, old = fmean(vote.new for vote in votes), fmean(vote.old for vote in votes)
     images = sum(vote.images for vote in votes)
     where = f"{len(votes)} projects" if len(votes) > 1 else f"project {votes[0].project}"
@@ -79,7 +79,7 @@ def decide_backbone(votes: Sequence[Vote]) -> Decision:
 
 
 def _figures(challenger: MetricsByControl, champion: MetricsByControl) -> tuple[float, float, int]:
-    """Macro-F1 of both, averaged over the controls, and the number of test images."""
+    """Return macro-F1 of both, averaged over the controls, and the number of test images."""
     new = fmean(metrics.macro_f1 for metrics in challenger.values())
     old = fmean(champion[control].macro_f1 if control in champion else 0.0 for control in challenger)
     return new, old, max(level.support for metrics in challenger.values() for level in metrics.levels)

@@ -1,4 +1,4 @@
-"""What comes with a version: reports, learning curves, confusion matrices and the data it was trained on."""
+"""The files of a head's version for people: reports, learning curves, confusion matrices, and the training data."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ _ROWS = 60  # classes of a level in the text report; report.json has all
 
 
 def data_record(examples: Sequence[Example], roles: Mapping[str, str]) -> dict[str, Any]:
-    """The images a version was made from, with part, labels and file hash, and a fingerprint (sha256) of them all."""
+    """Return the images of a version, with part, labels and file hash, and a fingerprint (sha256) of them all."""
     images = [
         {
             "id": example.id,
@@ -48,27 +48,27 @@ def write_report(
 
     The matrices are those of the test part, or of the validation part while there is no test part.
     """
-    everything = {
+    report = {
         "test": _json_of(test),
         "validation": _json_of(validation),
         "champion_on_test": _json_of(champion) if champion is not None else None,
         "promotion": asdict(decision),
         "left_out": dict(left_out),
     }
-    write_json(folder / "report.json", everything)
+    write_json(folder / "report.json", report)
     (folder / "report.md").write_text(_markdown(test, validation, decision, left_out), encoding="utf-8")
     write_json(folder / "curves.json", {"best": head.best, "epochs": [asdict(epoch) for epoch in head.curves]})
     plot_curves(head.curves, head.best, folder / "curves.png")
     part, shown = ("test", test) if test else ("validation", validation)
     for control, evaluation in shown.items():
         for level in evaluation.levels:
-            safe = re.sub(r"[^\w.-]", "_", control)
+            safe_name = re.sub(r"[^\w.-]", "_", control)
             title = f"{control}, level {level.level}, {part} images"
-            plot_confusion(level, title, folder / f"confusion-{safe}-{level.level}.png")
+            plot_confusion(level, title, folder / f"confusion-{safe_name}-{level.level}.png")
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write JSON for people and programs alike: UTF-8, numbers that are not finite as null."""
+    """Write JSON in UTF-8, with numbers that are not finite as null."""
     path.write_text(json.dumps(_finite(data), indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
 
 
@@ -118,7 +118,7 @@ def _level_table(level: LevelReport) -> list[str]:
         f"| {_cell(row.name)} | {row.precision:.2f} | {row.recall:.2f} | {row.f1:.2f} | {row.support} |"
         for row in rows[:_ROWS]
     ]
-    more = [f"{len(rows) - _ROWS} classes more are in report.json."] if len(rows) > _ROWS else []
+    more = [f"{len(rows) - _ROWS} more classes are in report.json."] if len(rows) > _ROWS else []
     head = ["| class | precision | recall | F1 | images |", "| --- | --- | --- | --- | --- |"]
     return ["", f"### Level {level.level}", "", *head, *table, *([""] if more else []), *more]
 

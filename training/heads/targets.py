@@ -1,4 +1,4 @@
-"""Labels as numbers: what the head's outputs stand for and how much each counts in the loss."""
+"""Labels as numbers: the outputs of the head, and the weight of each in the loss."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from taxonomist.taxonomy.paths import TaxonomyPath, prefixes
 from taxonomist.taxonomy.tree import Tree
 
 Labels = Mapping[str, tuple[TaxonomyPath, ...]]
-"""The accepted labels of one image, by control. Never changed after it was handed over."""
+"""The accepted labels of one image, by control. Must not be changed after it was passed on."""
 
 Targets = npt.NDArray[np.float32]
 """(n, nodes): the weight of -log P(node | parent) in the loss of each image."""
@@ -28,32 +28,32 @@ class Outputs:
 
     @cached_property
     def slices(self) -> Mapping[str, slice]:
-        """Where the nodes of each control stand."""
+        """The positions of each control's nodes."""
         stops = np.cumsum([len(tree) for tree in self.trees]).tolist()
         return {tree.control: slice(stop - len(tree), stop) for tree, stop in zip(self.trees, stops, strict=True)}
 
     @cached_property
     def group_of(self) -> npt.NDArray[np.int64]:
-        """(nodes,): number of the sibling group, each of which is one softmax, that an output belongs to."""
+        """(nodes,): the number of each output's group of siblings; a group is one softmax."""
         group_of = np.empty(len(self), np.int64)
-        number = 0
+        group_number = 0
         for tree in self.trees:
             start = self.slices[tree.control].start
             for group in tree.groups:
-                group_of[start + group] = number
-                number += 1
+                group_of[start + group] = group_number
+                group_number += 1
         return group_of
 
     @cached_property
     def tops(self) -> tuple[npt.NDArray[np.int64], ...]:
-        """Per tree the outputs that are its level-1 nodes."""
+        """For each tree the outputs of its level-1 nodes."""
         return tuple(self.slices[tree.control].start + np.flatnonzero(tree.levels == 1) for tree in self.trees)
 
     def encode(self, labels: Sequence[Labels]) -> Targets:
-        """Targets of the images with these labels.
+        """Return targets (n, nodes) of n images with these labels.
 
-        A path counts on each level that it names and nowhere below; several paths of one control share the weight 1.
-        What a tree does not know counts nothing.
+        A path has the weight 1 at each of its nodes; several paths of one control share it. Below its end, and when the
+        tree does not have it, a path has no weight.
         """
         targets = np.zeros((len(labels), len(self)), np.float32)
         for tree in self.trees:
@@ -67,11 +67,11 @@ class Outputs:
 
 
 def balance(targets: Targets, outputs: Outputs) -> npt.NDArray[np.float64]:
-    """(n,): weight of each image, mean 1, with which every level-1 node of a control weighs the same in all."""
+    """Return weights (n,) of the images, with mean 1: in sum, every level-1 node of a control has the same weight."""
     weights = np.zeros(len(targets), np.float64)
     for top in outputs.tops:
-        here = targets[:, top]
-        counts = here.sum(axis=0)
+        top_targets = targets[:, top]  # (n, level-1 nodes)
+        counts = top_targets.sum(axis=0)
         rarity = np.divide(1.0, counts, out=np.zeros(len(top), np.float64), where=counts > 0)
-        weights += here @ rarity
+        weights += top_targets @ rarity
     return weights * (len(weights) / weights.sum()) if weights.any() else np.ones_like(weights)

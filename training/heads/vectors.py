@@ -12,7 +12,7 @@ from taxonomist.inference.embedder import Embedder
 from taxonomist.inference.image_decoding import PreparedImage
 from taxonomist.inference.pipeline import EMBEDDING, ImageFailure, ImageResult, in_batches, process_images
 from taxonomist.storage.embeddings import Embeddings
-from taxonomist.training.heads.label_views import views
+from taxonomist.training.heads.label_views import label_views
 
 ReadImage = Callable[[str], PreparedImage]
 """Returns the prepared image of an id; called from several threads. Raises `ImageError` or `ImageDecodingError`."""
@@ -90,7 +90,7 @@ def _embed_missing(
     def load(id: str) -> _Shown:
         image, numbers = read_image(id), missing[id]
         # The draw depends on the id only, so that a view id always stands for the same view.
-        shown = np.concatenate([image[None], views(image, max(numbers), zlib.crc32(id.encode()))])
+        shown = np.concatenate([image[None], label_views(image, max(numbers), zlib.crc32(id.encode()))])
         return _Shown(shown[list(numbers)])
 
     reasons: dict[str, str] = {}

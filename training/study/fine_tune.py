@@ -95,8 +95,8 @@ class _Tuner:
     def _standardise(self, maps: Tensor) -> nn.BatchNorm1d:
         """Return a batch norm that is never trained: it standardises embeddings by the statistics before the tuning.
 
-        `maps` are feature maps (n, channels, h, w) of images. Without it, embeddings of a weak backbone differ so little
-        that the blocks learn to make them still more alike (measured).
+        `maps` are feature maps (n, channels, h, w) of images. Without it, embeddings of a weak backbone differ so
+        little that the blocks learn to make them still more alike (measured).
         """
         parts = (maps[start : start + _CHUNK] for start in range(0, len(maps), _CHUNK))
         vectors = torch.cat([self.tuned(part.to(self.device).float()) for part in parts])

@@ -97,7 +97,5 @@ def _contestants(contestants: Sequence[Contestant], trials: Trials) -> str:
             f"| {contestant.name} | {contestant.origin} | {'yes' if contestant.oversample else 'no'} | "
             f"{contestant.fine_tune or 'none'} | {seconds[0]:.0f} | {seconds[1]:.0f} |"
         )
-    lines.append(
-        "\nSeconds are sums over the seeds; embeddings that an earlier run has computed are not computed again.\n"
-    )
+    lines.append("\nSeconds are sums over the seeds; embeddings that an earlier run has computed are reused.\n")
     return "\n".join(lines)

@@ -138,7 +138,10 @@ def _row(name: str, matrix: np.ndarray[tuple[int, int], np.dtype[np.int64]], ind
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """How much higher the scores of `name` are than those of `base` on the same splits; `wins` counts higher macro-F1."""
+    """How much higher the scores of `name` are than those of `base` on the same splits.
+
+    `wins` counts the splits with a higher macro-F1.
+    """
 
     name: str
     base: str
@@ -158,7 +161,7 @@ def paired_difference(labelled: LabelledImages, trials: Sequence[Trial], base: S
 
 @dataclass(frozen=True)
 class LevelStat:
-    """One level of one contestant, with one hierarchical head for all levels (`shared`) and with a model for each (`own`).
+    """One level of one contestant: by one hierarchical head for all levels (`shared`), and by a model for each (`own`).
 
     `support` counts test images, `untrained` those whose class no training image has.
     """

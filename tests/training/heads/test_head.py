@@ -91,12 +91,12 @@ def test_oversampling_draws_rare_classes_as_often(tree: Tree) -> None:
     paths = [("bath", "bath-a")] * 90 + [("tools", "tools-a")] * 10
     x = np.zeros((100, 16), np.float32)
     trainer = _Trainer(data_of(tree, x, paths), Outputs((tree,)), OPTIONS, None)
-    drawn = trainer._draw()
+    drawn = trainer._draw_images()
     assert len(drawn) == 100
     assert 49 <= (drawn >= 90).sum() <= 51
     assert len(set(drawn[drawn >= 90])) == 10  # each of the rare ones, not one of them many times
     plain = _Trainer(data_of(tree, x, paths), Outputs((tree,)), replace(OPTIONS, imbalance="none"), None)
-    assert sorted(plain._draw()) == list(range(100))
+    assert sorted(plain._draw_images()) == list(range(100))
 
 
 @pytest.mark.parametrize("imbalance", ["oversample", "weights"])
@@ -127,7 +127,7 @@ def test_views_are_rows_of_their_image(tree: Tree) -> None:
     trainer = _Trainer(data, outputs, OPTIONS, None)
     assert (data.owners[trainer.first_row] == np.arange(50)).all()
     assert trainer.row_count.tolist() == [1 + i % 3 for i in range(50)]
-    drawn = np.concatenate([trainer._rows(np.arange(50)) for _ in range(200)])
+    drawn = np.concatenate([trainer._draw_rows(np.arange(50)) for _ in range(200)])
     assert (owners[drawn] == np.tile(np.arange(50), 200)).all()
     assert set(drawn) == set(range(len(owners)))
     with_views = (trainer.row_count > 1).sum() / 50

@@ -45,7 +45,7 @@ def test_a_published_backbone_embeds_as_the_module_it_came_from(backbone: ModelV
     np.testing.assert_allclose(served.embed(images), module.embed(images), atol=1e-3)
     assert backbone.version in served.name
     assert "random, seed 0" in served.origin
-    # Pictures of another size are brought to the backbone's.
+    # Images of another size are resized to the backbone's.
     assert served.embed(random_images_of(2, 100)).shape == module.embed(random_images_of(2, 100)).shape == (2, 512)
     assert served.backbone is not None
     tuned, size = served.backbone()
