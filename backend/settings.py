@@ -116,7 +116,7 @@ class Settings(BaseSettings):
 
     # Images
     allowed_image_hosts: list[str] = Field(
-        default_factory=list,
+        [],
         description="Hosts that images may be fetched from besides Label Studio: host, host:port or *.suffix",
     )
     max_image_bytes: int = Field(50_000_000, ge=1, description="Largest image file that is read, in bytes")
@@ -224,7 +224,7 @@ class Settings(BaseSettings):
         None, description="Storage account that images may be in: its address; by Entra ID"
     )
     blob_containers: list[str] = Field(
-        default_factory=list, description="Containers that images are read from; none named: every one of the account"
+        [], description="Containers that images are read from; none named: every one of the account"
     )
     models_container: str | None = Field(
         None, description="Moves models and embeddings to this container of the storage account"

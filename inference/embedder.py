@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from taxonomist.inference.image_decoding import PreparedImage
 from taxonomist.taxonomy.errors import DamagedError, ImageDecodingError
@@ -23,6 +22,8 @@ class Embedder:
     """
 
     def __init__(self, onnx_path: Path, size: int | None = None, threads: int | None = None) -> None:
+        import onnxruntime  # noqa: PLC0415 - a process that embeds nothing, such as a command, starts without it
+
         options = onnxruntime.SessionOptions()
         options.inter_op_num_threads = 1
         options.log_severity_level = 3  # errors only

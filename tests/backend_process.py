@@ -22,11 +22,18 @@ TAXONOMIST = Path(sys.executable).with_name("taxonomist")
 
 @dataclass
 class BackendProcess:
-    """`taxonomist serve` on a free port, with its state in `home`; `settings` are names without `TAXONOMIST_`."""
+    """`taxonomist serve` on a free port, with its state in `home`; `settings` are names without `TAXONOMIST_`.
+
+    `program` is the command line; `folder` is where it is started, by default the home, so that no taxonomist.toml of
+    the person who runs the tests is read. `variables` are set besides.
+    """
 
     home: Path
     settings: Mapping[str, object] = field(default_factory=dict)
     arguments: tuple[str, ...] = ("serve",)
+    program: tuple[str, ...] = (str(TAXONOMIST),)
+    folder: Path | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
@@ -43,17 +50,17 @@ class BackendProcess:
         """For any `taxonomist` command that shall work on the same state."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("TAXONOMIST_")}
         ours = {"home": str(self.home), "host": HOST, "port": str(self.port), **self.settings}
-        return inherited | {f"TAXONOMIST_{name.upper()}": str(value) for name, value in ours.items()}
+        named = {f"TAXONOMIST_{name.upper()}": str(value) for name, value in ours.items()}
+        return inherited | named | dict(self.variables)
 
     def start(self) -> Self:
         """Start it and wait until it answers."""
         assert self.process is None or self.process.poll() is not None
         with self.log.open("ab") as log:
-            # Its folder is the home, so that no taxonomist.toml of the person who runs the tests is read.
             self.home.mkdir(parents=True, exist_ok=True)
             self.process = subprocess.Popen(
-                [str(TAXONOMIST), *self.arguments],
-                cwd=self.home,
+                [*self.program, *self.arguments],
+                cwd=self.folder or self.home,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -67,8 +74,8 @@ class BackendProcess:
         """Run another `taxonomist` command on the same state; it must end well."""
         self.home.mkdir(parents=True, exist_ok=True)
         done = subprocess.run(
-            [str(TAXONOMIST), *arguments],
-            cwd=self.home,
+            [*self.program, *arguments],
+            cwd=self.folder or self.home,
             env=self.environment,
             capture_output=True,
             text=True,

@@ -1,6 +1,7 @@
 """Install what the tests need beside this project: `python -m tests.environment`, which `make test` runs.
 
 - `.venv-label-studio`: a real Label Studio, the same that the demo uses, and an empty database for it;
+- `.venv-serve`: the dependencies of the plain install, without any extra;
 - `.venv-label-studio-ml`: label-studio-ml 1.0.9 with today's Flask, and this project's plain install, without torch;
 - `.venv-azure`: Azurite and a Cosmos DB from npm, and in `.venv-node` node itself where the machine has none;
 - a Chromium.
@@ -26,6 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LABEL_STUDIO = ROOT / ".venv-label-studio"
 LABEL_STUDIO_CACHE = ROOT / ".venv-label-studio-cache"
 LABEL_STUDIO_ML = ROOT / ".venv-label-studio-ml"
+SERVE = ROOT / ".venv-serve"
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 MAC_BROWSER = Path("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")
@@ -35,6 +37,14 @@ def serving_requirements() -> list[str]:
     """Return the dependencies of the plain install, as pyproject.toml lists them."""
     dependencies: list[str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     return dependencies
+
+
+def plain_install(progress: Progress) -> Path:
+    """Return the python of the environment that holds the plain install's dependencies, and what builds the project.
+
+    The project itself is not in it: a test installs today's source beside it.
+    """
+    return make_environment(SERVE, [[*serving_requirements(), "setuptools>=69"]], progress, title="Plain install")
 
 
 def label_studio_ml(progress: Progress) -> Path:
@@ -103,6 +113,7 @@ def main() -> int:
         program = label_studio(LABEL_STUDIO, say)
         say(f"Label Studio: {program}")
         say(f"Label Studio's empty database: {server.empty_database(program, LABEL_STUDIO_CACHE, say)}")
+        say(f"Plain install: {plain_install(say)}")
         say(f"label-studio-ml 1.0.9: {label_studio_ml(say)}")
         say(f"Azure emulators: {emulators.install(say)}")
         say(f"Chromium: {chromium(say)}")

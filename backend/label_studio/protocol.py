@@ -43,7 +43,7 @@ class Task(BaseModel):
     """A task as Label Studio sends it to /predict and in webhooks."""
 
     id: int | str
-    data: dict[str, Any] = Field(default_factory=dict)
+    data: dict[str, Any] = {}
     created_at: AwareDatetime | None = None
     total_predictions: int = 0
 

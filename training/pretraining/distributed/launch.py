@@ -50,7 +50,7 @@ def launch(
             f"A pre-training on {nodes} machines is ready in {folder}.",
             hint=f"Run on each of them: torchrun {options} {' '.join(module)}; then repeat this command.",
         )
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(devices)]
+    torchrun = [sys.executable, "-P", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(devices)]
     sigterm = SigtermFlag()
     with keep_wanted(shared) as release, (shared / _LOG).open("wb") as log, sigterm.installed():
         # In a session of its own, so that Ctrl-C reaches this process only.
@@ -109,7 +109,10 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 
 def _environment(devices: int) -> dict[str, str]:
-    """Return the environment of this process, with its code on the path and the cores divided between the devices."""
+    """Return the environment of this process, with its code on the path and the cores divided between the devices.
+
+    The folder in which a process is started is not on the path (PYTHONSAFEPATH), whatever packages it holds.
+    """
     path = [str(Path(taxonomist.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     threads = str(max(1, len(os.sched_getaffinity(0)) // devices))
-    return {"OMP_NUM_THREADS": threads, **os.environ, "PYTHONPATH": os.pathsep.join(path)}
+    return {"OMP_NUM_THREADS": threads, **os.environ, "PYTHONPATH": os.pathsep.join(path), "PYTHONSAFEPATH": "1"}
