@@ -36,7 +36,7 @@ def test_common_formats(kind: str) -> None:
 def test_first_frame_of_animated(kind: str) -> None:
     frames = [Image.new("RGB", (20, 20), colour) for colour in (RED, BLUE, WHITE)]
     data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], duration=100)
-    assert Image.open(io.BytesIO(data)).n_frames == 3
+    assert getattr(Image.open(io.BytesIO(data)), "n_frames") == 3  # noqa: B009 - not every format has it
     assert near(decode_image(data).getpixel((10, 10)), RED)
 
 
@@ -49,7 +49,7 @@ def test_cmyk_jpeg() -> None:
 def test_sixteen_bit_png_is_scaled_not_clipped() -> None:
     values = np.array([[0, 257 * 100, 257 * 200, 65535]], np.uint16)
     image = decode_image(encoded(Image.fromarray(values)))
-    assert [image.getpixel((x, 0))[0] for x in range(4)] == [0, 100, 200, 255]
+    assert np.asarray(image)[0, :, 0].tolist() == [0, 100, 200, 255]
 
 
 def test_sixteen_bit_colour_png() -> None:
@@ -66,7 +66,7 @@ def test_sixteen_bit_colour_png() -> None:
 @pytest.mark.parametrize("dtype", [np.float32, np.int32])
 def test_measured_values_are_stretched(dtype: type) -> None:
     image = decode_image(encoded(Image.fromarray(np.array([[-1000, 0, 1000]], dtype)), "TIFF"))
-    assert [image.getpixel((x, 0))[0] for x in range(3)] == [0, 128, 255]
+    assert np.asarray(image)[0, :, 0].tolist() == [0, 128, 255]
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])

@@ -1,7 +1,9 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
 from taxonomist.inference import neighbours
@@ -24,7 +26,7 @@ def test_same_as_scikit_learn(monkeypatch: pytest.MonkeyPatch, block: int) -> No
 
 
 @pytest.mark.parametrize("rows", [np.arange(100, 300), np.arange(0, 500, 7), np.array([499, 3, 250])])
-def test_only_some_rows(monkeypatch: pytest.MonkeyPatch, rows: np.ndarray) -> None:
+def test_only_some_rows(monkeypatch: pytest.MonkeyPatch, rows: NDArray[Any]) -> None:
     monkeypatch.setattr(neighbours, "_BLOCK", 16)
     query = RANDOM.normal(size=24).astype(np.float32)
     picked = MATRIX[rows].astype(np.float32)

@@ -7,10 +7,12 @@ from contextlib import closing
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from PIL import Image
 
@@ -34,7 +36,7 @@ SIZE = 4
 
 @dataclass(frozen=True)
 class Pixels:
-    pixels: np.ndarray
+    pixels: NDArray[Any]
 
 
 def grey(value: int) -> Pixels:

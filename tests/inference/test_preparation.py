@@ -8,9 +8,11 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from taxonomist.inference.image_decoding import decode_image, prepare_image
@@ -40,7 +42,7 @@ def read(one: ImageSource) -> bytes:
     return encoded(int(one.uri))
 
 
-def expected(*numbers: int) -> np.ndarray:
+def expected(*numbers: int) -> NDArray[Any]:
     return np.stack([prepare_image(decode_image(encoded(number)), SIZE) for number in numbers])
 
 

@@ -2,9 +2,11 @@ import json
 import shutil
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from taxonomist.storage.prepared_images import PreparedImageStore
 from taxonomist.taxonomy.errors import StorageError
@@ -12,7 +14,7 @@ from taxonomist.taxonomy.errors import StorageError
 SIZE = 8
 
 
-def images(*numbers: int) -> np.ndarray:
+def images(*numbers: int) -> NDArray[Any]:
     return np.stack(
         [np.random.default_rng(number).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8) for number in numbers]
     )
@@ -43,7 +45,7 @@ def test_images_of_another_size_or_type_are_refused(store: PreparedImageStore, t
     with pytest.raises(StorageError, match="shape"):
         store.append(["b"], images(2)[:, :4])
     with pytest.raises(StorageError, match="float32"):
-        store.append(["b"], images(2).astype(np.float32))  # type: ignore[arg-type]
+        store.append(["b"], images(2).astype(np.float32))
     with pytest.raises(StorageError, match="folder of its own"):
         PreparedImageStore(tmp_path / "8", 16).snapshot()
     assert store.snapshot()[0] == ["a"]

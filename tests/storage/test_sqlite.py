@@ -1,5 +1,6 @@
 import sqlite3
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from taxonomist.taxonomy.errors import DamagedError, StorageError
 
 
 @pytest.fixture
-def database(tmp_path: Path):
+def database(tmp_path: Path) -> Iterator[Database]:
     database = Database(tmp_path / "deep" / "a.sqlite", "CREATE TABLE IF NOT EXISTS a (n INTEGER)")
     yield database
     database.close()

@@ -11,8 +11,10 @@ import sys
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from taxonomist.storage.embeddings import FolderEmbeddings
 from taxonomist.storage.journal import AnnotationSaved, Journal
@@ -36,7 +38,7 @@ def limit_files(size: str) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(size), int(size)))
 
 
-def vector(number: int) -> np.ndarray:
+def vector(number: int) -> NDArray[Any]:
     return np.random.default_rng(number).standard_normal(64).astype(np.float32)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from taxonomist.taxonomy.annotations import Annotation, UnknownPath
 from taxonomist.taxonomy.label_config import LabelConfig, parse_label_config
@@ -29,7 +30,7 @@ SMALL = Tree(
 FLAT = Tree("media", "image", "taxonomy", (("A",), ("B",)))
 
 
-def logits_of(tree: Tree, probabilities: Sequence[Sequence[float]]) -> np.ndarray:
+def logits_of(tree: Tree, probabilities: Sequence[Sequence[float]]) -> NDArray[Any]:
     """Return logits whose softmaxes are these conditional probabilities."""
     return np.log(np.array(probabilities, dtype=np.float64))
 

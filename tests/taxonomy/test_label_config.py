@@ -3,7 +3,7 @@ from collections.abc import Callable
 from xml.etree import ElementTree
 
 import pytest
-from label_studio_sdk.label_interface import LabelInterface
+from label_studio_sdk.label_interface.interface import LabelInterface
 
 from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.taxonomy.label_config import LabelConfig, parse_label_config
@@ -39,7 +39,7 @@ def test_names_are_those_of_label_studio_s_own_parser(recorded: Callable[[str], 
     xml = view(taxonomy('<Choice value="Bath" alias="b"><Choice value=" Two  words "/></Choice><Choice value="C"/>'))
     for text in (xml, recorded("project.json")["label_config"]):
         for tree in parse_label_config(text).trees:
-            labels = LabelInterface(text).get_control(tree.control).labels
+            labels = LabelInterface(text).get_control(tree.control).labels  # type: ignore[no-untyped-call]
             assert {path[-1] for path in tree.paths} == set(labels)
 
 

@@ -1,8 +1,11 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from taxonomist.taxonomy.path_probabilities import greedy_path, group_log_softmax, path_log_probabilities
@@ -25,14 +28,14 @@ def test_by_hand(small: Tree) -> None:
 
 
 @given(LOGITS)
-def test_each_group_is_a_softmax(logits: np.ndarray) -> None:
+def test_each_group_is_a_softmax(logits: NDArray[Any]) -> None:
     result = group_log_softmax(logits, SMALL)
     for group in SMALL.groups:
         np.testing.assert_allclose(result[:, group], log_softmax(logits[:, group], axis=1), rtol=1e-9, atol=1e-9)
 
 
 @given(LOGITS)
-def test_children_share_the_probability_of_their_parent(logits: np.ndarray) -> None:
+def test_children_share_the_probability_of_their_parent(logits: NDArray[Any]) -> None:
     paths = np.exp(path_log_probabilities(logits, SMALL))
     for group in SMALL.groups:
         parent = SMALL.parents[group[0]]

@@ -101,10 +101,10 @@ def test_vote(neighbours: list[tuple[TaxonomyPath, float]], expected: Suggestion
 
 def test_vote_share() -> None:
     neighbours = [(X, 0.6), (Y, 0.2), (E, 0.2)]
-    assert vote(SMALL, neighbours, min_share=0.7) == Suggestion(("A", "B"), pytest.approx(0.8), 2)
+    assert vote(SMALL, neighbours, min_share=0.7) == Suggestion(("A", "B"), pytest.approx(0.8), 2)  # type: ignore[arg-type]
     assert vote(SMALL, neighbours, min_share=0.9) is None
     four = [(X, 0.7)] + [(E, 0.7)] * 3  # 0.7 added up three times is a little less than 2.1
-    assert vote(SMALL, four, min_share=0.75) == Suggestion(E, pytest.approx(0.75), 2)
+    assert vote(SMALL, four, min_share=0.75) == Suggestion(E, pytest.approx(0.75), 2)  # type: ignore[arg-type]
 
 
 @given(

@@ -19,12 +19,12 @@ PREDICTION = st.sampled_from([*SMALL.paths, None])
 
 
 def test_by_hand() -> None:
-    truths = [[X], [X], [Y], [E], [B], []]
+    truths: list[list[TaxonomyPath]] = [[X], [X], [Y], [E], [B], []]
     metrics = evaluate_paths(SMALL, truths, [X, Y, C, None, X, X])
     assert metrics.levels == (
         LevelMetrics(1, 5, 4 / 5, (1 + 0) / 2),  # A 4 of 4, D missed
-        LevelMetrics(2, 5, 3 / 5, pytest.approx((6 / 7 + 0 + 0) / 3)),  # B 3 right 1 missed, C invented, E missed
-        LevelMetrics(3, 3, 1 / 3, pytest.approx((2 / 3 + 0) / 2)),  # X right once, missed once; Y missed and invented
+        LevelMetrics(2, 5, 3 / 5, (6 / 7 + 0 + 0) / 3),  # B 3 right 1 missed, C invented, E missed
+        LevelMetrics(3, 3, 1 / 3, (2 / 3 + 0) / 2),  # X right once, missed once; Y missed and invented
     )
     # nodes shared 3 + 2 + 1 + 0 + 2; predicted 3 + 3 + 2 + 0 + 3; true 3 + 3 + 3 + 2 + 2
     assert metrics.hierarchical_precision == pytest.approx(8 / 11)
@@ -35,7 +35,7 @@ def test_by_hand() -> None:
 
 
 def test_perfect_and_silent() -> None:
-    truths = [[X], [E], [C]]
+    truths: list[list[TaxonomyPath]] = [[X], [E], [C]]
     perfect = evaluate_paths(SMALL, truths, [X, E, C])
     assert {perfect.macro_f1, perfect.hierarchical_f1, *(level.accuracy for level in perfect.levels)} == {1.0}
     silent = evaluate_paths(SMALL, truths, [None] * 3)

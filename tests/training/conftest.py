@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from taxonomist.storage.embeddings import FolderEmbeddings
 from taxonomist.storage.registry import ModelVersion
@@ -19,7 +21,7 @@ SIZE = 64
 SPEC = BackboneSpec(weights="random", size=SIZE)
 
 
-def random_images(count: int, size: int = SIZE) -> np.ndarray:
+def random_images(count: int, size: int = SIZE) -> NDArray[Any]:
     """Noise, uint8 (count, size, size, 3)."""
     return np.random.default_rng(1).integers(0, 256, (count, size, size, 3), np.uint8)
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taxonomist.training.split import Item, assign_test, split_validation
+from taxonomist.training.split import Item, Part, assign_test, split_validation
 
 
 def products(counts: dict[str, int], views: int = 4) -> list[Item]:
@@ -59,12 +59,12 @@ def test_fixed_for_life_as_a_project_grows() -> None:
     items = products({"a": 30, "b": 30})
     random = np.random.default_rng(0)
     random.shuffle(items)  # type: ignore[arg-type]
-    parts: dict = {}
+    parts: dict[str, Part] = {}
     for upto in range(20, len(items) + 1, 20):
         before = dict(parts)
         parts = assign_test(items[:upto], before, 0.2)
         assert {id: parts[id] for id in before} == before
-        sides: dict = {}
+        sides: dict[str | None, Part] = {}
         for item in items[:upto]:
             assert sides.setdefault(item.group, parts[item.id]) == parts[item.id]
     assert 0.15 < Counter(parts.values())["test"] / len(items) < 0.25
@@ -93,7 +93,9 @@ groups = st.one_of(st.none(), st.sampled_from("pqrs"))
     st.floats(0.05, 0.5),
     st.integers(0, 5),
 )
-def test_no_unit_on_both_sides_whatever_the_order(rows: list, share: float, seed: int) -> None:
+def test_no_unit_on_both_sides_whatever_the_order(
+    rows: list[tuple[str | None, str | None, str]], share: float, seed: int
+) -> None:
     items = [Item(f"{i:02}", group, file_hash, stratum) for i, (group, file_hash, stratum) in enumerate(rows)]
     parts = assign_test(items, {}, share, seed)
     assert parts.keys() == {item.id for item in items}

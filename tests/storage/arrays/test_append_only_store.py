@@ -6,9 +6,11 @@ import sys
 import zlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from taxonomist.storage.arrays.append_only_store import AppendOnlyStore, ArrayLayout
 from taxonomist.storage.embeddings import FolderEmbeddings
@@ -20,7 +22,7 @@ LAYOUT = ArrayLayout(
 )
 
 
-def cubes(*numbers: int) -> np.ndarray:
+def cubes(*numbers: int) -> NDArray[Any]:
     return np.stack([np.arange(24, dtype="<i4").reshape(2, 3, 4) + 100 * number for number in numbers])
 
 
@@ -46,7 +48,7 @@ def test_rows_need_not_be_contiguous(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", [cubes(1).astype("<i8"), cubes(1)[:, :1], cubes(1, 2)])
-def test_rows_of_another_kind_are_refused(tmp_path: Path, wrong: np.ndarray) -> None:
+def test_rows_of_another_kind_are_refused(tmp_path: Path, wrong: NDArray[Any]) -> None:
     store: AppendOnlyStore[np.int32] = AppendOnlyStore(tmp_path, LAYOUT)
     store.append(["before"], cubes(7))
     with pytest.raises(StorageError, match="cubes"):
@@ -87,12 +89,12 @@ def append_and_die(folder: str) -> None:
             store: AppendOnlyStore[np.int32] = AppendOnlyStore(Path(folder) / str(last), LAYOUT)
             left = last
 
-            def fsync(handle: int) -> None:
+            def fsync(fd: Any) -> None:
                 nonlocal left
                 left -= 1
                 if left == 0:
                     os.kill(os.getpid(), signal.SIGKILL)
-                wait(handle)
+                wait(fd)
 
             os.fsync = fsync
             store.append(["a", "b"], cubes(1, 2))

@@ -22,7 +22,7 @@ def test_links_live_for_the_time_set_and_stay_the_same_for_a_quarter(monkeypatch
     seen: dict[str, datetime] = {}
     for minute in range(0, 60, 5):
         now = datetime(2026, 1, 1, 12, minute, 1, tzinfo=UTC)
-        monkeypatch.setattr(signed_links.time, "time", now.timestamp)
+        monkeypatch.setattr("taxonomist.storage.azure.signed_links.time.time", now.timestamp)
         link = made.link("catalogue", ODD_NAME)
         query = parse_qs(urlsplit(link).query)
         expiry = datetime.fromisoformat(query["se"][0])
@@ -38,7 +38,7 @@ def test_links_by_entra_id_are_signed_with_a_key_for_a_day(monkeypatch: pytest.M
 
     async def delegation_key(self: BlobAccount, start: datetime, expiry: datetime) -> UserDelegationKey:
         asked.append((start, expiry))
-        key = UserDelegationKey()
+        key = UserDelegationKey()  # type: ignore[no-untyped-call]
         key.signed_oid, key.signed_tid, key.signed_service, key.signed_version = "me", "tenant", "b", "2026-06-06"
         key.signed_start, key.signed_expiry = start.isoformat(), expiry.isoformat()
         key.value = base64.b64encode(b"key").decode()
@@ -51,7 +51,7 @@ def test_links_by_entra_id_are_signed_with_a_key_for_a_day(monkeypatch: pytest.M
         assert parse_qs(urlsplit(made.link("catalogue", "a.jpg")).query)["skoid"] == ["me"]
     assert len(asked) == 1
     later = time.time() + 86_400
-    monkeypatch.setattr(signed_links.time, "time", lambda: later)
+    monkeypatch.setattr("taxonomist.storage.azure.signed_links.time.time", lambda: later)
     made.link("catalogue", "a.jpg")
     assert len(asked) == 2
     account.close()

@@ -208,7 +208,7 @@ def test_find_gives_documents_in_order(catalog: Catalog) -> None:
 def test_many_documents_come_in_pages(catalog: Catalog) -> None:
     ids = [f"{number:05}" for number in range(1203)]
     assert catalog.update_many({id: lambda document: document for id in ids}) == 1203
-    found = []
+    found: list[str] = []
     for document in catalog.documents():
         if len(found) == 10:  # somebody writes while we read
             catalog.put(ImageDocument(id="99999"))

@@ -144,7 +144,7 @@ def test_containers_may_be_spread_by_another_field(cosmos_access: CosmosAccess) 
 @slow
 def test_a_lost_race_is_merged(catalog: CosmosCatalog, raw: Callable[..., Any]) -> None:
     catalog.put(ImageDocument(id="a", sortout="Keep"))
-    calls = []
+    calls: list[str | None] = []
 
     async def interfere(container: Any) -> None:
         stored = await container.read_item("a", "a")
@@ -193,7 +193,7 @@ def test_work_is_bounded(catalog: CosmosCatalog) -> None:
         finally:
             running -= 1
 
-    catalog._read = counted  # type: ignore[method-assign]
+    catalog._read = counted  # type: ignore[method-assign, assignment]
     catalog.get_many(f"{number}" for number in range(200))
     assert most == 32  # 16 documents in two containers each
 

@@ -220,7 +220,7 @@ def fill(cosmos_access: CosmosAccess) -> Iterator[Callable[[dict[str, dict[str, 
             async def run() -> list[str]:
                 (container,) = await connection.containers()
                 parameters = [{"name": name, "value": value} for name, value in values.items()]
-                return [id async for id in container.proxy.query_items(sql, parameters=parameters)]
+                return [str(id) async for id in container.proxy.query_items(sql, parameters=parameters)]
 
             return sorted(connection.run(run))
 

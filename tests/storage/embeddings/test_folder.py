@@ -4,10 +4,12 @@ import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from taxonomist.storage.embeddings import Embeddings, FolderEmbeddings
 from taxonomist.storage.embeddings.blob import BlobEmbeddings
@@ -19,11 +21,11 @@ Start = Callable[..., subprocess.Popen[str]]
 Run = Callable[..., list[str]]
 
 
-def vectors(*numbers: int) -> np.ndarray:
+def vectors(*numbers: int) -> NDArray[Any]:
     return np.stack([vector(number) for number in numbers])
 
 
-def half(*numbers: int) -> np.ndarray:
+def half(*numbers: int) -> NDArray[Any]:
     return vectors(*numbers).astype(np.float16)
 
 
@@ -50,9 +52,9 @@ def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
 def test_an_empty_store(open_store: Open) -> None:
     store = open_store()
     found, matrix = store.get(["a", "b"])
-    assert (found.tolist(), matrix.shape, matrix.dtype) == ([False, False], (2, 64), np.float32)
+    assert (found.tolist(), matrix.shape, matrix.dtype) == ([False, False], (2, 64), np.dtype(np.float32))
     ids, all_of_them = store.snapshot()
-    assert (ids, all_of_them.shape, all_of_them.dtype) == ([], (0, 64), np.float16)
+    assert (ids, all_of_them.shape, all_of_them.dtype) == (list[str](), (0, 64), np.dtype(np.float16))
     assert len(store) == 0
     assert "a" not in store
     assert store.append([], np.zeros((0, 64), dtype=np.float32)) == 0

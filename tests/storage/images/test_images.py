@@ -41,9 +41,11 @@ def folder(tmp_path: Path) -> Source:
     root = tmp_path / "images"
     root.mkdir()
     (tmp_path / "secret.jpg").write_bytes(b"secret")
-    return Source(
-        FolderImages(root, LIMIT), lambda name, data: (root / name).write_bytes(data) and None, "{}", "../secret.jpg"
-    )
+
+    def put(name: str, data: bytes) -> None:
+        (root / name).write_bytes(data)
+
+    return Source(FolderImages(root, LIMIT), put, "{}", "../secret.jpg")
 
 
 @pytest.fixture

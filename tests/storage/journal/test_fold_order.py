@@ -65,7 +65,7 @@ def state_after(deliveries: list[tuple[Event, bool]]) -> tuple[Any, ...]:
         journal.fold()
         annotations, tasks = list(journal.annotations("4")), list(journal.tasks("4"))
         dirty = journal.dirty("4")
-        alive = {record.image_id for record in [*annotations, *tasks]}
+        alive = {annotation.image_id for annotation in annotations} | {task.image_id for task in tasks}
         assert dirty.images == alive
         assert not dirty.removed & alive
         return annotations, tasks

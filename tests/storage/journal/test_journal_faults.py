@@ -3,7 +3,7 @@
 import os
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -83,7 +83,7 @@ def test_a_file_that_may_not_grow_refuses_and_keeps_what_it_has(tmp_path: Path, 
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path):
+def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 400 kB that grows to 4 MB on demand; needs the right to mount."""
     disk = tmp_path / "disk"
     disk.mkdir()

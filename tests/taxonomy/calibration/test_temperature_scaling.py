@@ -1,5 +1,8 @@
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 from taxonomist.taxonomy.calibration import fit_temperature
@@ -9,9 +12,11 @@ from taxonomist.taxonomy.tree import Tree
 from tests.taxonomy.conftest import FLAT, SMALL, logits_of
 
 
-def negative_log_likelihood(tree: Tree, logits: np.ndarray, truths: list[list[TaxonomyPath]], inverse: float) -> float:
+def negative_log_likelihood(
+    tree: Tree, logits: NDArray[Any], truths: list[list[TaxonomyPath]], inverse: float
+) -> float:
     scores = path_log_probabilities(logits * inverse, tree)
-    return -sum(scores[row, tree.index[path]] / len(paths) for row, paths in enumerate(truths) for path in paths)
+    return -sum(float(scores[row, tree.index[path]]) / len(paths) for row, paths in enumerate(truths) for path in paths)
 
 
 def test_temperature_equals_a_numeric_minimum() -> None:

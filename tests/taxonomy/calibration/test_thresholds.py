@@ -1,11 +1,13 @@
 import json
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from taxonomist.taxonomy.calibration import Calibration, fit_calibration, wilson_lower_bound
 from taxonomist.taxonomy.errors import ConfigError, TrainingError
@@ -14,11 +16,14 @@ from taxonomist.taxonomy.paths import TaxonomyPath
 from taxonomist.taxonomy.tree import Tree
 from tests.taxonomy.conftest import FLAT, SMALL, logits_of
 
+A: TaxonomyPath = ("A",)
+B: TaxonomyPath = ("B",)
+
 
 def test_threshold_by_hand() -> None:
     # 20 images at 0.9 all right, 20 at 0.7 half right: the bound of 20/20 is 0.966, of 30/40 it is 0.69
     logits = logits_of(FLAT, [[0.9, 0.1]] * 20 + [[0.7, 0.3]] * 20)
-    truths: list[list[TaxonomyPath]] = [[("A",)]] * 30 + [[("B",)]] * 10
+    truths = [[A]] * 30 + [[B]] * 10
     fitted = fit_calibration(FLAT, logits, truths)
     assert fitted.support == (40,)
     scores = np.exp(path_log_probabilities(logits / fitted.temperature, FLAT))[:, 0]
@@ -33,12 +38,12 @@ def test_threshold_by_hand() -> None:
 def test_equal_scores_stand_or_fall_together() -> None:
     # 40 images with one score, 36 right. In a lucky order the first 30 would pass; all 40 do not.
     logits = logits_of(FLAT, [[0.8, 0.2]] * 40)
-    truths: list[list[TaxonomyPath]] = [[("B",)]] * 4 + [[("A",)]] * 36
+    truths = [[B]] * 4 + [[A]] * 36
     assert wilson_lower_bound(36, 40, 0.8416) < 0.9 < wilson_lower_bound(30, 30, 0.8416)
     assert fit_calibration(FLAT, logits, truths).thresholds == (math.inf,)
 
 
-def certain(path: TaxonomyPath, tree: Tree = SMALL) -> np.ndarray:
+def certain(path: TaxonomyPath, tree: Tree = SMALL) -> NDArray[Any]:
     """Logits that go down to this path without a doubt."""
     logits = np.zeros(len(tree))
     for node in tree.ancestors(tree.index[path]):
@@ -134,6 +139,6 @@ def test_what_was_never_learned_leaves_the_temperature_alone() -> None:
     assert fit_calibration(tree, logits, truths, learned=learned).temperature == pytest.approx(1.0, abs=0.25)
 
 
-def top_choices(tree: Tree, logits: np.ndarray, random: np.random.Generator) -> list[tuple[float, float, float]]:
+def top_choices(tree: Tree, logits: NDArray[Any], random: np.random.Generator) -> list[tuple[float, float, float]]:
     columns = logits[:, tree.index[("A",)]], logits[:, tree.index[("B",)]]
     return list(zip(*columns, random.random(len(logits)), strict=True))

@@ -12,7 +12,8 @@ FILE_NAME = "resnet18-f37072fd.pth"  # of torchvision's weights in torch's cache
 @pytest.fixture
 def resnet18() -> torch.nn.Module:
     torch.manual_seed(7)
-    return torchvision.models.resnet18(weights=None)
+    module: torch.nn.Module = torchvision.models.resnet18(weights=None)
+    return module
 
 
 @pytest.fixture

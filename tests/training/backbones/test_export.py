@@ -48,7 +48,7 @@ def test_embedder_refuses_what_does_not_fit(backbone: ModelVersion, tmp_path: Pa
     assert embedder.embed_one(random_images(1)[0]).shape == (512,)
     for wrong in (random_images(1, 32), random_images(1)[0], random_images(1).astype(np.float32)):
         with pytest.raises(ImageDecodingError):
-            embedder.embed(wrong)
+            embedder.embed(wrong)  # type: ignore[arg-type]
     with pytest.raises(DamagedError, match="160"):
         Embedder(backbone.path / BACKBONE_FILE, 160)
     damaged = tmp_path / "damaged.onnx"

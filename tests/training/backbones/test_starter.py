@@ -50,7 +50,8 @@ def test_a_training_can_go_on_from_it(pictures: npt.NDArray[np.uint8]) -> None:
 
 
 def unit(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    units: npt.NDArray[np.float32] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return units
 
 
 def test_it_serves_where_imagenet_cannot_be_had(

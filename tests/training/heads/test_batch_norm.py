@@ -1,9 +1,11 @@
 """The head's batch norm is folded into its first layer: what is kept must predict as what was trained."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.training.heads.head import train_head
@@ -24,7 +26,7 @@ def test_batch_norm_is_folded_into_the_kept_weights(tree: Tree) -> None:
     assert plain.curves[0].train_loss != pytest.approx(head.curves[0].train_loss, rel=1e-3)
 
 
-def log_softmax(logits: np.ndarray, outputs: Outputs) -> np.ndarray:
+def log_softmax(logits: NDArray[Any], outputs: Outputs) -> NDArray[Any]:
     """One softmax a group of siblings."""
     result = np.empty_like(logits)
     for group in range(outputs.group_of.max() + 1):

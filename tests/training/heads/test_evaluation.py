@@ -8,6 +8,7 @@ from sklearn.metrics import classification_report, confusion_matrix
 
 from taxonomist.inference.head_weights import HeadWeights
 from taxonomist.taxonomy.path_probabilities import greedy_path, path_log_probabilities
+from taxonomist.taxonomy.paths import TaxonomyPath
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.taxonomy.tree_metrics import LevelMetrics, TreeMetrics
 from taxonomist.training.heads.evaluation import evaluate, evaluate_predictions, predict_paths
@@ -17,7 +18,7 @@ from taxonomist.training.heads.promotion import decide_promotion
 from taxonomist.training.heads.report import write_json
 
 
-def random_labels(tree: Tree, count: int, seed: int) -> list:
+def random_labels(tree: Tree, count: int, seed: int) -> list[dict[str, tuple[TaxonomyPath, ...]]]:
     random = np.random.default_rng(seed)
     return [{"media": (tree.paths[i],)} for i in random.integers(len(tree), size=count)]
 
@@ -54,6 +55,7 @@ def test_report_is_scikit_learns(tree: Tree) -> None:
 
 
 def test_several_truths_and_short_ones(tree: Tree) -> None:
+    labels: list[dict[str, tuple[TaxonomyPath, ...]]]
     labels = [{"media": (("bath",), ("tools", "tools-a"))}, {"media": (("pipes",),)}, {"media": ()}]
     evaluation = evaluate_predictions(tree, labels, [("tools", "tools-b"), ("bath", "bath-a"), ("bath",)])
     assert evaluation is not None

@@ -1,12 +1,16 @@
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from taxonomist.inference.head_weights import HeadWeights
 from taxonomist.taxonomy.errors import DamagedError, TrainingError
+from taxonomist.taxonomy.paths import TaxonomyPath
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.training.heads.evaluation import predict_paths
 from taxonomist.training.heads.head import HeadData, HeadOptions, _Trainer, train_head
@@ -15,7 +19,7 @@ from taxonomist.training.heads.targets import Outputs
 OPTIONS = HeadOptions(hidden=32, threads=1)
 
 
-def toy(tree: Tree, count: int, seed: int, *, only_level_1: bool = False) -> tuple[np.ndarray, list]:
+def toy(tree: Tree, count: int, seed: int, *, only_level_1: bool = False) -> tuple[NDArray[Any], list[TaxonomyPath]]:
     """Embeddings of 16 numbers around a centre per leaf, far from standardised, and the leaf of each."""
     leaves = [path for path in tree.paths if len(path) == 2]
     centres = np.random.default_rng(5).normal(size=(len(leaves), 16))
@@ -25,7 +29,7 @@ def toy(tree: Tree, count: int, seed: int, *, only_level_1: bool = False) -> tup
     return x.astype(np.float32), [leaves[i][:1] if only_level_1 else leaves[i] for i in chosen]
 
 
-def data_of(tree: Tree, x: np.ndarray, paths: list) -> HeadData:
+def data_of(tree: Tree, x: NDArray[Any], paths: Sequence[TaxonomyPath]) -> HeadData:
     return HeadData.plain(x, Outputs((tree,)).encode([{"media": (path,)} for path in paths]))
 
 
@@ -100,20 +104,21 @@ def test_oversampling_draws_rare_classes_as_often(tree: Tree) -> None:
 
 
 @pytest.mark.parametrize("imbalance", ["oversample", "weights"])
-def test_imbalance_helps_the_rare_class(tree: Tree, imbalance: str) -> None:
+def test_imbalance_helps_the_rare_class(tree: Tree, imbalance: Literal["oversample", "weights"]) -> None:
     random = np.random.default_rng(0)
 
-    def overlapping(many: int, few: int) -> tuple[np.ndarray, list]:
+    def overlapping(many: int, few: int) -> tuple[NDArray[Any], list[TaxonomyPath]]:
         x = np.concatenate([random.normal(0.0, 1, (many, 16)), random.normal(0.45, 1, (few, 16))])
-        return x.astype(np.float32), [("bath",)] * many + [("tools",)] * few
+        return x.astype(np.float32), [*[("bath",)] * many, *[("tools",)] * few]
 
     x, paths = overlapping(380, 20)
     test_x, _ = overlapping(0, 200)
-    recall = {}
-    for way in ("none", imbalance):
+    recall: dict[str, float] = {}
+    ways: tuple[Literal["none", "oversample", "weights"], ...] = ("none", imbalance)
+    for way in ways:
         head = train_head(data_of(tree, x, paths), Outputs((tree,)), replace(OPTIONS, imbalance=way, epochs=10))
-        recall[way] = np.mean(
-            [path[0] == "tools" for path in predict_paths(tree, head.weights.logits(test_x)["media"])]
+        recall[way] = float(
+            np.mean([path[0] == "tools" for path in predict_paths(tree, head.weights.logits(test_x)["media"])])
         )
     assert recall[imbalance] > recall["none"] + 0.2
 

@@ -1,5 +1,8 @@
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from taxonomist.training.heads.label_views import Augmentation, label_views
 
@@ -30,7 +33,7 @@ def test_no_views() -> None:
         (Augmentation(0, 0, 0, 0, 0, horizontal_flip=0, vertical_flip=1), IMAGE[::-1]),
     ],
 )
-def test_flips(augmentation: Augmentation, expected: np.ndarray) -> None:
+def test_flips(augmentation: Augmentation, expected: NDArray[Any]) -> None:
     assert (label_views(IMAGE, 1, seed=0, augmentation=augmentation)[0] == expected).all()
 
 

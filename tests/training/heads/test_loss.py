@@ -3,11 +3,12 @@ import pytest
 import torch
 
 from taxonomist.taxonomy.path_probabilities import group_log_softmax
+from taxonomist.taxonomy.paths import TaxonomyPath
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.training.heads.loss import SiblingCrossEntropy
 from taxonomist.training.heads.targets import Outputs, balance
 
-LABELS = [
+LABELS: list[dict[str, tuple[TaxonomyPath, ...]]] = [
     {"media": (("bath", "bath-a"),)},
     {"media": (("tools",),)},
     {"media": (("bath", "bath-b"), ("bath", "bath-a"))},
@@ -64,6 +65,7 @@ def test_large_logits_stay_finite() -> None:
     value = loss(logits, torch.tensor([[0.0, 1.0, 1.0, 0.0]]))
     value.backward()
     assert value.item() == pytest.approx(2000 + np.log(2))
+    assert logits.grad is not None
     assert torch.isfinite(logits.grad).all()
 
 

@@ -5,9 +5,11 @@ import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from taxonomist.inference.embedder import BACKBONE_FILE, Embedder
@@ -229,7 +231,7 @@ def test_from_pictures(project: Project, backbone: ModelVersion, tmp_path: Path)
     read: list[str] = []
     lock = threading.Lock()
 
-    def read_picture(id: str) -> np.ndarray:
+    def read_picture(id: str) -> NDArray[Any]:
         with lock:
             read.append(id)
         if id == "i6":
@@ -259,7 +261,7 @@ def test_from_pictures(project: Project, backbone: ModelVersion, tmp_path: Path)
 def test_unreadable_picture_with_an_embedding_is_used(project: Project, backbone: ModelVersion) -> None:
     examples = project.examples(6)
 
-    def gone(id: str) -> np.ndarray:
+    def gone(id: str) -> NDArray[Any]:
         raise ImageNotFoundError(f"{id} is gone.")
 
     more_views = replace(OPTIONS, views=3)

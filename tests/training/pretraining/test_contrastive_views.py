@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
-from lightly.transforms import MoCoV2Transform
+from lightly.transforms.moco_transform import MoCoV2Transform
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -16,7 +19,7 @@ PLAIN = ViewOptions(min_scale=1.0, max_scale=1.0, horizontal_flip=0.0, jitter=0.
 SIZE = 32
 
 
-def scene(side: int = 64) -> np.ndarray:
+def scene(side: int = 64) -> NDArray[Any]:
     """An image with edges, colours and a gradient, none of it symmetric."""
     y, x = np.mgrid[0:side, 0:side] / side
     image = np.stack([x, y * 0.8, 0.3 + 0.4 * (x > 0.6)], 2)
@@ -33,7 +36,7 @@ def lightlys(count: int) -> Tensor:
     torch.manual_seed(0)
     transform = MoCoV2Transform(input_size=SIZE, normalize=None)
     image = Image.fromarray(scene())
-    return torch.stack([transform(image)[0] for _ in range(count)])
+    return torch.stack([torch.as_tensor(transform(image)[0]) for _ in range(count)])
 
 
 def figures(views: Tensor) -> dict[str, tuple[float, float]]:
@@ -99,7 +102,10 @@ def test_a_quarter_turn_keeps_the_middle_and_fills_with_white() -> None:
 def test_blur_takes_edges_away_and_no_light() -> None:
     options = ViewOptions(**{**PLAIN.__dict__, "blur": 1.0, "min_sigma": 2.0, "max_sigma": 2.0})
     sharp, blurred = ours(1, PLAIN), ours(1, options)
-    edge = lambda x: float((x[..., 1:] - x[..., :-1]).abs().max())  # noqa: E731
+
+    def edge(x: Tensor) -> float:
+        return float((x[..., 1:] - x[..., :-1]).abs().max())
+
     assert edge(blurred) < 0.5 * edge(sharp)
     torch.testing.assert_close(sharp.mean(), blurred.mean(), atol=0.01, rtol=0)
 

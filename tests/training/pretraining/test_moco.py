@@ -118,7 +118,7 @@ def test_keys_keep_their_order_and_are_normalised_in_groups() -> None:
     expected = normalize(moco.projection_head_momentum(moco.backbone_momentum(views)), dim=1)
     torch.testing.assert_close(moco.encode_keys(views), expected)
     moco.backbone_momentum.train()
-    batches = moco.backbone_momentum.norm.num_batches_tracked
+    batches = moco.backbone_momentum.get_buffer("norm.num_batches_tracked")
     before = int(batches)
     moco.encode_keys(views)
     assert int(batches) == before + 2

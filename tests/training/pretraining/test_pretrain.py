@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,7 +65,7 @@ def losses(folder: Path) -> list[tuple[int, float]]:
         return [(int(row["step"]), float(row["loss"])) for row in csv.DictReader(file)]
 
 
-def stopped(folder: Path, after: int, **options: object) -> None:
+def stopped(folder: Path, after: int, **options: Any) -> None:
     """A run that is stopped in the step after `after` steps."""
     calls = iter([False] * after + [True])
     with pytest.raises(Interrupted):

@@ -25,7 +25,7 @@ def test_the_score_does_not_count_images_of_the_same_product() -> None:
 def test_embedding_leaves_the_encoder_in_training() -> None:
     encoder = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.AdaptiveAvgPool2d(1))
     encoder.append(torch.nn.Flatten())
-    before = encoder[1].running_mean.clone()
+    before = encoder.get_buffer("1.running_mean").clone()
     embed(encoder.train(), small_images(8), torch.device("cpu"))
     assert encoder.training
-    torch.testing.assert_close(encoder[1].running_mean, before)
+    torch.testing.assert_close(encoder.get_buffer("1.running_mean"), before)

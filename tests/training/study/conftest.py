@@ -2,9 +2,11 @@
 
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from taxonomist.taxonomy.paths import TaxonomyPath
 from taxonomist.training.heads.head import HeadOptions
@@ -46,12 +48,12 @@ def catalogue() -> Callable[..., LabelledImages]:
     return make
 
 
-def mean_colour(images: Images) -> np.ndarray:
+def mean_colour(images: Images) -> NDArray[Any]:
     """What separates the classes."""
-    return images.mean(axis=(1, 2), dtype=np.float32)
+    return np.asarray(images.mean(axis=(1, 2), dtype=np.float32))
 
 
-def noise(images: Images) -> np.ndarray:
+def noise(images: Images) -> NDArray[Any]:
     """What says nothing: each image has some numbers of its own."""
     seeds = [zlib.crc32(image.tobytes()) for image in images]
     return np.stack([np.random.default_rng(seed).normal(size=8) for seed in seeds]).astype(np.float32)

@@ -2,10 +2,12 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from taxonomist.inference.starter import publish_starter
 from taxonomist.storage.registry import ModelVersion
@@ -29,7 +31,7 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def random_images_of(count: int, size: int, seed: int = 0) -> np.ndarray:
+def random_images_of(count: int, size: int, seed: int = 0) -> NDArray[Any]:
     return np.random.default_rng(seed).integers(0, 256, (count, size, size, 3), np.uint8)
 
 

@@ -3,9 +3,11 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 from sklearn.metrics import classification_report, f1_score
 
@@ -180,11 +182,11 @@ def test_a_killed_study_goes_on(labelled: LabelledImages, tmp_path: Path) -> Non
 
     embedded = []
 
-    def counting(images: Images) -> np.ndarray:
+    def counting(images: Images) -> NDArray[Any]:
         embedded.append(len(images))
         return mean_colour(images)
 
-    def killing(images: Images) -> np.ndarray:
+    def killing(images: Images) -> NDArray[Any]:
         if len(embedded) > 3:
             raise KilledError
         return counting(images)

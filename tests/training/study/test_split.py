@@ -1,7 +1,8 @@
 from collections import Counter
+from typing import Any
 
-import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from taxonomist.taxonomy.errors import TrainingError
 from taxonomist.training.split import Item
@@ -19,7 +20,7 @@ def items(products: int = 80, views: int = 5) -> list[Item]:
     ]
 
 
-def groups_of(rows: np.ndarray, among: list[Item]) -> set[str | None]:
+def groups_of(rows: NDArray[Any], among: list[Item]) -> set[str | None]:
     return {among[row].group for row in rows}
 
 

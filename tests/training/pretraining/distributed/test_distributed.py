@@ -10,10 +10,12 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from taxonomist.taxonomy.errors import TrainingError
 from taxonomist.training.pretraining.batches import BatchSchedule
@@ -79,7 +81,7 @@ def test_inputs_come_back(tmp_path: Path, first: int) -> None:
 
 
 @pytest.mark.parametrize("some", [small_images()[5:], np.asfortranarray(small_images()), small_images()[::2]])
-def test_images_in_memory_come_back(tmp_path: Path, some: np.ndarray) -> None:
+def test_images_in_memory_come_back(tmp_path: Path, some: NDArray[Any]) -> None:
     PretrainingInputs(some, RECIPE, None, None, None).write(tmp_path, "cpu")
     back, _ = PretrainingInputs.read(tmp_path)
     np.testing.assert_array_equal(back.images, some)
@@ -142,7 +144,7 @@ def test_stopped_and_killed_it_ends_as_the_unbroken_one(unbroken: PretrainingRes
             for process in processes(tmp_path, rank=1):
                 os.kill(process, signal.SIGKILL)
 
-    options = {"probe": probe(), "device": "cpu", "devices": 2}
+    options: dict[str, Any] = {"probe": probe(), "device": "cpu", "devices": 2}
     with pytest.raises(TrainingError, match="SIGKILL"):
         pretrain(small_images(), LONGER, tmp_path, on_status=kill_the_second, **options)
     assert not processes(tmp_path)

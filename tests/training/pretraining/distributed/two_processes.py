@@ -31,16 +31,15 @@ def write_down(module: MoCoModule) -> None:
     """Lightning calls it at the end of a training."""
     moco, rank = module.moco, module.trainer.global_rank
     np.savez(folder / f"queue-{rank}", **{name: getattr(moco, name) for name in ("queue", "queue_ids", "queue_ptr")})
-    np.savez(
-        folder / f"encoder-{rank}", **{name: weights.detach() for name, weights in moco.backbone.named_parameters()}
-    )
+    encoder = {name: weights.detach().numpy() for name, weights in moco.backbone.named_parameters()}
+    np.savez(folder / f"encoder-{rank}", allow_pickle=False, **encoder)
 
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     with process_group("cpu") as group:
         assert keys_in_order(group.rank)
-        MoCoModule.on_train_end = write_down
+        MoCoModule.on_train_end = write_down  # type: ignore[method-assign, assignment]
         seed = group.rank
-        moco_module.build_backbone = lambda spec: build_backbone(replace(spec, seed=seed))
+        moco_module.build_backbone = lambda spec: build_backbone(replace(spec, seed=seed))  # type: ignore[attr-defined]
         sys.exit(main([str(folder)]))
