@@ -150,14 +150,14 @@ class Services:
             if backbone not in self._embedders:
                 found = self.registry.get(BACKBONE, backbone)
                 self.registry.verify(found)
-                self._embedders[backbone] = Embedder(found.path / "backbone.onnx", size=int(found.manifest["size"]))
+                self._embedders[backbone] = Embedder(found.path / "backbone.onnx", size=found.backbone_manifest.size)
             return self._embedders[backbone]
 
     def embeddings(self, backbone: str) -> Embeddings:
         """The embeddings of one backbone version."""
         with self._lock:
             if backbone not in self._embeddings:
-                dimension = int(self.registry.get(BACKBONE, backbone).manifest["dimension"])
+                dimension = self.registry.get(BACKBONE, backbone).backbone_manifest.dimension
                 self._embeddings[backbone] = self._open_embeddings(backbone, dimension)
             return self._embeddings[backbone]
 

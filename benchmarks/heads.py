@@ -123,14 +123,14 @@ class HeadWorld:
         marks.append(("end", began + seconds))
         stages = {stage: after - at for (stage, at), (_, after) in pairwise(marks)}
         version = services.registry.versions(registry_name(PROJECT))[-1]
-        (metrics,) = version.manifest["metrics"].values()
+        (metrics,) = version.head_manifest.metrics.values()
         curves = json.loads((version.path / "curves.json").read_text(encoding="utf-8"))
         return {
             "seconds": seconds,
             "reading_s": seconds - sum(stages.get(stage, 0.0) for stage in ("training", "evaluating", "publishing")),
             "optimising_s": stages.get("training", 0.0),
             "report_s": stages.get("publishing", 0.0),
-            "accuracy": metrics["levels"][-1]["accuracy"],
+            "accuracy": metrics.levels[-1].accuracy,
             "epochs": len(curves["epochs"]),
         }
 

@@ -50,13 +50,10 @@ def load_serving_model(version: ModelVersion) -> ServingModel:
 
     The checksums of the files are not checked here: see `Registry.verify`.
     """
-    trees = [Tree.from_json(tree) for tree in version.manifest["trees"]]
     return ServingModel(
         version=version.version,
-        backbone=str(version.manifest["backbone"]),
-        trees={tree.control: tree for tree in trees},
-        calibrations={
-            control: Calibration.from_json(data) for control, data in version.manifest["calibration"].items()
-        },
+        backbone=version.head_manifest.backbone,
+        trees=version.head_manifest.trees_by_control,
+        calibrations=version.head_manifest.calibration,
         head=HeadWeights.load(version.path / HEAD_FILE),
     )

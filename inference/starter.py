@@ -30,7 +30,7 @@ def starter_size() -> int:
 
 def is_starter(version: ModelVersion) -> bool:
     """Return whether a version of the backbone is the starter."""
-    return bool(version.manifest.get("starter"))
+    return version.backbone_manifest.starter
 
 
 def publish_starter(registry: Registry, name: str) -> ModelVersion:

@@ -17,6 +17,7 @@ from taxonomist.backend.pretraining.state import Stop, StoppedError, only_one
 from taxonomist.backend.services import BACKBONE
 from taxonomist.storage.prepared_images import PreparedImageStore
 from taxonomist.storage.registry import ModelVersion
+from taxonomist.storage.registry.manifests import PretrainingSummary
 from taxonomist.taxonomy.errors import ConfigError
 
 backbone = typer.Typer(
@@ -73,7 +74,7 @@ def show(context: typer.Context, version: BackboneArgument, as_json: Json = Fals
         print_json({**found.manifest, "path": found.path})
         return
     print_fields({**_summary(found, registry.champion(BACKBONE)), "folder": found.path})
-    files = [(name, about.get("size")) for name, about in found.manifest.get("files", {}).items()]
+    files = [(name, entry.size) for name, entry in found.files.items()]
     print_table("Files", ["file", "bytes"], files)
 
 
@@ -97,7 +98,7 @@ def adopt(
     services = services_of(context)
     found = services.registry.get(BACKBONE, version or adoption.read_report(pretrained or Path()))
     folder = prepared or pictures
-    store = PreparedImageStore(folder, int(found.manifest["size"])) if folder else None
+    store = PreparedImageStore(folder, found.backbone_manifest.size) if folder else None
     with Stop() as stop:
         try:
             with only_one(services.settings.home), step_bar("Adopt") as progress:
@@ -130,17 +131,22 @@ def rollback(context: typer.Context) -> None:
 
 
 def _summary(version: ModelVersion, champion: str | None) -> dict[str, Any]:
-    manifest = version.manifest
-    pretraining = manifest.get("pretraining") or {}
+    manifest = version.backbone_manifest
+    pretraining = manifest.pretraining or PretrainingSummary()
     return {
         "version": version.version,
         "champion": version.version == champion,
-        "created_at": manifest.get("created_at"),
-        "architecture": manifest.get("architecture"),
-        "size": manifest.get("size"),
-        "dimension": manifest.get("dimension"),
-        "origin": manifest.get("origin"),
-        "images": (pretraining.get("data") or {}).get("count"),
-        "pictures": (pretraining.get("data") or {}).get("count"),  # the former name
-        **{name: pretraining.get(name) for name in ("seen", "epochs", "loss", "score", "seconds", "device")},
+        "created_at": manifest.created_at,
+        "architecture": manifest.architecture,
+        "size": manifest.size,
+        "dimension": manifest.dimension,
+        "origin": manifest.origin,
+        "images": pretraining.data.count if pretraining.data else None,
+        "pictures": pretraining.data.count if pretraining.data else None,  # the former name
+        "seen": pretraining.seen,
+        "epochs": pretraining.epochs,
+        "loss": pretraining.loss,
+        "score": pretraining.score,
+        "seconds": pretraining.seconds,
+        "device": pretraining.device or None,
     }

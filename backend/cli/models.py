@@ -19,7 +19,6 @@ from taxonomist.backend.services import BACKBONE, Services, registry_name
 from taxonomist.backend.state.jobs import JobKind
 from taxonomist.backend.worker.job_runner import run
 from taxonomist.storage.registry import ModelVersion
-from taxonomist.taxonomy.errors import NotFoundError
 
 models = typer.Typer(
     help="List, show, promote and roll back the models of a project.",
@@ -113,7 +112,7 @@ def show(context: typer.Context, version: ModelArgument, project: Project = "", 
     print_table(
         "Files",
         ["file", "bytes"],
-        [(name, about.get("size")) for name, about in found.manifest.get("files", {}).items()],
+        [(name, entry.size) for name, entry in found.files.items()],
     )
 
 
@@ -150,18 +149,17 @@ def _short(value: object) -> object:
 
 
 def _summary(version: ModelVersion, champion: str | None) -> dict[str, Any]:
-    manifest = version.manifest
-    if manifest.get("kind") != "head":
-        raise NotFoundError(f"{version.name} {version.version} is not a model of a project.")
+    manifest = version.head_manifest
+    promotion = manifest.promotion
     return {
         "version": version.version,
         "model_version": model_version_name(version.version),
         "champion": version.version == champion,
-        "created_at": manifest.get("created_at"),
-        "labels": manifest.get("data", {}).get("count"),
-        "macro_f1": {control: round(part["macro_f1"], 4) for control, part in (manifest.get("metrics") or {}).items()},
-        "backbone": manifest.get("backbone"),
-        "promoted": manifest.get("promotion", {}).get("promoted"),
-        "reason": manifest.get("promotion", {}).get("reason"),
-        "duration_s": manifest.get("duration_s"),
+        "created_at": manifest.created_at,
+        "labels": manifest.data.count if manifest.data else None,
+        "macro_f1": {control: round(metrics.macro_f1, 4) for control, metrics in manifest.metrics.items()},
+        "backbone": manifest.backbone,
+        "promoted": promotion.promoted if promotion else None,
+        "reason": promotion.reason if promotion else None,
+        "duration_s": manifest.duration_s,
     }

@@ -119,7 +119,7 @@ def embed_catalogue(
     """
     store = services.embeddings(version.version)
     if pictures is None:
-        pictures = picture_store(services, int(version.manifest["size"]))
+        pictures = picture_store(services, version.backbone_manifest.size)
     known, prepared = set(store.snapshot()[0]), set(pictures.snapshot()[0])
     ready: list[str] = []
     unread: dict[str, dict[str, str]] = {}

@@ -27,9 +27,10 @@ def promote_backbone(services: Services, version: str) -> Promoted:
     before = registry.champions()
     heads = {}
     for record in services.projects:
-        of_it = [v for v in registry.versions(registry_name(record.project)) if v.manifest.get("backbone") == version]
-        if of_it:
-            heads[record.project] = of_it[-1].version
+        versions = registry.versions(registry_name(record.project))
+        on_it = [head.version for head in versions if head.head_manifest.backbone == version]
+        if on_it:
+            heads[record.project] = on_it[-1]
     registry.promote_together({BACKBONE: version, **{registry_name(project): head for project, head in heads.items()}})
     after_change(services, before)
     for record in services.projects:

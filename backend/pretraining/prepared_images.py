@@ -27,7 +27,7 @@ def picture_store(services: Services, size: int) -> PreparedImageStore:
 def serving_size(services: Services) -> int:
     """Side in pixels of the pictures that a backbone is served: set, else as now, else the default."""
     champion = services.backbone()
-    return services.settings.image_size or (int(champion.manifest["size"]) if champion else BackboneSpec().size)
+    return services.settings.image_size or (champion.backbone_manifest.size if champion else BackboneSpec().size)
 
 
 def wanted_images(services: Services) -> list[ImageSource]:

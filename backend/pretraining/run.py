@@ -211,7 +211,14 @@ def write_report(services: Services, current: Run, folder: Path) -> None:
     """What the next stage reads, and what a person looks at: the version, its curves and their plot."""
     assert current.version is not None
     version = services.registry.get(BACKBONE, current.version)
-    report = {FORMAT: 1, "version": version.version, "pretraining": version.manifest["pretraining"]}
+    summary = version.backbone_manifest.pretraining
+    if summary is None:
+        raise NotFoundError(f"Backbone {version.version} was not pre-trained here.")
+    report = {
+        FORMAT: 1,
+        "version": version.version,
+        "pretraining": summary.model_dump(mode="json", exclude_unset=True),
+    }
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("curves.csv", "loss.png"):

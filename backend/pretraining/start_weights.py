@@ -49,7 +49,7 @@ def is_here(weights: str) -> bool:
 
 def _of_champion(services: Services, architecture: str) -> str:
     champion = services.backbone()
-    if champion is None or champion.manifest["architecture"] != architecture:
+    if champion is None or champion.backbone_manifest.architecture != architecture:
         return "auto"
     if not (champion.path / WEIGHTS_FILE).exists():
         return "starter" if is_starter(champion) else "auto"

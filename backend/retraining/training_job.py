@@ -67,7 +67,7 @@ def train_head(
         parts = assign_parts(usable_examples(examples, trees)[0], trees, options.test_share, options.seed)
         _keep_parts(services, project, parts)
         uris = {document.id: document.projects[project].uri for document in services.catalog.documents(project)}
-        size = int(backbone.manifest["size"])
+        size = backbone.backbone_manifest.size
         return train_project(
             project,
             [replace(example, part=parts.get(example.id, example.part)) for example in examples],
@@ -92,7 +92,7 @@ def _champions_embeddings(
     if champion is None:
         return {}
     try:
-        other = str(registry.get(name, champion).manifest["backbone"])
+        other = registry.get(name, champion).head_manifest.backbone
         if other == backbone.version:
             return {}
         embed(services, project, {image: uris[image] for image, part in parts.items() if part == "test"}, other)

@@ -2,26 +2,16 @@
 
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from taxonomist.storage.registry.model_version import ModelVersion
 from taxonomist.taxonomy.errors import NotFoundError
 
 __all__ = ["ModelVersion", "Moves", "Registry", "ensure_champion"]
 
 Moves = Mapping[str, str | None]
 """Versions by name; None where there is none."""
-
-
-@dataclass(frozen=True)
-class ModelVersion:
-    """A published version. `path` is a local folder with its files; they never change."""
-
-    name: str
-    version: str
-    path: Path
-    manifest: Mapping[str, Any]
 
 
 class Registry(Protocol):

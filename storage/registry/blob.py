@@ -24,7 +24,7 @@ from taxonomist.storage.registry import ModelVersion, Moves
 from taxonomist.storage.registry.aliases import NOWHERE, Alias, moved, way_back
 from taxonomist.storage.registry.blob_aliases import BlobAliases
 from taxonomist.storage.registry.folder import VERSION, FolderRegistry, check_name
-from taxonomist.storage.registry.manifest import MANIFEST, damaged, manifest_bytes, manifest_of, parse_manifest
+from taxonomist.storage.registry.manifest_file import MANIFEST, damaged, manifest_bytes, manifest_of, parse_manifest
 from taxonomist.taxonomy.errors import ConflictError, DamagedError, NotFoundError
 
 __all__ = ["BlobRegistry"]

@@ -15,7 +15,7 @@ from uuid import uuid4
 from taxonomist.storage.files import storage_errors, sync_file, sync_folder
 from taxonomist.storage.registry import ModelVersion, Moves
 from taxonomist.storage.registry.aliases import Aliases, way_back
-from taxonomist.storage.registry.manifest import MANIFEST, check_files, manifest_bytes, manifest_of, read_manifest
+from taxonomist.storage.registry.manifest_file import MANIFEST, check_files, manifest_bytes, manifest_of, read_manifest
 from taxonomist.taxonomy.errors import DamagedError, NotFoundError
 
 __all__ = ["VERSION", "FolderRegistry", "check_name"]

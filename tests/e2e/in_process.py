@@ -70,7 +70,7 @@ class Ours:
         """Make a new champion; returns the name under which Label Studio will know it. It holds no weights."""
         registry, name = self.services.registry, registry_name(str(project))
         trees = parse_label_config(self.services.projects.get(str(project)).label_config).trees
-        manifest = {"trees": [tree.to_json() for tree in trees], "backbone": "v1", "calibration": {}}
+        manifest = {"kind": "head", "trees": [tree.to_json() for tree in trees], "backbone": "v1", "calibration": {}}
         with registry.stage(name) as folder:
             (folder / "note.txt").write_text("no weights")
             version = registry.publish(name, folder, manifest).version

@@ -304,9 +304,10 @@ def second_model(loop: Loop, untouched: DemoTask) -> None:
         lambda: len(registry.versions(name)) == 2 and loop.is_idle(),
         timeout=180,
     )
-    decision = registry.get(name, "v2").manifest["promotion"]
-    assert decision["reason"]
-    if not decision["promoted"]:
+    decision = registry.get(name, "v2").head_manifest.promotion
+    assert decision is not None
+    assert decision.reason
+    if not decision.promoted:
         loop.backend.command("models", "promote", "v2", "--project", str(loop.project))
     loop.wait_for_champion("v2")
     assert_served(loop, untouched, "taxonomist-v2")

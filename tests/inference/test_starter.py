@@ -21,10 +21,10 @@ def test_it_serves_as_any_version_does(tmp_path: Path) -> None:
     version = publish_starter(registry, "backbone")
     registry.verify(version)
     assert registry.champion("backbone") is None
-    embedder = Embedder(version.path / BACKBONE_FILE, size=int(version.manifest["size"]))
+    embedder = Embedder(version.path / BACKBONE_FILE, size=version.backbone_manifest.size)
     pictures = np.random.default_rng(0).integers(0, 256, (3, embedder.size, embedder.size, 3), np.uint8)
     vectors = embedder.embed(pictures)
-    assert vectors.shape == (3, version.manifest["dimension"])
+    assert vectors.shape == (3, version.backbone_manifest.dimension)
     assert np.isfinite(vectors).all()
     np.testing.assert_allclose(embedder.embed(pictures[:1]), vectors[:1], rtol=1e-4, atol=1e-4)
 

@@ -60,7 +60,7 @@ def ensure_backbone(registry: Registry, spec: BackboneSpec, *, or_starter: bool 
     """
     version = ensure_champion(registry, BACKBONE_NAME, lambda: _publish_first(registry, spec, or_starter=or_starter))
     wanted = {"architecture": spec.architecture} | ({} if or_starter else {"size": spec.size})
-    actual = {key: version.manifest.get(key) for key in wanted}
+    actual = {key: getattr(version.backbone_manifest, key) for key in wanted}
     if actual != wanted:
         logger.warning("The settings ask for the backbone %s; the one in use is %s and stays.", wanted, actual)
     return version

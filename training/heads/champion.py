@@ -56,8 +56,8 @@ def evaluate_champion(
     Raises DamagedError, ConfigError or KeyError when the version's files are not those of a head.
     """
     head = HeadWeights.load(version.path / HEAD_FILE)
-    known = {tree.control: tree for tree in map(Tree.from_json, version.manifest["trees"])}
-    store = stores.get(str(version.manifest["backbone"]))
+    known = version.head_manifest.trees_by_control
+    store = stores.get(version.head_manifest.backbone)
     if store is None:
         return None
     found, x = store.get([example.id for example in test])

@@ -87,15 +87,15 @@ def resnet(spec: BackboneSpec, name: str = "") -> Contestant:
 
 def published(version: ModelVersion, name: str = "") -> Contestant:
     """Return a backbone of the registry, which embeds as in serving, and has its weights where it can be fine-tuned."""
-    manifest = version.manifest
-    size = int(manifest["size"])
+    manifest = version.backbone_manifest
+    size = manifest.size
     embed = _OnnxEmbed(version, size)
-    checksum = str(manifest.get("files", {}).get(BACKBONE_FILE, {}).get("sha256", ""))[:12]
-    origin = ", ".join(filter(None, [f"{version.name} {version.version}", str(manifest.get("origin", "")), checksum]))
+    checksum = version.files[BACKBONE_FILE].sha256[:12] if BACKBONE_FILE in version.files else ""
+    origin = ", ".join(filter(None, [f"{version.name} {version.version}", manifest.origin, checksum]))
 
     def backbone() -> tuple[Backbone, int]:
         weights = "starter" if is_starter(version) else str(version.path / WEIGHTS_FILE)
-        return build_backbone(BackboneSpec(manifest["architecture"], weights, size=size)).module, size
+        return build_backbone(BackboneSpec(manifest.architecture, weights, size=size)).module, size
 
     tunable = is_starter(version) or (version.path / WEIGHTS_FILE).exists()
     return Contestant(name or f"backbone {version.version}", origin, embed, backbone=backbone if tunable else None)

@@ -58,7 +58,7 @@ def _fit(record: ProjectRecord, model: ModelVersion, project: str) -> Check:
         now = {tree.control: tree for tree in parse_label_config(record.label_config).trees}
     except ConfigError as error:
         return failed("model's taxonomy", str(error.args[0]), error.hint or "correct the labelling config")
-    then = {tree.control: tree for tree in map(Tree.from_json, model.manifest["trees"])}
+    then = model.head_manifest.trees_by_control
     new, gone = _paths(now) - _paths(then), _paths(then) - _paths(now)
     if new or gone:
         return warned(

@@ -177,11 +177,13 @@ def test_from_documents_to_a_backbone_with_a_head(services: Services, settings: 
 
     server = Services(settings.model_copy(update={"home": tmp_path / "server"}))
     try:
-        pretraining = server.registry.get("backbone", "v2").manifest["pretraining"]
-        assert pretraining["data"]["count"] == IMAGES - 1  # without the one of a person
-        assert pretraining["device"].startswith("2 x ")
+        pretraining = server.registry.get("backbone", "v2").backbone_manifest.pretraining
+        assert pretraining is not None
+        assert pretraining.data is not None
+        assert pretraining.data.count == IMAGES - 1  # without the one of a person
+        assert pretraining.device.startswith("2 x ")
         (head,) = server.registry.versions("project-7")
-        assert head.manifest["backbone"] == "v2"
+        assert head.head_manifest.backbone == "v2"
         assert len(server.embeddings("v2")) >= IMAGES - 1  # shared with the server
     finally:
         server.close()

@@ -46,7 +46,7 @@ def test_a_better_backbone_comes_with_its_heads_and_goes_with_them(poor: Service
         "Backbone v2 is served now, with taxonomist-v2 of project 7. It is better: macro-F1 1.000"
     )
     assert poor.registry.champions() == {"backbone": "v2", "project-7": "v2"}
-    assert poor.registry.get("project-7", "v2").manifest["backbone"] == "v2"
+    assert poor.registry.get("project-7", "v2").head_manifest.backbone == "v2"
     assert steps == sorted(steps)
     assert all(0 <= share <= 1 for share in steps)
     assert [job.project for job in poor.jobs.waiting() if job.kind is JobKind.EMBED] == ["7"]
@@ -194,7 +194,7 @@ class Server(threading.Thread):
         registry = self.services.registry
         champions = registry.champions()
         self.seen.add((champions["backbone"], champions["project-7"]))
-        if registry.get("project-7", champions["project-7"]).manifest["backbone"] != champions["backbone"]:
+        if registry.get("project-7", champions["project-7"]).head_manifest.backbone != champions["backbone"]:
             self.problems.append(f"a mix: {champions}")
         known = {f"taxonomist-{version.version}" for version in registry.versions("project-7")}
         if not {answer["model_version"] for answer in answers} <= known:

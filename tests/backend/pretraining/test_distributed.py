@@ -83,8 +83,11 @@ def test_two_machines_train_one_backbone_and_the_next_step_adopts_it(poor: Servi
     assert "Process 2 of 2 has trained along." in second[1]
     assert not (tmp_path / "other home" / "catalog.sqlite").exists()  # it asks nothing but the first process
     version = poor.registry.get("backbone", "v2")
-    assert version.manifest["pretraining"]["device"].startswith("2 x CPU")
-    assert version.manifest["pretraining"]["data"]["count"] == 80
+    summary = version.backbone_manifest.pretraining
+    assert summary is not None
+    assert summary.data is not None
+    assert summary.device.startswith("2 x CPU")
+    assert summary.data.count == 80
     assert {path.name for path in (tmp_path / "report").iterdir()} == {"pretrained.json", "curves.csv", "loss.png"}
 
     alone = [sys.executable, "-m", "taxonomist", "--home", str(poor.settings.home), "backbone", "adopt"]

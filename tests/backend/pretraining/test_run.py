@@ -62,9 +62,11 @@ def test_all_steps_with_a_stop_in_each(poor: Services) -> None:
     assert outcome.startswith("Backbone v2 ")
     assert present(read_run(poor.settings.home)).outcome == outcome
     assert [version.version for version in poor.registry.versions("backbone")] == ["v1", "v2"]
-    manifest = poor.registry.get("backbone", "v2").manifest
-    assert (manifest["size"], manifest["pretraining"]["data"]["count"]) == (SIZE, 80)
-    assert manifest["pretraining"]["score"] is not None
+    manifest = poor.registry.get("backbone", "v2").backbone_manifest
+    assert manifest.pretraining is not None
+    assert manifest.pretraining.data is not None
+    assert (manifest.size, manifest.pretraining.data.count) == (SIZE, 80)
+    assert manifest.pretraining.score is not None
     assert all(0 <= share <= 1 for _, share in told)
     # Another one with the same recipe and pictures is another run.
     assert "v3 is a candidate" in run(poor, Asked(preset="smoke", device="cpu", adopt=False), silent, never)

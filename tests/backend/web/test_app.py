@@ -208,7 +208,7 @@ def test_a_promotion_is_served_by_the_next_request(trained: Services) -> None:
     name = "project-7"
     with trained.registry.stage(name) as folder:
         old = trained.registry.get(name, "v1")
-        for file in old.manifest["files"]:
+        for file in old.files:
             (folder / file).write_bytes((old.path / file).read_bytes())
         manifest = {key: old.manifest[key] for key in old.manifest if key not in {"files", "digest", "published_at"}}
         new = trained.registry.publish(name, folder, manifest)

@@ -12,7 +12,7 @@ import pytest
 
 from taxonomist.storage.registry import Registry, folder
 from taxonomist.storage.registry.folder import FolderRegistry
-from taxonomist.storage.registry.manifest import sealed
+from taxonomist.storage.registry.manifest_file import sealed
 from taxonomist.taxonomy.errors import NotFoundError
 from tests.storage.registries import publish
 

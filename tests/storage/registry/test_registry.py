@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from taxonomist.storage.registry import Registry
-from taxonomist.storage.registry.manifest import sealed
+from taxonomist.storage.registry.manifest_file import sealed
 from taxonomist.taxonomy.errors import DamagedError, NotFoundError, StorageError
 from tests.storage.registries import Place, publish
 

@@ -18,10 +18,10 @@ from tests.training.conftest import SIZE, SPEC
 
 
 def test_version_is_complete(backbone: ModelVersion, backbone_registry: FolderRegistry) -> None:
-    manifest = backbone.manifest
-    assert {"backbone.onnx", "backbone.safetensors"} == set(manifest["files"])
-    assert (manifest["kind"], manifest["dimension"], manifest["size"]) == ("backbone", 512, SIZE)
-    assert manifest["origin"] == "random, seed 0"
+    manifest = backbone.backbone_manifest
+    assert {"backbone.onnx", "backbone.safetensors"} == set(backbone.files)
+    assert (manifest.dimension, manifest.size) == (512, SIZE)
+    assert manifest.origin == "random, seed 0"
     backbone_registry.verify(backbone)
     reread = Backbone("resnet18")
     load_weights(reread.encoder, read_weights(backbone.path / "backbone.safetensors"))

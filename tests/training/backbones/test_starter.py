@@ -59,18 +59,18 @@ def test_it_serves_where_imagenet_cannot_be_had(
 ) -> None:
     with caplog.at_level(logging.WARNING):
         version = ensure_backbone(FolderRegistry(tmp_path), BackboneSpec(), or_starter=True)
-    assert str(version.manifest["origin"]).startswith("the starter")
-    assert version.manifest["size"] == 80
+    assert version.backbone_manifest.origin.startswith("the starter")
+    assert version.backbone_manifest.size == 80
     assert "The starter serves until" in caplog.text
     shipped = hashlib.sha256((FOLDER / BACKBONE_FILE).read_bytes()).hexdigest()
-    assert version.manifest["files"][BACKBONE_FILE]["sha256"] == shipped
+    assert version.files[BACKBONE_FILE].sha256 == shipped
 
 
 @pytest.mark.slow
 def test_imagenet_comes_before_it(tmp_path: Path, no_network: Path) -> None:
     torch.save(torchvision.models.resnet18(weights=None).state_dict(), no_network / "resnet18-f37072fd.pth")
     version = ensure_backbone(FolderRegistry(tmp_path), BackboneSpec(size=64), or_starter=True)
-    assert version.manifest["origin"] == "torchvision ImageNet"
+    assert version.backbone_manifest.origin == "torchvision ImageNet"
 
 
 @pytest.mark.slow
@@ -81,11 +81,11 @@ def test_imagenet_comes_before_it(tmp_path: Path, no_network: Path) -> None:
 )
 def test_random_weights_else(tmp_path: Path, no_network: Path, spec: BackboneSpec, or_starter: bool) -> None:
     version = ensure_backbone(FolderRegistry(tmp_path), spec, or_starter=or_starter)
-    assert version.manifest["origin"] == "random, seed 0"
+    assert version.backbone_manifest.origin == "random, seed 0"
 
 
 def test_it_can_be_asked_for(tmp_path: Path) -> None:
     version = ensure_backbone(FolderRegistry(tmp_path), BackboneSpec(weights="starter"), or_starter=True)
-    assert str(version.manifest["origin"]).startswith("the starter")
+    assert version.backbone_manifest.origin.startswith("the starter")
     with pytest.raises(ConfigError, match="resnet50"):
         ensure_backbone(FolderRegistry(tmp_path / "other"), BackboneSpec("resnet50", "starter"))

@@ -18,7 +18,7 @@ from taxonomist.inference.image_decoding import prepare_image
 from taxonomist.storage.embeddings import FolderEmbeddings
 from taxonomist.storage.registry import ModelVersion
 from taxonomist.storage.registry.folder import FolderRegistry
-from taxonomist.taxonomy.calibration import Calibration
+from taxonomist.storage.registry.manifests import PromotionRecord, TrainingData
 from taxonomist.taxonomy.errors import ImageNotFoundError, TrainingError
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.training.heads.head import HeadOptions
@@ -58,24 +58,25 @@ def test_what_comes_with_a_version(project: Project) -> None:
     examples = [replace(example, file_hash=f"hash {example.id}") for example in project.examples(20)]
     version = train(project, examples).version
     project.registry.verify(version)
-    assert set(version.manifest["files"]) == {
+    assert set(version.files) == {
         "head.safetensors", "report.json", "report.md", "curves.json", "curves.png", "data.json",
         "confusion-media-1.png", "confusion-media-2.png",
     }  # fmt: skip
-    manifest = version.manifest
-    assert (manifest["kind"], manifest["project"], manifest["backbone"]) == ("head", "4", "v1")
-    assert [Tree.from_json(tree) for tree in manifest["trees"]] == [project.tree]
-    assert Calibration.from_json(manifest["calibration"]["media"]).support[0] > 0
-    assert manifest["champion_metrics"] is None
-    assert manifest["promotion"] == {"promoted": True, "reason": "It is the first model of the project."}
-    assert manifest["settings"]["head"]["hidden"] == 32
-    assert manifest["duration_s"] > 0
+    manifest = version.head_manifest
+    assert (manifest.project, manifest.backbone) == ("4", "v1")
+    assert manifest.trees == (project.tree,)
+    assert manifest.calibration["media"].support[0] > 0
+    assert manifest.champion_metrics is None
+    assert manifest.promotion == PromotionRecord(promoted=True, reason="It is the first model of the project.")
+    assert manifest.settings["head"]["hidden"] == 32
+    assert manifest.duration_s is not None
+    assert manifest.duration_s > 0
     data = json.loads((version.path / "data.json").read_text())
-    assert manifest["data"] == {"fingerprint": data["fingerprint"], "count": 120, "left_out": 0}
+    assert manifest.data == TrainingData(fingerprint=data["fingerprint"], count=120, left_out=0)
     assert {image["part"] for image in data["images"]} == {"train", "validation", "test"}
     assert data["images"][0]["file_hash"] == f"hash {data['images'][0]['id']}"
     report = json.loads((version.path / "report.json").read_text())
-    assert report["test"]["media"]["metrics"] == manifest["metrics"]["media"]
+    assert report["test"]["media"]["metrics"] == json.loads(json.dumps(manifest.metrics["media"].to_json()))
     assert "### Level 2" in (version.path / "report.md").read_text()
     curves = json.loads((version.path / "curves.json").read_text())
     assert curves["epochs"][curves["best"]]["validation_loss"] > 0
@@ -86,12 +87,14 @@ def test_same_data_same_model_in_any_order(project: Project) -> None:
     examples = project.examples(10)
     one, two = train(project, examples), train(project, examples[::-1])
     assert one.parts == two.parts
-    assert one.version.manifest["data"] == two.version.manifest["data"]
-    files = [outcome.version.manifest["files"]["head.safetensors"]["sha256"] for outcome in (one, two)]
+    assert one.version.head_manifest.data == two.version.head_manifest.data
+    files = [outcome.version.files["head.safetensors"].sha256 for outcome in (one, two)]
     assert files[0] == files[1]
     changed = [replace(examples[0], labels={"media": (("pipes",),)}), *examples[1:]]
-    other = train(project, changed).version.manifest["data"]["fingerprint"]
-    assert other != one.version.manifest["data"]["fingerprint"]
+    other = train(project, changed).version.head_manifest.data
+    assert other is not None
+    assert one.version.head_manifest.data is not None
+    assert other.fingerprint != one.version.head_manifest.data.fingerprint
 
 
 def test_a_worse_challenger_stays_a_candidate(project: Project) -> None:
@@ -111,10 +114,11 @@ def test_a_worse_challenger_stays_a_candidate(project: Project) -> None:
     assert second.reason.startswith("It is worse: macro-F1")
     assert project.registry.champion("project-4") == "v1"
     assert second.version.version == "v2"
-    assert second.version.manifest["promotion"]["promoted"] is False
-    assert second.version.manifest["champion_metrics"]["media"]["macro_f1"] == pytest.approx(
-        first.metrics["media"].macro_f1
-    )
+    manifest = second.version.head_manifest
+    assert manifest.promotion is not None
+    assert manifest.promotion.promoted is False
+    assert manifest.champion_metrics is not None
+    assert manifest.champion_metrics["media"].macro_f1 == pytest.approx(first.metrics["media"].macro_f1)
 
 
 def test_an_equal_challenger_is_promoted(project: Project) -> None:
@@ -143,7 +147,8 @@ def test_a_tree_that_changed_under_the_champion(project: Project) -> None:
     # Labels of "bath" are gone with it, those of "pipes › pipes-b" stand at their parent.
     assert len(second.left_out) == 24
     assert '"bath › bath-a" is not in the taxonomy "media"' in second.left_out["bath-a-0"]
-    assert second.version.manifest["data"]["count"] == 48
+    assert second.version.head_manifest.data is not None
+    assert second.version.head_manifest.data.count == 48
     assert second.promoted
     data = json.loads((second.version.path / "data.json").read_text())
     assert {"media": [["pipes"]]} in [image["labels"] for image in data["images"]]

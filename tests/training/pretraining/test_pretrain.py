@@ -223,10 +223,13 @@ def test_what_it_leaves(unbroken: PretrainingResult) -> None:
 def test_what_is_published(tmp_path: Path) -> None:
     done = pretrain(small_images(), RECIPE, tmp_path / "run", probe=probe(), device="cpu")
     version = publish_pretrained(FolderRegistry(tmp_path / "models"), done, 24)
-    assert {"backbone.onnx", "backbone.safetensors", "curves.csv", "loss.png"} <= set(version.manifest["files"])
-    assert version.manifest["pretraining"]["recipe"]["batch"] == 16
-    assert version.manifest["pretraining"]["data"]["count"] == 64
-    assert version.manifest["origin"] == "MoCo v2, 256 images seen, from random, seed 0"
+    assert {"backbone.onnx", "backbone.safetensors", "curves.csv", "loss.png"} <= set(version.files)
+    summary = version.backbone_manifest.pretraining
+    assert summary is not None
+    assert summary.data is not None
+    assert summary.recipe["batch"] == 16
+    assert summary.data.count == 64
+    assert version.backbone_manifest.origin == "MoCo v2, 256 images seen, from random, seed 0"
     # The published network is the query encoder of the best moment, as the probe saw it.
     served = Embedder(version.path / "backbone.onnx").embed(small_images())
     assert neighbour_score(torch.from_numpy(served), probe()) == pytest.approx(done.summary["score"], abs=0.05)

@@ -59,7 +59,9 @@ def publish(services: Services, project: str, config: str = CONFIG) -> ModelVers
     with services.registry.stage(name) as folder:
         (folder / "head.safetensors").write_bytes(b"weights")
         trees = [tree.to_json() for tree in parse_label_config(config).trees]
-        model = services.registry.publish(name, folder, {"kind": "head", "trees": trees})
+        model = services.registry.publish(
+            name, folder, {"kind": "head", "backbone": "v1", "trees": trees, "calibration": {}}
+        )
     services.registry.promote(name, model.version)
     return model
 

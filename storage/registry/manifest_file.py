@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from taxonomist.storage.formats import FORMAT, check_format, format_of
-from taxonomist.storage.registry import ModelVersion
+from taxonomist.storage.registry.model_version import MANIFEST, ModelVersion
 from taxonomist.taxonomy.errors import DamagedError, StorageError
 
 __all__ = [
@@ -23,7 +23,6 @@ __all__ = [
     "sealed",
 ]
 
-MANIFEST = "manifest.json"
 _FORMAT = 1
 _PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".joblib", ".npy", ".npz", ".ckpt"}
 
@@ -84,13 +83,13 @@ def parse_manifest(data: bytes, path: object) -> dict[str, Any]:
 
 def check_files(version: ModelVersion, *, contents: bool) -> None:
     """Each file of the manifest is there with its size and, with `contents`, its sha256; else `DamagedError`."""
-    for name, described in version.manifest["files"].items():
+    for name, entry in version.files.items():
         path = version.path / name
         if not path.is_file():
             raise damaged(path, "is missing")
-        if path.stat().st_size != described["size"]:
-            raise damaged(path, f"has {path.stat().st_size} bytes in place of {described['size']}")
-        if contents and _sha256(path) != described["sha256"]:
+        if path.stat().st_size != entry.size:
+            raise damaged(path, f"has {path.stat().st_size} bytes in place of {entry.size}")
+        if contents and _sha256(path) != entry.sha256:
             raise damaged(path, "does not have its sha256")
 
 

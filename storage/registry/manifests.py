@@ -1,0 +1,185 @@
+"""Typed manifests: what a version of a backbone or of a head says about itself.
+
+Keys that are not named here are ignored, except in a summary of a pre-training, which keeps them.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, TypeAdapter, ValidationError
+
+from taxonomist.taxonomy.calibration.thresholds import Calibration
+from taxonomist.taxonomy.errors import ConfigError, DamagedError
+from taxonomist.taxonomy.tree import Tree
+from taxonomist.taxonomy.tree_metrics import TreeMetrics
+
+__all__ = [
+    "BackboneManifest",
+    "FileEntry",
+    "HeadManifest",
+    "PretrainingData",
+    "PretrainingSummary",
+    "PromotionRecord",
+    "TrainingData",
+    "parse_backbone",
+    "parse_files",
+    "parse_head",
+]
+
+Model = TypeVar("Model", bound=BaseModel)
+Count = Annotated[int, Field(ge=0)]
+
+
+def _tree(value: object) -> object:
+    if isinstance(value, Tree):
+        return value
+    try:
+        return Tree.from_json(value)  # type: ignore[arg-type]
+    except (ConfigError, TypeError, AttributeError) as error:
+        raise ValueError(str(error)) from error
+
+
+def _calibration(value: object) -> object:
+    if isinstance(value, Calibration):
+        return value
+    try:
+        return Calibration.from_json(value)  # type: ignore[arg-type]
+    except (ConfigError, TypeError, AttributeError) as error:
+        raise ValueError(str(error)) from error
+
+
+class FileEntry(BaseModel):
+    """One file of a version: the hexadecimal SHA-256 of its bytes, and their number."""
+
+    model_config = ConfigDict(frozen=True)
+
+    sha256: str
+    size: Count
+
+
+class PretrainingData(BaseModel):
+    """The images of a pre-training: their number, their side in pixels, and a hash of some of them."""
+
+    model_config = ConfigDict(frozen=True)
+
+    count: Count
+    size: Count | None = None
+    sha256: str | None = None
+
+
+class PretrainingSummary(BaseModel):
+    """How a backbone was pre-trained, and what came of it. `seconds` is the time of all segments together."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    recipe: Mapping[str, Any] = {}
+    data: PretrainingData | None = None
+    origin: str = ""
+    device: str = ""
+    seen: Count | None = None
+    epochs: float | None = None
+    loss: float | None = None
+    score: float | None = None
+    seconds: float | None = None
+
+
+class BackboneManifest(BaseModel):
+    """A backbone: it embeds images uint8 (n, size, size, 3) as float32 (n, dimension).
+
+    `origin` says in words where its weights come from. `starter` is true for the one that ships with the project.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Literal["backbone"]
+    architecture: str
+    size: Annotated[int, Field(ge=1, le=8192)]
+    dimension: Annotated[int, Field(ge=1, le=1_000_000)]
+    origin: str = ""
+    starter: bool = False
+    pretraining: PretrainingSummary | None = None
+    created_at: str | None = None
+
+
+class PromotionRecord(BaseModel):
+    """The decision that was made when a head was published, with its reason in words."""
+
+    model_config = ConfigDict(frozen=True)
+
+    promoted: bool
+    reason: str
+
+
+class TrainingData(BaseModel):
+    """The labelled images of a training: a hash of all of them, their number, and how many were left out."""
+
+    model_config = ConfigDict(frozen=True)
+
+    fingerprint: str
+    count: Count
+    left_out: Count = 0
+
+
+class HeadManifest(BaseModel):
+    """A project's head: it takes embeddings of the version `backbone` of the backbone.
+
+    `calibration`, `metrics` and `champion_metrics` are by control; the metrics are those of the test images.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Literal["head"]
+    project: str = ""
+    backbone: str
+    trees: tuple[Annotated[InstanceOf[Tree], BeforeValidator(_tree)], ...]
+    calibration: Mapping[str, Annotated[InstanceOf[Calibration], BeforeValidator(_calibration)]]
+    metrics: Mapping[str, TreeMetrics] = {}
+    champion_metrics: Mapping[str, TreeMetrics] | None = None
+    promotion: PromotionRecord | None = None
+    data: TrainingData | None = None
+    settings: Mapping[str, Any] = {}
+    duration_s: float | None = None
+    created_at: str | None = None
+
+    @property
+    def trees_by_control(self) -> dict[str, Tree]:
+        """The trees by the name of their control."""
+        return {tree.control: tree for tree in self.trees}
+
+
+_FILES = TypeAdapter(dict[str, FileEntry])
+
+
+def parse_backbone(manifest: Mapping[str, Any], path: Path) -> BackboneManifest:
+    """Return the manifest of a backbone; `path` is its file. Raises `DamagedError` that names the field."""
+    return _parse(BackboneManifest, manifest, path, "backbone")
+
+
+def parse_head(manifest: Mapping[str, Any], path: Path) -> HeadManifest:
+    """Return the manifest of a head; `path` is its file. Raises `DamagedError` that names the field."""
+    return _parse(HeadManifest, manifest, path, "head")
+
+
+def parse_files(manifest: Mapping[str, Any], path: Path) -> dict[str, FileEntry]:
+    """Return the files of a version by their path in it. Raises `DamagedError`."""
+    try:
+        return _FILES.validate_python(manifest.get("files"))
+    except ValidationError as error:
+        raise _error(path, "version", error, "files") from error
+
+
+def _parse(model: type[Model], manifest: Mapping[str, Any], path: Path, kind: str) -> Model:
+    try:
+        return model.model_validate(dict(manifest))
+    except ValidationError as error:
+        raise _error(path, kind, error) from error
+
+
+def _error(path: Path, kind: str, error: ValidationError, *field: str) -> DamagedError:
+    first = error.errors()[0]
+    name = ".".join(map(str, (*field, *first["loc"])))
+    return DamagedError(
+        f"{path} is not the manifest of a {kind} ({name}: {first['msg']}).",
+        hint="Go back to another version, or train again.",
+    )
