@@ -13,7 +13,7 @@ from taxonomist.backend.cli.output import count_bar, print_fields, print_json, p
 from taxonomist.backend.labelling.import_result import ImportResult
 from taxonomist.backend.labelling.label_studio_export import import_export
 from taxonomist.backend.labelling.manifests import import_manifest
-from taxonomist.backend.prediction.evaluation import look_alikes_of_file
+from taxonomist.backend.prediction.evaluation import look_alikes_of_image
 from taxonomist.backend.retraining.first_backbone import prepare_backbone
 from taxonomist.backend.state.jobs import JobKind
 from taxonomist.backend.worker.job_runner import run
@@ -85,7 +85,7 @@ def similar(
     as_json: Json = False,
 ) -> None:
     """Show the labelled images of a project that look most like an image."""
-    look_alikes = look_alikes_of_file(services_of(context), project, image, k)
+    look_alikes = look_alikes_of_image(services_of(context), project, image, k)
     if as_json:
         print_json([asdict(look_alike) for look_alike in look_alikes])
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -62,14 +63,16 @@ def evaluate(
 ) -> None:
     """Score the champion of a project on images that it was not trained on, level by level."""
     with count_bar("Evaluating") as progress:
-        report = evaluate_manifest(services_of(context), project, manifest, images=images, advance=progress)
+        scores = evaluate_manifest(services_of(context), project, manifest, images=images, advance=progress)
     if as_json:
-        print_json(report)
+        print_json(asdict(scores))
         return
     columns = ["level", "images", "accuracy", "macro-F1", "suggested", "precision of suggestions"]
-    rows = [[_short(value) for value in level.values()] for level in report["levels"]]
-    print_table(f"{report['model_version']} on {manifest.name}", columns, rows)
-    print_fields({name: _short(report[name]) for name in ("images", "unreadable", "hierarchical_f1", "mean_depth")})
+    rows = [[_short(value) for value in vars(level).values()] for level in scores.levels]
+    print_table(f"{scores.model_version} on {manifest.name}", columns, rows)
+    print_fields(
+        {name: _short(getattr(scores, name)) for name in ("images", "unreadable", "hierarchical_f1", "mean_depth")}
+    )
 
 
 def list_(context: typer.Context, project: Project = "", as_json: Json = False) -> None:

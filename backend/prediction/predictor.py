@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from taxonomist.backend.label_studio.protocol import PredictRequest, label_config, model_version_name, prediction_json
 from taxonomist.backend.prediction.embedding import embed
 from taxonomist.backend.prediction.look_alikes import LookAlike, LookAlikes
-from taxonomist.backend.services import Services, registry_name
+from taxonomist.backend.services import BACKBONE, Services, registry_name
 from taxonomist.inference.serving_model import ServingModel, load_serving_model
 from taxonomist.storage.catalog.documents import image_id
 from taxonomist.taxonomy.errors import DamagedError, StorageError, TaxonomistError
@@ -101,6 +102,22 @@ class Predictor:
                 self._models[project] = loaded
         return loaded.model
 
+    def backbone(self, project: str) -> str | None:
+        """Return the version of the backbone that embeds the images of a project, None while there is none."""
+        return self._backbone_of(self.model(project))
+
+    def suggest(self, project: str, vectors: NDArray[np.float32]) -> list[dict[str, Suggestion]]:
+        """Return, for each of the embeddings (n, d) by `backbone(project)`, the suggestion by control.
+
+        A control without a suggestion is absent. Raises `ConfigError` when the project's taxonomy is not known.
+        """
+        config, model = self._services.label_config(project), self.model(project)
+        backbone = self._backbone_of(model)
+        if backbone is None or not len(vectors):
+            return [{} for _ in vectors]
+        rows = self._suggest(project, config, model, backbone, vectors, [None] * len(vectors))
+        return [{tree.control: suggestion for tree, suggestion in _parts(config, row)} for row in rows]
+
     def predict(self, request: PredictRequest) -> list[dict[str, Any]]:
         """Return one prediction for each task, in order. A task that fails gets the empty suggestion, and the reason
         is logged.
@@ -135,7 +152,7 @@ class Predictor:
     def _suggestions(
         self, project: str, images: Mapping[str, str], model: ServingModel | None, config: LabelConfig, deadline: float
     ) -> tuple[dict[str, dict[str, Suggestion]], frozenset[str]]:
-        backbone = model.backbone if model else self._services.registry.champion("backbone")
+        backbone = self._backbone_of(model)
         if backbone is None or (model is None and not self._services.catalog.count(project, labelled=True)):
             return {}, frozenset()
         embedded = embed(self._services, project, images, backbone, deadline=deadline)
@@ -147,14 +164,27 @@ class Predictor:
         if not names:
             return {}, frozenset(embedded.late)
         vectors = np.stack([embedded.vectors[name] for name in names])
-        if model:
-            rows = model.suggestions(vectors)
-        else:
-            rows = [
-                _vote(config, self.look_alikes.nearest(project, vector, backbone, exclude=name))
-                for name, vector in zip(names, vectors, strict=True)
-            ]
+        rows = self._suggest(project, config, model, backbone, vectors, names)
         return dict(zip(names, rows, strict=True)), frozenset(embedded.late)
+
+    def _backbone_of(self, model: ServingModel | None) -> str | None:
+        return model.backbone if model else self._services.registry.champion(BACKBONE)
+
+    def _suggest(
+        self,
+        project: str,
+        config: LabelConfig,
+        model: ServingModel | None,
+        backbone: str,
+        vectors: NDArray[np.float32],
+        names: Sequence[str | None],
+    ) -> list[dict[str, Suggestion]]:
+        if model:
+            return model.suggestions(vectors)
+        return [
+            _vote(config, self.look_alikes.nearest(project, vector, backbone, exclude=name))
+            for name, vector in zip(names, vectors, strict=True)
+        ]
 
     def _load(self, name: str) -> ServingModel | None:
         registry = self._services.registry

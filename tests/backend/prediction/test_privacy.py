@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from taxonomist.backend.prediction.evaluation import look_alikes_of_file
+from taxonomist.backend.prediction.evaluation import look_alikes_of_image
 from taxonomist.backend.prediction.look_alikes import LookAlikes
 from taxonomist.backend.pretraining.prepared_images import picture_store, prepare_all, wanted_images
 from taxonomist.backend.services import BACKBONE, Services
@@ -94,7 +94,7 @@ def test_the_page_the_thumbnail_and_the_command_hide_it(trained: Services) -> No
     file.write_bytes(picture(PATHS[0], 5))
     key = trained.credentials.project_key("7")
     with create_app(trained.settings, trained).test_client() as client:
-        best = look_alikes_of_file(trained, "7", file, 1)[0].image_id
+        best = look_alikes_of_image(trained, "7", file, 1)[0].image_id
         thumbnail = f"/thumbnail?project=7&key={key}&id={best}"
         uri = trained.catalog.get_many([best])[best].projects["7"].uri
 
@@ -109,7 +109,7 @@ def test_the_page_the_thumbnail_and_the_command_hide_it(trained: Services) -> No
         assert client.get(thumbnail).status_code == 404
         assert len(page()) == trained.settings.neighbours
         assert neighbour not in page()
-        assert best != look_alikes_of_file(trained, "7", file, 1)[0].image_id
+        assert best != look_alikes_of_image(trained, "7", file, 1)[0].image_id
 
 
 @pytest.mark.parametrize("fields", PRIVATE)

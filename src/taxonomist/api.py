@@ -1,0 +1,239 @@
+"""The Python API: open a home folder and ask its projects. `import taxonomist` offers everything in here.
+
+    import taxonomist
+
+    with taxonomist.open_home("~/taxonomist-home") as home:
+        project = home.project("furniture")
+        for prediction in project.predict(["chair.jpg", "table.jpg"]):
+            print(prediction.image, prediction.path, prediction.score)
+
+Images that are passed to a project are neither stored nor added to its catalogue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taxonomist.backend.prediction.evaluation import (
+    LevelScores,
+    ManifestScores,
+    evaluate_manifest,
+    look_alikes_of_image,
+)
+from taxonomist.backend.prediction.image_inputs import EmbeddedInputs, ImageInput, embed_inputs
+from taxonomist.backend.prediction.look_alikes import LookAlike
+from taxonomist.backend.prediction.predictor import Predictor
+from taxonomist.backend.services import Services
+from taxonomist.backend.settings import load_settings
+from taxonomist.taxonomy.errors import ConfigError, NotFoundError, TaxonomistError
+from taxonomist.taxonomy.paths import TaxonomyPath
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "Home",
+    "ImageInput",
+    "Label",
+    "LevelScores",
+    "LookAlike",
+    "ManifestScores",
+    "Prediction",
+    "Project",
+    "Table",
+    "TaxonomistError",
+    "open_home",
+]
+
+Row = TypeVar("Row")
+
+
+class Table(list[Row], Generic[Row]):
+    """A list of dataclasses that can become a data frame."""
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a pandas `DataFrame` with a column for each field. Raises `ConfigError` when pandas is missing."""
+        try:
+            import pandas as pd  # noqa: PLC0415 - optional
+        except ImportError:
+            raise ConfigError("A data frame needs pandas.", hint="pip install pandas") from None
+        return pd.DataFrame([vars(row) for row in self])
+
+
+@dataclass(frozen=True)
+class Label:
+    """An accepted path of an image; an image with several accepted paths has several labels.
+
+    `product` is the product or report that the image belongs to, `part` is "test" or "train" once a training has
+    assigned it. Without an accepted path `path` is () and `reason` says why.
+    """
+
+    image_id: str
+    uri: str
+    control: str
+    path: TaxonomyPath
+    product: str | None
+    part: str | None
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The suggestion for an image and a control: its path and its calibrated probability, 0 to 1.
+
+    `path` is () where the model cannot be trusted to suggest anything. `error` says why an image could not be read.
+    """
+
+    image: str
+    control: str
+    path: TaxonomyPath
+    score: float
+    error: str | None = None
+
+
+class Home:
+    """A home folder; use it in a `with` block, or `close` it."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return self._services.settings.home
+
+    def projects(self) -> list[Project]:
+        """Return all projects, in order of their names."""
+        return [Project(self._services, record.project) for record in self._services.projects]
+
+    def project(self, name: str | int | None = None) -> Project:
+        """Return a project by its number in Label Studio or its name; without a name the only one there is.
+
+        Raises `NotFoundError` that lists the known projects.
+        """
+        known = [record.project for record in self._services.projects]
+        if name is None and len(known) == 1:
+            return Project(self._services, known[0])
+        if name is None or str(name) not in known:
+            problem = "Name one project." if name is None else f"There is no project {str(name)!r}."
+            raise NotFoundError(problem, hint=f"Known projects: {', '.join(known) or 'none'}.")
+        return Project(self._services, str(name))
+
+    def close(self) -> None:
+        """Close the connections to Azure, if there are any."""
+        self._services.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Home({str(self.path)!r})"
+
+
+class Project:
+    """A project: its labels, and its champion for images of any origin."""
+
+    def __init__(self, services: Services, name: str) -> None:
+        self.name = name
+        self._services = services
+        self._predictor = Predictor(services)
+
+    def __repr__(self) -> str:
+        return f"Project({self.name!r})"
+
+    @property
+    def version(self) -> str | None:
+        """The version of the served head, such as "v3"; None while there is none."""
+        model = self._predictor.model(self.name)
+        return model.version if model else None
+
+    def labels(self, *, unlabelled: bool = False) -> Table[Label]:
+        """Return the accepted labels, in order of image ids; with `unlabelled` also the images without one."""
+        return Table(self._labels(unlabelled))
+
+    def predict(self, images: Sequence[ImageInput]) -> Table[Prediction]:
+        """Return a prediction for each image and control, in order.
+
+        Before the first training, look-alikes vote. An image that cannot be read has the reason in `error`. Raises
+        `NotFoundError` when the home has no backbone yet.
+        """
+        controls = [tree.control for tree in self._services.label_config(self.name).trees]
+        embedded = self._embed(images)
+        suggestions = self._predictor.suggest(self.name, embedded.vectors)
+        by_position = dict(zip(embedded.positions, suggestions, strict=True))
+        predictions: Table[Prediction] = Table()
+        for position, image in enumerate(images):
+            name, error = _name(image, position), embedded.errors.get(position)
+            for control in controls:
+                suggestion = by_position.get(position, {}).get(control)
+                path, score = (suggestion.path, suggestion.score) if suggestion else ((), 0.0)
+                predictions.append(Prediction(name, control, path, score, str(error) if error else None))
+        return predictions
+
+    def similar(self, image: ImageInput, k: int | None = None) -> Table[LookAlike]:
+        """Return the `k` labelled images that look most like `image`, best first; `k` defaults to the setting
+        `neighbours`.
+
+        Raises `TaxonomistError` for an image that cannot be read.
+        """
+        return Table(look_alikes_of_image(self._services, self.name, image, k, self._predictor))
+
+    def embed(self, images: Sequence[ImageInput]) -> NDArray[np.float32]:
+        """Return the embeddings (n, d) of `images` by the backbone that serves this project.
+
+        Raises `TaxonomistError` for the first image that cannot be read.
+        """
+        embedded = self._embed(images)
+        if embedded.errors:
+            raise embedded.errors[min(embedded.errors)]
+        return embedded.vectors
+
+    def evaluate(self, manifest: str | Path, *, images: str | Path | None = None) -> ManifestScores:
+        """Return the scores of the champion on a manifest of labelled images that it was not trained on.
+
+        `manifest` is a CSV with `file, level1, level2, …`; `images` is the folder of its files. Raises
+        `NotFoundError` when there is no champion, `ConfigError` when the manifest cannot be used.
+        """
+        return evaluate_manifest(self._services, self.name, Path(manifest), images=Path(images) if images else None)
+
+    def _labels(self, unlabelled: bool) -> Iterator[Label]:
+        for document in self._services.catalog.documents(self.name, labelled=None if unlabelled else True):
+            entry = document.projects[self.name]
+            paths = [(control, path) for control in entry.accepted for path in entry.paths(control)]
+            for control, path in paths or [("", ())]:
+                yield Label(document.id, entry.uri, control, path, entry.group, entry.part, entry.reason)
+
+    def _embed(self, images: Sequence[ImageInput]) -> EmbeddedInputs:
+        backbone = self._predictor.backbone(self.name)
+        if backbone is None:
+            raise NotFoundError("There is no backbone yet.", hint=f"taxonomist embed --project {self.name}")
+        return embed_inputs(self._services, self.name, images, backbone)
+
+
+def open_home(path: str | Path | None = None, **settings: object) -> Home:
+    """Return the home folder at `path`, by default that of `TAXONOMIST_HOME` or `taxonomist.toml`.
+
+    `settings` are further settings by name, such as `neighbours=20`; they win over environment and file. Raises
+    `NotFoundError` when there is no such folder, `ConfigError` for a wrong setting.
+    """
+    home = None if path is None else Path(path).expanduser()
+    services = Services(load_settings(home=home, **settings))
+    if not services.settings.home.is_dir():
+        raise NotFoundError(
+            f"There is no home folder {services.settings.home}.",
+            hint="`taxonomist import` makes one.",
+        )
+    return Home(services)
+
+
+def _name(image: ImageInput, position: int) -> str:
+    return str(image) if isinstance(image, str | Path) else f"image {position}"
