@@ -8,9 +8,9 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from importlib.resources import files
 from pathlib import Path
 
-import taxonomist
 from taxonomist.storage.files import storage_errors
 from taxonomist.taxonomy.errors import TrainingError
 from taxonomist.training.pretraining.callback import Status
@@ -113,6 +113,6 @@ def _environment(devices: int) -> dict[str, str]:
 
     The folder in which a process is started is not on the path (PYTHONSAFEPATH), whatever packages it holds.
     """
-    path = [str(Path(taxonomist.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    path = [str(Path(str(files("taxonomist"))).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     threads = str(max(1, len(os.sched_getaffinity(0)) // devices))
     return {"OMP_NUM_THREADS": threads, **os.environ, "PYTHONPATH": os.pathsep.join(path), "PYTHONSAFEPATH": "1"}
