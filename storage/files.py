@@ -1,4 +1,4 @@
-"""Atomic writes of files, and `OSError`s of the disk as `StorageError`s that say what to do."""
+"""Atomic writes of files, and `OSError`s of the disk raised as `StorageError`s with a hint."""
 
 import errno
 import os
@@ -16,24 +16,26 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Raise a `StorageError` that says what to do in place of any `OSError` of the block."""
+    """Raise a `StorageError` with a hint in place of any `OSError` of the block."""
     try:
         yield
     except OSError as error:
-        where = error.filename or path
+        file = error.filename or path
         reason = error.strerror or str(error)
         if error.errno in _NO_ROOM:
-            raise StorageError(f"No room to write {where} ({reason}).", hint="Make room on the disk.") from error
+            raise StorageError(f"No room to write {file} ({reason}).", hint="Make room on the disk.") from error
         if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-            raise StorageError(f"Not allowed to use {where} ({reason}).", hint="Check who owns it.") from error
-        raise StorageError(f"Cannot use {where} ({reason}).") from error
+            raise StorageError(
+                f"No permission to use {file} ({reason}).", hint="Check its owner and permissions."
+            ) from error
+        raise StorageError(f"Cannot use {file} ({reason}).") from error
 
 
 def write_atomically(path: Path, data: bytes, *, sync: bool = True, mode: int = 0o600) -> None:
-    """Put `data` at `path` in one step: a reader sees the old bytes or the new ones.
+    """Write `data` to `path` in one step: a reader sees the old bytes or the new bytes.
 
-    With `sync` they are on the disk when it returns. `mode` is that of the file; by default only its owner may read it.
-    Raises `OSError`.
+    With `sync` they are on the disk when the function returns. `mode` is the mode of the file; by default only its
+    owner may read it. Raises `OSError`.
     """
     with _written_beside(path, data, sync=sync) as new:
         if mode != 0o600:
@@ -44,7 +46,7 @@ def write_atomically(path: Path, data: bytes, *, sync: bool = True, mode: int = 
 
 
 def write_if_absent(path: Path, data: bytes) -> None:
-    """Put `data` at `path` in one step unless a file is there; of two processes at once, one wins.
+    """Write `data` to `path` in one step unless the file exists; of two concurrent processes, one wins.
 
     Only the owner may read the file. Raises `OSError`.
     """
@@ -52,14 +54,14 @@ def write_if_absent(path: Path, data: bytes) -> None:
         return
     with _written_beside(path, data, sync=True) as new:
         with suppress(FileExistsError):
-            os.link(new, path)  # unlike a rename, this never replaces a file that another process has just made
+            os.link(new, path)  # unlike a rename, this never replaces a file that another process has just created
         new.unlink()
     sync_folder(path.parent)
 
 
 @contextmanager
 def _written_beside(path: Path, data: bytes, *, sync: bool) -> Iterator[Path]:
-    """A new file with `data` in the same folder, readable by its owner only; removed when the block raises."""
+    """Yield a new file with `data` in the same folder, readable by its owner only; deleted when the block raises."""
     handle, name = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -82,7 +84,7 @@ def sync_file(path: Path) -> None:
 
 def sync_folder(path: Path) -> None:
     """Wait until the names in the folder are on the disk."""
-    if os.name == "nt":  # Windows cannot open folders and needs no such step
+    if os.name == "nt":  # Windows cannot open folders and does not need this step
         return
     handle = os.open(path, os.O_RDONLY)
     try:

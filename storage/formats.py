@@ -1,7 +1,7 @@
 """Version numbers of the files and databases that we write.
 
-Each format has a whole number, from 1 up. A file without a number has version 1: releases before the first number wrote
-those.
+The version of a format is a whole number from 1 up. A file without a number has version 1, because early releases
+wrote no number.
 """
 
 from typing import Any
@@ -15,12 +15,12 @@ FORMAT = "format"
 
 
 def format_of(content: Any) -> object:
-    """Return the version that a parsed JSON file names; 1 when it names none."""
+    """Return the version in a parsed JSON file; 1 without one."""
     return content.get(FORMAT, 1) if isinstance(content, dict) else 1
 
 
 def check_format(path: object, version: object, newest: int) -> None:
-    """Raise `DamagedError` when `version`, which the file or database at `path` names, is not one of 1 to `newest`."""
+    """Raise `DamagedError` unless `version`, read from the file or database at `path`, is from 1 to `newest`."""
     if isinstance(version, int) and 1 <= version <= newest:
         return
     raise DamagedError(

@@ -1,4 +1,4 @@
-"""JSON files that hold one pydantic model, with the version of their format."""
+"""JSON files that contain one pydantic model and the version of their format."""
 
 import json
 from pathlib import Path
@@ -16,10 +16,10 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def read_model(path: Path, model: type[Model], *, newest: int = 1, hint: str) -> Model | None:
-    """Return the model in the file, None when there is no file.
+    """Return the model in the file, None when the file does not exist.
 
-    Raises `DamagedError` with the hint when it is no such model, `DamagedError` when its format is newer than `newest`,
-    and `StorageError` when the file cannot be read.
+    Raises `DamagedError` with the hint when the content is not valid, `DamagedError` when its format is newer than
+    `newest`, and `StorageError` when the file cannot be read.
     """
     with storage_errors(path):
         try:
@@ -40,7 +40,7 @@ def read_model(path: Path, model: type[Model], *, newest: int = 1, hint: str) ->
 
 
 def write_model(path: Path, value: BaseModel, *, version: int = 1) -> None:
-    """Replace the file in one step; only its owner may read it, since some models hold a token.
+    """Replace the file in one step. Only its owner may read it, because some models contain a token.
 
     Raises `StorageError`.
     """

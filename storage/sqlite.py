@@ -1,4 +1,4 @@
-"""SQLite files that many threads and processes write: every commit is on the disk when it returns."""
+"""SQLite files that several threads and processes write. A commit is on the disk when it returns."""
 
 import sqlite3
 import threading
@@ -14,18 +14,18 @@ from taxonomist.taxonomy.errors import DamagedError, StorageError
 
 __all__ = ["Database"]
 
-_PATIENCE_S = 30.0
+_TIMEOUT_S = 30.0
 
 
 class Database:
     """Connections to one file in WAL mode with `synchronous=FULL`.
 
-    `write` is one transaction at a time, in this process by a lock and between processes by SQLite. Connections are
-    opened when needed and never cross a fork.
+    There is one write transaction at a time: a lock orders the threads of a process, SQLite the processes. Connections
+    are opened at first use, and a forked process opens its own.
 
-    `schema` has statements that change nothing where they have run before, each on lines of its own with `;` at the
-    end. `version` is its number, kept in the file as `user_version`; a file with a newer one is refused
-    (`DamagedError`), and one without a number, of an early release, has version 1.
+    `schema` contains statements that can be repeated without effect, each on its own lines with `;` at the end.
+    `version` is its number, stored in the file as `user_version`. A file with a newer version is refused with
+    `DamagedError`; a file without a number was written by an early release and has version 1.
     """
 
     def __init__(self, path: Path | str, schema: str, *, version: int = 1) -> None:
@@ -43,21 +43,21 @@ class Database:
         self._ready = False
 
     def _abandon(self) -> None:
-        # SQLite forbids the child even to close them, so they are kept alive, unused.
-        _inherited.extend(self._open_ones())
+        # A child process must not even close the connections of its parent, so they are kept open and unused.
+        _inherited.extend(self._connections())
         self._forget()
 
-    def _open_ones(self) -> list[sqlite3.Connection]:
+    def _connections(self) -> list[sqlite3.Connection]:
         return [*self._idle, *([self._writer] if self._writer else [])]
 
     def __del__(self) -> None:
-        for connection in self._open_ones():
+        for connection in self._connections():
             connection.close()
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
-        """A connection that sees one state of the file until the block ends."""
-        with self._translated():
+        """Yield a connection that sees one state of the file until the block ends."""
+        with self._storage_errors():
             connection = self._take()
             try:
                 connection.execute("BEGIN")
@@ -71,8 +71,8 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
-        """One transaction: committed and synced when the block ends, undone when it raises."""
-        with self._writing, self._translated():
+        """Yield a connection with a transaction: committed and synced at the end, rolled back on errors."""
+        with self._writing, self._storage_errors():
             if self._writer is None:
                 self._writer = self._open()
             _begin(self._writer)
@@ -84,9 +84,9 @@ class Database:
                 raise
 
     def close(self) -> None:
-        """Close what is open. The object can be used again afterwards."""
+        """Close all connections. The next use opens new ones."""
         with self._lock, self._writing:
-            for connection in self._open_ones():
+            for connection in self._connections():
                 connection.close()
             self._idle.clear()
             self._writer = None
@@ -109,9 +109,9 @@ class Database:
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise StorageError(f"Cannot make the folder {self.path.parent}: {error.strerror}.") from error
+                raise StorageError(f"Cannot create the folder {self.path.parent}: {error.strerror}.") from error
             connection = sqlite3.connect(
-                self.path, timeout=_PATIENCE_S, isolation_level=None, check_same_thread=False, cached_statements=64
+                self.path, timeout=_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=64
             )
             try:
                 self._prepare(connection)
@@ -123,8 +123,8 @@ class Database:
     def _prepare(self, connection: sqlite3.Connection) -> None:
         connection.row_factory = sqlite3.Row
         if not self._ready:
-            # Changing the journal mode does not wait for a lock as other statements do.
-            _patiently(connection, "PRAGMA journal_mode=WAL")
+            # Unlike other statements, changing the journal mode does not wait for a lock.
+            _retry_while_locked(connection, "PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         if not self._ready:
             _begin(connection)
@@ -138,7 +138,7 @@ class Database:
             self._ready = True
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _storage_errors(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
@@ -149,17 +149,20 @@ _inherited: list[sqlite3.Connection] = []
 
 
 def _begin(connection: sqlite3.Connection) -> None:
-    """Start a write transaction. SQLite's own waiting backs off to 0.1 s, in which a webhook can starve behind a
-    process that writes in a loop; ours asks every few milliseconds."""
+    """Begin a write transaction, with an attempt every few milliseconds.
+
+    SQLite's own busy handler waits up to 0.1 s between attempts, so a webhook could starve while another process writes
+    in a loop.
+    """
     connection.execute("PRAGMA busy_timeout=0")
     try:
-        _patiently(connection, "BEGIN IMMEDIATE")
+        _retry_while_locked(connection, "BEGIN IMMEDIATE")
     finally:
-        connection.execute(f"PRAGMA busy_timeout={int(_PATIENCE_S * 1000)}")
+        connection.execute(f"PRAGMA busy_timeout={int(_TIMEOUT_S * 1000)}")
 
 
-def _patiently(connection: sqlite3.Connection, statement: str) -> None:
-    deadline = time.monotonic() + _PATIENCE_S
+def _retry_while_locked(connection: sqlite3.Connection, statement: str) -> None:
+    deadline = time.monotonic() + _TIMEOUT_S
     while True:
         try:
             connection.execute(statement)
@@ -167,11 +170,11 @@ def _patiently(connection: sqlite3.Connection, statement: str) -> None:
         except sqlite3.OperationalError as error:
             if "locked" not in str(error) or time.monotonic() > deadline:
                 raise
-            time.sleep(0.001 + 0.004 * random())  # noqa: S311 - spreads the waiters, guards nothing
+            time.sleep(0.001 + 0.004 * random())  # noqa: S311 - not used for security
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:
-    # On a full disk SQLite may have rolled back by itself.
+    # On a full disk SQLite may have rolled back already.
     if connection.in_transaction:
         with suppress(sqlite3.Error):
             connection.execute("ROLLBACK")
@@ -181,14 +184,17 @@ def _as_storage_error(error: sqlite3.Error, path: Path) -> StorageError:
     reason = str(error)
     if "malformed" in reason or "not a database" in reason:
         return DamagedError(
-            f"{path} is damaged ({reason}).", hint="Move it aside together with its -wal and -shm files, or restore it."
+            f"{path} is damaged ({reason}).",
+            hint="Restore it, or move it aside together with its -wal and -shm files.",
         )
     if "full" in reason or "disk I/O error" in reason:
         return StorageError(
             f"Cannot write to {path} ({reason}).", hint="Make room on the disk, or check its quota and health."
         )
     if "readonly" in reason or "unable to open" in reason:
-        return StorageError(f"Cannot open {path} ({reason}).", hint="Check who owns the folder and the file.")
+        return StorageError(
+            f"Cannot open {path} ({reason}).", hint="Check the owner and the permissions of the folder and the file."
+        )
     if "locked" in reason:
-        return StorageError(f"{path} is held by another process ({reason}).", hint="Look for one that hangs.")
+        return StorageError(f"{path} is locked by another process ({reason}).", hint="Stop a process that hangs.")
     return StorageError(f"SQLite failed on {path}: {reason}.")

@@ -1,4 +1,4 @@
-"""The catalogue in a SQLite file: a row per document, and a side table of which image is in which project."""
+"""The catalogue in a SQLite file: one table of documents, and one of the images of each project."""
 
 import json
 import logging
@@ -34,7 +34,7 @@ CREATE INDEX IF NOT EXISTS memberships_image ON memberships (image_id)"""
 class SqliteCatalog:
     """A `Catalog` for one machine. Threads and processes may share the file.
 
-    A `Change` runs inside the write transaction: it must be quick and must not call the catalogue.
+    A `Change` runs in the write transaction, so it must be fast and must not call the catalogue.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -78,19 +78,19 @@ class SqliteCatalog:
             return _save(connection, document)
 
     def update(self, id: str, change: "Change") -> ImageDocument:
-        """See `Catalog.update`. Nobody can be faster here: the transaction begins before the document is read."""
+        """See `Catalog.update`. There are no conflicts, because the transaction begins before the document is read."""
         with self._database.write() as connection:
             return _change(connection, id, change)[0]
 
     def update_many(self, changes: Mapping[str, "Change"]) -> int:
-        """See `Catalog.update_many`. All are written or, when a change raises, none."""
+        """See `Catalog.update_many`. All documents are written, or none when a change raises."""
         if not changes:
             return 0
         with self._database.write() as connection:
             return sum(_change(connection, id, change)[1] for id, change in changes.items())
 
     def documents(self, project: str | None = None, *, labelled: bool | None = None) -> Iterator[ImageDocument]:
-        """See `Catalog.documents`. Each page of 500 is one state of the file; a long reader blocks nobody."""
+        """See `Catalog.documents`. Each page of 500 is one state of the file; a slow reader blocks no writer."""
         return map(_parse, self._rows(project, labelled))
 
     def find(self, query: LabelQuery) -> Iterator[Found]:
@@ -99,7 +99,7 @@ class SqliteCatalog:
             try:
                 document = _parse(row) if matches(json.loads(row["body"]), query) else None
             except (DamagedError, ValueError) as error:
-                log.warning("The document %s is left out: %s", row["id"], error)
+                log.warning("The document %s is skipped: %s", row["id"], error)
                 continue
             if document is not None:
                 yield Found(document)
@@ -138,7 +138,7 @@ class SqliteCatalog:
 
 
 def _filter(project: str | None, labelled: bool | None) -> tuple[str, str, str, tuple[Any, ...]]:
-    """Tables, the column that orders them, condition and its values."""
+    """Return the tables, the column that orders them, the condition and its values."""
     if project is not None:
         source = "memberships m JOIN documents d ON d.id = m.image_id"
         if labelled is None:

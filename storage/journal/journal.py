@@ -1,4 +1,4 @@
-"""The journal itself: record, fold, and the questions that can be asked afterwards."""
+"""The journal: records events, folds them into the state, and reads the state."""
 
 import json
 import sqlite3
@@ -23,22 +23,22 @@ __all__ = ["Journal"]
 
 _SLICE = 500
 _PAGE = 500
-_BREATH_S = 0.01
+_PAUSE_S = 0.01
 _LARGEST_SKEW = timedelta(days=1)
 
 
 class Journal:
-    """Webhooks in a SQLite file, shared by all threads and processes of the product.
+    """Events in a SQLite file that all threads and processes of taxonomist share.
 
-    Every method raises `StorageError` when the file cannot be read or written, and `DamagedError` when it is broken.
+    Every method raises `StorageError` when the file cannot be read or written, and `DamagedError` when it is damaged.
     """
 
     def __init__(self, path: Path | str) -> None:
         self._database = Database(path, SCHEMA)
-        self._no_one_waits()
-        after_fork(self._no_one_waits)
+        self._reset_queue()
+        after_fork(self._reset_queue)
 
-    def _no_one_waits(self) -> None:
+    def _reset_queue(self) -> None:
         self._queue = threading.Lock()
         self._waiting: list[_Batch] = []
         self._leading = threading.Lock()
@@ -58,12 +58,12 @@ class Journal:
     # --- writing
 
     def record(self, events: Sequence[Event]) -> int:
-        """Commit the events to the disk; returns how many were new.
+        """Commit the events to the disk and return how many were new.
 
-        Annotations are known by (project, id, created_at, updated_at), and so on: what is there already is not counted
-        again. Threads that arrive together share one commit, so send thousands of events in portions, else a webhook
-        waits behind them. Raises `BadRequestError` when an event cannot be stored (a time without a zone, text that is
-        not Unicode).
+        An annotation is identified by (project, id, created_at, updated_at), other events accordingly; an event that is
+        recorded already does not count again. Concurrent threads share one commit, so thousands of events should be
+        recorded in portions, or a webhook waits for all of them. Raises `BadRequestError` when an event cannot be
+        stored (a time without a zone, text that is not Unicode).
         """
         if not events:
             return 0
@@ -72,7 +72,7 @@ class Journal:
             self._waiting.append(batch)
         with self._leading:
             if not batch.finished:
-                # Whoever gets here first commits for all who are waiting.
+                # The first thread commits the batches of all waiting threads.
                 with self._queue:
                     batches, self._waiting = self._waiting, []
                 self._commit(batches)
@@ -99,10 +99,10 @@ class Journal:
                 batch.finished = True
 
     def fold(self) -> Folded:
-        """Work what was recorded into the state; returns what changed since the last fold.
+        """Fold the recorded events into the state and return what changed since the last fold.
 
-        Images stay dirty until `done`, so a crash after this loses nothing. It goes in slices of one transaction each,
-        so that webhooks get in between.
+        Images stay dirty until `done`, so a crash after the fold loses nothing. The fold uses short transactions, so
+        that webhooks are recorded in between.
         """
         total = Folded(frozenset(), frozenset(), 0, 0)
         while True:
@@ -116,11 +116,13 @@ class Journal:
             )
             if part.events < _SLICE:
                 return total
-            time.sleep(_BREATH_S)
+            time.sleep(_PAUSE_S)
 
     def done(self, project: str, image_ids: Sequence[str] | frozenset[str], position: int) -> None:
-        """The changes of these images up to `position` (of `Folded` or `Dirty`) are worked into the catalogue. Images
-        that changed again since stay dirty."""
+        """Mark images as no longer dirty: the catalogue has their changes up to `position` (of `Folded` or `Dirty`).
+
+        Images that have changed again since then stay dirty.
+        """
         with self._database.write() as connection:
             connection.executemany(
                 "DELETE FROM dirty WHERE project = ? AND image_id = ? AND seq <= ?",
@@ -128,7 +130,7 @@ class Journal:
             )
 
     def compact(self, keep_days: float) -> int:
-        """Forget folded events that were received more than `keep_days` ago; the state stays. Returns how many."""
+        """Delete folded events received more than `keep_days` ago and return their number; the state stays."""
         limit = time.time() - keep_days * 86_400
         with self._database.write() as connection:
             return connection.execute(
@@ -138,22 +140,25 @@ class Journal:
     # --- reading
 
     def pending(self) -> int:
-        """Events that are recorded but not folded."""
+        """Return the number of events that are recorded but not folded."""
         return int(self._one("SELECT count(*) FROM events WHERE seq > (SELECT seq FROM folded)", ())[0])
 
     def last_event_at(self, project: str) -> float | None:
-        """When the last new event of the project was received, in seconds since the epoch."""
+        """Return when the last new event of the project was received, in seconds since 1970; None without events."""
         row = self._row("SELECT last_event_at FROM projects WHERE project = ?", (project,))
         return None if row is None else float(row[0])
 
     def clock(self, project: str) -> datetime:
-        """Now, or the newest time that the project's Label Studio has shown when its clock is ahead of ours."""
+        """Return the current time, or the newest time of the project's Label Studio if its clock is ahead of ours.
+
+        A clock that is more than a day ahead counts as one day ahead.
+        """
         now = datetime.now(UTC)
         row = self._row("SELECT clock FROM projects WHERE project = ?", (project,))
         return now if row is None or row[0] is None else max(now, min(parse_time(row[0]), now + _LARGEST_SKEW))
 
     def annotations(self, project: str, image_id: str | None = None) -> Iterator[AnnotationRecord]:
-        """Live annotations as of the last fold, by annotation id."""
+        """Yield the annotations that exist as of the last fold, ordered by annotation id."""
         where, values = ("", ()) if image_id is None else (" AND image_id = ?", (image_id,))
         for row in self._pages("live_annotations", "annotation_id", project, where, values):
             yield AnnotationRecord(
@@ -168,7 +173,7 @@ class Journal:
             )
 
     def tasks(self, project: str, image_id: str | None = None) -> Iterator[TaskRecord]:
-        """Live tasks as of the last fold, by task id."""
+        """Yield the tasks that exist as of the last fold, ordered by task id."""
         where, values = ("", ()) if image_id is None else (" AND image_id = ?", (image_id,))
         for row in self._pages("live_tasks", "task_id", project, where, values):
             yield TaskRecord(
@@ -181,7 +186,7 @@ class Journal:
             )
 
     def dirty(self, project: str) -> Dirty:
-        """Images of the project that changed and are not done yet."""
+        """Return the images of the project that changed and are not done yet."""
         with self._database.read() as connection:
             rows = connection.execute(
                 "SELECT image_id, seq, present FROM dirty_images WHERE project = ?", (project,)
@@ -193,12 +198,12 @@ class Journal:
         )
 
     def dirty_projects(self) -> list[str]:
-        """Projects that have dirty images, sorted."""
+        """Return the projects that have dirty images, sorted."""
         with self._database.read() as connection:
             return [row[0] for row in connection.execute("SELECT DISTINCT project FROM dirty ORDER BY project")]
 
     def _pages(self, view: str, key: str, project: str, where: str, values: tuple[str, ...]) -> Iterator[sqlite3.Row]:
-        # In pages, so that a slow reader holds no snapshot that keeps the log from being checkpointed.
+        # In pages, because a long snapshot of a slow reader would prevent checkpoints of the write-ahead log.
         query = f"SELECT * FROM {view} WHERE project = ?{where} AND {key} > ? ORDER BY {key} LIMIT {_PAGE}"  # noqa: S608
         last = ""
         while True:
@@ -222,7 +227,7 @@ class Journal:
 
 @dataclass
 class _Batch:
-    """Events of one caller on their way into a shared commit."""
+    """The events of one caller that wait for a shared commit."""
 
     rows: list[Row]
     new: int = 0

@@ -1,12 +1,12 @@
 """Tables of the journal.
 
-`events` is what came in. The others are the state. Each is a maximum over events (the newest form of an annotation, the
-latest deletion), so that the same events give the same state in any order and however often they come. What is alive is
-a question to that state:
+`events` has the received events; the other tables are the state. Each row of the state is a maximum over events (the
+newest form of an annotation, the latest deletion), so that the same events give the same state in any order and with
+any repetition. Views compute from the state which annotations and tasks exist:
 
-- a deletion kills what was created before it, so an update that comes late stays dead, and an id that is used again,
-  being created later, is a new thing;
-- a task of the same id created after an annotation, with another image, means that a deletion was missed.
+- a deletion applies to everything created before it, so a late update does not restore a deleted annotation, and an id
+  that is used again later is a new annotation;
+- a task with the same id and another image that was created after an annotation means that a deletion was missed.
 """
 
 __all__ = ["SCHEMA"]

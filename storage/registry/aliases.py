@@ -1,4 +1,4 @@
-"""Which version of each name is served: one file for all names, so that several change in one step."""
+"""The aliases in a file: which version of each name is served. One file for all names, so that they change together."""
 
 import json
 import os
@@ -20,8 +20,11 @@ __all__ = ["NOWHERE", "Alias", "Aliases", "moved", "way_back"]
 
 @dataclass(frozen=True)
 class Alias:
-    """Where one name points. `before` has, for every name that its last change moved (itself included), the version
-    that was the champion before; `changes` counts those changes."""
+    """The champion of one name.
+
+    `before` maps every name that the last change moved (this one included) to its champion before the change;
+    `changes` is the number of changes.
+    """
 
     champion: str | None = None
     before: Mapping[str, str | None] = field(default_factory=dict)
@@ -37,19 +40,19 @@ Stamp = tuple[int, int, int]
 def moved(
     now: Mapping[str, Alias], to: Mapping[str, str | None], instead_of: Moves | None = None
 ) -> Mapping[str, Alias]:
-    """The aliases after the names were pointed elsewhere; those that point there already are no part of the change.
+    """Return the aliases with the new champions `to`. Names with that champion already are not part of the change.
 
     Raises `ConflictError` when a champion is not the one of `instead_of`.
     """
     for name, expected in (instead_of or {}).items():
         if (seen := now.get(name, NOWHERE).champion) != expected:
-            raise ConflictError(f'The champion of "{name}" is {seen} by now, not {expected}.')
-    before = {name: here for name, version in to.items() if (here := now.get(name, NOWHERE).champion) != version}
+            raise ConflictError(f'The champion of "{name}" is now {seen}, not {expected}.')
+    before = {name: old for name, version in to.items() if (old := now.get(name, NOWHERE).champion) != version}
     return {**now, **{name: Alias(to[name], before, now.get(name, NOWHERE).changes + 1) for name in before}}
 
 
 def way_back(now: Mapping[str, Alias], name: str) -> Mapping[str, str | None]:
-    """Where the last change of the name took each of its names from. Raises `NotFoundError` when that was nowhere."""
+    """Return the champions before the last change of the name. Raises `NotFoundError` when the name had none."""
     before = now.get(name, NOWHERE).before
     if before.get(name) is None:
         raise NotFoundError(f'"{name}" has no previous version to go back to.')
@@ -59,28 +62,28 @@ def way_back(now: Mapping[str, Alias], name: str) -> Mapping[str, str | None]:
 class Aliases:
     """The file `aliases.json`: {"format": 2, "aliases": {name: alias}}, in format 1 {name: alias}.
 
-    It is replaced in one step. What was read is cached until the file changes, so a call costs one look at its times.
+    The file is replaced in one step. Its content is cached until the file changes, so a call costs one `stat`.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._kept: tuple[Stamp, Mapping[str, Alias]] = ((0, 0, 0), {})
+        self._cached: tuple[Stamp, Mapping[str, Alias]] = ((0, 0, 0), {})
 
     def all(self) -> Mapping[str, Alias]:
-        """Every name that ever had a champion. Raises `DamagedError` or `StorageError`."""
+        """Return the aliases of all names that ever had a champion. Raises `DamagedError` or `StorageError`."""
         stamp = self._stamp()
-        kept = self._kept  # one reference, which another thread may replace
-        if kept[0] != stamp:
-            kept = self._kept = (stamp, self._read())
-        return kept[1]
+        cached = self._cached  # one reference, which another thread may replace
+        if cached[0] != stamp:
+            cached = self._cached = (stamp, self._read())
+        return cached[1]
 
     def get(self, name: str) -> Alias:
-        """One name; an empty alias when it never had a champion."""
+        """Return the alias of one name; an empty alias when it never had a champion."""
         return self.all().get(name, NOWHERE)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Nobody else changes anything until the block ends."""
+        """Hold the lock against other changes until the block ends."""
         with storage_errors(self._path):
             lock = FileLock(self._path.with_name(".aliases.lock"))
             lock.acquire()
@@ -90,7 +93,7 @@ class Aliases:
             lock.release()
 
     def move(self, to: Mapping[str, str | None], instead_of: Moves | None = None) -> None:
-        """Point the names elsewhere in one step; those that point there already are no part of it. Call it `locked`.
+        """Set champions in one step, as `moved` does. Call it inside `locked`.
 
         Raises `ConflictError` and changes nothing when a champion is not the one of `instead_of`.
         """
@@ -103,7 +106,7 @@ class Aliases:
             content = {FORMAT: _FORMAT, "aliases": _CONTENT.dump_python(dict(then), mode="json")}
             write_atomically(self._path, json.dumps(content, indent=1, ensure_ascii=False).encode())
             new = self._path.stat()
-            if new.st_mtime_ns <= old[0]:  # the file system's clock ticks slower than we write
+            if new.st_mtime_ns <= old[0]:  # the clock of the file system is too coarse for two writes
                 os.utime(self._path, ns=(new.st_atime_ns, old[0] + 1))
 
     def _stamp(self) -> Stamp:
@@ -112,7 +115,7 @@ class Aliases:
         except FileNotFoundError:
             return (0, 0, 0)
         except OSError as error:
-            raise StorageError(f"Cannot look at {self._path} ({error.strerror}).") from error
+            raise StorageError(f"Cannot read {self._path} ({error.strerror}).") from error
         return (stat.st_mtime_ns, stat.st_size, stat.st_ino)
 
     def _read(self) -> Mapping[str, Alias]:
@@ -123,7 +126,7 @@ class Aliases:
                 return {}
         try:
             content = json.loads(data)
-            if isinstance(content, dict) and isinstance(content.get(FORMAT), int):  # else of format 1
+            if isinstance(content, dict) and isinstance(content.get(FORMAT), int):  # otherwise format 1
                 check_format(self._path, content[FORMAT], _FORMAT)
                 content = content.get("aliases")
             return _CONTENT.validate_python(content)

@@ -1,4 +1,4 @@
-"""Which version of each name is served: one blob for all names, changed by compare and swap."""
+"""The aliases in one blob, changed by compare-and-swap."""
 
 from __future__ import annotations
 
@@ -29,18 +29,20 @@ __all__ = ["BlobAliases"]
 log = logging.getLogger(__name__)
 
 _FORMAT = 1
-_TRIES = 30
-_REMEMBERED = 50
+_ATTEMPTS = 30
+_MARKS = 50
 _STALE_S = 55.0
-_LOOK_S = 5.0
+_TIMEOUT_S = 5.0
 
 Aliases = Mapping[str, Alias]
 
 
 @dataclass(frozen=True)
 class _State:
-    """The content of the blob. `writes` are marks of the last changes, by which a writer knows its own whose answer was
-    lost."""
+    """The content of the blob.
+
+    `writes` are the marks of the last changes, by which a writer recognises its own change after a lost response.
+    """
 
     aliases: dict[str, Alias]
     writes: list[str] = field(default_factory=list)
@@ -53,14 +55,14 @@ _CONTENT = TypeAdapter(_State)
 @dataclass(frozen=True)
 class _Known:
     state: _State
-    etag: str | None  # None where there is no blob
+    etag: str | None  # None when the blob does not exist
 
 
 class BlobAliases:
-    """The blob `name` in a container, looked at every `look_every_s` seconds by those who ask.
+    """The blob `name` in a container, read again at most every `look_every_s` seconds.
 
-    The last state seen is kept in the file `copy`: for a start while Azure is away, and for the other processes of this
-    machine, which see a change of the worker's at once.
+    The last state is stored in the file `copy`. It serves a start while Azure is not reachable, and the other processes
+    of this machine, which see a change by the worker at once.
     """
 
     def __init__(self, account: BlobAccount, container: str, name: str, copy: Path, look_every_s: float) -> None:
@@ -71,9 +73,9 @@ class BlobAliases:
         self._known: _Known | None = None
         self._stamp: tuple[int, int] | None = None
         self._refresh = BackgroundRefresh(
-            self._look, look_every_s, max(_STALE_S, look_every_s), "The champions in Azure"
+            self._read_again, look_every_s, max(_STALE_S, look_every_s), "The champions in Azure"
         )
-        total_s = min(_LOOK_S, account.retry_policy.total_s)
+        total_s = min(_TIMEOUT_S, account.retry_policy.total_s)
         self._short = replace(
             account.retry_policy, total_s=total_s, attempt_s=min(total_s, account.retry_policy.attempt_s)
         )
@@ -84,34 +86,34 @@ class BlobAliases:
         self._lock = threading.Lock()
 
     def all(self) -> Aliases:
-        """What is known; raises the `StorageError` of the last look when nothing is."""
+        """Return the last known aliases. Raises the `StorageError` of the last refresh when none are known."""
         self._refresh.refresh_if_due()
-        self._take_from_neighbours()
+        self._read_copy()
         if self._known is None:
             raise self._refresh.last_error or StorageError("The champions in Azure are not known yet.")
         return self._known.state.aliases
 
     def close(self) -> None:
-        """Look no more beside the callers."""
+        """Stop the background refresh."""
         self._refresh.close()
 
     def change(self, decide: Callable[[Aliases], Aliases]) -> None:
-        """Put what `decide` makes of today's aliases in their place. It is asked again when somebody else was faster.
+        """Replace the current aliases by `decide(aliases)`, which is called again after a conflict.
 
-        Raises what it raises, and `StorageError`. Done once, also when the answer to the write gets lost.
+        Raises what `decide` raises, and `StorageError`. The change is made once, even when the response is lost.
         """
         with self._lock:
             self._take(self._account.run(lambda: self._swap(decide, uuid4().hex)))
 
     async def _swap(self, decide: Callable[[Aliases], Aliases], mark: str) -> _Known:
-        for _ in range(_TRIES):
+        for _ in range(_ATTEMPTS):
             now = await self._read(self._account.retry_policy)
             if mark in now.state.writes:
                 return now
             then = dict(decide(now.state.aliases))
             if then == now.state.aliases:
                 return now
-            state = _State(then, [*now.state.writes, mark][-_REMEMBERED:])
+            state = _State(then, [*now.state.writes, mark][-_MARKS:])
             try:
                 etag = await self._account.write(
                     self._container,
@@ -123,13 +125,13 @@ class BlobAliases:
             except HttpResponseError as error:
                 if status_of(error) not in (404, 409, 412):
                     raise
-                # Somebody else's change, or an earlier attempt of our own: reading tells.
+                # Another writer's change, or our own earlier attempt: the next read tells which.
                 await asyncio.sleep(random.uniform(0.0, 0.1))  # noqa: S311 - no secret
                 continue
             return _Known(state, etag)
-        raise ConflictError("Others change the champions all the time.", hint="Try again.")
+        raise ConflictError("Other processes keep changing the champions.", hint="Try again.")
 
-    def _look(self) -> None:
+    def _read_again(self) -> None:
         with self._lock:
             self._take(self._account.run(lambda: self._read(self._short, self._known)))
 
@@ -160,12 +162,12 @@ class BlobAliases:
         if known == self._known:
             return
         self._known = known
-        with suppress(OSError):  # Azure has the truth
+        with suppress(OSError):  # the blob in Azure is authoritative
             self._copy.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(self._copy, _CONTENT.dump_json(known.state))
 
-    def _take_from_neighbours(self) -> None:
-        """What another process of this machine has seen or done since, if it is newer than what we know."""
+    def _read_copy(self) -> None:
+        """Take the state of another process of this machine if it is newer than ours."""
         try:
             stat = self._copy.stat()
             if (stamp := (stat.st_mtime_ns, stat.st_ino)) == self._stamp:
@@ -181,5 +183,5 @@ class BlobAliases:
 
 
 def _changes(state: _State) -> int:
-    """How often champions have changed up to this state."""
+    """Return how often champions have changed up to this state."""
     return sum(alias.changes for alias in state.aliases.values())

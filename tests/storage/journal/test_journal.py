@@ -266,5 +266,5 @@ def test_a_commit_that_fails_is_told_to_everybody_in_it(journal: Journal, tmp_pa
 
 def test_a_file_that_is_no_journal(tmp_path: Path) -> None:
     (tmp_path / "journal.sqlite").write_bytes(b"this is not a database, not at all" * 100)
-    with Journal(tmp_path / "journal.sqlite") as journal, pytest.raises(DamagedError, match="Move it aside"):
+    with Journal(tmp_path / "journal.sqlite") as journal, pytest.raises(DamagedError, match="move it aside"):
         journal.record([saved()])

@@ -80,7 +80,7 @@ def test_only_instead_of_those_it_was_compared_with(registry: Registry) -> None:
     registry.promote("backbone", "v1")
     compared: dict[str, str | None] = {"backbone": "v1", "project-4": None}
     registry.promote("project-4", "v1")
-    with pytest.raises(ConflictError, match='"project-4" is v1'):
+    with pytest.raises(ConflictError, match='"project-4" is now v1'):
         registry.promote_together({"backbone": "v2", "project-4": "v2"}, instead_of=compared)
     assert registry.champions() == {"backbone": "v1", "project-4": "v1"}
     registry.promote_together({"backbone": "v2", "project-4": "v2"}, instead_of={**compared, "project-4": "v1"})
