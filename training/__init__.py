@@ -1,1 +1,1 @@
-"""What makes models: pictures, backbone, head, evaluation and promotion. Only training itself imports torch."""
+"""Training of models: splits, backbones, pre-training, heads, and the study that compares embeddings."""

@@ -1,7 +1,7 @@
-"""Which labelled images test a model, which train it, and which stop its training.
+"""The split of labelled images into those that test a model, train it, or stop its training.
 
-Images of one group (one product, one service report) or with the same bytes are one unit and never stand on both sides:
-a model that has seen the same product is not tested by another view of it.
+Images of one group (one product, one service report) or with the same bytes are one unit, which is never divided: a
+model that has seen a product is not tested on another view of it.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ Part = Literal["test", "train"]
 
 @dataclass(frozen=True)
 class Item:
-    """What the split needs to know of an image: `stratum` is its level-1 label."""
+    """An image as the split needs it; `stratum` is its level-1 label."""
 
     id: str
     group: str | None
@@ -24,12 +24,12 @@ class Item:
 
 
 def assign_test(items: Sequence[Item], fixed: Mapping[str, Part], share: float = 0.2, seed: int = 0) -> dict[str, Part]:
-    """The part of every item, by id.
+    """Return the part of every item, by id.
 
-    What `fixed` names keeps its part for life, and new images of its unit follow it (a unit that joins images of both
-    parts goes to the test part: training must not see it). The other units are drawn so that about `share` of all
-    images, and of each stratum, is in the test part. Of every stratum at least one unit stays for training. The draw
-    depends on `seed` and ids, not on the order of `items`.
+    The ids in `fixed` keep their part for ever, and new images of their unit follow them; new images of a unit with
+    both parts go to the test part, since training must not see them. The other units are drawn so that about `share` of
+    all images, and of each stratum, is in the test part. At least one unit of every stratum stays for training. The
+    draw depends on `seed` and ids, not on the order of `items`.
     """
     units = _units(items)
     parts: dict[str, Part] = {}
@@ -50,7 +50,7 @@ def assign_test(items: Sequence[Item], fixed: Mapping[str, Part], share: float =
 
 
 def split_validation(items: Sequence[Item], share: float = 0.2, seed: int = 0) -> tuple[list[int], list[int]]:
-    """Indices into `items` for (training, validation), by unit and stratified as in `assign_test`."""
+    """Return indices into `items` for training and for validation, by unit and stratified as in `assign_test`."""
     parts = assign_test(items, {}, share, seed)
     training = [index for index, item in enumerate(items) if parts[item.id] == "train"]
     validation = [index for index, item in enumerate(items) if parts[item.id] == "test"]
@@ -58,40 +58,42 @@ def split_validation(items: Sequence[Item], share: float = 0.2, seed: int = 0) -
 
 
 class _Draw:
-    """Takes units from the stratum that lacks most test images, until the share of all images is reached."""
+    """Selects units from the stratum that lacks most test images, until the share of all images is reached."""
 
     def __init__(self, units: Sequence[tuple[Item, ...]], parts: Mapping[str, Part], share: float) -> None:
-        self._wanted: dict[str, float] = defaultdict(float)  # images that each stratum's test part still lacks
-        self._left: Counter[str] = Counter()  # units of the stratum outside the test part
-        self._waiting: dict[str, list[tuple[Item, ...]]] = defaultdict(list)
+        self._lacking: dict[str, float] = defaultdict(float)  # images that each stratum's test part still lacks
+        self._training_units: Counter[str] = Counter()  # of each stratum, outside the test part
+        self._offered: dict[str, list[tuple[Item, ...]]] = defaultdict(list)
         for unit in units:
             stratum = _stratum(unit)
             tested = sum(parts.get(item.id) == "test" for item in unit)
-            self._wanted[stratum] += share * len(unit) - tested
-            self._left[stratum] += tested == 0
+            self._lacking[stratum] += share * len(unit) - tested
+            self._training_units[stratum] += tested == 0
 
     def offer(self, unit: tuple[Item, ...]) -> None:
-        self._waiting[_stratum(unit)].append(unit)
+        """Make a unit available, after the units of its stratum that were offered before."""
+        self._offered[_stratum(unit)].append(unit)
 
     def chosen(self) -> list[tuple[Item, ...]]:
-        taken = []
-        lacking = sum(self._wanted.values())
-        while self._waiting:
-            stratum = max(self._waiting, key=lambda name: (self._wanted[name], name))
-            unit = self._waiting[stratum].pop(0)
-            if not self._waiting[stratum]:
-                del self._waiting[stratum]
-            # Taken when that brings the number of test images nearer to the one wanted.
-            if self._left[stratum] > 1 and len(unit) < 2 * lacking:
-                taken.append(unit)
-                self._left[stratum] -= 1
-                self._wanted[stratum] -= len(unit)
-                lacking -= len(unit)
-        return taken
+        """Return the units for the test part."""
+        chosen = []
+        total_lacking = sum(self._lacking.values())
+        while self._offered:
+            stratum = max(self._offered, key=lambda name: (self._lacking[name], name))
+            unit = self._offered[stratum].pop(0)
+            if not self._offered[stratum]:
+                del self._offered[stratum]
+            # Chosen when that brings the number of test images nearer to the wanted one.
+            if self._training_units[stratum] > 1 and len(unit) < 2 * total_lacking:
+                chosen.append(unit)
+                self._training_units[stratum] -= 1
+                self._lacking[stratum] -= len(unit)
+                total_lacking -= len(unit)
+        return chosen
 
 
 def _units(items: Sequence[Item]) -> list[tuple[Item, ...]]:
-    """Items joined by a shared group or file hash (union-find), each unit and the list in order of ids."""
+    """Return the items joined by a shared group or file hash (union-find), each unit and the list in order of ids."""
     root: dict[str, str] = {}
 
     def find(key: str) -> str:
@@ -111,9 +113,11 @@ def _units(items: Sequence[Item]) -> list[tuple[Item, ...]]:
 
 
 def _stratum(unit: Sequence[Item]) -> str:
+    """Return the most frequent stratum of a unit."""
     counts = Counter(item.stratum for item in unit)
     return max(counts, key=lambda name: (counts[name], name))
 
 
 def _order(unit: Sequence[Item], seed: int) -> bytes:
+    """Return a key that sorts units in an order drawn from the seed."""
     return hashlib.sha256(f"{seed}:{unit[0].id}".encode()).digest()

@@ -29,19 +29,19 @@ def no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pictures() -> npt.NDArray[np.uint8]:
+def images() -> npt.NDArray[np.uint8]:
     return shapes()
 
 
-def test_a_training_can_go_on_from_it(pictures: npt.NDArray[np.uint8]) -> None:
+def test_a_training_can_go_on_from_it(images: npt.NDArray[np.uint8]) -> None:
     """In single precision it gives what its 8 bits give, and nearly so with the batch's own statistics."""
-    served = Embedder(FOLDER / BACKBONE_FILE, size=80).embed(pictures)
+    served = Embedder(FOLDER / BACKBONE_FILE, size=80).embed(images)
     built = build_backbone(BackboneSpec(weights="starter", size=80))
     assert built.origin == "the starter"
     with torch.inference_mode():
-        exact = built.module(torch.from_numpy(pictures)).numpy()
+        exact = built.module(torch.from_numpy(images)).numpy()
         built.module.train()
-        training = built.module(torch.from_numpy(pictures)).numpy()
+        training = built.module(torch.from_numpy(images)).numpy()
     assert (unit(exact) * unit(served)).sum(1).min() > 0.99
     assert 0.5 < np.linalg.norm(training) / np.linalg.norm(exact) < 2
     assert (unit(training) * unit(exact)).sum(1).mean() > 0.8

@@ -12,9 +12,9 @@ import torch
 from taxonomist.training.pretraining.checkpoints import CheckpointFiles
 from taxonomist.training.pretraining.pretrain import pretrain
 from tests.training.pretraining.small_images import small_images
-from tests.training.pretraining.test_pretrain import RECIPE, losses, one_thread, probe, small, stopped
+from tests.training.pretraining.small_runs import RECIPE, losses, probe, stopped
 
-__all__ = ["one_thread", "small"]  # fixtures
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 OLD_RUN = Path(__file__).parent / "old_run"
 """What commit 078dd32 left of a run that was stopped after 5 of 16 steps, of the small encoder."""

@@ -110,7 +110,7 @@ def test_blur_takes_edges_away_and_no_light() -> None:
     torch.testing.assert_close(sharp.mean(), blurred.mean(), atol=0.01, rtol=0)
 
 
-def test_each_picture_has_its_own_draw_and_a_seed_repeats_them() -> None:
+def test_each_image_has_its_own_draw_and_a_seed_repeats_them() -> None:
     first = ours(16, ViewOptions())
     assert len({tuple(view.flatten()[:50].tolist()) for view in first}) == 16
     torch.testing.assert_close(first, ours(16, ViewOptions()), rtol=0, atol=0)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import resource
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,63 +19,17 @@ import torch
 from taxonomist.inference.embedder import Embedder
 from taxonomist.storage.registry.folder import FolderRegistry
 from taxonomist.taxonomy.errors import DamagedError, StorageError, TrainingError
-from taxonomist.training.devices import choose_precision
-from taxonomist.training.pretraining.batches import ImageSelection
-from taxonomist.training.pretraining.moco_module import MoCoModule
 from taxonomist.training.pretraining.pretrain import (
     Interrupted,
     PretrainingResult,
-    Probe,
-    Status,
     pretrain,
     publish_pretrained,
 )
 from taxonomist.training.pretraining.probe import neighbour_score
-from taxonomist.training.pretraining.recipe import PRESETS, Recipe
-from tests.training.pretraining.small_encoder import small_backbone
 from tests.training.pretraining.small_images import small_images
+from tests.training.pretraining.small_runs import RECIPE, losses, probe, stopped
 
-pytestmark = pytest.mark.slow
-
-RECIPE = Recipe(size=16, batch=16, epochs=4, queue=32, shuffle_groups=2)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A small encoder in place of ResNet18, whose checkpoints are 135 MB."""
-    monkeypatch.setattr("taxonomist.training.pretraining.moco_module.build_backbone", small_backbone)
-
-
-def probe() -> Probe:
-    return Probe(small_images(), np.arange(64) % 4, np.arange(64) // 2)
-
-
-def losses(folder: Path) -> list[tuple[int, float]]:
-    with (folder / "curves.csv").open() as file:
-        return [(int(row["step"]), float(row["loss"])) for row in csv.DictReader(file)]
-
-
-def stopped(folder: Path, after: int, **options: Any) -> None:
-    """A run that is stopped in the step after `after` steps."""
-    calls = iter([False] * after + [True])
-    with pytest.raises(Interrupted):
-        pretrain(small_images(), RECIPE, folder, device="cpu", should_stop=calls.__next__, **options)
-
-
-@pytest.fixture(scope="module")
-def unbroken(tmp_path_factory: pytest.TempPathFactory) -> PretrainingResult:
-    """Of the small encoder."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("taxonomist.training.pretraining.moco_module.build_backbone", small_backbone)
-        return pretrain(small_images(), RECIPE, tmp_path_factory.mktemp("unbroken"), probe=probe(), device="cpu")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 
 def test_a_broken_run_ends_as_the_unbroken_one(small: None, unbroken: PretrainingResult, tmp_path: Path) -> None:
@@ -162,7 +114,7 @@ def test_a_killed_run_ends_as_the_unbroken_one(tmp_path: Path) -> None:
     folder.mkdir()
     code = (
         "import sys, torch; from pathlib import Path; torch.set_num_threads(1)\n"
-        "from tests.training.pretraining.test_pretrain import *\n"
+        "from tests.training.pretraining.small_runs import *\n"
         "print('begins', flush=True)\n"
         "pretrain(small_images(), RECIPE, Path(sys.argv[1]), probe=probe(), device='cpu')"
     )
@@ -235,29 +187,6 @@ def test_what_is_published(tmp_path: Path) -> None:
     assert neighbour_score(torch.from_numpy(served), probe()) == pytest.approx(done.summary["score"], abs=0.05)
 
 
-def test_progress_is_told(small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("taxonomist.training.pretraining.callback._STATUS_INTERVAL", 0)
-    told: list[Status] = []
-    pretrain(small_images(), RECIPE, tmp_path, device="cpu", on_status=told.append)
-    assert [status.step for status in told] == list(range(1, 17))
-    assert [status.seen for status in told] == list(range(16, 257, 16))
-    assert all(0 < status.images_per_s < 1e6 and status.seconds_left >= 0 for status in told)
-    assert told[-1].seconds_left == 0
-
-
-def test_a_collapsed_embedding_stops_the_run(small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("taxonomist.training.pretraining.callback._SETTLED_STEPS", 2)
-    same = np.full((64, 24, 24, 3), 200, np.uint8)  # nothing to tell apart
-    views = replace(RECIPE.views, jitter=0.0, grey=0.0)
-    with pytest.raises(TrainingError, match="collapsed"):
-        pretrain(same, replace(RECIPE, epochs=2, lr=1e-6, views=views), tmp_path, device="cpu")
-
-
-def test_a_loss_that_is_no_number_stops_the_run(small: None, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="not finite"):
-        pretrain(small_images(), replace(RECIPE, lr=1e30), tmp_path, device="cpu")
-
-
 def test_too_few_images_are_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="too few"):
         pretrain(small_images(8), RECIPE, tmp_path, device="cpu")
@@ -267,20 +196,6 @@ def test_too_few_images_are_refused(tmp_path: Path) -> None:
 def test_a_gpu_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="1 GPUs are requested"):
         pretrain(small_images(), RECIPE, tmp_path, device="cuda")
-
-
-def test_the_queue_is_a_power_of_two_below_half_the_images() -> None:
-    assert [Recipe().queue_for(count) for count in (64, 65, 1000, 15_000, 10**6)] == [16, 16, 256, 4096, 65_536]
-    assert PRESETS["thesis"].queue_for(15_000) == 2048
-
-
-def test_sizes_grow_in_equal_shares(small: None) -> None:
-    module = MoCoModule(ImageSelection(small_images()), replace(RECIPE, sizes=(8, 12), epochs=3), None, 4)
-    assert [module.size_at(step) for step in range(12)] == [8] * 4 + [12] * 4 + [16] * 4
-
-
-def test_precision_is_one_that_lightning_knows() -> None:
-    assert choose_precision(torch.device("cpu")) in {"32-true", "bf16-mixed"}
 
 
 @pytest.mark.parametrize(("size", "precision"), [(16, "32-true"), (24, "bf16-mixed")])

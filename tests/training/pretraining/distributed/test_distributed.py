@@ -23,7 +23,7 @@ from taxonomist.training.pretraining.distributed.exchange import is_wanted
 from taxonomist.training.pretraining.distributed.inputs import FOLDER, PretrainingInputs
 from taxonomist.training.pretraining.pretrain import Interrupted, PretrainingResult, Status, pretrain
 from tests.training.pretraining.small_images import small_images
-from tests.training.pretraining.test_pretrain import RECIPE, losses, probe
+from tests.training.pretraining.small_runs import RECIPE, losses, probe
 
 ROOT = Path(__file__).resolve().parents[4]
 LONGER = replace(RECIPE, epochs=8)
@@ -167,7 +167,7 @@ def test_processes_end_with_the_one_that_started_them(tmp_path: Path, sign: sign
     code = (
         "import sys; from pathlib import Path\n"
         "from dataclasses import replace\n"
-        "from tests.training.pretraining.test_pretrain import *\n"
+        "from tests.training.pretraining.small_runs import *\n"
         "try:\n"
         "    pretrain(small_images(), replace(RECIPE, epochs=500), Path(sys.argv[1]), device='cpu', devices=2)\n"
         "except Interrupted:\n"
