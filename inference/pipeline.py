@@ -79,8 +79,17 @@ class DecodedImage:
     @classmethod
     def from_bytes(cls, data: bytes, size: int, *, max_pixels: int = MAX_PIXELS) -> "DecodedImage":
         """Return the image in the file `data`, prepared for `size` pixels. Raises `ImageDecodingError`."""
+        return cls.for_sizes(data, [size], max_pixels=max_pixels)[size]
+
+    @classmethod
+    def for_sizes(cls, data: bytes, sizes: Iterable[int], *, max_pixels: int = MAX_PIXELS) -> dict[int, "DecodedImage"]:
+        """Return the image in the file `data`, decoded once and prepared for each of the sizes in pixels.
+
+        Raises `ImageDecodingError`.
+        """
         image = decode_image(data, max_pixels=max_pixels)
-        return cls(prepare_image(image, size), hashlib.sha256(data).hexdigest(), image.width, image.height)
+        file_hash = hashlib.sha256(data).hexdigest()
+        return {size: cls(prepare_image(image, size), file_hash, image.width, image.height) for size in sizes}
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,9 @@ from taxonomist.taxonomy.errors import TaxonomistError
 
 log = logging.getLogger(__name__)
 
+LoadImage = Callable[[ImageSource, int], DecodedImage]
+"""Returns an image prepared for a size in pixels. Raises an `ImageError` or an `ImageDecodingError`."""
+
 
 @dataclass
 class EmbeddedImages:
@@ -56,13 +59,13 @@ def embed(
     *,
     deadline: float | None = None,
     progress: CountProgress = ignore_counts,
-    note: Callable[[NewImages], None] = lambda images: None,
+    load: LoadImage | None = None,
 ) -> EmbeddedImages:
     """Return the embeddings of a project's images by that version of the backbone.
 
     `images` has the address by image id. No image is begun after `deadline`, a value of `time.monotonic()`. New
     embeddings are kept in the store of the backbone, and the hash and the resolution of their files in the catalogue.
-    `note` gets each batch of images that were read.
+    `load` is called for the images that have no embedding, in several threads; by default it is `read_image`.
     """
     store = services.embeddings(backbone)
     ids = list(images)
@@ -73,16 +76,15 @@ def embed(
         return embedded
     embedder = services.embedder(backbone)
 
-    def load(source: ImageSource) -> DecodedImage:
-        return read_image(services, source, embedder.size)
+    def load_image(source: ImageSource) -> DecodedImage:
+        return load(source, embedder.size) if load else read_image(services, source, embedder.size)
 
-    with closing(process_images(missing, load, embedder, deadline=deadline)) as outcomes:
+    with closing(process_images(missing, load_image, embedder, deadline=deadline)) as outcomes:
         for batch in in_batches(outcomes, EMBEDDING.batch):
             new = [outcome for outcome in batch if isinstance(outcome, ImageResult)]
             embedded.failures |= {o.source.id: o.error for o in batch if isinstance(o, ImageFailure)}
             embedded.late += [outcome.source.id for outcome in batch if isinstance(outcome, LateImage)]
             if new:
-                note(new)
                 embedded.vectors |= _keep(services, backbone, new)
             progress(len(embedded.vectors) + len(embedded.failures), len(ids))
     for image, error in embedded.failures.items():

@@ -7,22 +7,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 from filelock import FileLock
 
 from taxonomist.backend.label_studio.protocol import model_version_name
 from taxonomist.backend.labelling.decisions import decide_anew, decide_dirty
-from taxonomist.backend.prediction.embedding import embed, read_image
+from taxonomist.backend.prediction.embedding import embed
 from taxonomist.backend.retraining.first_backbone import prepare_backbone
 from taxonomist.backend.retraining.promotion import after_promotion
-from taxonomist.backend.services import Services, registry_name
+from taxonomist.backend.retraining.training_images import TrainingImages
+from taxonomist.backend.services import BACKBONE, Services, registry_name
 from taxonomist.inference.pipeline import ImageSource
 from taxonomist.storage.catalog.documents import ImageDocument
 from taxonomist.storage.embeddings import Embeddings
 from taxonomist.storage.registry import ModelVersion
 from taxonomist.taxonomy.errors import DamagedError, NotFoundError, TrainingError
-from taxonomist.training.heads.dataset import Example, assign_parts, usable_examples
+from taxonomist.training.heads.dataset import Example, split_examples
 from taxonomist.training.heads.head import HeadOptions
 from taxonomist.training.heads.project import TrainingOptions, TrainingOutcome, train_project
 from taxonomist.training.split import Part
@@ -34,7 +34,7 @@ EMBEDDING_SHARE = 0.3  # of the whole job's progress
 
 
 def train(services: Services, project: str, progress: Progress) -> str:
-    """Train a challenger and let it be promoted if it is not worse; returns what came of it in one line.
+    """Train a challenger, promote it if it is not worse, and return the result in one line.
 
     Raises `TrainingError` when there are too few labels.
     """
@@ -49,9 +49,9 @@ def train(services: Services, project: str, progress: Progress) -> str:
 def train_head(
     services: Services, project: str, progress: Progress, backbone: ModelVersion, *, promote: bool = True
 ) -> TrainingOutcome:
-    """A head for the project on that backbone, trained on the labels of this moment and held against the champion.
+    """Train a head for the project on that backbone with today's labels, and compare it with the champion.
 
-    Raises `TrainingError` when there are too few labels.
+    Each image is read, decoded and embedded at most once. Raises `TrainingError` when there are too few labels.
     """
     services.settings.home.mkdir(parents=True, exist_ok=True)
     with FileLock(services.settings.home / f"training-{project}.lock"):
@@ -63,86 +63,110 @@ def train_head(
             services.projects.update(project, changed_labels=0)
         options = _options(services)
         trees = services.label_config(project).trees
-        examples = _examples(services, project, backbone, progress)
-        parts = assign_parts(usable_examples(examples, trees)[0], trees, options.test_share, options.seed)
-        _keep_parts(services, project, parts)
-        uris = {document.id: document.projects[project].uri for document in services.catalog.documents(project)}
+        documents = _labelled_documents(services, project)
+        sources = {
+            document.id: ImageSource(document.id, document.projects[project].uri, project) for document in documents
+        }
         size = backbone.backbone_manifest.size
-        return train_project(
-            project,
-            [replace(example, part=parts.get(example.id, example.part)) for example in examples],
-            trees,
-            embeddings=services.embeddings(backbone.version),
-            read_image=lambda image: read_image(services, ImageSource(image, uris[image], project), size).pixels,
-            registry=services.registry,
-            backbone=backbone,
-            options=options,
-            progress=lambda step, share: progress(step, EMBEDDING_SHARE + (1 - EMBEDDING_SHARE) * share),
-            other_embeddings=_champions_embeddings(services, project, backbone, parts, uris),
-            promote=promote,
-        )
+        other = _champions_backbone(services, project, backbone)
+        with TrainingImages(services, {size} | ({other.backbone_manifest.size} if other else set())) as images:
+            embed(
+                services,
+                project,
+                {source.id: source.uri for source in sources.values()},
+                backbone.version,
+                progress=lambda done, total: progress("embedding", EMBEDDING_SHARE * done / max(total, 1)),
+                load=images.load_and_keep,
+            )
+            examples = [_example(project, document, images.file_hashes) for document in documents]
+            split = split_examples(examples, trees, options.test_share, options.seed)
+            _keep_parts(services, project, split.parts)
+            test = {image: sources[image].uri for image, part in split.parts.items() if part == "test"}
+            return train_project(
+                project,
+                split,
+                trees,
+                embeddings=services.embeddings(backbone.version),
+                read_image=lambda image: images.load(sources[image], size).pixels,
+                registry=services.registry,
+                backbone=backbone,
+                options=options,
+                progress=lambda step, share: progress(step, EMBEDDING_SHARE + (1 - EMBEDDING_SHARE) * share),
+                other_embeddings=_embeddings_of_champion(services, project, other, test, images),
+                promote=promote,
+            )
 
 
-def _champions_embeddings(
-    services: Services, project: str, backbone: ModelVersion, parts: Mapping[str, Part], uris: Mapping[str, str]
-) -> dict[str, Embeddings]:
-    """The store of the champion's backbone where that is another one, with the images by which both are judged."""
+def _champions_backbone(services: Services, project: str, backbone: ModelVersion) -> ModelVersion | None:
+    """Return the backbone of the project's champion where that is another one than `backbone`, else None.
+
+    A champion that cannot be read is logged: the new head is then not compared with it.
+    """
     registry, name = services.registry, registry_name(project)
     champion = registry.champion(name)
     if champion is None:
+        return None
+    try:
+        version = registry.get(name, champion).head_manifest.backbone
+        return registry.get(BACKBONE, version) if version != backbone.version else None
+    except (NotFoundError, DamagedError) as error:
+        log.warning("project %s: no comparison with the champion %s: %s", project, champion, error)
+        return None
+
+
+def _embeddings_of_champion(
+    services: Services, project: str, backbone: ModelVersion | None, test: Mapping[str, str], images: TrainingImages
+) -> dict[str, Embeddings]:
+    """Return, by version, the store of the champion's other backbone, after the test images were embedded with it.
+
+    `test` has the address by image id: both heads are compared on these images. `backbone` is None where the champion
+    has no other backbone.
+    """
+    if backbone is None:
         return {}
     try:
-        other = registry.get(name, champion).head_manifest.backbone
-        if other == backbone.version:
-            return {}
-        embed(services, project, {image: uris[image] for image, part in parts.items() if part == "test"}, other)
-        return {other: services.embeddings(other)}
-    except (NotFoundError, DamagedError, KeyError) as error:
-        log.warning("project %s: the champion %s cannot be compared with: %s", project, champion, error)
+        embed(services, project, test, backbone.version, load=images.load)
+        return {backbone.version: services.embeddings(backbone.version)}
+    except (NotFoundError, DamagedError) as error:
+        log.warning("project %s: no comparison with a champion on backbone %s: %s", project, backbone.version, error)
         return {}
 
 
-def _examples(services: Services, project: str, backbone: ModelVersion, progress: Progress) -> list[Example]:
+def _labelled_documents(services: Services, project: str) -> list[ImageDocument]:
+    """Return the documents with an accepted label. Raises `TrainingError` when there are none."""
     documents = list(services.catalog.documents(project, labelled=True))
     if not documents:
         raise TrainingError(
             f"Project {project} has no accepted label yet.",
             hint="Its annotators must agree on some images first, see the settings min_annotators and min_agreement.",
         )
-    embed(
-        services,
-        project,
-        {document.id: document.projects[project].uri for document in documents},
-        backbone.version,
-        progress=lambda done, total: progress("embedding", EMBEDDING_SHARE * done / max(total, 1)),
-    )
-    documents = list(services.catalog.documents(project, labelled=True))  # now with the hashes of their files
-    return [_example(project, document) for document in documents]
+    return documents
 
 
 def _keep_parts(services: Services, project: str, parts: Mapping[str, Part]) -> None:
-    """Note who tests and who trains before anything is trained: for the life of the project."""
+    """Store the part of each image before anything is trained; it stays the same for the life of the project."""
 
     def put_in(part: Part) -> Callable[[ImageDocument], ImageDocument | None]:
         def change(document: ImageDocument) -> ImageDocument | None:
-            here = document.projects.get(project)
-            if here is None or here.part == part:
+            labels = document.projects.get(project)
+            if labels is None or labels.part == part:
                 return None
-            return document.in_project(project, here.model_copy(update={"part": part}))
+            return document.in_project(project, labels.model_copy(update={"part": part}))
 
         return change
 
     services.catalog.update_many({image: put_in(part) for image, part in parts.items()})
 
 
-def _example(project: str, document: ImageDocument) -> Example:
-    here = document.projects[project]
+def _example(project: str, document: ImageDocument, file_hashes: Mapping[str, str]) -> Example:
+    """Return the labelled image; `file_hashes` are those of files that were read after the document."""
+    labels = document.projects[project]
     return Example(
         id=document.id,
-        labels={control: here.paths(control) for control in here.accepted},
-        group=here.group,
-        file_hash=document.file_hash,
-        part=here.part,
+        labels={control: labels.paths(control) for control in labels.accepted},
+        group=labels.group,
+        file_hash=file_hashes.get(document.id, document.file_hash),
+        part=labels.part,
     )
 
 

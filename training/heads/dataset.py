@@ -80,6 +80,23 @@ def assign_parts(
 
 
 @dataclass(frozen=True)
+class SplitExamples:
+    """The usable examples in order of ids, the part of each by id, and the reason for each image that is left out."""
+
+    usable: tuple[Example, ...]
+    parts: Mapping[str, Part]
+    left_out: Mapping[str, str]
+
+
+def split_examples(
+    examples: Sequence[Example], trees: Sequence[Tree], share: float = 0.2, seed: int = 0
+) -> SplitExamples:
+    """Return the examples that can be used, in their parts: about `share` of the images is in the test part."""
+    usable, left_out = usable_examples(examples, trees)
+    return SplitExamples(tuple(usable), assign_parts(usable, trees, share, seed), left_out)
+
+
+@dataclass(frozen=True)
 class Dataset:
     """Images of the three parts, and the embeddings (n, d) of those that are held out."""
 

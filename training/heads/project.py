@@ -18,10 +18,10 @@ from taxonomist.training.heads.champion import Verdict, judge
 from taxonomist.training.heads.dataset import (
     Dataset,
     Example,
-    assign_parts,
+    SplitExamples,
     build_dataset,
     check_enough,
-    usable_examples,
+    split_examples,
 )
 from taxonomist.training.heads.evaluation import Evaluation, evaluate, metrics_of
 from taxonomist.training.heads.head import HeadOptions, TrainedHead, train_head
@@ -30,7 +30,7 @@ from taxonomist.training.heads.targets import Outputs
 from taxonomist.training.heads.vectors import ReadImage, fill
 from taxonomist.training.split import Part
 
-__all__ = ["Example", "TrainingOptions", "TrainingOutcome", "assign_parts", "model_name", "train_project"]
+__all__ = ["Example", "TrainingOptions", "TrainingOutcome", "model_name", "train_project"]
 
 Progress = Callable[[str, float], None]
 """Called with a stage ("embedding", "training", "evaluating", "publishing") and its share that is done, 0 to 1."""
@@ -89,7 +89,7 @@ def _silent(stage: str, share: float) -> None:
 
 def train_project(
     project: str,
-    examples: Sequence[Example],
+    examples: Sequence[Example] | SplitExamples,
     trees: Sequence[Tree],
     embeddings: Embeddings,
     read_image: ReadImage | None,
@@ -103,7 +103,8 @@ def train_project(
 ) -> TrainingOutcome:
     """Train, calibrate, test and publish a head for `project`; promote it unless it is worse than the champion.
 
-    `embeddings` is the store of `backbone`; what it lacks is embedded from `read_image`, or left out with the reason.
+    `examples` are split into parts here, unless the caller has done so with `split_examples`. `embeddings` is the store
+    of `backbone`; images that it lacks are embedded from `read_image`, or left out with the reason.
     A champion of another backbone is compared only when `other_embeddings` has the store of that version of it.
     Without `promote` it stays a candidate whatever comes out, for a caller who decides on more than this head.
 
@@ -112,10 +113,11 @@ def train_project(
     """
     started = time.monotonic()
     options = options or TrainingOptions()
-    usable, left_out = usable_examples(examples, trees)
+    if not isinstance(examples, SplitExamples):
+        examples = split_examples(examples, trees, options.test_share, options.seed)
+    usable, parts = list(examples.usable), examples.parts
     check_enough(usable, trees)
-    parts = assign_parts(usable, trees, options.test_share, options.seed)
-    left_out |= fill(
+    left_out = dict(examples.left_out) | fill(
         [example.id for example in usable],
         [options.views if parts[example.id] == "train" else 0 for example in usable],
         embeddings,

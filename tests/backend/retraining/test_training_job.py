@@ -1,0 +1,151 @@
+"""One training reads, decodes and embeds each image at most once, and asks for documents and parts once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from taxonomist.backend.labelling.manifests import import_manifest
+from taxonomist.backend.retraining.training_job import train, train_head
+from taxonomist.backend.services import Services
+from taxonomist.backend.settings import Settings
+from taxonomist.training.heads.vectors import is_view
+from tests.backend.retraining.counting import Counts, count_work
+from tests.small_world import CONFIG, publish_backbone, publish_poor_backbone, write_catalogue
+
+VIEWS = 2
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def project(settings: Settings, tmp_path: Path) -> Services:
+    """Project "7" with 40 labelled images that were never read, and no backbone."""
+    services = Services(settings.model_copy(update={"views": VIEWS, "head_epochs": 3}))
+    services.projects.update("7", label_config=CONFIG)
+    import_manifest(services, write_catalogue(tmp_path / "catalogue", 40), "7")
+    return services
+
+
+@pytest.fixture
+def counts(project: Services, monkeypatch: pytest.MonkeyPatch) -> Counts:
+    return count_work(project, monkeypatch)
+
+
+def silent(step: str, share: float) -> None: ...
+
+
+def add_images(services: Services, tmp_path: Path, count: int = 4) -> None:
+    import_manifest(services, write_catalogue(tmp_path / "catalogue", count, first=40), "7")
+
+
+def parts(services: Services) -> dict[str, str | None]:
+    """The part of each labelled image; does not count."""
+    documents = services.catalog.get_many(services.embeddings("v1").snapshot()[0])
+    return {document.id: document.projects["7"].part for document in documents.values()}
+
+
+def of_part(parts: Mapping[str, str | None], part: str) -> int:
+    return list(parts.values()).count(part)
+
+
+def check_once(counts: Counts, *, images: int, embeddings: int) -> None:
+    assert (counts.listings, counts.usable, counts.splits) == (1, 1, 1)
+    for counted, expected in ((counts.reads, images), (counts.decodes, images), (counts.embeddings, embeddings)):
+        assert len(counted) == expected
+        assert set(counted.values()) <= {1}, counted.most_common(3)
+
+
+def test_a_first_training_and_one_with_a_few_new_labels(project: Services, counts: Counts, tmp_path: Path) -> None:
+    publish_backbone(project)
+    train(project, "7", silent)
+    first = parts(project)
+    assert (of_part(first, "train"), of_part(first, "test")) == (32, 8)
+    check_once(counts, images=40, embeddings=40 + VIEWS * 32)
+    stored = project.embeddings("v1").snapshot()[0]
+    assert sum(map(is_view, stored)) == VIEWS * 32
+
+    add_images(project, tmp_path)
+    counts.reset()
+    train(project, "7", silent)
+    second = parts(project)
+    assert len(second) == 44
+    check_once(counts, images=4, embeddings=4 + VIEWS * (of_part(second, "train") - 32))
+
+    counts.reset()
+    train(project, "7", silent)
+    check_once(counts, images=0, embeddings=0)
+
+
+def test_images_that_were_embedded_before_are_read_once_for_their_views(project: Services, counts: Counts) -> None:
+    publish_backbone(project)
+    project.settings.views = 0
+    train(project, "7", silent)
+    project.settings.views = VIEWS
+    counts.reset()
+    train(project, "7", silent)
+    check_once(counts, images=32, embeddings=VIEWS * 32)
+
+
+def test_the_champion_of_another_backbone_needs_no_second_reading(
+    project: Services, counts: Counts, tmp_path: Path
+) -> None:
+    publish_poor_backbone(project)
+    train(project, "7", silent)
+    before = parts(project)
+    add_images(project, tmp_path, 16)
+    counts.reset()
+    better = publish_backbone(project, promote=False)
+    outcome = train_head(project, "7", silent, better, promote=False)
+    assert outcome.champion_metrics is not None
+    new_test = of_part(outcome.parts, "test") - of_part(before, "test")
+    assert new_test > 0
+    check_once(counts, images=56, embeddings=56 + VIEWS * of_part(outcome.parts, "train") + new_test)
+
+
+def test_copies_found_while_reading_share_a_part_and_nothing_is_read_twice(
+    project: Services, counts: Counts, tmp_path: Path
+) -> None:
+    images = tmp_path / "catalogue" / "images"
+    for number in range(0, 40, 2):
+        (images / f"{number + 1:04d}.jpg").write_bytes((images / f"{number:04d}.jpg").read_bytes())
+    publish_backbone(project)
+    outcome = train_head(project, "7", silent, project.registry.get("backbone", "v1"))
+    documents = list(project.catalog.get_many(outcome.parts).values())
+    by_hash: dict[str | None, set[str]] = {}
+    for document in documents:
+        by_hash.setdefault(document.file_hash, set()).add(outcome.parts[document.id])
+    assert len(by_hash) == 20
+    assert all(len(found) == 1 for found in by_hash.values())
+    assert set(counts.reads.values()) == {1}
+    assert len(counts.reads) == 40
+    assert counts.splits == 1
+
+
+def test_an_unreadable_image_is_tried_once_and_left_out(project: Services, counts: Counts, tmp_path: Path) -> None:
+    (tmp_path / "catalogue" / "images" / "0003.jpg").write_bytes(b"broken")
+    publish_backbone(project)
+    outcome = train_head(project, "7", silent, project.registry.get("backbone", "v1"))
+    assert ["not an image" in reason for reason in outcome.left_out.values()] == [True]
+    assert len(counts.reads) == 40
+    assert set(counts.reads.values()) == {1}
+
+
+def test_after_a_stop_the_next_training_reads_only_what_is_missing(project: Services, counts: Counts) -> None:
+    publish_backbone(project)
+
+    def stop(step: str, share: float) -> None:
+        if step == "embedding" and share > 0.2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(project, "7", stop)
+    kept = len(project.embeddings("v1"))
+    assert 0 < kept <= 40
+    counts.reset()
+    outcome = train_head(project, "7", silent, project.registry.get("backbone", "v1"))
+    training = of_part(outcome.parts, "train")
+    assert set(counts.reads.values()) == {1}
+    assert sum(counts.embeddings.values()) == 40 - kept + VIEWS * training
