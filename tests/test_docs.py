@@ -192,7 +192,13 @@ def command_lines() -> list[tuple[str, str]]:
 def test_our_command_line_takes_every_command(file: str, line: str, tmp_path: Path) -> None:
     services = Services(Settings(home=tmp_path))
     services.projects.update("furniture", label_config="")  # the only one need not be named
-    check(shlex.split(line, comments=True), services)
+    words = shlex.split(line, comments=True)
+    check(words, services)
+    rest = words[2:] if words[0] == "--home" else words
+    commands = reference.commands()
+    node = commands.get(" ".join(rest[:2])) or commands[rest[0]]
+    shown = {name for option in reference.options_of(node) for name in (*option.opts, *option.secondary_opts)}
+    assert {word for word in rest if re.fullmatch("--[a-z-]+", word)} <= shown  # hidden ones are former names
 
 
 def python_blocks(path: Path) -> list[str]:
