@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
+import taxonomist
 from scripts import docs_site, reference
 from taxonomist.backend.error_codes import exit_code, http_status
 from taxonomist.backend.services import Services
@@ -170,6 +171,14 @@ def test_every_module_is_on_a_page() -> None:
         assert len(re.findall(r"^::: taxonomist\.", text, flags=re.MULTILINE)) == len(files) > 0
     options = yaml.safe_load(read(ROOT / "mkdocs.yml"))["plugins"][1]["mkdocstrings"]["handlers"]["python"]["options"]
     assert options["filters"] == ["!^_"]
+
+
+def test_the_python_api_is_on_its_page() -> None:
+    text = page("reference/python-api.md")
+    for name in taxonomist.__all__:
+        module = getattr(getattr(taxonomist, name), "__module__", "taxonomist.api")
+        directive = "taxonomist.api" if module in {"taxonomist.api", "typing", "types"} else f"{module}.{name}"
+        assert f"::: {directive}\n" in text, name
 
 
 # --- commands and examples
