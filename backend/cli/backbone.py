@@ -140,7 +140,7 @@ def _summary(version: ModelVersion, champion: str | None) -> dict[str, Any]:
         "architecture": manifest.architecture,
         "size": manifest.size,
         "dimension": manifest.dimension,
-        "origin": manifest.origin,
+        "origin": manifest.origin or None,
         "images": pretraining.data.count if pretraining.data else None,
         "pictures": pretraining.data.count if pretraining.data else None,  # the former name
         "seen": pretraining.seen,

@@ -43,7 +43,7 @@ def embed_inputs(
     backbone: str,
     progress: CountProgress = ignore_counts,
 ) -> EmbeddedInputs:
-    """Return the embeddings of `images`. Their precision is that of the store, so an image scores as it does there."""
+    """Return the embeddings of `images`, in the embedder's full precision. Nothing is stored."""
     embedder = services.embedder(backbone)
     positions: list[int] = []
     vectors: list[NDArray[np.float32]] = []
@@ -62,7 +62,7 @@ def embed_inputs(
             if done % EMBEDDING.batch == 0 or done == len(images):
                 progress(done, len(images))
     matrix = np.concatenate(vectors) if vectors else np.empty((0, embedder.dimension), np.float32)
-    return EmbeddedInputs(positions, matrix.astype(np.float16).astype(np.float32), errors)
+    return EmbeddedInputs(positions, matrix, errors)
 
 
 def _load(services: Services, project: str, image: ImageInput, size: int) -> DecodedImage:

@@ -37,7 +37,8 @@ def trained(services: Services) -> ModelVersion:
     state = build_backbone(BackboneSpec(weights="random", seed=3)).module.state_dict()
     with services.registry.stage(BACKBONE) as folder:
         (folder / WEIGHTS_FILE).write_bytes(safetensors.torch.save(state))
-        return promoted(services, services.registry.publish(BACKBONE, folder, {"architecture": "resnet18"}))
+        manifest = {"kind": "backbone", "architecture": "resnet18", "size": 32, "dimension": 512}
+        return promoted(services, services.registry.publish(BACKBONE, folder, manifest))
 
 
 @pytest.fixture
