@@ -1,1 +1,1 @@
-"""What answers a request: images to embeddings to probabilities, and nearest neighbours. Imports no torch."""
+"""From images to embeddings, probabilities and nearest neighbours: what a request needs. No torch, no HTTP."""

@@ -1,1 +1,1 @@
-"""Answers for images: suggestions, look-alikes, embeddings and evaluation, bound to projects and settings."""
+"""Suggestions, look-alikes, embeddings and evaluation for the images of a project, as its settings say."""

@@ -1,5 +1,7 @@
-"""The labelled images that look most like a given one. None of them shows faces or personal data, unless the settings
-allow it."""
+"""The labelled images that look most like a given one.
+
+Images that show faces or personal data are left out, unless TAXONOMIST_ALLOW_PRIVATE is set.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +19,12 @@ from taxonomist.inference.neighbours import nearest
 from taxonomist.storage.catalog.documents import ImageDocument
 from taxonomist.taxonomy.paths import TaxonomyPath
 
-REFRESH_S = 5.0  # the index may lag behind new labels by this much
+REFRESH_S = 5.0  # new labels may be missing from the index for this long
 
 
 @dataclass(frozen=True)
 class LookAlike:
-    """A labelled image, its accepted paths by control, and its cosine similarity (-1..1) to the one asked for."""
+    """A labelled image, its accepted paths by control, and its cosine similarity (-1 to 1) to the given image."""
 
     image_id: str
     uri: str
@@ -32,8 +34,8 @@ class LookAlike:
 
 @dataclass(frozen=True)
 class _Index:
-    made_at: float
-    stamp: tuple[int, int]  # of the labels and the embeddings that it was made from
+    built_at: float
+    stamp: tuple[int, int]  # version of the labels and number of embeddings that it was built from
     ids: list[str]
     matrix: NDArray[np.float32]
     uris: Mapping[str, str]
@@ -46,7 +48,7 @@ class LookAlikes:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._lock = threading.Lock()
-        self._kept: dict[tuple[str, str], _Index] = {}
+        self._indexes: dict[tuple[str, str], _Index] = {}
 
     def nearest(
         self,
@@ -57,7 +59,7 @@ class LookAlikes:
         k: int | None = None,
         exclude: str | None = None,
     ) -> list[LookAlike]:
-        """The k most similar labelled images, best first; fewer when fewer are labelled. `vector` has shape (d,)."""
+        """Return the `k` labelled images most similar to `vector` (d,), best first; fewer when fewer are labelled."""
         return self._nearest(project, vector, backbone, k, () if exclude is None else (exclude,))
 
     def shown(
@@ -69,16 +71,19 @@ class LookAlikes:
         k: int | None = None,
         exclude: str | None = None,
     ) -> list[LookAlike]:
-        """As `nearest`, for people to look at: each document is asked once more, since whoever finds a face in a
-        picture tells the catalogue, and not the index."""
+        """Return what `nearest` returns, without images that may no longer be shown to people.
+
+        The catalogue is read again for each image, since the index may be older than a mark that an image is private.
+        """
         hidden = set() if exclude is None else {exclude}
         while True:
-            found = self._nearest(project, vector, backbone, k, hidden)
-            documents = self._services.catalog.get_many(each.image_id for each in found)
-            gone = {each.image_id for each in found if not self._may_show(documents.get(each.image_id), project)}
-            if not gone:
-                return found
-            hidden |= gone
+            look_alikes = self._nearest(project, vector, backbone, k, hidden)
+            ids = [look_alike.image_id for look_alike in look_alikes]
+            documents = self._services.catalog.get_many(ids)
+            not_allowed = {image for image in ids if not self._may_show(documents.get(image), project)}
+            if not not_allowed:
+                return look_alikes
+            hidden |= not_allowed
 
     def _may_show(self, document: ImageDocument | None, project: str) -> bool:
         return document is not None and project in document.projects and may_use(document, self._services.settings)
@@ -96,10 +101,10 @@ class LookAlikes:
         key = (project, backbone)
         stamp = (self._services.projects.get(project).labels_version, len(self._services.embeddings(backbone)))
         with self._lock:
-            kept = self._kept.get(key)
-            if kept is None or (kept.stamp != stamp and time.monotonic() - kept.made_at > REFRESH_S):
-                kept = self._kept[key] = self._build(project, backbone, stamp)
-        return kept
+            index = self._indexes.get(key)
+            if index is None or (index.stamp != stamp and time.monotonic() - index.built_at > REFRESH_S):
+                index = self._indexes[key] = self._build(project, backbone, stamp)
+        return index
 
     def _build(self, project: str, backbone: str, stamp: tuple[int, int]) -> _Index:
         labels: dict[str, Mapping[str, tuple[TaxonomyPath, ...]]] = {}
@@ -107,10 +112,9 @@ class LookAlikes:
         for document in self._services.catalog.documents(project, labelled=True):
             if not may_use(document, self._services.settings):
                 continue
-            here = document.projects[project]
-            labels[document.id] = {control: here.paths(control) for control in here.accepted}
-            uris[document.id] = here.uri
-        names = list(labels)
-        found, vectors = self._services.embeddings(backbone).get(names)
-        ids = [name for name, there in zip(names, found, strict=True) if there]
+            in_project = document.projects[project]
+            labels[document.id] = {control: in_project.paths(control) for control in in_project.accepted}
+            uris[document.id] = in_project.uri
+        found, vectors = self._services.embeddings(backbone).get(list(labels))
+        ids = [image for image, is_embedded in zip(labels, found, strict=True) if is_embedded]
         return _Index(time.monotonic(), stamp, ids, vectors[found], uris, labels)

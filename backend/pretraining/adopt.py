@@ -19,6 +19,7 @@ from taxonomist.backend.retraining.training_job import train_head
 from taxonomist.backend.services import BACKBONE, Services, registry_name
 from taxonomist.backend.state.jobs import JobKind
 from taxonomist.inference.pipeline import EMBEDDING, in_batches
+from taxonomist.progress import StepProgress
 from taxonomist.storage.formats import check_format, format_of
 from taxonomist.storage.prepared_images import PreparedImageStore
 from taxonomist.storage.registry import ModelVersion
@@ -27,7 +28,6 @@ from taxonomist.training.heads.promotion import Vote, decide_backbone, vote_of
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[[str, float], None]
 REPORT = "pretrained.json"  # of `pretrain --out`
 WORKING_SHARE = 0.5  # of the time; in the other half the core is free for whoever serves
 EMBEDDING_SHARE = 0.5  # of this step's progress
@@ -56,7 +56,7 @@ class Adoption(BaseModel, frozen=True):
 def adopt(
     services: Services,
     version: ModelVersion,
-    progress: Progress,
+    progress: StepProgress,
     should_stop: ShouldStop,
     pictures: PreparedImageStore | None = None,
 ) -> str:
@@ -113,9 +113,10 @@ def embed_catalogue(
     should_stop: ShouldStop,
     pictures: PreparedImageStore | None = None,
 ) -> None:
-    """Embed every image of every project that the version has no embedding of; those prepared need no reading.
+    """Embed every image of every project that has no embedding by the version yet.
 
-    An image that cannot be read is left out, with a line in the log. Raises `StoppedError`.
+    Prepared images are not read again. An image that cannot be read is logged and left out. Between batches the
+    processor is left to the server for as long as a batch took (`WORKING_SHARE`). Raises `StoppedError`.
     """
     store = services.embeddings(version.version)
     if pictures is None:
@@ -124,20 +125,20 @@ def embed_catalogue(
     ready: list[str] = []
     unread: dict[str, dict[str, str]] = {}
     for document in services.catalog.documents():
-        for project, here in document.projects.items():
+        for project, labels in document.projects.items():
             if document.id in known:
                 continue
             known.add(document.id)
             if document.id in prepared:
                 ready.append(document.id)
             else:
-                unread.setdefault(project, {})[document.id] = here.uri
+                unread.setdefault(project, {})[document.id] = labels.uri
     total = max(len(ready) + sum(map(len, unread.values())), 1)
     done = 0
     for batch in _throttled(ready, should_stop):
-        there, pixels = pictures.get(batch)
-        names = [name for name, found in zip(batch, there, strict=True) if found]
-        store.append(names, services.embedder(version.version).embed(pixels[there]))
+        found, pixels = pictures.get(batch)
+        ids = [image for image, is_prepared in zip(batch, found, strict=True) if is_prepared]
+        store.append(ids, services.embedder(version.version).embed(pixels[found]))
         done += len(batch)
         progress(done / total)
     for project, images in unread.items():
@@ -156,7 +157,7 @@ def _throttled(ids: Sequence[str], should_stop: ShouldStop) -> Iterator[Sequence
         time.sleep((time.monotonic() - began) * (1 / WORKING_SHARE - 1))
 
 
-def _judge(services: Services, version: ModelVersion, progress: Progress, should_stop: ShouldStop) -> list[Judged]:
+def _judge(services: Services, version: ModelVersion, progress: StepProgress, should_stop: ShouldStop) -> list[Judged]:
     """A head on the version for each project with labels, held against the champion of this moment."""
     path = folder_of(services.settings.home) / "adoption.json"
     adoption = read_state(path, Adoption)
@@ -178,7 +179,7 @@ def _judge(services: Services, version: ModelVersion, progress: Progress, should
     return judged
 
 
-def _train(services: Services, project: str, version: ModelVersion, progress: Progress) -> Judged:
+def _train(services: Services, project: str, version: ModelVersion, progress: StepProgress) -> Judged:
     outcome = train_head(services, project, progress, version, promote=False)
     return Judged(
         project=project,
@@ -188,7 +189,7 @@ def _train(services: Services, project: str, version: ModelVersion, progress: Pr
     )
 
 
-def _part(progress: Progress, should_stop: ShouldStop, number: int, of: int) -> Progress:
+def _part(progress: StepProgress, should_stop: ShouldStop, number: int, of: int) -> StepProgress:
     share = EMBEDDING_SHARE + (1 - EMBEDDING_SHARE) * number / of
 
     def note(step: str, _: float) -> None:

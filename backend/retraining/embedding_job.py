@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from taxonomist.backend.prediction.embedding import embed
 from taxonomist.backend.retraining.first_backbone import prepare_backbone
 from taxonomist.backend.services import Services
+from taxonomist.progress import StepProgress
 
-Progress = Callable[[str, float], None]
 
-
-def embed_all(services: Services, project: str, progress: Progress) -> str:
-    """Embed every image of a project that has no embedding yet; returns one line."""
+def embed_all(services: Services, project: str, progress: StepProgress) -> str:
+    """Embed every image of a project that has no embedding yet. Return the result in one line."""
     backbone = prepare_backbone(services)
     images = {document.id: document.projects[project].uri for document in services.catalog.documents(project)}
     embedded = embed(

@@ -1,4 +1,4 @@
-"""What follows a promotion: Label Studio is told, and the open tasks are predicted anew."""
+"""The steps after a promotion: announce the version to Label Studio and predict the open tasks again."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ log = logging.getLogger(__name__)
 
 
 def after_promotion(services: Services, project: str) -> None:
-    """Tell Label Studio which version is served, and have the open tasks predicted anew.
+    """Announce the served version to Label Studio, and enqueue new predictions of the open tasks.
 
-    A Label Studio that cannot be reached costs neither the promotion nor the training: `doctor` reports it.
+    A Label Studio that cannot be reached affects neither the promotion nor the training; `doctor` reports it.
     """
     url, token = services.label_studio(project)
     version = services.registry.champion(registry_name(project))
@@ -26,12 +26,12 @@ def after_promotion(services: Services, project: str) -> None:
     try:
         announce_version(services, project)
     except TaxonomistError as error:
-        log.error("project %s: Label Studio could not be told of the new version: %s", project, error)
+        log.error("project %s: the new version could not be announced to Label Studio: %s", project, error)
     services.jobs.enqueue(JobKind.PUSH, project, f"{model_version_name(version)} is served now")
 
 
 def after_change(services: Services, before: Mapping[str, str]) -> list[str]:
-    """`after_promotion` for every project whose champion is another one than `before`; returns those projects."""
+    """Call `after_promotion` for every project whose champion differs from `before`; return those projects."""
     now = services.registry.champions()
     names = {registry_name(record.project): record.project for record in services.projects}
     moved = [project for name, project in names.items() if now.get(name) != before.get(name)]

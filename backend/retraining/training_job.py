@@ -18,6 +18,7 @@ from taxonomist.backend.retraining.promotion import after_promotion
 from taxonomist.backend.retraining.training_images import TrainingImages
 from taxonomist.backend.services import BACKBONE, Services, registry_name
 from taxonomist.inference.pipeline import ImageSource
+from taxonomist.progress import StepProgress
 from taxonomist.storage.catalog.documents import ImageDocument
 from taxonomist.storage.embeddings import Embeddings
 from taxonomist.storage.registry import ModelVersion
@@ -29,11 +30,10 @@ from taxonomist.training.split import Part
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[[str, float], None]
 EMBEDDING_SHARE = 0.3  # of the whole job's progress
 
 
-def train(services: Services, project: str, progress: Progress) -> str:
+def train(services: Services, project: str, progress: StepProgress) -> str:
     """Train a challenger, promote it if it is not worse, and return the result in one line.
 
     Raises `TrainingError` when there are too few labels.
@@ -47,7 +47,7 @@ def train(services: Services, project: str, progress: Progress) -> str:
 
 
 def train_head(
-    services: Services, project: str, progress: Progress, backbone: ModelVersion, *, promote: bool = True
+    services: Services, project: str, progress: StepProgress, backbone: ModelVersion, *, promote: bool = True
 ) -> TrainingOutcome:
     """Train a head for the project on that backbone with today's labels, and compare it with the champion.
 

@@ -1,13 +1,14 @@
 """From the accepted labels of a project to a new version of its head, promoted if it has earned it."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from taxonomist.inference.embedder import BACKBONE_FILE, Embedder
 from taxonomist.inference.head_weights import HEAD_FILE
+from taxonomist.progress import StepProgress, ignore_steps
 from taxonomist.storage.embeddings import Embeddings
 from taxonomist.storage.registry import ModelVersion, Registry
 from taxonomist.taxonomy.calibration import Calibration, fit_calibration
@@ -31,9 +32,6 @@ from taxonomist.training.heads.vectors import ReadImage, fill
 from taxonomist.training.split import Part
 
 __all__ = ["Example", "TrainingOptions", "TrainingOutcome", "model_name", "train_project"]
-
-Progress = Callable[[str, float], None]
-"""Called with a stage ("embedding", "training", "evaluating", "publishing") and its share that is done, 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +81,6 @@ def model_name(project: str) -> str:
     return f"project-{project}"
 
 
-def _silent(stage: str, share: float) -> None:
-    """Progress that nobody wants."""
-
-
 def train_project(
     project: str,
     examples: Sequence[Example] | SplitExamples,
@@ -96,7 +90,7 @@ def train_project(
     registry: Registry,
     backbone: ModelVersion,
     options: TrainingOptions | None = None,
-    progress: Progress = _silent,
+    progress: StepProgress = ignore_steps,
     *,
     other_embeddings: Mapping[str, Embeddings] | None = None,
     promote: bool = True,
@@ -107,6 +101,8 @@ def train_project(
     of `backbone`; images that it lacks are embedded from `read_image`, or left out with the reason.
     A champion of another backbone is compared only when `other_embeddings` has the store of that version of it.
     Without `promote` it stays a candidate whatever comes out, for a caller who decides on more than this head.
+
+    `progress` gets a step (embedding, training, evaluating, publishing) and the share of that step that is done.
 
     Killed at any moment it leaves embeddings and whole versions, nothing else; run again, it goes on from those.
     Raises TrainingError when there are too few labels, StorageError when a store fails.
@@ -161,7 +157,7 @@ def train_project(
     )
 
 
-def _train(data: Dataset, outputs: Outputs, options: TrainingOptions, progress: Progress) -> TrainedHead:
+def _train(data: Dataset, outputs: Outputs, options: TrainingOptions, progress: StepProgress) -> TrainedHead:
     def on_epoch(done: int, of: int) -> None:
         progress("training", done / of)
 
