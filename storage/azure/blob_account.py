@@ -27,7 +27,7 @@ from taxonomist.storage.event_loop_thread import EventLoopThread
 from taxonomist.storage.fork_safety import after_fork
 from taxonomist.taxonomy.errors import ConfigError, StorageError
 
-__all__ = ["Blob", "BlobAccount", "Listed"]
+__all__ = ["Blob", "BlobAccount", "ListedBlob"]
 
 T = TypeVar("T")
 PART = 4 * 2**20
@@ -46,7 +46,7 @@ class Blob:
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedBlob:
     """A blob of a listing."""
 
     name: str
@@ -170,21 +170,23 @@ class BlobAccount:
         container: str,
         name: str,
         *,
-        unless: str | None = None,
-        most: int | None = None,
+        if_none_match: str | None = None,
+        max_bytes: int | None = None,
         retry_policy: RetryPolicy | None = None,
     ) -> Blob:
-        """Return the whole blob, without its data when it is larger than `most` bytes (see its `size`).
+        """Return the whole blob, without its data when it is larger than `max_bytes` (see its `size`).
 
-        With `unless`, raises status 304 when the ETag is still the same.
+        With `if_none_match`, raises status 304 when the ETag is still the same.
         """
 
         async def get() -> Blob:
-            changed: dict[str, Any] = {"etag": unless, "match_condition": MatchConditions.IfModified} if unless else {}
+            conditions: dict[str, Any] = {}
+            if if_none_match:
+                conditions = {"etag": if_none_match, "match_condition": MatchConditions.IfModified}
             with _closing() as hook:
-                stream = await self._blob(container, name).download_blob(raw_response_hook=hook, **changed)
+                stream = await self._blob(container, name).download_blob(raw_response_hook=hook, **conditions)
                 found = stream.properties
-                too_large = most is not None and found.size > most
+                too_large = max_bytes is not None and found.size > max_bytes
                 data = b"" if too_large else bytes(await stream.readall())
             md5 = found.content_settings.content_md5
             return Blob(data, found.etag, found.size, bytes(md5) if md5 else None, dict(found.metadata or {}))
@@ -206,13 +208,13 @@ class BlobAccount:
 
             yield await self.retry_policy.call(get, f"read the blob {container}/{name}")
 
-    async def list(self, container: str, prefix: str, *, retry_policy: RetryPolicy | None = None) -> list[Listed]:
+    async def list(self, container: str, prefix: str, *, retry_policy: RetryPolicy | None = None) -> list[ListedBlob]:
         """Return the blobs whose names start with `prefix`, ordered by name; none when the container is missing."""
-        found: list[Listed] = []
+        found: list[ListedBlob] = []
         token: str | None = None
         while True:
 
-            async def page(token: str | None = token) -> tuple[list[Listed], str | None]:
+            async def page(token: str | None = token) -> tuple[list[ListedBlob], str | None]:
                 blobs = self.service.get_container_client(container).list_blobs(
                     name_starts_with=prefix, include=["metadata"]
                 )
@@ -243,20 +245,20 @@ class BlobAccount:
         name: str,
         data: bytes,
         *,
-        unless_there: bool = False,
-        instead_of: str | None = None,
+        if_absent: bool = False,
+        if_match: str | None = None,
         metadata: Mapping[str, str] | None = None,
         retry_policy: RetryPolicy | None = None,
     ) -> str:
         """Write a small blob in one request and return its ETag.
 
-        With `unless_there`, raises status 409 when the blob exists; with `instead_of`, status 412 when its ETag is
+        With `if_absent`, raises status 409 when the blob exists; with `if_match`, status 412 when its ETag is
         another one. Either status may also mean that an earlier attempt, whose response was lost, has written the
         blob: the caller must find out.
         """
-        conditions: dict[str, Any] = {"overwrite": not unless_there}
-        if instead_of is not None:
-            conditions = {"overwrite": True, "etag": instead_of, "match_condition": MatchConditions.IfNotModified}
+        conditions: dict[str, Any] = {"overwrite": not if_absent}
+        if if_match is not None:
+            conditions = {"overwrite": True, "etag": if_match, "match_condition": MatchConditions.IfNotModified}
 
         async def put() -> str:
             answer = await self._blob(container, name).upload_blob(
@@ -349,5 +351,5 @@ def _closing() -> Iterator[Callable[[Any], None]]:
         raise
 
 
-def _listed(item: Any) -> Listed:
-    return Listed(item.name, item.size, item.etag, item.last_modified.timestamp(), dict(item.metadata or {}))
+def _listed(item: Any) -> ListedBlob:
+    return ListedBlob(item.name, item.size, item.etag, item.last_modified.timestamp(), dict(item.metadata or {}))

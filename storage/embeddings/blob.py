@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from taxonomist.storage.azure.background_refresh import BackgroundRefresh
-from taxonomist.storage.azure.blob_account import BlobAccount, Listed
+from taxonomist.storage.azure.blob_account import BlobAccount, ListedBlob
 from taxonomist.storage.azure.retry_policy import status_of
 from taxonomist.storage.embeddings import FolderEmbeddings
 from taxonomist.storage.files import storage_errors, write_atomically
@@ -155,7 +155,7 @@ class BlobEmbeddings:
             self._write(shared)
         return shared
 
-    def _pull(self, shared: _Shared, blobs: list[Listed]) -> _Shared:
+    def _pull(self, shared: _Shared, blobs: list[ListedBlob]) -> _Shared:
         for blob in blobs:
             if blob.name in shared.segments:
                 continue
@@ -167,7 +167,7 @@ class BlobEmbeddings:
             shared = _Shared([*shared.segments, blob.name], before + new if alone else shared.rows)
         return shared
 
-    def _merge(self, small: list[Listed]) -> None:
+    def _merge(self, small: list[ListedBlob]) -> None:
         """Merge many small segments into one, then delete them; readers find their rows in the merged segment."""
         if len(small) < _MAX_SMALL:
             return
@@ -215,7 +215,7 @@ class BlobEmbeddings:
             return None
         return ids, vectors
 
-    def _read(self, blobs: list[Listed]) -> _Shared:
+    def _read(self, blobs: list[ListedBlob]) -> _Shared:
         try:
             shared = _SHARED.validate_json((self._folder / "shared.json").read_bytes())
         except (FileNotFoundError, ValidationError):

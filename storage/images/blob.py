@@ -158,7 +158,7 @@ class BlobImages:
 
     async def _get(self, container: str, name: str, etag: str | None) -> Blob:
         return await self._account.read(
-            container, name, unless=etag, most=self._max_bytes, retry_policy=self._retry_policy
+            container, name, if_none_match=etag, max_bytes=self._max_bytes, retry_policy=self._retry_policy
         )
 
     def _check(self, uri: str, blob: Blob) -> None:

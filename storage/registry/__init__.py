@@ -1,4 +1,4 @@
-"""Model versions: folders that appear whole or not at all, with `champion` and `previous` as aliases."""
+"""Versions of models, which are published as a whole or not at all, with the aliases `champion` and `previous`."""
 
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractContextManager
@@ -11,87 +11,93 @@ from taxonomist.taxonomy.errors import NotFoundError
 __all__ = ["ModelVersion", "Moves", "Registry", "ensure_champion"]
 
 Moves = Mapping[str, str | None]
-"""Versions by name; None where there is none."""
+"""Maps names to versions, None for a name without a version."""
 
 
 class Registry(Protocol):
-    """Where models are kept, by name ("backbone", "project-4") and version ("v1", "v2", ...).
+    """A store of models by name ("backbone", "project-4") and version ("v1", "v2", ...).
 
     Every method raises `StorageError` when the store cannot be read or written.
     """
 
     def stage(self, name: str) -> AbstractContextManager[Path]:
-        """An empty folder for the files of a version to come; removed on leaving unless it was published."""
+        """Return a context with an empty folder for the files of a new version; deleted at the end unless published."""
         ...
 
     def publish(self, name: str, files: Path, manifest: Mapping[str, Any]) -> ModelVersion:
-        """Make a version of all files in the folder `files`, which is used up when it came from `stage`.
+        """Publish all files of the folder `files` as a new version and return it. A folder from `stage` is moved.
 
-        Two publishers at once both succeed. The manifest gets `files` (sha256 and size of each), `published_at` and
-        a digest of its own.
+        Concurrent publishers all succeed. The manifest gets `files` (the SHA-256 and size of each), `published_at` and
+        its own digest.
         """
         ...
 
     def names(self) -> list[str]:
-        """Names that have at least one version, sorted."""
+        """Return the names that have at least one version, sorted."""
         ...
 
     def versions(self, name: str) -> list[ModelVersion]:
-        """All whole versions, oldest first; empty when there are none."""
+        """Return all complete versions, oldest first."""
         ...
 
     def get(self, name: str, version: str) -> ModelVersion:
-        """One version, after a quick look that its files are there with their sizes. Raises `NotFoundError` or
-        `DamagedError`."""
+        """Return one version, after a check that its files exist with the right sizes.
+
+        Raises `NotFoundError` or `DamagedError`.
+        """
         ...
 
     def verify(self, version: ModelVersion) -> None:
-        """Compare the sha256 of every file with the manifest. Raises `DamagedError`."""
+        """Compare the SHA-256 of every file with the manifest. Raises `DamagedError`."""
         ...
 
     def champion(self, name: str) -> str | None:
-        """The version that is served, or `None`."""
+        """Return the version that is served, or `None`."""
         ...
 
     def previous(self, name: str) -> str | None:
-        """The version that was served before, or `None`."""
+        """Return the version that was served before, or `None`."""
         ...
 
     def champions(self) -> Mapping[str, str]:
-        """The champion of every name that has one, all of one moment."""
+        """Return the champion of every name that has one, all from the same state."""
         ...
 
     def promote(self, name: str, version: str) -> None:
-        """Make the version the champion and the champion the previous one; nothing happens when it is the champion
-        already. Raises `NotFoundError` or `DamagedError` and changes nothing then."""
+        """Make the version the champion, and the champion the previous version.
+
+        Nothing changes when the version is the champion already. Raises `NotFoundError` or `DamagedError` and then
+        changes nothing.
+        """
         ...
 
     def promote_together(self, versions: Mapping[str, str], *, instead_of: Moves | None = None) -> None:
-        """Promote a version of each name, all in one step: a reader sees all of it or nothing, and so does a crash.
+        """Promote one version of each name in one step: readers see all changes or none, also after a crash.
 
         Raises `NotFoundError` or `DamagedError`, or `ConflictError` when `instead_of` names a champion that is not the
-        one of today, and changes nothing then.
+        current one, and then changes nothing.
         """
         ...
 
     def rollback(self, name: str) -> str:
-        """Take back the last change of the name; returns its new champion.
+        """Undo the last change of the name and return its new champion.
 
-        What was promoted together goes back together: each to what it had before, also one that has moved on alone
-        since. This is a change itself, which a second rollback takes back. Raises `NotFoundError` when the name had no
-        champion before, `DamagedError` when one to go back to is not whole, and changes nothing then.
+        Names that were promoted together are rolled back together, each to its champion before, even a name that was
+        promoted alone since. A rollback is a change too, which a second rollback undoes. Raises `NotFoundError` when
+        the name had no champion before, `DamagedError` when a version to return to is damaged, and then changes
+        nothing.
         """
         ...
 
     def alias_stamp(self, name: str) -> Hashable:
-        """Changes whenever the aliases of the name do, and only then; cheap enough to ask on each request."""
+        """Return a value that changes exactly when the aliases of the name change; fast enough for each request."""
         ...
 
 
 def ensure_champion(registry: Registry, name: str, publish_first: Callable[[], object]) -> ModelVersion:
-    """Return the champion of `name`; where there is none, promote the first version, which `publish_first` makes.
+    """Return the champion of `name`. Without one, promote the first version, which `publish_first` publishes.
 
-    Processes that do this at the same time agree on the first version published.
+    Concurrent processes agree on the first published version.
     """
     champion = registry.champion(name)
     if champion is None:

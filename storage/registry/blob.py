@@ -1,4 +1,4 @@
-"""The registry in a container of Azure Blob Storage, with a folder on each machine that holds what it has used."""
+"""The registry in a container of Azure Blob Storage, with a mirror folder on each machine for the versions in use."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from uuid import uuid4
 
 from azure.core.exceptions import HttpResponseError
 
-from taxonomist.storage.azure.blob_account import BlobAccount, Listed
+from taxonomist.storage.azure.blob_account import BlobAccount, ListedBlob
 from taxonomist.storage.azure.retry_policy import status_of
 from taxonomist.storage.files import storage_errors
 from taxonomist.storage.registry import ModelVersion, Moves
@@ -34,41 +34,43 @@ log = logging.getLogger(__name__)
 _ROOT = "models"
 _BLOB = re.compile(rf"{_ROOT}/([^/]+)/(?:(v[1-9][0-9]*)/manifest\.json|files-([0-9a-f]{{32}})/(.+))")
 _DAY_S = 86_400
-_TRIES = 5
+_ATTEMPTS = 5
 
 
 @dataclass
 class _Listing:
-    """What the container has of one name: where the files of each version are, and the files of each place."""
+    """The blobs of one name: the place of each version, its manifest, and the files of each place."""
 
     places: dict[str, str] = field(default_factory=dict)  # version -> place
-    manifests: dict[str, Listed] = field(default_factory=dict)  # version -> its manifest
-    files: dict[str, dict[str, Listed]] = field(default_factory=dict)  # place -> path -> blob
+    manifests: dict[str, ListedBlob] = field(default_factory=dict)  # version -> its manifest
+    files: dict[str, dict[str, ListedBlob]] = field(default_factory=dict)  # place -> path -> blob
 
     @property
     def versions(self) -> list[str]:
-        """Rising."""
+        """The versions, ascending."""
         return sorted(self.places, key=_number)
 
 
 class BlobRegistry:
-    """A `Registry` that many machines share.
+    """A `Registry` that several machines share.
 
-    The files of a version are uploaded under a name of their own; the manifest comes last and only where there is none,
-    so that a version is there whole or not at all, and two publishers get two numbers. The aliases are one blob,
-    changed by compare and swap; a server sees a change after `look_every_s` seconds, at the latest after a minute.
+    The files of a version are uploaded under a unique name. The manifest is written last, and only if none exists, so
+    that a version appears complete or not at all and two publishers get two numbers. The aliases are one blob, changed
+    by compare-and-swap. A server sees a change after `refresh_every_s` seconds, at the latest after a minute.
 
-    A version is used from its copy in the folder `mirror`, checked by sha256. Champions and versions that were used
-    here before are there while Azure is away; what asks for more raises `StorageError` then.
+    A version is used from its copy in the folder `mirror`, checked by SHA-256. While Azure is not reachable, champions
+    and versions that this machine has used before stay available; everything else raises `StorageError`.
     """
 
-    def __init__(self, account: BlobAccount, container: str, mirror: Path | str, *, look_every_s: float = 15.0) -> None:
+    def __init__(
+        self, account: BlobAccount, container: str, mirror: Path | str, *, refresh_every_s: float = 15.0
+    ) -> None:
         self._account = account
         self._container = container
         self._root = Path(mirror)
         self._mirror = FolderRegistry(mirror)
         self._aliases = BlobAliases(
-            account, container, f"{_ROOT}/aliases.json", self._root / ".known-aliases.json", look_every_s
+            account, container, f"{_ROOT}/aliases.json", self._root / ".known-aliases.json", refresh_every_s
         )
         self._manifests: dict[tuple[str, str], Mapping[str, Any]] = {}  # by name and ETag
 
@@ -97,13 +99,12 @@ class BlobRegistry:
         return sorted({match[1] for match in found if match and match[2]})
 
     def versions(self, name: str) -> list[ModelVersion]:
-        """See `Registry.versions`. One that is damaged is left out, with a line in the log. The folder of each is
-        filled by `get`."""
+        """See `Registry.versions`. Damaged versions are skipped, with a line in the log. `get` fills their folders."""
         check_name(name)
         return self._account.run(lambda: self._versions(name))
 
     def get(self, name: str, version: str) -> ModelVersion:
-        """See `Registry.get`. Fetches what is not in the mirror yet, or not whole."""
+        """See `Registry.get`. Fetches a version that is missing or damaged in the mirror."""
         check_name(name)
         if VERSION.fullmatch(version):
             try:
@@ -115,7 +116,7 @@ class BlobRegistry:
         return self._fetch(name, version)
 
     def verify(self, version: ModelVersion) -> None:
-        """See `Registry.verify`. A copy that is damaged is fetched again first."""
+        """See `Registry.verify`. A damaged copy is fetched again."""
         try:
             self._mirror.verify(self.get(version.name, version.version))
         except DamagedError as error:
@@ -139,13 +140,13 @@ class BlobRegistry:
         self.promote_together({name: version})
 
     def promote_together(self, versions: Mapping[str, str], *, instead_of: Moves | None = None) -> None:
-        """See `Registry.promote_together`. Other servers must be able to fetch it, so the container is checked, too."""
+        """See `Registry.promote_together`. The container is checked too, because other servers fetch from it."""
         self._check(versions)
         self._aliases.change(lambda now: moved(now, versions, instead_of))
 
     def rollback(self, name: str) -> str:
         """See `Registry.rollback`."""
-        for _ in range(_TRIES):
+        for _ in range(_ATTEMPTS):
             seen: list[Mapping[str, str | None]] = []
 
             def look(now: Mapping[str, Alias], seen: list[Mapping[str, str | None]] = seen) -> Mapping[str, Alias]:
@@ -158,18 +159,18 @@ class BlobRegistry:
             try:
                 self._aliases.change(partial(_moved_back, name=name, before=before))
             except ConflictError as conflict:
-                log.info("looked again: %s", conflict)
+                log.info("The rollback is tried again: %s", conflict)
                 continue
             return str(before[name])
-        raise ConflictError(f'Others change the champion of "{name}" all the time.', hint="Try again.")
+        raise ConflictError(f'Other processes keep changing the champion of "{name}".', hint="Try again.")
 
     def alias_stamp(self, name: str) -> Hashable:
-        """See `Registry.alias_stamp`: the champion and how often it has changed."""
+        """See `Registry.alias_stamp`: the champion and the number of its changes."""
         alias = self._alias(name)
         return (alias.champion, alias.changes)
 
     def close(self) -> None:
-        """Look no more for new champions: for a process that is about to end."""
+        """Stop the background refresh, before the process ends."""
         self._aliases.close()
 
     # --- inside
@@ -192,7 +193,7 @@ class BlobRegistry:
         listing = await self._list(version.name)
         manifest = await self._manifest(listing, version.version)
         if manifest["digest"] != version.manifest["digest"]:
-            raise damaged(f"{version.name}/{version.version}/{MANIFEST}", "is another one in Azure")
+            raise damaged(f"{version.name}/{version.version}/{MANIFEST}", "differs from the one in Azure")
         for path, described in manifest["files"].items():
             blob = listing.files[listing.places[version.version]][path]
             if blob.metadata.get("sha256") != described["sha256"]:
@@ -211,7 +212,7 @@ class BlobRegistry:
         return found
 
     async def _manifest(self, listing: _Listing, version: str) -> Mapping[str, Any]:
-        """The manifest of a version whose files are all there with their sizes; else `DamagedError`."""
+        """Return the manifest of a version. Raises `DamagedError` unless all its files exist with their sizes."""
         blob = listing.manifests.get(version)
         if blob is None:
             raise damaged(f"{version}/{MANIFEST}", "is missing in Azure")
@@ -224,7 +225,7 @@ class BlobRegistry:
             if path not in files:
                 raise damaged(f"{blob.name.removesuffix(MANIFEST)}{path}", "is missing in Azure")
             if files[path].size != described["size"]:
-                raise damaged(files[path].name, f"has {files[path].size} bytes in place of {described['size']}")
+                raise damaged(files[path].name, f"has {files[path].size} bytes instead of {described['size']}")
         return manifest
 
     async def _list(self, name: str) -> _Listing:
@@ -239,21 +240,21 @@ class BlobRegistry:
         return listing
 
     async def _download(self, name: str, version: str, into: Path) -> None:
-        where = f"{_ROOT}/{name}/{version}/{MANIFEST}"
+        manifest_name = f"{_ROOT}/{name}/{version}/{MANIFEST}"
         try:
             if not VERSION.fullmatch(version):
                 raise _unknown(name, version, await self._list(name))
-            blob = await self._account.read(self._container, where)
+            blob = await self._account.read(self._container, manifest_name)
         except HttpResponseError as error:
             if status_of(error) != 404:
                 raise
             raise _unknown(name, version, await self._list(name)) from error
-        manifest = parse_manifest(blob.data, where)
+        manifest = parse_manifest(blob.data, manifest_name)
         (into / MANIFEST).write_bytes(blob.data)
         for path, described in manifest["files"].items():
             source = f"{_ROOT}/{name}/files-{blob.metadata.get('files')}/{path}"
             if ".." in PurePosixPath(path).parts or PurePosixPath(path).is_absolute():
-                raise damaged(source, "leads out of its folder")
+                raise damaged(source, "is outside its folder")
             await self._download_file(source, into / path, described)
 
     async def _download_file(self, source: str, target: Path, described: Mapping[str, Any]) -> None:
@@ -267,12 +268,12 @@ class BlobRegistry:
         except HttpResponseError as error:
             if status_of(error) not in (404, 416):
                 raise
-            raise damaged(source, "is missing in Azure, or part of it") from error
+            raise damaged(source, "is missing or incomplete in Azure") from error
         if digest.hexdigest() != described["sha256"]:
-            raise damaged(source, "does not have its sha256 in Azure")
+            raise damaged(source, "does not match its SHA-256 in Azure")
 
     async def _upload(self, name: str, files: Path, content: Mapping[str, Any], manifest: bytes) -> str:
-        """The version that the files have become."""
+        """Upload the files and return their version."""
         listing = await self._list(name)
         await self._clean(listing)
         place = uuid4().hex
@@ -289,19 +290,21 @@ class BlobRegistry:
             if await self._claim(f"{_ROOT}/{name}/v{number}/{MANIFEST}", manifest, place):
                 return f"v{number}"
 
-    async def _claim(self, where: str, manifest: bytes, place: str) -> bool:
-        """Write the manifest there; false when another publisher has."""
+    async def _claim(self, manifest_name: str, manifest: bytes, place: str) -> bool:
+        """Write the manifest; return false when another publisher has written it."""
         try:
-            await self._account.write(self._container, where, manifest, unless_there=True, metadata={"files": place})
+            await self._account.write(
+                self._container, manifest_name, manifest, if_absent=True, metadata={"files": place}
+            )
         except HttpResponseError as error:
             if status_of(error) not in (409, 412):
                 raise
-            # Perhaps ours: the answer to an earlier attempt may have been lost.
-            return (await self._account.read(self._container, where)).metadata.get("files") == place
+            # It may be ours: the response to an earlier attempt may have been lost.
+            return (await self._account.read(self._container, manifest_name)).metadata.get("files") == place
         return True
 
     async def _clean(self, listing: _Listing) -> None:
-        """Remove what publishers left that died: files without a manifest, after a day."""
+        """Delete the files without a manifest that killed publishers left, after a day."""
         for place, files in listing.files.items():
             newest = max(blob.modified for blob in files.values())
             if place not in listing.places.values() and newest < time.time() - _DAY_S:

@@ -59,13 +59,13 @@ class _Known:
 
 
 class BlobAliases:
-    """The blob `name` in a container, read again at most every `look_every_s` seconds.
+    """The blob `name` in a container, read again at most every `refresh_every_s` seconds.
 
     The last state is stored in the file `copy`. It serves a start while Azure is not reachable, and the other processes
     of this machine, which see a change by the worker at once.
     """
 
-    def __init__(self, account: BlobAccount, container: str, name: str, copy: Path, look_every_s: float) -> None:
+    def __init__(self, account: BlobAccount, container: str, name: str, copy: Path, refresh_every_s: float) -> None:
         self._account = account
         self._container = container
         self._name = name
@@ -73,7 +73,7 @@ class BlobAliases:
         self._known: _Known | None = None
         self._stamp: tuple[int, int] | None = None
         self._refresh = BackgroundRefresh(
-            self._read_again, look_every_s, max(_STALE_S, look_every_s), "The champions in Azure"
+            self._read_again, refresh_every_s, max(_STALE_S, refresh_every_s), "The champions in Azure"
         )
         total_s = min(_TIMEOUT_S, account.retry_policy.total_s)
         self._short = replace(
@@ -119,8 +119,8 @@ class BlobAliases:
                     self._container,
                     self._name,
                     _CONTENT.dump_json(state, indent=1),
-                    unless_there=now.etag is None,
-                    instead_of=now.etag,
+                    if_absent=now.etag is None,
+                    if_match=now.etag,
                 )
             except HttpResponseError as error:
                 if status_of(error) not in (404, 409, 412):
@@ -136,9 +136,9 @@ class BlobAliases:
             self._take(self._account.run(lambda: self._read(self._short, self._known)))
 
     async def _read(self, retry_policy: RetryPolicy, known: _Known | None = None) -> _Known:
-        unless = known.etag if known else None
+        etag = known.etag if known else None
         try:
-            blob = await self._account.read(self._container, self._name, unless=unless, retry_policy=retry_policy)
+            blob = await self._account.read(self._container, self._name, if_none_match=etag, retry_policy=retry_policy)
         except HttpResponseError as error:
             if status_of(error) == 304 and known is not None:
                 return known

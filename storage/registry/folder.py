@@ -32,7 +32,7 @@ _BAD_NAME = re.compile(r'[\x00-\x1f/\\:*?"<>|]|^\.|^$')
 class FolderRegistry:
     """A `Registry` for one machine, or for several that mount the same folder.
 
-    A version is written into a hidden folder, synced, and renamed into place, so that it is there whole or not at all.
+    A version is written into a hidden folder, synced and renamed, so that it appears complete or not at all.
     """
 
     def __init__(self, root: Path | str) -> None:
@@ -68,9 +68,9 @@ class FolderRegistry:
         return self.get(name, version)
 
     def place(self, name: str, version: str, files: Path) -> ModelVersion:
-        """Put a folder from `stage`, which has its manifest, at a number that was given elsewhere.
+        """Move a folder from `stage`, with its manifest, to a given version number, and return the version.
 
-        One that is there already and whole stays, another one is replaced.
+        An existing version stays if it is intact, and is replaced otherwise.
         """
         target = self._folder(name) / version
         with storage_errors(files):
@@ -86,7 +86,7 @@ class FolderRegistry:
                     self.verify(self.get(name, version))
                     break
                 aside = target.with_name(f"{_STAGING}{uuid4().hex}")
-                with suppress(FileNotFoundError):  # somebody else was faster
+                with suppress(FileNotFoundError):  # another process was faster
                     target.rename(aside)
                 shutil.rmtree(aside, ignore_errors=True)
             sync_folder(target.parent)
@@ -96,12 +96,14 @@ class FolderRegistry:
         """See `Registry.names`."""
         with storage_errors(self._root):
             folders = [path for path in self._root.iterdir() if path.is_dir()] if self._root.is_dir() else []
-        return sorted(path.name for path in folders if not _BAD_NAME.search(path.name) and _numbers(path, whole=True))
+        return sorted(
+            path.name for path in folders if not _BAD_NAME.search(path.name) and _numbers(path, complete=True)
+        )
 
     def versions(self, name: str) -> list[ModelVersion]:
-        """See `Registry.versions`. One that is damaged is left out, with a line in the log."""
+        """See `Registry.versions`. Damaged versions are skipped, with a line in the log."""
         found = []
-        for number in _numbers(self._folder(name), whole=True):
+        for number in _numbers(self._folder(name), complete=True):
             try:
                 found.append(self.get(name, f"v{number}"))
             except DamagedError as error:
@@ -112,7 +114,7 @@ class FolderRegistry:
         """See `Registry.get`."""
         path = self._folder(name) / version
         if not VERSION.fullmatch(version) or not (path / MANIFEST).is_file():
-            known = ", ".join(f"v{number}" for number in _numbers(self._folder(name), whole=True)) or "none"
+            known = ", ".join(f"v{number}" for number in _numbers(self._folder(name), complete=True)) or "none"
             raise NotFoundError(f'There is no version "{version}" of "{name}".', hint=f"There are: {known}.")
         with storage_errors(path):
             manifest = read_manifest(path / MANIFEST)
@@ -160,7 +162,7 @@ class FolderRegistry:
         return str(before[name])
 
     def alias_stamp(self, name: str) -> Hashable:
-        """See `Registry.alias_stamp`: the champion and how often it has changed."""
+        """See `Registry.alias_stamp`: the champion and the number of its changes."""
         alias = self._aliases.get(name)
         return (alias.champion, alias.changes)
 
@@ -170,27 +172,27 @@ class FolderRegistry:
 
 
 def check_name(name: str) -> None:
-    """Raises `NotFoundError` for what would lead to another place."""
+    """Raise `NotFoundError` for a name that would lead to another folder."""
     if _BAD_NAME.search(name) or len(name.encode()) > 200:
-        raise NotFoundError(f'"{name}" cannot be the name of a model.', hint="Use letters, digits and dashes.")
+        raise NotFoundError(f'"{name}" is not a valid name of a model.', hint="Use letters, digits and dashes.")
 
 
-def _numbers(folder: Path, *, whole: bool) -> list[int]:
-    """Numbers of the versions in the folder, rising; with `whole` only of those that have a manifest."""
+def _numbers(folder: Path, *, complete: bool) -> list[int]:
+    """Return the numbers of the versions in the folder, ascending; with `complete` only of those with a manifest."""
     try:
         entries = list(folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):
         return []
     matches = [(path, VERSION.fullmatch(path.name)) for path in entries]
-    return sorted(int(match[1]) for path, match in matches if match and (not whole or (path / MANIFEST).is_file()))
+    return sorted(int(match[1]) for path, match in matches if match and (not complete or (path / MANIFEST).is_file()))
 
 
 def _move_in(staged: Path, folder: Path) -> str:
-    number = max(_numbers(folder, whole=False), default=0)
+    number = max(_numbers(folder, complete=False), default=0)
     while True:
         number += 1
         try:
-            # A folder with files in it cannot be renamed over: of two publishers the slower takes the next number.
+            # A rename cannot replace a folder with files: of two publishers, the slower one takes the next number.
             staged.rename(folder / f"v{number}")
             return f"v{number}"
         except OSError as error:
@@ -206,7 +208,7 @@ def _sync_tree(folder: Path) -> None:
 
 
 def _clean(folder: Path) -> None:
-    """Remove what publishers left that died: staged folders, and versions without a manifest, after a day."""
+    """Delete the staged folders and versions without a manifest that killed publishers left, after a day."""
     for path in folder.iterdir():
         left_over = path.name.startswith(_STAGING) or (VERSION.fullmatch(path.name) and not (path / MANIFEST).is_file())
         if left_over and path.is_dir() and _newest(path) < time.time() - _DAY_S:
@@ -218,6 +220,6 @@ def _newest(folder: Path) -> float:
         times = [folder.stat().st_mtime]
         for root, _, files in os.walk(folder):
             times += [(Path(root) / file).stat().st_mtime for file in files]
-    except FileNotFoundError:  # its publisher is at work
+    except FileNotFoundError:  # its publisher is still working
         return time.time()
     return max(times)

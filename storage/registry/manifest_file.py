@@ -1,4 +1,4 @@
-"""The manifest of a version: what the files are, and a seal on what it says itself."""
+"""The manifest file of a version: hashes and sizes of its files, and a digest of the manifest itself."""
 
 import hashlib
 import json
@@ -28,9 +28,9 @@ _PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".joblib", ".npy", ".npz", ".ckpt"
 
 
 def describe_files(folder: Path, *, leave_out: str) -> dict[str, dict[str, Any]]:
-    """Size and sha256 of each file below the folder, by its path with `/`.
+    """Return the size and SHA-256 of each file below the folder, by its path with `/`.
 
-    Raises `StorageError` for links and for formats that are, or may hold, a pickle.
+    Raises `StorageError` for links and for formats that are, or may contain, a pickle.
     """
     described: dict[str, dict[str, Any]] = {}
     for path in sorted(folder.rglob("*")):
@@ -38,64 +38,64 @@ def describe_files(folder: Path, *, leave_out: str) -> dict[str, dict[str, Any]]
         if path.is_symlink():
             raise StorageError(f"{path} is a link.", hint="Publish the file itself.")
         if path.suffix.lower() in _PICKLES:
-            raise StorageError(f"{path} may hold a pickle.", hint="Save weights as safetensors or ONNX.")
+            raise StorageError(f"{path} may contain a pickle.", hint="Save weights as safetensors or ONNX.")
         if path.is_file() and name != leave_out:
             described[name] = {"sha256": _sha256(path), "size": path.stat().st_size}
     return described
 
 
 def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The manifest with `digest`, the sha256 of everything else in it."""
+    """Return the manifest with `digest`, the SHA-256 of its other entries."""
     plain = json.loads(json.dumps({key: value for key, value in manifest.items() if key != "digest"}))
     return {**plain, "digest": _digest(plain)}
 
 
 def manifest_of(name: str, files: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The whole manifest of a version to come, sealed. Raises what `describe_files` does."""
+    """Return the complete manifest of a new version, with its digest. Raises `StorageError` as `describe_files`."""
     described = describe_files(files, leave_out=MANIFEST)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return sealed({**manifest, FORMAT: _FORMAT, "name": name, "files": described, "published_at": now})
 
 
 def manifest_bytes(manifest: Mapping[str, Any]) -> bytes:
-    """The manifest as it is kept."""
+    """Return the bytes of the manifest file."""
     return json.dumps(manifest, indent=2, ensure_ascii=False).encode()
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """Raises `DamagedError` when it is not JSON, or not what was sealed."""
+    """Return the manifest in a file. Raises `DamagedError` when it is not JSON or does not match its digest."""
     return parse_manifest(path.read_bytes(), path)
 
 
 def parse_manifest(data: bytes, path: object) -> dict[str, Any]:
-    """As `read_manifest`, from bytes; `path` is where they were, for errors."""
+    """Return the manifest in the bytes of a file; `path` names the file in errors. Raises `DamagedError`."""
     try:
         manifest = json.loads(data)
         plain = {key: value for key, value in manifest.items() if key != "digest"}
-        whole = manifest["digest"] == _digest(plain)
+        intact = manifest["digest"] == _digest(plain)
     except (ValueError, AttributeError, KeyError) as error:
         raise damaged(path, "cannot be read") from error
-    if not whole:
+    if not intact:
         raise damaged(path, "does not match its own digest")
     check_format(path, format_of(manifest), _FORMAT)
     return dict(manifest)
 
 
 def check_files(version: ModelVersion, *, contents: bool) -> None:
-    """Each file of the manifest is there with its size and, with `contents`, its sha256; else `DamagedError`."""
+    """Raise `DamagedError` unless each file exists with its size and, with `contents`, its SHA-256."""
     for name, entry in version.files.items():
         path = version.path / name
         if not path.is_file():
             raise damaged(path, "is missing")
         if path.stat().st_size != entry.size:
-            raise damaged(path, f"has {path.stat().st_size} bytes in place of {entry.size}")
+            raise damaged(path, f"has {path.stat().st_size} bytes instead of {entry.size}")
         if contents and _sha256(path) != entry.sha256:
-            raise damaged(path, "does not have its sha256")
+            raise damaged(path, "does not match its SHA-256")
 
 
 def damaged(path: object, what: str) -> DamagedError:
-    """The error for a file of a version."""
-    return DamagedError(f"The model file {path} {what}.", hint="Go back to another version, or train again.")
+    """Return the error for a damaged file of a version."""
+    return DamagedError(f"The model file {path} {what}.", hint="Roll back to another version, or train again.")
 
 
 def _digest(manifest: Mapping[str, Any]) -> str:

@@ -1,6 +1,6 @@
-"""Typed manifests: what a version of a backbone or of a head says about itself.
+"""Typed manifests of the versions of backbones and heads.
 
-Keys that are not named here are ignored, except in a summary of a pre-training, which keeps them.
+Unknown keys are ignored, except in the summary of a pre-training, which keeps them.
 """
 
 from collections.abc import Mapping
@@ -50,7 +50,7 @@ def _calibration(value: object) -> object:
 
 
 class FileEntry(BaseModel):
-    """One file of a version: the hexadecimal SHA-256 of its bytes, and their number."""
+    """One file of a version: the hexadecimal SHA-256 and the number of its bytes."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -69,7 +69,7 @@ class PretrainingData(BaseModel):
 
 
 class PretrainingSummary(BaseModel):
-    """How a backbone was pre-trained, and what came of it. `seconds` is the time of all segments together."""
+    """How a backbone was pre-trained, and the result. `seconds` is the time of all segments together."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -181,5 +181,5 @@ def _error(path: Path, kind: str, error: ValidationError, *field: str) -> Damage
     name = ".".join(map(str, (*field, *first["loc"])))
     return DamagedError(
         f"{path} is not the manifest of a {kind} ({name}: {first['msg']}).",
-        hint="Go back to another version, or train again.",
+        hint="Roll back to another version, or train again.",
     )

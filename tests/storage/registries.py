@@ -60,11 +60,11 @@ class BlobPlace:
         self._opened: list[BlobRegistry] = []
         self._mirrors = (mirrors / f"machine-{number}" for number in itertools.count())
 
-    def open(self, look_every_s: float = 0.0) -> BlobRegistry:
-        return self.open_on(next(self._mirrors), look_every_s)
+    def open(self, refresh_every_s: float = 0.0) -> BlobRegistry:
+        return self.open_on(next(self._mirrors), refresh_every_s)
 
-    def open_on(self, mirror: Path, look_every_s: float = 0.0) -> BlobRegistry:
-        self._opened.append(BlobRegistry(self.account, self.container, mirror, look_every_s=look_every_s))
+    def open_on(self, mirror: Path, refresh_every_s: float = 0.0) -> BlobRegistry:
+        self._opened.append(BlobRegistry(self.account, self.container, mirror, refresh_every_s=refresh_every_s))
         return self._opened[-1]
 
     def close(self) -> None:

@@ -31,7 +31,7 @@ def test_many_servers_see_a_new_champion_soon(place: BlobPlace) -> None:
     for text in "ab":
         publish(publisher, text)
     publisher.promote("project-4", "v1")
-    servers = [place.open(look_every_s=0.3) for _ in range(3)]
+    servers = [place.open(refresh_every_s=0.3) for _ in range(3)]
     for server in servers:
         assert server.champion("project-4") == "v1"
     stamps = [server.alias_stamp("project-4") for server in servers]
@@ -42,7 +42,7 @@ def test_many_servers_see_a_new_champion_soon(place: BlobPlace) -> None:
 
 
 def test_other_processes_of_the_machine_see_a_change_at_once(place: BlobPlace, tmp_path: Path) -> None:
-    server, worker = (place.open_on(tmp_path / "machine", look_every_s=3600) for _ in range(2))
+    server, worker = (place.open_on(tmp_path / "machine", refresh_every_s=3600) for _ in range(2))
     for text in ("one", "two"):
         publish(worker, text)
     worker.promote("project-4", "v1")
@@ -59,7 +59,7 @@ def test_a_server_asks_seldom(proxy: FaultProxy, place: BlobPlace) -> None:
     publisher = place.open()
     publish(publisher)
     publisher.promote("project-4", "v1")
-    server = place.open(look_every_s=3600)
+    server = place.open(refresh_every_s=3600)
     server.champion("project-4")
     proxy.use()
     assert {server.alias_stamp("project-4") for _ in range(1000)} == {("v1", 1)}
@@ -75,7 +75,7 @@ def test_a_server_never_waits(
     publisher.promote("project-4", "v1")
     account = BlobAccount.from_connection_string(azurite.through(proxy.port), RetryPolicy(total_s=60.0, attempt_s=60.0))
     patient = BlobPlace(account, place.container, tmp_path / "patient")
-    server = patient.open(look_every_s=0.1)
+    server = patient.open(refresh_every_s=0.1)
     server.champion("project-4")
     answer = threading.Event()
 
@@ -100,7 +100,7 @@ def test_one_that_was_idle_waits_for_today(place: BlobPlace, monkeypatch: pytest
     for text in "ab":
         publish(publisher, text)
     publisher.promote("project-4", "v1")
-    server = place.open(look_every_s=0.1)
+    server = place.open(refresh_every_s=0.1)
     assert server.champion("project-4") == "v1"
     publisher.promote("project-4", "v2")
     time.sleep(0.4)
@@ -114,7 +114,7 @@ def test_serving_goes_on_while_azure_is_away(
     publish(publisher)
     publisher.promote("project-4", "v1")
     mirror = tmp_path / "server"
-    server = place.open_on(mirror, look_every_s=0.1)
+    server = place.open_on(mirror, refresh_every_s=0.1)
     server.verify(server.get("project-4", "v1"))
     assert server.champion("project-4") == "v1"
     stamp = server.alias_stamp("project-4")
@@ -126,13 +126,13 @@ def test_serving_goes_on_while_azure_is_away(
     server.verify(server.get("project-4", "v1"))
     assert caplog.text.count("The last known state stays in use") <= 1
     # And after a start without Azure, from what is on this machine.
-    again = place.open_on(mirror, look_every_s=10.0)
+    again = place.open_on(mirror, refresh_every_s=10.0)
     assert again.champion("project-4") == "v1"
     again.verify(again.get("project-4", "v1"))
     with pytest.raises(StorageError, match="within 2 seconds"):
         again.versions("project-4")
     with pytest.raises(StorageError):
-        place.open(look_every_s=10.0).champion("project-4")  # a new machine knows nothing, and says so
+        place.open(refresh_every_s=10.0).champion("project-4")  # a new machine knows nothing, and says so
     proxy.use()
     eventually("back", lambda: server.champion("project-4") == "v1", timeout=5)
 

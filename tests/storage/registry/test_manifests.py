@@ -88,7 +88,7 @@ def test_a_backbone_keeps_the_unknown_keys_of_its_pretraining() -> None:
 )
 def test_what_is_wrong_with_a_backbone_is_named(change: dict[str, Any], field: str) -> None:
     with pytest.raises(
-        DamagedError, match=rf"v1/manifest\.json is not the manifest of a backbone \({field}: .*Go back"
+        DamagedError, match=rf"v1/manifest\.json is not the manifest of a backbone \({field}: .*Roll back"
     ):
         _ = version({**BACKBONE, **change}).backbone_manifest
 
