@@ -190,8 +190,10 @@ def test_requests_of_what_people_do(
         import_export(services, export, project="7")
         assert counted(cosmos) == row("`taxonomist import`, once")
 
-        for when in ("the first time", "later"):
+        for when, images_read in (("the first time", count), ("later", 0)):
+            blobs.use()
             train(services, "7", lambda step, share: None)
+            assert len(blobs.requests) == images_read
             each = row(f"`taxonomist train`, for each labelled image {when}")
             assert per_picture("`taxonomist train`, once") == each
 
