@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from taxonomist.backend.extras import require
-from taxonomist.backend.label_studio.protocol import label_config
+from taxonomist.backend.label_studio import LabelStudioClient
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.state.credentials import Credentials, load_credentials
 from taxonomist.backend.state.jobs import JobTable
@@ -30,7 +30,7 @@ from taxonomist.storage.journal import Journal
 from taxonomist.storage.registry import ModelVersion, Registry
 from taxonomist.storage.registry.folder import FolderRegistry
 from taxonomist.taxonomy.errors import ConfigError
-from taxonomist.taxonomy.label_config import LabelConfig
+from taxonomist.taxonomy.label_config import LabelConfig, parse_label_config
 
 if TYPE_CHECKING:  # Azure's SDK takes long to import, and only some installations use it
     from taxonomist.storage.azure.blob_account import BlobAccount
@@ -137,7 +137,7 @@ class Services:
             raise ConfigError(
                 f"Nothing is known of project {project}.", hint="Connect it, or import a catalogue under that name."
             )
-        return label_config(xml)
+        return parse_label_config(xml)
 
     def backbone(self) -> ModelVersion | None:
         """The backbone that embeds new images, None before the worker has made the first one."""
@@ -183,6 +183,19 @@ class Services:
         url = record.label_studio_url or settings.label_studio_url
         key = record.api_key or settings.label_studio_api_key
         return url, key.get_secret_value() if key else None
+
+    def open_label_studio(self, project: str) -> LabelStudioClient:
+        """Return a client for the Label Studio of a project; use it in a `with` block.
+
+        Raises `ConfigError` when address or token are not known.
+        """
+        url, token = self.label_studio(project)
+        if url is None or token is None:
+            raise ConfigError(
+                f"The address or the token of project {project}'s Label Studio is not known.",
+                hint=f"Run `taxonomist connect --url … --api-key … --project {project}`.",
+            )
+        return LabelStudioClient(url, token)
 
     def images(self, project: str | None) -> Images:
         """How the images of a project are read: from its folder, Label Studio or allowed hosts, through the cache.

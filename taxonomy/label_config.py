@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, cast
 from xml.etree.ElementTree import Element, ParseError
 from xml.sax.saxutils import quoteattr
@@ -36,12 +37,15 @@ class LabelConfig:
         raise ConfigError(f'The labelling config has no taxonomy "{control}".', hint=f"It has: {known}.")
 
 
+@lru_cache(maxsize=64)
 def parse_label_config(xml: str) -> LabelConfig:
     """Return the trees of a labelling config: its `<Taxonomy>` controls on an image, else its `<Choices>` (depth 1).
 
     In a config with a `<Taxonomy>`, `<Choices>` are side questions, which are not learned. Controls that label regions
     (`perRegion`) do not label the image and are left out. Raises ConfigError with a hint for text that is not XML, for
     a config without an image or without such a control, and for trees that are not written in the config itself.
+
+    The results are cached, since each request of Label Studio carries the whole config.
     """
     try:
         root: Element = fromstring(xml, forbid_dtd=True)

@@ -9,7 +9,7 @@ import typer
 
 from taxonomist.backend.cli.options import Json, services_of
 from taxonomist.backend.cli.output import out, print_fields, print_json, print_line
-from taxonomist.backend.connection.connecting import connect_project
+from taxonomist.backend.connection.connect import connect_project
 from taxonomist.backend.connection.doctor import run_checks
 
 

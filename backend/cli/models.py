@@ -12,7 +12,7 @@ import typer
 from taxonomist.backend.cli.options import Json, ModelArgument, Project, services_of
 from taxonomist.backend.cli.output import count_bar, print_fields, print_json, print_line, print_table, step_bar
 from taxonomist.backend.extras import require
-from taxonomist.backend.label_studio.protocol import model_version_name
+from taxonomist.backend.label_studio.predictions import model_version_name
 from taxonomist.backend.prediction.evaluation import evaluate_manifest
 from taxonomist.backend.retraining.first_backbone import prepare_backbone
 from taxonomist.backend.retraining.promotion import after_change

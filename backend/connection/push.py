@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
-from taxonomist.backend.connection.connecting import announce_version
+from taxonomist.backend.connection.announce import announce_version
 from taxonomist.backend.label_studio import LabelStudioClient
-from taxonomist.backend.label_studio.protocol import PredictRequest, Task
 from taxonomist.backend.label_studio.records import Prediction
-from taxonomist.backend.labelling.sync import open_label_studio
+from taxonomist.backend.label_studio.requests import PredictRequest, Task
 from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.services import Services
 
@@ -33,7 +32,7 @@ def push(services: Services, project: str, progress: Callable[[str, float], None
     if not services.settings.push_predictions:
         return f"Label Studio shows {version}"
     suggested = seen = 0
-    with open_label_studio(services, project) as client:
+    with services.open_label_studio(project) as client:
         about = client.project(project)
         for chunk in _chunks(client.tasks(project, unlabelled=True, lacking_version=version)):
             seen += len(chunk)

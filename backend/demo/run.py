@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 
-from taxonomist.backend.connection.connecting import connect_project
+from taxonomist.backend.connection.connect import connect_project
 from taxonomist.backend.demo.accounts import Account, checked, sign_up
 from taxonomist.backend.demo.annotators import annotate, plan
 from taxonomist.backend.demo.environment import label_studio
@@ -22,7 +22,7 @@ from taxonomist.backend.demo.process import TIED
 from taxonomist.backend.demo.project import create_project, find_project, label_config, read_catalogue, tasks, upload
 from taxonomist.backend.demo.server import LabelStudioServer, free_port, is_free, start
 from taxonomist.backend.extras import require
-from taxonomist.backend.label_studio.protocol import model_version_name
+from taxonomist.backend.label_studio.predictions import model_version_name
 from taxonomist.backend.services import Services, registry_name
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.state.jobs import JobState

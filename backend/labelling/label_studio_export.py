@@ -15,7 +15,6 @@ from typing import Any, BinaryIO
 
 import ijson
 
-from taxonomist.backend.label_studio.protocol import label_config
 from taxonomist.backend.labelling.decisions import decide_all_dirty
 from taxonomist.backend.labelling.import_result import ImportResult, Problems
 from taxonomist.backend.labelling.task_events import task_events
@@ -23,7 +22,7 @@ from taxonomist.backend.services import Services
 from taxonomist.progress import CountProgress, ignore_counts
 from taxonomist.storage.journal import Event, TaskSaved
 from taxonomist.taxonomy.errors import BadRequestError, ConfigError
-from taxonomist.taxonomy.label_config import LabelConfig
+from taxonomist.taxonomy.label_config import LabelConfig, parse_label_config
 
 CHUNK = 500  # tasks that are in memory together
 _BOM = b"\xef\xbb\xbf"
@@ -90,7 +89,7 @@ def _load_config(services: Services, project: str, config: Path | None) -> Label
             xml = config.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{config} cannot be read: {error}.") from None
-        label_config(xml)
+        parse_label_config(xml)
         services.projects.update(project, label_config=xml)
     xml = services.projects.get(project).label_config
     if not xml:
@@ -98,7 +97,7 @@ def _load_config(services: Services, project: str, config: Path | None) -> Label
             f"The labelling config of project {project} is unknown.",
             hint="Give --config, or run `taxonomist connect` first.",
         )
-    return label_config(xml)
+    return parse_label_config(xml)
 
 
 def _check(export: Path) -> tuple[int, str | None]:

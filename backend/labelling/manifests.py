@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from taxonomist.backend.label_studio.protocol import annotation_saved, label_config
+from taxonomist.backend.label_studio.webhooks import annotation_saved
 from taxonomist.backend.labelling.decisions import decide_all_dirty
 from taxonomist.backend.labelling.import_result import ImportResult
 from taxonomist.backend.services import Services
@@ -22,7 +22,7 @@ from taxonomist.storage.catalog.documents import ImageDocument, ProjectLabels
 from taxonomist.storage.catalog.image_ids import image_id
 from taxonomist.storage.journal import Event, TaskSaved
 from taxonomist.taxonomy.errors import ConfigError
-from taxonomist.taxonomy.label_config import LabelConfig, write_label_config
+from taxonomist.taxonomy.label_config import LabelConfig, parse_label_config, write_label_config
 from taxonomist.taxonomy.paths import TaxonomyPath, format_path
 
 IMPORT_ANNOTATOR = "import"  # the annotator of rows without one; such rows are ground truth
@@ -87,7 +87,7 @@ def import_manifest(
     rows_of: dict[Path, list[ManifestRow]] = {}
     for row in rows:
         rows_of.setdefault(row.file, []).append(row)
-    problems += _unknown_paths(paths, label_config(xml)) if paths else []
+    problems += _unknown_paths(paths, parse_label_config(xml)) if paths else []
     annotations = 0
     files = list(rows_of)
     for start in range(0, len(files), CHUNK):
@@ -143,7 +143,7 @@ def _events(project: str, file: Path, rows: Sequence[ManifestRow], xml: str, sav
             paths_of.setdefault(row.annotator, []).append(row.path)
     if not paths_of:
         return
-    tree = label_config(xml).trees[0]
+    tree = parse_label_config(xml).trees[0]
     for annotator, paths in paths_of.items():
         unique = [list(path) for path in dict.fromkeys(paths)]
         value = {"taxonomy": unique} if tree.kind == "taxonomy" else {"choices": [path[-1] for path in unique]}

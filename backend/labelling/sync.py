@@ -7,30 +7,16 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from taxonomist.backend.label_studio import LabelStudioClient
-from taxonomist.backend.label_studio.protocol import label_config
 from taxonomist.backend.labelling.decisions import decide_all_dirty
 from taxonomist.backend.labelling.task_events import task_events
 from taxonomist.backend.services import Services
 from taxonomist.progress import StepProgress
 from taxonomist.storage.journal import AnnotationDeleted, AnnotationSaved, Event, TaskDeleted
-from taxonomist.taxonomy.errors import ConfigError
-from taxonomist.taxonomy.label_config import LabelConfig
+from taxonomist.taxonomy.label_config import LabelConfig, parse_label_config
 
 log = logging.getLogger(__name__)
 
 CHUNK = 200  # events that are recorded together
-
-
-def open_label_studio(services: Services, project: str) -> LabelStudioClient:
-    """Return a client for the Label Studio of a project. Raises `ConfigError` when address or token are unknown."""
-    url, token = services.label_studio(project)
-    if url is None or token is None:
-        raise ConfigError(
-            f"The address or the token of project {project}'s Label Studio is unknown.",
-            hint=f"Run `taxonomist connect --url … --api-key … --project {project}`.",
-        )
-    return LabelStudioClient(url, token)
 
 
 def sync(services: Services, project: str, progress: StepProgress) -> str:
@@ -43,10 +29,10 @@ def sync(services: Services, project: str, progress: StepProgress) -> str:
     task_ids: set[str] = set()
     annotation_ids: set[str] = set()
     new = 0
-    with open_label_studio(services, project) as client:
+    with services.open_label_studio(project) as client:
         server_project = client.project(project)
         services.projects.update(project, label_config=server_project.label_config)
-        config = label_config(server_project.label_config)
+        config = parse_label_config(server_project.label_config)
         buffer: list[Event] = []
 
         def flush() -> None:

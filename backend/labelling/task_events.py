@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from taxonomist.backend.label_studio.protocol import Task, annotation_saved
+from taxonomist.backend.label_studio.requests import Task
+from taxonomist.backend.label_studio.webhooks import annotation_saved
 from taxonomist.storage.journal import Event, TaskSaved
 from taxonomist.taxonomy.annotations import parse_annotation
 from taxonomist.taxonomy.errors import BadRequestError

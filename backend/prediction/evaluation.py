@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from taxonomist.backend.label_studio.protocol import model_version_name
+from taxonomist.backend.label_studio.predictions import model_version_name
 from taxonomist.backend.labelling.manifests import read_manifest
 from taxonomist.backend.prediction.image_inputs import ImageInput, embed_inputs
 from taxonomist.backend.prediction.look_alikes import LookAlike

@@ -11,14 +11,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from taxonomist.backend.label_studio.protocol import PredictRequest, label_config, model_version_name, prediction_json
+from taxonomist.backend.label_studio.predictions import model_version_name, prediction_json
+from taxonomist.backend.label_studio.requests import PredictRequest
 from taxonomist.backend.prediction.embedding import embed
 from taxonomist.backend.prediction.look_alikes import LookAlike, LookAlikes
 from taxonomist.backend.services import BACKBONE, Services, registry_name
 from taxonomist.inference.serving_model import ServingModel, load_serving_model
 from taxonomist.storage.catalog.documents import image_id
 from taxonomist.taxonomy.errors import DamagedError, StorageError, TaxonomistError
-from taxonomist.taxonomy.label_config import LabelConfig
+from taxonomist.taxonomy.label_config import LabelConfig, parse_label_config
 from taxonomist.taxonomy.suggestion import Suggestion, vote
 from taxonomist.taxonomy.tree import Tree
 
@@ -129,7 +130,7 @@ class Predictor:
     def predict_named(self, request: PredictRequest) -> tuple[list[dict[str, Any]], list[str]]:
         """Return what `predict` returns, and the ids of the tasks that were not answered before the deadline."""
         deadline = time.monotonic() + self._services.settings.predict_deadline
-        config = label_config(request.label_config)
+        config = parse_label_config(request.label_config)
         model = self.model(request.project)
         version = model_version_name(model.version) if model else self.model_version(request.project)
         images: dict[str, str] = {}

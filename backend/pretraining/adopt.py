@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from taxonomist.backend.label_studio.protocol import model_version_name
+from taxonomist.backend.label_studio.predictions import model_version_name
 from taxonomist.backend.prediction.embedding import embed
 from taxonomist.backend.pretraining.prepared_images import picture_store
 from taxonomist.backend.pretraining.state import ShouldStop, StoppedError, folder_of, read_state, write_state

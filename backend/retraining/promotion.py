@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from taxonomist.backend.connection.connecting import announce_version
-from taxonomist.backend.label_studio.protocol import model_version_name
+from taxonomist.backend.connection.announce import announce_version
+from taxonomist.backend.label_studio.predictions import model_version_name
 from taxonomist.backend.services import Services, registry_name
 from taxonomist.backend.state.jobs import JobKind
 from taxonomist.taxonomy.errors import TaxonomistError

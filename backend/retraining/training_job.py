@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from filelock import FileLock
 
-from taxonomist.backend.label_studio.protocol import model_version_name
+from taxonomist.backend.label_studio.predictions import model_version_name
 from taxonomist.backend.labelling.decisions import decide_anew, decide_dirty
 from taxonomist.backend.prediction.embedding import embed
 from taxonomist.backend.retraining.first_backbone import prepare_backbone

@@ -33,7 +33,6 @@ import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -42,21 +41,14 @@ from flask.typing import ResponseReturnValue
 from werkzeug.serving import run_simple
 
 from taxonomist.backend.error_codes import exit_code, http_status
-from taxonomist.backend.label_studio.protocol import (
-    PredictRequest,
-    parse_predict,
-    parse_webhook,
-    prediction_json,
-    project_id,
-)
+from taxonomist.backend.label_studio.requests import PredictRequest, parse_predict, project_id
+from taxonomist.backend.label_studio.webhooks import parse_webhook
 from taxonomist.backend.logs import set_up_logging
-from taxonomist.backend.prediction.predictor import Predictor
-from taxonomist.backend.retraining.requests import enqueue_training
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings, load_settings
 from taxonomist.backend.state.credentials import SECRET_HEADER, check_exposure
-from taxonomist.backend.state.jobs import JobKind
-from taxonomist.taxonomy.errors import AuthError, ConfigError, TaxonomistError
+from taxonomist.backend.use_cases import UseCases
+from taxonomist.taxonomy.errors import AuthError, TaxonomistError
 
 try:
     from label_studio_ml import api
@@ -91,21 +83,14 @@ if SECOND_GENERATION:
     api.TRAIN_EVENTS = EVENTS  # its /webhook route looks here, that of 1.x at the class
 
 
-@dataclass(frozen=True)
-class _Process:
-    services: Services
-    predictor: Predictor
-
-
 @cache
-def _made_in(_process_id: int) -> _Process:
-    services = Services(load_settings())
-    return _Process(services, Predictor(services))
+def _use_cases_of(_process_id: int) -> UseCases:
+    return UseCases(Services(load_settings()))
 
 
-def _process() -> _Process:
-    """What this process keeps. A fork makes its own: neither SQLite's connections nor onnxruntime outlive one."""
-    return _made_in(os.getpid())
+def _use_cases() -> UseCases:
+    """The use cases of this process. A fork makes its own: SQLite's connections and onnxruntime do not survive one."""
+    return _use_cases_of(os.getpid())
 
 
 class TaxonomistModel(LabelStudioMLBase):  # type: ignore[misc]
@@ -121,12 +106,12 @@ class TaxonomistModel(LabelStudioMLBase):  # type: ignore[misc]
             # each webhook is a job, hence a new version; and an id is a number, on which Label Studio's stream fails.
             project = _sent().get("project")
             if isinstance(project, str):
-                self.train_output["job_id"] = _process().predictor.model_version(project_id(project))
+                self.train_output["job_id"] = _use_cases().model_version(project_id(project))
 
     def setup(self) -> None:
         """2.x calls this at the end of each `__init__`, and tells Label Studio the version that is set here."""
         if self.project_id:
-            version = _process().predictor.model_version(project_id(self.project_id))
+            version = _use_cases().model_version(project_id(self.project_id))
             if self.get("model_version") != version:
                 self.set("model_version", version)
 
@@ -140,22 +125,13 @@ class TaxonomistModel(LabelStudioMLBase):  # type: ignore[misc]
         """
         if not tasks:
             return []
-        predictor = _process().predictor
-        asked = self._asked(tasks)
-        try:
-            answers, late = predictor.predict_named(asked)
-        except ConfigError as error:
-            log.warning("project %s: %s", asked.project, error)
-            version = predictor.model_version(asked.project)
-            answers, late = [prediction_json(version, ()) for _ in asked.tasks], []
-        if late:
-            _process().services.jobs.enqueue(JobKind.PUSH, asked.project, f"{len(late)} tasks were late")
+        predictions = _use_cases().answer(self._request(tasks)).predictions
         if not SECOND_GENERATION:
             # Label Studio predicts again for ever when a prediction's version is not the one of /setup, and in 1.x that
             # may be INITIAL. A prediction that names none gets the one of /setup.
-            for answer in answers:
-                del answer["model_version"]
-        return answers
+            for prediction in predictions:
+                del prediction["model_version"]
+        return predictions
 
     def fit(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Record an event of Label Studio in the journal; *Start training* asks the worker for a training.
@@ -169,18 +145,12 @@ class TaxonomistModel(LabelStudioMLBase):  # type: ignore[misc]
         if event is None:
             log.warning("fit() was called without an event, nothing is trained: use Start training in Label Studio")
             return {"status": "ignored", "reason": "no event"}
-        hook = parse_webhook({**(data or {}), "action": event})
-        if hook.ignored:
-            log.warning("project %s: of %s not all is remembered: %s", hook.project, hook.action, hook.ignored)
-        services = _process().services
-        new = services.journal.record(hook.events)
-        if hook.label_config:
-            services.projects.update(hook.project, label_config=hook.label_config)
-        if hook.wants_training:
-            return {"status": "ok", "job": enqueue_training(services, hook.project).id}
-        return {"status": "ok", "new": new}
+        receipt = _use_cases().receive(parse_webhook({**(data or {}), "action": event}))
+        if receipt.training:
+            return {"status": "ok", "job": receipt.training.id}
+        return {"status": "ok", "new": receipt.new}
 
-    def _asked(self, tasks: Sequence[Mapping[str, Any]]) -> PredictRequest:
+    def _request(self, tasks: Sequence[Mapping[str, Any]]) -> PredictRequest:
         # 1.x tells a model neither its project nor, when two projects share a server, its config; the request does.
         sent = _sent()
         project = getattr(self, "project_id", None) or sent.get("project") or tasks[0].get("project")
@@ -222,7 +192,7 @@ def _first_generation_manager() -> Any:
             loaded = super().fetch(project, *args, **kwargs)
             if project is None:
                 return loaded
-            return ModelWrapper(loaded.model, _process().predictor.model_version(project_id(project)))
+            return ModelWrapper(loaded.model, _use_cases().model_version(project_id(project)))
 
         @classmethod
         def webhook(cls, event: str, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -236,7 +206,7 @@ def _first_generation_manager() -> Any:
 def _guard() -> None:
     if request.path in {"/", "/health"}:
         return
-    credentials, authorization = _process().services.credentials, request.headers.get("Authorization")
+    credentials, authorization = _use_cases().services.credentials, request.headers.get("Authorization")
     if request.path == "/webhook":
         credentials.check_webhook(authorization, request.headers.get(SECRET_HEADER))
     else:

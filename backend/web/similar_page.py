@@ -12,7 +12,7 @@ import numpy as np
 from flask import Blueprint, Response, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from taxonomist.backend.label_studio.protocol import project_id
+from taxonomist.backend.label_studio.requests import project_id
 from taxonomist.backend.prediction.embedding import embed
 from taxonomist.backend.prediction.look_alikes import LookAlike
 from taxonomist.backend.prediction.predictor import Predictor

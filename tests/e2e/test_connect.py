@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from taxonomist.backend.connection.connect import set_model_version
+from taxonomist.backend.connection.announce import set_model_version
 from taxonomist.backend.connection.panel import panel_address, panels_in
 from taxonomist.backend.demo.accounts import sign_up
 from taxonomist.backend.demo.project import DemoTask, Picture

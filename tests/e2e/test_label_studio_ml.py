@@ -21,7 +21,7 @@ from taxonomist.backend.demo.accounts import Account, checked
 from taxonomist.backend.demo.environment import silent
 from taxonomist.backend.demo.project import CATALOGUE, CONTROL, DemoTask, Picture, label_config
 from taxonomist.backend.demo.server import HOST, LabelStudioServer
-from taxonomist.backend.label_studio.protocol import parse_predict
+from taxonomist.backend.label_studio.requests import parse_predict
 from taxonomist.backend.labelling.manifests import import_manifest
 from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.retraining.training_job import train

@@ -15,7 +15,7 @@ from azure.storage.blob import BlobServiceClient
 
 import emulators
 from taxonomist.backend.azure.accounts import cosmos_access
-from taxonomist.backend.label_studio.protocol import PredictRequest, Task
+from taxonomist.backend.label_studio.requests import PredictRequest, Task
 from taxonomist.backend.labelling.label_studio_export import import_export
 from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.retraining.training_job import train

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from taxonomist.backend.connection.doctor.check import Check, failed, passed, warned
-from taxonomist.backend.label_studio.protocol import model_version_name
+from taxonomist.backend.label_studio.predictions import model_version_name
 from taxonomist.backend.services import Services, registry_name
 from taxonomist.backend.state.jobs import JobKind, JobState
 from taxonomist.backend.state.project_records import ProjectRecord

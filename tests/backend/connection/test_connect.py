@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from taxonomist.backend.connection.announce import set_model_version
 from taxonomist.backend.connection.connect import (
     check_callable,
     connect,
     own_row,
     own_webhooks,
-    set_model_version,
     webhook_address,
     webhook_is_right,
 )

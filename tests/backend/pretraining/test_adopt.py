@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from taxonomist.backend.label_studio.protocol import PredictRequest, Task
+from taxonomist.backend.label_studio.requests import PredictRequest, Task
 from taxonomist.backend.prediction.embedding import embed
 from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.pretraining.adopt import Adoption, adopt, embed_catalogue

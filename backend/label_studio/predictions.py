@@ -1,0 +1,46 @@
+"""Predictions as Label Studio's JSON, and the name under which it knows a version of a model."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+from taxonomist.taxonomy.suggestion import Suggestion
+from taxonomist.taxonomy.tree import Tree
+
+MODEL_PREFIX = "taxonomist-"
+
+
+def model_version_name(version: str) -> str:
+    """Return the name under which Label Studio knows a version of the registry."""
+    return f"{MODEL_PREFIX}{version}"
+
+
+def prediction_json(model_version: str, suggestions: Sequence[tuple[Tree, Suggestion]]) -> dict[str, Any]:
+    """Return the entry of one task in the answer of /predict; without suggestions, the empty prediction."""
+    return {
+        "model_version": model_version,
+        "score": _score(min((suggestion.score for _, suggestion in suggestions), default=0.0)),
+        "result": [result_json(tree, suggestion) for tree, suggestion in suggestions],
+    }
+
+
+def result_json(tree: Tree, suggestion: Suggestion) -> dict[str, Any]:
+    """Return one region of a prediction: a `taxonomy` result, or `choices` for a `<Choices>` control."""
+    path = list(suggestion.path)
+    value: dict[str, Any] = {"taxonomy": [path]} if tree.kind == "taxonomy" else {"choices": [path[-1]]}
+    return {
+        # The same suggestion gets the same id, so that a repeated request changes nothing in Label Studio.
+        "id": hashlib.sha256("\x1f".join((tree.control, *path)).encode()).hexdigest()[:10],
+        "from_name": tree.control,
+        "to_name": tree.to_name,
+        "type": tree.kind,
+        "value": value,
+        "score": _score(suggestion.score),
+    }
+
+
+def _score(score: float) -> float:
+    """The score within 0..1, rounded; 0 for NaN."""
+    return round(min(max(float(score), 0.0), 1.0), 4) if score == score else 0.0

@@ -1,0 +1,89 @@
+"""The bodies that Label Studio sends to /predict and /setup, as typed values.
+
+Bodies are parsed once, here and in `webhooks`. Unknown keys are ignored, since every release of Label Studio adds some.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from pydantic import AwareDatetime, BaseModel, Field, SecretStr, ValidationError, field_validator
+
+from taxonomist.backend.state.project_records import is_project
+from taxonomist.taxonomy.errors import BadRequestError
+from taxonomist.taxonomy.label_config import LabelConfig
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Task(BaseModel):
+    """A task as Label Studio sends it to /predict and in webhooks."""
+
+    id: int | str
+    data: dict[str, Any] = {}
+    created_at: AwareDatetime | None = None
+    total_predictions: int = 0
+
+    def image_uri(self, config: LabelConfig) -> str:
+        """Return the address of the task's image. Raises `BadRequestError` when its data has none."""
+        uri = self.data.get(config.image_key)
+        if not isinstance(uri, str) or not uri.strip():
+            raise BadRequestError(f"Task {self.id} has no image under '{config.image_key}' (seen: {uri!r:.80}).")
+        return uri
+
+
+class PredictRequest(BaseModel):
+    """The body of /predict."""
+
+    tasks: list[Task]
+    label_config: str
+    project: str
+
+    @field_validator("project", mode="before")
+    @classmethod
+    def _number_only(cls, value: object) -> str:
+        return project_id(value)
+
+
+class SetupRequest(BaseModel):
+    """The body of /setup. `created` is the time stamp that Label Studio appends to the project's number."""
+
+    project: str
+    label_config: str = Field(alias="schema")
+    hostname: str | None = None
+    access_token: SecretStr | None = None
+    created: str | None = None
+
+
+def parse_setup(body: object) -> SetupRequest:
+    """Return the body of /setup. Raises `BadRequestError`."""
+    if isinstance(body, dict):
+        identity = str(body.get("project", ""))
+        body = {**body, "project": project_id(identity), "created": identity.partition(".")[2] or None}
+    return validated(SetupRequest, body)
+
+
+def parse_predict(body: object) -> PredictRequest:
+    """Return the body of /predict. Raises `BadRequestError`."""
+    return validated(PredictRequest, body)
+
+
+def project_id(value: object) -> str:
+    """Return Label Studio's project number from `4`, `"4"` or `"4.1795531934"` (number and time of creation).
+
+    Raises `BadRequestError`.
+    """
+    number = str(value).partition(".")[0]
+    if not is_project(number):
+        raise BadRequestError(f"No project number in {value!r:.80}.")
+    return number
+
+
+def validated(model: type[Model], body: object) -> Model:
+    """Return the body as that model. Raises `BadRequestError` that names the first wrong field."""
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(step) for step in first["loc"])
+        raise BadRequestError(f"{model.__name__}: {field or 'body'}: {first['msg']}.") from None

@@ -1,0 +1,164 @@
+"""The bodies of Label Studio's webhooks, as events of the journal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, TypeVar
+
+from pydantic import AwareDatetime, BaseModel
+
+from taxonomist.backend.label_studio.requests import Task, project_id, validated
+from taxonomist.storage.journal import (
+    AnnotationDeleted,
+    AnnotationSaved,
+    Event,
+    TaskDeleted,
+    TaskSaved,
+)
+from taxonomist.taxonomy.errors import BadRequestError, ConfigError
+from taxonomist.taxonomy.label_config import LabelConfig, parse_label_config
+
+SomeEvent = TypeVar("SomeEvent", bound=Event)
+
+
+@dataclass(frozen=True)
+class ReceivedWebhook:
+    """One webhook: its events for the journal, and whether it asks for a training.
+
+    `label_config` is the project's, where the webhook has it. `ignored` is the reason why a part of it, or all of it,
+    is not recorded.
+    """
+
+    action: str
+    project: str
+    events: tuple[Event, ...]
+    label_config: str | None
+    wants_training: bool
+    ignored: str | None = None
+
+
+def parse_webhook(body: object, *, now: datetime | None = None) -> ReceivedWebhook:
+    """Return the webhook of any of Label Studio's actions, singular or plural. An unknown action has no events.
+
+    `now` is the time of a task that has none. Raises `BadRequestError` for a body that is not a webhook.
+    """
+    if not isinstance(body, dict) or not isinstance(body.get("action"), str):
+        raise BadRequestError("A webhook needs an action.")
+    project = body.get("project")
+    identity = project.get("id") if isinstance(project, dict) else project
+    if identity is None:
+        raise BadRequestError(f"The webhook {body['action']} names no project.")
+    xml = project.get("label_config") if isinstance(project, dict) else None
+    return _WebhookReader(body, project_id(identity), xml or None, now or datetime.now(UTC)).read()
+
+
+class _SavedAnnotation(BaseModel):
+    id: int | str
+    task: int | str
+    created_at: AwareDatetime
+    updated_at: AwareDatetime
+
+
+def annotation_saved(project: str, annotation: Mapping[str, Any], uri: str) -> AnnotationSaved:
+    """Return the journal's event for an annotation of a webhook, the API or an export. Raises `BadRequestError`."""
+    saved = validated(_SavedAnnotation, annotation)
+    return AnnotationSaved(
+        project=project,
+        annotation_id=str(saved.id),
+        task_id=str(saved.task),
+        uri=uri,
+        created_at=saved.created_at,
+        updated_at=saved.updated_at,
+        data=dict(annotation),
+    )
+
+
+class _WebhookReader:
+    def __init__(self, body: Mapping[str, Any], project: str, xml: str | None, now: datetime) -> None:
+        self.body, self.project, self.xml, self.now = body, project, xml, now
+        self.action = str(body["action"])
+        self.problems: list[str] = []
+
+    def read(self) -> ReceivedWebhook:
+        events: tuple[Event, ...] = ()
+        try:
+            events = tuple(self._events())
+        except ConfigError as error:
+            self.problems.append(str(error))
+        return ReceivedWebhook(
+            action=self.action,
+            project=self.project,
+            events=events,
+            label_config=self.xml,
+            wants_training=self.action == "START_TRAINING",
+            ignored=" ".join(self.problems) or None,
+        )
+
+    def _events(self) -> Iterator[Event]:
+        match self.action:
+            case "ANNOTATION_CREATED" | "ANNOTATIONS_CREATED" | "ANNOTATION_UPDATED" | "ANNOTATIONS_UPDATED":
+                yield from self._saved()
+            case "ANNOTATION_DELETED" | "ANNOTATIONS_DELETED":
+                for item in self._items("annotation", "annotations"):
+                    yield from self._if_usable(self._annotation_deleted, item)
+            case "TASK_CREATED" | "TASKS_CREATED":
+                for item in self._items("task", "tasks"):
+                    yield from self._if_usable(self._task, item)
+            case "TASK_DELETED" | "TASKS_DELETED":
+                for item in self._items("task", "tasks"):
+                    yield from self._if_usable(self._task_deleted, item)
+
+    def _saved(self) -> Iterator[Event]:
+        tasks: dict[str, TaskSaved] = {}
+        for item in self._items("task", "tasks"):
+            for event in self._if_usable(self._task, item):
+                tasks[event.task_id] = event
+                yield event
+        for item in self._items("annotation", "annotations"):
+            yield from self._if_usable(partial(self._annotation, tasks), item)
+
+    def _annotation(self, tasks: Mapping[str, TaskSaved], item: Mapping[str, Any]) -> AnnotationSaved:
+        task_id = str(item.get("task") or "")
+        if task_id not in tasks:
+            raise BadRequestError(f"Annotation {item.get('id')} belongs to task {task_id}, which was not sent.")
+        return annotation_saved(self.project, item, tasks[task_id].uri)
+
+    def _if_usable(
+        self, make: Callable[[Mapping[str, Any]], SomeEvent], item: Mapping[str, Any]
+    ) -> Iterator[SomeEvent]:
+        """The event of an item, or nothing when the item is not usable: the other items are still recorded."""
+        try:
+            yield make(item)
+        except BadRequestError as error:
+            self.problems.append(str(error))
+
+    def _annotation_deleted(self, item: Mapping[str, Any]) -> AnnotationDeleted:
+        return AnnotationDeleted(self.project, _identity(item))  # without a time: the journal's clock
+
+    def _task_deleted(self, item: Mapping[str, Any]) -> TaskDeleted:
+        return TaskDeleted(self.project, _identity(item))
+
+    def _task(self, item: Mapping[str, Any]) -> TaskSaved:
+        task = validated(Task, item)
+        return TaskSaved(self.project, str(task.id), task.image_uri(self._config()), task.created_at or self.now)
+
+    def _config(self) -> LabelConfig:
+        if self.xml is None:
+            raise BadRequestError(f"The webhook {self.action} came without the project's labelling config.")
+        return parse_label_config(self.xml)
+
+    def _items(self, *names: str) -> Iterator[Mapping[str, Any]]:
+        for name in names:
+            value = self.body.get(name)
+            for item in value if isinstance(value, list) else [value]:
+                if isinstance(item, dict):
+                    yield item
+
+
+def _identity(item: Mapping[str, Any]) -> str:
+    if item.get("id") is None:
+        raise BadRequestError("A deleted item came without its id.")
+    return str(item["id"])

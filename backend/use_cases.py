@@ -1,0 +1,154 @@
+"""What Label Studio can ask of the backend, whatever framework takes its requests: set up, answer, receive, train.
+
+The web application and the adapter for label-studio-ml check the caller, parse the body, call one of these, and make a
+response of the result.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from taxonomist.backend.label_studio.predictions import model_version_name, prediction_json
+from taxonomist.backend.label_studio.requests import PredictRequest, SetupRequest
+from taxonomist.backend.label_studio.webhooks import ReceivedWebhook
+from taxonomist.backend.prediction.predictor import Predictor
+from taxonomist.backend.services import Services, registry_name
+from taxonomist.backend.settings import LOOPBACK_HOSTS
+from taxonomist.backend.state.jobs import Job, JobKind
+from taxonomist.taxonomy.errors import ConfigError
+from taxonomist.taxonomy.label_config import parse_label_config
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Predictions as Label Studio's JSON, one per task and in the order of the tasks."""
+
+    predictions: list[dict[str, Any]]
+
+    @property
+    def suggested(self) -> int:
+        """The number of predictions that suggest something."""
+        return sum(1 for prediction in self.predictions if prediction["result"])
+
+    @property
+    def empty(self) -> int:
+        """The number of predictions that suggest nothing."""
+        return len(self.predictions) - self.suggested
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What became of a webhook: how many of its events are new and how many were recorded before.
+
+    `ignored` is the reason why a part of it is not recorded, `training` the job that it asked for.
+    """
+
+    new: int
+    known: int
+    ignored: str | None
+    training: Job | None
+
+
+class UseCases:
+    """The use cases of one process; its threads share them. Nothing is opened before it is used."""
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+        self.predictor = Predictor(services)
+        self._stored_configs: dict[str, int] = {}
+
+    def set_up(self, request: SetupRequest, *, caller: str | None) -> str:
+        """Store what /setup says about the project; return the model version that predicts for it.
+
+        `caller` is the address of the caller's machine. Address and token of Label Studio are stored only when none are
+        known and the caller may set them. Raises `ConfigError` for a labelling config without a taxonomy, since a
+        person reads the answer to /setup.
+        """
+        parse_label_config(request.label_config)
+        projects, settings = self.services.projects, self.services.settings
+        record = projects.get(request.project)
+        if record.created and request.created and record.created != request.created:
+            log.warning(
+                "project %s was created at %s before and at %s now: is this another Label Studio database? "
+                "Run `taxonomist doctor`.",
+                request.project,
+                record.created,
+                request.created,
+            )
+        changes: dict[str, Any] = {
+            "label_config": request.label_config,
+            "created": record.created or request.created,
+        }
+        unknown = record.label_studio_url is None and settings.label_studio_url is None
+        if unknown and request.hostname and request.access_token and self._may_set(request.hostname, caller):
+            changes |= {"label_studio_url": request.hostname.rstrip("/"), "api_key": request.access_token}
+        projects.update(request.project, **changes)
+        return self.model_version(request.project)
+
+    def answer(self, request: PredictRequest) -> Answer:
+        """Return a prediction for each task; an empty one where nothing can be suggested.
+
+        Tasks that were not predicted before the deadline are left to a job. A labelling config without a taxonomy gives
+        empty predictions: an error would stop the annotator.
+        """
+        try:
+            predictions, late = self.predictor.predict_named(request)
+        except ConfigError as error:
+            log.warning("project %s: %s", request.project, error)
+            version = self.model_version(request.project)
+            predictions, late = [prediction_json(version, ()) for _ in request.tasks], []
+        if late:
+            self.services.jobs.enqueue(JobKind.PUSH, request.project, f"{len(late)} tasks were late")
+        return Answer(predictions)
+
+    def receive(self, webhook: ReceivedWebhook) -> Receipt:
+        """Record a webhook; its events are on the disk when this returns. Raises `StorageError`."""
+        if webhook.ignored:
+            log.warning(
+                "project %s: a part of %s is not recorded: %s", webhook.project, webhook.action, webhook.ignored
+            )
+        new = self.services.journal.record(webhook.events)
+        if webhook.label_config:
+            self._store_config(webhook.project, webhook.label_config)
+        training = self.start_training(webhook.project) if webhook.wants_training else None
+        return Receipt(new, len(webhook.events) - new, webhook.ignored, training)
+
+    def start_training(self, project: str) -> Job:
+        """Enqueue the training that *Start training* asks for, and return its job.
+
+        The request brings no annotations, so a job that fetches them comes before.
+        """
+        jobs, reason = self.services.jobs, "Start training was pressed"
+        if project.isdecimal() and all(self.services.label_studio(project)):
+            jobs.enqueue(JobKind.SYNC, project, reason)
+        return jobs.enqueue(JobKind.TRAIN, project, reason)
+
+    def model_version(self, project: str) -> str:
+        """Return the model version that predicts for a project now. No model is loaded."""
+        return self.predictor.model_version(project)
+
+    def model_versions(self, project: str | None) -> list[str]:
+        """Return the names of all published versions of a project, of every known project for None."""
+        projects = [project] if project else [record.project for record in self.services.projects]
+        names = {
+            model_version_name(model.version): None
+            for name in projects
+            for model in self.services.registry.versions(registry_name(name))
+        }
+        return list(names)
+
+    def _store_config(self, project: str, xml: str) -> None:
+        if self._stored_configs.get(project) != hash(xml):  # each webhook has it; the record is a file
+            self.services.projects.update(project, label_config=xml)
+            self._stored_configs[project] = hash(xml)
+
+    def _may_set(self, hostname: str, caller: str | None) -> bool:
+        """Whether /setup may set the address of Label Studio: for a caller with the password, or on this machine."""
+        if self.services.settings.password is not None:
+            return True
+        return caller in LOOPBACK_HOSTS and urlsplit(hostname).hostname in LOOPBACK_HOSTS
