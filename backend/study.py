@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from taxonomist.backend.pretraining.prepared_images import FAILURES, picture_store, serving_size
+from taxonomist.backend.pretraining.prepared_images import FAILURES, prepared_image_store, serving_size
 from taxonomist.backend.services import BACKBONE, Services
 from taxonomist.inference.pipeline import ImageSource
 from taxonomist.inference.preparation import prepare_images
@@ -113,7 +113,7 @@ def _prepared(
     """The store with the pictures of these documents, and the sha256 of the files that had to be read for it."""
     hashes: dict[str, str] = {}
     folder.mkdir(parents=True, exist_ok=True)
-    store = picture_store(services, serving_size(services))
+    store = prepared_image_store(services, serving_size(services))
     prepare_images(
         [ImageSource(document.id, document.projects[project].uri, project) for document in documents],
         store,

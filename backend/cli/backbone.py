@@ -13,7 +13,7 @@ from taxonomist.backend.cli.output import print_error, print_fields, print_json,
 from taxonomist.backend.extras import require
 from taxonomist.backend.label_studio.predictions import model_version_name
 from taxonomist.backend.pretraining.manual_promotion import promote_backbone
-from taxonomist.backend.pretraining.state import Stop, StoppedError, only_one
+from taxonomist.backend.pretraining.state import StoppedError, StopSignal, exclusive_pretraining
 from taxonomist.backend.services import BACKBONE
 from taxonomist.storage.prepared_images import PreparedImageStore
 from taxonomist.storage.registry import ModelVersion
@@ -99,9 +99,9 @@ def adopt(
     found = services.registry.get(BACKBONE, version or adoption.read_report(pretrained or Path()))
     folder = prepared or pictures
     store = PreparedImageStore(folder, found.backbone_manifest.size) if folder else None
-    with Stop() as stop:
+    with StopSignal() as stop:
         try:
-            with only_one(services.settings.home), step_bar("Adopt") as progress:
+            with exclusive_pretraining(services.settings.home), step_bar("Adopt") as progress:
                 outcome = adoption.adopt(services, found, progress, stop, store)
         except StoppedError as stopped:
             print_error(stopped)

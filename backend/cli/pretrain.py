@@ -10,8 +10,8 @@ import typer
 from taxonomist.backend.cli.options import FormerPictures, Json, services_of
 from taxonomist.backend.cli.output import count_bar, print_error, print_fields, print_json, print_line, step_bar
 from taxonomist.backend.extras import require
-from taxonomist.backend.pretraining.prepared_images import picture_store, prepare_all, serving_size
-from taxonomist.backend.pretraining.state import Asked, Stop, StoppedError
+from taxonomist.backend.pretraining.prepared_images import prepare_all, prepared_image_store, serving_size
+from taxonomist.backend.pretraining.state import PretrainRequest, StoppedError, StopSignal
 
 _FAILURES_SHOWN = 20
 
@@ -37,7 +37,7 @@ def prepare(
     size = size or serving_size(services)
     with count_bar("Preparing") as progress:
         prepared = prepare_all(services, size, progress)
-    count, failures = len(picture_store(services, size)), prepared.failures
+    count, failures = len(prepared_image_store(services, size)), prepared.failures
     if as_json:
         former_name = {"pictures": count}
         print_json({"size": size, "images": count, "new": prepared.new, "failures": failures} | former_name)
@@ -88,15 +88,17 @@ def pretrain(
     part in the training only.
     """
     require("train")
-    from taxonomist.backend.pretraining.distributed import run_together  # noqa: PLC0415 - brings torch
+    from taxonomist.backend.pretraining.distributed import run_distributed  # noqa: PLC0415 - brings torch
 
     services = services_of(context)
     device_count = int(devices) if devices.isdecimal() else devices
-    request = Asked(preset, epochs, weights, resume, device, device_count, nodes, adopt, prepared or pictures, out)
-    with Stop() as stop:
+    request = PretrainRequest(
+        preset, epochs, weights, resume, device, device_count, nodes, adopt, prepared or pictures, out
+    )
+    with StopSignal() as stop:
         try:
             with step_bar("Pre-train") as progress:
-                outcome = run_together(services, request, progress, stop)
+                outcome = run_distributed(services, request, progress, stop)
         except StoppedError as stopped:
             print_error(stopped)
             raise typer.Exit(130) from None

@@ -1,5 +1,5 @@
-"""Pre-training as a job: prepare the pictures, pre-train, publish the backbone, adopt it or leave it a candidate.
+"""Pre-training as a job: prepare the images, pre-train, publish the backbone, then adopt it or leave it a candidate.
 
-All that it keeps is in `pretraining/` of the home folder. Each step can be killed at any moment and goes on at the next
-call; until the last one everything is served as before.
+All of its state is in `pretraining/` of the home folder. Each step can be killed at any moment and resumes at the next
+call. Until the last step everything is served as before.
 """

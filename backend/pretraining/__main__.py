@@ -1,18 +1,18 @@
 """The process of a pre-training that a worker starts: `python -m taxonomist.backend.pretraining --home … --job …`.
 
-It runs with low priority and leaves the first core to the server. Niceness and cores belong to a thread, and only
-threads that are made later inherit them, whereas numpy makes its own as soon as it is imported. So this module sets
-both before it imports anything else.
+It runs with low priority and leaves the first core to the server. Niceness and cores are properties of a thread and are
+inherited only by threads that start later. numpy starts threads when it is imported, so this module sets both before it
+imports anything else.
 """
 
 import contextlib
 import os
 
-NICENESS = 10  # a tenth of a core beside a busy neighbour; 19 leaves it 1.5 %, and the pre-training stands still
+NICENESS = 10  # leaves a tenth of a core beside a busy process; 19 would leave 1.5 %, too little to make progress
 
 
 def lower_priority() -> None:
-    """Lower the priority of this process, and leave the first core to the server where there are several."""
+    """Lower the priority of this process and, on several cores, leave the first core to the server."""
     if hasattr(os, "nice"):
         os.nice(NICENESS)
     if hasattr(os, "sched_setaffinity"):
@@ -23,12 +23,12 @@ def lower_priority() -> None:
 
 
 def main() -> None:
-    """Run the job that the worker has started; how it ends is written to the job table."""
+    """Run the job that the worker has started and write its outcome to the job table."""
     import argparse  # noqa: PLC0415 - after the priority is lowered
 
     from taxonomist.backend.logs import set_up_logging  # noqa: PLC0415 - after the priority is lowered
     from taxonomist.backend.pretraining.job import run_job  # noqa: PLC0415 - after the priority is lowered
-    from taxonomist.backend.pretraining.state import Stop  # noqa: PLC0415 - after the priority is lowered
+    from taxonomist.backend.pretraining.state import StopSignal  # noqa: PLC0415 - after the priority is lowered
     from taxonomist.backend.services import Services  # noqa: PLC0415 - after the priority is lowered
     from taxonomist.backend.settings import load_settings  # noqa: PLC0415 - after the priority is lowered
 
@@ -42,8 +42,8 @@ def main() -> None:
     set_up_logging(settings.log_level)
     services = Services(settings)
     try:
-        with Stop(options.parent) as stop:
-            run_job(services, options.job, stop)
+        with StopSignal(options.parent) as should_stop:
+            run_job(services, options.job, should_stop)
     finally:
         services.close()
 

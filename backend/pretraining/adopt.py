@@ -1,4 +1,4 @@
-"""The change of backbone as one step: embed everything anew, train heads on that, and promote all of it or nothing."""
+"""The adoption of a backbone: embed all images again, train heads on the embeddings, and promote all or nothing."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pydantic import BaseModel
 
 from taxonomist.backend.label_studio.predictions import model_version_name
 from taxonomist.backend.prediction.embedding import embed
-from taxonomist.backend.pretraining.prepared_images import picture_store
-from taxonomist.backend.pretraining.state import ShouldStop, StoppedError, folder_of, read_state, write_state
+from taxonomist.backend.pretraining.prepared_images import prepared_image_store
+from taxonomist.backend.pretraining.state import ShouldStop, StoppedError, pretraining_folder, read_state, write_state
 from taxonomist.backend.retraining.promotion import after_change
 from taxonomist.backend.retraining.training_job import train_head
 from taxonomist.backend.services import BACKBONE, Services, registry_name
@@ -29,15 +29,15 @@ from taxonomist.training.heads.promotion import Vote, decide_backbone, vote_of
 log = logging.getLogger(__name__)
 
 REPORT = "pretrained.json"  # of `pretrain --out`
-WORKING_SHARE = 0.5  # of the time; in the other half the core is free for whoever serves
-EMBEDDING_SHARE = 0.5  # of this step's progress
-TRIES = 5  # against a project that keeps promoting heads of its own meanwhile
+WORKING_SHARE = 0.5  # of the time; in the other half the core is free for the server
+EMBEDDING_SHARE = 0.5  # of the progress of the adoption
+TRIES = 5  # comparisons, since a project may promote another head in the meantime
 
 
-class Judged(BaseModel, frozen=True):
-    """The head that was trained for a project on the new backbone, and the champion that it was held against.
+class ComparedHead(BaseModel, frozen=True):
+    """The head that was trained for a project on the new backbone, and the champion that it was compared with.
 
-    Without `vote` there was no champion, or no test image.
+    `vote` is None when there was no champion or no test image.
     """
 
     project: str
@@ -47,10 +47,10 @@ class Judged(BaseModel, frozen=True):
 
 
 class Adoption(BaseModel, frozen=True):
-    """How far the adoption of a version has come."""
+    """The state of the adoption of a version: the heads that are trained and compared, by project."""
 
     version: str
-    judged: dict[str, Judged] = {}
+    judged: dict[str, ComparedHead] = {}
 
 
 def adopt(
@@ -58,52 +58,52 @@ def adopt(
     version: ModelVersion,
     progress: StepProgress,
     should_stop: ShouldStop,
-    pictures: PreparedImageStore | None = None,
+    prepared: PreparedImageStore | None = None,
 ) -> str:
-    """Have this version of the backbone serve all projects, if their test images say that it is better.
+    """Promote this version of the backbone for all projects if it is better on their test images.
 
-    `pictures` are prepared ones, by default those of the home folder. Returns one line for people. Raises
-    `StoppedError`, or `StorageError` when there is no room.
+    `prepared` has the prepared images; default is the store of the home folder. Return the outcome in one line. Raises
+    `StoppedError`, or `StorageError` when the disk is full.
     """
     registry = services.registry
     if registry.champion(BACKBONE) == version.version:  # killed between the promotion and its announcement
-        _tell(services, {})
+        _announce(services, {})
         return f"Backbone {version.version} is served."
     embed_catalogue(
-        services, version, lambda share: progress("embedding", EMBEDDING_SHARE * share), should_stop, pictures
+        services, version, lambda share: progress("embedding", EMBEDDING_SHARE * share), should_stop, prepared
     )
     for _ in range(TRIES):
         before = registry.champions()
-        judged = _judge(services, version, progress, should_stop)
-        decision = decide_backbone([each.vote for each in judged if each.vote is not None])
+        heads = _compare_heads(services, version, progress, should_stop)
+        decision = decide_backbone([head.vote for head in heads if head.vote is not None])
         if not decision.promote:
             return f"Backbone {version.version} stays a candidate: {decision.reason}"
-        heads = {registry_name(each.project): each for each in judged}
+        by_name = {registry_name(head.project): head for head in heads}
         try:
             registry.promote_together(
-                {BACKBONE: version.version, **{name: each.head for name, each in heads.items()}},
-                instead_of={BACKBONE: before.get(BACKBONE), **{name: each.champion for name, each in heads.items()}},
+                {BACKBONE: version.version, **{name: head.head for name, head in by_name.items()}},
+                instead_of={BACKBONE: before.get(BACKBONE), **{name: head.champion for name, head in by_name.items()}},
             )
         except ConflictError as conflict:
-            log.info("compared again: %s", conflict)
+            log.info("a champion has changed, compare again: %s", conflict)
             continue
-        _tell(services, before)
-        served = ", ".join(f"{model_version_name(each.head)} of project {each.project}" for each in judged)
+        _announce(services, before)
+        served = ", ".join(f"{model_version_name(head.head)} of project {head.project}" for head in heads)
         return f"Backbone {version.version} is served now, with {served}. {decision.reason}"
     return f"Backbone {version.version} stays a candidate: the champions changed each time it was compared with them."
 
 
 def read_report(folder: Path) -> str:
-    """The version of the backbone that a report tells of. Raises `NotFoundError` or `DamagedError`."""
+    """Return the version of the backbone that a report names. Raises `NotFoundError` or `DamagedError`."""
     path = folder / REPORT
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
         check_format(path, format_of(report), 1)
         return str(report["version"])
     except FileNotFoundError:
-        raise NotFoundError(f"There is no {path}.", hint="taxonomist pretrain --out writes one.") from None
+        raise NotFoundError(f"There is no {path}.", hint="`taxonomist pretrain --out` writes it.") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise DamagedError(f"{path} cannot be read.", hint="Pre-train again, or name the version.") from error
+        raise DamagedError(f"{path} cannot be read.", hint="Pre-train again, or give the version.") from error
 
 
 def embed_catalogue(
@@ -111,39 +111,39 @@ def embed_catalogue(
     version: ModelVersion,
     progress: Callable[[float], None],
     should_stop: ShouldStop,
-    pictures: PreparedImageStore | None = None,
+    prepared: PreparedImageStore | None = None,
 ) -> None:
-    """Embed every image of every project that has no embedding by the version yet.
+    """Embed every image of every project that has no embedding by this version yet.
 
-    Prepared images are not read again. An image that cannot be read is logged and left out. Between batches the
+    Images that are prepared are not read again. An image that cannot be read is skipped and logged. Between batches the
     processor is left to the server for as long as a batch took (`WORKING_SHARE`). Raises `StoppedError`.
     """
     store = services.embeddings(version.version)
-    if pictures is None:
-        pictures = picture_store(services, version.backbone_manifest.size)
-    known, prepared = set(store.snapshot()[0]), set(pictures.snapshot()[0])
+    if prepared is None:
+        prepared = prepared_image_store(services, version.backbone_manifest.size)
+    known, prepared_ids = set(store.snapshot()[0]), set(prepared.snapshot()[0])
     ready: list[str] = []
-    unread: dict[str, dict[str, str]] = {}
+    unprepared: dict[str, dict[str, str]] = {}
     for document in services.catalog.documents():
         for project, labels in document.projects.items():
             if document.id in known:
                 continue
             known.add(document.id)
-            if document.id in prepared:
+            if document.id in prepared_ids:
                 ready.append(document.id)
             else:
-                unread.setdefault(project, {})[document.id] = labels.uri
-    total = max(len(ready) + sum(map(len, unread.values())), 1)
+                unprepared.setdefault(project, {})[document.id] = labels.uri
+    total = max(len(ready) + sum(map(len, unprepared.values())), 1)
     done = 0
     for batch in _throttled(ready, should_stop):
-        found, pixels = pictures.get(batch)
-        ids = [image for image, is_prepared in zip(batch, found, strict=True) if is_prepared]
-        store.append(ids, services.embedder(version.version).embed(pixels[found]))
+        is_stored, images = prepared.get(batch)
+        ids = [id for id, stored in zip(batch, is_stored, strict=True) if stored]
+        store.append(ids, services.embedder(version.version).embed(images[is_stored]))
         done += len(batch)
         progress(done / total)
-    for project, images in unread.items():
-        for batch in _throttled(list(images), should_stop):
-            embed(services, project, {image: images[image] for image in batch}, version.version)
+    for project, uris in unprepared.items():
+        for batch in _throttled(list(uris), should_stop):
+            embed(services, project, {image: uris[image] for image in batch}, version.version)
             done += len(batch)
             progress(done / total)
 
@@ -157,31 +157,33 @@ def _throttled(ids: Sequence[str], should_stop: ShouldStop) -> Iterator[Sequence
         time.sleep((time.monotonic() - began) * (1 / WORKING_SHARE - 1))
 
 
-def _judge(services: Services, version: ModelVersion, progress: StepProgress, should_stop: ShouldStop) -> list[Judged]:
-    """A head on the version for each project with labels, held against the champion of this moment."""
-    path = folder_of(services.settings.home) / "adoption.json"
+def _compare_heads(
+    services: Services, version: ModelVersion, progress: StepProgress, should_stop: ShouldStop
+) -> list[ComparedHead]:
+    """Return a head on the version for each project with labels, compared with the current champion."""
+    path = pretraining_folder(services.settings.home) / "adoption.json"
     adoption = read_state(path, Adoption)
     if adoption is None or adoption.version != version.version:
         adoption = Adoption(version=version.version)
-    projects = [each.project for each in services.projects if services.catalog.count(each.project, labelled=True)]
-    judged = []
+    projects = [record.project for record in services.projects if services.catalog.count(record.project, labelled=True)]
+    heads = []
     for number, project in enumerate(projects):
-        kept = adoption.judged.get(project)
-        if kept is None or kept.champion != services.registry.champion(registry_name(project)):
+        head = adoption.judged.get(project)
+        if head is None or head.champion != services.registry.champion(registry_name(project)):
             try:
-                kept = _train(services, project, version, _part(progress, should_stop, number, len(projects)))
+                head = _train(services, project, version, _head_progress(progress, should_stop, number, len(projects)))
             except (TrainingError, ConfigError) as error:
-                log.warning("project %s has no say in backbone %s: %s", project, version.version, error)
+                log.warning("project %s is not compared for backbone %s: %s", project, version.version, error)
                 continue
-            adoption = Adoption(version=version.version, judged={**adoption.judged, project: kept})
+            adoption = Adoption(version=version.version, judged={**adoption.judged, project: head})
             write_state(path, adoption)
-        judged.append(kept)
-    return judged
+        heads.append(head)
+    return heads
 
 
-def _train(services: Services, project: str, version: ModelVersion, progress: StepProgress) -> Judged:
+def _train(services: Services, project: str, version: ModelVersion, progress: StepProgress) -> ComparedHead:
     outcome = train_head(services, project, progress, version, promote=False)
-    return Judged(
+    return ComparedHead(
         project=project,
         head=outcome.version.version,
         champion=outcome.champion,
@@ -189,19 +191,19 @@ def _train(services: Services, project: str, version: ModelVersion, progress: St
     )
 
 
-def _part(progress: StepProgress, should_stop: ShouldStop, number: int, of: int) -> StepProgress:
+def _head_progress(progress: StepProgress, should_stop: ShouldStop, number: int, of: int) -> StepProgress:
     share = EMBEDDING_SHARE + (1 - EMBEDDING_SHARE) * number / of
 
-    def note(step: str, _: float) -> None:
+    def report(step: str, _: float) -> None:
         if should_stop():
             raise StoppedError
         progress(f"head {number + 1} of {of}, {step}", share)
 
-    return note
+    return report
 
 
-def _tell(services: Services, before: Mapping[str, str]) -> None:
-    """Announce every model that is another one than `before`, and embed what came while the heads were trained."""
+def _announce(services: Services, before: Mapping[str, str]) -> None:
+    """Announce every model that has changed since `before`; enqueue images that arrived while heads were trained."""
     after_change(services, before)
     for record in services.projects:
         services.jobs.enqueue(JobKind.EMBED, record.project, "the backbone is new")

@@ -1,33 +1,33 @@
-"""The pre-training that a worker has started: run in a process of its own, noted in the job table."""
+"""A pre-training job of the worker, run in a process of its own; the job table has its progress and outcome."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 
 from taxonomist.backend.pretraining.run import run
-from taxonomist.backend.pretraining.state import Asked, Stop, StoppedError, only_one
+from taxonomist.backend.pretraining.state import PretrainRequest, StoppedError, StopSignal, exclusive_pretraining
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.jobs import JobState
+from taxonomist.progress import StepProgress
 from taxonomist.taxonomy.errors import ConfigError, TaxonomistError
 
 log = logging.getLogger(__name__)
 
-NOTE_EVERY_S = 0.5
+REPORT_EVERY_S = 0.5
 
 
-def run_job(services: Services, job_id: str, stop: Stop) -> None:
-    """Run the pre-training that the worker has taken, and note in the job table how it ended."""
+def run_job(services: Services, job_id: str, stop: StopSignal) -> None:
+    """Run the pre-training that the worker has started, and write its outcome to the job table."""
     jobs = services.jobs
     try:
-        with only_one(services.settings.home):
-            if stop.orphaned:  # whoever works now takes the job back
+        with exclusive_pretraining(services.settings.home):
+            if stop.orphaned:  # the next worker requeues the job
                 return
             try:
-                outcome = run(services, Asked(), _progress(services, job_id), stop)
+                outcome = run(services, PretrainRequest(), _progress(services, job_id), stop)
             except StoppedError:
-                log.info("job %s was stopped, it goes on at the next start", job_id)
+                log.info("job %s was stopped; it resumes at the next start", job_id)
                 jobs.requeue(job_id)
             except TaxonomistError as error:
                 log.warning("job %s: %s", job_id, error)
@@ -38,18 +38,18 @@ def run_job(services: Services, job_id: str, stop: Stop) -> None:
             else:
                 log.info("job %s is done: %s", job_id, outcome)
                 jobs.finish(job_id, JobState.DONE, outcome)
-    except ConfigError as error:  # somebody pre-trains by hand since just now
+    except ConfigError as error:  # a command has started a pre-training in the meantime
         log.info("job %s waits: %s", job_id, error)
         jobs.requeue(job_id)
 
 
-def _progress(services: Services, job_id: str) -> Callable[[str, float], None]:
+def _progress(services: Services, job_id: str) -> StepProgress:
     last = 0.0
 
-    def note(step: str, share: float) -> None:
+    def report(step: str, share: float) -> None:
         nonlocal last
-        if time.monotonic() - last > NOTE_EVERY_S:
+        if time.monotonic() - last > REPORT_EVERY_S:
             last = time.monotonic()
             services.jobs.progress(job_id, step, share)
 
-    return note
+    return report

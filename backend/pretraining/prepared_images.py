@@ -1,4 +1,4 @@
-"""The pictures that a pre-training may see, decoded once and kept: those of the whole catalogue."""
+"""The prepared images of the catalogue: decoded and resized once, for pre-training and for embedding."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
 from taxonomist.inference.pipeline import DecodedImage, ImageSource
 from taxonomist.inference.preparation import NewImages, PreparationResult, prepare_images
+from taxonomist.progress import CountProgress, ignore_counts
 from taxonomist.storage.catalog.documents import ImageDocument
 from taxonomist.storage.prepared_images import PreparedImageStore
 from taxonomist.training.backbones.spec import BackboneSpec
@@ -19,79 +20,77 @@ log = logging.getLogger(__name__)
 FAILURES = "failures.csv"
 
 
-def picture_store(services: Services, size: int) -> PreparedImageStore:
-    """Where pictures of `size` pixels are kept."""
+def prepared_image_store(services: Services, size: int) -> PreparedImageStore:
+    """Return the home folder's store of prepared images with sides of `size` pixels."""
     return PreparedImageStore(services.settings.home / "pictures" / str(size), size)
 
 
 def serving_size(services: Services) -> int:
-    """Side in pixels of the pictures that a backbone is served: set, else as now, else the default."""
+    """Return the side in pixels of served images: the setting, else that of the served backbone, else the default."""
     champion = services.backbone()
     return services.settings.image_size or (champion.backbone_manifest.size if champion else BackboneSpec().size)
 
 
 def wanted_images(services: Services) -> list[ImageSource]:
-    """Every picture of the catalogue that is in a project and that the settings do not leave out, in order of ids.
+    """Return every image of the catalogue that is in a project and that the settings do not leave out, in order of ids.
 
-    The store may hold more: a picture that was left out or taken from its projects after it was prepared.
+    The store may have more images: those that were left out or removed from their projects after they were prepared.
     """
     wanted, left_out, private = [], 0, 0
     for document in services.catalog.documents():
         if not document.projects:
-            continue  # taken out of all of them, by a person
+            continue  # a person has removed it from all projects
         if _left_out(document, services.settings):
             left_out += 1
             continue
         if not may_use(document, services.settings):
             private += 1
             continue
-        project, here = next(iter(document.projects.items()))
-        wanted.append(ImageSource(document.id, here.uri, project))
-    log.info("%d pictures are wanted, %d are left out by the settings, %d for privacy", len(wanted), left_out, private)
+        project, labels = next(iter(document.projects.items()))
+        wanted.append(ImageSource(document.id, labels.uri, project))
+    log.info("%d images are wanted, %d are left out by the settings, %d for privacy", len(wanted), left_out, private)
     return wanted
 
 
-def prepare_all(
-    services: Services, size: int, progress: Callable[[int, int], None] = lambda done, total: None
-) -> PreparationResult:
-    """Decode every picture that is wanted and not yet in the store of that size.
+def prepare_all(services: Services, size: int, progress: CountProgress = ignore_counts) -> PreparationResult:
+    """Decode every wanted image that is not yet in the store of that size, and return the counts.
 
-    Reasons for pictures that cannot be had are in `failures.csv` beside the pictures. Raises `StorageError`.
+    `failures.csv` beside the images has the reason for each image that failed. Raises `StorageError`.
     """
     prepared = prepare_images(
         wanted_images(services),
-        picture_store(services, size),
+        prepared_image_store(services, size),
         lambda source: services.images(source.project).read(source.uri),
         progress=progress,
-        note=lambda images: _note(services, images),
+        note=lambda images: _store_properties(services, images),
         failures_file=services.settings.home / "pictures" / str(size) / FAILURES,
         max_pixels=services.settings.max_image_pixels,
     )
     if prepared.failures:
-        log.warning("%d pictures cannot be had; %s says why", len(prepared.failures), FAILURES)
+        log.warning("%d images could not be prepared; see %s", len(prepared.failures), FAILURES)
     return prepared
 
 
 def _left_out(document: ImageDocument, settings: Settings) -> bool:
-    # "Keep" is what the thesis' listing 4.1 has for a picture that was looked at and stays.
+    # "Keep" marks an image that was checked and stays (thesis, listing 4.1).
     sorted_out = (document.sortout or "").strip().casefold() not in {"", "keep"}
-    tested = document.sortout_testset or any(here.part == "test" for here in document.projects.values())
+    is_test = document.sortout_testset or any(labels.part == "test" for labels in document.projects.values())
     return bool(
         (settings.pretrain_skip_blurred and document.is_blurred)
         or (settings.pretrain_skip_sorted_out and sorted_out)
-        or (settings.pretrain_skip_test and tested)
+        or (settings.pretrain_skip_test and is_test)
     )
 
 
-def _note(services: Services, images: NewImages) -> None:
-    services.catalog.update_many({result.source.id: _describe(result.image) for result in images})
+def _store_properties(services: Services, images: NewImages) -> None:
+    services.catalog.update_many({result.source.id: _add_properties(result.image) for result in images})
 
 
-def _describe(image: DecodedImage) -> Callable[[ImageDocument], ImageDocument | None]:
-    seen = {"file_hash": image.file_hash, "resolution_width": image.width, "resolution_height": image.height}
+def _add_properties(image: DecodedImage) -> Callable[[ImageDocument], ImageDocument | None]:
+    properties = {"file_hash": image.file_hash, "resolution_width": image.width, "resolution_height": image.height}
 
     def change(document: ImageDocument) -> ImageDocument | None:
-        unknown = {name: value for name, value in seen.items() if getattr(document, name) is None}
+        unknown = {name: value for name, value in properties.items() if getattr(document, name) is None}
         return document.model_copy(update=unknown) if unknown else None
 
     return change

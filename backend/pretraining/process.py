@@ -1,4 +1,4 @@
-"""The worker's side of a pre-training: one child process for it, beside the queue in which all other jobs go on."""
+"""The worker's side of a pre-training: it runs in a child process, so that the worker continues with other jobs."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from taxonomist.taxonomy.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
-PATIENCE_S = 12.0  # of the 20 seconds that the supervisor gives the worker
+STOP_TIMEOUT_S = 12.0  # of the 20 seconds that the supervisor gives the worker
 
 
 class PretrainingProcess:
-    """At most one child. What is to be done follows from the job table and the lock, so nothing is lost with it."""
+    """At most one child process. Its state is in the job table and the lock, so a crash loses nothing."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
         self._child: subprocess.Popen[bytes] | None = None
 
-    def look(self) -> None:
-        """Start the child when a pre-training waits and none runs, here or by hand; note when it has died."""
+    def poll(self) -> None:
+        """Start the child when a pre-training waits and none runs, neither a child nor a command; log when it ended."""
         if self._child is not None:
             if self._child.poll() is None:
                 return
@@ -36,9 +36,9 @@ class PretrainingProcess:
         waiting = next((job for job in jobs.waiting() if job.kind is JobKind.PRETRAIN), None)
         if not (waiting or jobs.running(JobKind.PRETRAIN)) or is_running(self._services.settings.home):
             return
-        for again in jobs.requeue_interrupted({JobKind.PRETRAIN}):
-            log.warning("job %s (%s) was interrupted and goes on", again.id, again.kind)
-            waiting = waiting or again
+        for interrupted in jobs.requeue_interrupted({JobKind.PRETRAIN}):
+            log.warning("job %s (%s) was interrupted and resumes", interrupted.id, interrupted.kind)
+            waiting = waiting or interrupted
         if waiting and (job := jobs.start(waiting.id)):
             log.info("job %s (%s) begins: %s", job.id, job.kind, job.reason)
             try:
@@ -51,14 +51,14 @@ class PretrainingProcess:
                 jobs.finish(job.id, JobState.FAILED, f"Its process cannot be started: {error.strerror}.")
 
     def stop(self) -> None:
-        """Have the child write its checkpoint and end; one that takes too long ends by itself when we are gone."""
+        """Ask the child to write a checkpoint and end. If it takes too long, it ends by itself after this process."""
         if self._child is None or self._child.poll() is not None:
             return
         self._child.terminate()
         try:
-            self._child.wait(timeout=PATIENCE_S)
+            self._child.wait(timeout=STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            log.warning("the pre-training takes its time to end")
+            log.warning("the pre-training did not end within %g s", STOP_TIMEOUT_S)
 
     def _command(self, job_id: str) -> list[str]:
         home, level = str(self._services.settings.home), self._services.settings.log_level

@@ -1,6 +1,6 @@
-"""The whole job: prepare, pre-train, publish, adopt. Killed at any moment, the next call goes on with the step.
+"""The whole job in steps: prepare, pre-train, publish, adopt. It can be killed at any moment; the next call resumes.
 
-It imports torch; only the commands that pre-train and the child process of the worker import it.
+This module imports torch. Only the commands that pre-train and the child process of the worker import it.
 """
 
 from __future__ import annotations
@@ -16,21 +16,28 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from taxonomist.backend.pretraining.adopt import REPORT, adopt
-from taxonomist.backend.pretraining.dataset import Chosen, choose, groups_of, pictures_of, probe_of
-from taxonomist.backend.pretraining.prepared_images import picture_store, prepare_all
-from taxonomist.backend.pretraining.start_weights import with_start
+from taxonomist.backend.pretraining.dataset import (
+    PretrainingData,
+    build_probe,
+    choose_images,
+    group_numbers,
+    images_and_rows,
+    read_data,
+    write_data,
+)
+from taxonomist.backend.pretraining.prepared_images import prepare_all, prepared_image_store
+from taxonomist.backend.pretraining.start_weights import with_start_weights
 from taxonomist.backend.pretraining.state import (
-    Asked,
+    PretrainRequest,
     Run,
     ShouldStop,
     StoppedError,
-    folder_of,
+    pretraining_folder,
     read_run,
-    read_state,
     write_run,
-    write_state,
 )
 from taxonomist.backend.services import BACKBONE, Services
+from taxonomist.progress import StepProgress
 from taxonomist.storage.files import storage_errors, write_atomically
 from taxonomist.storage.formats import FORMAT
 from taxonomist.storage.prepared_images import PreparedImageStore
@@ -46,35 +53,34 @@ from taxonomist.training.pretraining.recipe import PRESETS, Recipe
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[[str, float], None]
-PREPARED, PRETRAINED = 0.1, 0.8  # shares of the whole job's progress at which these steps end
+PREPARED, PRETRAINED = 0.1, 0.8  # share of the whole job that is done after these steps
 LOG_EVERY_S = 60.0
 
 
 def run(
     services: Services,
-    asked: Asked,
-    progress: Progress,
+    request: PretrainRequest,
+    progress: StepProgress,
     should_stop: ShouldStop,
-    on_plan: Callable[[Run, Chosen], None] = lambda current, chosen: None,
+    on_plan: Callable[[Run, PretrainingData], None] = lambda current, data: None,
 ) -> str:
-    """Do all steps that are left; returns what came of it in one line. Call it inside `only_one`.
+    """Do all remaining steps and return the outcome in one line. Call it inside `exclusive_pretraining`.
 
-    `on_plan` is told what is about to be trained on. Raises `StoppedError` when `should_stop` said so, `ConfigError`
-    when the unfinished run is another one than is asked for, `TrainingError` when the pictures are too few or the
-    training leads nowhere.
+    `on_plan` is called with the run and its data before the training. Raises `StoppedError` when `should_stop` returns
+    true, `ConfigError` when the unfinished run does not match the request, `TrainingError` when there are too few
+    images or the training fails.
     """
     home = services.settings.home
-    current = _begin(services, asked)
+    current = _begin(services, request)
     try:
         if current.step == "prepare":
             current = _prepare(services, current, progress, should_stop)
         if current.step == "pretrain":
-            current = _publish(services, current, _pretrain(services, current, asked, progress, should_stop, on_plan))
-        if asked.out is not None:
-            write_report(services, current, asked.out)
-        outcome = _adopt(services, current, asked, progress, should_stop)
-    except (TrainingError, NotFoundError, DamagedError) as error:  # to go on from there would end there again
+            current = _publish(services, current, _pretrain(services, current, request, progress, should_stop, on_plan))
+        if request.out is not None:
+            write_report(services, current, request.out)
+        outcome = _adopt(services, current, request, progress, should_stop)
+    except (TrainingError, NotFoundError, DamagedError) as error:  # resuming would fail again
         write_run(home, current.model_copy(update={"step": "failed", "outcome": str(error)}))
         raise
     write_run(home, current.model_copy(update={"step": "done", "outcome": outcome}))
@@ -82,123 +88,132 @@ def run(
     return outcome
 
 
-def _begin(services: Services, asked: Asked) -> Run:
+def _begin(services: Services, request: PretrainRequest) -> Run:
     home = services.settings.home
     old = read_run(home)
-    if old is not None and old.unfinished and asked.resume is not False:
-        unlike = (
-            asked.preset not in {None, old.preset},
-            asked.epochs not in {None, old.recipe["epochs"]},
-            asked.weights not in {None, old.weights},
+    if old is not None and old.unfinished and request.resume is not False:
+        differs = (
+            request.preset not in {None, old.preset},
+            request.epochs not in {None, old.recipe["epochs"]},
+            request.weights not in {None, old.weights},
         )
-        if any(unlike):
+        if any(differs):
             raise ConfigError(
                 f"A pre-training by preset {old.preset} over {old.recipe['epochs']} epochs from the weights "
                 f"{old.weights} is not finished.",
-                hint="--resume alone goes on with it, --fresh gives it up.",
+                hint="--resume without other options resumes it, --fresh discards it.",
             )
-        log.info("goes on with the pre-training by preset %s: %s", old.preset, old.step)
+        log.info("resuming the pre-training by preset %s at the step %s", old.preset, old.step)
         return old
-    if asked.resume:
-        raise NotFoundError("There is no unfinished pre-training.", hint="Leave --resume out to begin one.")
-    preset = asked.preset or services.settings.pretrain_preset
-    recipe = _recipe(services, preset, asked)
-    started = with_start(services, recipe)
-    shutil.rmtree(folder_of(home) / "run", ignore_errors=True)
+    if request.resume:
+        raise NotFoundError("There is no unfinished pre-training.", hint="Start one without --resume.")
+    preset = request.preset or services.settings.pretrain_preset
+    recipe = _recipe(services, preset, request)
+    resolved = with_start_weights(services, recipe)
+    shutil.rmtree(pretraining_folder(home) / "run", ignore_errors=True)
     new = Run(
         preset=preset,
-        recipe=asdict(started),
+        recipe=asdict(resolved),
         size=recipe.served,
         weights=recipe.weights,
         seen=old.seen if old else 0,
-        pictures=asked.pictures.resolve() if asked.pictures else None,
+        prepared=request.prepared.resolve() if request.prepared else None,
     )
     return write_run(home, new)
 
 
-def _recipe(services: Services, preset: str, asked: Asked) -> Recipe:
+def _recipe(services: Services, preset: str, request: PretrainRequest) -> Recipe:
     if preset not in PRESETS:
-        raise ConfigError(f"There is no preset '{preset}'.", hint=f"There are: {', '.join(PRESETS)}.")
+        raise ConfigError(f"There is no preset '{preset}'.", hint=f"The presets are {', '.join(PRESETS)}.")
     settings = services.settings
     architecture = settings.backbone if "backbone" in settings.model_fields_set else None
-    weights = asked.weights or settings.pretrain_weights
-    changes = {"epochs": asked.epochs, "architecture": architecture, "weights": weights}
+    weights = request.weights or settings.pretrain_weights
+    changes = {"epochs": request.epochs, "architecture": architecture, "weights": weights}
     recipe = PRESETS[preset].with_changes(changes)
     return recipe.served_at(settings.image_size or recipe.served)
 
 
-def _prepare(services: Services, current: Run, progress: Progress, should_stop: ShouldStop) -> Run:
-    def note(done: int, total: int) -> None:
+def _prepare(services: Services, current: Run, progress: StepProgress, should_stop: ShouldStop) -> Run:
+    def report(done: int, total: int) -> None:
         if should_stop():
             raise StoppedError
-        progress(f"preparing picture {done} of {total}", PREPARED * done / max(total, 1))
+        progress(f"preparing image {done} of {total}", PREPARED * done / max(total, 1))
 
     home = services.settings.home
     documents = services.catalog.count()
-    if current.pictures is None:
-        prepare_all(services, current.size, note)
+    if current.prepared is None:
+        prepare_all(services, current.size, report)
     grouped = current.recipe["positives"] == "group"
-    chosen = choose(services, _store(services, current), grouped=grouped, fetched=current.pictures is not None)
-    write_state(folder_of(home) / "pictures.json", chosen)
+    fetched = current.prepared is not None
+    write_data(home, choose_images(services, _store(services, current), grouped=grouped, fetched=fetched))
     return write_run(home, current.model_copy(update={"step": "pretrain", "documents": documents}))
 
 
 def _pretrain(
     services: Services,
     current: Run,
-    asked: Asked,
-    progress: Progress,
+    request: PretrainRequest,
+    progress: StepProgress,
     should_stop: ShouldStop,
-    on_plan: Callable[[Run, Chosen], None],
+    on_plan: Callable[[Run, PretrainingData], None],
 ) -> PretrainingResult:
-    chosen = read_state(folder_of(services.settings.home) / "pictures.json", Chosen)
-    assert chosen is not None
-    on_plan(current, chosen)
-    return train(services, current, chosen, asked, progress, should_stop)
+    data = read_data(services.settings.home)
+    assert data is not None
+    on_plan(current, data)
+    return train(services, current, data, request, progress, should_stop)
 
 
 def train(
-    services: Services, current: Run, chosen: Chosen, asked: Asked, progress: Progress, should_stop: ShouldStop
+    services: Services,
+    current: Run,
+    data: PretrainingData,
+    request: PretrainRequest,
+    progress: StepProgress,
+    should_stop: ShouldStop,
 ) -> PretrainingResult:
-    """The training itself, in every process that takes part. Raises `StoppedError` or `TrainingError`."""
-    folder, store = folder_of(services.settings.home), _store(services, current)
-    pictures, rows = pictures_of(store, chosen.ids)
-    if len(rows) < len(chosen.ids):
+    """Train, in every process that takes part, and return the result. Raises `StoppedError` or `TrainingError`."""
+    folder, store = pretraining_folder(services.settings.home), _store(services, current)
+    images, rows = images_and_rows(store, data.ids)
+    if len(rows) < len(data.ids):
         raise TrainingError(
-            f"Only {len(rows)} of the {len(chosen.ids)} pictures are here.", hint="--fresh begins with what there is."
+            f"Only {len(rows)} of the {len(data.ids)} images of this run are stored.",
+            hint="`taxonomist pretrain --fresh` starts again with the images that are stored.",
         )
-    log.info("pre-trains on %d pictures", len(rows))
-    noted = _Noted(progress)
+    log.info("pre-training on %d images", len(rows))
     try:
         return pretrain(
-            pictures,
+            images,
             TypeAdapter(Recipe).validate_python(current.recipe),
             folder / "run",
             rows=rows,
-            groups=groups_of(chosen),
-            probe=probe_of(chosen, store),
-            device=asked.device or services.settings.pretrain_device,
-            devices=asked.devices,
-            nodes=asked.nodes,
-            on_status=noted,
+            groups=group_numbers(data),
+            probe=build_probe(data, store),
+            device=request.device or services.settings.pretrain_device,
+            devices=request.devices,
+            nodes=request.nodes,
+            on_status=_StatusReporter(progress),
             should_stop=should_stop,
         )
     except Interrupted as error:
         if should_stop():
             raise StoppedError from error
-        raise StoppedError(str(error)) from error  # it waits for other machines
+        raise StoppedError(str(error)) from error  # other machines are missing
 
 
-def _publish(services: Services, current: Run, done: PretrainingResult) -> Run:
-    version = publish_pretrained(services.registry, done, current.size).version
-    new = {"step": "adopt", "version": version, "seen": current.documents}
-    return write_run(services.settings.home, current.model_copy(update=new))
+def _publish(services: Services, current: Run, result: PretrainingResult) -> Run:
+    version = publish_pretrained(services.registry, result, current.size).version
+    changes = {"step": "adopt", "version": version, "seen": current.documents}
+    return write_run(services.settings.home, current.model_copy(update=changes))
 
 
-def _adopt(services: Services, current: Run, asked: Asked, progress: Progress, should_stop: ShouldStop) -> str:
+def _adopt(
+    services: Services, current: Run, request: PretrainRequest, progress: StepProgress, should_stop: ShouldStop
+) -> str:
     assert current.version is not None
-    if not asked.adopt:
-        return f"Backbone {current.version} is a candidate: taxonomist backbone promote {current.version}"
+    if not request.adopt:
+        return (
+            f"Backbone {current.version} is a candidate. Promote it by `taxonomist backbone promote {current.version}`."
+        )
     return adopt(
         services,
         services.registry.get(BACKBONE, current.version),
@@ -208,7 +223,7 @@ def _adopt(services: Services, current: Run, asked: Asked, progress: Progress, s
 
 
 def write_report(services: Services, current: Run, folder: Path) -> None:
-    """What the next stage reads, and what a person looks at: the version, its curves and their plot."""
+    """Write the report into the folder: the version, which the next stage reads, its curves and their plot."""
     assert current.version is not None
     version = services.registry.get(BACKBONE, current.version)
     summary = version.backbone_manifest.pretraining
@@ -226,28 +241,28 @@ def write_report(services: Services, current: Run, folder: Path) -> None:
         write_atomically(folder / REPORT, json.dumps(report, indent=2).encode())
 
 
-class _Noted:
-    """Shows where the training stands, and logs it now and then, for logs that nobody watches."""
+class _StatusReporter:
+    """Reports each status of the training, and logs one every `LOG_EVERY_S` seconds."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: StepProgress) -> None:
         self._progress = progress
-        self._logged = -LOG_EVERY_S
+        self._logged_at = -LOG_EVERY_S
 
     def __call__(self, status: Status) -> None:
         self._progress(describe(status), _share(status))
-        if time.monotonic() - self._logged > LOG_EVERY_S:
-            self._logged = time.monotonic()
+        if time.monotonic() - self._logged_at > LOG_EVERY_S:
+            self._logged_at = time.monotonic()
             log.info("%s", describe(status))
 
 
 def _store(services: Services, current: Run) -> PreparedImageStore:
-    if current.pictures is None:
-        return picture_store(services, current.size)
-    return PreparedImageStore(current.pictures, current.size)
+    if current.prepared is None:
+        return prepared_image_store(services, current.size)
+    return PreparedImageStore(current.prepared, current.size)
 
 
 def describe(status: Status) -> str:
-    """Where a run stands, for people."""
+    """Return the status of a run as text."""
     score = "" if status.score is None else f", score {status.score:.3f}"
     return (
         f"epoch {status.epoch:.1f} of {status.epochs}, loss {status.loss:.3f}{score}, "

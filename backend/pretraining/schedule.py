@@ -1,4 +1,4 @@
-"""When the next pre-training is due."""
+"""The schedule of pre-trainings (TAXONOMIST_PRETRAIN_SCHEDULE)."""
 
 from __future__ import annotations
 
@@ -8,59 +8,62 @@ from datetime import datetime
 from cronsim import CronSim
 from pydantic import BaseModel
 
-from taxonomist.backend.pretraining.state import folder_of, read_run, read_state, write_state
+from taxonomist.backend.pretraining.state import pretraining_folder, read_run, read_state, write_state
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.jobs import JobKind
 
 log = logging.getLogger(__name__)
 
 
-class Plan(BaseModel, frozen=True):
-    """Up to when (local time) the due times of a schedule have been seen to."""
+class ScheduleState(BaseModel, frozen=True):
+    """The schedule, and the time (local) up to which its due times are handled."""
 
     schedule: str
     handled: datetime
 
 
 class PretrainingPlanner:
-    """Asks for a pre-training at the times of the setting `pretrain_schedule`. A time that passed while nobody looked
-    is made up for, once; those before the schedule was set are not."""
+    """Enqueues a pre-training at the times of the setting `pretrain_schedule`.
+
+    Times that passed while no worker ran are made up for by one pre-training. Times before the schedule was set are
+    not.
+    """
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._plan: Plan | None = None
+        self._state: ScheduleState | None = None
 
     def plan(self, now: datetime | None = None) -> None:
-        """Ask for the pre-training that is due, if there are enough new pictures and none is under way."""
+        """Enqueue the pre-training that is due, if there are enough new images and none is running."""
         schedule = self._services.settings.pretrain_schedule
         if schedule is None:
             return
         now = now or datetime.now()
-        path = folder_of(self._services.settings.home) / "plan.json"
-        plan = self._plan or read_state(path, Plan)
-        if plan is None or plan.schedule != schedule:
-            plan = Plan(schedule=schedule, handled=now)
-            write_state(path, plan)
-        self._plan = plan
+        path = pretraining_folder(self._services.settings.home) / "plan.json"
+        state = self._state or read_state(path, ScheduleState)
+        if state is None or state.schedule != schedule:
+            state = ScheduleState(schedule=schedule, handled=now)
+            write_state(path, state)
+        self._state = state
         due = next(CronSim(schedule, now, reverse=True))
-        if due <= plan.handled:
+        if due <= state.handled:
             return
-        self._ask(due)
-        self._plan = Plan(schedule=schedule, handled=due)
-        write_state(path, self._plan)
+        self._enqueue(due)
+        self._state = ScheduleState(schedule=schedule, handled=due)
+        write_state(path, self._state)
 
-    def _ask(self, due: datetime) -> None:
+    def _enqueue(self, due: datetime) -> None:
         services = self._services
-        new = new_pictures(services)
+        new = count_new_images(services)
         if services.jobs.running(JobKind.PRETRAIN):
-            log.info("the pre-training of %s is left out: the last one still runs", due)
+            log.info("the pre-training due at %s is skipped: the last one still runs", due)
         elif new < services.settings.pretrain_min_new:
-            log.info("the pre-training of %s is left out: %d pictures are new", due, new)
+            log.info("the pre-training due at %s is skipped: only %d images are new", due, new)
         else:
-            services.jobs.enqueue(JobKind.PRETRAIN, reason=f"due at {due:%Y-%m-%d %H:%M}, {new} pictures are new")
+            services.jobs.enqueue(JobKind.PRETRAIN, reason=f"due at {due:%Y-%m-%d %H:%M}, {new} images are new")
 
 
-def new_pictures(services: Services) -> int:
-    """Pictures of the catalogue that no backbone was pre-trained on."""
+def count_new_images(services: Services) -> int:
+    """Return by how many images the catalogue has grown since the last pre-training."""
     last = read_run(services.settings.home)
     return max(0, services.catalog.count() - (last.seen if last else 0))

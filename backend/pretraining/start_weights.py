@@ -1,4 +1,4 @@
-"""Which weights a pre-training starts from."""
+"""The start weights of a pre-training."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import shutil
 from pathlib import Path
 
-from taxonomist.backend.pretraining.state import folder_of
+from taxonomist.backend.pretraining.state import pretraining_folder
 from taxonomist.backend.services import Services
 from taxonomist.inference.starter import is_starter
 from taxonomist.storage.files import storage_errors
@@ -21,11 +21,11 @@ log = logging.getLogger(__name__)
 _NAMES = ("auto", "imagenet", "starter", "random")
 
 
-def with_start(services: Services, recipe: Recipe) -> Recipe:
-    """The recipe with weights that stay what they are, whatever is promoted or removed meanwhile.
+def with_start_weights(services: Services, recipe: Recipe) -> Recipe:
+    """Return the recipe with start weights that later promotions and deletions do not change.
 
-    A file is copied. "champion" becomes a copy of the weights of the backbone that is served; the starter where that
-    is served; and "auto" where what is served has another architecture, or no weights that can be trained. Raises
+    A file is copied. "champion" becomes a copy of the weights of the backbone that is served, or "starter" if that is
+    served. It becomes "auto" if the served backbone has another architecture or no weights that can be trained. Raises
     `ConfigError` or `TrainingError` when the weights are not available or do not fit.
     """
     weights = recipe.weights
@@ -34,16 +34,16 @@ def with_start(services: Services, recipe: Recipe) -> Recipe:
     elif weights not in _NAMES:
         if not Path(weights).is_file():
             raise ConfigError(
-                f"There are no start weights '{weights}'.", hint=f"Name champion, {', '.join(_NAMES)} or a file."
+                f"There are no start weights '{weights}'.", hint=f"Give champion, {', '.join(_NAMES)} or a file."
             )
-        weights = _kept(services, Path(weights), Path(weights).name)
+        weights = _copy(services, Path(weights), Path(weights).name)
     origin = build_backbone(BackboneSpec(recipe.architecture, weights, recipe.seed, recipe.size)).origin
-    log.info("the start weights: %s", origin)
+    log.info("start weights: %s", origin)
     return recipe.with_changes({"weights": weights})
 
 
-def is_here(weights: str) -> bool:
-    """Whether this process can read the start weights of a run that another one has begun."""
+def is_readable(weights: str) -> bool:
+    """Return whether this process can read the start weights of a run that another process has started."""
     return weights in _NAMES or Path(weights).is_file()
 
 
@@ -53,11 +53,11 @@ def _of_champion(services: Services, architecture: str) -> str:
         return "auto"
     if not (champion.path / WEIGHTS_FILE).exists():
         return "starter" if is_starter(champion) else "auto"
-    return _kept(services, champion.path / WEIGHTS_FILE, f"backbone-{champion.version}.safetensors")
+    return _copy(services, champion.path / WEIGHTS_FILE, f"backbone-{champion.version}.safetensors")
 
 
-def _kept(services: Services, source: Path, name: str) -> str:
-    folder = folder_of(services.settings.home) / "start"
+def _copy(services: Services, source: Path, name: str) -> str:
+    folder = pretraining_folder(services.settings.home) / "start"
     with storage_errors(folder):
         folder.mkdir(exist_ok=True)
         shutil.copyfile(source, folder / "part")

@@ -1,5 +1,4 @@
-"""A pre-training seen from outside: what is asked of it, how far it has come on the disk, how it is stopped, and that
-there is only one at a time. No torch."""
+"""A pre-training seen from outside: the request, the state on the disk, the stop signal, and the lock. No torch."""
 
 from __future__ import annotations
 
@@ -13,34 +12,34 @@ from types import FrameType
 from typing import Any, Literal, Self, TypeVar
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel
+from pydantic import AliasChoices, BaseModel, Field
 
 from taxonomist.storage.files import storage_errors
 from taxonomist.storage.json_files import read_model, write_model
 from taxonomist.taxonomy.errors import ConfigError, TaxonomistError
 
-PATIENCE_S = 10.0  # for a predecessor that is just ending
+LOCK_TIMEOUT_S = 10.0  # a pre-training that is just ending still has the lock
 T = TypeVar("T", bound=BaseModel)
 
 ShouldStop = Callable[[], bool]
 
 
 class StoppedError(TaxonomistError):
-    """Somebody asked for an end; what was done so far is kept."""
+    """The pre-training was stopped on request; what was done so far is kept."""
 
-    def __init__(self, message: str = "The pre-training was stopped. The next one goes on from here.") -> None:
+    def __init__(self, message: str = "The pre-training was stopped. The next one resumes here.") -> None:
         super().__init__(message)
 
 
-class Stop:
-    """Whether to end: told so by a signal, or since the process that started this one is gone.
+class StopSignal:
+    """Says whether to stop: after SIGTERM or SIGINT, or when the process that started this one is gone.
 
-    While the block runs a signal only notes that; a second one ends the process at once.
+    Inside the `with` block the first signal is only recorded; a second one ends the process at once.
     """
 
     def __init__(self, parent: int | None = None) -> None:
         self._parent = parent
-        self._told = False
+        self._received = False
 
     def __enter__(self) -> Self:
         self._before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -51,24 +50,24 @@ class Stop:
             signal.signal(number, handler)
 
     def __call__(self) -> bool:
-        return self._told or self.orphaned
+        return self._received or self.orphaned
 
     @property
     def orphaned(self) -> bool:
-        """Whether the parent is gone."""
+        """Whether the parent process is gone."""
         return self._parent is not None and os.getppid() != self._parent
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        self._told = True
+        self._received = True
         signal.signal(number, signal.SIG_DFL)
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What somebody wants of a pre-training; None leaves it to the settings, or to the run that goes on.
+class PretrainRequest:
+    """The options of a pre-training. None means: as the settings say, or as the run that is resumed has it.
 
-    `resume`: True goes on with an unfinished run, False begins anew, None goes on where there is one. `pictures` is a
-    folder that `data fetch` has filled: all of its pictures take part, and none is prepared. `out` is a folder for a
+    `resume`: True resumes an unfinished run, False starts a new one, None resumes if there is one. `prepared` is a
+    folder that `data fetch` wrote: all of its images take part, and no others are prepared. `out` is a folder for a
     report of the run.
     """
 
@@ -80,16 +79,16 @@ class Asked:
     devices: int | str = 1
     nodes: int = 1
     adopt: bool = True
-    pictures: Path | None = None
+    prepared: Path | None = None
     out: Path | None = None
 
 
 class Run(BaseModel, frozen=True):
-    """One pre-training. `size` is that of the pictures in pixels, `recipe` the fields of a `Recipe`.
+    """One pre-training. `size` is the side of the images in pixels, `recipe` has the fields of a `Recipe`.
 
-    `weights` are the start weights that were asked for, those of the recipe are what became of it.
-    `documents` counts the catalogue when its pictures were prepared, `seen` when those were of the last backbone that
-    was published. `pictures` is the folder of the pictures where that is not the home folder's own.
+    `weights` are the requested start weights; the recipe has those that they were resolved to. `documents` is the size
+    of the catalogue when the images were prepared, `seen` its size when those of the last published backbone were.
+    `prepared` is the folder of the prepared images if it is not that of the home folder; its former name is `pictures`.
     """
 
     preset: str
@@ -101,16 +100,16 @@ class Run(BaseModel, frozen=True):
     seen: int = 0
     version: str | None = None
     outcome: str = ""
-    pictures: Path | None = None
+    prepared: Path | None = Field(None, validation_alias=AliasChoices("prepared", "pictures"))
 
     @property
     def unfinished(self) -> bool:
-        """Whether there is something to go on with."""
+        """Whether the run can be resumed."""
         return self.step not in {"done", "failed"}
 
 
-def folder_of(home: Path) -> Path:
-    """Where all state of pre-training is; made when it is missing."""
+def pretraining_folder(home: Path) -> Path:
+    """Return the folder with all state of pre-training; it is created if missing."""
     folder = home / "pretraining"
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -118,19 +117,19 @@ def folder_of(home: Path) -> Path:
 
 
 def read_run(home: Path) -> Run | None:
-    """The last pre-training, None before the first. Raises `DamagedError`."""
-    return read_state(folder_of(home) / "run.json", Run)
+    """Return the last pre-training, None before the first one. Raises `DamagedError`."""
+    return read_state(pretraining_folder(home) / "run.json", Run)
 
 
 def write_run(home: Path, run: Run) -> Run:
-    """Keep it; returns it."""
-    write_state(folder_of(home) / "run.json", run)
+    """Store the run and return it."""
+    write_state(pretraining_folder(home) / "run.json", run)
     return run
 
 
 def read_state(path: Path, kind: type[T]) -> T | None:
     """Return what the file holds, None when there is none. Raises `DamagedError`."""
-    return read_model(path, kind, hint="Delete it; the step begins again.")
+    return read_model(path, kind, hint="Delete it; the step starts again.")
 
 
 def write_state(path: Path, state: BaseModel) -> None:
@@ -139,14 +138,14 @@ def write_state(path: Path, state: BaseModel) -> None:
 
 
 @contextmanager
-def only_one(home: Path) -> Iterator[None]:
-    """Nobody else pre-trains on this home folder until the block ends. Raises `ConfigError` when somebody does."""
+def exclusive_pretraining(home: Path) -> Iterator[None]:
+    """Hold the lock for pre-training on this home folder. Raises `ConfigError` when another process holds it."""
     lock = _lock(home)
     try:
-        lock.acquire(timeout=PATIENCE_S)
+        lock.acquire(timeout=LOCK_TIMEOUT_S)
     except Timeout:
         raise ConfigError(
-            "A pre-training is running already.", hint="Wait for its end: two would only slow each other down."
+            "A pre-training is running already.", hint="Wait until it ends: two would slow each other down."
         ) from None
     try:
         yield
@@ -155,7 +154,7 @@ def only_one(home: Path) -> Iterator[None]:
 
 
 def is_running(home: Path) -> bool:
-    """Whether some process pre-trains now."""
+    """Return whether a process is pre-training on this home folder now."""
     lock = _lock(home)
     try:
         lock.acquire(timeout=0)
@@ -166,4 +165,4 @@ def is_running(home: Path) -> bool:
 
 
 def _lock(home: Path) -> FileLock:
-    return FileLock(folder_of(home) / "lock")
+    return FileLock(pretraining_folder(home) / "lock")

@@ -97,7 +97,7 @@ class Worker:
         self._planner.plan()
         self._pretraining_planner.plan()
         self._announce()
-        self._pretraining.look()
+        self._pretraining.poll()
         heartbeat.beat(self.services.settings.home)
 
     def _decide(self, project: str) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 from taxonomist.backend.cli import main
 from taxonomist.backend.labelling.decisions import decide_anew
-from taxonomist.backend.pretraining.prepared_images import picture_store, prepare_all
+from taxonomist.backend.pretraining.prepared_images import prepare_all, prepared_image_store
 from taxonomist.backend.pretraining.state import read_run
 from taxonomist.backend.services import BACKBONE, Services
 from taxonomist.backend.settings import Settings, load_settings
@@ -102,7 +102,7 @@ def moved(recorded: Any, home: Path) -> Any:
 def test_predictions_are_those_of_the_first_release(services: Services) -> None:
     client = create_app(services.settings, services).test_client()
     request = RECORDED["predict"]["request"]
-    # Asked by their first addresses, images have the ids that their embeddings are kept under.
+    # PretrainRequest by their first addresses, images have the ids that their embeddings are kept under.
     known = {**request, "tasks": request["tasks"][:-1]}
     results = RECORDED["predict"]["answer"]["results"]
     assert sum(len(result["result"]) for result in results[:-1]) >= 2
@@ -161,7 +161,7 @@ def test_its_model_is_as_good_as_it_was(run: Run, home: Path) -> None:
 def test_prepared_images_and_a_finished_pretraining_are_found(services: Services) -> None:
     finished = present(read_run(services.settings.home))
     assert (finished.step, finished.version, finished.documents) == ("done", "v1", 24)
-    store = picture_store(services, 32)
+    store = prepared_image_store(services, 32)
     assert len(store) == 24
     assert prepare_all(services, 32).new == 0
 

@@ -170,7 +170,7 @@ def test_from_documents_to_a_backbone_with_a_head(services: Services, settings: 
     ]
     outputs = [finish(process) for process in started]
     assert "Backbone v2 is a candidate" in outputs[0]
-    assert "has trained along" in outputs[1]
+    assert "has taken part in the training" in outputs[1]
 
     train_output = run(command("train"), tmp_path / "train", variables, snapshot)
     assert "Backbone v2" in train_output

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from taxonomist.backend.prediction.evaluation import look_alikes_of_image
 from taxonomist.backend.prediction.look_alikes import LookAlikes
-from taxonomist.backend.pretraining.prepared_images import picture_store, prepare_all, wanted_images
+from taxonomist.backend.pretraining.prepared_images import prepare_all, prepared_image_store, wanted_images
 from taxonomist.backend.services import BACKBONE, Services
 from taxonomist.backend.web.app import create_app
 from taxonomist.storage.catalog import ImageDocument
@@ -117,7 +117,7 @@ def test_a_private_picture_is_not_prepared_unless_allowed(world: Services, field
     document = next(world.catalog.documents())
     mark(world, document.id, fields)
     assert prepare_all(world, SIZE).new == 79
-    assert document.id not in picture_store(world, SIZE)
+    assert document.id not in prepared_image_store(world, SIZE)
     assert prepare_all(allowing(world), SIZE).new == 1
-    assert document.id in picture_store(world, SIZE)
+    assert document.id in prepared_image_store(world, SIZE)
     assert document.id not in {wanted.id for wanted in wanted_images(world)}  # nor does it take part any more

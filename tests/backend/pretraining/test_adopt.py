@@ -1,4 +1,4 @@
-"""The change of backbone: all of it or nothing, decided by the test images."""
+"""The adoption of a backbone: all or nothing, decided on the test images."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from taxonomist.backend.label_studio.requests import PredictRequest, Task
 from taxonomist.backend.prediction.embedding import embed
 from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.pretraining.adopt import Adoption, adopt, embed_catalogue
-from taxonomist.backend.pretraining.prepared_images import picture_store, prepare_all
-from taxonomist.backend.pretraining.state import StoppedError, folder_of, read_state
+from taxonomist.backend.pretraining.prepared_images import prepare_all, prepared_image_store
+from taxonomist.backend.pretraining.state import StoppedError, pretraining_folder, read_state
 from taxonomist.backend.retraining.training_job import train_head
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
@@ -63,13 +63,13 @@ def test_a_worse_backbone_stays_a_candidate(trained: Services) -> None:
     assert len(trained.registry.versions("project-7")) == 2
 
 
-def test_where_nobody_can_judge_it_stays_a_candidate(world: Services) -> None:
+def test_without_test_images_it_stays_a_candidate(world: Services) -> None:
     outcome = adopt(world, publish_backbone(world, promote=False), silent, never)
     assert "stays a candidate: No project has both a model and test images" in outcome
     assert world.registry.champions() == {"backbone": "v1"}
 
 
-def test_a_champion_that_changed_meanwhile_is_compared_again(poor: Services, better: ModelVersion) -> None:
+def test_a_champion_that_has_changed_is_compared_again(poor: Services, better: ModelVersion) -> None:
     newer = train_head(poor, "7", silent, poor.registry.get("backbone", "v1"), promote=False).version.version
 
     def meanwhile(step: str, share: float) -> None:
@@ -77,7 +77,7 @@ def test_a_champion_that_changed_meanwhile_is_compared_again(poor: Services, bet
             poor.registry.promote("project-7", newer)
 
     adopt(poor, better, meanwhile, never)
-    adoption = read_state(folder_of(poor.settings.home) / "adoption.json", Adoption)
+    adoption = read_state(pretraining_folder(poor.settings.home) / "adoption.json", Adoption)
     assert adoption is not None
     assert adoption.judged["7"].champion == newer == "v2"
     assert poor.registry.champions() == {"backbone": "v2", "project-7": "v4"}
@@ -85,7 +85,7 @@ def test_a_champion_that_changed_meanwhile_is_compared_again(poor: Services, bet
     assert poor.registry.champions() == {"backbone": "v1", "project-7": newer}
 
 
-def test_stopped_it_goes_on_where_it_was(poor: Services, better: ModelVersion) -> None:
+def test_a_stopped_adoption_resumes(poor: Services, better: ModelVersion) -> None:
     looks = iter([False, True])
     with pytest.raises(StoppedError):
         adopt(poor, better, silent, lambda: next(looks))
@@ -95,7 +95,7 @@ def test_stopped_it_goes_on_where_it_was(poor: Services, better: ModelVersion) -
     assert poor.registry.champions()["backbone"] == "v2"
 
 
-def test_stopped_while_a_head_is_made_nothing_has_changed(poor: Services, better: ModelVersion) -> None:
+def test_stopped_while_a_head_is_trained_nothing_has_changed(poor: Services, better: ModelVersion) -> None:
     seen: list[str] = []
     with pytest.raises(StoppedError):
         adopt(poor, better, lambda step, share: seen.append(step), lambda: "head 1 of 1, training" in seen)
@@ -111,7 +111,7 @@ def test_a_head_is_not_trained_twice(poor: Services, better: ModelVersion) -> No
     assert len(poor.registry.versions("project-7")) == 2
 
 
-def test_prepared_pictures_are_embedded_as_serving_would(poor: Services, better: ModelVersion) -> None:
+def test_prepared_images_are_embedded_as_serving_does(poor: Services, better: ModelVersion) -> None:
     documents = list(poor.catalog.documents("7"))
     uris = {document.id: document.projects["7"].uri for document in documents}
     prepare_all(poor, SIZE)
@@ -123,12 +123,12 @@ def test_prepared_pictures_are_embedded_as_serving_would(poor: Services, better:
     np.testing.assert_array_equal(vectors, np.stack([served.vectors[id] for id in uris]))
 
 
-def test_what_is_not_prepared_is_read_and_what_cannot_be_read_left_out(poor: Services, better: ModelVersion) -> None:
+def test_other_images_are_read_and_unreadable_ones_skipped(poor: Services, better: ModelVersion) -> None:
     documents = list(poor.catalog.documents("7"))
     for document in documents[:2]:
         gone = ProjectLabels(uri=document.projects["7"].uri + ".gone")
         poor.catalog.put(document.in_project("7", gone))
-    store = picture_store(poor, SIZE)
+    store = prepared_image_store(poor, SIZE)
     store.append([documents[0].id], np.zeros((1, SIZE, SIZE, 3), np.uint8))
     embed_catalogue(poor, better, lambda share: None, never)
     ids = set(poor.embeddings("v2").snapshot()[0])
@@ -136,7 +136,7 @@ def test_what_is_not_prepared_is_read_and_what_cannot_be_read_left_out(poor: Ser
 
 
 def test_a_retraining_is_compared_with_a_champion_of_another_backbone(poor: Services, better: ModelVersion) -> None:
-    """A project that was left behind when the backbone changed alone."""
+    """A project keeps its head when the backbone is promoted without one for it."""
     poor.registry.promote("backbone", "v2")
     outcome = train_head(poor, "7", silent, better)
     assert outcome.promoted
@@ -170,7 +170,7 @@ for number in range(rounds):
 
 
 class Server(threading.Thread):
-    """Asks for predictions all the time, as Label Studio does; keeps what served them, and what was wrong."""
+    """Requests predictions all the time, as Label Studio does; keeps the serving versions and the errors."""
 
     def __init__(self, home: Path) -> None:
         super().__init__()
@@ -202,8 +202,8 @@ class Server(threading.Thread):
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_what_is_served_fits_together(poor: Services, better: ModelVersion) -> None:
-    """Many times killed and begun again, while a server goes on answering; then it is left to end."""
+def test_killed_at_any_moment_the_served_versions_fit_together(poor: Services, better: ModelVersion) -> None:
+    """The adoption is killed and started again many times while a server answers; then it runs to its end."""
     home, rounds, came_to_its_end = poor.settings.home, 16, 0
     server = Server(home)
     server.start()
@@ -222,7 +222,7 @@ def test_killed_at_any_moment_what_is_served_fits_together(poor: Services, bette
             if poor.registry.champion("backbone") == "v2":
                 came_to_its_end += 1
                 poor.registry.rollback("backbone")
-                (folder_of(home) / "adoption.json").unlink()  # another head, please
+                (pretraining_folder(home) / "adoption.json").unlink()  # another head, please
             nursery.stdin.write("\n")
             nursery.stdin.flush()
         nursery.communicate(timeout=120)

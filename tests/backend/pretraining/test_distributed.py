@@ -1,4 +1,4 @@
-"""`taxonomist pretrain` as two processes that Azure ML has started on two machines, and the step after it."""
+"""`taxonomist pretrain` as two processes that Azure ML starts on two machines, and the next step of the pipeline."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from taxonomist.backend.pretraining import distributed as together_module
+from taxonomist.backend.pretraining import distributed
 from taxonomist.backend.pretraining.adopt import read_report
-from taxonomist.backend.pretraining.dataset import Chosen
-from taxonomist.backend.pretraining.prepared_images import picture_store, prepare_all
-from taxonomist.backend.pretraining.state import Asked, Run
+from taxonomist.backend.pretraining.dataset import PretrainingData
+from taxonomist.backend.pretraining.prepared_images import prepare_all, prepared_image_store
+from taxonomist.backend.pretraining.state import PretrainRequest, Run
 from taxonomist.backend.services import Services
 from taxonomist.taxonomy.errors import DamagedError, NotFoundError
 from tests.small_world import SIZE
@@ -25,16 +25,16 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def fetched(services: Services, folder: Path) -> Path:
-    """The pictures of the catalogue as a stage before has left them, in a folder that is nobody's home."""
+    """The prepared images of the catalogue in a folder of their own, as the stage `fetch` leaves them."""
     prepare_all(services, SIZE)
     store = services.settings.home / "pictures" / str(SIZE)
-    assert len(picture_store(services, SIZE)) == 80
+    assert len(prepared_image_store(services, SIZE)) == 80
     shutil.move(store, folder)
     return folder
 
 
 def start_machine(number: int, home: Path, port: int, *arguments: str) -> subprocess.Popen[str]:
-    """One process on a machine of two, with the variables that Azure ML documents, and no more."""
+    """Start one process of two machines with only the variables that Azure ML documents."""
     ours = {
         "RANK": str(number),
         "NODE_RANK": str(number),
@@ -59,29 +59,29 @@ def start_machine(number: int, home: Path, port: int, *arguments: str) -> subpro
 
 
 def together(poor: Services, folder: Path, *arguments: str) -> list[tuple[int, str, str]]:
-    """Exit code, output and errors of both; the second has a home of its own, in which nothing is."""
+    """Return exit code, output and errors of both processes; the second one has an empty home of its own."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     homes = (poor.settings.home, folder / "other home")
     started = [start_machine(number, home, port, *arguments) for number, home in enumerate(homes)]
     try:
-        told = [process.communicate(timeout=200) for process in started]
+        outputs = [process.communicate(timeout=200) for process in started]
     finally:
         for process in started:
             process.kill()
-    return [(process.returncode, *each) for process, each in zip(started, told, strict=True)]
+    return [(process.returncode, *output) for process, output in zip(started, outputs, strict=True)]
 
 
 @pytest.mark.slow
 def test_two_machines_train_one_backbone_and_the_next_step_adopts_it(poor: Services, tmp_path: Path) -> None:
-    pictures = fetched(poor, tmp_path / "fetched")
-    options = ["--preset", "smoke", "--device", "cpu", "--no-adopt", "--pictures", str(pictures)]
+    prepared = fetched(poor, tmp_path / "fetched")
+    options = ["--preset", "smoke", "--device", "cpu", "--no-adopt", "--prepared", str(prepared)]
     first, second = together(poor, tmp_path, "pretrain", *options, "--out", str(tmp_path / "report"))
     assert (first[0], second[0]) == (0, 0), (first, second)
     assert "Backbone v2 is a candidate" in first[1]
-    assert "Process 2 of 2 has trained along." in second[1]
-    assert not (tmp_path / "other home" / "catalog.sqlite").exists()  # it asks nothing but the first process
+    assert "Process 2 of 2 has taken part in the training." in second[1]
+    assert not (tmp_path / "other home" / "catalog.sqlite").exists()  # it gets everything from the first process
     version = poor.registry.get("backbone", "v2")
     summary = version.backbone_manifest.pretraining
     assert summary is not None
@@ -91,7 +91,7 @@ def test_two_machines_train_one_backbone_and_the_next_step_adopts_it(poor: Servi
     assert {path.name for path in (tmp_path / "report").iterdir()} == {"pretrained.json", "curves.csv", "loss.png"}
 
     alone = [sys.executable, "-m", "taxonomist", "--home", str(poor.settings.home), "backbone", "adopt"]
-    report = ["--pretrained", str(tmp_path / "report"), "--pictures", str(pictures)]
+    report = ["--pretrained", str(tmp_path / "report"), "--pictures", str(prepared)]  # the former name of --prepared
     done = subprocess.run([*alone, *report], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("Backbone v2 ")
@@ -100,7 +100,7 @@ def test_two_machines_train_one_backbone_and_the_next_step_adopts_it(poor: Servi
 
 @pytest.mark.slow
 def test_when_the_first_cannot_begin_the_others_end(poor: Services, tmp_path: Path) -> None:
-    empty = ["pretrain", "--preset", "smoke", "--device", "cpu", "--pictures", str(tmp_path / "nothing")]
+    empty = ["pretrain", "--preset", "smoke", "--device", "cpu", "--prepared", str(tmp_path / "nothing")]
     first, second = together(poor, tmp_path, *empty)
     assert first[0] != 0
     assert "0 images are too few" in first[2]
@@ -114,24 +114,22 @@ def test_when_the_first_cannot_begin_the_others_end(poor: Services, tmp_path: Pa
     assert "nothing to train on" in second[1]
 
 
-def test_another_machine_does_without_the_file_of_the_start_weights(
+def test_another_machine_needs_no_file_of_start_weights(
     services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used = []
-    monkeypatch.setattr(
-        together_module, "train", lambda services, current, *rest: used.append(current.recipe["weights"])
-    )
+    monkeypatch.setattr(distributed, "train", lambda services, current, *rest: used.append(current.recipe["weights"]))
     here = tmp_path / "backbone-v1.safetensors"
     here.touch()
     for weights in ("starter", str(here), str(tmp_path / "backbone-v2.safetensors")):
         current = Run(preset="cpu", recipe={"weights": weights}, size=SIZE)
-        plan = together_module.Plan(run=current, chosen=Chosen(ids=[]))
-        members = SimpleNamespace(rank=1, world_size=2, broadcast_bytes=plan.model_dump_json)
-        together_module._train_along(services, Asked(), members, lambda: False)  # type: ignore[arg-type]
+        plan = distributed.TrainingPlan(run=current, data=PretrainingData(ids=[]))
+        group = SimpleNamespace(rank=1, world_size=2, broadcast_bytes=plan.model_dump_json)
+        distributed._join_training(services, PretrainRequest(), group, lambda: False)  # type: ignore[arg-type]
     assert used == ["starter", str(here), "random"]
 
 
-def test_a_report_that_is_none_is_said(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_report_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"no .*pretrained\.json"):
         read_report(tmp_path)
     (tmp_path / "pretrained.json").write_text("[]")

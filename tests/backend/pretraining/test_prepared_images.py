@@ -1,4 +1,4 @@
-"""From the catalogue to the pictures of a pre-training."""
+"""From the catalogue to the images of a pre-training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from taxonomist.backend.labelling.manifests import import_manifest
 from taxonomist.backend.prediction.embedding import embed
-from taxonomist.backend.pretraining.prepared_images import picture_store, prepare_all, wanted_images
+from taxonomist.backend.pretraining.prepared_images import prepare_all, prepared_image_store, wanted_images
 from taxonomist.backend.services import BACKBONE, Services
 from taxonomist.backend.settings import Settings
 from taxonomist.storage.catalog.documents import ImageDocument, ProjectLabels
@@ -20,7 +20,7 @@ from tests.small_world import CONFIG, SIZE, publish_backbone, write_catalogue
 
 @pytest.fixture
 def catalogue(services: Services, tmp_path: Path) -> Services:
-    """Project "7": eight pictures."""
+    """Project "7" with eight images."""
     services.projects.update("7", label_config=CONFIG)
     import_manifest(services, write_catalogue(tmp_path / "catalogue", 8), "7")
     return services
@@ -34,7 +34,7 @@ def test_an_embedding_of_stored_pixels_is_the_one_that_serving_computes(catalogu
     assert not embed(catalogue, "7", addresses, backbone).failures
 
     assert prepare_all(catalogue, SIZE).new == 8
-    ids, pixels = picture_store(catalogue, SIZE).snapshot()
+    ids, pixels = prepared_image_store(catalogue, SIZE).snapshot()
     assert ids == list(addresses)
     ours = catalogue.embedder(backbone).embed(np.asarray(pixels)).astype(np.float16)
     found, served = catalogue.embeddings(backbone).get(ids)
@@ -42,7 +42,7 @@ def test_an_embedding_of_stored_pixels_is_the_one_that_serving_computes(catalogu
     np.testing.assert_array_equal(ours.astype(np.float32), served)
 
 
-def test_what_is_new_is_added_and_what_failed_is_listed(catalogue: Services, tmp_path: Path) -> None:
+def test_new_images_are_added_and_failures_listed(catalogue: Services, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     prepare_all(catalogue, SIZE, lambda done, of: told.append((done, of)))
     assert told[-1] == (8, 8)
@@ -83,7 +83,7 @@ MARKS: dict[str, dict[str, Any]] = {
         ({"pretrain_skip_test": True}, {"blurred", "sorted out", "test set", "test part"}),
     ],
 )
-def test_the_settings_say_what_is_left_out(tmp_path: Path, skip: dict[str, Any], left_out: set[str]) -> None:
+def test_the_settings_decide_what_is_left_out(tmp_path: Path, skip: dict[str, Any], left_out: set[str]) -> None:
     services = Services(Settings(home=tmp_path / "home", **skip))
     for name, fields in MARKS.items():
         document = ImageDocument(id=name, projects={"7": ProjectLabels(uri="x")}).model_copy(update=fields)
@@ -91,7 +91,7 @@ def test_the_settings_say_what_is_left_out(tmp_path: Path, skip: dict[str, Any],
     assert {wanted.id for wanted in wanted_images(services)} == set(MARKS) - left_out
 
 
-def test_a_picture_of_two_projects_is_prepared_once_and_one_of_none_is_not(catalogue: Services, tmp_path: Path) -> None:
+def test_an_image_of_two_projects_is_prepared_once_and_one_of_none_is_not(catalogue: Services, tmp_path: Path) -> None:
     import_manifest(catalogue, tmp_path / "catalogue" / "manifest.csv", "8")
     left = first(catalogue)
     catalogue.catalog.leave_project("7", left.id)
@@ -99,10 +99,10 @@ def test_a_picture_of_two_projects_is_prepared_once_and_one_of_none_is_not(catal
     catalogue.catalog.leave_project("8", left.id)
     prepared = prepare_all(catalogue, SIZE)
     assert (prepared.new, prepared.failures) == (7, {})
-    assert left.id not in picture_store(catalogue, SIZE)
+    assert left.id not in prepared_image_store(catalogue, SIZE)
 
 
-def test_the_catalogue_learns_what_the_files_say_and_keeps_what_it_knew(catalogue: Services) -> None:
+def test_file_properties_are_added_to_the_catalogue_and_replace_none(catalogue: Services) -> None:
     known = first(catalogue)
     catalogue.catalog.put(known.model_copy(update={"file_hash": "5f9d04d3606"}))
     prepare_all(catalogue, SIZE)

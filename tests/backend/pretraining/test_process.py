@@ -1,4 +1,4 @@
-"""The child process of a pre-training: where it runs, how it ends, and that its job outlives it. Real processes."""
+"""The child process of a pre-training, with real processes: its priority, its end, and that its job survives it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 from taxonomist.backend.pretraining.__main__ import NICENESS
 from taxonomist.backend.pretraining.process import PretrainingProcess
-from taxonomist.backend.pretraining.state import Run, only_one, write_run
+from taxonomist.backend.pretraining.state import Run, exclusive_pretraining, write_run
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.jobs import Job, JobKind, JobState
 from taxonomist.storage.registry import ModelVersion
@@ -26,13 +26,13 @@ from tests.waiting import eventually
 ROOT = Path(__file__).parents[3]
 CORES = sorted(os.sched_getaffinity(0))
 # On a busy machine a humble process gets a tenth of a core.
-PATIENCE_S = 280
+LOCK_TIMEOUT_S = 280
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture
 def job(poor: Services, better: ModelVersion) -> Job:
-    """A waiting job whose backbone is published already, so that what is left takes seconds."""
+    """A waiting job whose backbone is published already, so that the remaining step takes seconds."""
     left = Run(preset="smoke", recipe=asdict(PRESETS["smoke"]), size=SIZE, step="adopt", version=better.version)
     write_run(poor.settings.home, left)
     return poor.jobs.enqueue(JobKind.PRETRAIN, reason="test")
@@ -55,23 +55,23 @@ def now(services: Services, job: Job) -> Job:
 
 
 def wait_for_step(services: Services, process: PretrainingProcess, job: Job, step: str) -> int:
-    """Look until the job is at that step; returns the child's number."""
-    process.look()
-    eventually(step, lambda: now(services, job).step.startswith(step), timeout=PATIENCE_S, every=0.02)
+    """Poll until the job is at that step; return the id of the child process."""
+    process.poll()
+    eventually(step, lambda: now(services, job).step.startswith(step), timeout=LOCK_TIMEOUT_S, every=0.02)
     assert process._child is not None
     return process._child.pid
 
 
 def wait_for_end(services: Services, process: PretrainingProcess, job: Job) -> Job:
     def ended() -> bool:
-        process.look()
+        process.poll()
         return now(services, job).state in {JobState.DONE, JobState.FAILED}
 
-    eventually("the end", ended, timeout=PATIENCE_S)
+    eventually("the end", ended, timeout=LOCK_TIMEOUT_S)
     return now(services, job)
 
 
-def test_its_threads_are_humble_and_it_ends_well(poor: Services, process: PretrainingProcess, job: Job) -> None:
+def test_its_threads_have_low_priority_and_it_ends_well(poor: Services, process: PretrainingProcess, job: Job) -> None:
     pid = wait_for_step(poor, process, job, "head 1 of 1, training")
     humble = min(19, os.getpriority(os.PRIO_PROCESS, 0) + NICENESS)
     for task in Path(f"/proc/{pid}/task").iterdir():
@@ -85,7 +85,7 @@ def test_its_threads_are_humble_and_it_ends_well(poor: Services, process: Pretra
     assert poor.registry.champions() == {"backbone": "v2", "project-7": "v2"}
 
 
-def test_a_stop_does_not_count_and_it_goes_on(poor: Services, process: PretrainingProcess, job: Job) -> None:
+def test_a_stop_is_not_an_attempt_and_it_resumes(poor: Services, process: PretrainingProcess, job: Job) -> None:
     wait_for_step(poor, process, job, "embedding")
     process.stop()
     waiting = now(poor, job)
@@ -95,15 +95,15 @@ def test_a_stop_does_not_count_and_it_goes_on(poor: Services, process: Pretraini
     assert (ended.state, ended.attempts) == (JobState.DONE, 1)
 
 
-def test_killed_it_is_tried_again(poor: Services, process: PretrainingProcess, job: Job) -> None:
+def test_a_killed_child_is_started_again(poor: Services, process: PretrainingProcess, job: Job) -> None:
     os.kill(wait_for_step(poor, process, job, "embedding"), signal.SIGKILL)
     ended = wait_for_end(poor, process, job)
     assert (ended.state, ended.attempts) == (JobState.DONE, 2)
 
 
-def test_it_waits_for_one_by_hand(poor: Services, process: PretrainingProcess, job: Job) -> None:
-    with only_one(poor.settings.home):
-        process.look()
+def test_it_waits_for_a_pre_training_by_a_command(poor: Services, process: PretrainingProcess, job: Job) -> None:
+    with exclusive_pretraining(poor.settings.home):
+        process.poll()
         assert process._child is None
         assert now(poor, job).state is JobState.WAITING
 
@@ -116,7 +116,7 @@ from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
 process = PretrainingProcess(Services(Settings(home=sys.argv[1], head_epochs=10, views=1)))
 while True:
-    process.look()
+    process.poll()
     time.sleep(0.1)
 """
 
@@ -125,7 +125,7 @@ def test_it_ends_with_its_worker(poor: Services, process: PretrainingProcess, jo
     worker = subprocess.Popen([sys.executable, "-c", WORKER, str(poor.settings.home)], cwd=ROOT)
     try:
         eventually(
-            "the child works", lambda: now(poor, job).step.startswith("embedding"), timeout=PATIENCE_S, every=0.02
+            "the child works", lambda: now(poor, job).step.startswith("embedding"), timeout=LOCK_TIMEOUT_S, every=0.02
         )
     finally:
         worker.kill()

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import pytest
 
-from taxonomist.backend.pretraining.schedule import PretrainingPlanner, new_pictures
+from taxonomist.backend.pretraining.schedule import PretrainingPlanner, count_new_images
 from taxonomist.backend.pretraining.state import Run, write_run
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.jobs import JobKind, JobState
@@ -16,7 +16,7 @@ def scheduled(services: Services, schedule: str | None = "0 1 * * 6", min_new: i
     return Services(services.settings.model_copy(update={"pretrain_schedule": schedule, "pretrain_min_new": min_new}))
 
 
-def asked(services: Services) -> list[str]:
+def reasons(services: Services) -> list[str]:
     return [job.reason for job in services.jobs.waiting() if job.kind is JobKind.PRETRAIN]
 
 
@@ -29,49 +29,49 @@ def at(day: int, hour: int, minute: int = 0) -> datetime:
     return datetime(2026, 11, day, hour, minute, 30)
 
 
-def test_never_by_itself(world: Services) -> None:
+def test_without_a_schedule_nothing_is_enqueued(world: Services) -> None:
     planner = PretrainingPlanner(world)
     planner.plan(at(21, 0))
     planner.plan(at(30, 0))
-    assert asked(world) == []
+    assert reasons(world) == []
 
 
 def test_when_it_is_due_and_not_before(world: Services) -> None:
     planner = PretrainingPlanner(scheduled(world))
     planner.plan(at(20, 12))  # Friday
     planner.plan(at(21, 0, 59))
-    assert asked(world) == []
+    assert reasons(world) == []
     planner.plan(at(21, 1))
-    assert asked(world) == ["due at 2026-11-21 01:00, 80 pictures are new"]
+    assert reasons(world) == ["due at 2026-11-21 01:00, 80 images are new"]
     finish(world)
     planner.plan(at(21, 1, 1))
-    assert asked(world) == []
+    assert reasons(world) == []
 
 
-def test_what_was_missed_while_nobody_looked_is_made_up_for_once(world: Services) -> None:
+def test_due_times_without_a_worker_are_made_up_for_once(world: Services) -> None:
     PretrainingPlanner(scheduled(world, "0 1 * * *")).plan(at(20, 12))
     later = PretrainingPlanner(scheduled(world, "0 1 * * *"))
     later.plan(at(24, 9))
-    assert asked(world) == ["due at 2026-11-24 01:00, 80 pictures are new"]
+    assert reasons(world) == ["due at 2026-11-24 01:00, 80 images are new"]
     finish(world)
     PretrainingPlanner(scheduled(world, "0 1 * * *")).plan(at(24, 10))
-    assert asked(world) == []
+    assert reasons(world) == []
 
 
-def test_a_new_schedule_begins_now(world: Services) -> None:
+def test_a_new_schedule_starts_now(world: Services) -> None:
     PretrainingPlanner(scheduled(world, "0 1 * * *")).plan(at(20, 12))
     PretrainingPlanner(scheduled(world, "0 3 * * *")).plan(at(24, 9))
-    assert asked(world) == []
+    assert reasons(world) == []
 
 
 @pytest.mark.parametrize(("seen", "expected"), [(0, 1), (70, 1), (71, 0), (80, 0), (500, 0)])
-def test_enough_pictures_must_be_new(world: Services, seen: int, expected: int) -> None:
+def test_enough_images_must_be_new(world: Services, seen: int, expected: int) -> None:
     write_run(world.settings.home, Run(preset="smoke", recipe={}, size=32, step="done", seen=seen))
-    assert new_pictures(world) == max(0, 80 - seen)
+    assert count_new_images(world) == max(0, 80 - seen)
     planner = PretrainingPlanner(scheduled(world))
     planner.plan(at(20, 12))
     planner.plan(at(21, 2))
-    assert len(asked(world)) == expected
+    assert len(reasons(world)) == expected
 
 
 def test_not_while_one_runs(world: Services) -> None:
@@ -79,4 +79,4 @@ def test_not_while_one_runs(world: Services) -> None:
     planner = PretrainingPlanner(scheduled(world))
     planner.plan(at(20, 12))
     planner.plan(at(21, 2))
-    assert asked(world) == []
+    assert reasons(world) == []

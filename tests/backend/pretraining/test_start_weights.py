@@ -1,4 +1,4 @@
-"""What a pre-training starts from: what is served, what was asked for, and what there is instead."""
+"""Start weights of a pre-training: those that are served, those that are requested, and the fallbacks."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import safetensors.torch
 import torch
 
 from taxonomist.backend.pretraining.run import run
-from taxonomist.backend.pretraining.start_weights import with_start
-from taxonomist.backend.pretraining.state import Asked, StoppedError, read_run
+from taxonomist.backend.pretraining.start_weights import with_start_weights
+from taxonomist.backend.pretraining.state import PretrainRequest, StoppedError, read_run
 from taxonomist.backend.services import BACKBONE, Services
 from taxonomist.inference.starter import publish_starter
 from taxonomist.storage.registry import ModelVersion
@@ -33,7 +33,7 @@ def promoted(services: Services, version: ModelVersion) -> ModelVersion:
 
 @pytest.fixture
 def trained(services: Services) -> ModelVersion:
-    """A ResNet18 that is served, as far as its weights go."""
+    """The weights of a ResNet18 that is served."""
     state = build_backbone(BackboneSpec(weights="random", seed=3)).module.state_dict()
     with services.registry.stage(BACKBONE) as folder:
         (folder / WEIGHTS_FILE).write_bytes(safetensors.torch.save(state))
@@ -47,60 +47,60 @@ def no_imagenet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
 
 
-def test_from_what_is_served(services: Services, trained: ModelVersion) -> None:
-    weights = Path(with_start(services, FROM_CHAMPION).weights)
+def test_from_the_served_backbone(services: Services, trained: ModelVersion) -> None:
+    weights = Path(with_start_weights(services, FROM_CHAMPION).weights)
     assert weights.name == "backbone-v1.safetensors"
-    # It is a copy: what becomes of the version does not matter to a run that goes on next week.
+    # It is a copy, so that a run which is resumed later does not depend on the version.
     assert weights.is_relative_to(services.settings.home / "pretraining")
     ours, theirs = read_weights(weights), read_weights(trained.path / WEIGHTS_FILE)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-def test_from_the_starter_where_that_is_served(services: Services) -> None:
+def test_from_the_starter_if_it_is_served(services: Services) -> None:
     promoted(services, publish_starter(services.registry, BACKBONE))
-    assert with_start(services, FROM_CHAMPION).weights == "starter"
+    assert with_start_weights(services, FROM_CHAMPION).weights == "starter"
 
 
 @pytest.mark.usefixtures("no_imagenet")
-def test_what_is_served_is_of_another_architecture(
+def test_the_served_backbone_has_another_architecture(
     services: Services, trained: ModelVersion, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
-        assert with_start(services, replace(FROM_CHAMPION, architecture="resnet34")).weights == "auto"
-    assert "the start weights: random, seed 0" in caplog.text
+        assert with_start_weights(services, replace(FROM_CHAMPION, architecture="resnet34")).weights == "auto"
+    assert "start weights: random, seed 0" in caplog.text
 
 
 @pytest.mark.usefixtures("no_imagenet")
 def test_nothing_is_served_yet(services: Services) -> None:
-    assert with_start(services, FROM_CHAMPION).weights == "auto"
+    assert with_start_weights(services, FROM_CHAMPION).weights == "auto"
 
 
 def test_from_a_file(services: Services, trained: ModelVersion, tmp_path: Path) -> None:
     file = tmp_path / "mine.pth"
     torch.save(read_weights(trained.path / WEIGHTS_FILE), file)
-    weights = Path(with_start(services, Recipe(weights=str(file))).weights)
+    weights = Path(with_start_weights(services, Recipe(weights=str(file))).weights)
     file.unlink()
-    assert with_start(services, Recipe(weights=str(weights))).weights == str(weights)  # the copy is a file, too
+    assert with_start_weights(services, Recipe(weights=str(weights))).weights == str(weights)  # the copy is a file, too
     assert [path.name for path in weights.parent.iterdir()] == ["mine.pth"]
     assert len(read_weights(weights)) == 122 - 2  # a ResNet18 without its last layer
 
 
-def test_a_file_that_is_none_is_told_before_anything_is_done(services: Services, tmp_path: Path) -> None:
+def test_missing_weights_are_an_error_before_anything_is_done(services: Services, tmp_path: Path) -> None:
     for wrong in ("champoin", str(tmp_path)):
         with pytest.raises(ConfigError, match="no start weights"):
-            run(services, Asked(weights=wrong), lambda step, share: None, lambda: False)
+            run(services, PretrainRequest(weights=wrong), lambda step, share: None, lambda: False)
     (tmp_path / "other.pth").write_bytes(b"no weights")
     with pytest.raises(TrainingError, match="weights file "):
-        run(services, Asked(weights=str(tmp_path / "other.pth")), lambda step, share: None, lambda: False)
+        run(services, PretrainRequest(weights=str(tmp_path / "other.pth")), lambda step, share: None, lambda: False)
     assert read_run(services.settings.home) is None
 
 
-def test_the_presets_of_our_own_start_from_it_and_a_setting_overrides_them(
+def test_our_presets_start_from_the_served_backbone_and_a_setting_overrides_them(
     services: Services, trained: ModelVersion
 ) -> None:
-    def begin(**asked: str) -> str:
+    def begin(**options: str) -> str:
         with pytest.raises(StoppedError):
-            run(services, Asked(resume=False, **asked), lambda step, share: None, lambda: True)  # type: ignore[arg-type]
+            run(services, PretrainRequest(resume=False, **options), lambda step, share: None, lambda: True)  # type: ignore[arg-type]
         begun = read_run(services.settings.home)
         assert begun is not None
         return f"{begun.weights}: {Path(begun.recipe['weights']).name}"
