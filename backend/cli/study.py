@@ -39,11 +39,11 @@ def study(
 ) -> None:
     """Compare backbones on the labels of a project: tables, confusion matrices and learning curves."""
     require("train")
-    from taxonomist.backend import study as studies  # noqa: PLC0415 - brings torch
+    from taxonomist.backend.study import StudyOptions, study_project  # noqa: PLC0415 - brings torch
 
-    options = studies.StudyOptions(train=train, validation=validation, test=test, seeds=seeds)
+    options = StudyOptions(train=train, validation=validation, test=test, seeds=seeds)
     with step_bar("Study") as progress:
-        result = studies.study(
+        result = study_project(
             services_of(context),
             project,
             out,

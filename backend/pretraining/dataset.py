@@ -30,7 +30,7 @@ class ProbeImage(BaseModel, frozen=True):
     group: str | None
 
 
-class PretrainingData(BaseModel, frozen=True):
+class RunData(BaseModel, frozen=True):
     """The data of one run. It is stored, so that a run that is resumed continues with the same images.
 
     `groups` has the product or report of each id where the catalogue names one. It is empty when the recipe does not
@@ -42,9 +42,7 @@ class PretrainingData(BaseModel, frozen=True):
     probe: list[ProbeImage] = []
 
 
-def choose_images(
-    services: Services, store: PreparedImageStore, *, grouped: bool, fetched: bool = False
-) -> PretrainingData:
+def choose_images(services: Services, store: PreparedImageStore, *, grouped: bool, fetched: bool = False) -> RunData:
     """Return the data of a new run: those prepared images that are wanted today, in the order of the store.
 
     With `fetched`, a query has chosen the images of the store, and all of them take part.
@@ -56,18 +54,18 @@ def choose_images(
     if grouped:
         known = {document.id: _group(document) for document in services.catalog.documents() if document.id in wanted}
         groups = [known.get(id) for id in ids]
-    return PretrainingData(ids=ids, groups=groups, probe=_choose_probe(services, set(ids)))
+    return RunData(ids=ids, groups=groups, probe=_choose_probe(services, set(ids)))
 
 
-def write_data(home: Path, data: PretrainingData) -> None:
+def write_data(home: Path, data: RunData) -> None:
     """Store the data of the run."""
     write_state(pretraining_folder(home) / FILE, data)
 
 
-def read_data(home: Path) -> PretrainingData | None:
+def read_data(home: Path) -> RunData | None:
     """Return the data of the run, also from a file with the former name. Raises `DamagedError`."""
     folder = pretraining_folder(home)
-    return read_state(folder / FILE, PretrainingData) or read_state(folder / FORMER_FILE, PretrainingData)
+    return read_state(folder / FILE, RunData) or read_state(folder / FORMER_FILE, RunData)
 
 
 def images_and_rows(store: PreparedImageStore, ids: Sequence[str]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -77,7 +75,7 @@ def images_and_rows(store: PreparedImageStore, ids: Sequence[str]) -> tuple[NDAr
     return images, np.array([row_of[id] for id in ids if id in row_of], np.int64)
 
 
-def group_numbers(data: PretrainingData) -> NDArray[np.int64] | None:
+def group_numbers(data: RunData) -> NDArray[np.int64] | None:
     """Return a number for each image (n,), equal within a group, -1 without a group; None if there are no groups."""
     if not any(group is not None for group in data.groups):
         return None
@@ -85,7 +83,7 @@ def group_numbers(data: PretrainingData) -> NDArray[np.int64] | None:
     return np.array([-1 if group is None else number[group] for group in data.groups], np.int64)
 
 
-def build_probe(data: PretrainingData, store: PreparedImageStore) -> Probe | None:
+def build_probe(data: RunData, store: PreparedImageStore) -> Probe | None:
     """Return the labelled images that choose the best checkpoint; None when there are too few."""
     is_stored, images = store.get([image.id for image in data.probe])
     probe = [image for image, stored in zip(data.probe, is_stored, strict=True) if stored]

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 
 from pydantic import BaseModel
 
-from taxonomist.backend.pretraining.dataset import PretrainingData
+from taxonomist.backend.pretraining.dataset import RunData
 from taxonomist.backend.pretraining.run import run, train
 from taxonomist.backend.pretraining.start_weights import is_readable
 from taxonomist.backend.pretraining.state import PretrainRequest, Run, ShouldStop, exclusive_pretraining
@@ -29,7 +29,7 @@ class TrainingPlan(BaseModel, frozen=True):
     """What the first process sends to the others before the training."""
 
     run: Run
-    data: PretrainingData
+    data: RunData
 
 
 def run_distributed(

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 
 from taxonomist.backend.pretraining.adopt import REPORT, adopt
 from taxonomist.backend.pretraining.dataset import (
-    PretrainingData,
+    RunData,
     build_probe,
     choose_images,
     group_numbers,
@@ -62,7 +62,7 @@ def run(
     request: PretrainRequest,
     progress: StepProgress,
     should_stop: ShouldStop,
-    on_plan: Callable[[Run, PretrainingData], None] = lambda current, data: None,
+    on_plan: Callable[[Run, RunData], None] = lambda current, data: None,
 ) -> str:
     """Do all remaining steps and return the outcome in one line. Call it inside `exclusive_pretraining`.
 
@@ -155,7 +155,7 @@ def _pretrain(
     request: PretrainRequest,
     progress: StepProgress,
     should_stop: ShouldStop,
-    on_plan: Callable[[Run, PretrainingData], None],
+    on_plan: Callable[[Run, RunData], None],
 ) -> PretrainingResult:
     data = read_data(services.settings.home)
     assert data is not None
@@ -166,7 +166,7 @@ def _pretrain(
 def train(
     services: Services,
     current: Run,
-    data: PretrainingData,
+    data: RunData,
     request: PretrainRequest,
     progress: StepProgress,
     should_stop: ShouldStop,

@@ -1,4 +1,4 @@
-"""The study on a project: which labels and pictures it takes, and who competes."""
+"""A study on a project: its labels and images, and its contestants."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +9,7 @@ import torch
 
 from taxonomist.backend.services import BACKBONE, Services
 from taxonomist.backend.settings import Settings
-from taxonomist.backend.study import collect, contestants, study
+from taxonomist.backend.study import build_contestants, collect_labelled_images, study_project
 from taxonomist.storage.catalog.documents import ImageDocument
 from taxonomist.taxonomy.errors import ConfigError, NotFoundError, TrainingError
 from taxonomist.training.heads.head import HeadOptions
@@ -26,34 +26,34 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def test_pictures_and_labels_belong_together(world: Services, tmp_path: Path) -> None:
-    labelled, notes = collect(world, "7", tmp_path)
+def test_images_and_labels_belong_together(world: Services, tmp_path: Path) -> None:
+    labelled, notes = collect_labelled_images(world, "7", tmp_path)
     assert len(labelled) == 80
     assert not notes
     for position, (id, path) in enumerate(zip(labelled.ids, labelled.paths, strict=True)):
-        here = present(world.catalog.get(id)).projects["7"]
-        assert here.paths("colour") == (path,)
-        assert here.group == labelled.groups[position]
+        labels = present(world.catalog.get(id)).projects["7"]
+        assert labels.paths("colour") == (path,)
+        assert labels.group == labelled.groups[position]
         red, green, blue = labelled.image(position).reshape(-1, 3).mean(0)
         assert {"Red": red > 180 > green, "Yellow": green > 180, "Blue": blue > 180, "Green": green > 120}[path[1]]
     assert not labelled.held_out
 
 
-def test_what_is_left_out_is_said(world: Services, tmp_path: Path) -> None:
+def test_images_left_out_are_noted(world: Services, tmp_path: Path) -> None:
     first, second, *_ = world.catalog.documents("7", labelled=True)
     Path(first.projects["7"].uri).unlink()
 
     def two_paths(document: ImageDocument) -> ImageDocument:
-        here = document.projects["7"].model_copy(update={"accepted": {"colour": [["Warm"], ["Cold", "Blue"]]}})
-        return document.in_project("7", here)
+        labels = document.projects["7"].model_copy(update={"accepted": {"colour": [["Warm"], ["Cold", "Blue"]]}})
+        return document.in_project("7", labels)
 
     world.catalog.update(second.id, two_paths)
-    labelled, notes = collect(world, "7", tmp_path)
+    labelled, notes = collect_labelled_images(world, "7", tmp_path)
     assert len(labelled) == 78
     assert not {first.id, second.id} & set(labelled.ids)
     assert notes == [
-        "Labelled pictures left out, with several accepted paths, or none that the taxonomy knows: 1.",
-        "Labelled pictures left out, that cannot be read (failures.csv says why): 1.",
+        "Labelled images left out because they have several accepted paths, or none in the taxonomy: 1.",
+        "Labelled images left out because they cannot be read (see failures.csv): 1.",
     ]
     assert first.id in (tmp_path / "failures.csv").read_text(encoding="utf-8")
 
@@ -61,14 +61,14 @@ def test_what_is_left_out_is_said(world: Services, tmp_path: Path) -> None:
 def test_the_test_part_is_held_out_where_pre_training_skips_it(trained: Services, tmp_path: Path) -> None:
     tested = {d.projects["7"].group for d in trained.catalog.documents("7") if d.projects["7"].part == "test"}
     skipping = Services(Settings(home=trained.settings.home, pretrain_skip_test=True))
-    assert collect(skipping, "7", tmp_path)[0].held_out == tested
-    assert not collect(trained, "7", tmp_path)[0].held_out
+    assert collect_labelled_images(skipping, "7", tmp_path)[0].held_out == tested
+    assert not collect_labelled_images(trained, "7", tmp_path)[0].held_out
 
 
-def test_who_competes(world: Services) -> None:
+def test_the_contestants(world: Services) -> None:
     poor = publish_poor_backbone(world, promote=False)
-    found, _ = contestants(world, [poor.version], imagenet=False)
-    names = [each.name for each in found]
+    found, _ = build_contestants(world, [poor.version], imagenet=False)
+    names = [contestant.name for contestant in found]
     champion = world.registry.champion(BACKBONE)
     assert names == [
         "random resnet18",
@@ -82,16 +82,16 @@ def test_who_competes(world: Services) -> None:
     assert found[2].embed(picture).shape == (1, 48)
     assert found[4].embed(picture).shape == (1, 1)
     with pytest.raises(NotFoundError):
-        contestants(world, ["v99"], imagenet=False)
+        build_contestants(world, ["v99"], imagenet=False)
     with pytest.raises(ConfigError, match="cannot be fine-tuned"):
-        contestants(world, imagenet=False, fine_tune=1)
+        build_contestants(world, imagenet=False, fine_tune=1)
 
 
 @pytest.mark.slow
 def test_a_study_of_a_project(world: Services, tmp_path: Path) -> None:
     poor = publish_poor_backbone(world, promote=False)
     steps: list[float] = []
-    result = study(
+    result = study_project(
         world,
         "7",
         tmp_path / "study",
@@ -113,10 +113,10 @@ def test_a_study_of_a_project(world: Services, tmp_path: Path) -> None:
 
 def test_what_cannot_be_studied(world: Services, services: Services, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match='no taxonomy "shape"'):
-        study(world, "7", tmp_path, OPTIONS, control="shape", imagenet=False)
+        study_project(world, "7", tmp_path, OPTIONS, control="shape", imagenet=False)
     with pytest.raises(ConfigError, match="Nothing is known of project 8"):
-        study(world, "8", tmp_path, OPTIONS, imagenet=False)
+        study_project(world, "8", tmp_path, OPTIONS, imagenet=False)
     for document in list(world.catalog.documents("7")):
         Path(document.projects["7"].uri).unlink()
-    with pytest.raises(TrainingError, match="no labelled picture that can be read"):
-        study(world, "7", tmp_path, replace(OPTIONS, seeds=2), imagenet=False)
+    with pytest.raises(TrainingError, match="no labelled image that can be read"):
+        study_project(world, "7", tmp_path, replace(OPTIONS, seeds=2), imagenet=False)

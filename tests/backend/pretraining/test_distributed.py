@@ -14,7 +14,7 @@ import pytest
 
 from taxonomist.backend.pretraining import distributed
 from taxonomist.backend.pretraining.adopt import read_report
-from taxonomist.backend.pretraining.dataset import PretrainingData
+from taxonomist.backend.pretraining.dataset import RunData
 from taxonomist.backend.pretraining.prepared_images import prepare_all, prepared_image_store
 from taxonomist.backend.pretraining.state import PretrainRequest, Run
 from taxonomist.backend.services import Services
@@ -123,7 +123,7 @@ def test_another_machine_needs_no_file_of_start_weights(
     here.touch()
     for weights in ("starter", str(here), str(tmp_path / "backbone-v2.safetensors")):
         current = Run(preset="cpu", recipe={"weights": weights}, size=SIZE)
-        plan = distributed.TrainingPlan(run=current, data=PretrainingData(ids=[]))
+        plan = distributed.TrainingPlan(run=current, data=RunData(ids=[]))
         group = SimpleNamespace(rank=1, world_size=2, broadcast_bytes=plan.model_dump_json)
         distributed._join_training(services, PretrainRequest(), group, lambda: False)  # type: ignore[arg-type]
     assert used == ["starter", str(here), "random"]

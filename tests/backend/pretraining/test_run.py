@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from taxonomist.backend.pretraining.dataset import (
-    PretrainingData,
+    RunData,
     build_probe,
     choose_images,
     group_numbers,
@@ -196,9 +196,9 @@ def test_later_images_do_not_change_a_run(poor: Services) -> None:
 
 
 def test_groups_are_numbered_and_those_without_are_not() -> None:
-    data = PretrainingData(ids=["a", "b", "c", "d"], groups=["p2", None, "p1", "p2"])
+    data = RunData(ids=["a", "b", "c", "d"], groups=["p2", None, "p1", "p2"])
     assert present(group_numbers(data)).tolist() == [1, -1, 0, 1]
-    assert group_numbers(PretrainingData(ids=["a"], groups=[None])) is None
+    assert group_numbers(RunData(ids=["a"], groups=[None])) is None
 
 
 def test_the_probe_is_labelled_and_never_of_the_test_part(poor: Services) -> None:
@@ -218,19 +218,19 @@ def test_the_probe_is_labelled_and_never_of_the_test_part(poor: Services) -> Non
 def test_no_probe_of_too_few_images(poor: Services) -> None:
     store = prepared_image_store(poor, SIZE)
     assert choose_images(poor, store, grouped=False).probe == []
-    assert build_probe(PretrainingData(ids=[]), store) is None
+    assert build_probe(RunData(ids=[]), store) is None
 
 
 def test_state_with_the_former_names_is_read(poor: Services) -> None:
     home = poor.settings.home
     old_run = {"preset": "cpu", "recipe": {}, "size": 80, "step": "pretrain", "pictures": "/data/set"}
     (pretraining_folder(home) / "run.json").write_text(json.dumps(old_run))
-    (pretraining_folder(home) / "pictures.json").write_text(PretrainingData(ids=["a"]).model_dump_json())
+    (pretraining_folder(home) / "pictures.json").write_text(RunData(ids=["a"]).model_dump_json())
     run = present(read_run(home))
     assert run.prepared == Path("/data/set")
-    assert read_data(home) == PretrainingData(ids=["a"])
+    assert read_data(home) == RunData(ids=["a"])
     write_run(home, run)
-    write_data(home, PretrainingData(ids=["b"]))
+    write_data(home, RunData(ids=["b"]))
     assert present(read_run(home)) == run
     assert "pictures" not in json.loads((pretraining_folder(home) / "run.json").read_text())
-    assert read_data(home) == PretrainingData(ids=["b"])
+    assert read_data(home) == RunData(ids=["b"])
