@@ -165,7 +165,7 @@ for number in range(rounds):
         time.sleep(chance.uniform(0.0, longest))
         os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    longest = longest or time.monotonic() - began  # of the first one, which nobody killed
+    longest = longest or time.monotonic() - began  # of the first run, which is not killed
 """
 
 
