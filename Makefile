@@ -29,7 +29,7 @@ run: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	$(BIN)/python -m tests.environment
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadscope
 
 test-fast: $(VENV)/.installed
 	$(BIN)/python -m pytest -x -n 2 -m "not slow and not e2e"

@@ -1,14 +1,51 @@
-"""What tests of every package share: Azure's services on loopback, started when the first test asks for them."""
+"""What tests of every package share: how they are spread over the processes, and Azure's services on loopback, started
+when the first test asks for them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 import emulators
 
+ROOT = Path(__file__).parents[1]
 pytest_plugins = ["tests.homes"]
+
+
+class Units(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+    """Hands the tests to the processes in units: all with a real Label Studio, a file whose tests share a fixture of
+    their module, or else a single test. So a server, a training or an installation is made once.
+
+    Larger units come first, then slow tests; the fast ones fill what is left, and both processes end together.
+    xdist's own groups do nothing under pytest 9.2, which keeps no `_nodeid` that xdist 3.8 could mark.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        if file.startswith("tests/e2e/"):
+            return "label-studio"
+        return file if _shares_a_fixture(file) else nodeid
+
+
+@cache
+def _shares_a_fixture(file: str) -> bool:
+    return 'scope="module"' in (ROOT / file).read_text(encoding="utf-8")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling | None:
+    return Units(config, log) if config.getvalue("dist") == "loadscope" else None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):  # one process alone goes in the order of the files
+        items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture(scope="session")
