@@ -1,4 +1,4 @@
-"""A catalogue for pre-trainings and their judges: its pictures in memory, its products in parts."""
+"""A catalogue for pre-trainings and their judges: its images in memory, its products in parts."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from taxonomist.inference.image_decoding import prepare_image
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Pictures uint8 (n, s, s, 3) with their levels 1 and 2, product, and the part their product is of."""
+    """Images uint8 (n, s, s, 3) with their levels 1 and 2, product, and the part their product is of."""
 
-    pictures: NDArray[np.uint8]
+    images: NDArray[np.uint8]
     labels: NDArray[np.int64]
     kinds: NDArray[np.int64]
     products: NDArray[np.int64]
@@ -26,21 +26,21 @@ class Catalogue:
     parts: NDArray[np.str_]
 
     def of(self, part: str, *, every: int = 1) -> Catalogue:
-        """The pictures of one part; with `every`, of each product each so many-th view only."""
+        """The images of one part; with `every`, of each product each so many-th view only."""
         rows = (self.parts == part) & (self.views % every == 0)
         return Catalogue(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
 
 
 def read_catalogue(folder: Path, size: int, cache: Path) -> Catalogue:
-    """`manifest.csv` with file, level1, product and view; pictures beside it or in images/."""
+    """`manifest.csv` with file, level1, product and view; images beside it or in images/."""
     with (folder / "manifest.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     kept = cache / f"pictures-{size}.npy"
     if not kept.exists():
         cache.mkdir(parents=True, exist_ok=True)
         with ThreadPoolExecutor(2) as threads:
-            pictures = list(threads.map(lambda row: _picture(folder, row["file"], size), rows))
-        np.save(kept, np.stack(pictures))
+            images = list(threads.map(lambda row: _image(folder, row["file"], size), rows))
+        np.save(kept, np.stack(images))
     numbers: dict[str, int] = {}
     views = []
     for row in rows:
@@ -62,6 +62,6 @@ def part_of(product: str) -> str:
     return "test" if share < 0.25 else "validation" if share < 0.5 else "pretrain"
 
 
-def _picture(folder: Path, file: str, size: int) -> NDArray[np.uint8]:
+def _image(folder: Path, file: str, size: int) -> NDArray[np.uint8]:
     path = folder / file if (folder / file).exists() else folder / "images" / file
     return prepare_image(path.read_bytes(), size)

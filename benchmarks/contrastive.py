@@ -49,7 +49,7 @@ class Work:
     precision: str
     device: str
     workers: int
-    pictures: int
+    images: int
     warm_up: int = 5
 
 
@@ -99,7 +99,7 @@ class Clock:
         return time.perf_counter()
 
 
-def make_pictures(folder: Path, count: int) -> None:
+def make_images(folder: Path, count: int) -> None:
     """JPEG files that cost as much to decode as photographs: shapes, shades and noise."""
     folder.mkdir()
     random = np.random.default_rng(0)
@@ -126,7 +126,7 @@ def prepared(folder: Path, into: Path) -> Numbers:
 
 def ours(work: Work, file: Path) -> Numbers:
     """`pretrain` as it is, checkpoints included; only the precision is told."""
-    pictures = np.memmap(file, np.uint8, "r", shape=(work.pictures, SIDE, SIDE, 3))
+    images = np.memmap(file, np.uint8, "r", shape=(work.images, SIDE, SIDE, 3))
     recipe = Recipe(
         size=work.size,
         batch=work.batch,
@@ -143,7 +143,7 @@ def ours(work: Work, file: Path) -> Numbers:
         clock.watching_data(),
         suppress(Interrupted),
     ):
-        pretrain(pictures, recipe, Path(folder), device=work.device, should_stop=clock.step)
+        pretrain(images, recipe, Path(folder), device=work.device, should_stop=clock.step)
     gc.collect()
     return clock.numbers()
 

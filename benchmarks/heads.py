@@ -1,12 +1,12 @@
 """Training the head on n labels, as the product does it, beside what else one could do with the same labels.
 
 The honest peer is scikit-learn's LogisticRegression on the same vectors, a flat softmax over the leaves: it is what
-one would write first who has embeddings. A backend on label-studio-ml has none: its `fit` reads the pictures in each
-epoch. What an image costs in such an epoch is measured on some pictures; beside it stands what it costs in an epoch of
+one would write first who has embeddings. A backend on label-studio-ml has none: its `fit` reads the images in each
+epoch. What an image costs in such an epoch is measured on some images; beside it stands what it costs in an epoch of
 ours, and what its embedding costs, which is paid once for the image and for each of its views.
 
 The vectors are made: each node of the demo's taxonomy has a centre, an image lies around the centres on its path, so
-that both methods get about as many right as on real pictures. The time of neither depends on what the vectors mean.
+that both methods get about as many right as on real images. The time of neither depends on what the vectors mean.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ class HeadWorld:
         return {"seconds": seconds, "accuracy": float(model.score(self.vectors[test], y[test]))}
 
     def pixels(self, count: int) -> dict[str, float]:
-        """Seconds of a pixel-reading epoch for each picture, on `count` of them."""
+        """Seconds of a pixel-reading epoch for each image, on `count` of them."""
         classes = {path: number for number, path in enumerate(sorted(set(self.world.paths)))}
         files = [self.world.images / name for name in self.world.names[:count]]
         targets = [classes[self.world.paths[at % len(self.world.paths)]] for at in range(len(files))]

@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path(".study/main"))
     parser.add_argument("--cache", type=Path, default=Path(".study/recipes"))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--lite0", action="store_true", help="from ImageNet's weights, 200,000 pictures")
+    parser.add_argument("--lite0", action="store_true", help="from ImageNet's weights, 200,000 images")
     arguments = parser.parse_args()
     moco_module.build_backbone = built  # type: ignore[attr-defined]  # what it imports is replaced
     torch.set_num_threads(arguments.threads)
@@ -41,11 +41,11 @@ def main() -> None:
     rows = source.parts != "test"
     probed = rows & (served.views % 4 == 0)
     done = pretrain(
-        np.array(source.pictures[rows]),
+        np.array(source.images[rows]),
         FROM_IMAGENET if arguments.lite0 else RECIPE,
         arguments.folder,
         groups=source.products[rows],
-        probe=Probe(np.array(served.pictures[probed]), served.labels[probed], served.products[probed]),
+        probe=Probe(np.array(served.images[probed]), served.labels[probed], served.products[probed]),
         on_status=_tell,
     )
     print(done.summary)

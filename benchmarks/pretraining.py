@@ -1,4 +1,4 @@
-"""Pictures per second of our pre-training beside lightly's own MoCo: `python -m benchmarks.pretraining --help`."""
+"""Images per second of our pre-training beside lightly's own MoCo: `python -m benchmarks.pretraining --help`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.contrastive import Numbers, Work, encoders_alone, lightlys, make_pictures, ours, prepared, quiet
+from benchmarks.contrastive import Numbers, Work, encoders_alone, lightlys, make_images, ours, prepared, quiet
 from benchmarks.measure import Spread, machine
 from benchmarks.report import Row, command_line, to_markdown, write
 from benchmarks.run import RESULTS, Rounds, say
@@ -30,14 +30,14 @@ Medians of all rounds, in brackets the smallest and the largest value. The sides
 time in the same process, after some steps to warm up; same files, encoder (ResNet18), size of views, batch, queue and
 precision; one more row has ours in the precision that it chooses by trial on the device, the peer as before.
 
-- **Ours** is `pretrain` as `taxonomist pretrain` calls it, writing its checkpoints: pictures that were prepared once,
+- **Ours** is `pretrain` as `taxonomist pretrain` calls it, writing its checkpoints: images that were prepared once,
   views made in batches on the device that trains, keys shuffled for batch norm.
 - **The peer** is MoCo v2 from lightly's parts, put together as in its documentation: `LightlyDataset` of the JPEG files
   (160 pixels), `MoCoV2Transform` (Pillow) in as many DataLoader workers as there are threads, pytorch-lightning. It
   writes no checkpoints or logs, and its keys are not shuffled.
 - *Encoders alone* is the limit: both encoders forward, one back, and the optimiser, on random numbers, channels last.
 - *Waiting* is the share of the time in which the training waited for the next batch.
-- *Preparing* is paid once a picture, whatever the number of epochs; here on one core.
+- *Preparing* is paid once an image, whatever the number of epochs; here on one core.
 - *Others* is the share of all cores that other processes took during a round. A round in which it was large was
   measured again, and the least disturbed one is kept.
 """
@@ -53,11 +53,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     cores = len(os.sched_getaffinity(0))
     parser.add_argument("--size", type=int, default=64, help="side of a view in pixels (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=128, help="pictures in a batch (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=128, help="images in a batch (default: %(default)s)")
     parser.add_argument("--queue", type=int, default=4096, help="keys in the queue (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="measurements of each side (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=20, help="of training in each (default: %(default)s)")
-    parser.add_argument("--pictures", type=int, default=4096, help="how many files are made (default: %(default)s)")
+    parser.add_argument(
+        "--images", "--pictures", type=int, default=4096, help="how many files are made (default: %(default)s)"
+    )
     parser.add_argument("--threads", type=int, default=cores, help="of torch, and workers of the peer's DataLoader")
     parser.add_argument(
         "--precision", choices=("32-true", "bf16-mixed", "16-mixed"), default="32-true", help="of all sides"
@@ -78,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         precision=options.precision,
         device=options.device,
         workers=options.threads,
-        pictures=options.pictures,
+        images=options.images,
     )
     if options.quick:
         work = Work(32, 8, 64, 0.1, work.precision, work.device, work.workers, 64, warm_up=2)
@@ -106,9 +108,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measure(work: Work, folder: Path, rounds: Rounds, count: int) -> None:
-    say("making pictures")
-    files, stored = folder / "images", folder / "pictures.u8"
-    make_pictures(files, work.pictures)
+    say("making images")
+    files, stored = folder / "images", folder / "images.u8"
+    make_images(files, work.images)
     sides: dict[str, Callable[[], Numbers]] = {
         "ours": partial(ours, work, stored),
         "peer": partial(lightlys, work, files),
@@ -139,19 +141,19 @@ def _rows(work: Work, rounds: Rounds, device: str) -> list[Row]:
     shares = [tuple(value / most for value, most in zip(values, limit, strict=True)) for values in (rate, peer)]
     waiting = [rounds.of(name, "waiting") for name in ("ours", "peer")]
     return [
-        Row(title, "training", "pictures/s", rate, peer, more_is_better=True),
+        Row(title, "training", "images/s", rate, peer, more_is_better=True),
         Row(
             title,
             f"training, ours in the precision that it chooses here ({chosen(work)})",
-            "pictures/s",
+            "images/s",
             rounds.of("ours as it comes", "rate"),
             peer,
             more_is_better=True,
         ),
-        Row(title, "encoders alone", "pictures/s", limit),
+        Row(title, "encoders alone", "images/s", limit),
         Row(title, "of that limit reached", "share", shares[0], shares[1], compared=False),
         Row(title, "waiting for data", "share", waiting[0], waiting[1], compared=False),
-        Row(title, "preparing, once", "pictures/s", rounds.of("preparing", "rate")),
+        Row(title, "preparing, once", "images/s", rounds.of("preparing", "rate")),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Which recipe of pre-training is best within the same number of pictures seen: `python -m benchmarks.recipes --help`.
+"""Which recipe of pre-training is best within the same number of images seen: `python -m benchmarks.recipes --help`.
 
 Half of a catalogue's products are pre-trained on. A linear probe learns level 1 from some views of these and is tested
 on a quarter of the products that no recipe has seen; the last quarter is left for the study. With `--share 0/2` and
@@ -44,17 +44,17 @@ BASE = Recipe(
     positives="image",
 )
 NOTES = """
-R@1 is the share of pictures whose nearest other picture shows the same product. *Mean rank* is the mean of the ranks by
+R@1 is the share of images whose nearest other image shows the same product. *Mean rank* is the mean of the ranks by
 the five scores; the winner by it is the default preset. It is taken because no score alone can tell: between two seeds
 of *base* there are 0.03 of macro-F1 and 0.05 of R@1, between two of the best recipe for a ResNet 0.02 and
 0.06. What is smaller than that says nothing; every other row has one seed.
 
 *Start weights* decide more than all else. ImageNet's could not be had for a ResNet, only for EfficientNet-Lite0; those
-of *other products* are a ResNet18's that had seen 100,000 pictures of a quarter of the products, neither pre-trained on
+of *other products* are a ResNet18's that had seen 100,000 images of a quarter of the products, neither pre-trained on
 nor judged here. The presets therefore start from the backbone that is served, which is ImageNet's where that can be
 had, the starter, or the last pre-training's; their other settings are those of the best row.
 
-100,000 pictures are a tenth of what the long run of the study saw. From random weights no row has more macro-F1 at
+100,000 images are a tenth of what the long run of the study saw. From random weights no row has more macro-F1 at
 level 1 than random weights have, so that among those the table ranks early progress; whether their order stays the same
 later was not tried. Minutes are those of one core that others used as well, and cannot be compared.
 """
@@ -62,13 +62,13 @@ STARTER_NOTES = """
 ## From the starter
 
 The best recipe for a ResNet, from random weights and from [the starter](../../inference/starter_backbone/README.md),
-judged on the last quarter of the products, which neither has seen. The starter had seen a million pictures in views of
+judged on the last quarter of the products, which neither has seen. The starter had seen a million images in views of
 up to 64 pixels, among them those that are pre-trained on here: 100,000 more in views of 32 pixels add nothing to that.
 """
 WEAK = {"views.brightness": 0.2, "views.contrast": 0.2, "views.saturation": 0.2, "views.hue": 0.05}
 BEST = {"positives": "group", "views.min_scale": 0.4, "temperature": 0.2}
 OTHERS = "other products"
-PREPARED = 64  # side of the pictures that views are cut from
+PREPARED = 64  # side of the images that views are cut from
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     "base": {},
     "positives of one product": {"positives": "group"},
@@ -144,7 +144,7 @@ class InBatch(MoCo):
         ids: Tensor,  # noqa: ARG002
         local: Sequence[Tensor] = (),  # noqa: ARG002
     ) -> tuple[Tensor, Tensor]:
-        """As `MoCo.forward`; what the pictures show plays no part."""
+        """As `MoCo.forward`; what the images show plays no part."""
         both = [self.projection_head(self.backbone(views)).float() for views in (x_q, x_k)]
         loss: Tensor = getattr(lightly.loss, self.method)()(*both)
         return loss, normalize(both[0], dim=1).detach()
@@ -162,8 +162,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("catalogue", type=Path)
     parser.add_argument("--folder", type=Path, default=Path(".study/recipes"), help="where runs and results are kept")
-    parser.add_argument("--seen", type=int, default=50_000, help="pictures that each recipe sees")
-    parser.add_argument("--serve", type=float, default=1.5, help="size of judged pictures, in sizes of training views")
+    parser.add_argument("--seen", type=int, default=50_000, help="images that each recipe sees")
+    parser.add_argument("--serve", type=float, default=1.5, help="size of judged images, in sizes of training views")
     parser.add_argument("--only", action="append", choices=[*RECIPES, *OF_STARTER])
     parser.add_argument("--base", default="{}", help="changes of the base recipe, as JSON")
     parser.add_argument("--share", default="0/1", help="which share of the recipes, of how many: 0/2")
@@ -197,11 +197,11 @@ def run(name: str, arguments: argparse.Namespace) -> dict[str, Any] | None:
     judged = read_catalogue(arguments.catalogue, served, arguments.folder)
     train = judged.of("pretrain", every=4)
     done = pretrain(
-        np.array(pretraining.pictures),
+        np.array(pretraining.images),
         replace(recipe, weights=str(weights_of_others(arguments))) if recipe.weights == OTHERS else recipe,
         arguments.folder / tag,
         groups=pretraining.products,
-        probe=Probe(np.array(train.pictures), train.labels, train.products),
+        probe=Probe(np.array(train.images), train.labels, train.products),
     )
     module = built(BackboneSpec(recipe.architecture, "random", size=recipe.size)).module
     module.load_state_dict(read_weights(done.weights))
@@ -214,15 +214,15 @@ def run(name: str, arguments: argparse.Namespace) -> dict[str, Any] | None:
 
 
 def with_seen(recipe: Recipe, catalogue: Catalogue, seen: int) -> Recipe:
-    """With as many epochs as see that many pictures."""
-    return replace(recipe, epochs=max(1, round(seen / len(catalogue.pictures))))
+    """With as many epochs as see that many images."""
+    return replace(recipe, epochs=max(1, round(seen / len(catalogue.images))))
 
 
 def weights_of_others(arguments: argparse.Namespace) -> Path:
     """Start weights: of the winner, pre-trained on the products that are neither pre-trained on nor judged here."""
     others = read_catalogue(arguments.catalogue, PREPARED, arguments.folder).of("test")
     recipe = with_seen(changed(BASE, BEST), others, arguments.seen)
-    done = pretrain(np.array(others.pictures), recipe, arguments.folder / "others", groups=others.products)
+    done = pretrain(np.array(others.images), recipe, arguments.folder / "others", groups=others.products)
     return done.weights
 
 
@@ -276,7 +276,7 @@ def to_markdown(
         f"`python -m benchmarks.recipes CATALOGUE --seen {arguments.seen} --report`; {about['machine']['cpu']}, "
         f"{about['machine']['cores']} cores, no GPU; torch {about['machine']['packages']['torch']}.",
         "",
-        f"Each recipe saw {' to '.join(f'{each:,}' for each in seen)} pictures of half of the products, with its "
+        f"Each recipe saw {' to '.join(f'{each:,}' for each in seen)} images of half of the products, with its "
         "learning rate falling to zero at the end. A linear probe learnt from every fourth view of these and was "
         "tested on all views of a quarter of the products that no recipe saw; the study's products are others.",
         f"Base: ResNet18, {', '.join(base)}, else `Recipe`'s defaults.",

@@ -35,7 +35,7 @@ def linear_probe(
 
 
 def retrieval(x: NDArray[np.float32], products: NDArray[np.int64]) -> float:
-    """Share of pictures whose nearest other picture shows the same product (R@1)."""
+    """Share of images whose nearest other image shows the same product (R@1)."""
     unit = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)
     cosines = unit @ unit.T
     np.fill_diagonal(cosines, -np.inf)
@@ -43,8 +43,8 @@ def retrieval(x: NDArray[np.float32], products: NDArray[np.int64]) -> float:
 
 
 def judge(embedding: Any, train: Catalogue, test: Catalogue) -> dict[str, float]:
-    """All scores of an embedding: a function from pictures to vectors (n, d)."""
-    x, test_x = embedding(train.pictures), embedding(test.pictures)
+    """All scores of an embedding: a function from images to vectors (n, d)."""
+    x, test_x = embedding(train.images), embedding(test.images)
     known = np.isin(test.kinds, train.kinds)
     second = linear_probe(x, train.kinds, test_x[known], test.kinds[known])
     return {
@@ -56,12 +56,12 @@ def judge(embedding: Any, train: Catalogue, test: Catalogue) -> dict[str, float]
 
 
 def embedding_of(module: Backbone) -> Any:
-    """The function from pictures to vectors of a backbone."""
+    """The function from images to vectors of a backbone."""
     encoder = module.encoder.to(memory_format=torch.channels_last)
-    return lambda pictures: embed(encoder, pictures, torch.device("cpu")).numpy()
+    return lambda images: embed(encoder, images, torch.device("cpu")).numpy()
 
 
-def pixels(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+def pixels(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Raw 16x16 pixels, (n, 768)."""
-    x = torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float()
+    x = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float()
     return torch.nn.functional.interpolate(x, (16, 16), mode="area").flatten(1).div(255).numpy()

@@ -1,6 +1,6 @@
 """Make the starter backbone from the weights of a pre-training: `python -m benchmarks.starter --help`.
 
-Weights and activations become 8-bit integers; the ranges of the activations are read off a few hundred pictures. The
+Weights and activations become 8-bit integers; the ranges of the activations are read off a few hundred images. The
 loss in quality is measured by `benchmarks.study`, which takes the starter as a contestant of its own.
 """
 
@@ -34,10 +34,10 @@ from taxonomist.training.backbones.weights import load_weights, read_weights
 _BATCH = 16
 
 
-class _Pictures(CalibrationDataReader):  # type: ignore[misc]
-    def __init__(self, pictures: NDArray[np.uint8]) -> None:
+class _Images(CalibrationDataReader):  # type: ignore[misc]
+    def __init__(self, images: NDArray[np.uint8]) -> None:
         self._batches: Iterator[NDArray[np.uint8]] = iter(
-            [pictures[start : start + _BATCH] for start in range(0, len(pictures), _BATCH)]
+            [images[start : start + _BATCH] for start in range(0, len(images), _BATCH)]
         )
 
     def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
@@ -45,8 +45,8 @@ class _Pictures(CalibrationDataReader):  # type: ignore[misc]
         return None if batch is None else {INPUT_NAME: batch}
 
 
-def quantise(module: Backbone, spec: BackboneSpec, pictures: NDArray[np.uint8], target: Path) -> None:
-    """Write `module` as 8-bit ONNX; `pictures` uint8 (n, size, size, 3) show what it will see."""
+def quantise(module: Backbone, spec: BackboneSpec, images: NDArray[np.uint8], target: Path) -> None:
+    """Write `module` as 8-bit ONNX; `images` uint8 (n, size, size, 3) show what it will see."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         export_backbone(module, folder, spec.size)
@@ -54,7 +54,7 @@ def quantise(module: Backbone, spec: BackboneSpec, pictures: NDArray[np.uint8], 
         quantize_static(
             str(folder / "prepared.onnx"),
             str(folder / "small.onnx"),
-            _Pictures(pictures),
+            _Images(images),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             activation_type=QuantType.QUInt8,
@@ -69,8 +69,8 @@ def quantise(module: Backbone, spec: BackboneSpec, pictures: NDArray[np.uint8], 
         onnx.save(model, str(target))
 
 
-def measure(spec: BackboneSpec, pictures: NDArray[np.uint8], target: Path) -> None:
-    """Write the mean and the variance of what each convolution of the starter gives, over all pictures."""
+def measure(spec: BackboneSpec, images: NDArray[np.uint8], target: Path) -> None:
+    """Write the mean and the variance of what each convolution of the starter gives, over all images."""
     encoder = Backbone(spec.architecture).encoder
     norms = {norm: encoder.get_submodule(norm) for _, norm in convolutions_and_norms(encoder)}
     known = {f"{name}.running_mean": torch.zeros_like(norm.get_buffer("running_mean")) for name, norm in norms.items()}
@@ -84,7 +84,7 @@ def measure(spec: BackboneSpec, pictures: NDArray[np.uint8], target: Path) -> No
 
         module.encoder.get_submodule(name).register_forward_pre_hook(hook)
     with torch.inference_mode():
-        module(torch.from_numpy(pictures))
+        module(torch.from_numpy(images))
     target.write_bytes(safetensors.torch.save(known))
 
 
@@ -94,16 +94,16 @@ def main() -> None:
     parser.add_argument("catalogue", type=Path, help="the one it was pre-trained on: manifest.csv and images/")
     parser.add_argument("weights", type=Path, help="best.safetensors of the run")
     parser.add_argument("--summary", type=Path, required=True, help="summary.json of the run")
-    parser.add_argument("--size", type=int, default=80, help="side of served pictures, in pixels")
-    parser.add_argument("--folder", type=Path, default=Path(".study/recipes"), help="where prepared pictures are kept")
+    parser.add_argument("--size", type=int, default=80, help="side of served images, in pixels")
+    parser.add_argument("--folder", type=Path, default=Path(".study/recipes"), help="where prepared images are kept")
     arguments = parser.parse_args()
     spec = BackboneSpec(size=arguments.size)
     module = Backbone(spec.architecture)
     load_weights(module.encoder, read_weights(arguments.weights))
-    pictures = np.array(read_catalogue(arguments.catalogue, spec.size, arguments.folder).of("pretrain").pictures[::9])
+    images = np.array(read_catalogue(arguments.catalogue, spec.size, arguments.folder).of("pretrain").images[::9])
     FOLDER.mkdir(exist_ok=True)
-    quantise(module.eval(), spec, pictures, FOLDER / BACKBONE_FILE)
-    measure(spec, pictures[::2], FOLDER / STATISTICS)
+    quantise(module.eval(), spec, images, FOLDER / BACKBONE_FILE)
+    measure(spec, images[::2], FOLDER / STATISTICS)
     summary = json.loads(arguments.summary.read_text())
     manifest = {
         "architecture": spec.architecture,

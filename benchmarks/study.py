@@ -1,6 +1,6 @@
 """The thesis' study on a catalogue, with a pre-trained backbone: `python -m benchmarks.study --help`.
 
-Test pictures are of the quarter of the products that `benchmarks.long_run` leaves out. The yardstick takes part where
+Test images are of the quarter of the products that `benchmarks.long_run` leaves out. The yardstick takes part where
 its packages are installed (see benchmarks/yardstick.py).
 """
 
@@ -29,20 +29,20 @@ from taxonomist.training.study.options import StudyOptions
 from taxonomist.training.study.run import run_study
 from taxonomist.training.study.split import held_out_groups
 
-_SIZE = 160  # of the pictures that all contestants make theirs of
+_SIZE = 160  # of the images that all contestants make theirs of
 NOTES = [
-    "The pictures are rendered catalogue products, not photographs. Level 1 says in which room a thing stands rather "
-    "than what shape it has, which is hard for any model. The thesis' figures come from other pictures; its table 6.3 "
+    "The images are rendered catalogue products, not photographs. Level 1 says in which room a thing stands rather "
+    "than what shape it has, which is hard for any model. The thesis' figures come from other images; its table 6.3 "
     "gives an overall F1 of 0.72, while its rows have a mean of 0.60.",
-    "A run on a GPU: `taxonomist pretrain --preset default --device cuda` takes pictures of 160 pixels (77 KB each, "
+    "A run on a GPU: `taxonomist pretrain --preset default --device cuda` takes images of 160 pixels (77 KB each, "
     "0.5 GB for these, kept on the device) and views of 128 pixels, four times the area of the largest views here, for "
-    "200 epochs: 1.4 million of these pictures seen; `--epochs` for more, while the neighbours' score still rises. "
+    "200 epochs: 1.4 million of these images seen; `--epochs` for more, while the neighbours' score still rises. "
     "It was not run; how long it takes and what it reaches are not known.",
 ]
 
 
 def read_labelled(catalogue: Path, cache: Path) -> LabelledImages:
-    """All pictures of a catalogue with their paths, products and file hashes."""
+    """All images of a catalogue with their paths, products and file hashes."""
     with (catalogue / "manifest.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     groups = [row["product"] for row in rows]
@@ -50,7 +50,7 @@ def read_labelled(catalogue: Path, cache: Path) -> LabelledImages:
     folder = catalogue / "images" if (catalogue / "images").is_dir() else catalogue
     return LabelledImages(
         [row["file"] for row in rows],
-        read_catalogue(catalogue, _SIZE, cache).pictures,
+        read_catalogue(catalogue, _SIZE, cache).images,
         [tuple(row[level] for level in levels if row[level]) for row in rows],
         groups,
         held_out_groups(set(groups)),
@@ -73,7 +73,7 @@ def starter() -> Contestant:
 def _told(name: str, weights: Path) -> str:
     summary = json.loads((weights.parent / "summary.json").read_text())
     return (
-        f"Pre-training of *{name}*: {summary['seen']:,} pictures seen ({summary['data']['count']:,} different ones) in "
+        f"Pre-training of *{name}*: {summary['seen']:,} images seen ({summary['data']['count']:,} different ones) in "
         f"{summary['seconds'] / 3600:.1f} hours of steps on {summary['device']}, {summary['precision']}."
     )
 
@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument(
         "--fine-tune", type=int, default=0, help="blocks that are trained in copies of random weights and the starter"
     )
-    parser.add_argument("--size", type=int, default=80, help="side of the pictures that ResNets are served, in pixels")
+    parser.add_argument("--size", type=int, default=80, help="side of the images that ResNets are served, in pixels")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--only", action="append", help="contestants by name, instead of all")
     parser.add_argument("--folder", type=Path, default=Path(".study/study"))
@@ -114,7 +114,7 @@ def main() -> None:
     except ImportError:
         notes.append("The yardstick's packages are not installed; it does not take part.")
     if arguments.lite0:
-        entries.append(replace(small := efficientnet_lite0(arguments.size), name=f"{small.name}, small pictures"))
+        entries.append(replace(small := efficientnet_lite0(arguments.size), name=f"{small.name}, small images"))
         entries.append(efficientnet_lite0(arguments.size, arguments.lite0))
         notes.append(_told(entries[-1].name, arguments.lite0))
     if arguments.fine_tune:

@@ -46,7 +46,7 @@ class Lite0Encoder(nn.Module):
 
 
 class Lite0(Backbone):
-    """Pictures uint8 (n, size, size, 3) to embeddings (n, 1280)."""
+    """Images uint8 (n, size, size, 3) to embeddings (n, 1280)."""
 
     def __init__(self, size: int, *, imagenet: bool = True) -> None:
         super().__init__("resnet18")  # for all but the encoder
