@@ -39,7 +39,7 @@ from taxonomist.storage.catalog.documents import image_id
 from taxonomist.storage.embeddings import FolderEmbeddings
 from taxonomist.taxonomy.paths import TaxonomyPath, prefixes
 from taxonomist.training.heads.head import HeadOptions, threads_for
-from taxonomist.training.heads.vectors import fill, view_id
+from taxonomist.training.heads.view_embeddings import fill_embeddings, view_id
 
 PROJECT = "7"
 DIMENSION = 512
@@ -169,7 +169,7 @@ class HeadWorld:
             return prepare_image((self.world.images / name).read_bytes(), self.world.size)
 
         began = time.perf_counter()
-        fill(
+        fill_embeddings(
             names,
             [settings.views] * len(names),
             FolderEmbeddings(folder, dimension=DIMENSION),

@@ -14,7 +14,7 @@ from taxonomist.training.heads.promotion import Decision, decide_promotion
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ChampionComparison:
     """`champion` is its evaluation on the test images, None when there is none; `version` is the champion's."""
 
     champion: Mapping[str, Evaluation] | None
@@ -22,30 +22,34 @@ class Verdict:
     version: str | None = None
 
 
-def judge(
+def compare_with_champion(
     registry: Registry,
     name: str,
     trees: Sequence[Tree],
     test: Sequence[Example],
     challenger: Mapping[str, Evaluation],
     stores: Mapping[str, Embeddings],
-) -> Verdict:
+) -> ChampionComparison:
     """Return whether the challenger, evaluated on `test`, may replace the champion of `name`.
 
     `stores` are the embeddings by version of the backbone. Both are scored on today's taxonomy: where it has changed
     since the champion was trained, labels that the champion does not know count against it, as they would in serving. A
     champion that cannot be read is replaced.
     """
-    serving = registry.champion(name)
-    if serving is None:
-        return Verdict(None, decide_promotion(metrics_of(challenger), None))
+    champion_version = registry.champion(name)
+    if champion_version is None:
+        return ChampionComparison(None, decide_promotion(metrics_of(challenger), None))
     try:
-        version = registry.get(name, serving)
+        version = registry.get(name, champion_version)
         champion = evaluate_champion(version, trees, test, stores)
     except (NotFoundError, DamagedError, ConfigError, KeyError, ValueError) as error:
-        return Verdict(None, Decision(True, f"The champion {serving} cannot be used: {error}"), serving)
+        return ChampionComparison(
+            None, Decision(True, f"The champion {champion_version} cannot be used: {error}"), champion_version
+        )
     metrics = metrics_of(champion) if champion is not None else None
-    return Verdict(champion, decide_promotion(metrics_of(challenger), metrics, champion_version=serving), serving)
+    return ChampionComparison(
+        champion, decide_promotion(metrics_of(challenger), metrics, champion_version=champion_version), champion_version
+    )
 
 
 def evaluate_champion(

@@ -1,4 +1,4 @@
-"""The labelled images of a project, as a training needs them: usable labels, parts, embeddings."""
+"""The data of a training: the labelled images of a project with usable labels, their parts and embeddings."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,17 +12,17 @@ from taxonomist.taxonomy.paths import TaxonomyPath, deepest, format_path, prefix
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.training.heads.head import HeadData
 from taxonomist.training.heads.targets import Labels, Outputs
-from taxonomist.training.heads.vectors import rows_of
+from taxonomist.training.heads.view_embeddings import read_embeddings
 from taxonomist.training.split import Item, Part, assign_test, split_validation
 
-_FEWEST = 4  # labelled images
+_MIN_IMAGES = 4
 
 
 @dataclass(frozen=True)
 class Example:
-    """An image with its accepted labels. `part` is what an earlier training has fixed, None for a new image.
+    """An image with its accepted labels. `part` is the one that an earlier training has drawn, None for a new image.
 
-    Images of the same `group` (a product, a service report) or `file_hash` never stand in different parts.
+    Images of the same `group` (a product, a service report) or `file_hash` are never in different parts.
     """
 
     id: str
@@ -33,9 +33,10 @@ class Example:
 
 
 def usable_examples(examples: Sequence[Example], trees: Sequence[Tree]) -> tuple[list[Example], dict[str, str]]:
-    """The examples whose labels the trees know, in order of ids, and the reason for each of the others.
+    """Return the examples with labels that are in the trees, in order of ids, and by id the reason for each other.
 
-    Labels outlive changes of the tree: of a path that is gone its known beginning is used, which is still true.
+    Labels survive changes of the tree: of a path that is no longer in it, the beginning that is in it is used, which is
+    still true.
     """
     usable, reasons = [], {}
     for example in sorted(examples, key=lambda example: example.id):
@@ -55,10 +56,10 @@ def usable_examples(examples: Sequence[Example], trees: Sequence[Tree]) -> tuple
 
 
 def check_enough(examples: Sequence[Example], trees: Sequence[Tree]) -> None:
-    """Raises TrainingError when there is nothing to tell apart: too few images, or all with the same label."""
-    if len(examples) < _FEWEST:
+    """Raise TrainingError when there is nothing to learn: too few images, or all with the same label."""
+    if len(examples) < _MIN_IMAGES:
         raise TrainingError(
-            f"{len(examples)} labelled images are too few to train on.", hint=f"Label {_FEWEST} or more images."
+            f"{len(examples)} labelled images are too few to train on.", hint=f"Label {_MIN_IMAGES} or more images."
         )
     for tree in trees:
         paths = {path for example in examples for path in example.labels.get(tree.control, ())}
@@ -74,7 +75,7 @@ def check_enough(examples: Sequence[Example], trees: Sequence[Tree]) -> None:
 def assign_parts(
     examples: Sequence[Example], trees: Sequence[Tree], share: float = 0.2, seed: int = 0
 ) -> dict[str, Part]:
-    """The part of each example, by id, to be kept with the images: what is fixed stays, new ones are drawn."""
+    """Return the part of each example, by id: parts of earlier trainings stay, those of new images are drawn."""
     fixed = {example.id: example.part for example in examples if example.part is not None}
     return assign_test(_items(examples, trees), fixed, share, seed)
 
@@ -108,7 +109,7 @@ class Dataset:
     test_x: npt.NDArray[np.float32]
 
     def validation_data(self, outputs: Outputs) -> HeadData:
-        """The validation part as the training of the head takes it."""
+        """Return the validation part for the training of the head."""
         return HeadData.plain(self.validation_x, outputs.encode([example.labels for example in self.validation]))
 
     @property
@@ -128,13 +129,17 @@ def build_dataset(
     validation_share: float,
     seed: int,
 ) -> Dataset:
-    """Split off the validation part and read the embeddings, which must be in the store for every example."""
-    learning = [example for example in examples if parts[example.id] == "train"]
-    train_index, validation_index = split_validation(_items(learning, outputs.trees), validation_share, seed)
-    train = tuple(learning[index] for index in train_index)
-    validation = tuple(learning[index] for index in validation_index)
+    """Return the data set, with the validation part taken from the training part.
+
+    `views` counts the augmented views of a training image. The store must have the embedding of every example; missing
+    views are left out.
+    """
+    untested = [example for example in examples if parts[example.id] == "train"]
+    train_index, validation_index = split_validation(_items(untested, outputs.trees), validation_share, seed)
+    train = tuple(untested[index] for index in train_index)
+    validation = tuple(untested[index] for index in validation_index)
     test = tuple(example for example in examples if parts[example.id] == "test")
-    rows = rows_of([example.id for example in train], [views] * len(train), embeddings)
+    rows = read_embeddings([example.id for example in train], [views] * len(train), embeddings)
     return Dataset(
         train,
         validation,
@@ -146,9 +151,9 @@ def build_dataset(
 
 
 def _items(examples: Sequence[Example], trees: Sequence[Tree]) -> list[Item]:
-    return [Item(e.id, e.group, e.file_hash, _stratum(e.labels, trees)) for e in examples]
+    return [Item(example.id, example.group, example.file_hash, _stratum(example.labels, trees)) for example in examples]
 
 
 def _stratum(labels: Labels, trees: Sequence[Tree]) -> str:
-    """Level 1 of the first control that has a label."""
+    """Return the level-1 label of the first control that has one."""
     return next((min(paths)[0] for tree in trees if (paths := labels.get(tree.control))), "")

@@ -1,4 +1,4 @@
-"""From the accepted labels of a project to a new version of its head, promoted if it has earned it."""
+"""Trains a project's head from its accepted labels, publishes it as a new version, and promotes it if it is better."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from taxonomist.taxonomy.calibration import Calibration, fit_calibration
 from taxonomist.taxonomy.paths import prefixes
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.taxonomy.tree_metrics import TreeMetrics
-from taxonomist.training.heads.champion import Verdict, judge
+from taxonomist.training.heads.champion import ChampionComparison, compare_with_champion
 from taxonomist.training.heads.dataset import (
     Dataset,
     Example,
@@ -28,7 +28,7 @@ from taxonomist.training.heads.evaluation import Evaluation, evaluate, metrics_o
 from taxonomist.training.heads.head import HeadOptions, TrainedHead, train_head
 from taxonomist.training.heads.report import data_record, write_json, write_report
 from taxonomist.training.heads.targets import Outputs
-from taxonomist.training.heads.vectors import ReadImage, fill
+from taxonomist.training.heads.view_embeddings import ReadImage, fill_embeddings
 from taxonomist.training.split import Part
 
 __all__ = ["Example", "TrainingOptions", "TrainingOutcome", "model_name", "train_project"]
@@ -41,17 +41,20 @@ class TrainingOptions:
     head: HeadOptions = field(default_factory=HeadOptions)
     views: int = 4  # augmented views of each training image
     test_share: float = 0.2
-    validation_share: float = 0.2  # of what is not in the test part
+    validation_share: float = 0.2  # of the images that are not in the test part
     target_precision: float = 0.90  # of the suggestions at a level
-    confidence: float = 0.80  # with which it must hold
+    confidence: float = 0.80  # that the target precision is reached
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """`parts` is to be kept with the images, and given back as `Example.part` at the next training. `left_out` has the
-    reason for each image that could not be used, `metrics` those on the test part by control (empty without one).
-    `champion` is the version that it was held against, and `champion_metrics` how that did, None if it could not be."""
+    """The result of a training.
+
+    The caller stores `parts` with the images, and passes them as `Example.part` to the next training. `left_out` has
+    the reason for each image that was not used, `metrics` those on the test part by control (empty without one).
+    `champion` is the version that was compared, and `champion_metrics` its metrics, None without a comparison.
+    """
 
     version: ModelVersion
     promoted: bool
@@ -65,19 +68,19 @@ class TrainingOutcome:
 
 @dataclass(frozen=True)
 class _Trained:
-    """All that a version is made of."""
+    """Everything that a version contains."""
 
     head: TrainedHead
     calibration: Mapping[str, Calibration]
     data: Dataset
     test: Mapping[str, Evaluation]
     validation: Mapping[str, Evaluation]
-    verdict: Verdict
+    comparison: ChampionComparison
     left_out: Mapping[str, str]
 
 
 def model_name(project: str) -> str:
-    """The name of a project's head in the registry."""
+    """Return the name of a project's head in the registry."""
     return f"project-{project}"
 
 
@@ -97,14 +100,13 @@ def train_project(
 ) -> TrainingOutcome:
     """Train, calibrate, test and publish a head for `project`; promote it unless it is worse than the champion.
 
-    `examples` are split into parts here, unless the caller has done so with `split_examples`. `embeddings` is the store
-    of `backbone`; images that it lacks are embedded from `read_image`, or left out with the reason.
-    A champion of another backbone is compared only when `other_embeddings` has the store of that version of it.
-    Without `promote` it stays a candidate whatever comes out, for a caller who decides on more than this head.
+    `examples` are split into parts, unless the caller has done so with `split_examples`. `embeddings` is the store of
+    `backbone`; images that it lacks are read by `read_image` and embedded, or left out with the reason. A champion of
+    another backbone is compared only when `other_embeddings` has the store of that backbone's version. Without
+    `promote` the version stays a candidate, for callers that decide on several heads together. `progress` gets the
+    steps "embedding", "training", "evaluating" and "publishing", each with its own share that is done.
 
-    `progress` gets a step (embedding, training, evaluating, publishing) and the share of that step that is done.
-
-    Killed at any moment it leaves embeddings and whole versions, nothing else; run again, it goes on from those.
+    A killed training leaves only embeddings and whole versions, and the next one reuses them. Return the outcome.
     Raises TrainingError when there are too few labels, StorageError when a store fails.
     """
     started = time.monotonic()
@@ -113,7 +115,7 @@ def train_project(
         examples = split_examples(examples, trees, options.test_share, options.seed)
     usable, parts = list(examples.usable), examples.parts
     check_enough(usable, trees)
-    left_out = dict(examples.left_out) | fill(
+    left_out = dict(examples.left_out) | fill_embeddings(
         [example.id for example in usable],
         [options.views if parts[example.id] == "train" else 0 for example in usable],
         embeddings,
@@ -138,28 +140,28 @@ def train_project(
     test = evaluate(head.weights, trees, data.test_x, [example.labels for example in data.test])
     validation = evaluate(head.weights, trees, data.validation_x, [example.labels for example in data.validation])
     stores = {**(other_embeddings or {}), backbone.version: embeddings}
-    verdict = judge(registry, model_name(project), trees, data.test, test, stores)
-    trained = _Trained(head, _calibrate(head, trees, data, options), data, test, validation, verdict, left_out)
+    comparison = compare_with_champion(registry, model_name(project), trees, data.test, test, stores)
+    trained = _Trained(head, _calibrate(head, trees, data, options), data, test, validation, comparison, left_out)
     progress("publishing", 0.0)
     version = _publish(registry, project, trained, _manifest(project, backbone, trees, trained, options), started)
-    if promoted := promote and verdict.decision.promote:
+    if promoted := promote and comparison.decision.promote:
         registry.promote(version.name, version.version)
     progress("publishing", 1.0)
     return TrainingOutcome(
         version,
         promoted,
-        verdict.decision.reason,
+        comparison.decision.reason,
         metrics_of(test),
         parts,
         left_out,
-        verdict.version,
-        metrics_of(verdict.champion) if verdict.champion is not None else None,
+        comparison.version,
+        metrics_of(comparison.champion) if comparison.champion is not None else None,
     )
 
 
 def _train(data: Dataset, outputs: Outputs, options: TrainingOptions, progress: StepProgress) -> TrainedHead:
-    def on_epoch(done: int, of: int) -> None:
-        progress("training", done / of)
+    def on_epoch(done: int, total: int) -> None:
+        progress("training", done / total)
 
     return train_head(data.train_data, outputs, options.head, data.validation_data(outputs), on_epoch=on_epoch)
 
@@ -167,7 +169,8 @@ def _train(data: Dataset, outputs: Outputs, options: TrainingOptions, progress: 
 def _calibrate(
     head: TrainedHead, trees: Sequence[Tree], data: Dataset, options: TrainingOptions
 ) -> dict[str, Calibration]:
-    """On the validation part: the training part would promise too much, and the test part has to stay untouched."""
+    """Return the calibration by control, on the validation part: the training part is too optimistic, and the test part
+    must not influence the model."""
     logits = head.weights.logits(data.validation_x)
     return {
         tree.control: fit_calibration(
@@ -190,8 +193,8 @@ def _calibrate(
 def _manifest(
     project: str, backbone: ModelVersion, trees: Sequence[Tree], trained: _Trained, options: TrainingOptions
 ) -> dict[str, Any]:
-    champion = trained.verdict.champion
-    decision = trained.verdict.decision
+    champion = trained.comparison.champion
+    decision = trained.comparison.decision
     return {
         "kind": "head",
         "project": project,
@@ -213,7 +216,7 @@ def _metrics_json(evaluations: Mapping[str, Evaluation]) -> dict[str, Any]:
 def _publish(
     registry: Registry, project: str, trained: _Trained, manifest: dict[str, Any], started: float
 ) -> ModelVersion:
-    """Stage all files and make them a version in one step."""
+    """Write all files and publish them as a version in one step; return the version."""
     record = data_record((*trained.data.train, *trained.data.validation, *trained.data.test), trained.data.roles)
     with registry.stage(model_name(project)) as folder:
         trained.head.weights.save(folder / HEAD_FILE)
@@ -223,8 +226,8 @@ def _publish(
             head=trained.head,
             test=trained.test,
             validation=trained.validation,
-            champion=trained.verdict.champion,
-            decision=trained.verdict.decision,
+            champion=trained.comparison.champion,
+            decision=trained.comparison.decision,
             left_out=trained.left_out,
         )
         data = {"fingerprint": record["fingerprint"], "count": record["count"], "left_out": len(trained.left_out)}

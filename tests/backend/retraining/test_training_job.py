@@ -11,7 +11,7 @@ from taxonomist.backend.labelling.manifests import import_manifest
 from taxonomist.backend.retraining.training_job import train, train_head
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
-from taxonomist.training.heads.vectors import is_view
+from taxonomist.training.heads.view_embeddings import is_view
 from tests.backend.retraining.counting import Counts, count_work
 from tests.small_world import CONFIG, publish_backbone, publish_poor_backbone, write_catalogue
 

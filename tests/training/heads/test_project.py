@@ -23,7 +23,7 @@ from taxonomist.taxonomy.errors import ImageNotFoundError, TrainingError
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.training.heads.head import HeadOptions
 from taxonomist.training.heads.project import Example, TrainingOptions, TrainingOutcome, train_project
-from taxonomist.training.heads.vectors import is_view
+from taxonomist.training.heads.view_embeddings import is_view
 from tests.images import encoded
 from tests.training.conftest import SIZE, Project
 

@@ -1,4 +1,4 @@
-"""Fill the store of embeddings with what a training needs: labelled images, and the augmented views of some of them."""
+"""Embeddings of labelled images and of their augmented views, which are stored under ids of their own."""
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -19,31 +19,31 @@ ReadImage = Callable[[str], PreparedImage]
 
 
 def view_id(id: str, number: int) -> str:
-    """Under which an augmented view of an image, from 1, is kept beside it. Look-alikes leave such ids out."""
+    """Return the id of an augmented view of an image; numbers start at 1. Look-alikes omit such ids."""
     return f"{id}#{number}"
 
 
 def is_view(id: str) -> bool:
-    """Whether an id of the store is that of an augmented view."""
+    """Return whether an id of the store is that of an augmented view."""
     return "#" in id
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Embeddings `vectors` (rows, d) of some images; `owners` (rows,), ascending, says which image each row is of."""
+class EmbeddingRows:
+    """Embeddings `vectors` (rows, d) of images and views; `owners` (rows,), ascending, is the image of each row."""
 
     vectors: npt.NDArray[np.float32]
     owners: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class _Shown:
+class _Views:
     """The pixels (k, size, size, 3) of an image and its views that have to be embedded."""
 
     pixels: npt.NDArray[np.uint8]
 
 
-def fill(
+def fill_embeddings(
     ids: Sequence[str],
     view_counts: Sequence[int],
     embeddings: Embeddings,
@@ -63,8 +63,8 @@ def fill(
     elif missing and read_image is not None:
         reasons = _embed_missing(missing, embeddings, read_image, embedder(), progress)
     progress(1.0)
-    have = dict(zip(reasons, _known(embeddings, list(reasons)), strict=True))
-    return {id: reason for id, reason in reasons.items() if not have[id]}
+    is_known = dict(zip(reasons, _known(embeddings, list(reasons)), strict=True))
+    return {id: reason for id, reason in reasons.items() if not is_known[id]}
 
 
 def _missing(ids: Sequence[str], view_counts: Sequence[int], embeddings: Embeddings) -> dict[str, list[int]]:
@@ -72,8 +72,8 @@ def _missing(ids: Sequence[str], view_counts: Sequence[int], embeddings: Embeddi
     wanted = [(id, number) for id, count in zip(ids, view_counts, strict=True) for number in range(count + 1)]
     known = _known(embeddings, [_name(id, number) for id, number in wanted])
     missing: dict[str, list[int]] = {}
-    for (id, number), found in zip(wanted, known, strict=True):
-        if not found:
+    for (id, number), is_known in zip(wanted, known, strict=True):
+        if not is_known:
             missing.setdefault(id, []).append(number)
     return missing
 
@@ -87,11 +87,11 @@ def _embed_missing(
 ) -> dict[str, str]:
     """Embed the missing images and views and keep them batch by batch; return the reasons for unreadable images."""
 
-    def load(id: str) -> _Shown:
+    def load(id: str) -> _Views:
         image, numbers = read_image(id), missing[id]
         # The draw depends on the id only, so that a view id always stands for the same view.
-        shown = np.concatenate([image[None], label_views(image, max(numbers), zlib.crc32(id.encode()))])
-        return _Shown(shown[list(numbers)])
+        pixels = np.concatenate([image[None], label_views(image, max(numbers), zlib.crc32(id.encode()))])
+        return _Views(pixels[list(numbers)])
 
     reasons: dict[str, str] = {}
     done = 0
@@ -112,12 +112,15 @@ def _name(id: str, number: int) -> str:
     return view_id(id, number) if number else id
 
 
-def rows_of(ids: Sequence[str], view_counts: Sequence[int], embeddings: Embeddings) -> Rows:
-    """What the store has of the images and their views; each image must have its own embedding there."""
-    names = [[id, *(view_id(id, n + 1) for n in range(count))] for id, count in zip(ids, view_counts, strict=True)]
-    owners = np.repeat(np.arange(len(ids)), [len(own) for own in names])
-    found, vectors = embeddings.get([name for own in names for name in own])
-    return Rows(vectors[found], owners[found])
+def read_embeddings(ids: Sequence[str], view_counts: Sequence[int], embeddings: Embeddings) -> EmbeddingRows:
+    """Return the embeddings of the images and of those of their views that the store has.
+
+    The store must have the embedding of each image itself.
+    """
+    names = [_name(id, number) for id, count in zip(ids, view_counts, strict=True) for number in range(count + 1)]
+    owners = np.repeat(np.arange(len(ids)), np.array(view_counts, np.int64) + 1)
+    found, vectors = embeddings.get(names)
+    return EmbeddingRows(vectors[found], owners[found])
 
 
 def _known(embeddings: Embeddings, ids: Sequence[str]) -> npt.NDArray[np.bool_]:
