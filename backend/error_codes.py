@@ -1,4 +1,4 @@
-"""Where an error becomes an HTTP status or an exit code."""
+"""The HTTP status and the exit code of each error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the processes log: one line an event on standard error. Bodies, tokens and passwords are never logged."""
+"""Logging: one line per event on standard error. Bodies, tokens and passwords are never logged."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ QUIET = (
 
 
 def set_up_logging(level: str) -> None:
-    """Log at `level`; libraries that would log each request or each step only from WARNING on."""
+    """Log from `level` on; libraries that log each request or each step only from WARNING on."""
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", force=True)
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""The composition root: which implementation stands behind each protocol, made from the settings once a process."""
+"""The composition root: it makes the implementation of each protocol from the settings, once per process."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ BACKBONE = "backbone"
 
 
 def registry_name(project: str) -> str:
-    """The name under which the registry keeps a project's models."""
+    """Return the name of a project's models in the registry."""
     return f"project-{project}"
 
 
 class Services:
-    """Everything that keeps state, opened when it is first used. Shared by all threads of a process."""
+    """Everything that keeps state, opened at its first use. All threads of a process share it."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -126,26 +126,27 @@ class Services:
 
     @property
     def _azure_folder(self) -> Path:
-        """What this machine keeps of the storage account, apart from that of any other account."""
+        """The folder of this machine's copies from the storage account; each account has its own."""
         account = hashlib.sha256(self.blob_account.url.encode()).hexdigest()[:8]
         return self.settings.home / "azure" / f"{self.blob_account.account}-{account}"
 
     def label_config(self, project: str) -> LabelConfig:
-        """The trees of a project. Raises `ConfigError` when it is not known, or has no taxonomy."""
+        """Return the labelling config of a project. Raises `ConfigError` when it is not known or has no taxonomy."""
         xml = self.projects.get(project).label_config
         if not xml:
             raise ConfigError(
-                f"Nothing is known of project {project}.", hint="Connect it, or import a catalogue under that name."
+                f"Project {project} is not known.",
+                hint="Run `taxonomist connect`, or `taxonomist import` with that name.",
             )
         return parse_label_config(xml)
 
     def backbone(self) -> ModelVersion | None:
-        """The backbone that embeds new images, None before the worker has made the first one."""
+        """Return the backbone that embeds new images, None before the worker has made the first one."""
         version = self.registry.champion(BACKBONE)
         return self.registry.get(BACKBONE, version) if version else None
 
     def embedder(self, backbone: str) -> Embedder:
-        """The loaded backbone of that version."""
+        """Return the backbone of that version, loaded."""
         with self._lock:
             if backbone not in self._embedders:
                 found = self.registry.get(BACKBONE, backbone)
@@ -154,7 +155,7 @@ class Services:
             return self._embedders[backbone]
 
     def embeddings(self, backbone: str) -> Embeddings:
-        """The embeddings of one backbone version."""
+        """Return the embeddings of one backbone version."""
         with self._lock:
             if backbone not in self._embeddings:
                 dimension = self.registry.get(BACKBONE, backbone).backbone_manifest.dimension
@@ -173,11 +174,14 @@ class Services:
         return FolderEmbeddings(self.settings.home / "embeddings" / backbone, dimension=dimension)
 
     def close(self) -> None:
-        """Send what waits to be shared, and end the connections to Azure: the last thing that a command does."""
+        """Send what is not yet shared and close the connections to Azure; call it at the end of a command."""
         self._closing.close()
 
     def label_studio(self, project: str | None) -> tuple[str | None, str | None]:
-        """Address and token for a project: what `connect` remembered, else the settings; None: the settings alone."""
+        """Return address and token of a project's Label Studio: those that `connect` stored, else the settings'.
+
+        For None, those of the settings.
+        """
         record = self.projects.get(project) if project is not None else ProjectRecord(project="")
         settings = self.settings
         url = record.label_studio_url or settings.label_studio_url
@@ -198,14 +202,16 @@ class Services:
         return LabelStudioClient(url, token)
 
     def images(self, project: str | None) -> Images:
-        """How the images of a project are read: from its folder, Label Studio or allowed hosts, through the cache.
-        None: by the settings alone."""
+        """Return the reader of a project's images: from its folder, Label Studio or allowed hosts, through the cache.
+
+        For None, the reader that the settings alone give.
+        """
         folder = self.projects.get(project).images_folder if project is not None else None
-        reach = (folder, *self.label_studio(project))
+        source = (folder, *self.label_studio(project))
         with self._lock:
-            if reach not in self._images:
-                self._images[reach] = self._open_images(*reach)
-            return self._images[reach]
+            if source not in self._images:
+                self._images[source] = self._open_images(*source)
+            return self._images[source]
 
     def _open_images(self, folder: Path | None, url: str | None, token: str | None) -> Images:
         settings = self.settings
@@ -217,7 +223,7 @@ class Services:
             folder=FolderImages(settings.images_folder, settings.max_image_bytes) if settings.images_folder else None,
             blobs=self.blob_images,
         )
-        # Two Label Studios may use one path for two images.
+        # Two Label Studios may use the same path for different images.
         cached = CachedImages(
             remote,
             settings.home / "images" / hashlib.sha256((url or "").encode()).hexdigest()[:8],
@@ -228,7 +234,7 @@ class Services:
 
 
 class CatalogueFolder:
-    """Images of an imported catalogue, whose addresses are absolute paths under its folder; `others` has the rest."""
+    """Images of an imported catalogue, whose addresses are absolute paths in its folder; `others` reads all others."""
 
     def __init__(self, folder: Path, max_bytes: int, others: Images) -> None:
         self._prefix = f"{folder}{os.sep}"

@@ -1,6 +1,6 @@
-"""Who may call: basic authentication for Label Studio, a secret header for its webhooks, signed keys for browsers.
+"""Authentication: basic for Label Studio, a secret header for its webhooks, signed keys for browsers.
 
-Everything is compared in constant time. Nothing here is ever logged.
+All comparisons take constant time. Nothing here is logged.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SECRET_HEADER = "X-Taxonomist-Secret"  # noqa: S105 - its name, not its value
 
 @dataclass(frozen=True)
 class Credentials:
-    """What callers must show. `password` None leaves the routes open; `check_exposure` allows that on loopback only."""
+    """What callers must send. Without `password` the routes are open; `check_exposure` allows that on loopback."""
 
     username: str
     password: str | None
@@ -30,14 +30,15 @@ class Credentials:
     signing_key: bytes
 
     def check_call(self, authorization: str | None) -> None:
-        """Let a call of Label Studio pass, or raise `AuthError`. `authorization` is that header's value."""
+        """Raise `AuthError` unless the header `authorization` of a call is right."""
         if self.password is not None and not self._basic_matches(authorization):
             raise AuthError(
-                "Basic authentication is required.", hint="Set user name and password of the model in Label Studio."
+                "Basic authentication is required.",
+                hint="Run `taxonomist connect`, which gives Label Studio TAXONOMIST_USERNAME and TAXONOMIST_PASSWORD.",
             )
 
     def check_webhook(self, authorization: str | None, secret: str | None) -> None:
-        """Let a webhook pass by its secret header or by basic authentication, or raise `AuthError`."""
+        """Raise `AuthError` unless a webhook has the secret header or basic authentication."""
         if self.password is None or self._basic_matches(authorization):
             return
         if secret is None or not _same(secret, self.webhook_secret):
@@ -46,12 +47,12 @@ class Credentials:
             )
 
     def project_key(self, project: str) -> str:
-        """The key that lets a browser see the look-alikes of one project, as it stands in URLs."""
+        """Return the key in URLs with which a browser may see the look-alikes of one project."""
         digest = hmac.new(self.signing_key, f"similar:{project}".encode(), hashlib.sha256).digest()
         return base64.urlsafe_b64encode(digest[:18]).decode()
 
     def check_project_key(self, project: str, key: str | None) -> None:
-        """Let a browser's request for a project's look-alikes pass, or raise `AuthError`."""
+        """Raise `AuthError` unless a browser's request for a project's look-alikes has that key."""
         if key is None or not _same(key, self.project_key(project)):
             raise AuthError("The key in the address is wrong.", hint="Run `taxonomist connect` to renew the panel.")
 
@@ -60,18 +61,18 @@ class Credentials:
         if kind.lower() != "basic":
             return False
         try:
-            given = base64.b64decode(encoded, validate=True)
+            sent = base64.b64decode(encoded, validate=True)
         except binascii.Error:
             return False
-        # Label Studio sends Latin-1, most other clients UTF-8. All is compared always, so that the time tells nothing.
+        # Label Studio sends Latin-1, most other clients UTF-8. Always compare with both: then the time reveals nothing.
         expected = f"{self.username}:{self.password or ''}"
-        return hmac.compare_digest(given, expected.encode()) | hmac.compare_digest(
-            given, expected.encode("latin-1", "replace")
+        return hmac.compare_digest(sent, expected.encode()) | hmac.compare_digest(
+            sent, expected.encode("latin-1", "replace")
         )
 
 
 def load_credentials(settings: Settings) -> Credentials:
-    """The credentials in force; the webhook secret and the signing key are made once and kept in the home folder."""
+    """Return the credentials. The webhook secret and the signing key are made once and kept in the home folder."""
     kept = _kept_secret(settings.home / "secret")
     secret = settings.webhook_secret
     return Credentials(
@@ -83,11 +84,11 @@ def load_credentials(settings: Settings) -> Credentials:
 
 
 def check_exposure(settings: Settings) -> None:
-    """Raise `ConfigError` when others could reach the server without a password."""
+    """Raise `ConfigError` when other machines could reach the server without a password."""
     if not settings.is_loopback and settings.password is None and not settings.allow_no_password:
         raise ConfigError(
             f"Refusing to serve on {settings.host} without a password.",
-            hint="Set TAXONOMIST_PASSWORD, or TAXONOMIST_ALLOW_NO_PASSWORD=true if something else guards the server.",
+            hint="Set TAXONOMIST_PASSWORD, or TAXONOMIST_ALLOW_NO_PASSWORD=true if a proxy guards the server.",
         )
 
 

@@ -114,7 +114,7 @@ def test_a_study_of_a_project(world: Services, tmp_path: Path) -> None:
 def test_what_cannot_be_studied(world: Services, services: Services, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match='no taxonomy "shape"'):
         study_project(world, "7", tmp_path, OPTIONS, control="shape", imagenet=False)
-    with pytest.raises(ConfigError, match="Nothing is known of project 8"):
+    with pytest.raises(ConfigError, match="Project 8 is not known"):
         study_project(world, "8", tmp_path, OPTIONS, imagenet=False)
     for document in list(world.catalog.documents("7")):
         Path(document.projects["7"].uri).unlink()

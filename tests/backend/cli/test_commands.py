@@ -95,7 +95,7 @@ def test_what_cannot_be_imported_is_reported(run: Run, tmp_path: Path) -> None:
     ("arguments", "code", "message"),
     [
         (["train"], 2, "Give --project"),
-        (["train", "--project", "nothing"], 2, "Nothing is known of project nothing"),
+        (["train", "--project", "nothing"], 2, "Project nothing is not known"),
         (["models", "show", "v9", "--project", "4"], 4, "v9"),
         (["evaluate", "--project", "4", "--manifest", "none.csv"], 4, "no model yet"),
         (["import", "none.csv", "--project", "4"], 2, "no file none.csv"),
@@ -110,7 +110,7 @@ def test_what_cannot_be_imported_is_reported(run: Run, tmp_path: Path) -> None:
         (["backbone", "show", "v9"], 4, "v9"),
         (["backbone", "promote", "v9"], 4, "v9"),
         (["backbone", "rollback"], 4, "no previous version"),
-        (["study", "--project", "nothing"], 2, "Nothing is known of project nothing"),
+        (["study", "--project", "nothing"], 2, "Project nothing is not known"),
         (["similar", "none.jpg", "--project", "4"], 4, "embedded yet"),
     ],
 )
