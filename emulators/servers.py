@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from emulators.packages import FOLDER, HERE, node
 from taxonomist.taxonomy.errors import TaxonomistError
 
-ACCOUNT = "pictures"
+ACCOUNT = "images"
 START_S = 60.0
 
 

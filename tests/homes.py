@@ -57,7 +57,7 @@ def captures() -> list[dict[str, Any]]:
 
 @pytest.fixture
 def world(services: Services, tmp_path: Path) -> Services:
-    """Project "7": 80 coloured pictures with labels, a small backbone, no model yet."""
+    """Project "7": 80 coloured images with labels, a small backbone, no model yet."""
     publish_backbone(services)
     services.projects.update("7", label_config=CONFIG)
     import_manifest(services, write_catalogue(tmp_path / "catalogue", 80), "7")

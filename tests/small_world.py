@@ -1,4 +1,4 @@
-"""A small world for tests: coloured pictures, their taxonomy, and a backbone that averages pixels. All of it is real
+"""A small world for tests: coloured images, their taxonomy, and a backbone that averages pixels. All of it is real
 code; only the network is small, so that a test takes a second instead of a minute."""
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CONFIG = """<View>
 </View>"""
 
 
-def picture(path: tuple[str, ...], seed: int, size: int = 48) -> bytes:
+def image_bytes(path: tuple[str, ...], seed: int, size: int = 48) -> bytes:
     """A JPEG in the path's colour, with noise of its own."""
     noise = np.random.default_rng(seed).normal(0, 18, (size, size, 3))
     pixels = np.clip(np.array(COLOURS[path]) + noise, 0, 255).astype(np.uint8)
@@ -44,7 +44,7 @@ def picture(path: tuple[str, ...], seed: int, size: int = 48) -> bytes:
 
 
 def write_catalogue(folder: Path, count: int, *, annotators: Sequence[str] = (), first: int = 0) -> Path:
-    """`count` pictures, in turn of each colour, and their manifest; each is a product of its own."""
+    """`count` images, in turn of each colour, and their manifest; each is a product of its own."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     with (folder / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
@@ -52,7 +52,7 @@ def write_catalogue(folder: Path, count: int, *, annotators: Sequence[str] = (),
         for number in range(first, first + count):
             path = PATHS[number % len(PATHS)]
             name = f"{number:04d}.jpg"
-            (folder / "images" / name).write_bytes(picture(path, number))
+            (folder / "images" / name).write_bytes(image_bytes(path, number))
             for annotator in annotators or [""]:
                 rows.writerow([name, *path, f"p{number}"] + ([annotator] if annotator else []))
     return folder / "manifest.csv"
@@ -69,7 +69,7 @@ def publish_backbone(services: Services, *, promote: bool = True) -> ModelVersio
 
 
 def publish_poor_backbone(services: Services, *, promote: bool = True) -> ModelVersion:
-    """Publish and promote a backbone that sees nothing but how bright a picture is: one number."""
+    """Publish and promote a backbone that sees nothing but how bright an image is: one number."""
     nodes = [
         helper.make_node("Flatten", ["channels"], ["all"]),
         helper.make_node("ReduceMean", ["all"], ["embedding"], axes=[1], keepdims=1),
@@ -79,13 +79,13 @@ def publish_poor_backbone(services: Services, *, promote: bool = True) -> ModelV
 
 def _publish(services: Services, name: str, nodes: list[NodeProto], dimension: int, promote: bool) -> ModelVersion:
     before = [
-        helper.make_node("Cast", ["pictures"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", ["images"], ["float"], to=TensorProto.FLOAT),
         helper.make_node("Transpose", ["float"], ["channels"], perm=[0, 3, 1, 2]),
     ]
     graph = helper.make_graph(
         [*before, *nodes],
         name.replace(" ", "-"),
-        [helper.make_tensor_value_info("pictures", TensorProto.UINT8, ["n", SIZE, SIZE, 3])],
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["n", SIZE, SIZE, 3])],
         [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["n", dimension])],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)

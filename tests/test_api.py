@@ -18,7 +18,7 @@ from taxonomist.backend.retraining.training_job import train
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
 from taxonomist.taxonomy.errors import ConfigError, NotFoundError
-from tests.small_world import CONFIG, PATHS, picture, publish_backbone, write_catalogue
+from tests.small_world import CONFIG, PATHS, image_bytes, publish_backbone, write_catalogue
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_every_kind_of_image_gets_the_same_prediction(
     project: taxonomist.Project, folder: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "red.png"
-    image = Image.open(io.BytesIO(picture(PATHS[0], 5)))
+    image = Image.open(io.BytesIO(image_bytes(PATHS[0], 5)))
     image.save(file)
     data = file.read_bytes()
     predictions = project.predict([file, str(file), data, Image.open(file), np.asarray(image)])
@@ -93,7 +93,7 @@ def test_every_kind_of_image_gets_the_same_prediction(
 
 def test_one_bad_image_costs_only_itself(project: taxonomist.Project, tmp_path: Path) -> None:
     wrong_array = np.zeros((4, 4), np.uint8)
-    images: list[taxonomist.ImageInput] = [tmp_path / "missing.jpg", b"no image", picture(PATHS[1], 1), wrong_array]
+    images: list[taxonomist.ImageInput] = [tmp_path / "missing.jpg", b"no image", image_bytes(PATHS[1], 1), wrong_array]
     missing, damaged, good, array = project.predict(images)
     assert "missing.jpg" in (missing.error or "")
     assert "not an image" in (damaged.error or "")
@@ -121,7 +121,7 @@ def test_embeddings_are_those_of_the_store(project: taxonomist.Project, folder: 
 
 
 def test_look_alikes_have_the_labels(project: taxonomist.Project) -> None:
-    found = project.similar(picture(PATHS[2], 999), k=4)
+    found = project.similar(image_bytes(PATHS[2], 999), k=4)
     assert [look_alike.labels["colour"] for look_alike in found] == [(PATHS[2],)] * 4
     assert found[0].similarity >= found[-1].similarity
     assert list(found.to_frame()["similarity"]) == [look_alike.similarity for look_alike in found]
@@ -136,10 +136,10 @@ def test_scores_of_an_unseen_manifest(project: taxonomist.Project, tmp_path: Pat
 
 def test_a_project_without_labels_suggests_nothing(home: taxonomist.Home) -> None:
     project = home.project("empty")
-    (prediction,) = project.predict([picture(PATHS[0], 1)])
+    (prediction,) = project.predict([image_bytes(PATHS[0], 1)])
     assert (prediction.path, prediction.score, prediction.error) == ((), 0.0, None)
     assert not project.labels()
-    assert not project.similar(picture(PATHS[0], 1))
+    assert not project.similar(image_bytes(PATHS[0], 1))
     assert project.version is None
 
 

@@ -45,8 +45,8 @@ def test_credentials_in_an_address_are_refused(monkeypatch: pytest.MonkeyPatch) 
 
 def test_addresses() -> None:
     assert Settings(host="::1", port=1).url == "http://[::1]:1"
-    settings = Settings(public_url="http://ml.taxonomist:9090/", browser_url="https://pictures.example/")
-    assert (settings.url, settings.page_url) == ("http://ml.taxonomist:9090", "https://pictures.example")
+    settings = Settings(public_url="http://ml.taxonomist:9090/", browser_url="https://images.example/")
+    assert (settings.url, settings.page_url) == ("http://ml.taxonomist:9090", "https://images.example")
 
 
 def test_secrets_are_not_printed() -> None:

@@ -44,7 +44,7 @@ def logged_in(browser: Browser, url: str, account: Account) -> Iterator[Page]:
 
 
 def open_task(page: Page, url: str, project_id: int, task_id: int) -> None:
-    """Open a task as from the Data Manager and wait until its picture and its taxonomy are there."""
+    """Open a task as from the Data Manager and wait until its image and its taxonomy are there."""
     page.goto(f"{url}/projects/{project_id}/data?task={task_id}")
     _wait_for_editor(page)
 
@@ -84,5 +84,5 @@ def shoot(page: Page, name: str) -> Path:
 def _wait_for_editor(page: Page) -> None:
     editor = page.locator(".lsf-main-view")
     editor.wait_for()
-    # The picture comes as a blob: that it was decoded is the only sign that it is shown.
+    # The image comes as a blob: that it was decoded is the only sign that it is shown.
     page.wait_for_function("() => [...document.querySelectorAll('.lsf-main-view img')].some(i => i.naturalWidth > 1)")

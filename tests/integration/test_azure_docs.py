@@ -29,7 +29,7 @@ from taxonomist.storage.catalog.label_query import LabelQuery
 from tests.backend.azure.test_ml_job_steps import task
 from tests.backend.command_line import check
 from tests.fault_proxy import FaultProxy, Request, fault_proxy
-from tests.small_world import CONFIG, PATHS, SIZE, picture, publish_backbone
+from tests.small_world import CONFIG, PATHS, SIZE, image_bytes, publish_backbone
 
 LOOKED_AT_FIRST = 16  # of a batch of new documents, as the guide says
 
@@ -123,18 +123,18 @@ def test_requests_to_cosmos(cosmos_server: emulators.Cosmos, cosmos: FaultProxy,
 
 
 def upload(azurite: emulators.Blob, count: int) -> str:
-    """A new container with so many pictures, `0.jpg` and so on."""
+    """A new container with so many images, `0.jpg` and so on."""
     container = uuid4().hex
     with BlobServiceClient.from_connection_string(azurite.connection_string, api_version="2026-06-06") as client:
         client.create_container(container)
         for number in range(count):
-            data = picture(PATHS[number % len(PATHS)], number)
+            data = image_bytes(PATHS[number % len(PATHS)], number)
             client.get_blob_client(container, f"{number}.jpg").upload_blob(data)
     return container
 
 
 @pytest.mark.slow
-def test_requests_for_pictures(azurite: emulators.Blob, tmp_path: Path) -> None:
+def test_requests_for_images(azurite: emulators.Blob, tmp_path: Path) -> None:
     container = upload(azurite, 1)
     with fault_proxy(azurite.port) as proxy:
         services = Services(Settings(home=tmp_path, blob_connection_string=azurite.through(proxy.port)))
@@ -160,8 +160,8 @@ def test_requests_of_what_people_do(
     export = tmp_path / "export.json"
     export.write_text(json.dumps([task(container, number) for number in range(count)]))
 
-    def per_picture(once: str) -> list[float]:
-        """What is left for each picture when the row of what comes once is taken off."""
+    def per_image(once: str) -> list[float]:
+        """What is left for each image when the row of what comes once is taken off."""
         return [(all - first) / count for all, first in zip(counted(cosmos), row(once), strict=True)]
 
     with fault_proxy(azurite.port) as blobs:
@@ -184,7 +184,7 @@ def test_requests_of_what_people_do(
 
         import_export(services, export, project="7")
         reads, writes, queries = row("`taxonomist import` of an export, for each labelled image that is new")
-        looked_at, *others = per_picture("`taxonomist import`, once")
+        looked_at, *others = per_image("`taxonomist import`, once")
         assert looked_at * count == reads * LOOKED_AT_FIRST
         assert others == [writes, queries]
         import_export(services, export, project="7")
@@ -195,7 +195,7 @@ def test_requests_of_what_people_do(
             train(services, "7", lambda step, share: None)
             assert len(blobs.requests) == images_read
             each = row(f"`taxonomist train`, for each labelled image {when}")
-            assert per_picture("`taxonomist train`, once") == each
+            assert per_image("`taxonomist train`, once") == each
 
         blobs.use()
         predictor = Predictor(services)
@@ -210,7 +210,7 @@ def test_requests_of_what_people_do(
         assert counted(cosmos) == row("`taxonomist data query --no-reasons`")
         blobs.use()
         for missing in (count + 1, 0):  # the predicted one is in the catalogue, too
-            run_fetch(services, tmp_path / "set", tmp_path / "pictures", SIZE)
+            run_fetch(services, tmp_path / "set", tmp_path / "images", SIZE)
             assert (counted(cosmos), len(blobs.requests)) == (row("`taxonomist data fetch`, once"), missing)
             blobs.use()
         services.catalog.close()

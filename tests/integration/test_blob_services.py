@@ -1,4 +1,4 @@
-"""The backend with pictures, models and embeddings in Azure Blob Storage."""
+"""The backend with images, models and embeddings in Azure Blob Storage."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from taxonomist.storage.catalog.documents import ImageDocument
 from taxonomist.taxonomy.errors import ConfigError
 from tests.backend.web.test_app import client_of, predict
 from tests.fault_proxy import Fault, FaultProxy, fault_proxy
-from tests.small_world import CONFIG, PATHS, picture, publish_backbone, write_catalogue
+from tests.small_world import CONFIG, PATHS, image_bytes, publish_backbone, write_catalogue
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def proxy(azurite: emulators.Blob) -> Iterator[FaultProxy]:
 
 @pytest.fixture
 def in_azure(azurite: emulators.Blob, proxy: FaultProxy, tmp_path: Path) -> Iterator[Services]:
-    """Project "7": 80 labelled pictures in a private container, and a model that was trained on them."""
+    """Project "7": 80 labelled images in a private container, and a model that was trained on them."""
     settings = Settings(
         home=tmp_path / "home",
         blob_connection_string=azurite.through(proxy.port),
@@ -69,7 +69,7 @@ def moved(document: ImageDocument, uri: str) -> ImageDocument:
 
 
 def beside(services: Services, name: str) -> str:
-    """The address of a name in the container of the pictures."""
+    """The address of a name in the container of the images."""
     first = next(services.catalog.documents("7")).projects["7"].uri
     return f"{first.rpartition('/')[0]}/{name}"
 
@@ -86,7 +86,7 @@ def status(url: str) -> int:
 @pytest.mark.slow
 def test_look_alikes_are_shown_by_links_that_work_and_expire(in_azure: Services) -> None:
     uri = beside(in_azure, "new.jpg")
-    upload(in_azure.blob_account, uri.split("/")[2], "new.jpg", picture(PATHS[3], 999))
+    upload(in_azure.blob_account, uri.split("/")[2], "new.jpg", image_bytes(PATHS[3], 999))
     key = in_azure.credentials.project_key("7")
     page = client_of(in_azure).get(f"/similar?project=7&key={key}&src={uri}")
     links = [unescape(link) for link in re.findall(r'<img src="([^"]*)"', page.get_data(as_text=True))]
@@ -154,7 +154,7 @@ def test_a_model_that_could_not_be_fetched_is_tried_again(
 
 
 @pytest.mark.slow
-def test_pictures_that_azure_has_lost_are_told_apart(in_azure: Services) -> None:
+def test_images_that_azure_has_lost_are_told_apart(in_azure: Services) -> None:
     uri = beside(in_azure, "vanished.jpg")
     backbone = in_azure.registry.champion(BACKBONE)
     assert backbone is not None

@@ -18,7 +18,7 @@ from taxonomist.backend.state.jobs import Job, JobKind, JobState
 from taxonomist.backend.web.app import create_app
 from tests.backend_process import BackendProcess
 from tests.environment import ROOT, plain_install
-from tests.small_world import CONFIG, picture
+from tests.small_world import CONFIG, image_bytes
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.slow
@@ -83,7 +83,7 @@ def test_its_worker_embeds_and_says_what_training_needs(
 ) -> None:
     new = tmp_path / "new"
     (new / "images").mkdir(parents=True)
-    (new / "images" / "new.jpg").write_bytes(picture(("Cold", "Blue"), 999))
+    (new / "images" / "new.jpg").write_bytes(image_bytes(("Cold", "Blue"), 999))
     (new / "manifest.csv").write_text("file,level1,level2\nnew.jpg,Cold,Blue\n")
     server.command("import", str(new / "manifest.csv"), "--project", "8")
 

@@ -1,4 +1,4 @@
-"""A small real backbone, pictures made on the spot, and a project whose embeddings need no pictures."""
+"""A small real backbone, images made on the spot, and a project whose embeddings need no images."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -23,7 +23,7 @@ from tests.small_world import CONFIG
 SECRET = "do-not-tell"
 OPTIONS = JobOptions(cpu="small", gpu="large")
 ENVIRONMENT = {"TAXONOMIST_MODELS_CONTAINER": "models"}
-WORKSPACE = Workspace("00000000-0000-0000-0000-000000000000", "pictures", "learning")
+WORKSPACE = Workspace("00000000-0000-0000-0000-000000000000", "images", "learning")
 # azure-ai-ml and marshmallow emit deprecation warnings about each other.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
@@ -32,10 +32,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationW
 def settings(tmp_path: Path) -> Settings:
     return Settings(
         home=tmp_path / "home",
-        cosmos_endpoint="https://pictures.documents.azure.com:443",
+        cosmos_endpoint="https://images.documents.azure.com:443",
         cosmos_key=SecretStr(SECRET),
         cosmos_containers=["images", "more"],
-        blob_account_url="https://pictures.blob.core.windows.net",
+        blob_account_url="https://images.blob.core.windows.net",
         models_container="models",
         label_studio_api_key=SecretStr(SECRET),
         password=SecretStr(SECRET),
@@ -56,9 +56,9 @@ def projects(tmp_path: Path, settings: Settings) -> Path:
 
 def test_settings_become_environment_and_secrets_do_not(settings: Settings) -> None:
     assert ml_job.steps_environment(settings) == {
-        "TAXONOMIST_COSMOS_ENDPOINT": "https://pictures.documents.azure.com:443",
+        "TAXONOMIST_COSMOS_ENDPOINT": "https://images.documents.azure.com:443",
         "TAXONOMIST_COSMOS_CONTAINERS": '["images", "more"]',
-        "TAXONOMIST_BLOB_ACCOUNT_URL": "https://pictures.blob.core.windows.net",
+        "TAXONOMIST_BLOB_ACCOUNT_URL": "https://images.blob.core.windows.net",
         "TAXONOMIST_MODELS_CONTAINER": "models",
         "TAXONOMIST_MIN_ANNOTATORS": "3",
         "TAXONOMIST_REQUIRE_REVIEW": "true",
@@ -150,7 +150,7 @@ def test_the_job_is_sent_without_telemetry(projects: Path, client: type[Client])
     job = ml_job.build_job(SOURCE / PIPELINE, projects, ENVIRONMENT, OPTIONS)
     assert ml_job.submit_job(job, WORKSPACE) == SubmittedJob("sent", None)
     assert client.sent == [job]
-    assert client.made == (WORKSPACE.subscription, "pictures", "learning")
+    assert client.made == (WORKSPACE.subscription, "images", "learning")
     assert client.options == {"enable_telemetry": False}
 
 
@@ -160,7 +160,7 @@ def test_a_refusal_is_reported_without_addresses(
 ) -> None:
     from azure.core.exceptions import HttpResponseError, ServiceRequestError
 
-    text = f"https://pictures.blob.core.windows.net/code?sig={SECRET}"
+    text = f"https://images.blob.core.windows.net/code?sig={SECRET}"
     error = HttpResponseError(text) if status else ServiceRequestError(text)
     if isinstance(error, HttpResponseError):
         error.status_code = status

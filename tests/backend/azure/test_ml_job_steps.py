@@ -23,7 +23,7 @@ from taxonomist.backend.azure.accounts import cosmos_access
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
 from taxonomist.storage.catalog.cosmos_install import install
-from tests.small_world import CONFIG, PATHS, SIZE, picture, publish_backbone
+from tests.small_world import CONFIG, PATHS, SIZE, image_bytes, publish_backbone
 
 IMAGES = 48
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
@@ -49,7 +49,7 @@ def services(settings: Settings, azurite: emulators.Blob, tmp_path: Path) -> Any
     with BlobServiceClient.from_connection_string(azurite.connection_string, api_version="2026-06-06") as client:
         client.create_container(container)
         for number in range(IMAGES):
-            data = picture(PATHS[number % len(PATHS)], number)
+            data = image_bytes(PATHS[number % len(PATHS)], number)
             client.get_blob_client(container, f"{number}.jpg").upload_blob(data)
     install(cosmos_access(settings))
     export = tmp_path / "export.json"

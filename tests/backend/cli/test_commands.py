@@ -12,7 +12,7 @@ import pytest
 
 from taxonomist.backend.cli import main
 from taxonomist.backend.services import Services
-from tests.small_world import picture, publish_backbone, write_catalogue
+from tests.small_world import image_bytes, publish_backbone, write_catalogue
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -54,7 +54,7 @@ def test_from_a_manifest_to_a_rollback(run: Run, services: Services, tmp_path: P
     assert [level["level"] for level in report["levels"]] == [1, 2]
     assert all(level["accuracy"] > 0.9 and level["macro_f1"] > 0.9 for level in report["levels"])
 
-    (tmp_path / "query.jpg").write_bytes(picture(("Cold", "Blue"), seed=77))
+    (tmp_path / "query.jpg").write_bytes(image_bytes(("Cold", "Blue"), seed=77))
     found = run_json(run, "similar", tmp_path / "query.jpg", "-k", 3)
     assert [look_alike["labels"] for look_alike in found] == [{"taxonomy": [["Cold", "Blue"]]}] * 3
 

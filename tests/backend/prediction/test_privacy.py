@@ -1,4 +1,4 @@
-"""Pictures with faces or personal data: never shown as look-alikes, never copied, unless the settings allow it."""
+"""Images with faces or personal data: never shown as look-alikes, never copied, unless the settings allow it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from taxonomist.backend.pretraining.prepared_images import prepare_all, prepared
 from taxonomist.backend.services import BACKBONE, Services
 from taxonomist.backend.web.app import create_app
 from taxonomist.storage.catalog import ImageDocument
-from tests.small_world import PATHS, SIZE, picture
+from tests.small_world import PATHS, SIZE, image_bytes
 
 PRIVATE: list[dict[str, Any]] = [
     {"face_rects": [[10, 10, 20, 20]]},
@@ -41,7 +41,7 @@ def allowing(services: Services) -> Services:
 
 
 def shown(services: Services, look_alikes: LookAlikes, document: ImageDocument) -> list[str]:
-    """What the page would show beside this picture."""
+    """What the page would show beside this image."""
     vector, backbone = embedding(services, document)
     return [each.image_id for each in look_alikes.shown("7", vector, backbone, k=3)]
 
@@ -53,7 +53,7 @@ def embedding(services: Services, document: ImageDocument) -> tuple[NDArray[np.f
 
 
 @pytest.mark.parametrize("fields", PRIVATE)
-def test_a_private_picture_is_no_look_alike_unless_allowed(trained: Services, fields: dict[str, Any]) -> None:
+def test_a_private_image_is_no_look_alike_unless_allowed(trained: Services, fields: dict[str, Any]) -> None:
     document = next(trained.catalog.documents("7", labelled=True))
     assert shown(trained, LookAlikes(trained), document)[0] == document.id
     mark(trained, document.id, fields)
@@ -68,14 +68,14 @@ def test_a_private_picture_is_no_look_alike_unless_allowed(trained: Services, fi
 
 
 @pytest.mark.parametrize("fields", OPEN)
-def test_nothing_found_in_a_picture_is_nothing_private(trained: Services, fields: dict[str, Any]) -> None:
+def test_nothing_found_in_an_image_is_nothing_private(trained: Services, fields: dict[str, Any]) -> None:
     document = next(trained.catalog.documents("7", labelled=True))
     mark(trained, document.id, fields)
     assert shown(trained, LookAlikes(trained), document)[0] == document.id
     assert document.id in {wanted.id for wanted in wanted_images(trained)}
 
 
-def test_a_picture_that_becomes_private_is_hidden_at_once(trained: Services) -> None:
+def test_an_image_that_becomes_private_is_hidden_at_once(trained: Services) -> None:
     look_alikes = LookAlikes(trained)
     document = next(trained.catalog.documents("7", labelled=True))
     first, *others = shown(trained, look_alikes, document)
@@ -91,7 +91,7 @@ def test_a_picture_that_becomes_private_is_hidden_at_once(trained: Services) -> 
 
 def test_the_page_the_thumbnail_and_the_command_hide_it(trained: Services) -> None:
     file = trained.settings.home / "query.jpg"
-    file.write_bytes(picture(PATHS[0], 5))
+    file.write_bytes(image_bytes(PATHS[0], 5))
     key = trained.credentials.project_key("7")
     with create_app(trained.settings, trained).test_client() as client:
         best = look_alikes_of_image(trained, "7", file, 1)[0].image_id
@@ -113,7 +113,7 @@ def test_the_page_the_thumbnail_and_the_command_hide_it(trained: Services) -> No
 
 
 @pytest.mark.parametrize("fields", PRIVATE)
-def test_a_private_picture_is_not_prepared_unless_allowed(world: Services, fields: dict[str, Any]) -> None:
+def test_a_private_image_is_not_prepared_unless_allowed(world: Services, fields: dict[str, Any]) -> None:
     document = next(world.catalog.documents())
     mark(world, document.id, fields)
     assert prepare_all(world, SIZE).new == 79

@@ -24,7 +24,7 @@ from taxonomist.inference.image_decoding import decode_image, prepare_image
 from taxonomist.storage.catalog import ImageDocument, LabelQuery
 from taxonomist.storage.prepared_images import PreparedImageStore
 from taxonomist.taxonomy.errors import ConfigError, ImageUnavailableError, StorageError
-from tests.small_world import PATHS, picture
+from tests.small_world import PATHS, image_bytes
 
 ROOT = Path(__file__).parents[3]
 SIZE = 32
@@ -39,7 +39,7 @@ def services(tmp_path: Path) -> Services:
 
 def add(folder: Path, *numbers: int) -> list[ChosenImage]:
     for number in numbers:
-        (folder / f"{number}.jpg").write_bytes(picture(PATHS[number % 4], number))
+        (folder / f"{number}.jpg").write_bytes(image_bytes(PATHS[number % 4], number))
     return [ChosenImage(f"i{number}", f"{number}.jpg") for number in numbers]
 
 

@@ -135,29 +135,29 @@ def test_labels_outside_projects_follow_the_rule_of_agreement(
 
 def test_images_of_no_project_get_their_address_from_a_pattern(filled: Services, tmp_path: Path) -> None:
     filled.catalog.put(ImageDocument(id="e ü#.jpg", uri_orig="e.jpg"))
-    options = QueryOptions(address="azure-blob://pictures/{id}")
+    options = QueryOptions(address="azure-blob://images/{id}")
     result = run_query(filled, LabelQuery(), tmp_path, options)
     addresses = {image.id: image.uri for image in read_query(tmp_path)}
     assert addresses["a"] == "/ours.jpg"
-    assert addresses["c"] == "azure-blob://pictures/c"
-    assert addresses["e ü#.jpg"] == "azure-blob://pictures/e%20%C3%BC%23.jpg"
-    assert addresses["h"] == "azure-blob://pictures/h"
+    assert addresses["c"] == "azure-blob://images/c"
+    assert addresses["e ü#.jpg"] == "azure-blob://images/e%20%C3%BC%23.jpg"
+    assert addresses["h"] == "azure-blob://images/h"
     assert NO_ADDRESS not in result.left_out
     with pytest.raises(ConfigError, match="an unknown"):
-        run_query(filled, LabelQuery(), tmp_path, QueryOptions(address="azure-blob://pictures/{name}"))
+        run_query(filled, LabelQuery(), tmp_path, QueryOptions(address="azure-blob://images/{name}"))
 
 
 def test_signatures_of_our_own_account_are_removed(filled: Services, tmp_path: Path) -> None:
     key = base64.b64encode(b"no key").decode()
     ours = f"DefaultEndpointsProtocol=https;AccountName=mine;AccountKey={key};EndpointSuffix=core.windows.net"
     services = Services(filled.settings.model_copy(update={"blob_connection_string": SecretStr(ours)}))
-    signed = "https://{}.blob.core.windows.net/pictures/{}.jpg?sv=2026&sp=r&sig=secret"
+    signed = "https://{}.blob.core.windows.net/images/{}.jpg?sv=2026&sp=r&sig=secret"
     filled.catalog.put(ImageDocument(id="c", uri_orig=signed.format("mine", "c")))
     filled.catalog.put(ImageDocument(id="d", uri_orig=signed.format("theirs", "d")))
     run_query(services, LabelQuery(), tmp_path)
     services.blob_account.close()
     addresses = {image.id: image.uri for image in read_query(tmp_path)}
-    assert addresses["c"] == "https://mine.blob.core.windows.net/pictures/c.jpg"
+    assert addresses["c"] == "https://mine.blob.core.windows.net/images/c.jpg"
     assert addresses["d"] == signed.format("theirs", "d")  # it cannot be read without
 
 

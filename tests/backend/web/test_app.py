@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from taxonomist.backend.retraining.embedding_job import embed_all
 from taxonomist.backend.services import Services
 from taxonomist.backend.web.app import create_app
-from tests.small_world import CONFIG, PATHS, picture
+from tests.small_world import CONFIG, PATHS, image_bytes
 
 
 def client_of(services: Services) -> FlaskClient:
@@ -31,10 +31,10 @@ def predict(
     return results
 
 
-def new_picture(services: Services, path: tuple[str, ...], name: str = "new.jpg") -> str:
+def new_image(services: Services, path: tuple[str, ...], name: str = "new.jpg") -> str:
     folder = services.projects.get("7").images_folder
     assert folder is not None
-    (folder / name).write_bytes(picture(path, seed=999))
+    (folder / name).write_bytes(image_bytes(path, seed=999))
     return str(folder / name)
 
 
@@ -43,7 +43,7 @@ def suggested(result: dict[str, Any]) -> tuple[str, ...] | None:
 
 
 def test_a_trained_project_is_suggested_in_full(trained: Services) -> None:
-    uris = [new_picture(trained, path, f"{path[-1]}.jpg") for path in PATHS]
+    uris = [new_image(trained, path, f"{path[-1]}.jpg") for path in PATHS]
     results = predict(trained, *uris)
     assert [suggested(result) for result in results] == list(PATHS)
     for result in results:
@@ -62,7 +62,7 @@ def test_setup_and_predict_name_one_version(trained: Services) -> None:
 
 def test_look_alikes_vote_before_there_is_a_model(world: Services) -> None:
     embed_all(world, "7", lambda step, share: None)
-    (result,) = predict(world, new_picture(world, ("Cold", "Blue")))
+    (result,) = predict(world, new_image(world, ("Cold", "Blue")))
     assert suggested(result) == ("Cold", "Blue")
     assert result["model_version"] == "taxonomist-look-alikes-64"  # 80 labels
 
@@ -94,7 +94,7 @@ def test_no_labels_no_suggestion(services: Services) -> None:
     ],
 )
 def test_a_bad_address_costs_its_own_task_only(trained: Services, uri: object) -> None:
-    good = new_picture(trained, PATHS[0])
+    good = new_image(trained, PATHS[0])
     before, bad, after = predict(trained, good, uri, good)
     assert suggested(before) == suggested(after) == PATHS[0]
     assert bad["result"] == []
@@ -102,12 +102,12 @@ def test_a_bad_address_costs_its_own_task_only(trained: Services, uri: object) -
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"not a picture", b"\xff\xd8\xff\xe0" + b"\0" * 50, picture(PATHS[0], 1)[:300]]
+    "content", [b"", b"not an image", b"\xff\xd8\xff\xe0" + b"\0" * 50, image_bytes(PATHS[0], 1)[:300]]
 )
-def test_a_broken_picture_costs_its_own_task_only(trained: Services, content: bytes) -> None:
-    uri = new_picture(trained, PATHS[0], "broken.jpg")
+def test_a_broken_image_costs_its_own_task_only(trained: Services, content: bytes) -> None:
+    uri = new_image(trained, PATHS[0], "broken.jpg")
     Path(uri).write_bytes(content)
-    bad, good = predict(trained, uri, new_picture(trained, PATHS[1]))
+    bad, good = predict(trained, uri, new_image(trained, PATHS[1]))
     assert bad["result"] == []
     assert suggested(good) == PATHS[1]
 
@@ -121,7 +121,7 @@ def test_a_config_without_taxonomy(trained: Services) -> None:
 
 
 def test_a_config_that_lost_a_node_gets_the_parent(trained: Services) -> None:
-    uri = new_picture(trained, ("Warm", "Red"))
+    uri = new_image(trained, ("Warm", "Red"))
     without_red = CONFIG.replace('<Choice value="Red"/>', "")
     assert suggested(predict(trained, uri, config=without_red)[0]) == ("Warm",)
     without_warm = CONFIG.replace('"Warm"', '"Hot"')
@@ -129,7 +129,7 @@ def test_a_config_that_lost_a_node_gets_the_parent(trained: Services) -> None:
 
 
 def test_a_config_that_wants_leafs_gets_no_parent(trained: Services) -> None:
-    uri = new_picture(trained, ("Warm", "Red"))
+    uri = new_image(trained, ("Warm", "Red"))
     changed = CONFIG.replace('<Choice value="Red"/>', "").replace("<Taxonomy ", '<Taxonomy leafsOnly="true" ')
     assert predict(trained, uri, config=changed)[0]["result"] == []
 
@@ -164,7 +164,7 @@ def test_start_training_gives_a_job_and_asks_once(client: FlaskClient, services:
 
 def test_similar_page_shows_labelled_images_only_with_the_key(trained: Services) -> None:
     client = client_of(trained)
-    uri = new_picture(trained, ("Cold", "Green"))
+    uri = new_image(trained, ("Cold", "Green"))
     key = trained.credentials.project_key("7")
     page = client.get(f"/similar?project=7&key={key}&src={uri}")
     assert page.status_code == 200
@@ -188,7 +188,7 @@ def test_similar_page_escapes_what_it_shows(trained: Services) -> None:
 
 
 def test_thumbnails_are_of_labelled_images_only(trained: Services) -> None:
-    uri = new_picture(trained, PATHS[0], "private.jpg")
+    uri = new_image(trained, PATHS[0], "private.jpg")
     predict(trained, uri)  # embedded and known, but nobody has labelled it
     document = next(each for each in trained.catalog.documents("7") if each.uri_orig == uri)
     key = trained.credentials.project_key("7")
@@ -198,7 +198,7 @@ def test_thumbnails_are_of_labelled_images_only(trained: Services) -> None:
 
 def test_a_promotion_is_served_by_the_next_request(trained: Services) -> None:
     client = client_of(trained)
-    uri = new_picture(trained, PATHS[2])
+    uri = new_image(trained, PATHS[2])
     body = {"tasks": [{"id": 1, "data": {"image": uri}}], "project": "7", "label_config": CONFIG}
 
     def version() -> Any:
@@ -230,7 +230,7 @@ def test_a_damaged_champion_leaves_the_served_one(trained: Services) -> None:
     head.write_bytes(bytes(data))
     answer = client.post("/predict", json=body)
     assert answer.status_code == 200
-    fresh = predict(trained, new_picture(trained, PATHS[0]))[0]
+    fresh = predict(trained, new_image(trained, PATHS[0]))[0]
     assert fresh["model_version"]
 
 
@@ -255,6 +255,6 @@ def test_bodies_and_tokens_are_not_logged(client: FlaskClient, caplog: pytest.Lo
 
 
 def test_an_image_scores_the_same_at_first_sight_as_ever_after(trained: Services) -> None:
-    uri = new_picture(trained, PATHS[3], "twice.jpg")
+    uri = new_image(trained, PATHS[3], "twice.jpg")
     (fresh,), (stored,) = predict(trained, uri), predict(trained, uri)
     assert fresh == stored

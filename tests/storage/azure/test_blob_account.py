@@ -7,7 +7,7 @@ from taxonomist.taxonomy.errors import (
     ConfigError,
 )
 
-ACCOUNT = "https://pictures.blob.core.windows.net"
+ACCOUNT = "https://images.blob.core.windows.net"
 
 
 @pytest.mark.parametrize("text", ["", "AccountName=a", "SharedAccessSignature=sv=1;BlobEndpoint=https://a", "nonsense"])
@@ -17,6 +17,6 @@ def test_a_connection_string_without_a_key_is_refused(text: str) -> None:
 
 
 def test_connection_strings_of_the_portal() -> None:
-    text = "DefaultEndpointsProtocol=https;AccountName=pictures;AccountKey=aa==;EndpointSuffix=core.windows.net"
+    text = "DefaultEndpointsProtocol=https;AccountName=images;AccountKey=aa==;EndpointSuffix=core.windows.net"
     account = BlobAccount.from_connection_string(text)
-    assert (account.url, account.account, account.key) == (ACCOUNT, "pictures", "aa==")
+    assert (account.url, account.account, account.key) == (ACCOUNT, "images", "aa==")

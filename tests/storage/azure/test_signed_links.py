@@ -13,7 +13,7 @@ from azure.storage.blob import (
 from taxonomist.storage.azure import signed_links
 from taxonomist.storage.azure.blob_account import BlobAccount
 
-ACCOUNT = "https://pictures.blob.core.windows.net"
+ACCOUNT = "https://images.blob.core.windows.net"
 ODD_NAME = "Bäder 1#2/a b%20c?d+e.jpg"
 
 

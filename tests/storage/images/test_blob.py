@@ -69,7 +69,7 @@ def fetch(url: str) -> tuple[int, bytes]:
 
 @pytest.mark.slow
 def test_every_form_reads_the_same_blob(images: BlobImages, account: BlobAccount, container: ContainerClient) -> None:
-    name, data = "one/Bäder 1#2+3.jpg", b"a picture"
+    name, data = "one/Bäder 1#2+3.jpg", b"an image"
     container.upload_blob(name, data)
     where = f"{container.container_name}/{quote(name)}"
     for uri in (
@@ -111,7 +111,7 @@ def test_it_is_sent_once_and_asked_for_again(
 
 
 @pytest.mark.slow
-def test_a_picture_that_needs_several_requests(images: BlobImages, container: ContainerClient) -> None:
+def test_an_image_that_needs_several_requests(images: BlobImages, container: ContainerClient) -> None:
     data = bytes(range(256)) * 50_000
     container.upload_blob("large.jpg", data)
     assert images.read(f"azure-blob://{container.container_name}/large.jpg") == data
@@ -119,11 +119,11 @@ def test_a_picture_that_needs_several_requests(images: BlobImages, container: Co
 
 @pytest.mark.slow
 def test_the_hash_of_the_blob_is_checked(images: BlobImages, container: ContainerClient) -> None:
-    right, wrong = (hashlib.md5(text).digest() for text in (b"a picture", b"another"))
+    right, wrong = (hashlib.md5(text).digest() for text in (b"an image", b"another"))
     for name, md5 in (("right.jpg", right), ("wrong.jpg", wrong)):
-        container.get_blob_client(name).upload_blob(b"a picture")
+        container.get_blob_client(name).upload_blob(b"an image")
         container.get_blob_client(name).set_http_headers(ContentSettings(content_md5=bytearray(md5)))
-    assert images.read(f"azure-blob://{container.container_name}/right.jpg") == b"a picture"
+    assert images.read(f"azure-blob://{container.container_name}/right.jpg") == b"an image"
     with pytest.raises(ImageUnavailableError, match="Content-MD5"):
         images.read(f"azure-blob://{container.container_name}/wrong.jpg")
 
@@ -155,7 +155,7 @@ def test_what_is_not_there(images: BlobImages, container: ContainerClient) -> No
 @pytest.mark.slow
 def test_only_the_containers_of_the_settings(account: BlobAccount, container: ContainerClient, tmp_path: Path) -> None:
     images = BlobImages(account, tmp_path, max_bytes=10, cache_bytes=100, containers=["others"])
-    container.upload_blob("a.jpg", b"a picture")
+    container.upload_blob("a.jpg", b"an image")
     uri = f"azure-blob://{container.container_name}/a.jpg?sig=secret"
     for refused in (images.read, images.link):
         with pytest.raises(ImageForbiddenError, match="TAXONOMIST_BLOB_CONTAINERS") as error:
@@ -173,11 +173,11 @@ def test_a_foreign_account_needs_an_allowed_host(images: BlobImages) -> None:
 
 @pytest.mark.slow
 def test_routed_to_blobs_and_not_cached_twice(images: BlobImages, container: ContainerClient) -> None:
-    container.upload_blob("a.jpg", b"a picture")
+    container.upload_blob("a.jpg", b"an image")
     uri = f"azure-blob://{container.container_name}/a.jpg"
     with HttpImages([], 100, 5.0) as http:
         routed = RoutedImages(http=http, blobs=images)
-        assert routed.read(uri) == routed.read(resolve(uri)) == b"a picture"
+        assert routed.read(uri) == routed.read(resolve(uri)) == b"an image"
         assert routed.needs_no_cache(uri)
         assert not routed.needs_no_cache("https://example.org/a.jpg")
 
@@ -186,7 +186,7 @@ def test_routed_to_blobs_and_not_cached_twice(images: BlobImages, container: Con
 def test_a_wrong_key_is_refused_without_telling_it(
     azurite: emulators.Blob, container: ContainerClient, tmp_path: Path
 ) -> None:
-    container.upload_blob("a.jpg", b"a picture")
+    container.upload_blob("a.jpg", b"an image")
     key = base64.b64encode(b"wrong" * 12).decode()
     account = BlobAccount(azurite.url, QUICK, account=emulators.ACCOUNT, key=key)
     images = BlobImages(account, tmp_path, max_bytes=100, cache_bytes=100)
@@ -201,11 +201,11 @@ def test_links_open_one_blob_for_reading(
     azurite: emulators.Blob, images: BlobImages, container: ContainerClient
 ) -> None:
     name = "one/Bäder 1#2+3.jpg"
-    container.upload_blob(name, b"a picture")
+    container.upload_blob(name, b"an image")
     container.upload_blob("other.jpg", b"another")
     link = images.link(f"azure-blob://{container.container_name}/{name}")
     assert link.startswith(images.origin)
-    assert fetch(link) == (200, b"a picture")
+    assert fetch(link) == (200, b"an image")
     bare, _, signature = link.partition("?")
     assert fetch(bare)[0] in (403, 404)
     assert fetch(f"{bare.rpartition('/one/')[0]}/other.jpg?{signature}")[0] == 403

@@ -15,7 +15,7 @@ from taxonomist.taxonomy.errors import (
     ImageForbiddenError,
 )
 
-ACCOUNT = "https://pictures.blob.core.windows.net"
+ACCOUNT = "https://images.blob.core.windows.net"
 ODD_NAME = "Bäder 1#2/a b%20c?d+e.jpg"
 
 
@@ -34,7 +34,7 @@ def resolve(inner: str) -> str:
         (f"{ACCOUNT}/catalogue/one/a.jpg", "catalogue", ("one/a.jpg",)),
         (f"{ACCOUNT}/catalogue/a%20b.jpg?sp=r&sv=2026-10-06&sig=abc", "catalogue", ("a b.jpg",)),
         (f"{ACCOUNT}:443/catalogue/a.jpg", "catalogue", ("a.jpg",)),
-        ("http://PICTURES.blob.core.windows.net/catalogue/a.jpg", "catalogue", ("a.jpg",)),
+        ("http://IMAGES.blob.core.windows.net/catalogue/a.jpg", "catalogue", ("a.jpg",)),
         (f"{ACCOUNT}/catalogue/{quote(ODD_NAME)}", "catalogue", (ODD_NAME,)),
         (resolve("azure-blob://catalogue/a.jpg"), "catalogue", ("a.jpg",)),
         ("http://localhost:8080" + resolve(f"{ACCOUNT}/catalogue/a.jpg"), "catalogue", ("a.jpg",)),
@@ -45,9 +45,9 @@ def test_addresses_of_blobs(uri: str, container: str, names: tuple[str, ...]) ->
 
 
 def test_the_address_of_an_account_behind_a_path() -> None:
-    local = "http://127.0.0.1:10000/pictures"
+    local = "http://127.0.0.1:10000/images"
     assert blob_address(f"{local}/catalogue/a.jpg", local) == BlobAddress("catalogue", ("a.jpg",))
-    for other in ("http://127.0.0.1:10001/pictures/c/a.jpg", "http://127.0.0.1:10000/others/c/a.jpg"):
+    for other in ("http://127.0.0.1:10001/images/c/a.jpg", "http://127.0.0.1:10000/others/c/a.jpg"):
         assert blob_address(other, local) is None
 
 
@@ -55,10 +55,10 @@ def test_the_address_of_an_account_behind_a_path() -> None:
     "uri",
     [
         "https://others.blob.core.windows.net/catalogue/a.jpg",
-        "https://pictures.blob.core.windows.net.evil.example/catalogue/a.jpg",
-        "https://pictures.blob.core.windows.net@evil.example/catalogue/a.jpg",
-        "https://evil.example@pictures.blob.core.windows.net/catalogue/a.jpg",
-        "https://pictures.blob.core.windows.net:8443/catalogue/a.jpg",
+        "https://images.blob.core.windows.net.evil.example/catalogue/a.jpg",
+        "https://images.blob.core.windows.net@evil.example/catalogue/a.jpg",
+        "https://evil.example@images.blob.core.windows.net/catalogue/a.jpg",
+        "https://images.blob.core.windows.net:8443/catalogue/a.jpg",
         "https://[bad/catalogue/a.jpg",
         "/data/upload/4/a.jpg",
         resolve("s3://catalogue/a.jpg"),

@@ -11,7 +11,7 @@ from taxonomist.taxonomy.errors import ImageForbiddenError, ImageNotFoundError, 
 def folder(tmp_path: Path) -> Path:
     root = tmp_path / "images"
     (root / "sub").mkdir(parents=True)
-    (root / "a.jpg").write_bytes(b"a picture")
+    (root / "a.jpg").write_bytes(b"an image")
     (root / "sub" / "Bäder 1#2?.jpg").write_bytes(b"another")
     (tmp_path / "secret").write_bytes(b"secret")
     (tmp_path / "images-of-others").mkdir()
@@ -21,13 +21,13 @@ def folder(tmp_path: Path) -> Path:
 
 def test_files_of_the_folder(folder: Path) -> None:
     images = FolderImages(folder, 100)
-    assert images.read("a.jpg") == images.read("./sub/../a.jpg") == images.read(str(folder / "a.jpg")) == b"a picture"
+    assert images.read("a.jpg") == images.read("./sub/../a.jpg") == images.read(str(folder / "a.jpg")) == b"an image"
     assert images.read("sub/Bäder 1#2?.jpg") == b"another"
 
 
 def test_links_may_stay_inside(folder: Path) -> None:
     (folder / "link.jpg").symlink_to("a.jpg")
-    assert FolderImages(folder, 100).read("link.jpg") == b"a picture"
+    assert FolderImages(folder, 100).read("link.jpg") == b"an image"
 
 
 @pytest.mark.parametrize(
@@ -62,9 +62,9 @@ def test_what_is_no_file_is_not_there(folder: Path, uri: str) -> None:
 
 
 def test_a_file_beyond_the_limit(folder: Path) -> None:
-    assert FolderImages(folder, 9).read("a.jpg") == b"a picture"
+    assert FolderImages(folder, 8).read("a.jpg") == b"an image"
     with pytest.raises(ImageTooLargeError, match="TAXONOMIST_MAX_IMAGE_BYTES"):
-        FolderImages(folder, 8).read("a.jpg")
+        FolderImages(folder, 7).read("a.jpg")
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from taxonomist.taxonomy.errors import (
 )
 from tests.storage.conftest import Handler, Web
 
-PICTURE = b"\x89PNG" + bytes(range(256)) * 4
+IMAGE = b"\x89PNG" + bytes(range(256)) * 4
 
 
 @pytest.fixture
@@ -40,10 +40,10 @@ def images(web: Web, open_images: Callable[..., HttpImages]) -> HttpImages:
     return open_images(web.host)
 
 
-def test_a_picture_is_read_and_the_connection_used_again(web: Web, images: HttpImages) -> None:
-    web.route("/a.png", data=PICTURE)
-    assert images.read(f"{web.url}/a.png?size=1") == PICTURE
-    assert images.read(f"{web.url}/a.png") == PICTURE
+def test_an_image_is_read_and_the_connection_used_again(web: Web, images: HttpImages) -> None:
+    web.route("/a.png", data=IMAGE)
+    assert images.read(f"{web.url}/a.png?size=1") == IMAGE
+    assert images.read(f"{web.url}/a.png") == IMAGE
     assert [path for path, _ in web.requests] == ["/a.png?size=1", "/a.png"]
 
 
@@ -88,7 +88,7 @@ def test_the_query_may_be_a_signature_and_is_not_shown(web: Web, images: HttpIma
     assert "secret" not in str(caught.value)
 
 
-def test_an_empty_answer_is_no_picture(web: Web, images: HttpImages) -> None:
+def test_an_empty_answer_is_no_image(web: Web, images: HttpImages) -> None:
     web.route("/a.png", data=b"")
     with pytest.raises(ImageUnavailableError, match="empty"):
         images.read(f"{web.url}/a.png")
@@ -128,8 +128,8 @@ def test_redirects_to_allowed_hosts_are_followed(
     web.route("/a.png", 302, headers={"Location": "/b/c.png"})
     web.route("/b/c.png", 307, headers={"Location": "d.png"})
     web.route("/b/d.png", 308, headers={"Location": f"{other.url}/e.png"})
-    other.route("/e.png", data=PICTURE)
-    assert open_images(web.host, other.host).read(f"{web.url}/a.png") == PICTURE
+    other.route("/e.png", data=IMAGE)
+    assert open_images(web.host, other.host).read(f"{web.url}/a.png") == IMAGE
 
 
 @pytest.mark.parametrize(
@@ -171,10 +171,10 @@ def test_a_credential_never_leaves_its_origin(
     other = start_web()
     web.route("/a.png", 302, headers={"Location": f"{other.url}/b.png"})
     other.route("/b.png", 302, headers={"Location": f"{web.url}/c.png"})
-    web.route("/c.png", data=PICTURE)
+    web.route("/c.png", data=IMAGE)
     credential = Credential(("http", "127.0.0.1", web.port), {"Authorization": "Token secret"})
     # Its own origin need not be allowed apart.
-    assert open_images(other.host).fetch(f"{web.url}/a.png", credential).data == PICTURE
+    assert open_images(other.host).fetch(f"{web.url}/a.png", credential).data == IMAGE
     assert ["Authorization" in headers for _, headers in web.requests + other.requests] == [True, True, False]
 
 
@@ -230,14 +230,14 @@ def test_a_slow_server_is_given_up(
     web: Web, open_images: Callable[..., HttpImages], route: Callable[[Handler], None]
 ) -> None:
     web.routes["/a.png"] = route
-    web.route("/b.png", data=PICTURE)
+    web.route("/b.png", data=IMAGE)
     images = open_images(web.host, timeout_s=0.4)
     with pytest.raises(ImageUnavailableError, match=r"within 0\.4 seconds"):
         images.read(f"{web.url}/a.png")
-    assert images.read(f"{web.url}/b.png") == PICTURE
+    assert images.read(f"{web.url}/b.png") == IMAGE
 
 
-def test_a_cut_body_is_no_picture(web: Web, images: HttpImages) -> None:
+def test_a_cut_body_is_no_image(web: Web, images: HttpImages) -> None:
     def cut(handler: Handler) -> None:
         handler.reply(200, b"half", {"Content-Length": "100"})
         handler.close_connection = True
@@ -256,9 +256,9 @@ def test_nobody_listens(open_images: Callable[..., HttpImages]) -> None:
 
 
 def test_closed_images_can_be_used_again(web: Web, images: HttpImages) -> None:
-    web.route("/a.png", data=PICTURE)
+    web.route("/a.png", data=IMAGE)
     for _ in range(2):
-        assert images.read(f"{web.url}/a.png") == PICTURE
+        assert images.read(f"{web.url}/a.png") == IMAGE
         images.close()
 
 
@@ -280,14 +280,14 @@ def test_below_a_suffix_the_address_that_was_checked_is_asked(
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
 
     monkeypatch.setitem(allowed_hosts._PORTS, "http", web.port)
-    web.route("/a.png", data=PICTURE)
+    web.route("/a.png", data=IMAGE)
     images = open_images("*.example.com")
     with monkeypatch.context() as patch:
         patch.setattr(socket, "getaddrinfo", look_up)
         patch.setattr(images_http, "is_public", lambda address: address == "127.0.0.1")
-        assert images.read(f"http://pictures.example.com:{web.port}/a.png") == PICTURE
-    assert lookups[0] == "pictures.example.com"
-    assert web.requests[0][1]["Host"] == f"pictures.example.com:{web.port}"
+        assert images.read(f"http://images.example.com:{web.port}/a.png") == IMAGE
+    assert lookups[0] == "images.example.com"
+    assert web.requests[0][1]["Host"] == f"images.example.com:{web.port}"
 
 
 def test_it_works_and_closes_where_another_loop_runs(open_images: Callable[..., HttpImages], web: Web) -> None:

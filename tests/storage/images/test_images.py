@@ -84,7 +84,7 @@ def source(request: pytest.FixtureRequest) -> Source:
 
 
 def test_bytes_come_as_they_are(source: Source) -> None:
-    for data in (b"\xff\xd8 picture", b"x" * LIMIT):
+    for data in (b"\xff\xd8 image", b"x" * LIMIT):
         source.put("a.jpg", data)
         assert source.images.read(source.at("a.jpg")) == data
 

@@ -18,7 +18,7 @@ from taxonomist.taxonomy.errors import (
 )
 from tests.storage.conftest import Handler, Web
 
-PICTURE = b"\xff\xd8 a picture"
+IMAGE = b"\xff\xd8 an image"
 LEGACY = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -40,15 +40,15 @@ class LabelStudio:
         self.life_s = 300.0
         self.exchanges = 0
         self.accepted = {f"Token {LEGACY}"}
-        web.routes["/data/upload/4/a.jpg"] = self.picture
-        web.routes["/data/local-files/"] = self.picture
-        web.routes["/tasks/7/resolve/"] = self.picture
-        web.routes["/prefix/data/upload/4/a.jpg"] = self.picture
+        web.routes["/data/upload/4/a.jpg"] = self.image
+        web.routes["/data/local-files/"] = self.image
+        web.routes["/tasks/7/resolve/"] = self.image
+        web.routes["/prefix/data/upload/4/a.jpg"] = self.image
         web.routes["/api/token/refresh/"] = self.refresh
 
-    def picture(self, handler: Handler) -> None:
+    def image(self, handler: Handler) -> None:
         if handler.headers.get("Authorization") in self.accepted:
-            handler.reply(200, PICTURE)
+            handler.reply(200, IMAGE)
         else:
             handler.reply(401, b'{"detail": "Authentication credentials were not provided."}')
 
@@ -87,8 +87,8 @@ def test_each_form_with_each_kind_of_token(label_studio: LabelStudio, http: Http
     images = LabelStudioImages(label_studio.web.url + "/", lambda: token, http)
     uri = uri.format(url=label_studio.web.url)
     assert images.owns(uri)
-    assert images.read(uri) == PICTURE
-    assert images.read(uri) == PICTURE
+    assert images.read(uri) == IMAGE
+    assert images.read(uri) == IMAGE
     assert label_studio.exchanges == (1 if token is PERSONAL else 0)
 
 
@@ -96,7 +96,7 @@ def test_each_form_with_each_kind_of_token(label_studio: LabelStudio, http: Http
 def test_a_label_studio_below_a_path(label_studio: LabelStudio, http: HttpImages, uri: str) -> None:
     images = LabelStudioImages(f"{label_studio.web.url}/prefix", lambda: LEGACY, http)
     assert images.owns(uri)
-    assert images.read(uri) == PICTURE
+    assert images.read(uri) == IMAGE
     assert label_studio.web.requests[-1][0] == "/prefix/data/upload/4/a.jpg"
 
 
@@ -111,9 +111,9 @@ def test_an_access_token_is_exchanged_again_shortly_before_its_end(label_studio:
 
 def test_an_access_token_that_is_refused_is_exchanged_once(label_studio: LabelStudio, http: HttpImages) -> None:
     images = LabelStudioImages(label_studio.web.url, lambda: PERSONAL, http)
-    assert images.read("/data/upload/4/a.jpg") == PICTURE
+    assert images.read("/data/upload/4/a.jpg") == IMAGE
     label_studio.accepted = set()  # Label Studio was restarted with another secret
-    assert images.read("/data/upload/4/a.jpg") == PICTURE
+    assert images.read("/data/upload/4/a.jpg") == IMAGE
     assert label_studio.exchanges == 2
     label_studio.web.route("/data/upload/4/a.jpg", 401)
     with pytest.raises(ImageForbiddenError):
@@ -155,7 +155,7 @@ def test_what_label_studio_answers(web: Web, http: HttpImages, status: int, erro
         LabelStudioImages(web.url, lambda: LEGACY, http).read("/data/local-files/?d=a.jpg")
 
 
-def test_the_page_to_log_in_is_no_picture(web: Web, http: HttpImages) -> None:
+def test_the_page_to_log_in_is_no_image(web: Web, http: HttpImages) -> None:
     web.route("/data/upload/4/a.jpg", 302, headers={"Location": "/user/login/?next=/data"})
     web.route("/user/login/", data=b"<html>log in</html>")
     with pytest.raises(ImageForbiddenError, match="TAXONOMIST_LABEL_STUDIO_API_KEY"):
@@ -168,7 +168,7 @@ def test_the_token_goes_to_label_studio_only(
 ) -> None:
     """Cloud storage behind Label Studio: it redirects to a signed address on another host."""
     other = start_web()
-    other.route("/signed.jpg", data=PICTURE)
+    other.route("/signed.jpg", data=IMAGE)
     place = other.host if kind == "port" else f"localhost:{other.port}"
     label_studio.web.route("/tasks/7/resolve/", 302, headers={"Location": f"http://{place}/signed.jpg"})
     with HttpImages([place], 10_000, 5.0) as allowed, HttpImages([], 10_000, 5.0) as nothing_allowed:
@@ -177,7 +177,7 @@ def test_the_token_goes_to_label_studio_only(
             images.read("/tasks/7/resolve/?fileuri=czM6Ly8")
         assert other.requests == []
         images = LabelStudioImages(label_studio.web.url, lambda: LEGACY, allowed)
-        assert images.read("/tasks/7/resolve/?fileuri=czM6Ly8") == PICTURE
+        assert images.read("/tasks/7/resolve/?fileuri=czM6Ly8") == IMAGE
     assert "Authorization" not in other.requests[0][1]
 
 

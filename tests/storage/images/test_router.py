@@ -15,22 +15,22 @@ from tests.storage.conftest import Web
 def folder(tmp_path: Path) -> Path:
     root = tmp_path / "images"
     root.mkdir()
-    (root / "a.jpg").write_bytes(b"a picture")
+    (root / "a.jpg").write_bytes(b"an image")
     return root
 
 
 def test_each_form_goes_its_way(folder: Path, web: Web, start_web: Callable[[], Web]) -> None:
     other = start_web()
     web.route("/data/upload/4/a.jpg", data=b"upload")
-    web.route("/picture.jpg", data=b"on its host")
+    web.route("/image.jpg", data=b"on its host")
     other.route("/a.jpg", data=b"elsewhere")
     with HttpImages([other.host], 100, 5.0) as http:
         label_studio = LabelStudioImages(web.url, lambda: "token", http)
         routed = RoutedImages(http=http, label_studio=label_studio, folder=FolderImages(folder, 100))
         assert routed.read("/data/upload/4/a.jpg") == b"upload"
-        assert routed.read(f"{web.url}/picture.jpg") == b"on its host"
+        assert routed.read(f"{web.url}/image.jpg") == b"on its host"
         assert routed.read(f"{other.url}/a.jpg") == b"elsewhere"
-        assert routed.read("a.jpg") == b"a picture"
+        assert routed.read("a.jpg") == b"an image"
         assert [routed.needs_no_cache(uri) for uri in ("a.jpg", "http://h/a.jpg", "/data/upload/4/a.jpg")] == [
             True,
             False,

@@ -20,7 +20,7 @@ from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
 from taxonomist.storage.catalog.cosmos_install import FUNCTION, install
 from tests.fault_proxy import Fault, fault_proxy
-from tests.small_world import picture
+from tests.small_world import image_bytes
 
 pytestmark = pytest.mark.slow
 
@@ -56,14 +56,14 @@ def test_without_azure_there_is_nothing_to_check(services: Services) -> None:
 
 
 def test_an_empty_account(cloudy: Services) -> None:
-    (pictures,), models = cloudy.settings.blob_containers, cloudy.settings.models_container
+    (images,), models = cloudy.settings.blob_containers, cloudy.settings.models_container
     checks = seen(cloudy)
     assert {name: check.status for name, check in checks.items()} == {
         "Cosmos DB": "ok",
         "Cosmos DB container images": "fail",
         "storage account": "ok",
         "clock": "ok",
-        f"Blob container {pictures}": "fail",
+        f"Blob container {images}": "fail",
         f"models container {models}": "warn",
         "picture in Azure": "fail",
     }
@@ -72,18 +72,18 @@ def test_an_empty_account(cloudy: Services) -> None:
 
 
 def test_all_is_well(cloudy: Services, azurite: emulators.Blob) -> None:
-    (pictures,), models = cloudy.settings.blob_containers, cloudy.settings.models_container
+    (images,), models = cloudy.settings.blob_containers, cloudy.settings.models_container
     install(cosmos_access(cloudy.settings))
     with BlobServiceClient.from_connection_string(azurite.connection_string) as service:
-        service.create_container(pictures).upload_blob("a.jpg", picture(("Warm", "Red"), 0))
+        service.create_container(images).upload_blob("a.jpg", image_bytes(("Warm", "Red"), 0))
         service.create_container(str(models))
-        uri = f"azure-blob://{pictures}/a.jpg"
+        uri = f"azure-blob://{images}/a.jpg"
         cloudy.catalog.update("a", lambda document: document.model_copy(update={"uri_orig": uri}))
         checks = seen(cloudy)
         assert {check.status for check in checks.values()} == {"ok"}, checks
         assert "can be read" in checks["picture in Azure"].detail
         assert not list(service.get_container_client(str(models)).list_blobs())
-        service.get_container_client(pictures).delete_blob("a.jpg")
+        service.get_container_client(images).delete_blob("a.jpg")
         assert seen(cloudy)["picture in Azure"].status == "fail"
 
 

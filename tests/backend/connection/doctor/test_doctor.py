@@ -23,7 +23,7 @@ from taxonomist.backend.web.app import create_app
 from taxonomist.storage.registry import ModelVersion
 from taxonomist.taxonomy.label_config import parse_label_config
 from tests.small_world import CONFIG as COLOURS
-from tests.small_world import picture
+from tests.small_world import image_bytes
 
 CONFIG = (
     '<View><Image name="image" value="$image"/><Taxonomy name="media" toName="image">'
@@ -204,7 +204,7 @@ def test_how_well_annotators_agree(services: Services, tmp_path: Path) -> None:
     opinions = [("Warm", "Red", "Warm", "Red"), ("Cold", "Blue", "Cold", "Blue"), ("Warm", "Red", "Cold", "Blue")]
     opinions.append(("Cold", "Green", "Warm", "Yellow"))
     for number, (first, below_first, second, below_second) in enumerate(opinions):
-        (tmp_path / f"{number}.jpg").write_bytes(picture(("Warm", "Red"), number))
+        (tmp_path / f"{number}.jpg").write_bytes(image_bytes(("Warm", "Red"), number))
         rows += [f"{number}.jpg,{first},{below_first},anna", f"{number}.jpg,{second},{below_second},bela"]
     (tmp_path / "manifest.csv").write_text("\n".join(rows))
     services.projects.update("furniture", label_config=COLOURS)
