@@ -13,7 +13,9 @@ from taxonomist.backend.demo import environment, server
 from taxonomist.backend.demo.accounts import Account, sign_up
 from taxonomist.backend.demo.project import DemoTask, Picture, create_project, label_config, read_catalogue, upload
 from taxonomist.backend.demo.server import LabelStudioServer
+from taxonomist.backend.label_studio import LabelStudioClient
 from tests.backend_process import BackendProcess
+from tests.e2e.in_process import MakeProject, Ours
 from tests.e2e.screens import FLAGS
 from tests.environment import LABEL_STUDIO, LABEL_STUDIO_CACHE, chromium
 
@@ -56,9 +58,7 @@ def catalogue() -> tuple[Picture, ...]:
 
 
 @pytest.fixture
-def make_project(
-    owner: httpx.Client, catalogue: tuple[Picture, ...]
-) -> Callable[..., tuple[int, tuple[DemoTask, ...]]]:
+def make_project(owner: httpx.Client, catalogue: tuple[Picture, ...]) -> MakeProject:
     """Makes a project with the whole catalogue's taxonomy, overlap 3 and the pictures given: (project id, tasks)."""
 
     def make(title: str, pictures: tuple[Picture, ...]) -> tuple[int, tuple[DemoTask, ...]]:
@@ -66,6 +66,21 @@ def make_project(
         return project, upload(owner, project, pictures)
 
     return make
+
+
+@pytest.fixture
+def ours(tmp_path: Path, label_studio: LabelStudioServer) -> Iterator[Ours]:
+    """Our server and its worker in this process."""
+    running = Ours(tmp_path / "home", label_studio)
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def client(label_studio: LabelStudioServer) -> Iterator[LabelStudioClient]:
+    """Our client, with the token of the administrator."""
+    with LabelStudioClient(label_studio.url, label_studio.owner.token) as client:
+        yield client
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,16 @@ from werkzeug.serving import BaseWSGIServer, make_server
 
 from taxonomist.backend.connection.connect import Connected, connect
 from taxonomist.backend.connection.doctor import Check, run_checks
-from taxonomist.backend.demo.project import CONTROL, Picture
+from taxonomist.backend.demo.project import CONTROL, DemoTask, Picture
 from taxonomist.backend.demo.server import LabelStudioServer
 from taxonomist.backend.services import Services, registry_name
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.state import heartbeat
 from taxonomist.backend.web.app import create_app
 from taxonomist.taxonomy.label_config import parse_label_config
+
+MakeProject = Callable[..., tuple[int, tuple[DemoTask, ...]]]
+"""Makes a project of a title and images; returns its number and its tasks."""
 
 
 class Ours:

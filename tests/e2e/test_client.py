@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import httpx
 import pytest
 
-from taxonomist.backend.demo.project import DemoTask, Picture
+from taxonomist.backend.demo.project import Picture
 from taxonomist.backend.demo.server import LabelStudioServer
 from taxonomist.backend.label_studio import LabelStudioClient, Prediction
 from taxonomist.backend.label_studio.failures import ACCESS_FIX, BACKEND_AUTH_FIX, DOTLESS_FIX, REACH_FIX
 from taxonomist.taxonomy.errors import LabelStudioError
-from tests.e2e.in_process import Ours, annotation
-
-MakeProject = Callable[..., tuple[int, tuple[DemoTask, ...]]]
-
-
-@pytest.fixture
-def ours(tmp_path: Path, label_studio: LabelStudioServer) -> Iterator[Ours]:
-    running = Ours(tmp_path / "home", label_studio)
-    yield running
-    running.stop()
-
-
-@pytest.fixture
-def client(label_studio: LabelStudioServer) -> Iterator[LabelStudioClient]:
-    with LabelStudioClient(label_studio.url, label_studio.owner.token) as client:
-        yield client
+from tests.e2e.in_process import MakeProject, Ours, annotation
 
 
 def test_tasks_annotations_and_predictions(

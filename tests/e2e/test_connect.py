@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,29 +10,13 @@ import pytest
 from taxonomist.backend.connection.announce import set_model_version
 from taxonomist.backend.connection.panel import panel_address, panels_in
 from taxonomist.backend.demo.accounts import sign_up
-from taxonomist.backend.demo.project import DemoTask, Picture
-from taxonomist.backend.demo.server import LabelStudioServer
+from taxonomist.backend.demo.project import Picture
 from taxonomist.backend.label_studio import LabelStudioClient, Prediction
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.state.credentials import SECRET_HEADER
 from taxonomist.taxonomy.errors import LabelStudioError
 from taxonomist.taxonomy.label_config import parse_label_config
-from tests.e2e.in_process import NO_MODEL, Ours, annotation, next_task, state
-
-MakeProject = Callable[..., tuple[int, tuple[DemoTask, ...]]]
-
-
-@pytest.fixture
-def ours(tmp_path: Path, label_studio: LabelStudioServer) -> Iterator[Ours]:
-    running = Ours(tmp_path / "home", label_studio)
-    yield running
-    running.stop()
-
-
-@pytest.fixture
-def client(label_studio: LabelStudioServer) -> Iterator[LabelStudioClient]:
-    with LabelStudioClient(label_studio.url, label_studio.owner.token) as client:
-        yield client
+from tests.e2e.in_process import NO_MODEL, MakeProject, Ours, annotation, next_task, state
 
 
 def test_connecting_twice_sets_everything_up_once(

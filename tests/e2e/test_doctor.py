@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
 
 from taxonomist.backend.demo import environment, process, server
-from taxonomist.backend.demo.project import DemoTask, Picture, create_project, label_config
-from taxonomist.backend.demo.server import LabelStudioServer
+from taxonomist.backend.demo.project import Picture, create_project, label_config
 from taxonomist.backend.label_studio.failures import SSRF_FIX
 from taxonomist.taxonomy.errors import LabelStudioError
-from tests.e2e.in_process import NO_MODEL, Ours, state
+from tests.e2e.in_process import NO_MODEL, MakeProject, Ours, state
 from tests.environment import LABEL_STUDIO, LABEL_STUDIO_CACHE
-
-MakeProject = Callable[..., tuple[int, tuple[DemoTask, ...]]]
-
-
-@pytest.fixture
-def ours(tmp_path: Path, label_studio: LabelStudioServer) -> Iterator[Ours]:
-    running = Ours(tmp_path / "home", label_studio)
-    yield running
-    running.stop()
 
 
 def test_what_was_broken_is_found_and_mended(

@@ -29,12 +29,10 @@ from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.state.jobs import JobKind
 from tests.backend_process import BackendProcess
-from tests.e2e.in_process import annotation, next_task
+from tests.e2e.in_process import MakeProject, annotation, next_task
 from tests.environment import label_studio_ml
 from tests.small_world import publish_backbone
 from tests.waiting import eventually
-
-MakeProject = Callable[..., tuple[int, tuple[DemoTask, ...]]]
 
 
 @dataclass

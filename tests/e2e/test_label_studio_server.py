@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -18,14 +17,13 @@ from playwright.sync_api import Browser
 from taxonomist.backend.demo import environment, server
 from taxonomist.backend.demo.accounts import Account, sign_up
 from taxonomist.backend.demo.annotators import Outcome, annotate, plan
-from taxonomist.backend.demo.project import CONTROL, TO_NAME, DemoTask, Picture
+from taxonomist.backend.demo.project import CONTROL, TO_NAME, Picture
 from taxonomist.backend.demo.server import LabelStudioServer
 from taxonomist.taxonomy.errors import LabelStudioError
+from tests.e2e.in_process import MakeProject
 from tests.e2e.screens import expect_paths, logged_in, open_task, shoot
 from tests.environment import LABEL_STUDIO, LABEL_STUDIO_CACHE
 from tests.waiting import eventually
-
-MakeProject = Callable[..., tuple[int, tuple[DemoTask, ...]]]
 
 
 def test_version_and_people(label_studio: LabelStudioServer, annotators: list[Account], owner: httpx.Client) -> None:

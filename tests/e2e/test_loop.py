@@ -28,10 +28,9 @@ from taxonomist.backend.state.credentials import SECRET_HEADER
 from taxonomist.storage.catalog.documents import ProjectLabels
 from taxonomist.storage.catalog.image_ids import image_id
 from tests.backend_process import BackendProcess
+from tests.e2e.in_process import MakeProject
 from tests.e2e.screens import logged_in, open_stream, open_task, selected_paths, shoot
 from tests.waiting import eventually
-
-MakeProject = Callable[..., tuple[int, tuple[DemoTask, ...]]]
 
 # Few pictures: what is tested is the loop, so every suggestion is shown, however unsure.
 SETTINGS = {

@@ -15,12 +15,13 @@ import pytest
 
 from taxonomist.backend.demo.accounts import Account, checked
 from taxonomist.backend.demo.annotators import Outcome, annotate, plan
-from taxonomist.backend.demo.project import DemoTask, Picture
+from taxonomist.backend.demo.project import Picture
 from taxonomist.backend.demo.server import LabelStudioServer
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.state.jobs import Job, JobKind, JobState
 from tests.backend_process import BackendProcess
+from tests.e2e.in_process import MakeProject
 from tests.small_world import publish_poor_backbone
 from tests.waiting import eventually
 
@@ -71,7 +72,7 @@ def test_a_scheduled_pretraining_is_promoted_while_label_studio_is_answered(
     annotators: list[Account],
     owner: httpx.Client,
     catalogue: tuple[Picture, ...],
-    make_project: Callable[..., tuple[int, tuple[DemoTask, ...]]],
+    make_project: MakeProject,
     make_backend: Callable[..., BackendProcess],
     tmp_path: Path,
 ) -> None:

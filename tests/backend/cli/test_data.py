@@ -2,60 +2,37 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from taxonomist.backend.cli import main
 from taxonomist.backend.services import Services
 from taxonomist.backend.stages.files import read_split
 from taxonomist.storage.prepared_images import PreparedImageStore
+from tests.backend.cli.conftest import Run, run_json
 from tests.small_world import SIZE
 
-
-@pytest.fixture
-def run(world: Services, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Runs `taxonomist data …` on eighty labelled images: (exit code, standard output, standard error)."""
-
-    def command(*arguments: object) -> tuple[int, str, str]:
-        words = ["taxonomist", "--home", str(world.settings.home), "data", *map(str, arguments)]
-        monkeypatch.setattr(sys, "argv", words)
-        with pytest.raises(SystemExit) as end:
-            main()
-        out, err = capsys.readouterr()
-        return int(end.value.code or 0), out, err
-
-    return command
+pytestmark = pytest.mark.usefixtures("world")  # eighty labelled images
 
 
-def run_json(run: Any, *arguments: object) -> Any:
-    code, out, err = run(*arguments, "--json")
-    assert code == 0, err
-    return json.loads(out)
-
-
-def test_from_labels_to_images(run: Any, world: Services, tmp_path: Path) -> None:
-    chosen = run_json(run, "query", "--out", tmp_path / "data", "--labelled", "--exclude", "Green")
+def test_from_labels_to_images(run: Run, world: Services, tmp_path: Path) -> None:
+    chosen = run_json(run, "data", "query", "--out", tmp_path / "data", "--labelled", "--exclude", "Green")
     assert (chosen["images"], chosen["labelled"], chosen["labels"]) == (60, 60, {"Warm": 40, "Cold": 20})
     assert chosen["left_out"] == {"has a label to exclude": 20}
 
-    split = run_json(run, "split", "--query", tmp_path / "data", "--seed", 5)
+    split = run_json(run, "data", "split", "--query", tmp_path / "data", "--seed", 5)
     assert split["images"] == {"train": 38, "validation": 10, "test": 12}
     assert [counts["label"] for counts in split["classes"]] == ["Cold", "Warm"]
     assert split["classes"][0]["copies"] == split["classes"][1]["copies"] == split["classes"][1]["train"]
     plain = run_json(
-        run, "split", "--query", tmp_path / "data", "--seed", 5, "--no-oversample", "--out", tmp_path / "b"
+        run, "data", "split", "--query", tmp_path / "data", "--seed", 5, "--no-oversample", "--out", tmp_path / "b"
     )
     assert plain["images"] == split["images"]
     assert [counts["copies"] for counts in plain["classes"]] == [counts["train"] for counts in plain["classes"]]
-    assert (
-        len(run_json(run, "split", "--query", tmp_path / "data", "--level", 2, "--out", tmp_path / "c")["classes"]) == 3
-    )
+    deeper = run_json(run, "data", "split", "--query", tmp_path / "data", "--level", 2, "--out", tmp_path / "c")
+    assert len(deeper["classes"]) == 3
 
-    fetch = ("fetch", "--query", tmp_path / "data", "--out", tmp_path / "images")
+    fetch = ("data", "fetch", "--query", tmp_path / "data", "--out", tmp_path / "images")
     part = run_json(run, *fetch, "--split", tmp_path / "data", "--part", "train")  # of the size that is served
     assert (part["size"], part["new"]) == (SIZE, 38)
     assert run_json(run, *fetch)["new"] == 22
@@ -64,12 +41,12 @@ def test_from_labels_to_images(run: Any, world: Services, tmp_path: Path) -> Non
     assert training == set(PreparedImageStore(tmp_path / "images", SIZE).snapshot()[0][:38])
 
 
-def test_without_json_the_output_is_text(run: Any, tmp_path: Path) -> None:
-    _, out, _ = run("query", "--out", tmp_path, "--include", "Red", "--min-annotators", 1)
+def test_without_json_the_output_is_text(run: Run, tmp_path: Path) -> None:
+    _, out, _ = run("data", "query", "--out", tmp_path, "--include", "Red", "--min-annotators", 1)
     assert "left out: 60, each has none of the labels to include" in out
-    _, out, _ = run("split", "--query", tmp_path, "--level", 2)
+    _, out, _ = run("data", "split", "--query", tmp_path, "--level", 2)
     assert "Warm › Red" in out
-    _, out, _ = run("fetch", "--query", tmp_path, "--out", tmp_path / "p", "--size", 64)
+    _, out, _ = run("data", "fetch", "--query", tmp_path, "--out", tmp_path / "p", "--size", 64)
     assert "64 pixels" in out
 
 
@@ -83,8 +60,8 @@ def test_without_json_the_output_is_text(run: Any, tmp_path: Path) -> None:
         (["query", "--out", "q", "--address", "x/{name}"], 2, "{uri_orig}"),
     ],
 )
-def test_errors_are_one_line_with_a_hint(run: Any, arguments: list[str], code: int, message: str) -> None:
-    exit_code, out, err = run(*arguments)
+def test_errors_are_one_line_with_a_hint(run: Run, arguments: list[str], code: int, message: str) -> None:
+    exit_code, out, err = run("data", *arguments)
     assert (exit_code, out) == (code, "")
     assert message in err
     assert "Traceback" not in err
