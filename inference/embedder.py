@@ -2,12 +2,10 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from taxonomist.inference.image_decoding import PreparedImage
 from taxonomist.taxonomy.errors import DamagedError, ImageDecodingError
 
 BACKBONE_FILE = "backbone.onnx"
@@ -61,8 +59,3 @@ class Embedder:
             stop = start + _RUN
             (embeddings[start:stop],) = self._session.run(None, {self._input: images[start:stop]})
         return embeddings
-
-    def embed_one(self, image: PreparedImage) -> npt.NDArray[np.float32]:
-        """Return the embedding (dimension,) of one prepared image."""
-        embedding: npt.NDArray[Any] = self.embed(image[None])[0]
-        return embedding

@@ -125,22 +125,6 @@ def parse_annotation(data: Mapping[str, Any], config: LabelConfig, *, task_id: s
     )
 
 
-def parse_task(task: Mapping[str, Any], config: LabelConfig) -> tuple[Annotation, ...]:
-    """Return the annotations of a task in export or API form; none when it has no "annotations".
-
-    Import files written by hand may leave out ids: an annotation without one gets its position in the task as id.
-    Raises BadRequestError as `parse_annotation` does.
-    """
-    items = task.get("annotations") or []
-    if not isinstance(items, list) or not all(isinstance(item, Mapping) for item in items):
-        raise BadRequestError('The "annotations" of a task are not a list of objects.')
-    task_id = str(task.get("id", ""))
-    return tuple(
-        parse_annotation({**item, "id": _own_id(item, f"{task_id}:{position}")}, config, task_id=task_id)
-        for position, item in enumerate(items)
-    )
-
-
 def newest_of_each(annotations: Iterable[Annotation]) -> tuple[Annotation, ...]:
     """Return the newest annotation of each person, in the order of the annotators' names."""
     latest: dict[str, Annotation] = {}
@@ -166,10 +150,6 @@ def _age_key(annotation: Annotation) -> tuple[Any, ...]:
     # The id decides between annotations saved within one tick; Label Studio counts ids up, so 10 is newer than 9.
     number = int(annotation.id) if annotation.id.isdecimal() else -1
     return annotation.updated_at, annotation.created_at, number, annotation.id
-
-
-def _own_id(item: Mapping[str, Any], substitute: str) -> Any:
-    return next((item[key] for key in ("id", "unique_id") if item.get(key) is not None), substitute)
 
 
 def _sort_paths(

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from collections.abc import Collection
 from pathlib import Path
 
 from azure.core.exceptions import HttpResponseError
@@ -73,29 +72,6 @@ class BlobImages:
     def read(self, uri: str) -> bytes:
         """See `Images.read`."""
         return self._account.run(lambda: self._read(uri))
-
-    def read_many(
-        self, uris: Iterable[str], on_result: Callable[[str, bytes | ImageError], None], concurrency: int = 16
-    ) -> None:
-        """Read images, `concurrency` at a time, and call `on_result` with each result in this thread.
-
-        The result of an image that cannot be read is its error. An exception of `on_result` stops the reading. The next
-        call requests all images again, but Azure sends only new and changed ones.
-        """
-        running: dict[Future[bytes], str] = {}
-        waiting = iter(uris)
-        try:
-            while True:
-                while len(running) < concurrency and (uri := next(waiting, None)) is not None:
-                    running[self._account.start(lambda uri=uri: self._read(uri))] = uri  # type: ignore[misc]
-                if not running:
-                    return
-                for done in wait(running, return_when=FIRST_COMPLETED).done:
-                    on_result(running.pop(done), _result(done))
-        finally:
-            for future in running:
-                future.cancel()
-            wait(running)
 
     def link(self, uri: str) -> str:
         """Return an address with which a browser may read this blob, and no other, for a limited time.
@@ -172,13 +148,6 @@ class BlobImages:
             raise ImageUnavailableError(f"{where} is empty.")
         if blob.md5 is not None and hashlib.md5(blob.data, usedforsecurity=False).digest() != blob.md5:
             raise ImageUnavailableError(f"{where} does not match its Content-MD5.", hint="Upload it again.")
-
-
-def _result(done: Future[bytes]) -> bytes | ImageError:
-    try:
-        return done.result()
-    except ImageError as error:
-        return error
 
 
 def _unpack(content: bytes | None) -> tuple[str | None, bytes | None]:

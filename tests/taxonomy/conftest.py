@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from taxonomist.taxonomy.annotations import Annotation, UnknownPath
+from taxonomist.taxonomy.annotations import Annotation, UnknownPath, parse_annotation
 from taxonomist.taxonomy.label_config import LabelConfig, parse_label_config
 from taxonomist.taxonomy.paths import TaxonomyPath
 from taxonomist.taxonomy.tree import Tree
@@ -60,6 +60,11 @@ def said(annotator: str, *paths: str | TaxonomyPath, minutes: int = 0, **changes
 def unknown(path: str) -> UnknownPath:
     steps = tuple(path.split("/"))
     return UnknownPath("media", steps, SMALL.nearest(steps), SMALL.known_prefix(steps))
+
+
+def annotations_of(task: dict[str, Any], config: LabelConfig) -> tuple[Annotation, ...]:
+    """Return the annotations of a recorded task, in export or API form."""
+    return tuple(parse_annotation(item, config, task_id=str(task["id"])) for item in task["annotations"])
 
 
 @pytest.fixture

@@ -6,10 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taxonomist.taxonomy.agreement import AgreementPolicy, Reason, Verdict, decide
-from taxonomist.taxonomy.annotations import Annotation, parse_task
+from taxonomist.taxonomy.annotations import Annotation
 from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.taxonomy.label_config import LabelConfig
 from taxonomist.taxonomy.paths import format_path, prefixes
+from tests.taxonomy.conftest import annotations_of
 
 from .conftest import SMALL, said, unknown
 
@@ -196,7 +197,7 @@ def test_impossible_policies(values: dict[str, Any]) -> None:
 
 
 def test_recorded_project_with_three_annotators(recorded: Callable[[str], Any], config: LabelConfig) -> None:
-    verdicts = [decide(parse_task(task, config), "media", DEFAULT) for task in recorded("export.json")]
+    verdicts = [decide(annotations_of(task, config), "media", DEFAULT) for task in recorded("export.json")]
     assert [[format_path(path) for path in v.accepted] for v in verdicts] == [
         ["Badezimmersysteme › Geberit AquaClean › WC-Komplettanlagen"],  # all agree
         ["Badezimmersysteme › Geberit AquaClean › WC-Komplettanlagen"],  # 2 : 1

@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
-from taxonomist.taxonomy.annotations import named_nodes, newest, newest_of_each, parse_annotation, parse_task
+from taxonomist.taxonomy.annotations import named_nodes, newest, newest_of_each, parse_annotation
 from taxonomist.taxonomy.errors import BadRequestError
 from taxonomist.taxonomy.label_config import LabelConfig
 from taxonomist.taxonomy.tree import Tree
+from tests.taxonomy.conftest import annotations_of
 
 from .conftest import said
 
@@ -60,12 +61,11 @@ def test_skipped_ground_truth_and_browser(recorded: Load, config: LabelConfig) -
 
 
 def test_export_and_api_form_say_the_same(recorded: Load, config: LabelConfig) -> None:
-    exported = [parse_task(task, config) for task in recorded("export.json")]
-    listed = [parse_task(task, config) for task in recorded("api_tasks.json")]
+    exported = [annotations_of(task, config) for task in recorded("export.json")]
+    listed = [annotations_of(task, config) for task in recorded("api_tasks.json")]
     assert exported == listed
     assert [[a.annotator for a in task] for task in exported] == [["3", "4", "5"]] * 5
     assert [a.skipped for a in exported[4]] == [False, True, False]
-    assert parse_task({"id": 3, "data": {}}, config) == ()
 
 
 @pytest.mark.parametrize(
@@ -148,8 +148,6 @@ def test_ids(config: LabelConfig) -> None:
     assert parse_annotation(annotation(task={"id": 5, "data": {}}), config).task_id == "5"
     assert parse_annotation(annotation(), config, task_id="9").task_id == "9"
     assert parse_annotation(annotation(id=None, unique_id="abc"), config).id == "abc"
-    task = {"id": 4, "annotations": [{"result": []}, {"result": [], "unique_id": "abc"}, {"result": [], "id": 3}]}
-    assert [a.id for a in parse_task(task, config)] == ["4:0", "abc", "3"]
 
 
 @pytest.mark.parametrize(
@@ -173,12 +171,6 @@ def test_ids(config: LabelConfig) -> None:
 def test_what_cannot_be_an_annotation(data: Any, config: LabelConfig) -> None:
     with pytest.raises(BadRequestError):
         parse_annotation(data, config)
-
-
-@pytest.mark.parametrize("annotations", [{"id": 1}, ["x"], [[]]])
-def test_what_cannot_be_a_task(annotations: Any, config: LabelConfig) -> None:
-    with pytest.raises(BadRequestError):
-        parse_task({"id": 1, "annotations": annotations}, config)
 
 
 def test_newest() -> None:

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taxonomist.taxonomy.agreement import agreement_report
-from taxonomist.taxonomy.annotations import parse_task
 from taxonomist.taxonomy.label_config import LabelConfig
 from taxonomist.taxonomy.reliability import nominal_alpha, pairwise_agreement
+from tests.taxonomy.conftest import annotations_of
 
 from .conftest import SMALL, said
 
@@ -100,7 +100,7 @@ def test_report_without_pairs() -> None:
 
 
 def test_recorded_project(recorded: Callable[[str], Any], config: LabelConfig) -> None:
-    images = [parse_task(task, config) for task in recorded("export.json")]
+    images = [annotations_of(task, config) for task in recorded("export.json")]
     top = agreement_report(images, config.trees[0])[0]
     # B: bath, S: sanitary, O: sort out, M: both. BBB, BBS, BBS, MMB, OB (one skip): 3 + 1 + 1 + 1 + 0 of 13 pairs
     assert top.images == 5

@@ -23,11 +23,6 @@ def view_id(id: str, number: int) -> str:
     return f"{id}#{number}"
 
 
-def is_view(id: str) -> bool:
-    """Return whether an id of the store is that of an augmented view."""
-    return "#" in id
-
-
 @dataclass(frozen=True)
 class EmbeddingRows:
     """Embeddings `vectors` (rows, d) of images and views; `owners` (rows,), ascending, is the image of each row."""
