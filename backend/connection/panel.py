@@ -1,7 +1,7 @@
 """The look-alike panel in a project's labelling config: a `<Markdown>` with an iframe of our page, beside the image.
 
-The config is the project lead's text, so it is edited like a text: what is not ours stays as it is, byte for byte.
-expat says where elements stand; it sees through comments, CDATA and quoted `>`.
+The config is the project lead's text, so it is edited as text: everything outside the panel stays the same, byte for
+byte. expat gives the positions of the elements; it handles comments, CDATA and quoted `>`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 from html import escape, unescape
 from urllib.parse import quote, urlencode
-from xml.parsers import expat  # only positions are taken, and documents with a DTD are refused
+from xml.parsers import expat  # only positions are used, and documents with a DTD are refused
 
 from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.taxonomy.label_config import parse_label_config
@@ -28,29 +28,29 @@ _OUR_PAGE = re.compile(r"/similar\?project=\d+&key=")
 
 @dataclass(frozen=True)
 class _Element:
-    """Where an element stands in the UTF-8 bytes of the config. Names are in lower case, as Label Studio reads them."""
+    """Where an element is in the UTF-8 bytes of the config. Names are in lower case, as Label Studio reads them."""
 
     name: str
     attributes: dict[str, str] = field(compare=False)
     start: int
-    tag_end: int  # behind the start tag
-    end: int  # behind the element
+    tag_end: int  # after the start tag
+    end: int  # after the element
 
 
 def panel_address(base_url: str, project: str, key: str, image_key: str) -> str:
-    """The page's address with Label Studio's variable for the image.
+    """Return the page's address with Label Studio's variable for the image.
 
-    `src` stands last: Label Studio puts the image's address in as it is, and all that follows belongs to it.
+    `src` comes last: Label Studio inserts the image's address without escaping, so everything after it belongs to it.
     """
     query = urlencode({"project": project, "key": key}, quote_via=quote)
     return f"{base_url}/similar?{query}&src=${image_key}"
 
 
 def with_panel(label_config: str, base_url: str, project: str, key: str) -> str:
-    """The labelling config with the panel: added beside the taxonomy's image, or brought up to date where it stands.
+    """Return the labelling config with the panel: added beside the taxonomy's image, or updated in its place.
 
-    Returns the same text when the panel is there and current. Raises `ConfigError` when the config has no taxonomy on
-    an image, or is not XML.
+    A config whose panel is current is returned unchanged. Raises `ConfigError` when the config has no taxonomy on an
+    image, or is not XML.
     """
     config = parse_label_config(label_config)
     markdown = _markdown(panel_address(base_url, project, key, config.image_key))
@@ -67,14 +67,14 @@ def with_panel(label_config: str, base_url: str, project: str, key: str) -> str:
         new = _wrapped(text, image, f'<Markdown idattr="{PANEL_ID}" style="{_PANEL_STYLE}" value="{markdown}"/>')
     if parse_label_config(new) != config:
         raise ConfigError(
-            "The look-alike panel cannot be put into this labelling config without changing what it means.",
-            hint="Say no to the panel; everything else works without it.",
+            "The look-alike panel cannot be added to this labelling config without changing its meaning.",
+            hint="Answer no to the panel; everything else works without it.",
         )
     return new
 
 
 def panels_in(label_config: str) -> list[str]:
-    """The addresses that the panels of a labelling config show; normally one or none. Raises `ConfigError`."""
+    """Return the addresses of the panels in a labelling config; normally one or none. Raises `ConfigError`."""
     elements = _elements(label_config.encode())
     found = (
         re.search(r'src="([^"]*)"', element.attributes.get("value", "")) for element in elements if _is_panel(element)
@@ -83,7 +83,7 @@ def panels_in(label_config: str) -> list[str]:
 
 
 def _markdown(address: str) -> str:
-    """The text of the `value` attribute: HTML that holds the address, escaped for HTML and then for XML."""
+    """The text of the `value` attribute: HTML with the address, escaped for HTML and then for XML."""
     html = f'<iframe title="Labelled look-alikes" style="{_FRAME_STYLE}" src="{escape(address)}"></iframe>'
     return escape(html)
 
@@ -96,7 +96,7 @@ def _is_panel(element: _Element) -> bool:
 
 
 def _renewed(text: bytes, panels: list[_Element], markdown: str) -> str:
-    for panel in reversed(panels):  # from the end, so that positions before it stay true
+    for panel in reversed(panels):  # from the end, so that the positions before it stay valid
         tag = text[panel.start : panel.tag_end]
         if panel.attributes.get("value") == unescape(markdown):
             continue
@@ -109,15 +109,15 @@ def _renewed(text: bytes, panels: list[_Element], markdown: str) -> str:
 
 
 def _wrapped(text: bytes, image: _Element, panel: str) -> str:
-    """The image and the panel in a row; where it is narrow, one below the other."""
+    """The image and the panel in a row, or one below the other in a narrow window."""
     before = f'<View style="{_ROW_STYLE}"><View style="{_IMAGE_STYLE}">'.encode()
     after = f"</View>{panel}</View>".encode()
     return (text[: image.start] + before + text[image.start : image.end] + after + text[image.end :]).decode()
 
 
 def _elements(text: bytes) -> list[_Element]:
-    """All elements in document order. Raises `ConfigError` for a text that is not XML, or has a DTD."""
-    parser = expat.ParserCreate("utf-8")  # whatever its declaration says: the text came to us as characters
+    """Return all elements in document order. Raises `ConfigError` for a text that is not XML, or has a DTD."""
+    parser = expat.ParserCreate("utf-8")  # whatever its declaration says, since the text arrived as characters
     open_elements: list[tuple[int, str, dict[str, str], int, int]] = []
     found: list[_Element] = []
 
@@ -128,7 +128,7 @@ def _elements(text: bytes) -> list[_Element]:
             raise ConfigError("The labelling config has a tag that cannot be read.")
         lower = {key.lower(): value for key, value in attributes.items()}
         open_elements.append((len(found), name.lower(), lower, position, tag.end()))
-        found.append(_Element("", {}, 0, 0, 0))  # its place; the end is not known yet
+        found.append(_Element("", {}, 0, 0, 0))  # a placeholder; the end is not known yet
 
     def end(_name: str) -> None:
         place, name, attributes, position, tag_end = open_elements.pop()

@@ -1,12 +1,12 @@
-"""Writes the new model's suggestions to tasks that nobody has annotated yet.
+"""Push: store the suggestions of the served model for tasks that have no annotation.
 
-Label Studio asks a backend for a task only while the task has no prediction at all, or in the label stream. After a
-promotion the tasks that were pre-filled by an older version would otherwise keep its suggestion.
+Label Studio asks a backend for a task only in the label stream, or while the task has no prediction at all. Without a
+push, tasks that an older version has pre-filled would keep its suggestion after a promotion.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
@@ -16,15 +16,16 @@ from taxonomist.backend.label_studio.records import Prediction
 from taxonomist.backend.label_studio.requests import PredictRequest, Task
 from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.services import Services
+from taxonomist.progress import StepProgress
 
 CHUNK = 100
 
 
-def push(services: Services, project: str, progress: Callable[[str, float], None]) -> str:
-    """Tell Label Studio the version that is served, and store its suggestion for every task without annotations.
+def push(services: Services, project: str, progress: StepProgress) -> str:
+    """Announce the served version, and store its suggestion for every task without annotations.
 
-    Where the model suggests nothing, that is stored only for a task that has an older suggestion: it would be shown on.
-    Returns one line.
+    An empty suggestion is stored only where a task has an older prediction, which would be shown otherwise. Return the
+    outcome in one line.
     """
     predictor = Predictor(services)
     version = predictor.model_version(project)
@@ -45,16 +46,16 @@ def _push_chunk(
     client: LabelStudioClient, predictor: Predictor, project: str, config: str, chunk: list[dict[str, Any]]
 ) -> int:
     tasks = [Task.model_validate(task) for task in chunk]
-    answers = predictor.predict(PredictRequest(tasks=tasks, label_config=config, project=project))
+    predictions = predictor.predict(PredictRequest(tasks=tasks, label_config=config, project=project))
     client.push_predictions(
         project,
         [
-            Prediction(task.id, answer["model_version"], answer["score"], answer["result"])
-            for task, answer in zip(tasks, answers, strict=True)
-            if answer["result"] or task.total_predictions
+            Prediction(task.id, prediction["model_version"], prediction["score"], prediction["result"])
+            for task, prediction in zip(tasks, predictions, strict=True)
+            if prediction["result"] or task.total_predictions
         ],
     )
-    return sum(1 for answer in answers if answer["result"])
+    return sum(1 for prediction in predictions if prediction["result"])
 
 
 def _chunks(tasks: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:

@@ -1,4 +1,4 @@
-"""Label Studio's API, as far as the product needs it: values in, frozen dataclasses out, one kind of error."""
+"""Label Studio: its API as a client with frozen dataclasses and one kind of error, and the bodies that it sends."""
 
 from taxonomist.backend.label_studio.client import LabelStudioClient
 from taxonomist.backend.label_studio.records import MlBackend, Prediction, Project, Webhook

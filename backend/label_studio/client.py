@@ -1,4 +1,4 @@
-"""A thin, typed client over label-studio-sdk: version and user, projects, ML backends, webhooks."""
+"""A typed client of Label Studio's API: version and user, projects, ML backends, webhooks."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from taxonomist.backend.label_studio.tasks import TaskCalls
 if TYPE_CHECKING:
     from label_studio_sdk.core.request_options import RequestOptions
 
-_ONCE: RequestOptions = {"max_retries": 0}  # for calls that would do their work twice when repeated
+_ONCE: RequestOptions = {"max_retries": 0}  # for calls that must not be repeated
 
 
 class LabelStudioClient(TaskCalls):
-    """One user's view of one Label Studio. Every method raises `LabelStudioError`, whose hint says what to do."""
+    """The API of one Label Studio for one user. Every method raises `LabelStudioError`, whose hint says what to do."""
 
-    # Who and what
+    # Version, user and projects
 
     def version(self) -> str:
-        """The release of Label Studio, such as `1.23.2`. Needs no valid token."""
+        """Return the release of Label Studio, such as `1.23.2`. Needs no valid token."""
         doing = "ask for the version"
         with translated(self.url, doing):
             answer = self._http.get(f"{self.url}/api/version", auth=None)
@@ -36,13 +36,13 @@ class LabelStudioClient(TaskCalls):
             return str(body["release"])
 
     def user(self) -> str:
-        """The e-mail address of the token's user; the cheapest proof that the token is valid."""
+        """Return the e-mail address of the token's user; the cheapest check of the token."""
         with translated(self.url, "use the token"):
             me = self._sdk.users.whoami()
             return str(me.email or me.username)
 
     def project(self, project: str) -> Project:
-        """A project."""
+        """Return a project."""
         with translated(self.url, f"read project {project}"):
             found = self._sdk.projects.get(project_number(project))
             return Project(
@@ -67,7 +67,7 @@ class LabelStudioClient(TaskCalls):
         model_version: str | None = None,
         sampling: str | None = None,
     ) -> None:
-        """Change what is given; None leaves a field as it is.
+        """Change the given fields; None leaves a field unchanged.
 
         Label Studio refuses a `model_version` that is neither the title of an ML backend of the project nor the version
         of a stored prediction.
@@ -84,7 +84,7 @@ class LabelStudioClient(TaskCalls):
                 self._sdk.projects.update(project_number(project), **given)
 
     def validate_config(self, project: str, label_config: str) -> None:
-        """Ask Label Studio whether the project could have this labelling config; the error has its reason."""
+        """Let Label Studio validate a labelling config for the project; the error has its reason."""
         with translated(self.url, f"use the labelling config in project {project}"):
             self._sdk.projects.validate_label_config(
                 project_number(project), label_config=label_config, request_options=_ONCE
@@ -93,7 +93,7 @@ class LabelStudioClient(TaskCalls):
     # ML backends
 
     def ml_backends(self, project: str) -> list[MlBackend]:
-        """The project's ML backends, oldest first; only the first one predicts. Label Studio checks each before."""
+        """Return the project's ML backends, oldest first; only the first predicts. Label Studio checks each of them."""
         with translated(self.url, f"list the ML backends of project {project}"):
             rows = [_ml_backend(row) for row in self._sdk.ml.list(project=project_number(project))]
             return sorted(rows, key=lambda row: row.id)
@@ -101,7 +101,7 @@ class LabelStudioClient(TaskCalls):
     def create_ml_backend(
         self, project: str, url: str, title: str, *, username: str | None = None, password: str | None = None
     ) -> MlBackend:
-        """Register an ML backend; Label Studio calls its /health and /setup before it answers."""
+        """Register an ML backend and return it; Label Studio calls its /health and /setup before it answers."""
         with translated(self.url, f"register the backend {url} in project {project}"):
             row = self._sdk.ml.create(
                 project=project_number(project),
@@ -115,10 +115,10 @@ class LabelStudioClient(TaskCalls):
     def update_ml_backend(
         self, backend: MlBackend, *, url: str, title: str, username: str | None = None, password: str | None = None
     ) -> MlBackend:
-        """Change an ML backend; all of it has to be told.
+        """Change an ML backend and return it. The request needs all fields.
 
-        Label Studio calls /health and /setup with exactly what the request holds: without the address or the project it
-        answers 500, without the password it calls without one.
+        Label Studio calls /health and /setup with exactly the fields of the request: without the address or the project
+        it answers 500, without the password it calls without one.
         """
         with translated(self.url, f"change the ML backend {backend.id} of project {backend.project}"):
             row = self._sdk.ml.update(
@@ -134,14 +134,14 @@ class LabelStudioClient(TaskCalls):
     # Webhooks
 
     def webhooks(self, project: str) -> list[Webhook]:
-        """The project's own webhooks, oldest first."""
+        """Return the project's own webhooks, oldest first."""
         with translated(self.url, f"list the webhooks of project {project}"):
             rows = [_webhook(row) for row in self._sdk.webhooks.list(project=project)]
             return sorted(rows, key=lambda row: row.id)
 
     def create_webhook(self, project: str, url: str, headers: Mapping[str, str]) -> Webhook:
-        """Make a webhook for all actions, with payload."""
-        with translated(self.url, f"make the webhook {url} in project {project}"):
+        """Create a webhook for all actions, with payload, and return it."""
+        with translated(self.url, f"create the webhook {url} in project {project}"):
             row = self._sdk.webhooks.create(
                 project=project_number(project),
                 url=url,
@@ -162,9 +162,9 @@ class LabelStudioClient(TaskCalls):
         is_active: bool | None = None,
         everything: bool | None = None,
     ) -> Webhook:
-        """Change what is given; `everything` means all actions, with payload.
+        """Change the given fields and return the webhook; `everything` means all actions, with payload.
 
-        Label Studio then checks the address, even the one that it has. It also forgets a choice of single actions.
+        Label Studio then checks the address, also an unchanged one, and drops a choice of single actions.
         """
         changes = {
             "headers": None if headers is None else dict(headers),

@@ -1,4 +1,4 @@
-"""The connection to one Label Studio that all calls share."""
+"""The connection to one Label Studio, which all calls share."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Connection:
     def __init__(self, url: str, api_key: str, *, timeout_s: float = 60.0) -> None:
         self.url = url.rstrip("/")
         if not api_key.strip() or not api_key.isascii():
-            raise LabelStudioError("The token for Label Studio is empty or not a token.", hint=ACCESS_FIX)
+            raise LabelStudioError("The token for Label Studio is empty or not ASCII.", hint=ACCESS_FIX)
         host = urlsplit(self.url).hostname or ""
         self._http = httpx.Client(
             auth=_Authorization(TokenAuth(self.url, lambda: api_key)),
             timeout=httpx.Timeout(timeout_s, connect=5.0),
             follow_redirects=True,
-            trust_env=host not in LOOPBACK_HOSTS,  # a proxy does not know this machine
+            trust_env=host not in LOOPBACK_HOSTS,  # a proxy cannot reach loopback
         )
 
     def __enter__(self) -> Self:
@@ -40,14 +40,14 @@ class Connection:
         self.close()
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         self._http.close()
 
     @cached_property
     def _sdk(self) -> LabelStudio:
         from label_studio_sdk import LabelStudio  # noqa: PLC0415 - the SDK, which imports pandas when it is used
 
-        # The key that the SDK is given is never sent: `_Authorization` replaces it.
+        # The SDK's key is never sent: `_Authorization` replaces it.
         client: LabelStudio = LabelStudio(  # type: ignore[no-untyped-call]
             base_url=self.url, api_key="see _Authorization", httpx_client=self._http
         )
@@ -55,7 +55,7 @@ class Connection:
 
 
 class _Authorization(httpx.Auth):
-    """Signs the requests to Label Studio, the SDK's too, and asks for a new access token when one has run out."""
+    """Adds the token to all requests, those of the SDK too, and gets a new access token when one has expired."""
 
     def __init__(self, token: TokenAuth) -> None:
         self._token = token
@@ -69,7 +69,7 @@ class _Authorization(httpx.Auth):
 
 
 def project_number(project: str) -> int:
-    """The number by which the SDK wants a project. Raises `LabelStudioError` for a name."""
+    """Return the project's number for the SDK. Raises `LabelStudioError` for a name."""
     if not project.isdecimal():
         raise LabelStudioError(
             f"{project!r} is not a project of Label Studio.", hint="Give its number, as in the address /projects/4."

@@ -1,6 +1,6 @@
-"""From whatever goes wrong between us and Label Studio to a `LabelStudioError` that says what to do.
+"""Errors of HTTP and of the SDK as `LabelStudioError`s that say what to do.
 
-Label Studio's answers are never logged whole: their headers hold a session cookie.
+Label Studio's answers are never logged as a whole: their headers hold a session cookie.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ BACKEND_AUTH_FIX = "Run `taxonomist connect` with the TAXONOMIST_PASSWORD that `
 
 @contextmanager
 def translated(url: str, doing: str) -> Iterator[None]:
-    """Turn the errors of httpx and of the SDK into `LabelStudioError`; `doing` completes "cannot …"."""
+    """Raise a `LabelStudioError` in place of the errors of httpx and of the SDK; `doing` completes "Cannot …"."""
     from label_studio_sdk.core.api_error import ApiError  # noqa: PLC0415 - the SDK
 
     try:
@@ -54,13 +54,13 @@ def translated(url: str, doing: str) -> Iterator[None]:
         raise unreachable(url, doing, error) from None
     except (ValidationError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise LabelStudioError(
-            f"Cannot {doing}: Label Studio at {url} answered something unexpected ({type(error).__name__}).",
-            hint="Is it Label Studio, in a version that `taxonomist doctor` calls supported?",
+            f"Cannot {doing}: Label Studio at {url} sent an answer that cannot be parsed ({type(error).__name__}).",
+            hint="Run `taxonomist doctor`: it checks the version of Label Studio.",
         ) from error
 
 
 def unreachable(url: str, doing: str, error: Exception) -> LabelStudioError:
-    """The error for an answer that never came."""
+    """Return the error for a request without an answer."""
     if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
         return LabelStudioError(
             f"Cannot {doing}: Label Studio at {url} took too long to answer.", hint="Try again when it is less busy."
@@ -69,16 +69,16 @@ def unreachable(url: str, doing: str, error: Exception) -> LabelStudioError:
 
 
 def refusal(url: str, doing: str, status: int, body: Any) -> LabelStudioError:
-    """The error for an answer that says no (or that is not Label Studio's)."""
+    """Return the error for an answer with an error status, or one that is not Label Studio's."""
     if not isinstance(body, Mapping):
-        return LabelStudioError(f"{url} answers ({status}), but not like Label Studio.", hint=ADDRESS_FIX)
+        return LabelStudioError(f"{url} answers ({status}), but it is not Label Studio.", hint=ADDRESS_FIX)
     reason = explain(body)
     message = f"Cannot {doing}: Label Studio answered {status}" + (f" ({reason})." if reason else ".")
     return LabelStudioError(message, hint=_hint(status, reason))
 
 
 def explain(body: Any) -> str:
-    """Label Studio's reason in one line: its detail and its validation errors, without HTML."""
+    """Return Label Studio's reason in one line: its detail or its validation errors, without HTML."""
     if not isinstance(body, Mapping):
         return ""
     parts = list(_texts(body.get("validation_errors"))) or list(_texts(body.get("detail")))
@@ -97,15 +97,15 @@ def _hint(status: int, reason: str) -> str:
     if status == 400 and ("authentication" in lower or "401 client error" in lower):
         return BACKEND_AUTH_FIX
     if "look like a valid ml backend" in lower:
-        return "Our server refused the project; its log says why."
+        return "The log of `taxonomist serve` has the reason."
     if status == 401:
         return LEGACY_FIX if "legacy" in lower else ACCESS_FIX
     if status == 403:
-        return "The token's user lacks the right to do this: use a token of the project's owner or an administrator."
+        return "The token's user may not do this: use a token of the project's owner or of an administrator."
     if status == 404:
-        return "Check the project's number, it is in the address of its page: /projects/4."
+        return "Check the project's number; it is in the address of its page, as in /projects/4."
     if status >= 500:
-        return "Look into Label Studio's log."
+        return "Label Studio's log has the reason."
     return "Run `taxonomist doctor`."
 
 

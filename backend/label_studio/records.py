@@ -1,4 +1,4 @@
-"""What Label Studio tells us, as typed values."""
+"""Projects, ML backends, webhooks and predictions of Label Studio's API, as typed values."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Project:
 
     @property
     def created(self) -> str:
-        """The stamp that Label Studio puts behind the project's number in /setup and /predict, in whole seconds."""
+        """The time stamp that Label Studio appends to the project's number in /setup and /predict, in whole seconds."""
         return str(int(self.created_at.timestamp()))
 
 
@@ -48,7 +48,7 @@ class MlBackend:
 
     @property
     def is_connected(self) -> bool:
-        """Whether Label Studio reached the backend when this row was read."""
+        """Whether Label Studio reached the backend at its last check."""
         return self.state == CONNECTED
 
 
@@ -65,7 +65,7 @@ class Webhook:
 
 
 class Prediction(NamedTuple):
-    """A prediction to store: `score` in 0..1, `result` the regions in Label Studio's form."""
+    """A prediction to store: `score` in 0..1, `result` the regions as Label Studio's JSON."""
 
     task_id: str | int
     model_version: str

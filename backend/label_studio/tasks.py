@@ -1,7 +1,7 @@
 """Tasks, their annotations and their predictions.
 
-Long lists are read by the last id that was seen, never by page numbers: a page shifts when tasks are annotated or
-deleted meanwhile, and then tasks would be missed.
+Long lists are read from the last id on, never by page numbers: a page shifts when tasks are annotated or deleted
+meanwhile, and then tasks would be missed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PAGE = 200
-PUSH_BATCH = 500  # as many as Label Studio stores in one go: a batch is stored whole or not at all
+PUSH_BATCH = 500  # what Label Studio stores in one transaction
 _SLOW: RequestOptions = {"max_retries": 0, "timeout_in_seconds": 600}
 
 
@@ -30,10 +30,10 @@ class TaskCalls(Connection):
     """The calls about tasks."""
 
     def export_annotations(self, project: str) -> Iterator[dict[str, Any]]:
-        """Tasks that have annotations, skipped ones too, each as Label Studio's JSON with `data` and `annotations`.
+        """Yield the tasks with annotations or skips, as Label Studio's JSON with `data` and `annotations`.
 
-        Read page by page while they are consumed. First come those that were only skipped, so that one of them that is
-        submitted meanwhile comes twice rather than never.
+        Pages are read while the tasks are consumed. Tasks that were only skipped come first: one that is submitted
+        meanwhile then comes twice, otherwise it would not come at all.
         """
         submitted = [_filter("total_annotations", "greater", 0)]
         skipped = [_filter("total_annotations", "equal", 0), _filter("cancelled_annotations", "greater", 0)]
@@ -43,17 +43,17 @@ class TaskCalls(Connection):
     def tasks(
         self, project: str, *, unlabelled: bool = False, lacking_version: str | None = None
     ) -> Iterator[dict[str, Any]]:
-        """A project's tasks as Label Studio's JSON with `id`, `data` and `created_at`, without their annotations.
+        """Yield a project's tasks as Label Studio's JSON with `id`, `data` and `created_at`, without annotations.
 
-        `unlabelled`: only those without any annotation; `lacking_version`: only those without a prediction of that
-        model version.
+        With `unlabelled` only tasks without any annotation, with `lacking_version` only tasks without a prediction of
+        that model version.
         """
         conditions = []
         if unlabelled:
             conditions += [_filter("total_annotations", "equal", 0), _filter("cancelled_annotations", "equal", 0)]
         passes = [conditions]
         if lacking_version is not None:
-            # Label Studio compares by substring, so those that seem to have the version are looked at again.
+            # Label Studio compares substrings, so tasks that seem to have the version are checked again below.
             field, wanted = "predictions_model_versions", [lacking_version]
             passes = [
                 [*conditions, _filter(field, operator, wanted, kind="List")]
@@ -74,19 +74,20 @@ class TaskCalls(Connection):
                     query=json.dumps({"filters": filters, "ordering": ["tasks:id"]}),
                     page_size=PAGE,
                     fields=fields,
-                    resolve_uri=False,  # as /predict and webhooks have it
+                    resolve_uri=False,  # the addresses of /predict and webhooks
                 )
-                found: list[dict[str, Any]] = [json.loads(task.json()) for task in page.items or []]
-            yield from found
-            if len(found) < PAGE:
+                tasks: list[dict[str, Any]] = [json.loads(task.json()) for task in page.items or []]
+            yield from tasks
+            if len(tasks) < PAGE:
                 return
-            last = int(found[-1]["id"])
+            last = int(tasks[-1]["id"])
 
     def push_predictions(self, project: str, predictions: Iterable[Prediction]) -> int:
-        """Store predictions, `PUSH_BATCH` in a request; returns how many were stored.
+        """Store predictions, `PUSH_BATCH` per request; return how many were stored.
 
-        A task that was deleted meanwhile costs its own prediction only. Label Studio drops predictions that do not fit
-        the labelling config without an error, which is logged. Nothing is replaced: storing twice makes two.
+        For a task that was deleted meanwhile, only its own prediction is lost. Label Studio drops predictions that do
+        not fit the labelling config without an error; a warning is logged. Nothing is replaced: a prediction that is
+        stored twice is there twice.
         """
         stored, rest = 0, iter(predictions)
         while batch := list(islice(rest, PUSH_BATCH)):
@@ -110,14 +111,14 @@ class TaskCalls(Connection):
                     raise
                 answer = None
         if answer is None and len(batch) > 1:
-            # One task that is gone spoils the whole request, and the answer does not say which in a form to rely on.
+            # One deleted task fails the whole request, and the answer does not name it in a stable form.
             half = len(batch) // 2
             return self._push(project, batch[:half]) + self._push(project, batch[half:])
         created = int(answer.created or 0) if answer is not None else 0
         if created < len(batch):
             tasks = ", ".join(str(prediction[0]) for prediction in batch[:10])
             log.warning(
-                "project %s: Label Studio did not take %d of %d predictions (tasks %s%s)",
+                "project %s: Label Studio did not store %d of %d predictions (tasks %s%s)",
                 project,
                 len(batch) - created,
                 len(batch),

@@ -1,6 +1,6 @@
-"""From the command to the server: `taxonomist serve` becomes `taxonomist.backend.web.serve` instead of calling it.
+"""From the command line to the server: the process of `taxonomist serve` becomes `taxonomist.backend.web.serve`.
 
-The server's process forks, so it must not have loaded what the command line has, onnxruntime above all.
+The server forks, so its process must not have loaded the modules of the command line, above all onnxruntime.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ NO_WORKER = "--no-worker"
 
 
 def become_server(settings: Settings, *, with_worker: bool) -> NoReturn:
-    """Replace this process by the server. Raises `ConfigError` when others could reach it without a password."""
+    """Replace this process with the server. Raises `ConfigError` when others could reach it without a password."""
     check_exposure(settings)
     settings.home.mkdir(parents=True, exist_ok=True)
-    # Server and worker read their settings anew: those given as options must reach them.
+    # Server and worker load the settings again, so those that were given as options go into the environment.
     os.environ["TAXONOMIST_HOME"] = str(settings.home.resolve())
     os.environ["TAXONOMIST_HOST"], os.environ["TAXONOMIST_PORT"] = settings.host, str(settings.port)
     os.environ["TAXONOMIST_LOG_LEVEL"] = settings.log_level

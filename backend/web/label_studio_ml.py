@@ -1,7 +1,7 @@
-"""The same model for people who run Label Studio's own framework, label-studio-ml, in its two generations.
+"""The adapter for label-studio-ml, Label Studio's own framework, in its two generations.
 
     pip install 'git+https://github.com/HumanSignal/label-studio-ml-backend.git@d02cedf'   # 2.x, which is not on PyPI
-    # or 1.x, whose pins (Flask 1.1.2 and more) no environment of today can hold:
+    # or 1.x without its pins (Flask 1.1.2 and more), which cannot be installed today:
     pip install appdirs attrs colorama label-studio-tools lxml redis requests rq
     pip install --no-deps label-studio-ml==1.0.9
 
@@ -10,20 +10,20 @@
 
     label-studio-ml init my-model --script model.py:TaxonomistModel && label-studio-ml start my-model   # the 1.x way
 
-where `model.py` has the one line `from taxonomist.backend.web.label_studio_ml import TaxonomistModel` (a copy of this
+`model.py` has the one line `from taxonomist.backend.web.label_studio_ml import TaxonomistModel` (a copy of this
 file, which `init` would make, hides the framework behind its name).
 A 2.x `_wsgi.py` passes `TaxonomistModel` to `init_app`.
 
 State and settings are those of `taxonomist serve`, and a `taxonomist worker` on the same home folder does the
 training. The framework keeps files of its own in `MODEL_DIR` (2.x by default in the current folder).
 `TAXONOMIST_LABEL_STUDIO_URL` and `TAXONOMIST_LABEL_STUDIO_API_KEY` must be set, since images and missed annotations are
-fetched with them. What is lost against `taxonomist serve`:
+fetched with them. Compared with `taxonomist serve`, this is missing:
 
-- Both: look-alikes, `/livez`, `/readyz`, metrics, and the list of versions in Label Studio.
-- The frameworks' own ways of starting: our password does not guard the server. 1.x has no password at all; that of 2.x
-  also wants one from webhooks, to which Label Studio gives none unless the webhook's headers are changed.
-- `label-studio-ml start` of 1.x: each webhook is a job in a process of its own, so one may be lost after it was
-  answered; and the model version in Label Studio is `INITIAL` before the first. `make_app` does better at both.
+- In both generations: look-alikes, `/livez`, `/readyz`, metrics, and the list of versions in Label Studio.
+- When the framework's own command starts the server: our password does not protect it. 1.x has no password at all; 2.x
+  also requires its password of webhooks, to which Label Studio gives none unless the webhook's headers are changed.
+- With `label-studio-ml start` of 1.x: each webhook is a job in a process of its own, so one may be lost after its
+  answer, and the model version in Label Studio is `INITIAL` before the first job. `make_app` has neither problem.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ EVENTS = (
 )
 SECOND_GENERATION = hasattr(LabelStudioMLBase, "set")
 if SECOND_GENERATION:
-    api.TRAIN_EVENTS = EVENTS  # its /webhook route looks here, that of 1.x at the class
+    api.TRAIN_EVENTS = EVENTS  # its /webhook route reads this, that of 1.x the class attribute
 
 
 @cache
@@ -94,7 +94,7 @@ def _use_cases() -> UseCases:
 
 
 class TaxonomistModel(LabelStudioMLBase):  # type: ignore[misc]
-    """Our predictor and journal behind the framework's interface. Made anew for each request, it holds nothing."""
+    """The use cases behind the framework's interface. The framework makes one per request: it keeps no state."""
 
     TRAIN_EVENTS = EVENTS
 
@@ -102,48 +102,48 @@ class TaxonomistModel(LabelStudioMLBase):  # type: ignore[misc]
         # 1.x: label_config, train_output, hostname, access_token, model_version; 2.x: project_id, label_config.
         super().__init__(*args, **kwargs)
         if not SECOND_GENERATION and "job_id" in self.train_output:
-            # 1.x calls the id of its newest job the version, and reads it from this dict afterwards. But
-            # each webhook is a job, hence a new version; and an id is a number, on which Label Studio's stream fails.
-            project = _sent().get("project")
+            # 1.x takes the id of its newest job, in this dict, as the version. But each webhook is a job, hence a new
+            # version; and an id is a number, with which Label Studio's stream fails.
+            project = _body().get("project")
             if isinstance(project, str):
                 self.train_output["job_id"] = _use_cases().model_version(project_id(project))
 
     def setup(self) -> None:
-        """2.x calls this at the end of each `__init__`, and tells Label Studio the version that is set here."""
+        """Set the version that 2.x sends to Label Studio; 2.x calls this at the end of each `__init__`."""
         if self.project_id:
             version = _use_cases().model_version(project_id(self.project_id))
             if self.get("model_version") != version:
                 self.set("model_version", version)
 
     def set_extra_params(self, extra_params: object) -> None:
-        """We have none. 2.x fails on those that are not text, and such a project could not be connected."""
+        """Ignore them. 2.x fails with parameters that are not text, and such a project could not be connected."""
 
     def predict(self, tasks: Sequence[Mapping[str, Any]], *_args: Any, **_kwargs: Any) -> list[dict[str, Any]]:
-        """One prediction a task, in order; an empty one where nothing can be suggested. A list suits both generations.
+        """Return one prediction for each task, in order; an empty one where nothing can be suggested.
 
-        Raises `BadRequestError` when the tasks cannot be read.
+        A list works in both generations. Raises `BadRequestError` when the tasks cannot be parsed.
         """
         if not tasks:
             return []
         predictions = _use_cases().answer(self._request(tasks)).predictions
         if not SECOND_GENERATION:
-            # Label Studio predicts again for ever when a prediction's version is not the one of /setup, and in 1.x that
-            # may be INITIAL. A prediction that names none gets the one of /setup.
+            # Label Studio repeats its requests without end when a prediction's version is not that of /setup, which in
+            # 1.x may be INITIAL. A prediction without a version gets that of /setup.
             for prediction in predictions:
                 del prediction["model_version"]
         return predictions
 
     def fit(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Record an event of Label Studio in the journal; *Start training* asks the worker for a training.
+        """Record an event of Label Studio in the journal; *Start training* enqueues a training.
 
-        1.x calls `fit(tasks, event=…, data=…, workdir=…, job_id=…)`, 2.x `fit(event, data)`. Returns a dict always: of
-        it 1.x makes the job's result, and it complains at each request of jobs that have none. Raises
-        `BadRequestError` for what is no webhook, `StorageError` when the event could not be kept.
+        1.x calls `fit(tasks, event=…, data=…, workdir=…, job_id=…)`, 2.x `fit(event, data)`. Return a dict in any case:
+        1.x stores it as the job's result, and logs an error at each request when a job has none. Raises
+        `BadRequestError` for a body that is not a webhook, `StorageError` when the event cannot be recorded.
         """
         named = args if args and isinstance(args[0], str) else (kwargs.get("event"), kwargs.get("data"))
         event, data = named[0], named[1] if len(named) > 1 else kwargs.get("data")
         if event is None:
-            log.warning("fit() was called without an event, nothing is trained: use Start training in Label Studio")
+            log.warning("fit() was called without an event; nothing is trained. Use Start training in Label Studio")
             return {"status": "ignored", "reason": "no event"}
         receipt = _use_cases().receive(parse_webhook({**(data or {}), "action": event}))
         if receipt.training:
@@ -151,23 +151,23 @@ class TaxonomistModel(LabelStudioMLBase):  # type: ignore[misc]
         return {"status": "ok", "new": receipt.new}
 
     def _request(self, tasks: Sequence[Mapping[str, Any]]) -> PredictRequest:
-        # 1.x tells a model neither its project nor, when two projects share a server, its config; the request does.
-        sent = _sent()
+        # 1.x gives a model neither its project nor, when two projects share a server, its config; the request has both.
+        sent = _body()
         project = getattr(self, "project_id", None) or sent.get("project") or tasks[0].get("project")
         config = sent.get("label_config") or self.label_config
         return parse_predict({"tasks": list(tasks), "project": project, "label_config": config})
 
 
-def _sent() -> Mapping[str, Any]:
+def _body() -> Mapping[str, Any]:
     """The body of the request that is being answered; empty outside of one."""
     body = request.get_json(silent=True) if has_request_context() else None
     return body if isinstance(body, dict) else {}
 
 
 def make_app(settings: Settings | None = None) -> Flask:
-    """The framework's application with our model behind it, guarded by our password and webhook secret.
+    """Return the framework's application with our model, protected by our password and webhook secret.
 
-    Raises `ConfigError` when a setting is wrong. The settings of requests are those of environment and file.
+    Requests use the settings of environment and file. Raises `ConfigError` when a setting is wrong.
     """
     settings = settings or load_settings()
     if SECOND_GENERATION:
@@ -182,13 +182,13 @@ def make_app(settings: Settings | None = None) -> Flask:
 
 
 def _first_generation_manager() -> Any:
-    """1.x's manager with two of its ways changed, for which a model alone gives no handle."""
+    """Return 1.x's manager with two changes that a model alone cannot make."""
     from label_studio_ml.model import LabelStudioMLManager, ModelWrapper  # noqa: PLC0415 - 2.x has neither
 
     class Manager(LabelStudioMLManager):  # type: ignore[misc]
         @classmethod
         def fetch(cls, project: Any = None, *args: Any, **kwargs: Any) -> Any:
-            """The model under its true version, also when there is no job, as there never is with `webhook` below."""
+            """Return the model with its own version, also without a job: `webhook` below starts none."""
             loaded = super().fetch(project, *args, **kwargs)
             if project is None:
                 return loaded
@@ -196,7 +196,7 @@ def _first_generation_manager() -> Any:
 
         @classmethod
         def webhook(cls, event: str, data: Mapping[str, Any]) -> dict[str, Any]:
-            """Recorded before it is answered, instead of in a process that is forked for each."""
+            """Record the webhook before it is answered, instead of in a new process."""
             answer: dict[str, Any] = cls.model_class().fit(event=event, data=data)
             return answer
 
@@ -220,7 +220,7 @@ def _explain(error: TaxonomistError) -> ResponseReturnValue:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until stopped; returns the exit status."""
+    """Serve until the process is stopped; return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m taxonomist.backend.web.label_studio_ml",
         description="Serve the model through label-studio-ml, 1.x or 2.x.",
@@ -244,7 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    # Under its real name, since 1.x hands the class to other processes by name.
+    # Import it by its own name, since 1.x passes the class to other processes by name.
     from taxonomist.backend.web.label_studio_ml import main as serve
 
     sys.exit(serve())

@@ -1,4 +1,4 @@
-"""What Prometheus is told. One registry an app, so that two apps in one process do not share numbers."""
+"""Metrics for Prometheus. Each application has a registry of its own, so two in one process do not share numbers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 
 class Metrics:
-    """The server's counters; `text` renders them in Prometheus' exposition format."""
+    """The metrics of the server; `text` gives them in Prometheus' exposition format."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -23,15 +23,15 @@ class Metrics:
         self.tasks = Counter(
             "taxonomist_predicted_tasks", "Tasks in prediction requests", ["outcome"], registry=self._registry
         )
-        self.events = Counter(
-            "taxonomist_webhook_events", "Events brought by webhooks", ["outcome"], registry=self._registry
-        )
+        self.events = Counter("taxonomist_webhook_events", "Events in webhooks", ["outcome"], registry=self._registry)
         self.pending = Gauge("taxonomist_journal_pending", "Events not yet folded", registry=self._registry)
         self.waiting = Gauge("taxonomist_jobs_waiting", "Jobs that wait for the worker", registry=self._registry)
         self.worker_age = Gauge(
-            "taxonomist_worker_heartbeat_age_seconds", "Seconds since the worker was last seen", registry=self._registry
+            "taxonomist_worker_heartbeat_age_seconds",
+            "Seconds since the worker's last heartbeat",
+            registry=self._registry,
         )
 
     def text(self) -> bytes:
-        """All metrics in the text exposition format."""
+        """Return all metrics in the text exposition format."""
         return generate_latest(self._registry)

@@ -1,4 +1,4 @@
-"""The server process: gunicorn around the application, with the worker's supervisor beside it.
+"""The server process: gunicorn with the application, and the worker's supervisor beside it.
 
 The master process forks, so it must not have loaded onnxruntime, whose threads do not survive a fork: only the forked
 process imports the application, and `taxonomist serve` becomes this module instead of calling it.

@@ -1,4 +1,4 @@
-"""Pages for people: the panel of labelled look-alikes that stands beside the image in Label Studio."""
+"""The look-alike page: the labelled look-alikes of an image, shown beside it in Label Studio."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from taxonomist.taxonomy.paths import format_path
 log = logging.getLogger(__name__)
 
 THUMBNAIL_PX = 240
-_ESCAPED = re.compile(r"%2F|https?%3A", re.IGNORECASE)  # the whole address was escaped, not only its blanks
+_ESCAPED = re.compile(r"%2F|https?%3A", re.IGNORECASE)  # the whole address is escaped, not only its blanks
 _CSP = "default-src 'none'; img-src 'self'{origins}; style-src 'unsafe-inline'"
 
 
 def similar_pages(services: Services, predictor: Predictor) -> Blueprint:
-    """The routes /similar and /thumbnail. Both need the project's signed key, since a browser brings no password."""
+    """Return the routes /similar and /thumbnail. Both need the project's signed key: a browser has no password."""
     pages = Blueprint("pages", __name__)
 
     @lru_cache(maxsize=1024)
@@ -49,15 +49,15 @@ def similar_pages(services: Services, predictor: Predictor) -> Blueprint:
         uri = _source()
         cards, reason = [], ""
         try:
-            found = _look_alikes(services, predictor, project, uri)
+            look_alikes = _look_alikes(services, predictor, project, uri)
             cards = [
                 {
-                    "picture": _link(services, each.uri)
-                    or url_for("pages.thumbnail", project=project, key=key, id=each.image_id),
-                    "paths": [format_path(path) for paths in each.labels.values() for path in paths],
-                    "similarity": f"{each.similarity:.2f}",
+                    "image": _link(services, look_alike.uri)
+                    or url_for("pages.thumbnail", project=project, key=key, id=look_alike.image_id),
+                    "paths": [format_path(path) for paths in look_alike.labels.values() for path in paths],
+                    "similarity": f"{look_alike.similarity:.2f}",
                 }
-                for each in found
+                for look_alike in look_alikes
             ]
             reason = "" if cards else "No labelled look-alikes yet: they appear as soon as annotators agree on images."
         except TaxonomistError as error:
@@ -66,7 +66,7 @@ def similar_pages(services: Services, predictor: Predictor) -> Blueprint:
         response = Response(render_template("similar.html", cards=cards, reason=reason))
         blobs = services.blob_images
         response.headers["Content-Security-Policy"] = _CSP.format(origins=f" {blobs.origin}" if blobs else "")
-        response.headers["Cache-Control"] = "private, max-age=5"  # Label Studio asks twice for each opening
+        response.headers["Cache-Control"] = "private, max-age=5"  # Label Studio requests the page twice per task
         response.headers["Referrer-Policy"] = "no-referrer"
         return response
 
@@ -74,10 +74,10 @@ def similar_pages(services: Services, predictor: Predictor) -> Blueprint:
     def thumbnail() -> ResponseReturnValue:
         project, _ = _project_and_key(services)
         document = services.catalog.get(request.args.get("id", ""))
-        here = document.projects.get(project) if document and may_use(document, services.settings) else None
-        if here is None or not here.accepted:
+        labels = document.projects.get(project) if document and may_use(document, services.settings) else None
+        if labels is None or not labels.accepted:
             raise NotFoundError("There is no such labelled image in this project.")
-        response = Response(thumbnail_bytes(project, here.uri), content_type="image/jpeg")
+        response = Response(thumbnail_bytes(project, labels.uri), content_type="image/jpeg")
         response.headers["Cache-Control"] = "private, max-age=86400"
         return response
 
@@ -91,15 +91,15 @@ def _project_and_key(services: Services) -> tuple[str, str]:
 
 
 def _source() -> str:
-    """The image's address. It stands last in the URL and Label Studio does not escape it, so all that follows is it."""
+    """The image's address: everything after `src=`, which comes last, since Label Studio does not escape it."""
     _, mark, raw = request.query_string.decode("utf-8", "replace").partition("src=")
     if not mark or not raw:
-        raise BadRequestError("Name the image: src=…, as the last part of the address.")
+        raise BadRequestError("The address needs src=… with the image, as its last part.")
     return unquote_plus(raw) if _ESCAPED.match(raw) else raw
 
 
 def _link(services: Services, uri: str) -> str | None:
-    """Where a browser gets a picture that Azure keeps, None for all others: these come as thumbnails from us."""
+    """The address at which a browser gets an image in Azure; None for other images, which /thumbnail sends."""
     blobs = services.blob_images
     return blobs.link(uri) if blobs is not None and blobs.owns(uri) else None
 

@@ -1,4 +1,4 @@
-"""`taxonomist doctor`: every thing that commonly breaks, and the fix as a command or a setting."""
+"""`taxonomist doctor`: checks of what commonly breaks, each with its fix as a command or a setting."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ __all__ = ["Check", "Status", "run_checks"]
 
 
 def run_checks(services: Services, project: str | None = None) -> list[Check]:
-    """Check this machine, then one project (or all that are known). Repairs nothing, and raises nothing: what cannot
-    be checked is a failed check that says why."""
+    """Return the checks of this machine, then those of one project, or of all known projects.
+
+    Nothing is repaired and nothing is raised: an error becomes a failed check with its reason.
+    """
     return list(_checks(services, project))
 
 
@@ -30,9 +32,9 @@ def _checks(services: Services, project: str | None) -> Iterator[Check]:
             "no project is connected yet",
             "taxonomist connect --url http://localhost:8080 --api-key … --project 4",
         )
-    for each in known:
-        prefix = "" if project else f"project {each}: "
-        yield from (check.named(prefix + check.name) for check in _project(services, each))
+    for name in known:
+        prefix = "" if project else f"project {name}: "
+        yield from (check.named(prefix + check.name) for check in _project(services, name))
 
 
 def _azure(services: Services) -> Iterator[Check]:
@@ -47,7 +49,7 @@ def _azure(services: Services) -> Iterator[Check]:
 
 
 def _project(services: Services, project: str) -> Iterator[Check]:
-    if project.isdecimal():  # others were imported and live here only
+    if project.isdecimal():  # other projects were imported, Label Studio does not know them
         yield from guarded("Label Studio", _connected(services, project))
     yield from guarded("model", model.checks(services, project))
     yield from guarded("agreement", agreement.checks(services, project))
@@ -57,7 +59,7 @@ def _connected(services: Services, project: str) -> Iterator[Check]:
     url, token = services.label_studio(project)
     connect = f"taxonomist connect --url … --api-key … --project {project}"
     if url is None or token is None:
-        yield failed("Label Studio", "its address or its token is not known", connect)
+        yield failed("Label Studio", "its address or token is not known", connect)
         return
     try:
         client = LabelStudioClient(url, token)

@@ -1,4 +1,4 @@
-"""How well a project's annotators agree: what no model trained on their labels can be better than."""
+"""Checks of the agreement of a project's annotators, which limits every model that learns from their labels."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from taxonomist.taxonomy.agreement import LevelAgreement, agreement_report
 from taxonomist.taxonomy.annotations import Annotation, parse_annotation
 from taxonomist.taxonomy.errors import BadRequestError, ConfigError
 
-TENTATIVE = 0.667  # below, data permit no conclusions: Krippendorff, Content Analysis (2004), section 11.4
+TENTATIVE = 0.667  # below it, data permit no conclusions: Krippendorff, Content Analysis (2004), section 11.4
 
 
 def checks(services: Services, project: str) -> Iterator[Check]:
-    """One check a control: pairwise agreement and Krippendorff's alpha at each level that two people named."""
+    """Yield a check per control: pairwise agreement and Krippendorff's alpha of each level with two annotators."""
     try:
         config = services.label_config(project)
     except ConfigError:
@@ -26,7 +26,7 @@ def checks(services: Services, project: str) -> Iterator[Check]:
         try:
             images[record.image_id].append(parse_annotation(record.data, config, task_id=record.task_id))
         except BadRequestError:
-            continue  # the worker's log has it
+            continue  # the worker has logged it
     for tree in config.trees:
         levels = [level for level in agreement_report(list(images.values()), tree) if level.images]
         name = "agreement" if len(config.trees) == 1 else f"agreement on {tree.control}"

@@ -1,4 +1,4 @@
-"""Checks of what the settings have put into Azure: the catalogue in Cosmos DB, pictures and models in Blob Storage."""
+"""Checks of Azure: the catalogue in Cosmos DB, images and models in Blob Storage."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from taxonomist.storage.catalog.documents import ImageDocument
 from taxonomist.storage.images.blob import BlobImages
 from taxonomist.taxonomy.errors import TaxonomistError
 
-PATIENCE_S = 10.0  # shorter than that of the server: a person waits
+TIMEOUT_S = 10.0  # shorter than that of the server, since a person waits
 SOME_SKEW_S, MUCH_SKEW_S = 60.0, 300.0  # links are valid from five minutes before they are made
-LOOKED_AT = 500
+MAX_DOCUMENTS = 500
 _INSTALL = "taxonomist cosmos install"
 _RIGHTS = "check the key or the roles, see docs/how-to/azure/troubleshooting.md"
-_CLOCK = "set this machine's clock, by NTP: Azure refuses what is signed more than 15 minutes off"
+_CLOCK = "synchronise this machine's clock by NTP: Azure refuses signatures that are more than 15 minutes off"
 
 
 def checks(services: Services) -> Iterator[Check]:
-    """All checks of Azure; none where no setting names it."""
+    """Yield the checks of Azure; none when no setting names it."""
     settings = services.settings
-    hurried = settings.model_copy(update={"azure_timeout": min(PATIENCE_S, settings.azure_timeout)})
+    quick = settings.model_copy(update={"azure_timeout": min(TIMEOUT_S, settings.azure_timeout)})
     if settings.cosmos_connection_string or settings.cosmos_endpoint:
-        yield from _cosmos(hurried)
+        yield from _cosmos(quick)
     if settings.blob_connection_string or settings.blob_account_url:
-        yield from _blob(services, hurried)
+        yield from _blob(services, quick)
 
 
 def _cosmos(settings: Settings) -> Iterator[Check]:
@@ -50,23 +50,23 @@ def _cosmos(settings: Settings) -> Iterator[Check]:
 def _container(state: ContainerState) -> Iterator[Check]:
     name = f"Cosmos DB container {state.name}"
     if state.key_paths is None:
-        yield failed(name, "is not there", _INSTALL)
+        yield failed(name, "does not exist", _INSTALL)
         return
     if state.key_paths == ("/id",):
-        yield passed(name, "is there, its partition key is /id")
+        yield passed(name, "exists, its partition key is /id")
     else:
         yield warned(
             name,
-            f"its partition key is {', '.join(state.key_paths)}: each look for one document asks all partitions",
+            f"its partition key is {', '.join(state.key_paths)}: each read of one document asks all partitions",
             "name a container with the partition key /id first in TAXONOMIST_COSMOS_CONTAINERS, and move them there",
         )
     name = f"query function in {state.name}"
     if state.function == "current":
-        yield passed(name, "is there and up to date")
+        yield passed(name, "exists and is up to date")
     elif state.function == "hidden":
-        yield warned(name, "we have no right to look at it", f"{_INSTALL}, with the account's key")
+        yield warned(name, "our key or role may not read it", f"{_INSTALL}, with the account's key")
     else:
-        yield failed(name, "is not there" if state.function == "missing" else "is another one than ours", _INSTALL)
+        yield failed(name, "does not exist" if state.function == "missing" else "is not ours", _INSTALL)
 
 
 def _blob(services: Services, settings: Settings) -> Iterator[Check]:
@@ -84,33 +84,33 @@ def _blob(services: Services, settings: Settings) -> Iterator[Check]:
     finally:
         account.close()
     assert services.blob_images is not None
-    yield _picture(services, services.blob_images)
+    yield _image(services, services.blob_images)
 
 
 def _account(account: BlobAccount, settings: Settings) -> Iterator[Check]:
     names = [*settings.blob_containers, *filter(None, [settings.models_container])]
-    found = [probe(account, name) for name in names or ["taxonomist-doctor"]]
+    probes = [probe(account, name) for name in names or ["taxonomist-doctor"]]
     yield passed("storage account", f"{account.account} answers at {account.url}")
-    yield _clock(found[0])
-    for name, one in zip(names, found, strict=False):
+    yield _clock(probes[0])
+    for name, seen in zip(names, probes, strict=False):
         if name == settings.models_container:
             continue
-        if one.refused:
+        if seen.refused:
             yield failed(f"Blob container {name}", "may not be read", _RIGHTS)
-        elif one.exists:
-            yield passed(f"Blob container {name}", "is there and may be read")
+        elif seen.exists:
+            yield passed(f"Blob container {name}", "exists and may be read")
         else:
-            yield failed(f"Blob container {name}", "is not there", "correct TAXONOMIST_BLOB_CONTAINERS")
+            yield failed(f"Blob container {name}", "does not exist", "correct TAXONOMIST_BLOB_CONTAINERS")
 
 
-def _clock(found: BlobProbe) -> Check:
-    skew = found.skew_s
+def _clock(seen: BlobProbe) -> Check:
+    skew = seen.skew_s
     if skew is None or abs(skew) < SOME_SKEW_S:
-        return passed("clock", "goes as Azure's does")
+        return passed("clock", "agrees with Azure's")
     detail = f"is {abs(skew):.0f} seconds {'ahead of' if skew > 0 else 'behind'} Azure's"
     if abs(skew) < MUCH_SKEW_S:
         return warned("clock", detail, _CLOCK)
-    return failed("clock", f"{detail}: links to pictures are not valid yet, or not any more", _CLOCK)
+    return failed("clock", f"{detail}: links to images are not valid yet or have expired", _CLOCK)
 
 
 def _models(account: BlobAccount, settings: Settings) -> Iterator[Check]:
@@ -123,26 +123,26 @@ def _models(account: BlobAccount, settings: Settings) -> Iterator[Check]:
     elif not found.exists:
         yield warned(
             name,
-            "is not there yet",
-            f"az storage container create --name {container}, or let the first model make it",
+            "does not exist yet",
+            f"az storage container create --name {container}, or train: the first model creates it",
         )
     elif not write_and_delete(account, container):
-        yield failed(name, "may not be written", "give us the role Storage Blob Data Contributor on it")
+        yield failed(name, "may not be written", "assign the role Storage Blob Data Contributor on it")
     else:
-        yield passed(name, "is there and may be written")
+        yield passed(name, "exists and may be written")
 
 
-def _picture(services: Services, images: BlobImages) -> Check:
-    name = "picture in Azure"
+def _image(services: Services, images: BlobImages) -> Check:
+    name = "image in Azure"
     try:
-        documents = islice(services.catalog.documents(), LOOKED_AT)
+        documents = islice(services.catalog.documents(), MAX_DOCUMENTS)
         uri = next((uri for document in documents for uri in _addresses(document) if images.owns(uri)), None)
         if uri is None:
-            return passed(name, f"the first {LOOKED_AT} documents of the catalogue have none")
-        picture = decode_image(images.read(uri), max_pixels=services.settings.max_image_pixels)
+            return passed(name, f"the first {MAX_DOCUMENTS} documents of the catalogue have no image in Azure")
+        image = decode_image(images.read(uri), max_pixels=services.settings.max_image_pixels)
     except TaxonomistError as error:
-        return failure(name, error, "see that the address is right and that we may read the container")
-    return passed(name, f"{uri.partition('?')[0]} can be read ({picture.width}×{picture.height})")
+        return failure(name, error, "check the image's address and the right to read its container")
+    return passed(name, f"{uri.partition('?')[0]} can be read ({image.width}×{image.height})")
 
 
 def _addresses(document: ImageDocument) -> list[str]:

@@ -1,4 +1,4 @@
-"""The outcome of one check."""
+"""The result of one check of `taxonomist doctor`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Literal
 from taxonomist.taxonomy.errors import TaxonomistError
 
 Status = Literal["ok", "warn", "fail"]
-_STATE_FIX = "make the home folder whole and writable, or set TAXONOMIST_HOME to another one"
+_STATE_FIX = "repair the home folder and make it writable, or set TAXONOMIST_HOME to another one"
 
 
 @dataclass(frozen=True)
 class Check:
-    """What was looked at, what was seen, and, when it is not well, the command or setting that mends it."""
+    """The subject of a check, the value seen, and, unless it is right, the command or setting that repairs it."""
 
     name: str
     status: Status
@@ -22,32 +22,32 @@ class Check:
     fix: str = ""
 
     def named(self, name: str) -> Check:
-        """The same under another name."""
+        """Return the same check with another name."""
         return replace(self, name=name)
 
 
 def passed(name: str, detail: str) -> Check:
-    """It is well."""
+    """Return a check whose subject is right."""
     return Check(name, "ok", detail)
 
 
 def warned(name: str, detail: str, fix: str) -> Check:
-    """It works, but not as well as it could."""
+    """Return a check whose subject works, but could work better."""
     return Check(name, "warn", detail, fix)
 
 
 def failed(name: str, detail: str, fix: str) -> Check:
-    """Something does not work until it is mended."""
+    """Return a check whose subject does not work."""
     return Check(name, "fail", detail, fix)
 
 
 def failure(name: str, error: TaxonomistError, fix: str = "") -> Check:
-    """A failed check from an error; its hint is the fix."""
+    """Return a failed check for an error; its hint is the fix."""
     return failed(name, str(error.args[0]), error.hint or fix)
 
 
 def guarded(name: str, checks: Iterator[Check]) -> Iterator[Check]:
-    """The checks; an error that ends them early becomes a failed check called `name`."""
+    """Yield the checks; an error that ends them early becomes a failed check with that name."""
     try:
         yield from checks
     except TaxonomistError as error:

@@ -21,14 +21,14 @@ TESTED = (1, 23)
 
 
 def checks(services: Services, project: str, client: LabelStudioClient) -> Iterator[Check]:
-    """All checks of one project. Ends early where the rest could not be looked at."""
+    """Yield the checks of one project. They end early when a failure makes the other checks impossible."""
     try:
         yield _version(client.url, client.version())
     except LabelStudioError as error:
         yield failure("Label Studio", error)
         return
     try:
-        yield passed("token", f"is valid, it is {client.user()}'s")
+        yield passed("token", f"is valid, it belongs to {client.user()}")
     except LabelStudioError as error:
         yield failure("token", error)
         return
@@ -76,7 +76,7 @@ def _identity(about: Project, record: ProjectRecord) -> Check:
     if record.created is not None and record.created != about.created:
         return failed(
             "project",
-            f"{detail}; another project than the one that was connected under this number (another database?)",
+            f"{detail}; not the project that was connected under this number (another database?)",
             f"use a new TAXONOMIST_HOME, then {_connect(about.id)}",
         )
     return passed("project", detail)
@@ -87,8 +87,8 @@ def _taxonomy(about: Project, record: ProjectRecord, config: LabelConfig) -> Che
     if record.label_config and record.label_config != about.label_config:
         return warned(
             "taxonomy",
-            f"{detail}; the labelling config has changed and no webhook has told so",
-            f"taxonomist sync --project {about.id}, and see the webhook below",
+            f"{detail}; the labelling config has changed and no webhook has reported it",
+            f"taxonomist sync --project {about.id}, and see the check of the webhook",
         )
     return passed("taxonomy", detail)
 
@@ -102,7 +102,7 @@ def _ml_backend(services: Services, project: str, rows: list[MlBackend], row: Ml
     if rows[0].id != row.id:
         return failed(
             "ML backend",
-            f"Label Studio asks only the first one, which is {rows[0].url}",
+            f"Label Studio asks only the first one, {rows[0].url}",
             "remove that one in the project's Settings > Model",
         )
     if not row.is_connected:
@@ -110,10 +110,10 @@ def _ml_backend(services: Services, project: str, rows: list[MlBackend], row: Ml
         reason = re.sub(r"\s+", " ", row.error)[:300]
         if "401" in reason or "Authentication" in reason:
             return failed("ML backend", f"{detail}: the password is wrong", _connect(project))
-        # Label Studio gives no reason for an address that it blocks: it looks like a server that is down.
+        # Label Studio gives no reason when it blocks an address: it looks like a server that is down.
         return failed("ML backend", f"{detail} {f'({reason})' if reason else ''}".rstrip(), f"{REACH_FIX} {SSRF_FIX}")
     if (services.credentials.password is not None) != (row.auth_method == "BASIC_AUTH"):
-        return failed("ML backend", "is registered without the password, or with an old one", _connect(project))
+        return failed("ML backend", "is registered without the password or with an old one", _connect(project))
     return passed("ML backend", f"Label Studio reaches {row.url}")
 
 
@@ -125,7 +125,7 @@ def _webhook(services: Services, project: str, client: LabelStudioClient, row: M
     if not active:
         half_made = row is not None and not ours
         fix = f"{_connect(project)}. If that is refused: {SSRF_FIX} {DOTLESS_FIX}" if half_made else _connect(project)
-        yield failed("webhook", f"there is none to {address}, so annotations do not arrive", fix)
+        yield failed("webhook", f"there is none to {address}: annotations do not arrive", fix)
     elif not webhook_is_right(active[0], settings, credentials):
         wrong = f"goes to {active[0].url}" if active[0].url != address else "lacks the secret, an event or the payload"
         yield failed("webhook", f"webhook {active[0].id} {wrong}", _connect(project))
@@ -133,15 +133,15 @@ def _webhook(services: Services, project: str, client: LabelStudioClient, row: M
         yield warned("webhook", f"{len(active)} of them send the same events", _connect(project))
     else:
         yield passed("webhook", f"sends all events to {address} with the secret")
-    if active and active[0].for_all_actions:  # a choice of single actions would be lost
+    if active and active[0].for_all_actions:  # the update would lose a choice of single actions
         yield _allowed(client, active[0])
 
 
 def _allowed(client: LabelStudioClient, hook: Webhook) -> Check:
     """Whether Label Studio's SSRF settings let it send the webhook.
 
-    They cannot be read, and with the wrong ones it shows the webhook as ever and silently sends nothing. It checks an
-    address when it is told one, so it is told what it has.
+    They cannot be read. With wrong ones Label Studio shows the webhook as usual and sends nothing, without an error. It
+    checks an address when a webhook is changed, so the webhook is given the address that it has.
     """
     try:
         client.update_webhook(hook, url=hook.url)
@@ -194,7 +194,7 @@ def _image(services: Services, project: str, client: LabelStudioClient, config: 
             return failed(
                 "image", f"task {task['id']} has no {config.image_key!r}", "correct the task, or value=… of the <Image>"
             )
-        picture = decode_image(services.images(project).read(uri), max_pixels=services.settings.max_image_pixels)
+        image = decode_image(services.images(project).read(uri), max_pixels=services.settings.max_image_pixels)
     except TaxonomistError as error:
         return failure("image", error, "see the server's log")
-    return passed("image", f"task {task['id']} can be read ({picture.width}×{picture.height})")
+    return passed("image", f"task {task['id']} can be read ({image.width}×{image.height})")

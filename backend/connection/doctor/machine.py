@@ -1,4 +1,4 @@
-"""Checks of this machine: state folder, server, worker, backbone."""
+"""Checks of this machine: home folder, server, worker, backbone."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from taxonomist.backend.state import heartbeat
 from taxonomist.backend.state.credentials import check_exposure
 from taxonomist.taxonomy.errors import ConfigError
 
-LITTLE_SPACE = 200_000_000
-SOME_SPACE = 2_000_000_000
+TOO_LITTLE_SPACE = 200_000_000
+LITTLE_SPACE = 2_000_000_000
 
 
 def checks(services: Services) -> Iterator[Check]:
-    """All checks of this machine."""
+    """Yield the checks of this machine."""
     settings = services.settings
     yield from _home(settings.home)
     yield _address(settings)
@@ -47,9 +47,9 @@ def _home(home: Path) -> Iterator[Check]:
     free = shutil.disk_usage(home).free
     detail = f"{free / 1e9:.1f} GB are free for {home}"
     fix = "free some space, lower TAXONOMIST_IMAGE_CACHE_BYTES, or set TAXONOMIST_HOME to a larger disk"
-    if free < LITTLE_SPACE:
+    if free < TOO_LITTLE_SPACE:
         yield failed("disk", detail, fix)
-    elif free < SOME_SPACE:
+    elif free < LITTLE_SPACE:
         yield warned("disk", detail, fix)
     else:
         yield passed("disk", detail)
@@ -65,7 +65,7 @@ def _address(settings: Settings) -> Check:
 
 
 def _server(settings: Settings) -> Check:
-    """Whether our own server answers where Label Studio is told that it does."""
+    """Whether our server answers at the address that Label Studio has."""
     local = urlsplit(settings.url).hostname in LOOPBACK_HOSTS
     try:
         answer = httpx.get(f"{settings.url}/health", timeout=5, trust_env=not local)
@@ -84,19 +84,21 @@ def _server(settings: Settings) -> Check:
 def _worker(home: Path) -> Check:
     age = heartbeat.age(home)
     if age is None:
-        return failed("worker", "was never seen", "taxonomist serve, or taxonomist worker")
+        return failed("worker", "has no heartbeat", "taxonomist serve, or taxonomist worker")
     if age > heartbeat.FRESH_S:
-        return failed("worker", f"was last seen {_duration(age)} ago", "taxonomist serve, or taxonomist worker")
-    return passed("worker", f"was seen {age:.0f} s ago")
+        return failed(
+            "worker", f"its last heartbeat was {_duration(age)} ago", "taxonomist serve, or taxonomist worker"
+        )
+    return passed("worker", f"its last heartbeat was {age:.0f} s ago")
 
 
 def _backbone(services: Services) -> Iterator[Check]:
     backbone = services.backbone()
     if backbone is None:
-        yield warned("backbone", "there is none yet: the worker makes it when it starts", "taxonomist serve")
+        yield warned("backbone", "there is none yet; the worker makes it when it starts", "taxonomist serve")
         return
     services.registry.verify(backbone)
-    yield passed("backbone", f"{BACKBONE} {backbone.version}, its files are whole")
+    yield passed("backbone", f"{BACKBONE} {backbone.version}, its files are intact")
 
 
 def _duration(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""Checks of a project's model: is there one, is it whole, does it fit today's taxonomy."""
+"""Checks of a project's model: whether it exists, its files are intact, and it fits the current taxonomy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from taxonomist.taxonomy.tree import Tree
 
 
 def checks(services: Services, project: str) -> Iterator[Check]:
-    """All checks of one project's model."""
+    """Yield the checks of one project's model."""
     name = registry_name(project)
     version = services.registry.champion(name)
     if version is None:
@@ -30,7 +30,7 @@ def checks(services: Services, project: str) -> Iterator[Check]:
             "model", str(error.args[0]), f"taxonomist models rollback --project {project}, or taxonomist train"
         )
         return
-    yield passed("model", f"{model_version_name(version)} is served, its files are whole")
+    yield passed("model", f"{model_version_name(version)} is served, its files are intact")
     yield _fit(services.projects.get(project), model, project)
 
 
@@ -39,14 +39,14 @@ def _no_model(services: Services, project: str) -> Check:
     last = next(iter(services.jobs.latest(project, JobKind.TRAIN, limit=1)), None)
     detail = f"there is none yet; {labelled} images have an accepted label"
     if last is None:
-        reason = "no training was asked for"
+        reason = "no training was requested"
     elif last.state is JobState.FAILED:
         reason = f"the last training failed: {last.outcome}"
     elif last.state is JobState.DONE:
         reason = last.outcome
     else:
         reason = f"a training is {last.state.value}"
-    return warned("model", f"{detail}; {reason}", f"taxonomist train --project {project}, once people have annotated")
+    return warned("model", f"{detail}; {reason}", f"taxonomist train --project {project}, after more annotations")
 
 
 def _fit(record: ProjectRecord, model: ModelVersion, project: str) -> Check:
@@ -55,18 +55,18 @@ def _fit(record: ProjectRecord, model: ModelVersion, project: str) -> Check:
             "model's taxonomy", "the labelling config is not known", f"taxonomist connect --project {project}"
         )
     try:
-        now = {tree.control: tree for tree in parse_label_config(record.label_config).trees}
+        current = {tree.control: tree for tree in parse_label_config(record.label_config).trees}
     except ConfigError as error:
         return failed("model's taxonomy", str(error.args[0]), error.hint or "correct the labelling config")
-    then = model.head_manifest.trees_by_control
-    new, gone = _paths(now) - _paths(then), _paths(then) - _paths(now)
+    trained = model.head_manifest.trees_by_control
+    new, gone = _paths(current) - _paths(trained), _paths(trained) - _paths(current)
     if new or gone:
         return warned(
             "model's taxonomy",
             f"has changed since the training: {len(new)} paths are new, {len(gone)} are gone",
             f"taxonomist train --project {project}",
         )
-    return passed("model's taxonomy", "is that of the labelling config")
+    return passed("model's taxonomy", "is the taxonomy of the labelling config")
 
 
 def _paths(trees: dict[str, Tree]) -> set[tuple[str, ...]]:

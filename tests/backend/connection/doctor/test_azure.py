@@ -65,10 +65,10 @@ def test_an_empty_account(cloudy: Services) -> None:
         "clock": "ok",
         f"Blob container {images}": "fail",
         f"models container {models}": "warn",
-        "picture in Azure": "fail",
+        "image in Azure": "fail",
     }
     assert checks["Cosmos DB container images"].fix == "taxonomist cosmos install"
-    assert "taxonomist cosmos install" in checks["picture in Azure"].fix
+    assert "taxonomist cosmos install" in checks["image in Azure"].fix
 
 
 def test_all_is_well(cloudy: Services, azurite: emulators.Blob) -> None:
@@ -81,10 +81,10 @@ def test_all_is_well(cloudy: Services, azurite: emulators.Blob) -> None:
         cloudy.catalog.update("a", lambda document: document.model_copy(update={"uri_orig": uri}))
         checks = seen(cloudy)
         assert {check.status for check in checks.values()} == {"ok"}, checks
-        assert "can be read" in checks["picture in Azure"].detail
+        assert "can be read" in checks["image in Azure"].detail
         assert not list(service.get_container_client(str(models)).list_blobs())
         service.get_container_client(images).delete_blob("a.jpg")
-        assert seen(cloudy)["picture in Azure"].status == "fail"
+        assert seen(cloudy)["image in Azure"].status == "fail"
 
 
 def test_another_function_and_another_partition_key(cloudy: Services, cosmos_server: emulators.Cosmos) -> None:
@@ -93,7 +93,7 @@ def test_another_function_and_another_partition_key(cloudy: Services, cosmos_ser
         database = client.create_database(settings.cosmos_database)
         container = database.create_container("images", partition_key=PartitionKey(path="/project"))
         checks = seen(cloudy)
-        assert checks["query function in images"].detail == "is not there"
+        assert checks["query function in images"].detail == "does not exist"
         assert checks["Cosmos DB container images"].status == "warn"
         assert "/project" in checks["Cosmos DB container images"].detail
         container.scripts.create_user_defined_function({"id": FUNCTION, "body": "function old() { return [] }"})

@@ -95,7 +95,7 @@ def test_a_worker_that_died(services: Services) -> None:
     (services.settings.home / "worker.json").write_text(json.dumps({"at": time.time() - 7300, "pid": 1}))
     worker = seen(services)["worker"]
     assert worker.status == "fail"
-    assert worker.detail == "was last seen 2 hours ago"
+    assert worker.detail == "its last heartbeat was 2 hours ago"
 
 
 def test_another_server_at_our_address(services: Services) -> None:
@@ -140,7 +140,7 @@ def test_disk_space(services: Services, monkeypatch: pytest.MonkeyPatch, free: i
 
 def test_why_there_is_no_model(services: Services) -> None:
     services.projects.update("furniture", label_config=CONFIG)
-    assert "no training was asked for" in seen(services, "furniture")["model"].detail
+    assert "no training was requested" in seen(services, "furniture")["model"].detail
     job = services.jobs.enqueue(JobKind.TRAIN, "furniture")
     assert "waiting" in seen(services, "furniture")["model"].detail
     services.jobs.start(job.id)
