@@ -20,7 +20,7 @@ from pathlib import Path
 import emulators
 from emulators.system_packages import apt_install, is_root
 from taxonomist.backend.demo import server
-from taxonomist.backend.demo.environment import Progress, label_studio, make_environment
+from taxonomist.backend.demo.environment import Say, label_studio, make_environment
 from taxonomist.taxonomy.errors import TaxonomistError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,7 +39,7 @@ def serving_requirements() -> list[str]:
     return dependencies
 
 
-def plain_install(progress: Progress) -> Path:
+def plain_install(progress: Say) -> Path:
     """Return the python of the environment that holds the plain install's dependencies, and what builds the project.
 
     The project itself is not in it: a test installs today's source beside it.
@@ -47,7 +47,7 @@ def plain_install(progress: Progress) -> Path:
     return make_environment(SERVE, [[*serving_requirements(), "setuptools>=69"]], progress, title="Plain install")
 
 
-def label_studio_ml(progress: Progress) -> Path:
+def label_studio_ml(progress: Say) -> Path:
     """The python of the environment that holds label-studio-ml 1.0.9 and this project."""
     needs = ["appdirs", "attrs", "colorama", "label-studio-tools", "lxml", "redis", "requests", "rq"]
     installs = [
@@ -72,7 +72,7 @@ def find_chromium() -> Path | None:
     return own if own.exists() else None
 
 
-def chromium(progress: Progress) -> Path:
+def chromium(progress: Say) -> Path:
     """Return the path of a Chromium, installed where there is none: by apt as root, else by Playwright.
 
     Raises `TaxonomistError` that says how to get one.

@@ -1,1 +1,1 @@
-"""The demo: a real Label Studio on loopback, a small catalogue, and people who annotate a part of it."""
+"""The demo: a real Label Studio on loopback, a small catalogue, and simulated annotators who label a part of it."""

@@ -1,4 +1,4 @@
-"""The people of the demo: the first user and those who sign up through the invite link."""
+"""The accounts of the demo: the first user, and users who sign up through the invite link."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TIMEOUT_S = 60.0
 
 @dataclass(frozen=True)
 class Account:
-    """A user of Label Studio. `token` is the legacy token; the secrets stay out of logs and tracebacks."""
+    """A user of Label Studio. `token` is the legacy token; the secrets do not appear in logs and tracebacks."""
 
     email: str
     password: str = field(repr=False)
@@ -25,15 +25,15 @@ class Account:
     user_id: int | None = None
 
     def client(self, url: str) -> httpx.Client:
-        """An HTTP client for the Label Studio at `url` that acts as this user."""
-        # Proxy settings of the environment do not apply: the server is on this machine.
+        """Return an HTTP client for the Label Studio at `url` with this user's token."""
+        # The server is on this machine, so the proxy settings of the environment do not apply.
         return httpx.Client(
             base_url=url, headers={"Authorization": f"Token {self.token}"}, timeout=TIMEOUT_S, trust_env=False
         )
 
 
 def first_user(file: Path, email: str = "admin@example.com") -> Account:
-    """The account that Label Studio is started with, kept in `file` (readable by its owner only), made when missing."""
+    """Return Label Studio's first account from `file`, which only its owner may read; make it if missing."""
     if file.exists():
         return Account(**json.loads(file.read_text()))
     account = Account(email, secrets.token_urlsafe(12), secrets.token_hex(20))
@@ -44,7 +44,7 @@ def first_user(file: Path, email: str = "admin@example.com") -> Account:
 
 
 def sign_up(url: str, host: Account, email: str, password: str) -> Account:
-    """The account of `email`, which joins the organisation of `host` through its invite link; an old one is logged in.
+    """Sign up `email` through the invite link of `host`'s organisation, or log in to its account; return the account.
 
     Raises `LabelStudioError` when the address is taken with another password or Label Studio refuses.
     """
@@ -53,7 +53,7 @@ def sign_up(url: str, host: Account, email: str, password: str) -> Account:
         form = {"email": email, "password": password}
         _post_form(browser, invite, form)
         answer = browser.get("/api/current-user/token")
-        if answer.status_code in {401, 403}:  # no session: the account is there already
+        if answer.status_code in {401, 403}:  # no session: the account exists already
             _post_form(browser, "/user/login/", form)
             answer = browser.get("/api/current-user/token")
         if answer.status_code in {401, 403}:
@@ -77,7 +77,7 @@ def _post_form(browser: httpx.Client, path: str, form: dict[str, str]) -> None:
 
 
 def checked(answer: httpx.Response) -> httpx.Response:
-    """`answer` itself. Raises `LabelStudioError` with what Label Studio said when it is no success."""
+    """Return `answer`. Raises `LabelStudioError` with its text when its status is an error."""
     if answer.is_success:
         return answer
     request = answer.request

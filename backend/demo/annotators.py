@@ -1,4 +1,4 @@
-"""Simulated annotators: they know what a picture truly shows, and now and then err, differ or skip."""
+"""Simulated annotators: they know what an image shows, and sometimes make a mistake, disagree or skip."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from taxonomist.backend.demo.accounts import Account, checked
-from taxonomist.backend.demo.environment import Progress, silent
+from taxonomist.backend.demo.environment import Say, silent
 from taxonomist.backend.demo.project import CONTROL, TO_NAME
 from taxonomist.taxonomy.paths import TaxonomyPath
 
 
 class Outcome(StrEnum):
-    """What three annotators make of one task."""
+    """How three annotators label one task."""
 
     AGREE = "agree"
     TWO_TO_ONE = "two to one"
@@ -37,7 +37,7 @@ SHARES: Mapping[Outcome, float] = {
 
 @dataclass(frozen=True)
 class Answer:
-    """What one annotator (0, 1 or 2) submits for a task; no paths: the task is skipped."""
+    """The annotation of one annotator (0, 1 or 2) for a task; without paths the task is skipped."""
 
     task_id: int
     annotator: int
@@ -51,10 +51,10 @@ def plan(
     shares: Mapping[Outcome, float] = SHARES,
     seed: int = 0,
 ) -> tuple[Answer, ...]:
-    """Three answers for each task of `truths` (task id to true path), by task.
+    """Return three answers for each task of `truths` (task id to true path), by task.
 
-    `taxonomy`: paths that an annotator may confuse the truth with. `shares`: how often each outcome comes. The same
-    arguments give the same answers.
+    `taxonomy` has the paths with which an annotator may confuse the truth, `shares` the frequency of each outcome. The
+    same arguments give the same answers.
     """
     chance = random.Random(seed)  # noqa: S311 - no secret
     outcomes = chance.choices(list(shares), list(shares.values()), k=len(truths))
@@ -68,13 +68,13 @@ def plan(
 def answers(
     outcome: Outcome, truth: TaxonomyPath, taxonomy: Sequence[TaxonomyPath], chance: random.Random
 ) -> list[tuple[TaxonomyPath, ...]]:
-    """The paths that each of three annotators names, in a random order of annotators; () is a skip."""
-    # Wrong paths differ from the truth and from each other at the top, so that "all differ" holds at every level.
+    """Return the paths that each of three annotators names, in a random order of annotators; () is a skip."""
+    # Wrong paths differ from the truth and from each other at level 1, so that "all differ" holds at every level.
     tops = sorted({path[0] for path in taxonomy} - {truth[0]})
     wrong, other = (
         chance.choice(sorted(path for path in taxonomy if path[0] == top)) for top in chance.sample(tops, k=2)
     )
-    made: dict[Outcome, list[tuple[TaxonomyPath, ...]]] = {
+    paths: dict[Outcome, list[tuple[TaxonomyPath, ...]]] = {
         Outcome.AGREE: [(truth,), (truth,), (truth,)],
         Outcome.TWO_TO_ONE: [(truth,), (truth,), (wrong,)],
         Outcome.ALL_DIFFER: [(truth,), (wrong,), (other,)],
@@ -82,25 +82,25 @@ def answers(
         Outcome.SEVERAL_PATHS: [(truth, other), (other, truth), (truth, other)],
         Outcome.ONE_SKIPS: [(truth,), (truth,), ()],
     }
-    given = made[outcome]
-    chance.shuffle(given)
-    return given
+    by_annotator = paths[outcome]
+    chance.shuffle(by_annotator)
+    return by_annotator
 
 
-def annotate(url: str, people: Sequence[Account], given: Sequence[Answer], *, progress: Progress = silent) -> int:
-    """Submit `given` at the Label Studio at `url`, one after the other; returns how many.
+def annotate(url: str, annotators: Sequence[Account], answers: Sequence[Answer], *, say: Say = silent) -> int:
+    """Submit the answers to the Label Studio at `url`, one after the other; return how many.
 
-    Not at the same time: Label Studio loses count of a task's annotations when two arrive at once.
+    They are not sent in parallel: Label Studio counts a task's annotations wrong when two arrive at once.
 
     Raises `LabelStudioError` at the first answer that Label Studio refuses.
     """
     with ExitStack() as stack:
-        clients = [stack.enter_context(person.client(url)) for person in people]
-        for number, answer in enumerate(given, start=1):
+        clients = [stack.enter_context(account.client(url)) for account in annotators]
+        for number, answer in enumerate(answers, start=1):
             checked(clients[answer.annotator].post(f"/api/tasks/{answer.task_id}/annotations/", json=_body(answer)))
             if number % 50 == 0:
-                progress(f"Simulated annotators: {number} of {len(given)} annotations")
-    return len(given)
+                say(f"Simulated annotators: {number} of {len(answers)} annotations")
+    return len(answers)
 
 
 def _body(answer: Answer) -> dict[str, object]:

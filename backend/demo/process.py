@@ -1,4 +1,4 @@
-"""Label Studio as a process of ours: the settings it gets, its log, its end."""
+"""Label Studio as a child process: its settings, its log, its end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from taxonomist.backend.demo.environment import Progress
+from taxonomist.backend.demo.environment import Say
 from taxonomist.taxonomy.errors import LabelStudioError
 
 START_TIMEOUT_S = 600.0  # a first start applies all migrations: minutes on a slow machine
@@ -22,7 +22,7 @@ TIED = Path(__file__).with_name("tied.py")
 _SETTINGS = {
     "ENABLE_LEGACY_API_TOKEN": "true",  # read once, when the organisation is made
     "DISABLE_SIGNUP_WITHOUT_LINK": "true",
-    # The backend is on this machine too; Label Studio refuses loopback addresses unless both are off.
+    # The backend is on this machine, too; Label Studio refuses loopback addresses unless both are off.
     "SSRF_PROTECTION_ENABLED": "false",
     "ML_BLOCK_LOCAL_IP": "false",
     "COLLECT_ANALYTICS": "false",
@@ -31,24 +31,24 @@ _SETTINGS = {
     "FRONTEND_SENTRY_DSN": "",
     "LOG_LEVEL": "INFO",
 }
-# Label Studio reads its settings without a prefix too (HOST, PORT, DEBUG, ...), so it gets none of our other variables.
+# Label Studio also reads settings without a prefix (HOST, PORT, DEBUG, ...), so it gets no other variables of ours.
 _INHERITED = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TMPDIR", "TZ")
 
 
 @dataclass(frozen=True)
 class LabelStudioProcess:
-    """A started `label-studio` in a process group of its own; it ends with us, even if we are killed."""
+    """A started `label-studio` in a process group of its own; it ends with this process, even when that is killed."""
 
     log: Path
     _process: subprocess.Popen[bytes] = field(repr=False)
 
     @property
     def running(self) -> bool:
-        """Whether the process still lives."""
+        """Whether the process still runs."""
         return self._process.poll() is None
 
-    def while_running(self, doing: str, progress: Progress) -> Iterator[None]:
-        """Yields twice a second until the process ends, with a progress line every few seconds.
+    def while_running(self, doing: str, say: Say) -> Iterator[None]:
+        """Yield twice a second until the process ends, and report a line every few seconds.
 
         Raises `LabelStudioError` with the end of the log when it ends with an error or runs for `START_TIMEOUT_S`.
         """
@@ -59,7 +59,7 @@ class LabelStudioProcess:
                 raise LabelStudioError(f"{doing}: not done after {now - began:.0f} s.{self.said()}")
             if now - shown >= 5:
                 shown = now
-                progress(f"{doing} ({now - began:.0f} s)")
+                say(f"{doing} ({now - began:.0f} s)")
             yield
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=0.5)
@@ -67,12 +67,12 @@ class LabelStudioProcess:
             raise LabelStudioError(f"{doing}: it ended with exit status {self._process.returncode}.{self.said()}")
 
     def said(self, lines: int = 20) -> str:
-        """The last `lines` of the log, with a heading that names the file."""
+        """Return the last `lines` of the log, with a heading that names the file."""
         tail = self.log.read_text(errors="replace").splitlines()[-lines:]
         return f"\nThe end of {self.log}:\n" + "\n".join(tail)
 
     def end(self) -> None:
-        """End the process and all its children; returns when they are gone."""
+        """End the process and all its children; return when they have ended."""
         group = self._process.pid
         for sign in (signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError):
@@ -90,7 +90,7 @@ def launch(
 ) -> LabelStudioProcess:
     """Start `program` with the demo's settings and `settings` (names without prefix).
 
-    All output goes to `log`; what was in it is kept as `.1`.
+    All output goes to `log`; the former log is kept as `.1`.
 
     Raises `LabelStudioError` when there is no such program.
     """
@@ -101,15 +101,15 @@ def launch(
     if log.exists():
         log.replace(log.with_name(log.name + ".1"))
     if not os.access(program, os.X_OK):
-        raise LabelStudioError(f"{program} is not there or cannot be run.")
+        raise LabelStudioError(f"{program} does not exist or is not executable.")
     with log.open("wb") as stream:
         process = subprocess.Popen(  # noqa: S603 - the program of the environment that we made
             [sys.executable, "-I", str(TIED), str(program), *arguments],
-            stdin=subprocess.PIPE,  # stays open as long as we live
+            stdin=subprocess.PIPE,  # open as long as this process runs
             stdout=stream,
             stderr=subprocess.STDOUT,
             env=environment,
-            start_new_session=True,  # so that Ctrl-C reaches us first, and the whole group can be ended
+            start_new_session=True,  # so that Ctrl-C reaches only this process, and the whole group can be ended
         )
     return LabelStudioProcess(log, process)
 

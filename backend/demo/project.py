@@ -1,4 +1,4 @@
-"""The demo's project in Label Studio: its taxonomy and its pictures come from a catalogue."""
+"""The demo's project in Label Studio: its taxonomy and its images come from a catalogue."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 import httpx
 
 from taxonomist.backend.demo.accounts import checked
-from taxonomist.backend.demo.environment import Progress, silent
+from taxonomist.backend.demo.environment import Say, silent
 from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.taxonomy.label_config import write_label_config
 from taxonomist.taxonomy.paths import TaxonomyPath
@@ -28,8 +28,8 @@ _Tree: TypeAlias = "dict[str, _Tree]"
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture of a catalogue and what it truly shows."""
+class CatalogueImage:
+    """An image of a catalogue, with its true path and its product."""
 
     file: Path
     path: TaxonomyPath
@@ -38,42 +38,42 @@ class Picture:
 
 @dataclass(frozen=True)
 class DemoTask:
-    """A task of the project and the picture that it shows."""
+    """A task of the project and the image that it shows."""
 
     id: int
     uri: str
-    picture: Picture
+    image: CatalogueImage
 
 
-def read_catalogue(folder: Path = CATALOGUE) -> tuple[Picture, ...]:
-    """The pictures that `folder/manifest.csv` lists, in its order; their files are in `folder/images`.
+def read_catalogue(folder: Path = CATALOGUE) -> tuple[CatalogueImage, ...]:
+    """Return the images that `folder/manifest.csv` lists, in its order; their files are in `folder/images`.
 
-    Raises `ConfigError` when the manifest is missing or names a file that is not there.
+    Raises `ConfigError` when the manifest is missing or names a file that does not exist.
     """
     manifest = folder / "manifest.csv"
     if not manifest.exists():
         raise ConfigError(f"There is no catalogue at {folder}: {manifest.name} is missing.")
     with manifest.open(newline="", encoding="utf-8") as stream:
-        pictures = tuple(_picture(folder, row) for row in csv.DictReader(stream))
-    missing = [picture.file.name for picture in pictures if not picture.file.exists()]
+        images = tuple(_image(folder, row) for row in csv.DictReader(stream))
+    missing = [image.file.name for image in images if not image.file.exists()]
     if missing:
-        raise ConfigError(f"{len(missing)} pictures of {manifest} are missing in images/, the first is {missing[0]}.")
-    return pictures
+        raise ConfigError(f"{len(missing)} images of {manifest} are missing in images/, the first is {missing[0]}.")
+    return images
 
 
-def _picture(folder: Path, row: Mapping[str, str]) -> Picture:
+def _image(folder: Path, row: Mapping[str, str]) -> CatalogueImage:
     levels = sorted(int(name.removeprefix("level")) for name in row if name.startswith("level"))
     path = tuple(row[f"level{level}"] for level in levels if row[f"level{level}"])
-    return Picture(folder / "images" / row["file"], path, row["product"])
+    return CatalogueImage(folder / "images" / row["file"], path, row["product"])
 
 
 def label_config(paths: Iterable[TaxonomyPath]) -> str:
-    """The labelling config of an image with one `<Taxonomy>` named `CONTROL` that has all `paths`."""
+    """Return the labelling config of an image with one `<Taxonomy>` named `CONTROL` that has all `paths`."""
     return write_label_config(sorted(set(paths)), control=CONTROL, image=TO_NAME)
 
 
 def find_project(client: httpx.Client, title: str) -> int | None:
-    """The id of the project with that title, None when there is none."""
+    """Return the id of the project with that title, None when there is none."""
     for project in checked(client.get("/api/projects", params={"page_size": 1000})).json()["results"]:
         if project["title"] == title:
             return int(project["id"])
@@ -81,7 +81,7 @@ def find_project(client: httpx.Client, title: str) -> int | None:
 
 
 def create_project(client: httpx.Client, title: str, config: str, *, annotators: int = 3) -> int:
-    """The id of a new project whose tasks want `annotators` annotations each.
+    """Create a project whose tasks need `annotators` annotations each; return its id.
 
     Raises `LabelStudioError` when Label Studio refuses the config.
     """
@@ -89,7 +89,7 @@ def create_project(client: httpx.Client, title: str, config: str, *, annotators:
         "title": title,
         "label_config": config,
         "maximum_annotations": annotators,
-        "show_collab_predictions": True,  # without it nothing is pre-filled
+        "show_collab_predictions": True,  # pre-filling needs it
     }
     return int(checked(client.post("/api/projects", json=settings)).json()["id"])
 
@@ -97,31 +97,31 @@ def create_project(client: httpx.Client, title: str, config: str, *, annotators:
 def upload(
     client: httpx.Client,
     project_id: int,
-    pictures: Sequence[Picture],
+    images: Sequence[CatalogueImage],
     *,
     seed: int = 0,
-    progress: Progress = silent,
+    say: Say = silent,
 ) -> tuple[DemoTask, ...]:
-    """Upload `pictures` in a random order, so that the labelling stream shows a mixture; returns the project's tasks.
+    """Upload `images` in a random order, so that the label stream shows a mixture; return the project's tasks.
 
-    Pictures that the project has already are not uploaded again. Raises `LabelStudioError` when Label Studio refuses.
+    Images that the project has already are not uploaded again. Raises `LabelStudioError` when Label Studio refuses.
     """
-    there = {task.picture.file.name for task in tasks(client, project_id, pictures)}
-    left = [picture for picture in pictures if picture.file.name not in there]
+    uploaded = {task.image.file.name for task in tasks(client, project_id, images)}
+    left = [image for image in images if image.file.name not in uploaded]
     random.Random(seed).shuffle(left)  # noqa: S311 - no secret
     for begin in range(0, len(left), UPLOAD_BATCH):
-        progress(f"Uploading pictures: {begin} of {len(left)}")
+        say(f"Uploading images: {begin} of {len(left)}")
         with ExitStack() as stack:
-            batch = [picture.file for picture in left[begin : begin + UPLOAD_BATCH]]
-            # Of several files under one field name Label Studio keeps the last only.
+            batch = [image.file for image in left[begin : begin + UPLOAD_BATCH]]
+            # Label Studio keeps only the last of several files with one field name.
             files = [(file.name, (file.name, stack.enter_context(file.open("rb")), "image/jpeg")) for file in batch]
             checked(client.post(f"/api/projects/{project_id}/import", files=files, timeout=300))
-    return tasks(client, project_id, pictures)
+    return tasks(client, project_id, images)
 
 
-def tasks(client: httpx.Client, project_id: int, pictures: Iterable[Picture]) -> tuple[DemoTask, ...]:
-    """The project's tasks, by id, that show one of `pictures`; others are left out."""
-    known = {picture.file.name: picture for picture in pictures}
+def tasks(client: httpx.Client, project_id: int, images: Iterable[CatalogueImage]) -> tuple[DemoTask, ...]:
+    """Return the project's tasks that show one of `images`, by id."""
+    known = {image.file.name: image for image in images}
     parameters: dict[str, str | int] = {"project": project_id, "page_size": 10_000, "fields": "task_only"}
     found = checked(client.get("/api/tasks", params=parameters, timeout=300)).json()["tasks"]
     pairs = [(int(task["id"]), str(task["data"]["image"])) for task in found]
@@ -133,5 +133,5 @@ def tasks(client: httpx.Client, project_id: int, pictures: Iterable[Picture]) ->
 
 
 def uploaded_name(uri: str) -> str:
-    """The name that a file had before Label Studio put eight digits and a dash before it."""
+    """Return the name of an uploaded file without the eight digits and the dash that Label Studio puts before it."""
     return PurePosixPath(unquote(urlsplit(uri).path)).name.partition("-")[2]

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import httpx
 from taxonomist.backend.connection.connect import connect_project
 from taxonomist.backend.demo.accounts import Account, checked, sign_up
 from taxonomist.backend.demo.annotators import annotate, plan
-from taxonomist.backend.demo.environment import label_studio
+from taxonomist.backend.demo.environment import Say, label_studio
 from taxonomist.backend.demo.process import TIED
 from taxonomist.backend.demo.project import create_project, find_project, label_config, read_catalogue, tasks, upload
 from taxonomist.backend.demo.server import LabelStudioServer, free_port, is_free, start
@@ -29,33 +29,31 @@ from taxonomist.backend.state.jobs import JobState
 from taxonomist.taxonomy.errors import TaxonomistError
 
 TITLE = "Furniture (demo)"
-ANNOTATED = 210  # of the tasks; the others are left for you
+ANNOTATED = 210  # of the tasks; the others are for the user
 PEOPLE = ("anna", "bela", "carl")
 PASSWORD = "furniture-demo"  # noqa: S105 - of simulated people on this machine
 
-# Small pictures and a start from random weights: the demo shows the loop in a few minutes on any machine. Its
+# Small images and a start from random weights: the demo shows the loop in a few minutes on any machine. Its
 # suggestions are accordingly modest, so they are shown from a lower precision on than the default.
 DEMO_SETTINGS = {"target_precision": "0.6", "retrain_after": "5", "views": "2"}
-
-Say = Callable[[str], None]
 
 
 def run_demo(
     settings: Settings, *, environment: Path | None, port: int, backend_port: int, keep_running: bool, say: Say
 ) -> None:
-    """Start everything, let the simulated annotators label a part, wait for the first model, and say where to look.
+    """Start everything, let the simulated annotators label a part, wait for the first model, and print the addresses.
 
-    A second run finds what the first one made. Raises `LabelStudioError` when Label Studio cannot be installed or
-    started.
+    A second run continues with what the first one made. Raises `LabelStudioError` when Label Studio cannot be installed
+    or started.
     """
     require("train")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # both ways to stop it take the same way out
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM ends it as Ctrl-C does
     home = settings.home.resolve()
-    say(f"The demo keeps everything in {home}; delete that folder to begin anew.")
+    say(f"The demo keeps everything in {home}; delete that folder to start again.")
     environment = environment or home / "label-studio-environment"
     program = label_studio(environment, say)
     cache = environment.with_name(f"{environment.name}-cache")
-    with start(program, home / "label-studio", port=port, cache=cache, progress=say) as server:
+    with start(program, home / "label-studio", port=port, cache=cache, say=say) as server:
         project = _prepare_project(server, say)
         with _backend(home / "backend", server, backend_port) as services:
             connect_project(
@@ -74,39 +72,39 @@ def run_demo(
 
 
 def _prepare_project(server: LabelStudioServer, say: Say) -> str:
-    pictures = read_catalogue()
+    images = read_catalogue()
     with server.owner.client(server.url) as client:
         project = find_project(client, TITLE)
         if project is None:
-            project = create_project(client, TITLE, label_config(picture.path for picture in pictures))
-        upload(client, project, pictures, progress=say)
+            project = create_project(client, TITLE, label_config(image.path for image in images))
+        upload(client, project, images, say=say)
     return str(project)
 
 
 @contextmanager
 def _backend(home: Path, server: LabelStudioServer, port: int) -> Iterator[Services]:
-    """A `taxonomist serve` of its own, and our view of its state."""
+    """Run a `taxonomist serve` for the demo, and yield services on its home folder."""
     home.mkdir(parents=True, exist_ok=True)
     chosen = port if is_free(port) else free_port()
-    given = {
+    options = {
         **DEMO_SETTINGS,
         "home": str(home),
         "port": str(chosen),
         "label_studio_url": server.url,
         "label_studio_api_key": server.owner.token,
     }
-    environment = {**os.environ, **{f"TAXONOMIST_{name.upper()}": value for name, value in given.items()}}
+    environment = {**os.environ, **{f"TAXONOMIST_{name.upper()}": value for name, value in options.items()}}
     with (home / "backend.log").open("ab") as log:
         process = subprocess.Popen(  # noqa: S603
             [sys.executable, "-I", str(TIED), sys.executable, "-P", "-m", "taxonomist", "serve"],
             env=environment,
-            stdin=subprocess.PIPE,  # held open as long as we live
+            stdin=subprocess.PIPE,  # open as long as this process runs
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
     try:
-        services = Services(Settings.model_validate(given))
+        services = Services(Settings.model_validate(options))
         _wait_until_up(process, services.settings.url, home / "backend.log")
         yield services
     finally:
@@ -131,20 +129,20 @@ def _wait_until_up(process: subprocess.Popen[bytes], url: str, log: Path) -> Non
 
 
 def _annotate_part(server: LabelStudioServer, project: int, say: Say) -> None:
-    pictures = read_catalogue()
+    images = read_catalogue()
     with server.owner.client(server.url) as client:
         done = int(checked(client.get(f"/api/projects/{project}")).json()["num_tasks_with_annotations"])
         if done:
             return
-        part = tasks(client, project, pictures)[:ANNOTATED]
+        part = tasks(client, project, images)[:ANNOTATED]
     people = [sign_up(server.url, server.owner, f"{name}@example.com", PASSWORD) for name in PEOPLE]
-    taxonomy = sorted({picture.path for picture in pictures})
-    say(f"{len(people)} simulated annotators label {len(part)} pictures, not always of one mind")
-    annotate(server.url, people, plan({task.id: task.picture.path for task in part}, taxonomy), progress=say)
+    taxonomy = sorted({image.path for image in images})
+    say(f"{len(people)} simulated annotators label {len(part)} images, and do not always agree")
+    annotate(server.url, people, plan({task.id: task.image.path for task in part}, taxonomy), say=say)
 
 
 def _wait_for_model(services: Services, project: str, say: Say) -> None:
-    """Wait until there is a champion and the open tasks have its suggestions; what the worker does is shown."""
+    """Wait until there is a champion and the open tasks have its suggestions; report what the worker does."""
     shown = ""
     for _ in range(3600):
         version = services.registry.champion(registry_name(project))
@@ -166,11 +164,11 @@ def _show(server: LabelStudioServer, services: Services, project: str, say: Say)
         "",
         f"Label Studio:   {server.url}/projects/{project}/data",
         f"  log in as     {owner.email}  password {owner.password}",
-        f"Served now:     {model_version_name(version or '')}, trained on what the annotators agreed on",
+        f"Model:          {model_version_name(version or '')}, trained on what the annotators agreed on",
         f"Backend:        {services.settings.url}  (metrics at /metrics)",
         f"Models, plots:  {services.settings.home / 'models'}",
         "",
-        "Open a task without annotations: its taxonomy is pre-filled, labelled look-alikes stand beside the picture.",
+        "Open a task without annotations: its taxonomy is pre-filled, labelled look-alikes are shown beside the image.",
         "Annotate some more, or press Settings > Model > Start training, and watch the version change:",
         f"  {Path(sys.argv[0])} --home {services.settings.home} models list",
     )
@@ -179,7 +177,7 @@ def _show(server: LabelStudioServer, services: Services, project: str, say: Say)
 
 
 def _until_stopped(server: LabelStudioServer) -> None:
-    print("\nCtrl-C ends it all.", flush=True)  # noqa: T201
+    print("\nPress Ctrl-C to stop the demo.", flush=True)  # noqa: T201
     while server.running:
         time.sleep(1)
     raise TaxonomistError("Label Studio ended.", hint=f"Its log: {server.log}")

@@ -1,4 +1,4 @@
-"""A real Label Studio on loopback, started and ended by us."""
+"""A real Label Studio on loopback, started and stopped from here."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import httpx
 from filelock import FileLock, Timeout
 
 from taxonomist.backend.demo.accounts import Account, first_user
-from taxonomist.backend.demo.environment import Progress, silent
+from taxonomist.backend.demo.environment import Say, silent
 from taxonomist.backend.demo.process import LabelStudioProcess, launch
 from taxonomist.taxonomy.errors import LabelStudioError
 
@@ -39,16 +39,16 @@ class LabelStudioServer:
 
     @property
     def log(self) -> Path:
-        """The file that all output goes to."""
+        """The file with all output."""
         return self._process.log
 
     @property
     def running(self) -> bool:
-        """Whether the server still lives."""
+        """Whether the server still runs."""
         return self._process.running
 
     def stop(self) -> None:
-        """End the server and all its children; returns when they are gone. A second call does nothing."""
+        """Stop the server and all its children; return when they have ended. A second call does nothing."""
         if self._lock.is_locked:
             self._process.end()
             self._lock.release()
@@ -68,16 +68,16 @@ def start(
     *,
     port: int | None = None,
     cache: Path | None = None,
-    progress: Progress = silent,
+    say: Say = silent,
 ) -> LabelStudioServer:
     """Start the `label-studio` at `program` on loopback and wait until it answers.
 
-    `port` is taken when it is free, else (or when None) any free one. Users, tasks and uploads are kept in
-    `data_folder` and found again at the next start. `cache` is a folder for an empty database to which all migrations
-    have been applied: made at the first start (about two minutes), copied into every new data folder.
+    `port` is used when it is free, otherwise (or for None) any free port. Users, tasks and uploads are kept in
+    `data_folder` for the next start. `cache` is a folder for an empty database with all migrations: the first start
+    makes it (about two minutes), every new data folder gets a copy.
 
     Raises `LabelStudioError` with the end of Label Studio's log when it ends or does not answer, and when another
-    server of ours runs on `data_folder`.
+    server runs on `data_folder`.
     """
     data_folder = data_folder.resolve()
     data_folder.mkdir(parents=True, exist_ok=True)
@@ -88,14 +88,14 @@ def start(
         raise LabelStudioError(f"A Label Studio is running on {data_folder} already.", hint="Stop it first.") from None
     try:
         if cache is not None and not (data_folder / DATABASE).exists():
-            shutil.copyfile(empty_database(program, cache, progress), data_folder / DATABASE)
-        return _start(program, data_folder, port, lock, progress)
+            shutil.copyfile(empty_database(program, cache, say), data_folder / DATABASE)
+        return _start(program, data_folder, port, lock, say)
     except BaseException:
         lock.release()
         raise
 
 
-def _start(program: Path, data_folder: Path, port: int | None, lock: FileLock, progress: Progress) -> LabelStudioServer:
+def _start(program: Path, data_folder: Path, port: int | None, lock: FileLock, say: Say) -> LabelStudioServer:
     owner = first_user(data_folder / "owner.json")
     for attempt in range(3):
         chosen = port if port and attempt == 0 and is_free(port) else free_port()
@@ -109,11 +109,11 @@ def _start(program: Path, data_folder: Path, port: int | None, lock: FileLock, p
                 "USERNAME": owner.email,
                 "PASSWORD": owner.password,
                 "USER_TOKEN": owner.token,
-                "HOST": url,  # what Label Studio tells an ML backend about itself
+                "HOST": url,  # the address of itself that Label Studio gives to ML backends
             },
         )
         try:
-            version = _wait(process, url, owner, progress)
+            version = _wait(process, url, owner, say)
         except BaseException:
             process.end()
             raise
@@ -123,14 +123,15 @@ def _start(program: Path, data_folder: Path, port: int | None, lock: FileLock, p
     raise LabelStudioError("No port stayed free long enough to start Label Studio.", hint="Run it again.")
 
 
-def _wait(process: LabelStudioProcess, url: str, owner: Account, progress: Progress) -> str | None:
-    """The version that answers at `url`, or None when our process is not the one there.
+def _wait(process: LabelStudioProcess, url: str, owner: Account, say: Say) -> str | None:
+    """Return the version that answers at `url`, or None when another process answers there.
 
-    Label Studio silently goes to the next port when somebody took its own in between; so our token must be known too.
+    Label Studio uses the next port, without an error, when its own was taken meanwhile. So the server must know our
+    token.
     """
     taken = f"Port {url.rpartition(':')[2]} is in use"
     with owner.client(url) as client:
-        for _ in process.while_running("Label Studio is starting", progress):
+        for _ in process.while_running("Label Studio is starting", say):
             if taken in process.said(200):
                 return None
             with contextlib.suppress(httpx.TransportError):
@@ -139,17 +140,17 @@ def _wait(process: LabelStudioProcess, url: str, owner: Account, progress: Progr
                 if f"server at {url}" in process.said(200):
                     raise LabelStudioError(
                         f"The database in {process.log.parent} does not know the user of its owner.json.",
-                        hint="Delete that folder to begin anew.",
+                        hint="Delete that folder to start again.",
                     )
     raise LabelStudioError(f"Label Studio ended before it answered.{process.said()}")
 
 
-def empty_database(program: Path, cache: Path, progress: Progress = silent) -> Path:
-    """A database without users to which the migrations of the installed version have been applied; made when missing.
+def empty_database(program: Path, cache: Path, say: Say = silent) -> Path:
+    """Return a database without users and with the migrations of the installed version; make it when missing.
 
     Raises `LabelStudioError` with the end of Label Studio's log when it cannot be made.
     """
-    installed = program.resolve().stat().st_mtime_ns  # another installation, perhaps another version
+    installed = program.resolve().stat().st_mtime_ns  # another time: another installation, perhaps of another version
     database = cache / f"empty-{installed}.sqlite3"
     cache.mkdir(parents=True, exist_ok=True)
     with FileLock(cache / ".lock"):
@@ -158,16 +159,16 @@ def empty_database(program: Path, cache: Path, progress: Progress = silent) -> P
         work = cache / "work"
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
-        doing = "Preparing Label Studio's database, some two minutes, only once"
-        progress(doing)
+        doing = "Preparing Label Studio's database (about two minutes, only once)"
+        say(doing)
         process = launch(program, "version", data_folder=work, log=work / "migrations.log", settings={})
         try:
-            for _ in process.while_running(doing, progress):
+            for _ in process.while_running(doing, say):
                 pass
         finally:
             process.end()
         with contextlib.closing(sqlite3.connect(work / DATABASE)) as connection:
-            # Stays in the file: three annotators and a backend at once would meet "database is locked" without it.
+            # The mode stays in the file. Without it three annotators and a backend at once get "database is locked".
             connection.execute("PRAGMA journal_mode=wal")
         (work / DATABASE).replace(database)
         shutil.rmtree(work, ignore_errors=True)
@@ -175,14 +176,14 @@ def empty_database(program: Path, cache: Path, progress: Progress = silent) -> P
 
 
 def free_port() -> int:
-    """A port of the loopback interface that was free a moment ago."""
+    """Return a port of the loopback interface that was free just now."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
 
 
 def is_free(port: int) -> bool:
-    """Whether nobody listens on that port of the loopback interface now."""
+    """Return whether a port of the loopback interface is free now."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         with contextlib.suppress(OSError):

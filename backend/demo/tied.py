@@ -1,7 +1,7 @@
-"""Runs a command that must not outlive whoever started it: `python tied.py PROGRAM ARGUMENT...`.
+"""Run a command that must end with the process that started it: `python tied.py PROGRAM ARGUMENT...`.
 
-The starter keeps the other end of our standard input open. When it closes, even by `kill -9`, the whole process group
-is ended. Imports nothing of ours, so that any python can run it at once.
+That process keeps the other end of our standard input open. When it closes, even by `kill -9`, the whole process group
+is killed. The file imports nothing of the project, so that any python can run it.
 """
 
 import os
@@ -19,7 +19,7 @@ def _end_with_starter() -> None:
 
 if __name__ == "__main__":
     child = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)  # noqa: S603 - what our starter chose
-    signal.signal(signal.SIGTERM, lambda *_: None)  # the group gets it, so the program too: wait for its own end
+    signal.signal(signal.SIGTERM, lambda *_: None)  # the whole group gets it, also the program: wait for its end
     threading.Thread(target=_end_with_starter, daemon=True).start()
     status = child.wait()
     sys.exit(status if status >= 0 else 128 - status)

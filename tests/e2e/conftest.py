@@ -11,7 +11,14 @@ from playwright.sync_api import Browser, sync_playwright
 
 from taxonomist.backend.demo import environment, server
 from taxonomist.backend.demo.accounts import Account, sign_up
-from taxonomist.backend.demo.project import DemoTask, Picture, create_project, label_config, read_catalogue, upload
+from taxonomist.backend.demo.project import (
+    CatalogueImage,
+    DemoTask,
+    create_project,
+    label_config,
+    read_catalogue,
+    upload,
+)
 from taxonomist.backend.demo.server import LabelStudioServer
 from taxonomist.backend.label_studio import LabelStudioClient
 from tests.backend_process import BackendProcess
@@ -52,16 +59,16 @@ def owner(label_studio: LabelStudioServer) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture(scope="session")
-def catalogue() -> tuple[Picture, ...]:
+def catalogue() -> tuple[CatalogueImage, ...]:
     """The demo's pictures, in the manifest's order."""
     return read_catalogue()
 
 
 @pytest.fixture
-def make_project(owner: httpx.Client, catalogue: tuple[Picture, ...]) -> MakeProject:
+def make_project(owner: httpx.Client, catalogue: tuple[CatalogueImage, ...]) -> MakeProject:
     """Makes a project with the whole catalogue's taxonomy, overlap 3 and the pictures given: (project id, tasks)."""
 
-    def make(title: str, pictures: tuple[Picture, ...]) -> tuple[int, tuple[DemoTask, ...]]:
+    def make(title: str, pictures: tuple[CatalogueImage, ...]) -> tuple[int, tuple[DemoTask, ...]]:
         project = create_project(owner, title, label_config(picture.path for picture in catalogue))
         return project, upload(owner, project, pictures)
 

@@ -13,7 +13,7 @@ from werkzeug.serving import BaseWSGIServer, make_server
 
 from taxonomist.backend.connection.connect import Connected, connect
 from taxonomist.backend.connection.doctor import Check, run_checks
-from taxonomist.backend.demo.project import CONTROL, DemoTask, Picture
+from taxonomist.backend.demo.project import CONTROL, CatalogueImage, DemoTask
 from taxonomist.backend.demo.server import LabelStudioServer
 from taxonomist.backend.services import Services, registry_name
 from taxonomist.backend.settings import Settings
@@ -102,7 +102,7 @@ def state(owner: httpx.Client, project: int) -> dict[str, Any]:
     }
 
 
-def annotation(picture: Picture) -> dict[str, Any]:
+def annotation(picture: CatalogueImage) -> dict[str, Any]:
     value = {"taxonomy": [list(picture.path)]}
     return {"result": [{"from_name": CONTROL, "to_name": "image", "type": "taxonomy", "value": value}]}
 

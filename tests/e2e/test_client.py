@@ -7,7 +7,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from taxonomist.backend.demo.project import Picture
+from taxonomist.backend.demo.project import CatalogueImage
 from taxonomist.backend.demo.server import LabelStudioServer
 from taxonomist.backend.label_studio import LabelStudioClient, Prediction
 from taxonomist.backend.label_studio.failures import ACCESS_FIX, BACKEND_AUTH_FIX, DOTLESS_FIX, REACH_FIX
@@ -16,16 +16,16 @@ from tests.e2e.in_process import MakeProject, Ours, annotation
 
 
 def test_tasks_annotations_and_predictions(
-    owner: httpx.Client, client: LabelStudioClient, catalogue: tuple[Picture, ...], make_project: MakeProject
+    owner: httpx.Client, client: LabelStudioClient, catalogue: tuple[CatalogueImage, ...], make_project: MakeProject
 ) -> None:
     project, tasks = make_project("Tasks", catalogue[:6])
     name = str(project)
     submitted, skipped, both, *open_tasks = tasks
     skip = {"result": [], "was_cancelled": True}
     for task, bodies in (
-        (submitted, [annotation(submitted.picture)]),
+        (submitted, [annotation(submitted.image)]),
         (skipped, [skip]),
-        (both, [skip, annotation(both.picture)]),
+        (both, [skip, annotation(both.image)]),
     ):
         for body in bodies:
             assert owner.post(f"/api/tasks/{task.id}/annotations/", json=body).status_code == 201
@@ -49,7 +49,7 @@ def test_tasks_annotations_and_predictions(
 
     # A path of today's config is stored; of a task that is gone, or a control that is not there, nothing.
     first, second, third = open_tasks
-    result = annotation(first.picture)["result"]
+    result = annotation(first.image)["result"]
     assert client.push_predictions(name, [Prediction(str(first.id), "taxonomist-v10", 0.5, result)]) == 1
     assert owner.delete(f"/api/tasks/{third.id}/").is_success
     gone = [Prediction(third.id, "taxonomist-v1", 0.5, result), Prediction(second.id, "taxonomist-v1", 0.5, result)]
@@ -64,7 +64,7 @@ def test_refusals_name_their_fix(
     label_studio: LabelStudioServer,
     ours: Ours,
     client: LabelStudioClient,
-    catalogue: tuple[Picture, ...],
+    catalogue: tuple[CatalogueImage, ...],
     make_project: MakeProject,
 ) -> None:
     project, _ = make_project("Refusals", catalogue[:1])

@@ -10,7 +10,7 @@ import pytest
 from taxonomist.backend.connection.announce import set_model_version
 from taxonomist.backend.connection.panel import panel_address, panels_in
 from taxonomist.backend.demo.accounts import sign_up
-from taxonomist.backend.demo.project import Picture
+from taxonomist.backend.demo.project import CatalogueImage
 from taxonomist.backend.label_studio import LabelStudioClient, Prediction
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.state.credentials import SECRET_HEADER
@@ -20,7 +20,7 @@ from tests.e2e.in_process import NO_MODEL, MakeProject, Ours, annotation, next_t
 
 
 def test_connecting_twice_sets_everything_up_once(
-    ours: Ours, owner: httpx.Client, catalogue: tuple[Picture, ...], make_project: MakeProject
+    ours: Ours, owner: httpx.Client, catalogue: tuple[CatalogueImage, ...], make_project: MakeProject
 ) -> None:
     project, tasks = make_project("Connect", catalogue[:2])
     before = state(owner, project)["about"]["label_config"]
@@ -64,13 +64,13 @@ def test_connecting_twice_sets_everything_up_once(
     assert state(owner, project) == now
 
     # The webhook passes our password by its secret, and the event is in the journal when the request ends.
-    assert owner.post(f"/api/tasks/{tasks[0].id}/annotations/", json=annotation(tasks[0].picture)).status_code == 201
+    assert owner.post(f"/api/tasks/{tasks[0].id}/annotations/", json=annotation(tasks[0].image)).status_code == 201
     ours.services.journal.fold()
     assert [saved.task_id for saved in ours.services.journal.annotations(str(project))] == [str(tasks[0].id)]
 
 
 def test_a_server_that_moved_keeps_its_row_and_its_webhook(
-    ours: Ours, owner: httpx.Client, catalogue: tuple[Picture, ...], make_project: MakeProject
+    ours: Ours, owner: httpx.Client, catalogue: tuple[CatalogueImage, ...], make_project: MakeProject
 ) -> None:
     project, _ = make_project("Move", catalogue[:1])
     before = ours.connect(project, NO_MODEL)
@@ -88,7 +88,7 @@ def test_after_a_promotion_scores_show_and_the_stream_still_asks(
     ours: Ours,
     owner: httpx.Client,
     client: LabelStudioClient,
-    catalogue: tuple[Picture, ...],
+    catalogue: tuple[CatalogueImage, ...],
     make_project: MakeProject,
 ) -> None:
     project, tasks = make_project("Promote", catalogue[:4])
@@ -133,7 +133,7 @@ def test_after_a_promotion_scores_show_and_the_stream_still_asks(
         open_tasks = [task for task in tasks if task.id != opened["id"]]
         scores = {task.id: score for task, score in zip(open_tasks, (0.9, 0.2, 0.6), strict=True)}
         pushed = (
-            Prediction(task.id, version, scores[task.id], annotation(task.picture)["result"]) for task in open_tasks
+            Prediction(task.id, version, scores[task.id], annotation(task.image)["result"]) for task in open_tasks
         )
         assert client.push_predictions(name, pushed) == 3
         query: dict[str, str | int] = {"project": project, "fields": "all"}
@@ -162,7 +162,7 @@ def test_a_row_that_was_deleted_is_reported_and_made_again(
     ours: Ours,
     owner: httpx.Client,
     client: LabelStudioClient,
-    catalogue: tuple[Picture, ...],
+    catalogue: tuple[CatalogueImage, ...],
     make_project: MakeProject,
 ) -> None:
     project, _ = make_project("Deleted", catalogue[:1])
@@ -177,7 +177,7 @@ def test_a_row_that_was_deleted_is_reported_and_made_again(
 
 
 def test_a_personal_access_token_does_all_of_it(
-    ours: Ours, owner: httpx.Client, catalogue: tuple[Picture, ...], make_project: MakeProject
+    ours: Ours, owner: httpx.Client, catalogue: tuple[CatalogueImage, ...], make_project: MakeProject
 ) -> None:
     project, _ = make_project("Token", catalogue[:1])
     both = {"api_tokens_enabled": True, "legacy_api_tokens_enabled": True}

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from taxonomist.backend.demo import environment, process, server
-from taxonomist.backend.demo.project import Picture, create_project, label_config
+from taxonomist.backend.demo.project import CatalogueImage, create_project, label_config
 from taxonomist.backend.label_studio.failures import SSRF_FIX
 from taxonomist.taxonomy.errors import LabelStudioError
 from tests.e2e.in_process import NO_MODEL, MakeProject, Ours, state
@@ -17,7 +17,7 @@ from tests.environment import LABEL_STUDIO, LABEL_STUDIO_CACHE
 
 
 def test_what_was_broken_is_found_and_mended(
-    ours: Ours, owner: httpx.Client, catalogue: tuple[Picture, ...], make_project: MakeProject
+    ours: Ours, owner: httpx.Client, catalogue: tuple[CatalogueImage, ...], make_project: MakeProject
 ) -> None:
     project, _ = make_project("Mend", catalogue[:1])
     assert ours.doctor(project)["Label Studio"].fix.startswith("taxonomist connect")  # never connected
@@ -77,7 +77,7 @@ def test_what_was_broken_is_found_and_mended(
 
 
 def test_ssrf_settings_that_forbid_us_are_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, catalogue: tuple[Picture, ...]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, catalogue: tuple[CatalogueImage, ...]
 ) -> None:
     """Label Studio keeps the webhook, says that all is well, and drops every event."""
     program = environment.label_studio(LABEL_STUDIO)

@@ -19,7 +19,7 @@ from pydantic import SecretStr
 
 from taxonomist.backend.demo.accounts import Account, checked
 from taxonomist.backend.demo.environment import silent
-from taxonomist.backend.demo.project import CATALOGUE, CONTROL, DemoTask, Picture, label_config
+from taxonomist.backend.demo.project import CATALOGUE, CONTROL, CatalogueImage, DemoTask, label_config
 from taxonomist.backend.demo.server import HOST, LabelStudioServer
 from taxonomist.backend.label_studio.requests import parse_predict
 from taxonomist.backend.labelling.manifests import import_manifest
@@ -61,7 +61,7 @@ class AdapterProcess(BackendProcess):
 def connected(
     label_studio: LabelStudioServer,
     owner: httpx.Client,
-    catalogue: tuple[Picture, ...],
+    catalogue: tuple[CatalogueImage, ...],
     tmp_path: Path,
     make_project: MakeProject,
 ) -> Iterator[Callable[..., Scene]]:
@@ -84,7 +84,7 @@ def connected(
         process.stop()
 
 
-def prepare(home: Path, project: str, catalogue: tuple[Picture, ...], **settings: str) -> Services:
+def prepare(home: Path, project: str, catalogue: tuple[CatalogueImage, ...], **settings: str) -> Services:
     """A home folder whose champion knows the catalogue; every suggestion is shown, however unsure."""
     key = SecretStr(settings["label_studio_api_key"])
     url = settings["label_studio_url"]
@@ -127,7 +127,7 @@ class Scene:
     def annotate(self, person: Account, task: DemoTask) -> int:
         url = str(self.owner.base_url)
         with person.client(url) as client:
-            answer = checked(client.post(f"/api/tasks/{task.id}/annotations/", json=annotation(task.picture)))
+            answer = checked(client.post(f"/api/tasks/{task.id}/annotations/", json=annotation(task.image)))
         return int(answer.json()["id"])
 
     def journal(self) -> dict[str, Any]:
@@ -164,7 +164,7 @@ def test_started_by_us(connected: Callable[..., Scene], annotators: list[Account
     second = scene.annotate(annotators[1], task)
     kept = scene.journal()  # there as soon as Label Studio has its answer
     assert set(kept) == {str(first), str(second)}
-    assert kept[str(first)].data["result"][0]["value"] == {"taxonomy": [list(task.picture.path)]}
+    assert kept[str(first)].data["result"][0]["value"] == {"taxonomy": [list(task.image.path)]}
     assert kept[str(first)].data["result"][0]["from_name"] == CONTROL
     checked(scene.owner.delete(f"/api/annotations/{second}/"))
     assert set(scene.journal()) == {str(first)}

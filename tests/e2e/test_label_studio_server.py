@@ -17,7 +17,7 @@ from playwright.sync_api import Browser
 from taxonomist.backend.demo import environment, server
 from taxonomist.backend.demo.accounts import Account, sign_up
 from taxonomist.backend.demo.annotators import Outcome, annotate, plan
-from taxonomist.backend.demo.project import CONTROL, TO_NAME, Picture
+from taxonomist.backend.demo.project import CONTROL, TO_NAME, CatalogueImage
 from taxonomist.backend.demo.server import LabelStudioServer
 from taxonomist.taxonomy.errors import LabelStudioError
 from tests.e2e.in_process import MakeProject
@@ -47,21 +47,21 @@ def test_project_annotations_and_screen(
     label_studio: LabelStudioServer,
     annotators: list[Account],
     owner: httpx.Client,
-    catalogue: tuple[Picture, ...],
+    catalogue: tuple[CatalogueImage, ...],
     make_project: MakeProject,
     browser: Browser,
 ) -> None:
     project, tasks = make_project("Server", catalogue[::40])
     assert len(tasks) == len(catalogue[::40])
-    assert {task.picture for task in tasks} == set(catalogue[::40])
-    assert owner.get(tasks[0].uri).content == tasks[0].picture.file.read_bytes()
+    assert {task.image for task in tasks} == set(catalogue[::40])
+    assert owner.get(tasks[0].uri).content == tasks[0].image.file.read_bytes()
 
     # One task of each outcome.
     taxonomy = [picture.path for picture in catalogue]
     outcomes = dict(zip(tasks, Outcome, strict=False))
     for task, outcome in outcomes.items():
         annotate(
-            label_studio.url, annotators, plan({task.id: task.picture.path}, taxonomy, shares={outcome: 1.0}, seed=7)
+            label_studio.url, annotators, plan({task.id: task.image.path}, taxonomy, shares={outcome: 1.0}, seed=7)
         )
     for task, outcome in outcomes.items():
         answer = owner.get(f"/api/tasks/{task.id}").json()
@@ -76,7 +76,7 @@ def test_project_annotations_and_screen(
         assert len(paths) == expected.get(outcome, len(paths))
         assert all(r["from_name"] == CONTROL for annotation in seen for r in annotation["result"])
 
-    path = tasks[-1].picture.path
+    path = tasks[-1].image.path
     region = {"from_name": CONTROL, "to_name": TO_NAME, "type": "taxonomy", "value": {"taxonomy": [list(path)]}}
     prediction = {"task": tasks[-1].id, "result": [region], "score": 0.9, "model_version": "v0"}
     assert owner.post("/api/predictions/", json=prediction).status_code == httpx.codes.CREATED

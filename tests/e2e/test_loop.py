@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, Page
 from emulators import ACCOUNT, Blob, Cosmos
 from taxonomist.backend.demo.accounts import Account, checked
 from taxonomist.backend.demo.annotators import Answer, Outcome, annotate, plan
-from taxonomist.backend.demo.project import DemoTask, Picture, create_project, label_config, tasks
+from taxonomist.backend.demo.project import CatalogueImage, DemoTask, create_project, label_config, tasks
 from taxonomist.backend.demo.server import LabelStudioServer
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
@@ -89,7 +89,7 @@ def annotate_cases(
 ) -> dict[DemoTask, list[Answer]]:
     given = {}
     for task, outcome in cases.items():
-        given[task] = list(plan({task.id: task.picture.path}, taxonomy, shares={outcome: 1.0}, seed=task.id))
+        given[task] = list(plan({task.id: task.image.path}, taxonomy, shares={outcome: 1.0}, seed=task.id))
         annotate(loop.label_studio.url, annotators, given[task])
     return given
 
@@ -98,7 +98,7 @@ def test_the_loop(
     label_studio: LabelStudioServer,
     annotators: list[Account],
     owner: httpx.Client,
-    catalogue: tuple[Picture, ...],
+    catalogue: tuple[CatalogueImage, ...],
     make_project: MakeProject,
     make_backend: Callable[..., BackendProcess],
     browser: Browser,
@@ -114,7 +114,7 @@ def test_the_loop_on_azure(
     label_studio: LabelStudioServer,
     annotators: list[Account],
     owner: httpx.Client,
-    catalogue: tuple[Picture, ...],
+    catalogue: tuple[CatalogueImage, ...],
     make_backend: Callable[..., BackendProcess],
     browser: Browser,
     azurite: Blob,
@@ -145,7 +145,7 @@ def test_the_loop_on_azure(
     assert "sig=" not in backend.log.read_text()
 
 
-def store_privately(azurite: Blob, container: str, pictures: tuple[Picture, ...]) -> list[str]:
+def store_privately(azurite: Blob, container: str, pictures: tuple[CatalogueImage, ...]) -> list[str]:
     """Upload to a container that nobody may read without a signature; returns links that can, for an hour."""
     with BlobServiceClient.from_connection_string(azurite.connection_string) as account:
         # Label Studio's page fetches pictures by script.
@@ -176,7 +176,7 @@ def go_round(
     browser: Browser,
 ) -> None:
     # Annotated before the backend was connected: no webhook tells of these.
-    truths = {task.id: task.picture.path for task in tasks[:60]}
+    truths = {task.id: task.image.path for task in tasks[:60]}
     annotate(loop.label_studio.url, annotators, plan(truths, taxonomy, shares={Outcome.AGREE: 1}))
 
     connect(loop)
@@ -214,7 +214,7 @@ def first_model(loop: Loop, others: tuple[DemoTask, ...]) -> tuple[DemoTask, ...
 def prefilled_screens(loop: Loop, browser: Browser, person: Account, tasks: tuple[DemoTask, ...]) -> None:
     # Any task is pre-filled; a picture for the README had better show one that the model gets right.
     prefilled = [task for task in tasks if suggested(loop, task)]
-    right = (task for task in prefilled if suggested(loop, task) == list(task.picture.path))
+    right = (task for task in prefilled if suggested(loop, task) == list(task.image.path))
     task = next(right, prefilled[0])
     with logged_in(browser, loop.label_studio.url, person) as page:
         open_task(page, loop.label_studio.url, loop.project, task.id)
@@ -271,7 +271,7 @@ def agreement(
     )
     given = annotate_cases(loop, annotators, cases, taxonomy)
     for task, outcome in cases.items():
-        truth = list(task.picture.path)
+        truth = list(task.image.path)
 
         def decided(task: DemoTask = task) -> ProjectLabels | None:
             loop.services.journal.fold()

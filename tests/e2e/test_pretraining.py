@@ -15,7 +15,7 @@ import pytest
 
 from taxonomist.backend.demo.accounts import Account, checked
 from taxonomist.backend.demo.annotators import Outcome, annotate, plan
-from taxonomist.backend.demo.project import Picture
+from taxonomist.backend.demo.project import CatalogueImage
 from taxonomist.backend.demo.server import LabelStudioServer
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
@@ -71,14 +71,14 @@ def test_a_scheduled_pretraining_is_promoted_while_label_studio_is_answered(
     label_studio: LabelStudioServer,
     annotators: list[Account],
     owner: httpx.Client,
-    catalogue: tuple[Picture, ...],
+    catalogue: tuple[CatalogueImage, ...],
     make_project: MakeProject,
     make_backend: Callable[..., BackendProcess],
     tmp_path: Path,
 ) -> None:
     taxonomy = sorted({picture.path for picture in catalogue})
     project, tasks = make_project("Pre-training", catalogue[::3])
-    truths = {task.id: task.picture.path for task in tasks}
+    truths = {task.id: task.image.path for task in tasks}
     annotate(label_studio.url, annotators, plan(truths, taxonomy, shares={Outcome.AGREE: 1}))
     services = Services(Settings(home=tmp_path / "home"))
     publish_poor_backbone(services)
