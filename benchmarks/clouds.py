@@ -29,11 +29,11 @@ import emulators
 from benchmarks.run import Numbers, say
 from benchmarks.world import CATALOGUE
 from taxonomist.backend.azure.accounts import cosmos_access
+from taxonomist.backend.data_stages.fetch import run_fetch
+from taxonomist.backend.data_stages.query import QueryOptions, run_query
 from taxonomist.backend.labelling.label_studio_export import import_export
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
-from taxonomist.backend.stages.fetch import run_fetch
-from taxonomist.backend.stages.query import QueryOptions, run_query
 from taxonomist.storage.catalog.cosmos_install import install
 from taxonomist.storage.catalog.documents import ImageDocument
 from taxonomist.storage.catalog.image_ids import image_id

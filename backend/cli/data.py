@@ -10,11 +10,11 @@ import typer
 
 from taxonomist.backend.cli.options import Json, services_of
 from taxonomist.backend.cli.output import count_bar, print_fields, print_json, print_line, print_table
+from taxonomist.backend.data_stages.fetch import run_fetch
+from taxonomist.backend.data_stages.files import PARTS
+from taxonomist.backend.data_stages.query import QueryOptions, run_query
+from taxonomist.backend.data_stages.split import SplitOptions, run_split
 from taxonomist.backend.pretraining.prepared_images import serving_size
-from taxonomist.backend.stages.fetch import run_fetch
-from taxonomist.backend.stages.files import PARTS
-from taxonomist.backend.stages.query import QueryOptions, run_query
-from taxonomist.backend.stages.split import SplitOptions, run_split
 from taxonomist.storage.catalog.label_query import LabelQuery
 from taxonomist.taxonomy.errors import ConfigError
 

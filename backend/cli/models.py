@@ -14,8 +14,8 @@ from taxonomist.backend.cli.output import count_bar, print_fields, print_json, p
 from taxonomist.backend.extras import require
 from taxonomist.backend.label_studio.predictions import model_version_name
 from taxonomist.backend.prediction.evaluation import evaluate_manifest
+from taxonomist.backend.retraining.announce_promotion import after_change
 from taxonomist.backend.retraining.first_backbone import prepare_backbone
-from taxonomist.backend.retraining.promotion import after_change
 from taxonomist.backend.services import BACKBONE, Services, registry_name
 from taxonomist.backend.state.jobs import JobKind
 from taxonomist.backend.worker.job_runner import run

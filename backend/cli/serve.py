@@ -10,7 +10,7 @@ from taxonomist.backend.cli.options import services_of
 from taxonomist.backend.cli.output import print_line
 from taxonomist.backend.settings import load_settings
 from taxonomist.backend.state.credentials import check_exposure
-from taxonomist.backend.web.become_server import become_server
+from taxonomist.backend.web.start_server import become_server
 from taxonomist.backend.worker.worker import Worker
 
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from taxonomist.backend.connection.announce import announce_version, show_version, update_ml_backend
-from taxonomist.backend.connection.panel import panels_in, with_panel
+from taxonomist.backend.connection.look_alike_panel import panels_in, with_panel
 from taxonomist.backend.label_studio import LabelStudioClient, MlBackend, Webhook
 from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.services import Services

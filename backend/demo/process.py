@@ -17,7 +17,7 @@ from taxonomist.taxonomy.errors import LabelStudioError
 
 START_TIMEOUT_S = 600.0  # a first start applies all migrations: minutes on a slow machine
 STOP_TIMEOUT_S = 10.0
-TIED = Path(__file__).with_name("tied.py")
+END_WITH_PARENT = Path(__file__).with_name("end_with_parent.py")
 
 _SETTINGS = {
     "ENABLE_LEGACY_API_TOKEN": "true",  # read once, when the organisation is made
@@ -104,7 +104,7 @@ def launch(
         raise LabelStudioError(f"{program} does not exist or is not executable.")
     with log.open("wb") as stream:
         process = subprocess.Popen(  # noqa: S603 - the program of the environment that we made
-            [sys.executable, "-I", str(TIED), str(program), *arguments],
+            [sys.executable, "-I", str(END_WITH_PARENT), str(program), *arguments],
             stdin=subprocess.PIPE,  # open as long as this process runs
             stdout=stream,
             stderr=subprocess.STDOUT,

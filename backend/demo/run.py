@@ -18,7 +18,7 @@ from taxonomist.backend.connection.connect import connect_project
 from taxonomist.backend.demo.accounts import Account, checked, sign_up
 from taxonomist.backend.demo.annotators import annotate, plan
 from taxonomist.backend.demo.environment import Say, label_studio
-from taxonomist.backend.demo.process import TIED
+from taxonomist.backend.demo.process import END_WITH_PARENT
 from taxonomist.backend.demo.project import create_project, find_project, label_config, read_catalogue, tasks, upload
 from taxonomist.backend.demo.server import LabelStudioServer, free_port, is_free, start
 from taxonomist.backend.extras import require
@@ -96,7 +96,7 @@ def _backend(home: Path, server: LabelStudioServer, port: int) -> Iterator[Servi
     environment = {**os.environ, **{f"TAXONOMIST_{name.upper()}": value for name, value in options.items()}}
     with (home / "backend.log").open("ab") as log:
         process = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-I", str(TIED), sys.executable, "-P", "-m", "taxonomist", "serve"],
+            [sys.executable, "-I", str(END_WITH_PARENT), sys.executable, "-P", "-m", "taxonomist", "serve"],
             env=environment,
             stdin=subprocess.PIPE,  # open as long as this process runs
             stdout=log,

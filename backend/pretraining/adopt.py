@@ -14,7 +14,7 @@ from taxonomist.backend.label_studio.predictions import model_version_name
 from taxonomist.backend.prediction.embedding import embed
 from taxonomist.backend.pretraining.prepared_images import prepared_image_store
 from taxonomist.backend.pretraining.state import ShouldStop, StoppedError, pretraining_folder, read_state, write_state
-from taxonomist.backend.retraining.promotion import after_change
+from taxonomist.backend.retraining.announce_promotion import after_change
 from taxonomist.backend.retraining.training_job import train_head
 from taxonomist.backend.services import BACKBONE, Services, registry_name
 from taxonomist.backend.state.jobs import JobKind

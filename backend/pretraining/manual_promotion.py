@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from taxonomist.backend.retraining.promotion import after_change
+from taxonomist.backend.retraining.announce_promotion import after_change
 from taxonomist.backend.services import BACKBONE, Services, registry_name
 from taxonomist.backend.state.jobs import JobKind
 

@@ -13,8 +13,8 @@ from filelock import FileLock
 from taxonomist.backend.label_studio.predictions import model_version_name
 from taxonomist.backend.labelling.decisions import decide_anew, decide_dirty
 from taxonomist.backend.prediction.embedding import embed
+from taxonomist.backend.retraining.announce_promotion import after_promotion
 from taxonomist.backend.retraining.first_backbone import prepare_backbone
-from taxonomist.backend.retraining.promotion import after_promotion
 from taxonomist.backend.retraining.training_images import TrainingImages
 from taxonomist.backend.services import BACKBONE, Services, registry_name
 from taxonomist.inference.pipeline import ImageSource
@@ -25,7 +25,7 @@ from taxonomist.storage.registry import ModelVersion
 from taxonomist.taxonomy.errors import DamagedError, NotFoundError, TrainingError
 from taxonomist.training.heads.dataset import Example, split_examples
 from taxonomist.training.heads.head import HeadOptions
-from taxonomist.training.heads.project import TrainingOptions, TrainingOutcome, train_project
+from taxonomist.training.heads.train_project import TrainingOptions, TrainingOutcome, train_project
 from taxonomist.training.split import Part
 
 log = logging.getLogger(__name__)

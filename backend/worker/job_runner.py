@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from taxonomist.backend.connection.push import push
+from taxonomist.backend.connection.push_predictions import push
 from taxonomist.backend.extras import require
 from taxonomist.backend.labelling.sync import sync
 from taxonomist.backend.retraining.embedding_job import embed_all

@@ -26,7 +26,7 @@ from taxonomist.backend.services import BACKBONE, Services
 from taxonomist.backend.state import heartbeat
 from taxonomist.backend.state.jobs import JobKind
 from taxonomist.backend.worker.job_loop import KINDS, JobLoop
-from taxonomist.backend.worker.schedule import TrainingPlanner, projects_of_label_studio
+from taxonomist.backend.worker.retraining_schedule import TrainingPlanner, projects_of_label_studio
 from taxonomist.taxonomy.errors import ConfigError, StorageError, TaxonomistError
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from taxonomist.backend.connection.announce import set_model_version
-from taxonomist.backend.connection.panel import panel_address, panels_in
+from taxonomist.backend.connection.look_alike_panel import panel_address, panels_in
 from taxonomist.backend.demo.accounts import sign_up
 from taxonomist.backend.demo.project import CatalogueImage
 from taxonomist.backend.label_studio import LabelStudioClient, Prediction

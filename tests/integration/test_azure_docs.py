@@ -15,14 +15,14 @@ from azure.storage.blob import BlobServiceClient
 
 import emulators
 from taxonomist.backend.azure.accounts import cosmos_access
+from taxonomist.backend.data_stages.fetch import run_fetch
+from taxonomist.backend.data_stages.query import QueryOptions, run_query
 from taxonomist.backend.label_studio.requests import PredictRequest, Task
 from taxonomist.backend.labelling.label_studio_export import import_export
 from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.retraining.training_job import train
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
-from taxonomist.backend.stages.fetch import run_fetch
-from taxonomist.backend.stages.query import QueryOptions, run_query
 from taxonomist.storage.catalog.cosmos_install import install
 from taxonomist.storage.catalog.documents import ImageDocument
 from taxonomist.storage.catalog.label_query import LabelQuery

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from taxonomist.backend.data_stages.files import read_split
 from taxonomist.backend.services import Services
-from taxonomist.backend.stages.files import read_split
 from taxonomist.storage.prepared_images import PreparedImageStore
 from tests.backend.cli.conftest import Run, run_json
 from tests.small_world import SIZE

@@ -146,7 +146,7 @@ def test_a_retraining_is_compared_with_a_champion_of_another_backbone(poor: Serv
 NURSERY = """
 import os, random, signal, sys, time
 import onnxruntime, torch, matplotlib.pyplot, sklearn.metrics
-import taxonomist.training.heads.project
+import taxonomist.training.heads.train_project
 from taxonomist.backend.pretraining.adopt import adopt
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from taxonomist.backend.data_stages.fetch import run_fetch
+from taxonomist.backend.data_stages.files import ChosenImage, PlacedImage, write_query, write_split
+from taxonomist.backend.data_stages.query import run_query
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
-from taxonomist.backend.stages.fetch import run_fetch
-from taxonomist.backend.stages.files import ChosenImage, PlacedImage, write_query, write_split
-from taxonomist.backend.stages.query import run_query
 from taxonomist.inference.image_decoding import decode_image, prepare_image
 from taxonomist.storage.catalog import ImageDocument, LabelQuery
 from taxonomist.storage.prepared_images import PreparedImageStore

@@ -1,4 +1,4 @@
-"""From the command line to the server: the process of `taxonomist serve` becomes `taxonomist.backend.web.serve`.
+"""From the command line to the server: the process of `taxonomist serve` becomes `taxonomist.backend.web.server`.
 
 The server forks, so its process must not have loaded the modules of the command line, above all onnxruntime.
 """
@@ -24,5 +24,5 @@ def become_server(settings: Settings, *, with_worker: bool) -> NoReturn:
     os.environ["TAXONOMIST_HOST"], os.environ["TAXONOMIST_PORT"] = settings.host, str(settings.port)
     os.environ["TAXONOMIST_LOG_LEVEL"] = settings.log_level
     sys.stdout.flush()
-    command = [sys.executable, "-P", "-m", "taxonomist.backend.web.serve", *([] if with_worker else [NO_WORKER])]
+    command = [sys.executable, "-P", "-m", "taxonomist.backend.web.server", *([] if with_worker else [NO_WORKER])]
     os.execv(sys.executable, command)  # noqa: S606

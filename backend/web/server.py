@@ -14,7 +14,7 @@ from gunicorn.app.base import BaseApplication
 
 from taxonomist.backend.logs import set_up_logging
 from taxonomist.backend.settings import Settings, load_settings
-from taxonomist.backend.web.become_server import NO_WORKER
+from taxonomist.backend.web.start_server import NO_WORKER
 from taxonomist.backend.worker.supervisor import start_supervisor
 
 

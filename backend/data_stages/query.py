@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from taxonomist.backend.data_stages.files import ChosenImage, write_query
 from taxonomist.backend.services import Services
-from taxonomist.backend.stages.files import ChosenImage, write_query
 from taxonomist.progress import CountProgress, ignore_counts
 from taxonomist.storage.catalog.documents import ImageDocument
 from taxonomist.storage.catalog.label_query import Found, LabelQuery, explain

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taxonomist.backend.connection.panel import PANEL_ID, panel_address, panels_in, with_panel
+from taxonomist.backend.connection.look_alike_panel import PANEL_ID, panel_address, panels_in, with_panel
 from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.taxonomy.label_config import parse_label_config
 

@@ -22,7 +22,7 @@ from taxonomist.storage.registry.manifests import PromotionRecord, TrainingData
 from taxonomist.taxonomy.errors import ImageNotFoundError, TrainingError
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.training.heads.head import HeadOptions
-from taxonomist.training.heads.project import Example, TrainingOptions, TrainingOutcome, train_project
+from taxonomist.training.heads.train_project import Example, TrainingOptions, TrainingOutcome, train_project
 from tests.images import encoded
 from tests.training.conftest import SIZE, Project
 
@@ -278,7 +278,7 @@ import os, signal, sys
 from pathlib import Path
 from tests.training.conftest import Project
 from taxonomist.taxonomy.tree import Tree
-from taxonomist.training.heads.project import train_project
+from taxonomist.training.heads.train_project import train_project
 from tests.training.heads.test_project import OPTIONS
 import json
 project = Project(Path(sys.argv[1]), Tree.from_json(json.loads(sys.argv[2])))

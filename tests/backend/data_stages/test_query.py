@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from taxonomist.backend.data_stages.files import ChosenImage, read_query, write_query
+from taxonomist.backend.data_stages.query import NO_ADDRESS, UNEXPLAINED, QueryOptions, run_query
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
-from taxonomist.backend.stages.files import ChosenImage, read_query, write_query
-from taxonomist.backend.stages.query import NO_ADDRESS, UNEXPLAINED, QueryOptions, run_query
 from taxonomist.storage.catalog import ImageDocument, LabelQuery
 from taxonomist.taxonomy.errors import ConfigError
 

@@ -1,4 +1,4 @@
-"""Run a command that must end with the process that started it: `python tied.py PROGRAM ARGUMENT...`.
+"""Run a command that must end with the process that started it: `python end_with_parent.py PROGRAM ARGUMENT...`.
 
 That process keeps the other end of our standard input open. When it closes, even by `kill -9`, the whole process group
 is killed. The file imports nothing of the project, so that any python can run it.

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from taxonomist.backend.stages.files import PARTS, ChosenImage, Part, PlacedImage, read_query, write_split
+from taxonomist.backend.data_stages.files import PARTS, ChosenImage, Part, PlacedImage, read_query, write_split
 from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.taxonomy.paths import format_path
 from taxonomist.training.split import Item, assign_test, split_validation

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from taxonomist.backend.data_stages.files import Part, read_query, read_split, write_report
 from taxonomist.backend.services import Services
-from taxonomist.backend.stages.files import Part, read_query, read_split, write_report
 from taxonomist.inference.pipeline import PREPARING, ImageSource
 from taxonomist.inference.preparation import prepare_images
 from taxonomist.progress import CountProgress, ignore_counts

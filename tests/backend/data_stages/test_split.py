@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taxonomist.backend.stages.files import PARTS, ChosenImage, PlacedImage, read_split, write_query
-from taxonomist.backend.stages.split import NO_LABEL, SplitOptions, oversample, run_split, split_images
+from taxonomist.backend.data_stages.files import PARTS, ChosenImage, PlacedImage, read_split, write_query
+from taxonomist.backend.data_stages.split import NO_LABEL, SplitOptions, oversample, run_split, split_images
 from taxonomist.taxonomy.errors import ConfigError
 
 # Class sizes of the thesis (table 6.2).
