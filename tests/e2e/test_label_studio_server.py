@@ -133,7 +133,7 @@ def test_what_it_says_when_it_cannot_start(tmp_path: Path) -> None:
     broken.chmod(0o755)
     with pytest.raises(LabelStudioError, match=r"(?s)exit status 3.*no such table: aardvark"):
         server.start(broken, tmp_path / "data")
-    with pytest.raises(LabelStudioError, match="is not there"):
+    with pytest.raises(LabelStudioError, match="does not exist"):
         server.start(tmp_path / "nothing", tmp_path / "data")
 
 
