@@ -146,4 +146,4 @@ def _image(services: Services, images: BlobImages) -> Check:
 
 
 def _addresses(document: ImageDocument) -> list[str]:
-    return [*(here.uri for here in document.projects.values()), *filter(None, [document.uri_orig])]
+    return [*(labels.uri for labels in document.projects.values()), *filter(None, [document.uri_orig])]
