@@ -66,7 +66,7 @@ def _container(state: ContainerState) -> Iterator[Check]:
     elif state.function == "hidden":
         yield warned(name, "our key or role may not read it", f"{_INSTALL}, with the account's key")
     else:
-        yield failed(name, "does not exist" if state.function == "missing" else "is not ours", _INSTALL)
+        yield failed(name, "does not exist" if state.function == "missing" else "is not that of this release", _INSTALL)
 
 
 def _blob(services: Services, settings: Settings) -> Iterator[Check]:

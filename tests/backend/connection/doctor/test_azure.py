@@ -98,7 +98,7 @@ def test_another_function_and_another_partition_key(cloudy: Services, cosmos_ser
         assert "/project" in checks["Cosmos DB container images"].detail
         container.scripts.create_user_defined_function({"id": FUNCTION, "body": "function old() { return [] }"})
         check = seen(cloudy)["query function in images"]
-        assert (check.detail, check.fix) == ("is another one than ours", "taxonomist cosmos install")
+        assert (check.detail, check.fix) == ("is not that of this release", "taxonomist cosmos install")
     install(cosmos_access(settings))
     assert seen(cloudy)["query function in images"].status == "ok"
 
