@@ -36,7 +36,7 @@ class Blob:
         return self.through(self.port)
 
     def through(self, port: int) -> str:
-        """The connection string by way of a proxy on another port."""
+        """Return the connection string through a proxy on another port."""
         return (
             f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={self.key};"
             f"BlobEndpoint=http://127.0.0.1:{port}/{ACCOUNT};"
@@ -62,7 +62,7 @@ class Cosmos:
 
 @contextmanager
 def blob(port: int | None = None) -> Iterator[Blob]:
-    """Azurite, in memory."""
+    """Run Azurite in memory."""
     port = port or free_port()
     key = base64.b64encode(secrets.token_bytes(64)).decode()
     command = [
@@ -77,7 +77,7 @@ def blob(port: int | None = None) -> Iterator[Blob]:
 
 @contextmanager
 def cosmos(port: int | None = None, *, advertise: int | None = None) -> Iterator[Cosmos]:
-    """A Cosmos DB, in memory; it names the port `advertise` as its own, for a proxy in front of it."""
+    """Run a Cosmos DB in memory; it announces the port `advertise`, for a proxy in front of it."""
     port = port or free_port()
     key = base64.b64encode(secrets.token_bytes(64)).decode()
     command = [
@@ -91,7 +91,7 @@ def cosmos(port: int | None = None, *, advertise: int | None = None) -> Iterator
 
 
 def free_port() -> int:
-    """A port that was free a moment ago."""
+    """Return a port that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

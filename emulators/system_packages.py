@@ -9,12 +9,12 @@ from collections.abc import Callable
 
 
 def is_root() -> bool:
-    """Whether system packages may be installed."""
+    """Return whether system packages may be installed."""
     return hasattr(os, "geteuid") and os.geteuid() == 0
 
 
 def apt_install(packages: list[str], progress: Callable[[str], None]) -> None:
-    """Install packages when we are root on a machine with apt-get; whether that worked is for the caller to see."""
+    """Install packages when we are root on a machine with apt-get; the caller checks whether that worked."""
     if not is_root() or not shutil.which("apt-get"):
         return
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}

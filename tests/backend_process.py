@@ -47,7 +47,7 @@ class BackendProcess:
 
     @property
     def environment(self) -> dict[str, str]:
-        """For any `taxonomist` command that shall work on the same state."""
+        """Return the environment for `taxonomist` commands on the same state."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("TAXONOMIST_")}
         ours = {"home": str(self.home), "host": HOST, "port": str(self.port), **self.settings}
         named = {f"TAXONOMIST_{name.upper()}": str(value) for name, value in ours.items()}
@@ -71,7 +71,7 @@ class BackendProcess:
         return self
 
     def command(self, *arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-        """Run another `taxonomist` command on the same state; it must end well."""
+        """Run another `taxonomist` command on the same state; it must succeed."""
         self.home.mkdir(parents=True, exist_ok=True)
         done = subprocess.run(
             [*self.program, *arguments],
@@ -86,11 +86,11 @@ class BackendProcess:
         return done
 
     def kill(self) -> None:
-        """`kill -9` to the whole group: no handler runs."""
+        """Send SIGKILL to the whole group, so that no handler runs."""
         self._signal(signal.SIGKILL)
 
     def stop(self) -> int | None:
-        """End it as a service manager does; returns its exit status. What is left after half a minute is killed."""
+        """End it as a service manager does; return its exit status. Processes left after half a minute are killed."""
         if self.process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.send_signal(signal.SIGTERM)
@@ -105,7 +105,7 @@ class BackendProcess:
         self.kill()
 
     def said(self, lines: int = 40) -> str:
-        """The end of its log."""
+        """Return the end of its log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:]) if self.log.exists() else ""
 
     def _signal(self, sign: signal.Signals) -> None:

@@ -1,4 +1,4 @@
-"""What tests of every package share: how they are spread over the processes, and Azure's services on loopback, started
+"""Shared by all tests: how they are spread over the processes, and Azure's services on loopback, started
 when the first test asks for them."""
 
 from __future__ import annotations

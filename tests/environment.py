@@ -48,7 +48,7 @@ def plain_install(progress: Say) -> Path:
 
 
 def label_studio_ml(progress: Say) -> Path:
-    """The python of the environment that holds label-studio-ml 1.0.9 and this project."""
+    """Return the python of the environment that holds label-studio-ml 1.0.9 and this project."""
     needs = ["appdirs", "attrs", "colorama", "label-studio-tools", "lxml", "redis", "requests", "rq"]
     installs = [
         [*needs, *serving_requirements()],
@@ -59,7 +59,7 @@ def label_studio_ml(progress: Say) -> Path:
 
 
 def find_chromium() -> Path | None:
-    """A Chromium or Chrome of the system, else the one that Playwright installed, else None."""
+    """Return a Chromium or Chrome of the system, else the one that Playwright installed, else None."""
     for name in BROWSERS:
         if found := shutil.which(name):
             return Path(found)
@@ -104,7 +104,7 @@ def _starts(program: Path) -> bool:
 
 
 def main() -> int:
-    """Prepare everything; returns the exit status."""
+    """Prepare everything; return the exit status."""
 
     def say(line: str) -> None:
         print(f"  {line}", flush=True)  # noqa: T201 - a command line

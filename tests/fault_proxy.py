@@ -18,7 +18,7 @@ LIMIT = 2**20
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to one request; what is not set does not happen.
+    """The faults of one request; an unset field has no effect.
 
     `status` is answered in place of the server, with `headers` and `body`. `delay` seconds pass before the request goes
     on, `late` before the answer comes back. `cut` lets so many bytes of the body through and closes; `trickle` sends so
@@ -63,7 +63,7 @@ class FaultProxy:
         self._rule: Rule = lambda request: None
 
     def use(self, rule: Rule = lambda request: None) -> None:
-        """From now on this rule; without one everything goes through."""
+        """Apply this rule from now on; without a rule every request is forwarded."""
         self.requests = []
         self.most_at_once = 0
         self._rule = rule
@@ -87,7 +87,7 @@ class FaultProxy:
             pass
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """One request and its answer; returns whether the connection stays."""
+        """Handle one request and its answer; return whether the connection stays open."""
         head, line, headers = await _head(reader)
         body = await _body(reader, headers)
         method, path, _ = line.split(" ", 2)
@@ -134,7 +134,7 @@ class FaultProxy:
 
 @contextmanager
 def fault_proxy(upstream: int) -> Iterator[FaultProxy]:
-    """A proxy in front of a port of this machine."""
+    """Run a proxy in front of a port of this machine."""
     proxy = FaultProxy(upstream)
     loop = EventLoopThread()
     server = loop.run(proxy.serve)
@@ -158,12 +158,12 @@ def fault_proxy(upstream: int) -> Iterator[FaultProxy]:
 async def _head(reader: asyncio.StreamReader) -> tuple[bytes, str, dict[str, str]]:
     raw = await reader.readuntil(END_OF_HEAD)
     line, *lines = raw.decode("latin-1").split("\r\n")
-    fields = (each.partition(":") for each in lines if ":" in each)
+    fields = (line.partition(":") for line in lines if ":" in line)
     return raw, line, {name.strip().lower(): value.strip() for name, _, value in fields}
 
 
 async def _body(reader: asyncio.StreamReader, headers: Mapping[str, str]) -> bytes:
-    """As it came, chunks with their sizes."""
+    """Return the body as received, chunks with their sizes."""
     if "chunked" not in headers.get("transfer-encoding", ""):
         return await reader.readexactly(int(headers.get("content-length", 0) or 0))
     body = b""

@@ -25,7 +25,7 @@ DATA = Path(__file__).parent / "data"
 
 @pytest.fixture
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No variable and no settings file of the person who runs the tests is read."""
+    """Hide the environment variables and the settings file of the person who runs the tests."""
     for name in list(os.environ):
         if name.startswith("TAXONOMIST_"):
             monkeypatch.delenv(name)
@@ -66,7 +66,7 @@ def world(services: Services, tmp_path: Path) -> Services:
 
 @pytest.fixture(scope="session")
 def trained_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same with a champion, made once and copied for each test that wants it."""
+    """The same with a champion, made once and copied for each test that uses it."""
     folder = tmp_path_factory.mktemp("trained")
     services = Services(Settings(home=folder / "home"))
     publish_backbone(services)

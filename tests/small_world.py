@@ -35,7 +35,7 @@ CONFIG = """<View>
 
 
 def image_bytes(path: tuple[str, ...], seed: int, size: int = 48) -> bytes:
-    """A JPEG in the path's colour, with noise of its own."""
+    """Return a JPEG in the path's colour, with noise."""
     noise = np.random.default_rng(seed).normal(0, 18, (size, size, 3))
     pixels = np.clip(np.array(COLOURS[path]) + noise, 0, 255).astype(np.uint8)
     out = io.BytesIO()
@@ -44,7 +44,7 @@ def image_bytes(path: tuple[str, ...], seed: int, size: int = 48) -> bytes:
 
 
 def write_catalogue(folder: Path, count: int, *, annotators: Sequence[str] = (), first: int = 0) -> Path:
-    """`count` images, in turn of each colour, and their manifest; each is a product of its own."""
+    """Write `count` images in alternating colours, each a product, and their manifest; return the manifest."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     with (folder / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
@@ -69,7 +69,7 @@ def publish_backbone(services: Services, *, promote: bool = True) -> ModelVersio
 
 
 def publish_poor_backbone(services: Services, *, promote: bool = True) -> ModelVersion:
-    """Publish and promote a backbone that sees nothing but how bright an image is: one number."""
+    """Publish and promote a backbone whose embedding is the brightness of an image: one number."""
     nodes = [
         helper.make_node("Flatten", ["channels"], ["all"]),
         helper.make_node("ReduceMean", ["all"], ["embedding"], axes=[1], keepdims=1),

@@ -164,7 +164,7 @@ def test_every_metric_is_on_its_page() -> None:
 
 
 def test_every_module_is_on_a_page() -> None:
-    """Each page has all public functions of its modules, since mkdocstrings leaves out only names with `_`."""
+    """Each page has all public functions of its modules, because mkdocstrings leaves out only names with `_`."""
     for package in docs_site.PACKAGES:
         text = docs_site.api_page(package)
         files = {file for file in (ROOT / package).rglob("*.py") if file.name != "__main__.py"}

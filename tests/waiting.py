@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def eventually(what: str, look: Callable[[], T | None], *, timeout: float = 120.0, every: float = 0.1) -> T:
-    """The first answer of `look` that counts as true; after `timeout` seconds it fails with `what`."""
+    """Return the first true answer of `look`; fail with `what` after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         found = look()

@@ -1,4 +1,4 @@
-"""Whether our own command line takes a command that stands in some file."""
+"""Checks whether our command line accepts a command that is written in a file."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from taxonomist.backend.services import Services
 
 @cache
 def command_tree() -> Any:
-    """Return the whole command line as click has it."""
+    """Return the whole command line as a click command."""
     return typer.main.get_command(app)
 
 
 def check(words: Sequence[str], services: Services) -> None:
-    """Raises what a wrong call raises: for an option that is not known, a value of another type, one that is missing.
+    """Raise the error of a wrong call: an unknown option, a value of a wrong type, a missing value.
 
     `words` come after `taxonomist`. Nothing is run.
     """

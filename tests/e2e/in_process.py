@@ -71,7 +71,7 @@ class Ours:
         )
 
     def serve_version(self, project: int) -> str:
-        """Make a new champion; returns the name under which Label Studio will know it. It holds no weights."""
+        """Make a new champion without weights; return its name in Label Studio."""
         registry, name = self.services.registry, registry_name(str(project))
         trees = parse_label_config(self.services.projects.get(str(project)).label_config).trees
         manifest = {"kind": "head", "trees": [tree.to_json() for tree in trees], "backbone": "v1", "calibration": {}}
@@ -91,7 +91,7 @@ NO_MODEL = "taxonomist-look-alikes-0"
 
 
 def state(owner: httpx.Client, project: int) -> dict[str, Any]:
-    """What Label Studio has of a project, without times."""
+    """Return the state of a project in Label Studio, without times."""
     about = owner.get(f"/api/projects/{project}").json()
     hooks = owner.get("/api/webhooks/", params={"project": project}).json()
     rows = owner.get("/api/ml", params={"project": project}).json()

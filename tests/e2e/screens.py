@@ -29,7 +29,7 @@ FLAGS = (
 
 @contextmanager
 def logged_in(browser: Browser, url: str, account: Account) -> Iterator[Page]:
-    """A page of the Label Studio at `url` on which `account` has logged in through the form."""
+    """Open a page of the Label Studio at `url` on which `account` has logged in through the form."""
     context = browser.new_context(viewport=SIZE)
     try:
         page = context.new_page()
@@ -56,12 +56,12 @@ def open_stream(page: Page, url: str, project_id: int) -> None:
 
 
 def selected_paths(page: Page) -> list[str]:
-    """What the `<Taxonomy>` control (with `showFullPath`) shows as chosen now, each as `A / B / C`."""
+    """Return the paths that the `<Taxonomy>` control (with `showFullPath`) shows as chosen, as `A / B / C`."""
     return page.locator(CHOSEN).all_inner_texts()
 
 
 def expect_paths(page: Page, paths: Sequence[TaxonomyPath]) -> None:
-    """Wait until the `<Taxonomy>` control (with `showFullPath`) shows just these paths; fails when it does not."""
+    """Wait until the `<Taxonomy>` control (with `showFullPath`) shows exactly these paths; fail otherwise."""
     expect(page.locator(CHOSEN)).to_have_text([" / ".join(path) for path in paths])
 
 

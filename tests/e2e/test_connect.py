@@ -115,7 +115,7 @@ def test_after_a_promotion_scores_show_and_the_stream_still_asks(
         assert (about.model_version, row.title, row.model_version) == (version, version, version)
         assert ours.doctor(project)["model version"].status == "ok"
 
-        # Somebody turned pre-filling off and on: the project's version is empty, and the stream shows nothing.
+        # Pre-filling was turned off and on: the project's version is empty, and the stream shows nothing.
         client.update_project(name, show_collab_predictions=False)
         client.update_project(name, show_collab_predictions=True)
         assert client.project(name).model_version == ""
@@ -141,7 +141,7 @@ def test_after_a_promotion_scores_show_and_the_stream_still_asks(
             task["id"]: task["predictions_score"] for task in owner.get("/api/tasks/", params=query).json()["tasks"]
         }
         assert {task: shown[task] for task in scores} == scores
-        # With several annotations wanted, tasks that somebody has begun come before any sampling.
+        # With an overlap above 1, tasks with a first annotation come before any sampling.
         assert owner.patch(f"/api/projects/{project}", json={"maximum_annotations": 1}).is_success
         assert owner.post(f"/api/tasks/{opened['id']}/annotations/", json={"result": []}).status_code == 201
         assert min(scores, key=scores.__getitem__) == next_task_of_a_stranger(ours, project)
@@ -152,7 +152,7 @@ def known(ours: Ours) -> tuple[Settings, Any]:
 
 
 def next_task_of_a_stranger(ours: Ours, project: int) -> int:
-    """The task that somebody gets who has no task locked."""
+    """Return the next task of an annotator without a locked task."""
     person = sign_up(ours.label_studio.url, ours.label_studio.owner, "stranger@example.com", "Annotator-2468")
     with person.client(ours.label_studio.url) as client:
         return int(next_task(client, project)["id"])

@@ -19,7 +19,7 @@ from tests.environment import LABEL_STUDIO, LABEL_STUDIO_CACHE
 def test_what_was_broken_is_found_and_mended(
     ours: Ours, owner: httpx.Client, catalogue: tuple[CatalogueImage, ...], make_project: MakeProject
 ) -> None:
-    project, _ = make_project("Mend", catalogue[:1])
+    project, _ = make_project("Repair", catalogue[:1])
     assert ours.doctor(project)["Label Studio"].fix.startswith("taxonomist connect")  # never connected
     done = ours.connect(project, NO_MODEL)
     right = state(owner, project)
@@ -65,13 +65,13 @@ def test_what_was_broken_is_found_and_mended(
     assert ours.doctor(project)["webhook"].status == "ok"
 
     # Without its webhook nothing arrives; Label Studio makes none for a backend that is there already.
-    for each in (first, second):
-        assert owner.delete(f"/api/webhooks/{each['id']}/").is_success
+    for webhook in (first, second):
+        assert owner.delete(f"/api/webhooks/{webhook['id']}/").is_success
     assert ours.doctor(project)["webhook"].status == "fail"
     ours.connect(project, NO_MODEL)
     assert len(state(owner, project)["webhooks"]) == 1
 
-    # The config changed and nobody told us.
+    # The config changed without a webhook.
     ours.services.projects.update(str(project), label_config=config.replace("<View", "<View "))
     assert ours.doctor(project)["taxonomy"].status == "warn"
 

@@ -100,7 +100,7 @@ def prepare(home: Path, project: str, catalogue: tuple[CatalogueImage, ...], **s
 
 @dataclass
 class Scene:
-    """The pieces of the scenario and what can be asked of them."""
+    """The parts of the scenario, and questions to them."""
 
     owner: httpx.Client
     process: AdapterProcess
@@ -110,12 +110,12 @@ class Scene:
     row: dict[str, Any]
 
     def open(self, task: DemoTask) -> dict[str, Any]:
-        """What the labelling screen gets of a task."""
+        """Return the task as the labelling screen receives it."""
         body: dict[str, Any] = checked(self.owner.get(f"/api/tasks/{task.id}/")).json()
         return body
 
     def expected(self, task: DemoTask) -> list[dict[str, Any]]:
-        """The result that the model gives in this process."""
+        """Return the result of the model in this process."""
         tasks = [{"id": task.id, "data": {"image": task.uri}}]
         config = self.services.projects.get(str(self.project)).label_config
         body = {"tasks": tasks, "project": self.project, "label_config": config}
@@ -131,7 +131,7 @@ class Scene:
         return int(answer.json()["id"])
 
     def journal(self) -> dict[str, Any]:
-        """The annotations of Label Studio that reached the journal, by id; the imported ones are not among them."""
+        """Return the annotations of Label Studio that reached the journal, by id, without the imported ones."""
         self.services.journal.fold()
         records = self.services.journal.annotations(str(self.project))
         return {record.annotation_id: record for record in records if "/data/upload/" in record.uri}

@@ -161,6 +161,6 @@ def test_it_ends_with_a_starter_that_is_killed(tmp_path: Path) -> None:
 
 
 def runs(process: str) -> bool:
-    """Whether a process lives; a zombie, which waits for whoever adopted it, does not."""
+    """Return whether a process lives; a zombie does not."""
     state = subprocess.run(["ps", "-o", "stat=", "-p", process], capture_output=True, text=True, check=False).stdout
     return state.strip() not in {"", "Z"}

@@ -44,7 +44,7 @@ SETTINGS = {
 
 @dataclass
 class Loop:
-    """The pieces of the scenario and what can be asked of them."""
+    """The parts of the scenario, and questions to them."""
 
     label_studio: LabelStudioServer
     owner: httpx.Client
@@ -146,7 +146,7 @@ def test_the_loop_on_azure(
 
 
 def store_privately(azurite: Blob, container: str, pictures: tuple[CatalogueImage, ...]) -> list[str]:
-    """Upload to a container that nobody may read without a signature; returns links that can, for an hour."""
+    """Upload to a private container; return signed links that are valid for an hour."""
     with BlobServiceClient.from_connection_string(azurite.connection_string) as account:
         # Label Studio's page fetches pictures by script.
         account.set_service_properties(cors=[CorsRule(["*"], ["GET"], allowed_headers=["*"], exposed_headers=["*"])])
@@ -202,7 +202,7 @@ def connect(loop: Loop) -> None:
 
 
 def first_model(loop: Loop, others: tuple[DemoTask, ...]) -> tuple[DemoTask, ...]:
-    """`sync` brings what was annotated before; a model follows by itself and Label Studio is told."""
+    """`sync` reads earlier annotations; a model is trained and its version set in Label Studio without a command."""
     loop.backend.command("sync", "--project", str(loop.project))
     loop.wait_for_champion("v1")
     assert loop.services.catalog.count(str(loop.project), labelled=True) == 60
@@ -230,7 +230,7 @@ def prefilled_screens(loop: Loop, browser: Browser, person: Account, tasks: tupl
 
 
 def suggested(loop: Loop, task: DemoTask) -> list[str] | None:
-    """The path that version 1 suggests for a task, None when it dares none."""
+    """Return the path that version 1 suggests for a task, or None."""
     for prediction in loop.predictions(task):
         if prediction["model_version"] == "taxonomist-v1" and prediction["result"]:
             paths: list[list[str]] = prediction["result"][0]["value"]["taxonomy"]
@@ -261,7 +261,7 @@ def wait_for_panel(page: Page) -> None:
 def agreement(
     loop: Loop, annotators: list[Account], tasks: tuple[DemoTask, ...], taxonomy: list[tuple[str, ...]]
 ) -> None:
-    """Five tasks, three people: what each came to, by webhooks alone."""
+    """The decisions on five tasks of three people arrive by webhooks alone."""
     cases = dict(
         zip(
             tasks,
@@ -296,7 +296,7 @@ def submitted(answers: list[Answer]) -> int:
 
 
 def second_model(loop: Loop, untouched: DemoTask) -> None:
-    """The new labels alone start a training. If its model is not better it stays a candidate, with the reason kept."""
+    """New labels start a training. A model that is not better stays a candidate, and the reason is kept."""
     registry, name = loop.services.registry, f"project-{loop.project}"
     eventually(
         "a second version\n" + loop.backend.said(),
@@ -324,7 +324,7 @@ def assert_served(loop: Loop, task: DemoTask, version: str) -> None:
 
 
 def start_training(loop: Loop) -> None:
-    """The button in Label Studio trains at once."""
+    """The button in Label Studio starts a training at once."""
     answer = checked(loop.owner.post(f"/api/ml/{loop.ml_backend()['id']}/train"))
     assert answer.status_code == 200
     registry, name = loop.services.registry, f"project-{loop.project}"

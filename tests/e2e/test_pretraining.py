@@ -32,7 +32,7 @@ PRETRAINING = {
     "pretrain_preset": "smoke",
     "pretrain_device": "cpu",
 }
-PATIENCE_S = 900  # a humble process on a busy machine
+TIMEOUT_S = 900  # a process of low priority on a busy machine
 
 
 class Traffic(threading.Thread):
@@ -103,26 +103,26 @@ def test_a_scheduled_pretraining_is_promoted_while_label_studio_is_answered(
     traffic = Traffic(owner, backend, row["id"], request)
     traffic.start()
     try:
-        job = eventually(f"the pre-training\n{backend.said()}", lambda: ended(services), timeout=PATIENCE_S, every=1)
+        job = eventually(f"the pre-training\n{backend.said()}", lambda: ended(services), timeout=TIMEOUT_S, every=1)
         assert job.state is JobState.DONE, job.outcome
         assert "Backbone v2 is served now, with taxonomist-v2" in job.outcome
         wait_for(services, backend, name, {"backbone": "v2", name: "v2"})
         eventually("it answers", lambda: "taxonomist-v2" in traffic.seen)
-        told(owner, project, "taxonomist-v2")
+        wait_until_shown(owner, project, "taxonomist-v2")
         backend.command("models", "rollback", "--project", str(project))
         wait_for(services, backend, name, {"backbone": "v1", name: "v1"})
-        told(owner, project, "taxonomist-v1")
+        wait_until_shown(owner, project, "taxonomist-v1")
     finally:
         traffic.stopped.set()
         traffic.join()
     assert traffic.problems == []
     assert traffic.seen == {"taxonomist-v1", "taxonomist-v2"}
     assert traffic.answers > 10
-    assert len(services.jobs.latest("", JobKind.PRETRAIN)) == 1  # no picture is new since
+    assert len(services.jobs.latest("", JobKind.PRETRAIN)) == 1  # no image is new since then
 
 
 def ended(services: Services) -> Job | None:
-    """The pre-training, once it has come to an end."""
+    """Return the job of the pre-training if it has ended."""
     jobs = services.jobs.latest("", JobKind.PRETRAIN)
     return next((job for job in jobs if job.state in {JobState.DONE, JobState.FAILED}), None)
 
@@ -135,11 +135,11 @@ def wait_for(services: Services, backend: BackendProcess, name: str, champions: 
     )
 
 
-def told(owner: httpx.Client, project: int, version: str) -> None:
-    """Label Studio shows that version."""
+def wait_until_shown(owner: httpx.Client, project: int, version: str) -> None:
+    """Wait until Label Studio shows that version."""
 
     def shown() -> bool:
         (row,) = checked(owner.get("/api/ml", params={"project": project})).json()
         return bool(row["model_version"] == version)
 
-    eventually(f"Label Studio is told of {version}", shown)
+    eventually(f"Label Studio shows {version}", shown)

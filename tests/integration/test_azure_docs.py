@@ -63,7 +63,7 @@ def test_our_command_line_takes_every_command(command: str, tmp_path: Path) -> N
 
 
 def kind(request: Request) -> str:
-    """The column of a request to Cosmos DB."""
+    """Return the column of a request to Cosmos DB."""
     if "/docs" not in request.path:
         return "opening"
     if request.method == "GET":
@@ -72,13 +72,13 @@ def kind(request: Request) -> str:
 
 
 def row(text: str) -> list[int]:
-    """The numbers of the row in the tables of requests that begins like this."""
+    """Return the numbers of the row that starts with `text` in the tables of requests."""
     (line,) = [line for line in TEXT.splitlines() if line.startswith(f"| {text}")]
     return [int(cell) if cell.strip() else 0 for cell in line.strip("|").split("|")[1:4]]
 
 
 def counted(proxy: FaultProxy) -> list[int]:
-    """Reads, writes and queries since the last call."""
+    """Return reads, writes and queries since the last call."""
     count = Counter(map(kind, proxy.requests))
     proxy.use()
     assert set(count) <= {"reads", "writes", "queries"}
@@ -123,7 +123,7 @@ def test_requests_to_cosmos(cosmos_server: emulators.Cosmos, cosmos: FaultProxy,
 
 
 def upload(azurite: emulators.Blob, count: int) -> str:
-    """A new container with so many images, `0.jpg` and so on."""
+    """Make a container with `count` images, `0.jpg` and so on; return its name."""
     container = uuid4().hex
     with BlobServiceClient.from_connection_string(azurite.connection_string, api_version="2026-06-06") as client:
         client.create_container(container)
@@ -161,7 +161,7 @@ def test_requests_of_what_people_do(
     export.write_text(json.dumps([task(container, number) for number in range(count)]))
 
     def per_image(once: str) -> list[float]:
-        """What is left for each image when the row of what comes once is taken off."""
+        """Return the requests for each image, without those that the row `once` counts."""
         return [(all - first) / count for all, first in zip(counted(cosmos), row(once), strict=True)]
 
     with fault_proxy(azurite.port) as blobs:
@@ -194,8 +194,8 @@ def test_requests_of_what_people_do(
             blobs.use()
             train(services, "7", lambda step, share: None)
             assert len(blobs.requests) == images_read
-            each = row(f"`taxonomist train`, for each labelled image {when}")
-            assert per_image("`taxonomist train`, once") == each
+            documented = row(f"`taxonomist train`, for each labelled image {when}")
+            assert per_image("`taxonomist train`, once") == documented
 
         blobs.use()
         predictor = Predictor(services)

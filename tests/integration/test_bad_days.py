@@ -20,7 +20,7 @@ from tests.small_world import CONFIG
 
 
 def annotation(number: int, task: int, image: str, path: list[str], *, minute: int, person: int = 1) -> dict[str, Any]:
-    """An ANNOTATION_CREATED webhook; `minute` is when the task and the annotation were made."""
+    """Return an ANNOTATION_CREATED webhook; the task and the annotation were made at `minute`."""
     at = f"2026-11-24T10:{minute:02d}:00.000000Z"
     region = {"from_name": "colour", "to_name": "image", "type": "taxonomy", "value": {"taxonomy": [path]}}
     return {
@@ -114,7 +114,7 @@ def test_one_broken_item_of_many_costs_the_others_nothing(client: FlaskClient, s
 
 @pytest.mark.slow
 def test_a_full_disk_refuses_webhooks_and_passes(tmp_path: Path) -> None:
-    """What cannot be committed is not acknowledged; the rest goes on, and all is well when there is room again."""
+    """A webhook that cannot be committed is refused. The server runs on and accepts webhooks once there is room."""
     with BackendProcess(tmp_path / "home", arguments=("serve", "--no-worker")) as backend:
         assert backend.process is not None
 

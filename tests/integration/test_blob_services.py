@@ -64,12 +64,12 @@ def upload(account: BlobAccount, container: str, name: str, data: bytes) -> None
 
 
 def moved(document: ImageDocument, uri: str) -> ImageDocument:
-    projects = {name: here.model_copy(update={"uri": uri}) for name, here in document.projects.items()}
+    projects = {name: state.model_copy(update={"uri": uri}) for name, state in document.projects.items()}
     return document.model_copy(update={"projects": projects})
 
 
 def beside(services: Services, name: str) -> str:
-    """The address of a name in the container of the images."""
+    """Return the address of a name in the container of the images."""
     first = next(services.catalog.documents("7")).projects["7"].uri
     return f"{first.rpartition('/')[0]}/{name}"
 
@@ -154,7 +154,7 @@ def test_a_model_that_could_not_be_fetched_is_tried_again(
 
 
 @pytest.mark.slow
-def test_images_that_azure_has_lost_are_told_apart(in_azure: Services) -> None:
+def test_a_lost_image_is_reported_as_missing(in_azure: Services) -> None:
     uri = beside(in_azure, "vanished.jpg")
     backbone = in_azure.registry.champion(BACKBONE)
     assert backbone is not None

@@ -40,13 +40,13 @@ def check(recorded: dict[str, Any], answer: Any, versions: dict[str, str]) -> No
             pytest.fail(f"nothing says what is right for {other}")
 
 
-def check_predictions(asked: dict[str, Any], results: list[dict[str, Any]], versions: dict[str, str]) -> None:
-    assert len(results) == len(asked["tasks"])
+def check_predictions(body: dict[str, Any], results: list[dict[str, Any]], versions: dict[str, str]) -> None:
+    assert len(results) == len(body["tasks"])
     for result in results:
         assert set(result) == {"model_version", "score", "result"}
         assert isinstance(result["result"], list)
         assert 0 <= result["score"] <= 1
-        assert result["model_version"] == versions.get(asked["project"], result["model_version"])
+        assert result["model_version"] == versions.get(body["project"], result["model_version"])
 
 
 def test_all_captures(client: FlaskClient, captures: list[dict[str, Any]]) -> None:
@@ -61,7 +61,7 @@ def test_all_captures(client: FlaskClient, captures: list[dict[str, Any]]) -> No
 def test_captures_leave_what_label_studio_said(
     client: FlaskClient, services: Services, captures: list[dict[str, Any]]
 ) -> None:
-    """After all of it, the journal has of project 4 what Label Studio's own export has: three people, five tasks."""
+    """The journal then has the annotations of Label Studio's own export of project 4: three people, five tasks."""
     for recorded in captures:
         if recorded["path"] == "/webhook":
             send(client, recorded)
@@ -75,7 +75,7 @@ def test_captures_leave_what_label_studio_said(
 def test_replaying_twice_changes_nothing(
     client: FlaskClient, services: Services, captures: list[dict[str, Any]]
 ) -> None:
-    saved = [each for each in captures if each["path"] == "/webhook" and "ANNOTATION_" in each["body"]["action"]]
+    saved = [hook for hook in captures if hook["path"] == "/webhook" and "ANNOTATION_" in hook["body"]["action"]]
     for recorded in saved:
         send(client, recorded)
     services.journal.fold()
@@ -87,7 +87,7 @@ def test_replaying_twice_changes_nothing(
 
 
 def test_recorded_credentials(services: Services, captures: list[dict[str, Any]]) -> None:
-    """With a password set, the recorded calls without or with the wrong one are refused, /health never is."""
+    """With a password set, recorded calls without it or with a wrong one are refused; /health is always answered."""
     settings = Settings(home=services.settings.home, username="bob", password="secret")
     client = create_app(settings).test_client()
     for recorded in captures:

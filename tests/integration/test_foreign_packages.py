@@ -51,10 +51,10 @@ def test_serve_with_its_worker(foreign: Path, trained: Services) -> None:
         job = trained.jobs.enqueue(JobKind.TRAIN, "7", "a test")
         eventually(
             "the worker trains",
-            lambda: any(each.id == job.id and each.state is JobState.DONE for each in trained.jobs.latest("7")),
+            lambda: any(latest.id == job.id and latest.state is JobState.DONE for latest in trained.jobs.latest("7")),
         )
 
 
 def test_child_processes_do_not_look_into_the_folder(services: Services) -> None:
-    """The folder in which a process is started comes first on its path, but for -P."""
+    """The working folder of a process is first on its path unless -P is given."""
     assert PretrainingProcess(services)._command("1")[1:3] == ["-P", "-m"]

@@ -64,7 +64,7 @@ def services(home: Path) -> Services:
 
 @pytest.fixture
 def run(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs `taxonomist … --json` on the home and returns what it prints."""
+    """Runs `taxonomist … --json` on the home and returns the printed object."""
 
     def command(*arguments: object) -> Any:
         monkeypatch.setattr(sys, "argv", ["taxonomist", "--home", str(home), *map(str, arguments), "--json"])
@@ -78,7 +78,7 @@ def run(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
 
 
 def assert_holds(found: Any, recorded: Any, where: str = "") -> None:
-    """What 0.1.0 printed is there today with the same values; further keys may stand beside it."""
+    """Every key that 0.1.0 printed has the same value today; there may be more keys."""
     if isinstance(recorded, dict):
         assert isinstance(found, dict), where
         assert recorded.keys() <= found.keys(), where
@@ -193,7 +193,7 @@ def test_every_command_line_is_still_understood(line: list[str], unchanged: Serv
 
 @pytest.mark.parametrize("name", RECORDED["settings"])
 def test_every_setting_is_still_known(name: str, tmp_path: Path) -> None:
-    """By its old name, with its old default; of those without a default, the name alone."""
+    """The old default is accepted under the old name; without a default, only the name is checked."""
     default = RECORDED["settings"][name]
     text = json.dumps("no such value" if default is None else default)
     (tmp_path / "taxonomist.toml").write_text(f"{name} = {text}\n", encoding="utf-8")

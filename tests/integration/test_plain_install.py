@@ -32,7 +32,7 @@ def python() -> Path:
 
 @pytest.fixture(scope="module")
 def site(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `pip install .` installs of the project itself, in a folder of its own."""
+    """The files of the project that `pip install .` installs, in a separate folder."""
     folder = tmp_path_factory.mktemp("install")
     for name in PACKAGES:  # copied, since a build leaves files beside the source
         ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
@@ -52,10 +52,10 @@ def server(python: Path, site: Path, trained: Services) -> Iterator[BackendProce
 
 
 def finished(services: Services, job: Job) -> Job:
-    """Return the job, once the worker is through with it."""
+    """Return the job once the worker has finished it."""
 
     def look() -> Job | None:
-        found = next(each for each in services.jobs.latest(job.project) if each.id == job.id)
+        found = next(latest for latest in services.jobs.latest(job.project) if latest.id == job.id)
         return found if found.state in {JobState.DONE, JobState.FAILED} else None
 
     return eventually(f"{job.kind} ends", look)
@@ -70,7 +70,9 @@ def test_nothing_of_the_extras_is_installed(python: Path) -> None:
 
 def test_it_predicts_what_the_training_machine_predicts(server: BackendProcess, trained: Services) -> None:
     documents = list(trained.catalog.documents("7"))[:6]
-    tasks = [{"id": n, "data": {"image": each.projects["7"].uri}, "project": 7} for n, each in enumerate(documents)]
+    tasks = [
+        {"id": n, "data": {"image": document.projects["7"].uri}, "project": 7} for n, document in enumerate(documents)
+    ]
     body = {"tasks": tasks, "project": "7.1795531934", "label_config": CONFIG, "params": {}}
     answer = httpx.post(f"{server.url}/predict", json=body, timeout=60, trust_env=False).raise_for_status()
     ours = create_app(trained.settings, trained).test_client().post("/predict", json=body).get_json()

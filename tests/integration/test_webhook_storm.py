@@ -24,7 +24,7 @@ LABEL_STUDIO_WAITS_S = 1.0
 @pytest.fixture
 def webhooks(captures: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """1,000 annotations of 1,000 tasks, each as the recorded browser submission."""
-    template = next(each["body"] for each in captures if each["capture"] == "12-annotation-created")
+    template = next(capture["body"] for capture in captures if capture["capture"] == "12-annotation-created")
     made = []
     for number in range(1, 1001):
         body = copy.deepcopy(template)
@@ -41,7 +41,7 @@ def backend(tmp_path: Path) -> Iterator[BackendProcess]:
 
 
 def post(client: httpx.Client, backend: BackendProcess, body: dict[str, Any]) -> bool:
-    """Send a webhook as Label Studio does: one try, one second. True when it was answered well."""
+    """Send a webhook as Label Studio does: one try, one second. Return whether the answer was good."""
     try:
         return client.post(f"{backend.url}/webhook", json=body, timeout=LABEL_STUDIO_WAITS_S).is_success
     except httpx.TransportError:

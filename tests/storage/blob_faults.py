@@ -26,7 +26,7 @@ PASSING = {
 
 
 def once(fault: Fault, wanted: Callable[[Request], bool] = lambda request: True) -> Callable[[Request], Fault | None]:
-    """The fault for the first request that is wanted, and none for all others."""
+    """Return a rule with the fault for the first matching request, and none for all others."""
     left = [fault]
     return lambda request: left.pop() if left and wanted(request) else None
 

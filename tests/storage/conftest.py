@@ -26,7 +26,7 @@ Route = Callable[["Handler"], None]
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers with the route of the path; remembers what was asked."""
+    """Answers with the route of the path, and records the requests."""
 
     server: "_Server"
 
@@ -118,7 +118,7 @@ def web(start_web: Callable[[], Web]) -> Web:
 
 @pytest.fixture
 def start_worker() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts a function of `tests.storage.workers` in a process of its own."""
+    """Starts a function of `tests.storage.workers` in a separate process."""
     running: list[subprocess.Popen[str]] = []
 
     def start(name: str, *arguments: object) -> subprocess.Popen[str]:
@@ -153,14 +153,14 @@ def blob_account(azurite: emulators.Blob) -> Iterator[BlobAccount]:
 
 @pytest.fixture
 def proxy(azurite: emulators.Blob) -> Iterator[FaultProxy]:
-    """In front of Azurite; another one where a module says so."""
+    """The proxy in front of Azurite; some modules override it."""
     with fault_proxy(azurite.port) as running:
         yield running
 
 
 @pytest.fixture
 def hurried_account(azurite: emulators.Blob, proxy: FaultProxy) -> Iterator[BlobAccount]:
-    """By way of the proxy."""
+    """The account, through the proxy."""
     account = BlobAccount.from_connection_string(azurite.through(proxy.port), RETRY_POLICY)
     yield account
     account.close()
@@ -182,7 +182,7 @@ def blob_place(blob_account: BlobAccount, tmp_path: Path) -> Iterator[BlobPlace]
 
 @pytest.fixture(params=IN_EACH_STORE)
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """A store of models, empty."""
+    """An empty store of models."""
     if request.param == "folder":
         return FolderPlace(tmp_path / "models")
     found: BlobPlace = request.getfixturevalue("blob_place")
@@ -191,7 +191,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
 
 @pytest.fixture
 def run_worker(start_worker: Callable[..., subprocess.Popen[str]]) -> Callable[..., list[str]]:
-    """Runs it to its end; returns the lines that it printed."""
+    """Runs it to its end; returns the printed lines."""
 
     def run(name: str, *arguments: object) -> list[str]:
         process = start_worker(name, *arguments)
@@ -204,7 +204,7 @@ def run_worker(start_worker: Callable[..., subprocess.Popen[str]]) -> Callable[.
 
 @pytest.fixture
 def cosmos_access(cosmos_server: emulators.Cosmos) -> CosmosAccess:
-    """A database of its own with two containers and our function, on the Cosmos DB of this run."""
+    """A new database with two containers and our function, on the Cosmos DB of this run."""
     access = CosmosAccess(cosmos_server.url, cosmos_server.key, uuid4().hex, ("images", "older"))
     install(access)
     return access

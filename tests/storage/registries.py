@@ -16,10 +16,10 @@ Change = bytes | Callable[[bytes], bytes] | None
 
 
 class Place(Protocol):
-    """One store."""
+    """A store of models, in a folder or in a container."""
 
     def open(self) -> Registry:
-        """A registry as another machine opens it."""
+        """Return a registry as another machine opens it."""
         ...
 
     def damage(self, name: str, version: str, file: str, content: Change) -> None:
@@ -52,7 +52,7 @@ class FolderPlace:
 
 
 class BlobPlace:
-    """In a container; each registry that is opened has an empty mirror, as on a new machine."""
+    """A store in a container; each opened registry has an empty mirror, as on a new machine."""
 
     def __init__(self, account: BlobAccount, container: str, mirrors: Path) -> None:
         self.account = account

@@ -71,7 +71,7 @@ def test_a_file_that_was_cut_off_is_moved_aside(store: PreparedImageStore, tmp_p
 
 
 def test_files_written_by_hand_are_read(tmp_path: Path) -> None:
-    """The format on the disk, so that no change of code can lose the images that are prepared already."""
+    """The format on the disk stays readable, so that images that are already prepared are kept."""
     stored = images(1, 2)
     lines = [{"format": 1, "size": SIZE}, {"ids": ["a", "b"], "pictures": zlib.crc32(stored.tobytes())}]
     texts = [json.dumps(line, separators=(",", ":")) for line in lines]

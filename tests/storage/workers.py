@@ -1,4 +1,4 @@
-"""What tests run in processes of their own, to be killed or starved of disk.
+"""Functions that tests run in separate processes, which are killed or run out of disk.
 
 Use: `python -m tests.storage.workers NAME ARGUMENT ...`.
 
@@ -34,7 +34,7 @@ def say(text: object) -> None:
 
 
 def limit_files(size: str) -> None:
-    """No file may grow beyond `size` bytes: what a full disk looks like to one process, without being root."""
+    """Limit the size of files to `size` bytes: for one process this is a full disk, and needs no root."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(size), int(size)))
 
 

@@ -40,7 +40,7 @@ def load(name: str) -> Any:
 
 
 def said(annotator: str, *paths: str | TaxonomyPath, minutes: int = 0, **changes: Any) -> Annotation:
-    """An annotation of `SMALL`; paths may be written "A/B"."""
+    """Return an annotation of `SMALL`; paths may be written "A/B"."""
     changes.setdefault("id", f"{annotator}-{minutes}")
     labels = tuple(tuple(path.split("/")) if isinstance(path, str) else path for path in paths)
     fields: dict[str, Any] = {

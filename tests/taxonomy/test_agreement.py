@@ -23,7 +23,7 @@ def verdict(*annotations: Annotation, policy: AgreementPolicy = DEFAULT) -> Verd
 
 
 def accepted(*people: tuple[str, ...], policy: AgreementPolicy = DEFAULT) -> list[str]:
-    """The accepted labels when each person says these paths, written "A/B"."""
+    """Return the accepted labels when each person chooses these paths, written "A/B"."""
     annotations = [said(f"person {n}", *paths) for n, paths in enumerate(people)]
     return ["/".join(path) for path in verdict(*annotations, policy=policy).accepted]
 
@@ -44,7 +44,7 @@ def accepted(*people: tuple[str, ...], policy: AgreementPolicy = DEFAULT) -> lis
         ([("A/B/X", "A/C"), ("A/B/Y", "A/C")], ["A/B", "A/C"]),
         ([("A/B/X", "A/B/Y"), ("A/B/Y", "A/C"), ("A/C", "A/B/X")], ["A/B/X", "A/B/Y", "A/C"]),
         ([("A", "A/B", "A/B/X"), ("A/B/X",)], ["A/B/X"]),  # a path and its beginnings are one label
-        # somebody saved the task without choosing a path: annotated, named nothing
+        # one person saved the task without choosing a path: annotated, without a label
         ([("A/C",), ("A/C",), ()], ["A/C"]),
         ([("A/C",), ()], []),
     ],
@@ -57,7 +57,7 @@ def test_default_policy(people: list[tuple[str, ...]], expected: list[str]) -> N
 @pytest.mark.parametrize(
     ("people", "expected"),
     [
-        ([("A/B/X",), ("A/B/Y",)], ["A/B"]),  # a tie: nobody said both
+        ([("A/B/X",), ("A/B/Y",)], ["A/B"]),  # a tie: no person chose both
         ([("A/C",), ("D",)], []),
         ([("A/C",), ("A/C",), ("A/B",), ("D",), ("A/B",)], ["A"]),  # 2 : 2 of 5 is below a half anyway
         ([("A/B/X", "A/B/Y"), ("A/B/X",), ("A/B/Y",), ("A/C",)], ["A/B/X", "A/B/Y"]),  # one person said both

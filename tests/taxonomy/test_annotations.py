@@ -29,7 +29,7 @@ def flat() -> LabelConfig:
 
 
 def annotation(**changes: Any) -> dict[str, Any]:
-    """The least that is an annotation, naming one known path."""
+    """Return a minimal annotation that names one known path."""
     return {"id": 1, "task": 2, "result": [region([list(COMPLETE)])], **changes}
 
 

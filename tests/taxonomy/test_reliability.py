@@ -81,7 +81,7 @@ def test_report_goes_level_by_level() -> None:
         [],
     ]
     top, middle, bottom = agreement_report(images, SMALL)
-    # level 1: AAA, DD and {A,D}{A,D}: everybody agrees on three different answers
+    # level 1: AAA, DD and {A,D}{A,D}: all agree on three different answers
     assert (top.level, top.images, top.pairwise, top.alpha) == (1, 3, 1.0, 1.0)
     # level 2: B B C of the first; {C} and {C,E} of the third differ as wholes; who stopped above says nothing
     assert (middle.images, middle.pairwise) == (2, 1 / 4)

@@ -22,7 +22,7 @@ SPEC = BackboneSpec(weights="random", size=SIZE)
 
 
 def random_images(count: int, size: int = SIZE) -> NDArray[Any]:
-    """Noise, uint8 (count, size, size, 3)."""
+    """Return noise, uint8 (count, size, size, 3)."""
     return np.random.default_rng(1).integers(0, 256, (count, size, size, 3), np.uint8)
 
 

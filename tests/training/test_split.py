@@ -8,7 +8,7 @@ from taxonomist.training.split import Item, Part, assign_test, split_validation
 
 
 def products(counts: dict[str, int], views: int = 4) -> list[Item]:
-    """`counts` products of each stratum, `views` images each."""
+    """Return the items of `counts` products of each stratum, with `views` images each."""
     return [
         Item(f"{stratum}{p}-{v}", f"{stratum}{p}", None, stratum)
         for stratum, count in counts.items()

@@ -119,7 +119,7 @@ def test_a_pipeline_that_azure_ml_rejects_is_an_error(projects: Path, tmp_path: 
 
 
 class Client:
-    """In place of azure-ai-ml's, which needs an Azure."""
+    """Replaces the client of azure-ai-ml, which needs Azure."""
 
     made: ClassVar[tuple[Any, ...]] = ()
     options: ClassVar[dict[str, Any]] = {}

@@ -60,7 +60,7 @@ def test_azure_ml_takes_the_clusters_with_an_identity(cluster: str) -> None:
 
 
 def command_of(step: str) -> str:
-    """The command as a shell gets it, each input filled in, also those that may be left out."""
+    """Return the command as a shell gets it, with all inputs, also the optional ones."""
     from azure.ai.ml import load_component
 
     component: Any = load_component(FOLDER / f"{step}.yaml")

@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationW
 
 @pytest.fixture
 def settings(tmp_path: Path, azurite: emulators.Blob, cosmos_server: emulators.Cosmos) -> Settings:
-    """Settings of the machine that submits the job. Emulators do not support Entra ID, so there are keys."""
+    """Return settings of the machine that submits the job, with keys, because emulators do not support Entra ID."""
     return Settings(
         home=tmp_path / "home",
         cosmos_connection_string=cosmos_server.connection_string,
@@ -70,7 +70,7 @@ def services(settings: Settings, azurite: emulators.Blob, tmp_path: Path) -> Any
 
 
 def task(container: str, number: int) -> dict[str, Any]:
-    """A task of Label Studio's export, labelled by one person."""
+    """Return a task of a Label Studio export, labelled by one person."""
     path = list(PATHS[number % len(PATHS)])
     result = {"from_name": "colour", "to_name": "image", "type": "taxonomy", "value": {"taxonomy": [path]}}
     annotation = {"id": number + 1, "completed_by": 1, "result": [result], "updated_at": "2024-05-01T10:00:00Z"}
@@ -79,7 +79,7 @@ def task(container: str, number: int) -> dict[str, Any]:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """The variables that `submit` sets, with the emulators' keys instead of an identity."""
+    """Return the variables that `submit` sets, with the emulators' keys instead of an identity."""
     assert settings.cosmos_connection_string is not None
     assert settings.blob_connection_string is not None
     return {
@@ -96,7 +96,7 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 def start(command: list[str], folder: Path, variables: Mapping[str, str], cwd: Path | None) -> subprocess.Popen[str]:
-    """Start a command as on a machine of its own: with an empty home, and the command of the image first on PATH."""
+    """Start a command as on a separate machine: with an empty home, and the command of the image first on PATH."""
     image = folder / "image"
     image.mkdir(parents=True)
     shutil.copy(ml_job.SOURCE / ml_job.PIPELINE.parent / "environment" / "taxonomist", image)

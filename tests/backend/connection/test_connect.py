@@ -1,4 +1,4 @@
-"""What connect decides by itself. What it does to a real Label Studio is tested in tests/e2e/test_connect.py."""
+"""Decisions of connect. Its effect on a real Label Studio is tested in tests/e2e/test_connect.py."""
 
 from __future__ import annotations
 
@@ -89,6 +89,6 @@ def test_nothing_is_called_before_our_own_address_is_right(tmp_path: Path) -> No
         )
 
 
-def test_a_project_that_was_never_connected_is_told_nothing(settings: Settings) -> None:
+def test_a_project_that_was_never_connected_gets_no_model_version(settings: Settings) -> None:
     with LabelStudioClient("http://127.0.0.1:1", "t") as client:
         set_model_version(client, ProjectRecord(project="4"), "v2", settings, load_credentials(settings))

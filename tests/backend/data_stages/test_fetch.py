@@ -32,7 +32,7 @@ SIZE = 32
 
 @pytest.fixture
 def services(tmp_path: Path) -> Services:
-    """Images in a folder of the settings that are in no project."""
+    """Images in the configured folder that belong to no project."""
     (tmp_path / "images").mkdir()
     return Services(Settings(home=tmp_path / "home", images_folder=tmp_path / "images"))
 

@@ -20,7 +20,7 @@ THESIS = {"Bad": 216, "Install": 59, "Sort Out": 29, "Tools": 107}
 
 
 def catalogue(sizes: dict[str, int] = THESIS, views: int = 3) -> list[ChosenImage]:
-    """`views` images of each product, perhaps fewer of the last product of a class."""
+    """Return `views` images of each product, perhaps fewer of the last product of a class."""
     return [
         ChosenImage(f"{label}-{number:04d}", "x", group=f"{label}{number // views}", path=(label, f"{number % 2}"))
         for label, count in sizes.items()

@@ -19,7 +19,7 @@ def test_made_once_and_mended(tmp_path: Path) -> None:
         make_environment(folder, [["--no-index", "no-such-package-here"]], lines.append, title="Thing")
     assert lines
 
-    python = make_environment(folder, [], lines.append, title="Thing")  # goes on with what is there
+    python = make_environment(folder, [], lines.append, title="Thing")  # continues with the packages that are installed
     assert subprocess.run([python, "-c", ""], check=True).returncode == 0
 
     lines.clear()

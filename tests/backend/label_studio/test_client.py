@@ -1,4 +1,4 @@
-"""What the client makes of Label Studio's refusals. What a real Label Studio answers is tested in tests/e2e."""
+"""How the client reports refusals of Label Studio. The answers of a real Label Studio are tested in tests/e2e."""
 
 from __future__ import annotations
 

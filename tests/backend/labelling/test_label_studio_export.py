@@ -1,4 +1,4 @@
-"""Imports of Label Studio exports: streamed, and what cannot be used is reported without affecting the rest."""
+"""Imports of Label Studio exports: streamed; unusable tasks are reported and do not affect the others."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def write(folder: Path, tasks: object, *, before: bytes = b"") -> Path:
 
 @pytest.fixture
 def known(services: Services) -> Services:
-    """Project "7" is known, and empty."""
+    """A home with an empty project "7"."""
     services.projects.update("7", label_config=CONFIG)
     return services
 
@@ -210,7 +210,7 @@ def test_progress_counts_tasks(known: Services, tmp_path: Path) -> None:
 
 
 def write_large(file: Path, megabytes: int) -> int:
-    """An export of about that size, its tasks of 10 kB each as predictions make them; returns how many."""
+    """Write an export of about that size with tasks of 10 kB, as predictions make them; return their number."""
     padding = "x" * 9_000
     count = megabytes * 100
     with file.open("w", encoding="utf-8") as out:

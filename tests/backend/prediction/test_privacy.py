@@ -41,9 +41,9 @@ def allowing(services: Services) -> Services:
 
 
 def shown(services: Services, look_alikes: LookAlikes, document: ImageDocument) -> list[str]:
-    """What the page would show beside this image."""
+    """Return the ids that the page shows beside this image."""
     vector, backbone = embedding(services, document)
-    return [each.image_id for each in look_alikes.shown("7", vector, backbone, k=3)]
+    return [look_alike.image_id for look_alike in look_alikes.shown("7", vector, backbone, k=3)]
 
 
 def embedding(services: Services, document: ImageDocument) -> tuple[NDArray[np.float32], str]:
@@ -53,7 +53,7 @@ def embedding(services: Services, document: ImageDocument) -> tuple[NDArray[np.f
 
 
 @pytest.mark.parametrize("fields", PRIVATE)
-def test_a_private_image_is_no_look_alike_unless_allowed(trained: Services, fields: dict[str, Any]) -> None:
+def test_a_private_image_is_shown_as_look_alike_only_if_allowed(trained: Services, fields: dict[str, Any]) -> None:
     document = next(trained.catalog.documents("7", labelled=True))
     assert shown(trained, LookAlikes(trained), document)[0] == document.id
     mark(trained, document.id, fields)
@@ -61,14 +61,14 @@ def test_a_private_image_is_no_look_alike_unless_allowed(trained: Services, fiel
     assert len(found) == 3
     assert document.id not in found
     assert document.id not in {
-        each.image_id for each in LookAlikes(trained).nearest("7", *embedding(trained, document))
+        look_alike.image_id for look_alike in LookAlikes(trained).nearest("7", *embedding(trained, document))
     }
     allowed = allowing(trained)
     assert shown(allowed, LookAlikes(allowed), document)[0] == document.id
 
 
 @pytest.mark.parametrize("fields", OPEN)
-def test_nothing_found_in_an_image_is_nothing_private(trained: Services, fields: dict[str, Any]) -> None:
+def test_an_image_without_findings_is_not_private(trained: Services, fields: dict[str, Any]) -> None:
     document = next(trained.catalog.documents("7", labelled=True))
     mark(trained, document.id, fields)
     assert shown(trained, LookAlikes(trained), document)[0] == document.id
@@ -113,7 +113,7 @@ def test_the_page_the_thumbnail_and_the_command_hide_it(trained: Services) -> No
 
 
 @pytest.mark.parametrize("fields", PRIVATE)
-def test_a_private_image_is_not_prepared_unless_allowed(world: Services, fields: dict[str, Any]) -> None:
+def test_a_private_image_is_prepared_only_if_allowed(world: Services, fields: dict[str, Any]) -> None:
     document = next(world.catalog.documents())
     mark(world, document.id, fields)
     assert prepare_all(world, SIZE).new == 79

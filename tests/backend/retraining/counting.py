@@ -23,7 +23,7 @@ from taxonomist.training.heads import dataset
 
 @dataclass
 class Counts:
-    """Reads by address, decodings by sha256 of the file, embeddings by length and sha256 of the pixels."""
+    """Counts reads by address, decodings by sha256 of the file, embeddings by length and sha256 of the pixels."""
 
     reads: Counter[str] = field(default_factory=Counter)
     decodes: Counter[str] = field(default_factory=Counter)

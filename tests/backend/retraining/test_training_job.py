@@ -41,7 +41,7 @@ def add_images(services: Services, tmp_path: Path, count: int = 4) -> None:
 
 
 def parts(services: Services) -> dict[str, str | None]:
-    """The part of each labelled image; does not count."""
+    """Return the part of each labelled image, without counted operations."""
     documents = services.catalog.get_many(services.embeddings("v1").snapshot()[0])
     return {document.id: document.projects["7"].part for document in documents.values()}
 

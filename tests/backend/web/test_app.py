@@ -189,8 +189,8 @@ def test_similar_page_escapes_what_it_shows(trained: Services) -> None:
 
 def test_thumbnails_are_of_labelled_images_only(trained: Services) -> None:
     uri = new_image(trained, PATHS[0], "private.jpg")
-    predict(trained, uri)  # embedded and known, but nobody has labelled it
-    document = next(each for each in trained.catalog.documents("7") if each.uri_orig == uri)
+    predict(trained, uri)  # embedded and known, but without a label
+    document = next(found for found in trained.catalog.documents("7") if found.uri_orig == uri)
     key = trained.credentials.project_key("7")
     answer = client_of(trained).get(f"/thumbnail?project=7&key={key}&id={document.id}")
     assert answer.status_code == 404

@@ -57,7 +57,9 @@ def setup_body(project: str = "7") -> dict[str, Any]:
 
 def predict_body(services: Services, config: str = CONFIG) -> dict[str, Any]:
     documents = list(services.catalog.documents("7"))[:6]
-    tasks = [{"id": n, "data": {"image": each.projects["7"].uri}, "project": 7} for n, each in enumerate(documents)]
+    tasks = [
+        {"id": n, "data": {"image": document.projects["7"].uri}, "project": 7} for n, document in enumerate(documents)
+    ]
     tasks.append({"id": 99, "data": {"image": "missing.jpg"}, "project": 7})
     params = {"login": None, "password": None, "context": None}
     return {"tasks": tasks, "project": "7.1795531934", "label_config": config, "params": params}
@@ -119,7 +121,7 @@ def test_recorded_webhooks_are_remembered_as_by_our_own_server(
     client = under_framework(adapter)
     own = Services(Settings(home=tmp_path / "own"))
     ours = create_app(own.settings, own).test_client()
-    hooks = [each["body"] for each in captures if each["path"] == "/webhook"]
+    hooks = [capture["body"] for capture in captures if capture["path"] == "/webhook"]
     for body in hooks:
         expected = ours.post("/webhook", json=body)
         answer = client.post("/webhook", json=body)
@@ -137,8 +139,10 @@ def test_recorded_webhooks_are_remembered_as_by_our_own_server(
 
 
 def remembered(services: Services, project: str) -> tuple[list[Any], list[Any], str]:
-    annotations = [(each.annotation_id, each.updated_at, each.data) for each in services.journal.annotations(project)]
-    tasks = [(each.task_id, each.uri) for each in services.journal.tasks(project)]
+    annotations = [
+        (record.annotation_id, record.updated_at, record.data) for record in services.journal.annotations(project)
+    ]
+    tasks = [(task.task_id, task.uri) for task in services.journal.tasks(project)]
     return annotations, tasks, services.projects.get(project).label_config
 
 

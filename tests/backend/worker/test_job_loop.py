@@ -16,7 +16,7 @@ from tests.waiting import eventually
 
 @pytest.fixture
 def ran(monkeypatch: pytest.MonkeyPatch) -> list[tuple[JobKind, str]]:
-    """What was run, in order; the jobs themselves do nothing."""
+    """The jobs that ran, in order; the jobs themselves do nothing."""
     ran: list[tuple[JobKind, str]] = []
 
     def note(_services: Services, kind: JobKind, project: str, _progress: StepProgress) -> str:

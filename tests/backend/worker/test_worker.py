@@ -54,7 +54,7 @@ def test_labels_that_stay_the_same_ask_for_nothing(world: Services, tmp_path: Pa
 
 
 def test_a_changed_rule_decides_all_anew(services: Services, tmp_path: Path) -> None:
-    """What two of two agreed on is no label any more once three are asked for, and is one again after that."""
+    """A label of two agreeing annotators is withdrawn when three are required, and restored when two are."""
     services.projects.update("7", label_config=CONFIG)
     manifest = write_catalogue(tmp_path / "catalogue", 8, annotators=("anna", "bela"))
     assert import_manifest(services, manifest, "7").labelled == 8

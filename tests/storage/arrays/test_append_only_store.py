@@ -82,7 +82,7 @@ STEPS = 6  # of two appends: each waits for the rows, the index and the folder t
 
 
 def append_and_die(folder: str) -> None:
-    """For each step a child that is killed there, before the disk has said that it is done."""
+    """Append in one child process per step, and kill it in that step before the disk confirms the write."""
     wait = os.fsync
     for last in range(1, STEPS + 1):
         if (child := os.fork()) == 0:
@@ -108,16 +108,16 @@ def test_killed_at_any_step_of_an_append(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
     for step in range(1, STEPS + 1):
         store: AppendOnlyStore[np.int32] = AppendOnlyStore(tmp_path / str(step), LAYOUT)
-        there, rows = store.snapshot()
-        assert there == ([], ["a", "b"], ["a", "b"], ["a", "b"], ["a", "b", "c"], ["a", "b", "c"])[step - 1]
-        np.testing.assert_array_equal(rows, cubes(1, 2, 3)[: len(there)])
+        ids, rows = store.snapshot()
+        assert ids == ([], ["a", "b"], ["a", "b"], ["a", "b"], ["a", "b", "c"], ["a", "b", "c"])[step - 1]
+        np.testing.assert_array_equal(rows, cubes(1, 2, 3)[: len(ids)])
         store.append(["a", "b", "c", "d"], cubes(1, 2, 3, 4))
         np.testing.assert_array_equal(AppendOnlyStore(tmp_path / str(step), LAYOUT).snapshot()[1], cubes(1, 2, 3, 4))
         assert not list((tmp_path / str(step)).glob("*damaged*"))
 
 
 def test_files_written_by_hand_are_read(tmp_path: Path) -> None:
-    """The format on the disk, so that no change of code can lose the embeddings that people have."""
+    """The format on the disk stays readable, so that existing embeddings are kept."""
     vectors = np.arange(12, dtype="<f2").reshape(3, 4)
 
     def line(content: dict[str, object]) -> str:

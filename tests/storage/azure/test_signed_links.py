@@ -34,10 +34,10 @@ def test_links_live_for_the_time_set_and_stay_the_same_for_a_quarter(monkeypatch
 
 
 def test_links_by_entra_id_are_signed_with_a_key_for_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[datetime, datetime]] = []
+    requested: list[tuple[datetime, datetime]] = []
 
     async def delegation_key(self: BlobAccount, start: datetime, expiry: datetime) -> UserDelegationKey:
-        asked.append((start, expiry))
+        requested.append((start, expiry))
         key = UserDelegationKey()  # type: ignore[no-untyped-call]
         key.signed_oid, key.signed_tid, key.signed_service, key.signed_version = "me", "tenant", "b", "2026-06-06"
         key.signed_start, key.signed_expiry = start.isoformat(), expiry.isoformat()
@@ -49,9 +49,9 @@ def test_links_by_entra_id_are_signed_with_a_key_for_a_day(monkeypatch: pytest.M
     made = signed_links.BlobLinks(account, 3600)
     for _ in range(3):
         assert parse_qs(urlsplit(made.link("catalogue", "a.jpg")).query)["skoid"] == ["me"]
-    assert len(asked) == 1
+    assert len(requested) == 1
     later = time.time() + 86_400
     monkeypatch.setattr("taxonomist.storage.azure.signed_links.time.time", lambda: later)
     made.link("catalogue", "a.jpg")
-    assert len(asked) == 2
+    assert len(requested) == 2
     account.close()

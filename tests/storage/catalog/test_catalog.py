@@ -134,7 +134,7 @@ def test_projects_and_labels_can_be_asked_for(catalog: Catalog) -> None:
     assert ids("4", labelled=False) == ["b"]
     assert ids(labelled=True) == ["a", "c"]
     assert ids(labelled=False) == ["b", "d"]
-    assert ids("nobody") == []
+    assert ids("absent") == []
     assert catalog.projects() == ["4", "5"]
 
 
@@ -210,7 +210,7 @@ def test_many_documents_come_in_pages(catalog: Catalog) -> None:
     assert catalog.update_many({id: lambda document: document for id in ids}) == 1203
     found: list[str] = []
     for document in catalog.documents():
-        if len(found) == 10:  # somebody writes while we read
+        if len(found) == 10:  # a write while we read
             catalog.put(ImageDocument(id="99999"))
         found.append(document.id)
     assert found == [*ids, "99999"]

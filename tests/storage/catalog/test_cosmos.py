@@ -1,4 +1,4 @@
-"""What only the catalogue in Cosmos DB has: documents of others, several containers, partition keys, installation."""
+"""The catalogue in Cosmos DB: documents of other programs, several containers, partition keys, installation."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def catalog(cosmos_access: CosmosAccess) -> Iterator[CosmosCatalog]:
 
 @pytest.fixture
 def raw(cosmos_access: CosmosAccess) -> Iterator[Callable[..., Any]]:
-    """Runs a coroutine function with the SDK's own containers by name: the hand of somebody else."""
+    """Runs a coroutine function with the SDK's containers by name, as another program."""
     connection = CosmosConnection(cosmos_access, RetryPolicy())
 
     def run(work: Callable[..., Coroutine[Any, Any, Any]]) -> Any:
         async def with_containers() -> Any:
-            return await work({each.name: each.proxy for each in await connection.containers()})
+            return await work({container.name: container.proxy for container in await connection.containers()})
 
         return connection.run(with_containers)
 
@@ -62,7 +62,7 @@ def test_documents_of_others_are_found_and_keep_every_field(catalog: CosmosCatal
     assert stored["taxonomist"]["labelled"] == ["4"]
     assert "taxonomist" not in changed.to_json()
     assert catalog.get(OTHERS["id"]) == changed
-    assert [each.id for each in catalog.documents("4", labelled=True)] == [OTHERS["id"]]
+    assert [document.id for document in catalog.documents("4", labelled=True)] == [OTHERS["id"]]
     places = {found.document.id: found.container for found in catalog.find(LabelQuery())}
     assert places == {OTHERS["id"]: "older", "b": "images"}
     assert catalog.count() == 2
@@ -134,7 +134,7 @@ def test_containers_may_be_spread_by_another_field(cosmos_access: CosmosAccess) 
         assert catalog.update("ours", lambda document: document).id == "ours"
         first = catalog.update("theirs", lambda document: document.model_copy(update={"file_hash": "1"}))
         second = catalog.put(first.model_copy(update={"sortout": "Drop"}), if_match=first.etag)
-        assert catalog.get_many(["theirs", "ours", "nobody"]).keys() == {"theirs", "ours"}
+        assert catalog.get_many(["theirs", "ours", "absent"]).keys() == {"theirs", "ours"}
         assert catalog.get("theirs") == second
         assert [found.document.id for found in catalog.find(LabelQuery(sortout=("Drop",)))] == ["theirs"]
         with pytest.raises(StorageError, match="/part/of"):
@@ -199,14 +199,14 @@ def test_work_is_bounded(catalog: CosmosCatalog) -> None:
 
 
 @slow
-def test_missing_containers_are_told_with_the_command_that_makes_them(cosmos_access: CosmosAccess) -> None:
+def test_an_error_about_missing_containers_names_the_command_that_makes_them(cosmos_access: CosmosAccess) -> None:
     for access in (replace(cosmos_access, database="none"), replace(cosmos_access, containers=("images", "none"))):
         with CosmosCatalog(access) as catalog, pytest.raises(NotFoundError, match="taxonomist cosmos install"):
             catalog.get("a")
 
 
 @slow
-def test_a_wrong_key_is_told_at_once_and_without_the_key(cosmos_access: CosmosAccess) -> None:
+def test_a_wrong_key_fails_at_once_and_the_error_does_not_show_it(cosmos_access: CosmosAccess) -> None:
     access = replace(cosmos_access, key="d3Jvbmcga2V5")
     for work in (lambda: CosmosCatalog(access).get("a"), lambda: install(access)):
         with pytest.raises(StorageError, match="access is refused") as caught:

@@ -1,4 +1,4 @@
-"""Cosmos DB that is busy, slow or gone: the work goes on, or ends with a clear error within the time that we set."""
+"""Cosmos DB that is busy, slow or gone: operations succeed, or fail with a clear error within the configured time."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def is_write(request: Request) -> bool:
 
 
 def first(count: int, fault: Fault, of: Callable[[Request], bool] = lambda request: True) -> Rule:
-    """The first requests of a kind meet the fault."""
+    """Return a rule that applies the fault to the first requests of a kind."""
     seen = 0
 
     def rule(request: Request) -> Fault | None:
@@ -132,7 +132,7 @@ def test_a_lost_answer_is_known_again_though_another_wrote_after(
         def rule(request: Request) -> Fault | None:
             if is_write(request) and request.number <= 2:
                 return Fault(lose=True)
-            if request.number == 3:  # our repetition comes; meanwhile somebody else has written
+            if request.number == 3:  # our retry; another program has written in between
                 other.update("a", counted)
             return None
 

@@ -178,8 +178,10 @@ def projects_of(document: dict[str, Any]) -> list[str]:
 
 
 @settings(max_examples=25, deadline=None)
-@given(found=st.lists(documents, min_size=1, max_size=20), asked=st.lists(queries | single, min_size=1, max_size=8))
-def test_sqlite_finds_what_matches(found: list[dict[str, Any]], asked: list[LabelQuery]) -> None:
+@given(
+    found=st.lists(documents, min_size=1, max_size=20), label_queries=st.lists(queries | single, min_size=1, max_size=8)
+)
+def test_sqlite_finds_what_matches(found: list[dict[str, Any]], label_queries: list[LabelQuery]) -> None:
     stored = numbered(found)
     with TemporaryDirectory() as folder, SqliteCatalog(Path(folder) / "catalog.sqlite") as catalog:
         catalog.count()  # makes the tables
@@ -190,13 +192,15 @@ def test_sqlite_finds_what_matches(found: list[dict[str, Any]], asked: list[Labe
                 for project in projects_of(document):
                     connection.execute("INSERT INTO memberships VALUES (?, ?, 0)", (project, id))
         database.close()
-        for query in asked:
-            assert [each.document.id for each in catalog.find(query)] == readable(stored, wanted(stored, query))
+        for query in label_queries:
+            assert [found_image.document.id for found_image in catalog.find(query)] == readable(
+                stored, wanted(stored, query)
+            )
 
 
 @pytest.fixture
 def fill(cosmos_access: CosmosAccess) -> Iterator[Callable[[dict[str, dict[str, Any]]], tuple[CosmosAccess, Ask]]]:
-    """Writes documents as they are into a new container; gives access to it and what answers a condition with ids."""
+    """Writes documents into a new container; returns its access, and a function from a condition to the ids."""
     opened: list[CosmosConnection] = []
 
     def make(stored: dict[str, dict[str, Any]]) -> tuple[CosmosAccess, Ask]:
@@ -241,14 +245,17 @@ Ask = Callable[[LabelQuery], list[str]]
     phases=[Phase.generate],  # shrinking would write thousands of documents
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-@given(found=st.lists(documents, min_size=80, max_size=120), asked=st.lists(queries | single, min_size=20, max_size=25))
+@given(
+    found=st.lists(documents, min_size=80, max_size=120),
+    label_queries=st.lists(queries | single, min_size=20, max_size=25),
+)
 def test_cosmos_finds_what_matches(
-    fill: Callable[..., tuple[CosmosAccess, Ask]], found: list[dict[str, Any]], asked: list[LabelQuery]
+    fill: Callable[..., tuple[CosmosAccess, Ask]], found: list[dict[str, Any]], label_queries: list[LabelQuery]
 ) -> None:
     stored = numbered(found)
     access, ask = fill(stored)
     with CosmosCatalog(access) as catalog:
-        for query in asked:
+        for query in label_queries:
             expected = wanted(stored, query)
             assert ask(query) == expected, query
-            assert [each.document.id for each in catalog.find(query)] == readable(stored, expected)
+            assert [found_image.document.id for found_image in catalog.find(query)] == readable(stored, expected)

@@ -1,4 +1,4 @@
-"""What embeddings do in Azure beyond what every store does: how they are shared, merged, and kept while it is away."""
+"""Embeddings in Azure: how machines share and merge them, and use copies while Azure does not answer."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def container() -> str:
 
 @pytest.fixture
 def machine(blob_account: BlobAccount, container: str, tmp_path: Path) -> Open:
-    """Opens the store on a machine of its own, or on the one named."""
+    """Opens the store on a new machine, or on the one named."""
     names = (f"machine-{number}" for number in itertools.count())
 
     def open_store(name: str | None = None, account: BlobAccount = blob_account, every_s: float = 0) -> BlobEmbeddings:
@@ -87,7 +87,7 @@ def test_many_small_segments_become_one(machine: Open, blob_account: BlobAccount
 
 
 @pytest.mark.parametrize("data", [b"", b"not safetensors", b"\xff" * 64])
-def test_what_is_no_segment_is_told_and_left(
+def test_a_blob_that_is_not_a_segment_is_reported_and_kept(
     machine: Open, blob_account: BlobAccount, container: str, caplog: pytest.LogCaptureFixture, data: bytes
 ) -> None:
     machine().append(["a"], vectors(1))

@@ -130,7 +130,7 @@ def test_a_killed_writer_leaves_whole_batches_only(tmp_path: Path, start_worker:
 
 @pytest.mark.parametrize("cut", [1, 30, 10_000])
 def test_a_tail_that_is_not_whole_is_dropped(store: FolderEmbeddings, tmp_path: Path, cut: int) -> None:
-    """The states that a kill in the middle of an append can leave."""
+    """A kill during an append can leave these states."""
     store.append(["a"], vectors(1))
     whole = (tmp_path / "index.jsonl").stat().st_size
     store.append(["b" * 200], vectors(2))  # longer than what is written over it
@@ -172,7 +172,7 @@ def test_damage_is_moved_aside_and_the_store_starts_again(
     assert "damaged" in caplog.text
     assert list(tmp_path.glob("index.jsonl.damaged-*"))
     assert again.append(["a"], vectors(1)) == 1
-    # The one that was open all the time goes on with the new files.
+    # The store that stayed open uses the new files.
     assert store.append(["b"], vectors(2)) == 1
     np.testing.assert_array_equal(FolderEmbeddings(tmp_path, 64).get(["a", "b"])[1], half(1, 2))
 

@@ -47,7 +47,7 @@ def container(azurite: emulators.Blob) -> Iterator[ContainerClient]:
 
 @pytest.fixture
 def account(azurite: emulators.Blob, proxy: FaultProxy) -> Iterator[BlobAccount]:
-    """By way of the proxy, which counts."""
+    """Images through the proxy, which counts requests."""
     opened = BlobAccount.from_connection_string(azurite.through(proxy.port), QUICK)
     yield opened
     opened.close()
@@ -92,7 +92,7 @@ def test_a_name_that_has_a_percent_sign(images: BlobImages, container: Container
 
 
 @pytest.mark.slow
-def test_it_is_sent_once_and_asked_for_again(
+def test_an_image_is_sent_once_and_then_revalidated(
     images: BlobImages, account: BlobAccount, container: ContainerClient, proxy: FaultProxy, tmp_path: Path
 ) -> None:
     container.upload_blob("a.jpg", b"first")

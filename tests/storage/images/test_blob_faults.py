@@ -65,7 +65,7 @@ def test_a_refused_connection_ends_in_time(tmp_path: Path) -> None:
     account.close()
 
 
-def test_a_right_that_was_taken_away_is_told_at_once_and_the_copy_not_used(
+def test_a_withdrawn_permission_fails_at_once_and_the_copy_is_not_used(
     proxy: FaultProxy, images: BlobImages, uri: str
 ) -> None:
     assert images.read(uri) == DATA
@@ -75,15 +75,15 @@ def test_a_right_that_was_taken_away_is_told_at_once_and_the_copy_not_used(
     assert len(proxy.requests) == 1
 
 
-def test_while_azure_is_away_the_copy_is_used_without_asking_each_time(
+def test_while_azure_is_away_the_copy_is_used_without_a_request_each_time(
     proxy: FaultProxy, images: BlobImages, uri: str
 ) -> None:
     assert images.read(uri) == DATA
     proxy.use(always(Fault(status=503)))
     assert images.read(uri) == DATA
-    asked = len(proxy.requests)
+    requests = len(proxy.requests)
     assert images.read(uri) == DATA
-    assert len(proxy.requests) == asked
+    assert len(proxy.requests) == requests
 
 
 def test_many_images_among_faults(proxy: FaultProxy, hurried_account: BlobAccount, tmp_path: Path) -> None:

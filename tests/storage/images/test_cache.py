@@ -12,14 +12,14 @@ Run = Callable[..., list[str]]
 
 
 class Counting:
-    """Images that count how often they are asked."""
+    """Images that record the addresses that are read."""
 
     def __init__(self, size: int = 100) -> None:
         self.size = size
-        self.asked: list[str] = []
+        self.reads: list[str] = []
 
     def read(self, uri: str) -> bytes:
-        self.asked.append(uri)
+        self.reads.append(uri)
         if "missing" in uri:
             raise ImageNotFoundError(uri)
         return hashlib.sha256(uri.encode()).digest() * (self.size // 32 + 1)
@@ -33,7 +33,7 @@ def test_an_image_is_fetched_once(tmp_path: Path) -> None:
     inner = Counting()
     first = CachedImages(inner, tmp_path, 10_000).read("http://h/a.jpg")
     assert CachedImages(inner, tmp_path, 10_000).read("https://h/a.jpg") == first
-    assert inner.asked == ["http://h/a.jpg"]
+    assert inner.reads == ["http://h/a.jpg"]
 
 
 def test_errors_are_not_kept(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_errors_are_not_kept(tmp_path: Path) -> None:
     for _ in range(2):
         with pytest.raises(ImageError):
             images.read("http://h/missing.jpg")
-    assert len(inner.asked) == 2
+    assert len(inner.reads) == 2
 
 
 def test_what_is_near_already_is_not_kept(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_a_file_that_is_not_whole_is_fetched_again(tmp_path: Path, damage: Calla
     path.write_bytes(damage(path.read_bytes()))
     assert images.read("http://h/a.jpg") == first
     assert images.read("http://h/a.jpg") == first
-    assert len(inner.asked) == 2
+    assert len(inner.reads) == 2
 
 
 def test_what_was_not_used_for_longest_goes(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_on_a_full_disk_images_are_passed_on(tmp_path: Path, run_worker: Run) ->
     assert run_worker("cache_when_full", tmp_path, 1000) == ["1001", "1001", "[]"]
 
 
-def test_a_cache_folder_that_cannot_be_made_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_cache_folder_that_cannot_be_made_is_reported_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").write_bytes(b"")
     images = CachedImages(Counting(), tmp_path / "file" / "cache", 10_000)
     assert len(images.read("http://h/a.jpg")) == len(images.read("http://h/b.jpg"))

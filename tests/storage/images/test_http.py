@@ -114,7 +114,7 @@ def test_addresses_that_are_never_fetched(open_images: Callable[..., HttpImages]
         open_images("127.0.0.1", "127.0.0.1:70").read(uri)
 
 
-def test_hosts_that_are_not_allowed_are_not_asked(web: Web, open_images: Callable[..., HttpImages]) -> None:
+def test_no_request_goes_to_a_host_that_is_not_allowed(web: Web, open_images: Callable[..., HttpImages]) -> None:
     for images in (open_images(), open_images("localhost"), open_images("127.0.0.1"), open_images("127.0.0.1:1")):
         with pytest.raises(ImageForbiddenError, match=rf"{web.host}.*TAXONOMIST_ALLOWED_IMAGE_HOSTS"):
             images.read(f"{web.url}/a.png")
@@ -262,12 +262,12 @@ def test_closed_images_can_be_used_again(web: Web, images: HttpImages) -> None:
         images.close()
 
 
-def test_below_a_suffix_only_public_addresses_are_asked(open_images: Callable[..., HttpImages]) -> None:
+def test_below_a_suffix_requests_go_to_public_addresses_only(open_images: Callable[..., HttpImages]) -> None:
     with pytest.raises(ImageForbiddenError, match=r"resolves to 127\.0\.0\.1, which is not a public address"):
         open_images("*.0.0.1").read("http://127.0.0.1/a.png")
 
 
-def test_below_a_suffix_the_address_that_was_checked_is_asked(
+def test_below_a_suffix_the_request_goes_to_the_checked_address(
     web: Web, open_images: Callable[..., HttpImages], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A name server that says something else the second time (DNS rebinding). There is none here that we could make do

@@ -1,4 +1,4 @@
-"""What every place of images does, whatever its addresses look like."""
+"""Behaviour of every source of images, independent of its addresses."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LIMIT = 1000
 
 @dataclass(frozen=True)
 class Source:
-    """A place of images: how to put one there, at which address it is read then, and one that leads out of it."""
+    """A source of images: how to store an image, the address to read it at, and an address outside of the source."""
 
     images: Images
     put: Callable[[str, bytes], None]

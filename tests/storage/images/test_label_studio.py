@@ -33,7 +33,7 @@ PERSONAL = jwt(token_type="refresh", exp=9_999_999_999)
 
 
 class LabelStudio:
-    """What Label Studio does with tokens, as seen: 401 without; access tokens live 300 seconds."""
+    """Handles tokens as Label Studio does: 401 without one; access tokens are valid for 300 seconds."""
 
     def __init__(self, web: Web) -> None:
         self.web = web
@@ -192,7 +192,7 @@ def test_the_token_goes_to_label_studio_only(
         "{url}/data/upload/../../api/users",
     ],
 )
-def test_paths_that_lead_out_are_not_asked_for(label_studio: LabelStudio, http: HttpImages, uri: str) -> None:
+def test_paths_that_lead_out_are_not_requested(label_studio: LabelStudio, http: HttpImages, uri: str) -> None:
     with pytest.raises(ImageForbiddenError, match=r'by "\.\."'):
         LabelStudioImages(label_studio.web.url, lambda: LEGACY, http).read(uri.format(url=label_studio.web.url))
     assert label_studio.web.requests == []

@@ -20,7 +20,7 @@ from taxonomist.storage.journal import (
 START = datetime(2026, 1, 1, tzinfo=UTC)
 IDS = st.sampled_from("12")
 SECONDS = st.integers(0, 6)
-# What the disk does is not the question here, and waiting for it takes most of the time.
+# These tests do not concern the disk, and waiting for it would take most of the time.
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
@@ -52,7 +52,7 @@ EVENTS = st.one_of(
 
 
 def state_after(deliveries: list[tuple[Event, bool]]) -> tuple[Any, ...]:
-    """The state when these come one after the other, with a fold after those that are marked."""
+    """Return the state after these events in order, with a fold after each marked one."""
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder, Journal(Path(folder) / "journal.sqlite") as journal:
         waiting: list[Event] = []
         for event, fold in deliveries:

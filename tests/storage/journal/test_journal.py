@@ -255,7 +255,7 @@ def test_many_threads_at_once_each_counted_once(journal: Journal) -> None:
     assert len(live(journal)) == 8 * 60
 
 
-def test_a_commit_that_fails_is_told_to_everybody_in_it(journal: Journal, tmp_path: Path) -> None:
+def test_a_failed_commit_raises_in_every_caller_of_it(journal: Journal, tmp_path: Path) -> None:
     journal.record([saved()])
     with sqlite3.connect(tmp_path / "journal.sqlite") as other:
         other.execute("ALTER TABLE events RENAME TO lost")

@@ -72,7 +72,7 @@ def check_after_full_disk(path: Path, lines: list[str]) -> None:
     with Journal(path) as journal:
         assert journal.pending() == len(acknowledged)
         assert journal.record([annotation(int(number)) for number in acknowledged]) == 0
-        # With room again it goes on.
+        # With room again, new events are recorded.
         assert journal.record([annotation(len(acknowledged))]) == 1
         assert journal.fold().events == len(acknowledged) + 1
 

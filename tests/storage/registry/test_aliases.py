@@ -202,7 +202,7 @@ def test_promotions_at_once_are_each_whole(place: Place) -> None:
 
 
 def test_a_change_never_looks_older_than_the_one_before(tmp_path: Path) -> None:
-    """As on a file system whose clock stood still, or was set back."""
+    """The clock of the file system stands still or was set back."""
     registry = filled(FolderRegistry(tmp_path))
     registry.promote("backbone", "v1")
     later = time.time_ns() + 3600 * 10**9

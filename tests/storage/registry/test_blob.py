@@ -69,7 +69,7 @@ def test_a_server_asks_seldom(proxy: FaultProxy, place: BlobPlace) -> None:
 def test_a_server_never_waits(
     azurite: emulators.Blob, proxy: FaultProxy, place: BlobPlace, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A look that Azure does not answer hangs for seconds; who asks has an answer before it has given up."""
+    """A request that Azure does not answer takes seconds; the caller gets an answer before it times out."""
     publisher = place.open()
     publish(publisher)
     publisher.promote("project-4", "v1")

@@ -1,4 +1,4 @@
-"""Models in Blob Storage on bad days, each provoked on the wire: all goes on, or ends with an error in time."""
+"""Models in Blob Storage with faults on the wire: operations succeed, or fail with an error in time."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def publish_large(registry: BlobRegistry) -> None:
 def test_a_model_goes_up_and_comes_down_through_faults(
     proxy: FaultProxy, place: BlobPlace, blob_account: BlobAccount, name: str, tmp_path: Path
 ) -> None:
-    """Each kind of request is met once, on the way up and on the way down."""
+    """Each kind of request meets the fault once, in upload and in download."""
     met: set[str] = set()
 
     def first_of_each_kind(request: Request) -> Fault | None:
@@ -121,7 +121,7 @@ def test_aliases_whose_answer_is_lost_change_once(proxy: FaultProxy, place: Blob
 def test_aliases_whose_answer_is_lost_while_others_change_them(
     proxy: FaultProxy, place: BlobPlace, blob_account: BlobAccount, tmp_path: Path
 ) -> None:
-    """Ours was written, theirs came after it: doing ours again would take theirs back."""
+    """Our change was written and another followed: a retry of ours would undo the other."""
     registry = place.open()
     for text in "abc":
         publish(registry, text)
@@ -185,18 +185,18 @@ def test_killed_in_the_middle_of_a_download(tmp_path: Path) -> None:
             other.get("backbone", "v1")
         assert time.monotonic() - begun < RETRY_POLICY.total_s + 2 * SLACK_S
         assert parts >= 3
-        # Nothing half-written: no version, and no file that somebody could take for one.
+        # No partial version and no partial file is left.
         assert list(tmp_path.glob("machine-1/backbone/*")) == []
         account.close()
 
 
 def test_back_in_the_middle_of_a_download(azurite: emulators.Blob, proxy: FaultProxy, place: BlobPlace) -> None:
-    """As when a server is restarted: the parts that came are not fetched again."""
+    """After a restart of the server, received parts are not fetched again."""
     publish_large(place.open())
     gone_until: list[float] = []
 
     def away_after_two_parts(request: Request) -> Fault | None:
-        parts = sum(each.path.endswith("backbone.onnx") for each in proxy.requests)
+        parts = sum(request.path.endswith("backbone.onnx") for request in proxy.requests)
         if parts == 3 and not gone_until:
             gone_until.append(time.monotonic() + 1.0)
         return Fault(reset=True) if gone_until and time.monotonic() < gone_until[0] else None
@@ -204,5 +204,5 @@ def test_back_in_the_middle_of_a_download(azurite: emulators.Blob, proxy: FaultP
     proxy.use(away_after_two_parts)
     found = place.open().get("backbone", "v1")
     assert (found.path / "backbone.onnx").read_bytes() == LARGE
-    ranges = [each.headers.get("x-ms-range") for each in proxy.requests if each.path.endswith("backbone.onnx")]
-    assert [ranges.count(each) for each in dict.fromkeys(ranges)][:2] == [1, 1]
+    ranges = [sent.headers.get("x-ms-range") for sent in proxy.requests if sent.path.endswith("backbone.onnx")]
+    assert [ranges.count(distinct) for distinct in dict.fromkeys(ranges)][:2] == [1, 1]

@@ -1,4 +1,4 @@
-"""What is true of the registry in a folder alone: how it looks on the disk, and what a killed process leaves."""
+"""The registry in a folder: its layout on the disk, and the state that a killed process leaves."""
 
 import hashlib
 import json

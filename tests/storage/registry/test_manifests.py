@@ -1,4 +1,4 @@
-"""What a manifest must have, what it may lack, and that each field that is missing is named."""
+"""Required and optional fields of a manifest; an error names each missing field."""
 
 from pathlib import Path
 from typing import Any

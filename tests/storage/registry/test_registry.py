@@ -1,4 +1,4 @@
-"""What every registry does, in a folder and in Azure."""
+"""Behaviour of every registry, in a folder and in Azure."""
 
 import json
 import threading
@@ -200,7 +200,7 @@ def test_aliases_of_a_newer_format_are_refused(registry: Registry, place: Place)
     "damage",
     ['{"project-4": ', "[]", '{"project-4": {"champion": 4, "before": {}, "changes": 1}}', '{"project-4": "v1"}'],
 )
-def test_aliases_that_cannot_be_read_are_told(registry: Registry, place: Place, damage: str) -> None:
+def test_aliases_that_cannot_be_read_are_reported(registry: Registry, place: Place, damage: str) -> None:
     publish(registry)
     place.write_aliases(damage)
     with pytest.raises(DamagedError, match="promote the versions to serve again"):

@@ -44,7 +44,7 @@ def test_equal_scores_stand_or_fall_together() -> None:
 
 
 def certain(path: TaxonomyPath, tree: Tree = SMALL) -> NDArray[Any]:
-    """Logits that go down to this path without a doubt."""
+    """Return logits that lead to this path with near certainty."""
     logits = np.zeros(len(tree))
     for node in tree.ancestors(tree.index[path]):
         logits[node] = 5

@@ -19,7 +19,7 @@ def resnet18() -> torch.nn.Module:
 @pytest.fixture
 def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # nobody listens there: no network, at once
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # no server listens there: an immediate error
     folder = tmp_path / "hub" / "checkpoints"
     folder.mkdir(parents=True)
     return folder

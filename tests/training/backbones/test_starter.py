@@ -20,7 +20,7 @@ from tests.images import shapes
 
 @pytest.fixture
 def no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Torch's empty cache."""
+    """An empty cache of torch."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     cache = tmp_path / "torch" / "hub" / "checkpoints"
@@ -34,7 +34,7 @@ def images() -> npt.NDArray[np.uint8]:
 
 
 def test_a_training_can_go_on_from_it(images: npt.NDArray[np.uint8]) -> None:
-    """In single precision it gives what its 8 bits give, and nearly so with the batch's own statistics."""
+    """The single-precision starter agrees with the 8-bit one, and nearly so with the statistics of the batch."""
     served = Embedder(FOLDER / BACKBONE_FILE, size=80).embed(images)
     built = build_backbone(BackboneSpec(weights="starter", size=80))
     assert built.origin == "the starter"
@@ -84,7 +84,7 @@ def test_random_weights_else(tmp_path: Path, no_network: Path, spec: BackboneSpe
     assert version.backbone_manifest.origin == "random, seed 0"
 
 
-def test_it_can_be_asked_for(tmp_path: Path) -> None:
+def test_it_can_be_chosen(tmp_path: Path) -> None:
     version = ensure_backbone(FolderRegistry(tmp_path), BackboneSpec(weights="starter"), or_starter=True)
     assert version.backbone_manifest.origin.startswith("the starter")
     with pytest.raises(ConfigError, match="resnet50"):

@@ -27,7 +27,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A small encoder in place of ResNet18, whose checkpoints are 135 MB."""
+    """Use a small encoder instead of ResNet18, whose checkpoints are 135 MB."""
     monkeypatch.setattr("taxonomist.training.pretraining.moco_module.build_backbone", small_backbone)
 
 

@@ -9,7 +9,7 @@ from taxonomist.training.backbones.spec import BackboneSpec
 
 
 def small_backbone(spec: BackboneSpec) -> SimpleNamespace:
-    """In place of `taxonomist.training.backbones.build.build_backbone`."""
+    """Return a small backbone; replaces `taxonomist.training.backbones.build.build_backbone`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
         layers: list[nn.Module] = []

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 
 def small_images(count: int = 64, side: int = 24) -> NDArray[np.uint8]:
-    """Coloured blobs on grey, four kinds in turn."""
+    """Return images of coloured blobs on grey, four kinds in turn."""
     random = np.random.default_rng(0)
     colours = np.array([[220, 30, 30], [30, 170, 60], [30, 50, 220], [230, 210, 40]])
     made = random.normal(128, 10, (count, side, side, 3))

@@ -31,7 +31,7 @@ def losses(folder: Path) -> list[tuple[int, float]]:
 
 
 def stopped(folder: Path, after: int, **options: Any) -> None:
-    """A run that is stopped in the step after `after` steps."""
+    """Train until the run is stopped in the step after `after` steps."""
     calls = iter([False] * after + [True])
     with pytest.raises(Interrupted):
         pretrain(small_images(), RECIPE, folder, device="cpu", should_stop=calls.__next__, **options)

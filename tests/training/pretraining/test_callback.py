@@ -19,24 +19,24 @@ from tests.training.pretraining.small_runs import RECIPE
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 
-def test_progress_is_told(small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_reported(small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("taxonomist.training.pretraining.callback._STATUS_INTERVAL", 0)
-    told: list[Status] = []
-    pretrain(small_images(), RECIPE, tmp_path, device="cpu", on_status=told.append)
-    assert [status.step for status in told] == list(range(1, 17))
-    assert [status.seen for status in told] == list(range(16, 257, 16))
-    assert all(0 < status.images_per_s < 1e6 and status.seconds_left >= 0 for status in told)
-    assert told[-1].seconds_left == 0
+    statuses: list[Status] = []
+    pretrain(small_images(), RECIPE, tmp_path, device="cpu", on_status=statuses.append)
+    assert [status.step for status in statuses] == list(range(1, 17))
+    assert [status.seen for status in statuses] == list(range(16, 257, 16))
+    assert all(0 < status.images_per_s < 1e6 and status.seconds_left >= 0 for status in statuses)
+    assert statuses[-1].seconds_left == 0
 
 
 def test_a_collapsed_embedding_stops_the_run(small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("taxonomist.training.pretraining.callback._SETTLED_STEPS", 2)
-    same = np.full((64, 24, 24, 3), 200, np.uint8)  # nothing to tell apart
+    same = np.full((64, 24, 24, 3), 200, np.uint8)  # identical images
     views = replace(RECIPE.views, jitter=0.0, grey=0.0)
     with pytest.raises(TrainingError, match="collapsed"):
         pretrain(same, replace(RECIPE, epochs=2, lr=1e-6, views=views), tmp_path, device="cpu")
 
 
-def test_a_loss_that_is_no_number_stops_the_run(small: None, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_stops_the_run(small: None, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="not finite"):
         pretrain(small_images(), replace(RECIPE, lr=1e30), tmp_path, device="cpu")

@@ -17,7 +17,7 @@ from tests.training.pretraining.small_runs import RECIPE, losses, probe, stopped
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 OLD_RUN = Path(__file__).parent / "old_run"
-"""What commit 078dd32 left of a run that was stopped after 5 of 16 steps, of the small encoder."""
+"""The files of a run of commit 078dd32 that was stopped after 5 of 16 steps, with the small encoder."""
 
 
 @pytest.fixture

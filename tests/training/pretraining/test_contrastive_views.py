@@ -20,7 +20,7 @@ SIZE = 32
 
 
 def scene(side: int = 64) -> NDArray[Any]:
-    """An image with edges, colours and a gradient, none of it symmetric."""
+    """Return an image with edges, colours and a gradient, without symmetry."""
     y, x = np.mgrid[0:side, 0:side] / side
     image = np.stack([x, y * 0.8, 0.3 + 0.4 * (x > 0.6)], 2)
     image[(x - 0.3) ** 2 + (y - 0.35) ** 2 < 0.04] = (0.9, 0.25, 0.1)
@@ -40,11 +40,11 @@ def lightlys(count: int) -> Tensor:
 
 
 def figures(views: Tensor) -> dict[str, tuple[float, float]]:
-    """What a set of views looks like: mean over the views, and standard error of it."""
+    """Return statistics of views (n, 3, SIZE, SIZE): the mean over the views, and its standard error."""
     grey = views.mean(1)
     saturation = views.amax(1) - views.amin(1)
     edges = (grey[:, 1:] - grey[:, :-1]).abs().mean((1, 2))
-    each = {
+    statistics = {
         "brightness": grey.mean((1, 2)),
         "contrast": grey.std((1, 2)),
         "red": views[:, 0].mean((1, 2)),
@@ -57,7 +57,7 @@ def figures(views: Tensor) -> dict[str, tuple[float, float]]:
         "spread of contrast": (grey.std((1, 2)) - grey.std((1, 2)).mean()).abs(),
         "spread of edges": (edges - edges.mean()).abs(),
     }
-    return {name: (float(x.mean()), float(x.std() / len(x) ** 0.5)) for name, x in each.items()}
+    return {name: (float(x.mean()), float(x.std() / len(x) ** 0.5)) for name, x in statistics.items()}
 
 
 @pytest.mark.slow

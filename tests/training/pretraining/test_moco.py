@@ -70,7 +70,7 @@ def test_the_queue_is_first_in_first_out() -> None:
     for start in (0, 3, 6):
         ids = torch.arange(start, start + 3)
         moco.dequeue_and_enqueue(torch.full((3, 4), float(start)), ids)
-    # Nine keys went through five places: the last five are there, the oldest of them is the next to go.
+    # Nine keys went through five places: the last five remain, and the oldest of them is replaced next.
     assert sorted(moco.queue_ids.tolist()) == [4, 5, 6, 7, 8]
     assert moco.queue_ids[moco.queue_ptr] == 4
     assert all(float(key[0]) == (3.0 if id < 6 else 6.0) for key, id in zip(moco.queue, moco.queue_ids, strict=True))

@@ -50,15 +50,15 @@ def test_sigterm_ends_it_within_a_step(small: None, unbroken: PretrainingResult,
             signal.raise_signal(signal.SIGTERM)
         return False
 
-    told = []
-    before = signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))
+    received = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
     try:
         with pytest.raises(Interrupted):
             pretrain(small_images(), RECIPE, tmp_path, probe=probe(), device="cpu", should_stop=terminate)
         assert len(calls) in {6, 7}
-        assert told == [signal.SIGTERM]  # who listened before still hears it
+        assert received == [signal.SIGTERM]  # the former handler is called
         signal.raise_signal(signal.SIGTERM)
-        assert len(told) == 2
+        assert len(received) == 2
     finally:
         signal.signal(signal.SIGTERM, before)
     pretrain(small_images(), RECIPE, tmp_path, probe=probe(), device="cpu")

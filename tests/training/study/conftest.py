@@ -49,12 +49,12 @@ def catalogue() -> Callable[..., LabelledImages]:
 
 
 def mean_colour(images: Images) -> NDArray[Any]:
-    """What separates the classes."""
+    """Return embeddings that separate the classes."""
     return np.asarray(images.mean(axis=(1, 2), dtype=np.float32))
 
 
 def noise(images: Images) -> NDArray[Any]:
-    """What says nothing: each image has some numbers of its own."""
+    """Return embeddings without information: random numbers for each image."""
     seeds = [zlib.crc32(image.tobytes()) for image in images]
     return np.stack([np.random.default_rng(seed).normal(size=8) for seed in seeds]).astype(np.float32)
 

@@ -75,7 +75,7 @@ def test_contestants_of_different_weights_have_different_origins() -> None:
 
 
 def stripes() -> LabelledImages:
-    """Stripes along or across, in any two colours."""
+    """Return images of horizontal or vertical stripes in two random colours."""
     random = np.random.default_rng(0)
     along = np.repeat((np.arange(32) // 4 % 2)[:, None], 32, axis=1)
     shown = [random.integers(0, 256, (2, 3))[along.T if number % 2 else along] for number in range(120)]
@@ -106,7 +106,7 @@ def test_fine_tuning_trains_the_last_blocks_and_nothing_else() -> None:
 
 
 def loss(module: Backbone, labelled: LabelledImages, split: Split, options: TuneOptions) -> float:
-    """The lowest validation loss of a fine-tuning."""
+    """Return the lowest validation loss of a fine-tuning."""
     torch.manual_seed(0)
     return _Tuner(deepcopy(module), SMALL.size, labelled, options).run(split)
 

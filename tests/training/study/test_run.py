@@ -158,7 +158,7 @@ def test_split_table_counts_images(study: StudyResult) -> None:
 def test_paired_differences(study: StudyResult, labelled: LabelledImages) -> None:
     rows = {(row[0], row[1]): row for row in table(study, "paired").rows}
     assert list(rows) == [("noise, oversampled", "noise"), ("mean colour", "noise")]
-    one, base = (
+    colour, noise = (
         [
             f1_score(
                 [labelled.paths[p][0] for p in trial.test],
@@ -170,8 +170,8 @@ def test_paired_differences(study: StudyResult, labelled: LabelledImages) -> Non
         for name in ("mean colour", "noise")
     )
     found = stat(rows["mean colour", "noise"][2])
-    assert found.mean == pytest.approx(np.mean(np.subtract(one, base)))
-    assert found.sd == pytest.approx(np.std(np.subtract(one, base), ddof=1))
+    assert found.mean == pytest.approx(np.mean(np.subtract(colour, noise)))
+    assert found.sd == pytest.approx(np.std(np.subtract(colour, noise), ddof=1))
     assert rows["mean colour", "noise"][4] == "2 of 2"
 
 

@@ -31,7 +31,7 @@ def seen(services: Services, project: str | None = None) -> dict[str, Check]:
 
 @pytest.fixture
 def served(services: Services) -> Iterator[Services]:
-    """The same services, with our own application answering where they say it does."""
+    """Services whose URL is answered by our application."""
     server = make_server("127.0.0.1", 0, create_app(services.settings, services), threaded=True)
     services.settings.port = server.server_port
     services.settings.__dict__.pop("url", None)  # it may have been worked out for the former port

@@ -34,7 +34,7 @@ def seen(services: Services) -> dict[str, Check]:
 
 @pytest.fixture
 def cloudy(settings: Settings, azurite: emulators.Blob, cosmos_server: emulators.Cosmos) -> Iterator[Services]:
-    """Nothing is there yet."""
+    """Services whose containers and database do not exist yet."""
     names = {"cosmos_database": uuid4().hex, "blob_containers": [uuid4().hex], "models_container": uuid4().hex}
     services = Services(
         settings.model_copy(

@@ -41,7 +41,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> PretrainingResult:
 
 
 def processes(folder: Path, rank: int | None = None) -> list[int]:
-    """Ids of the processes that train in this folder, or of the one of that rank."""
+    """Return the ids of the processes that train in this folder, or of the one of that rank."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -95,14 +95,14 @@ def test_nothing_to_train_is_said(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_two_processes_fill_one_queue_as_one_would(tmp_path: Path) -> None:
-    """Started by hand, as on several machines."""
+    """The processes are started with torchrun, as on several machines."""
     run = tmp_path / "run"
-    with pytest.raises(Interrupted, match="torchrun") as told:
+    with pytest.raises(Interrupted, match="torchrun") as interrupted:
         pretrain(small_images(), RECIPE, run, probe=probe(), device="cpu", nodes=2)
-    command = shlex.split(str(told.value).split("torchrun ")[1].split(";")[0])
+    command = shlex.split(str(interrupted.value).split("torchrun ")[1].split(";")[0])
     assert command[:4] == ["--nnodes", "2", "--nproc-per-node", "1"]
     assert command[-3:] == ["-m", "taxonomist.training.pretraining.distributed", str(run)]
-    here = [
+    arguments = [
         "--standalone",
         "--nproc-per-node",
         "2",
@@ -111,7 +111,11 @@ def test_two_processes_fill_one_queue_as_one_would(tmp_path: Path) -> None:
         str(run),
     ]
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", *here], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "torch.distributed.run", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     finished = pretrain(small_images(), RECIPE, run, probe=probe(), device="cpu")
@@ -122,7 +126,7 @@ def test_two_processes_fill_one_queue_as_one_would(tmp_path: Path) -> None:
     first, second = (np.load(run / f"queue-{number}.npz") for number in (0, 1))
     for name in ("queue", "queue_ids", "queue_ptr"):
         np.testing.assert_array_equal(first[name], second[name])
-    # Both went on from the weights of the first, whatever the second had begun with.
+    # Both continued from the weights of the first, independent of the weights of the second.
     encoders = [np.load(run / f"encoder-{number}.npz") for number in (0, 1)]
     assert len(encoders[0]) > 10
     for name in encoders[0]:
@@ -136,10 +140,10 @@ def test_two_processes_fill_one_queue_as_one_would(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_stopped_and_killed_it_ends_as_the_unbroken_one(unbroken: PretrainingResult, tmp_path: Path) -> None:
-    told: list[Status] = []
+    statuses: list[Status] = []
 
     def kill_the_second(status: Status) -> None:
-        told.append(status)
+        statuses.append(status)
         if status.step > 4:
             for process in processes(tmp_path, rank=1):
                 os.kill(process, signal.SIGKILL)
@@ -149,12 +153,14 @@ def test_stopped_and_killed_it_ends_as_the_unbroken_one(unbroken: PretrainingRes
         pretrain(small_images(), LONGER, tmp_path, on_status=kill_the_second, **options)
     assert not processes(tmp_path)
     assert (tmp_path / "last.ckpt").exists()
-    assert 0 < told[-1].step < told[-1].steps
-    told.clear()
+    assert 0 < statuses[-1].step < statuses[-1].steps
+    statuses.clear()
     with pytest.raises(Interrupted):
-        pretrain(small_images(), LONGER, tmp_path, on_status=told.append, should_stop=lambda: told != [], **options)
+        pretrain(
+            small_images(), LONGER, tmp_path, on_status=statuses.append, should_stop=lambda: statuses != [], **options
+        )
     assert not processes(tmp_path)
-    assert told[0].step > 4
+    assert statuses[0].step > 4
     done = pretrain(small_images(), LONGER, tmp_path, **options)
     assert losses(tmp_path) == losses(unbroken.folder)
     assert len(losses(tmp_path)) == 8

@@ -17,18 +17,18 @@ from taxonomist.training.pretraining.moco_module import MoCoModule
 
 
 def keys_in_order(rank: int) -> bool:
-    """Whether the keys of this process's views are those that the key encoder alone makes of them."""
+    """Return whether the keys of this process's views equal those of the key encoder alone."""
     torch.manual_seed(0)
     encoder = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
     moco = MoCo(encoder, 8, queue_size=32).eval()
-    torch.manual_seed(rank + 1)  # each process has views of its own, and another shuffle in mind
+    torch.manual_seed(rank + 1)  # each process has different views and a different shuffle
     views = torch.rand(6, 3, 16, 16).contiguous(memory_format=torch.channels_last)
     expected = torch.nn.functional.normalize(moco.projection_head_momentum(moco.backbone_momentum(views)), dim=1)
     return torch.allclose(moco.encode_keys(views), expected, atol=1e-6)
 
 
 def write_down(module: MoCoModule) -> None:
-    """Lightning calls it at the end of a training."""
+    """Write the queue and the encoder of this process; Lightning calls it at the end of a training."""
     moco, rank = module.moco, module.trainer.global_rank
     np.savez(folder / f"queue-{rank}", **{name: getattr(moco, name) for name in ("queue", "queue_ids", "queue_ptr")})
     encoder = {name: weights.detach().numpy() for name, weights in moco.backbone.named_parameters()}
