@@ -19,74 +19,77 @@ from benchmarks.run import RESULTS, Numbers, Rounds, say
 
 PACKAGES = ("azure-cosmos", "azure-storage-blob", "azure-core", "aiohttp", "pillow", "numpy")
 EXAMPLES = """examples:
-  python -m benchmarks.azure                       15,000 documents and pictures, three rounds
+  python -m benchmarks.azure                       15,000 documents and images, three rounds
   python -m benchmarks.azure --documents 1500
-  python -m benchmarks.azure --quick --output /tmp/quick   a look whether it works; its numbers mean nothing
+  python -m benchmarks.azure --quick --output /tmp/quick   a test of the benchmark; its numbers mean nothing
 """
 NOTES = """
 Medians of all rounds, in brackets the smallest and the largest value. *Times better* is the ratio of the medians,
 above 1 where ours is better. The sides take turns on the same emulators (Azurite and @vercel/cosmosdb-server, in
 memory, over loopback), which share the cores with them. There is no distance to the service here and no limit of
-requests: what is done at the same time gains less than it does in Azure, and each request more costs less time.
+requests: parallel requests gain less than in Azure, and each additional request costs less time.
 
 - **Ours** is what the commands call: `taxonomist import`, the catalogue's `find`, `taxonomist data fetch`.
 - **The peer** is the loop that one writes by hand with the synchronous SDK: `upsert_item` for each task of
   `json.load`; `query_items` with the user-defined function; `download_blob().readall()`, Pillow's decoding and
-  `resize` for each picture into an array. It keeps no journal, decides nothing, overwrites what others wrote, and
-  begins anew when it is stopped.
+  `resize` for each image into an array. It keeps no journal, decides nothing, overwrites what others wrote, and
+  starts from the beginning after an interruption.
 - *The whole import* reads the file twice as a stream, commits each annotation to the journal, decides each label by
   agreement, and writes the catalogue, with an ETag guarding each document. *Documents written* is that last part alone.
-- The query asks for a label to include and one to exclude, two annotators, not blurred; each side has asked it once
-  before. Ours gives documents in order of ids, checked, page by page; the emulator runs the whole query again for
+- The query asks for a label to include and one to exclude, two annotators, not blurred; each side has run it once
+  before. Ours returns validated documents in order of ids, page by page; the emulator runs the whole query again for
   each page, which Azure does not.
-- The fetch has its own copy of each file with its ETag and hash, and leaves private pictures out, which it asks the
-  catalogue for. *Again* is a run that finds all there; the loop would read all again.
+- The fetch keeps a copy of each file with its ETag and hash, and leaves out the images that the catalogue marks as
+  private. *Again* is a run that finds all images in the folder; the loop would read all again.
 - *Others* is the share of all cores that other processes than the emulators and ours took during a round. A round in
   which it was large was measured again, and the least disturbed one is kept.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command."""
+    """Run the command; return its exit code."""
     parser = argparse.ArgumentParser(
         "python -m benchmarks.azure",
         description=__doc__,
         epilog=EXAMPLES,
         formatter_class=argparse.RawTextHelpFormatter,
     )
-    parser.add_argument("--documents", type=int, default=15_000, help="and pictures (default: %(default)s)")
-    parser.add_argument("--size", type=int, default=160, help="side of fetched pictures (default: %(default)s)")
+    parser.add_argument("--documents", type=int, default=15_000, help="documents, and images (default: %(default)s)")
+    parser.add_argument("--size", type=int, default=160, help="side of fetched images in pixels (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each side (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="few and small: a test of the benchmark itself")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the result (default: %(default)s)")
     parser.add_argument("--name", help="name of the result's files (default: the date and azure)")
-    parser.add_argument("--patience", type=float, default=60, help="seconds to wait for an idle machine, each time")
+    parser.add_argument("--idle-timeout", type=float, default=60, help="seconds to wait for an idle machine, each time")
+    parser.add_argument(
+        "--patience", dest="idle_timeout", type=float, default=argparse.SUPPRESS, help=argparse.SUPPRESS
+    )
     options = parser.parse_args(arguments)
     documents, size, count = (60, 32, 1) if options.quick else (options.documents, options.size, options.rounds)
-    logging.disable()  # the synchronous client tells at length that it looks for its service when it is closed
+    logging.disable()  # the synchronous client logs much when it is closed
     with (
         tempfile.TemporaryDirectory(prefix="taxonomist-benchmark-") as folder,
         clouds.make_cloud(Path(folder), documents, size) as cloud,
     ):
         rounds = Rounds(
-            patience=0 if options.quick else options.patience,
-            again=0 if options.quick else 2,
+            idle_timeout_s=0 if options.quick else options.idle_timeout,
+            repeats=0 if options.quick else 2,
             beside=(cloud.blob.process.pid, cloud.cosmos.process.pid),
         )
         _measure(cloud, rounds, count)
-    here, others = machine(), Spread.of(rounds.others)
+    computer, others = machine(), Spread.of(rounds.others)
     packages = {name: version(name) for name in PACKAGES}
     packages |= emulators.PACKAGES
     about = {
         "command": command_line(parser, options),
-        "machine": {**here, "packages": packages},
+        "machine": {**computer, "packages": packages},
         "scale": {"documents": documents, "size": size, "rounds": count},
         "others_median": others.median,
         "others_worst": others.high,
     }
     rows = _rows(rounds, documents, size)
     print(to_markdown(rows, about, NOTES))
-    for path in write(options.output, options.name or f"{str(here['date'])[:10]}-azure", rows, about, NOTES):
+    for path in write(options.output, options.name or f"{str(computer['date'])[:10]}-azure", rows, about, NOTES):
         say(f"written: {path}")
     return 0
 
@@ -105,13 +108,13 @@ def _measure(cloud: clouds.Cloud, rounds: Rounds, count: int) -> None:
         say(f"round {number + 1} of {count}")
         for name, (ours, peer) in SIDES.items():
             sides = [(f"{name} ours", ours), (f"{name} peer", peer)]
-            # Each round begins with the other side, so that what changes slowly on the machine meets both alike.
+            # The order alternates, so that slow changes of the machine affect both sides alike.
             for key, side in sides if number % 2 == 0 else reversed(sides):
                 numbers = rounds.measure(key, partial(side, cloud))
                 say("    " + ", ".join(f"{unit} {value:.4g}" for unit, value in numbers.items()))
     for name in ("query", "all"):
         found = {*rounds.of(f"{name} ours", "found"), *rounds.of(f"{name} peer", "found")}
-        assert len(found) == 1, f"the sides found different documents: {found}"
+        assert len(found) == 1, f"The sides found different documents: {found}"
 
 
 def _rows(rounds: Rounds, documents: int, size: int) -> list[Row]:
@@ -129,8 +132,8 @@ def _rows(rounds: Rounds, documents: int, size: int) -> list[Row]:
         row(importing, "documents written", "documents/s", "write"),
         row(asking, f"by labels, {found:,} found", "documents searched/s", "query"),
         row(asking, "all documents", "documents/s", "all"),
-        row(fetching, "nothing is there", "pictures/s", "fetch"),
-        Row(fetching, "again", "pictures/s", again),
+        row(fetching, "into an empty folder", "images/s", "fetch"),
+        Row(fetching, "again", "images/s", again),
     ]
 
 

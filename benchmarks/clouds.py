@@ -42,9 +42,9 @@ from taxonomist.storage.prepared_images import PreparedImageStore
 from taxonomist.taxonomy.label_config import write_label_config
 
 PROJECT = "furniture"
-CONTAINER = "images"
-PICTURES = "pictures"
-KEPT = "kept"
+COSMOS_CONTAINER = "images"
+BLOB_CONTAINER = "images"
+FILLED = "filled"  # the database with all documents
 CHUNK = 500  # documents in one call of our catalogue, as the import has them
 INCLUDE, EXCLUDE = "Chair", "Exterior"
 UDF_QUERY = (
@@ -56,9 +56,9 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Cloud:
-    """The running emulators, with `documents` pictures in a container, and an export of as many tasks in `folder`.
+    """The running emulators, with `documents` images in a container, and an export of as many tasks in `folder`.
 
-    The database `KEPT` has their documents.
+    The database `FILLED` has their documents.
     """
 
     blob: emulators.Blob
@@ -81,32 +81,32 @@ class Cloud:
         return tasks
 
     @cached_property
-    def wanted(self) -> dict[str, Json]:
-        """The documents that an import comes to, by id."""
+    def expected(self) -> dict[str, Json]:
+        """Return the documents that an import makes, by id."""
         return {document["id"]: document for document in map(by_hand, self.tasks)}
 
 
 @contextmanager
 def make_cloud(folder: Path, documents: int, size: int) -> Iterator[Cloud]:
-    """Start the emulators and fill them. `size` is the side of fetched pictures, in pixels."""
+    """Start the emulators and fill them. `size` is the side of fetched images, in pixels."""
     with emulators.blob() as blob, emulators.cosmos() as cosmos:
         cloud = Cloud(blob, cosmos, folder, documents, size)
         _make_export(cloud)
-        say("making and uploading pictures")
-        _upload_pictures(cloud)
+        say("making and uploading images")
+        _upload_images(cloud)
         say("filling the catalogue")
-        with _database(cloud, KEPT, keep=True):
-            _write_ours(cloud, KEPT)
+        with _database(cloud, FILLED, keep=True):
+            _write_ours(cloud, FILLED)
         yield cloud
 
 
 def by_hand(task: Json) -> Json:
-    """The document of a task in the form of the thesis' listing 4.3."""
+    """Return the document of a task in the form of listing 4.3 of the thesis."""
     uri = task["data"]["image"]
     labels = [
-        {"annotator_id": each["completed_by"], "taxonomy": region["value"]["taxonomy"]}
-        for each in task["annotations"]
-        for region in each["result"]
+        {"annotator_id": annotation["completed_by"], "taxonomy": region["value"]["taxonomy"]}
+        for annotation in task["annotations"]
+        for region in annotation["result"]
     ]
     return {
         "id": image_id(uri),
@@ -122,7 +122,7 @@ def by_hand(task: Json) -> Json:
 
 
 def import_ours(cloud: Cloud) -> Numbers:
-    """`taxonomist import`: journal, verdicts and catalogue."""
+    """Measure `taxonomist import`: journal, decided labels and catalogue."""
     with _database(cloud) as database, _services(cloud, database) as services:
         begun = time.monotonic()
         done = import_export(services, cloud.export, project=PROJECT, config=cloud.config)
@@ -132,7 +132,7 @@ def import_ours(cloud: Cloud) -> Numbers:
 
 
 def import_plain(cloud: Cloud) -> Numbers:
-    """The whole file in memory, a document made of each task, and written."""
+    """Measure a loop that reads the whole file, makes a document of each task and writes it."""
     with _database(cloud) as database, _container(cloud, database) as container:
         begun = time.monotonic()
         for task in json.loads(cloud.export.read_text(encoding="utf-8")):
@@ -141,33 +141,33 @@ def import_plain(cloud: Cloud) -> Numbers:
 
 
 def write_ours(cloud: Cloud) -> Numbers:
-    """The same documents by our catalogue, without journal and verdicts."""
+    """Measure our catalogue writing the same documents, without journal and decisions."""
     with _database(cloud) as database:
         return {"rate": cloud.documents / _write_ours(cloud, database)}
 
 
 def write_plain(cloud: Cloud) -> Numbers:
-    """The same documents by a loop."""
+    """Measure a loop that writes the same documents."""
     with _database(cloud) as database, _container(cloud, database) as container:
         begun = time.monotonic()
-        for document in cloud.wanted.values():
+        for document in cloud.expected.values():
             container.upsert_item(document)
         return {"rate": cloud.documents / (time.monotonic() - begun)}
 
 
 def _write_ours(cloud: Cloud, database: str) -> float:
-    """Returns the seconds it took."""
+    """Write all documents by our catalogue; return the seconds that it took."""
 
     def setting(document: Json) -> Callable[[ImageDocument], ImageDocument]:
-        wanted = ImageDocument.model_validate(document)
-        return lambda _: wanted
+        new = ImageDocument.model_validate(document)
+        return lambda _: new
 
-    ids = list(cloud.wanted)
+    ids = list(cloud.expected)
     with _services(cloud, database) as services:
         services.catalog.count()  # connects
         begun = time.monotonic()
         for start in range(0, len(ids), CHUNK):
-            services.catalog.update_many({id: setting(cloud.wanted[id]) for id in ids[start : start + CHUNK]})
+            services.catalog.update_many({id: setting(cloud.expected[id]) for id in ids[start : start + CHUNK]})
         return time.monotonic() - begun
 
 
@@ -175,41 +175,41 @@ def _write_ours(cloud: Cloud, database: str) -> float:
 
 
 def query_ours(cloud: Cloud) -> Numbers:
-    """`Catalog.find`, in order of ids."""
+    """Measure `Catalog.find`, in order of ids."""
     query = LabelQuery(include=(INCLUDE,), exclude=(EXCLUDE,), min_annotators=2, private=None)
-    return _queried(cloud, query)
+    return _find(cloud, query)
 
 
 def all_ours(cloud: Cloud) -> Numbers:
-    """All documents, in order of ids."""
-    return _queried(cloud, LabelQuery(blurred=None, private=None))
+    """Measure `Catalog.find` for all documents, in order of ids."""
+    return _find(cloud, LabelQuery(blurred=None, private=None))
 
 
 def query_plain(cloud: Cloud) -> Numbers:
-    """The query as the thesis has it, in whatever order."""
+    """Measure the query of the thesis, in no given order."""
     parameters = [{"name": "@include", "value": [INCLUDE]}, {"name": "@exclude", "value": [EXCLUDE]}]
-    return _asked(cloud, UDF_QUERY, parameters)
+    return _query(cloud, UDF_QUERY, parameters)
 
 
 def all_plain(cloud: Cloud) -> Numbers:
-    """All documents, in whatever order."""
-    return _asked(cloud, "SELECT * FROM c", [])
+    """Measure a query for all documents, in no given order."""
+    return _query(cloud, "SELECT * FROM c", [])
 
 
-def _queried(cloud: Cloud, query: LabelQuery) -> Numbers:
-    with _services(cloud, KEPT) as services:
-        next(services.catalog.find(query), None)  # connects, and has the emulator parse the text, which takes it long
+def _find(cloud: Cloud, query: LabelQuery) -> Numbers:
+    with _services(cloud, FILLED) as services:
+        next(services.catalog.find(query), None)  # connects; the first parse takes long
         begun = time.monotonic()
         found = sum(1 for _ in services.catalog.find(query))
         return {"rate": cloud.documents / (time.monotonic() - begun), "found": found}
 
 
-def _asked(cloud: Cloud, sql: str, parameters: list[Json]) -> Numbers:
-    with _container(cloud, KEPT) as container:
-        ask = partial(container.query_items, sql, parameters=parameters, enable_cross_partition_query=True)
-        next(iter(ask()), None)
+def _query(cloud: Cloud, sql: str, parameters: list[Json]) -> Numbers:
+    with _container(cloud, FILLED) as container:
+        run = partial(container.query_items, sql, parameters=parameters, enable_cross_partition_query=True)
+        next(iter(run()), None)
         begun = time.monotonic()
-        items = list(ask())
+        items = list(run())
         return {"rate": cloud.documents / (time.monotonic() - begun), "found": len(items)}
 
 
@@ -217,8 +217,8 @@ def _asked(cloud: Cloud, sql: str, parameters: list[Json]) -> Numbers:
 
 
 def fetch_ours(cloud: Cloud) -> Numbers:
-    """`taxonomist data fetch` on a machine that has no picture yet, and again, when it has all."""
-    with _services(cloud, KEPT) as services, tempfile.TemporaryDirectory(dir=cloud.folder) as name:
+    """Measure `taxonomist data fetch` into an empty folder, and again when the folder has all images."""
+    with _services(cloud, FILLED) as services, tempfile.TemporaryDirectory(dir=cloud.folder) as name:
         query, store = Path(name) / "query", Path(name) / "store"
         run_query(services, LabelQuery(), query, QueryOptions(reasons=False))
         times = []
@@ -233,16 +233,16 @@ def fetch_ours(cloud: Cloud) -> Numbers:
 
 
 def fetch_plain(cloud: Cloud) -> Numbers:
-    """One picture after the other into an array, which is stored at the end."""
+    """Measure a loop that reads one image after the other into an array and stores it at the end."""
     with BlobServiceClient.from_connection_string(cloud.blob.connection_string) as service:
-        container = service.get_container_client(PICTURES)
+        container = service.get_container_client(BLOB_CONTAINER)
         names = [task["data"]["image"].rpartition("/")[2] for task in cloud.tasks]
         begun = time.monotonic()
-        pictures = np.empty((len(names), cloud.size, cloud.size, 3), np.uint8)
+        images = np.empty((len(names), cloud.size, cloud.size, 3), np.uint8)
         for number, name in enumerate(names):
             with Image.open(BytesIO(container.download_blob(name).readall())) as image:
-                pictures[number] = np.asarray(image.convert("RGB").resize((cloud.size, cloud.size)))
-        np.save(cloud.folder / "plain.npy", pictures)
+                images[number] = np.asarray(image.convert("RGB").resize((cloud.size, cloud.size)))
+        np.save(cloud.folder / "plain.npy", images)
         return {"rate": cloud.documents / (time.monotonic() - begun)}
 
 
@@ -251,7 +251,7 @@ def fetch_plain(cloud: Cloud) -> Numbers:
 
 @contextmanager
 def _database(cloud: Cloud, name: str | None = None, *, keep: bool = False) -> Iterator[str]:
-    """A new database with a container that has our function, gone afterwards."""
+    """Make a database with a container that has our function; delete it afterwards unless `keep`."""
     name = name or uuid4().hex
     install(cosmos_access(_settings(cloud, name)))
     try:
@@ -265,11 +265,11 @@ def _database(cloud: Cloud, name: str | None = None, *, keep: bool = False) -> I
 @contextmanager
 def _container(cloud: Cloud, database: str) -> Iterator[ContainerProxy]:
     with _client(cloud) as client:
-        yield client.get_database_client(database).get_container_client(CONTAINER)
+        yield client.get_database_client(database).get_container_client(COSMOS_CONTAINER)
 
 
 def _client(cloud: Cloud) -> CosmosClient:
-    # The emulator calls itself https.
+    # Without discovery, because the emulator announces an https address.
     return CosmosClient(cloud.cosmos.url, cloud.cosmos.key, enable_endpoint_discovery=False)
 
 
@@ -278,14 +278,14 @@ def _settings(cloud: Cloud, database: str) -> Settings:
         home=cloud.folder / "home" / uuid4().hex,
         cosmos_connection_string=SecretStr(cloud.cosmos.connection_string),
         cosmos_database=database,
-        cosmos_containers=[CONTAINER],
+        cosmos_containers=[COSMOS_CONTAINER],
         blob_connection_string=SecretStr(cloud.blob.connection_string),
     )
 
 
 @contextmanager
 def _services(cloud: Cloud, database: str) -> Iterator[Services]:
-    """With nothing at home; what is there afterwards is deleted."""
+    """Open services with an empty home folder; delete it afterwards."""
     services = Services(_settings(cloud, database))
     services.settings.home.mkdir(parents=True)
     with ExitStack() as closing:
@@ -297,7 +297,7 @@ def _services(cloud: Cloud, database: str) -> Iterator[Services]:
 
 
 def _make_export(cloud: Cloud) -> None:
-    """Tasks as Label Studio exports them, each annotated by two people who agree."""
+    """Write tasks as Label Studio exports them, each annotated by two people who agree."""
     with (CATALOGUE / "manifest.csv").open(encoding="utf-8", newline="") as file:
         paths = [(row["level1"], row["level2"], row["level3"]) for row in csv.DictReader(file)]
     cloud.config.write_text(write_label_config(dict.fromkeys(paths)), encoding="utf-8")
@@ -312,7 +312,7 @@ def _make_export(cloud: Cloud) -> None:
     tasks = [
         {
             "id": number,
-            "data": {"image": f"azure-blob://{PICTURES}/{number:05d}.jpg"},
+            "data": {"image": f"azure-blob://{BLOB_CONTAINER}/{number:05d}.jpg"},
             "annotations": [annotation(number, person) for person in range(2)],
             "created_at": stamp,
             "updated_at": stamp,
@@ -322,13 +322,13 @@ def _make_export(cloud: Cloud) -> None:
     cloud.export.write_text(json.dumps(tasks), encoding="utf-8")
 
 
-def _upload_pictures(cloud: Cloud) -> None:
-    """The catalogue's, enlarged to 300 to 700 pixels, turned and with noise: as large as photographs of that size."""
+def _upload_images(cloud: Cloud) -> None:
+    """Upload the catalogue's images at 300 to 700 pixels, turned and with noise: as large as such photographs."""
     sources = [Image.open(path).convert("RGB") for path in sorted((CATALOGUE / "images").glob("*.jpg"))]
     values = np.random.default_rng(0).normal(0, 6, (1000, 1000)).clip(-40, 40) + 128
     noise = Image.fromarray(values.astype(np.uint8)).convert("RGB")
     with BlobServiceClient.from_connection_string(cloud.blob.connection_string) as service:
-        container = service.create_container(PICTURES)
+        container = service.create_container(BLOB_CONTAINER)
 
         def upload(number: int) -> None:
             random = np.random.default_rng(number)
@@ -336,9 +336,9 @@ def _upload_pictures(cloud: Cloud) -> None:
             turned = sources[number % len(sources)].rotate(float(random.uniform(-10, 10)), fillcolor="white")
             left, upper = (int(place) for place in random.integers(0, 1001 - side, 2))
             grain = noise.crop((left, upper, left + side, upper + side))
-            picture = ImageChops.add(turned.resize((side, side)), grain, offset=-128)
+            image = ImageChops.add(turned.resize((side, side)), grain, offset=-128)
             content = BytesIO()
-            picture.save(content, "JPEG", quality=int(random.integers(75, 91)))
+            image.save(content, "JPEG", quality=int(random.integers(75, 91)))
             container.upload_blob(f"{number:05d}.jpg", content.getvalue())
 
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:

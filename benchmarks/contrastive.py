@@ -40,7 +40,7 @@ LR, MOMENTUM, KEY_MOMENTUM, PROJECTION = 0.06, 0.9, 0.99, 128
 
 @dataclass(frozen=True)
 class Work:
-    """What is measured: `size` in pixels of a view, `seconds` of training, after `warm_up` steps."""
+    """What is measured: views of `size` pixels, `seconds` of training after `warm_up` steps, `images` files."""
 
     size: int
     batch: int
@@ -62,7 +62,7 @@ class Clock:
         self._waited = self._before = self._started = self._ended = 0.0
 
     def step(self) -> bool:
-        """After a step; whether it was the last one."""
+        """Count a step; return whether it was the last one."""
         self._steps += 1
         now = time.perf_counter()
         if self._steps == self._work.warm_up:
@@ -80,7 +80,7 @@ class Clock:
 
     @contextmanager
     def watching_data(self) -> Iterator[None]:
-        """Within the block every wait for a DataLoader's next batch counts, whoever waits."""
+        """Count every wait for the next batch of any DataLoader within the block."""
         plain = _BaseDataLoaderIter.__next__
 
         def timed(loader: Any) -> Any:
@@ -95,12 +95,12 @@ class Clock:
 
     def _now(self) -> float:
         if self._work.device == "cuda":
-            torch.cuda.synchronize()  # what was only ordered has not been done
+            torch.cuda.synchronize()  # launched kernels may still run
         return time.perf_counter()
 
 
 def make_images(folder: Path, count: int) -> None:
-    """JPEG files that cost as much to decode as photographs: shapes, shades and noise."""
+    """Write JPEG files that cost as much to decode as photographs: shapes, shades and noise."""
     folder.mkdir()
     random = np.random.default_rng(0)
     down, right = np.mgrid[0:SIDE, 0:SIDE] / SIDE
@@ -114,7 +114,7 @@ def make_images(folder: Path, count: int) -> None:
 
 
 def prepared(folder: Path, into: Path) -> Numbers:
-    """Decode the files once, as `taxonomist prepare` does it, on one core; (n, SIDE, SIDE, 3) in the file `into`."""
+    """Decode the files once, as `taxonomist data fetch` does, on one core; write (n, SIDE, SIDE, 3) to `into`."""
     files = sorted(folder.glob("*.jpg"))
     stored = np.memmap(into, np.uint8, "w+", shape=(len(files), SIDE, SIDE, 3))
     began = time.perf_counter()
@@ -125,7 +125,7 @@ def prepared(folder: Path, into: Path) -> Numbers:
 
 
 def ours(work: Work, file: Path) -> Numbers:
-    """`pretrain` as it is, checkpoints included; only the precision is told."""
+    """Measure `pretrain` unchanged, checkpoints included; only the precision is set."""
     images = np.memmap(file, np.uint8, "r", shape=(work.images, SIDE, SIDE, 3))
     recipe = Recipe(
         size=work.size,
@@ -163,7 +163,7 @@ class Peer(pl.LightningModule):
         self.criterion = NTXentLoss(memory_bank_size=(work.queue, PROJECTION))
 
     def training_step(self, batch: Any, _number: int) -> Tensor:
-        """Loss of a batch of two views."""
+        """Return the loss of a batch of two views."""
         (first, second), *_ = batch
         update_momentum(self.backbone, self.backbone_momentum, KEY_MOMENTUM)
         update_momentum(self.projection_head, self.projection_head_momentum, KEY_MOMENTUM)
@@ -173,7 +173,7 @@ class Peer(pl.LightningModule):
         return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """SGD."""
+        """Return SGD."""
         return torch.optim.SGD(self.parameters(), lr=LR, momentum=MOMENTUM)
 
 
@@ -186,7 +186,7 @@ class _Stop(pl.Callback):
 
 
 def lightlys(work: Work, folder: Path) -> Numbers:
-    """The peer: files, Pillow's transforms in the workers of a DataLoader, Lightning without anything to write."""
+    """Measure the peer: files, Pillow's transforms in DataLoader workers, Lightning without checkpoints or logs."""
     dataset = LightlyDataset(str(folder), transform=MoCoV2Transform(input_size=work.size))
     loader = DataLoader(
         dataset,
@@ -216,7 +216,7 @@ def lightlys(work: Work, folder: Path) -> Numbers:
 
 
 def encoders_alone(work: Work) -> Numbers:
-    """The limit: both encoders forward, one back, the optimiser, on numbers that are there; no views, no queue."""
+    """Measure the limit: both encoders forward, one back, the optimiser, on one random batch; no views, no queue."""
     model = Peer(work).to(work.device, memory_format=torch.channels_last)
     x = torch.randn(work.batch, 3, work.size, work.size, device=work.device)
     x = x.contiguous(memory_format=torch.channels_last)
@@ -237,7 +237,7 @@ def encoders_alone(work: Work) -> Numbers:
 
 
 def quiet() -> None:
-    """Lightning's advice to beginners."""
+    """Silence the warnings and hints of Lightning."""
     warnings.filterwarnings("ignore")
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,12 +1,12 @@
-"""Training the head on n labels, as the product does it, beside what else one could do with the same labels.
+"""Training the head on n labels, beside two other ways to use the same labels.
 
-The honest peer is scikit-learn's LogisticRegression on the same vectors, a flat softmax over the leaves: it is what
-one would write first who has embeddings. A backend on label-studio-ml has none: its `fit` reads the images in each
-epoch. What an image costs in such an epoch is measured on some images; beside it stands what it costs in an epoch of
-ours, and what its embedding costs, which is paid once for the image and for each of its views.
+The fair peer is scikit-learn's LogisticRegression on the same vectors, a flat softmax over the leaves: the first thing
+to write for a set of embeddings. A backend on label-studio-ml has no embeddings: its `fit` reads the images in each
+epoch. The cost of an image in such an epoch is measured on some images. The table shows it beside the cost of an image
+in an epoch of ours, and the cost of an embedding, which is paid once for the image and for each of its views.
 
-The vectors are made: each node of the demo's taxonomy has a centre, an image lies around the centres on its path, so
-that both methods get about as many right as on real images. The time of neither depends on what the vectors mean.
+The vectors are synthetic: each node of the demo's taxonomy has a centre, and an image lies around the centres on its
+path, so that both methods get about as many right as on real images. Neither time depends on the vectors' meaning.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from taxonomist.training.heads.view_embeddings import fill_embeddings, view_id
 
 PROJECT = "7"
 DIMENSION = 512
-FACTORS = 32  # what varies in the vectors: noise in all 512 directions alike would average out
+FACTORS = 32  # dimensions of the noise: equal noise in all 512 directions would average out
 NOISE = 2.2  # standard deviation around the centres, which have 1 at each level
 STAMP = "2026-01-01T00:00:00Z"
 
@@ -61,13 +61,13 @@ class HeadWorld:
 
     @cached_property
     def chosen(self) -> tuple[TaxonomyPath, ...]:
-        """The path of each image, drawn as often as in the catalogue."""
+        """Return the path of each image, drawn with the frequencies of the catalogue."""
         rows = self.world.paths
-        return tuple(rows[at] for at in np.random.default_rng(1).integers(0, len(rows), self.labels))
+        return tuple(rows[index] for index in np.random.default_rng(1).integers(0, len(rows), self.labels))
 
     @cached_property
     def vectors(self) -> NDArray[np.float32]:
-        """(n, 512)"""
+        """Return the synthetic embeddings (n, 512)."""
         random = np.random.default_rng(2)
         centres: dict[TaxonomyPath, NDArray[np.float64]] = {}
         for path in sorted(set(self.world.paths)):
@@ -92,7 +92,7 @@ class HeadWorld:
         services.registry.promote(BACKBONE, services.registry.versions(BACKBONE)[-1].version)
         config, export = self.folder / "config.xml", self.folder / "export.json"
         config.write_text(self.world.config, encoding="utf-8")
-        export.write_text(json.dumps([_task(*each) for each in enumerate(zip(self.uris, self.chosen, strict=True))]))
+        export.write_text(json.dumps([_task(*row) for row in enumerate(zip(self.uris, self.chosen, strict=True))]))
         import_export(services, export, project=PROJECT, config=config)
         backbone = services.backbone()
         assert backbone is not None
@@ -106,7 +106,7 @@ class HeadWorld:
         return Settings(home=home, image_size=self.world.size)
 
     def ours(self) -> dict[str, float]:
-        """A whole training job: from the catalogue to the published version with its report and plots."""
+        """Measure a whole training job: from the catalogue to the published version with its report and plots."""
         home = self.folder / "running"
         shutil.rmtree(home, ignore_errors=True)
         shutil.copytree(self.folder / "home", home)
@@ -135,7 +135,7 @@ class HeadWorld:
         }
 
     def logistic(self) -> dict[str, float]:
-        """Fit and score LogisticRegression, on and of the same images as ours: it needs no validation part."""
+        """Measure fit and accuracy of LogisticRegression on the same images as ours; it needs no validation part."""
         classes = {path: number for number, path in enumerate(sorted(set(self.chosen)))}
         y = np.array([classes[path] for path in self.chosen])
         test = self._test_part()
@@ -146,10 +146,10 @@ class HeadWorld:
         return {"seconds": seconds, "accuracy": float(model.score(self.vectors[test], y[test]))}
 
     def pixels(self, count: int) -> dict[str, float]:
-        """Seconds of a pixel-reading epoch for each image, on `count` of them."""
+        """Return the seconds for an image of an epoch that reads pixels, measured on `count` images."""
         classes = {path: number for number, path in enumerate(sorted(set(self.world.paths)))}
         files = [self.world.images / name for name in self.world.names[:count]]
-        targets = [classes[self.world.paths[at % len(self.world.paths)]] for at in range(len(files))]
+        targets = [classes[self.world.paths[index % len(self.world.paths)]] for index in range(len(files))]
         model = network(len(classes)).train()
         train_epoch(model, files[:8], targets[:8], self.world.size)
         began = time.perf_counter()
@@ -157,7 +157,7 @@ class HeadWorld:
         return {"epoch_s_per_image": (time.perf_counter() - began) / len(files)}
 
     def embedding(self, count: int) -> dict[str, float]:
-        """Seconds in which training embeds an image with its views, for each embedding, on `count` images."""
+        """Return the seconds for an embedding when training embeds `count` images and their views."""
         settings = self._settings(self.world.home)
         backbone = Services(settings).backbone()
         assert backbone is not None
@@ -181,7 +181,7 @@ class HeadWorld:
 
     @property
     def learned_from(self) -> float:
-        """Images that are not in the test part."""
+        """Return the number of images that are not in the test part."""
         return self.labels * (1 - self._settings(self.folder).test_share)
 
     def _test_part(self) -> NDArray[np.bool_]:
@@ -206,6 +206,6 @@ def _task(number: int, labelled: tuple[str, Sequence[str]]) -> dict[str, object]
 
 
 def warm_up() -> None:
-    """Have torch and scikit-learn start their threads before anything is timed."""
+    """Start the threads of torch and scikit-learn before anything is timed."""
     torch.ones(64, 64) @ torch.ones(64, 64)
     LogisticRegression().fit(np.eye(4), np.array([0, 1, 0, 1]))

@@ -1,7 +1,7 @@
 """The long pre-trainings behind the study and the starter: `python -m benchmarks.long_run --help`.
 
-A quarter of the products takes no part. It may be stopped at any time; the next call goes on from the last checkpoint.
-With `--lite0` it is EfficientNet-Lite0 that is trained, from ImageNet's weights (see benchmarks/yardstick.py).
+A quarter of the products is held out. A run may be stopped at any time; the next call resumes from the last checkpoint.
+With `--lite0` it trains EfficientNet-Lite0, from ImageNet's weights (see benchmarks/yardstick.py).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PREPARED, SERVED = 96, 80  # pixels
 
 
 def main() -> None:
-    """Begin, or go on."""
+    """Start the run, or resume it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("catalogue", type=Path)
     parser.add_argument("--folder", type=Path, default=Path(".study/main"))
@@ -46,12 +46,12 @@ def main() -> None:
         arguments.folder,
         groups=source.products[rows],
         probe=Probe(np.array(served.images[probed]), served.labels[probed], served.products[probed]),
-        on_status=_tell,
+        on_status=_show,
     )
     print(done.summary)
 
 
-def _tell(status: Status) -> None:
+def _show(status: Status) -> None:
     sys.stderr.write(
         f"\repoch {status.epoch:.1f} of {status.epochs}, loss {status.loss:.3f}, "
         f"{status.images_per_s:.0f} images/s, {status.seconds_left / 60:.0f} min left  "

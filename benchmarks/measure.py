@@ -1,4 +1,4 @@
-"""What a measurement is made of: repeated values, the machine they come from, and how much others disturbed them."""
+"""Parts of a measurement: repeated values, the machine, and the share of it that other processes took."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        """The spread of at least one value."""
+        """Return the spread of at least one value."""
         return cls(statistics.median(values), min(values), max(values), len(values))
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest value that at least `share` (0..1] of the values do not exceed (nearest rank)."""
+    """Return the smallest value that at least `share` (0..1] of the values do not exceed (nearest rank)."""
     return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 
 
 def machine() -> dict[str, object]:
-    """Processor, cores, memory, versions and date, as they stand beside each result."""
+    """Return processor, cores, memory, versions and date, which are written into each result."""
     model = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     versions = {}
@@ -74,8 +74,11 @@ class Watch:
 
 @contextmanager
 def watched(beside: Sequence[int] = ()) -> Iterator[Watch]:
-    """Watch a block. Children count as ours once they have ended, so stop them within it, or name those that go on in
-    `beside` (process ids)."""
+    """Measure the time of a block and the processor time of other processes in it.
+
+    Children count as ours once they have ended. Stop them within the block, or pass the ids of those that keep running
+    in `beside`.
+    """
     watch = Watch()
     clock, busy, own = time.monotonic(), _busy(), _own(beside)
     yield watch
@@ -85,7 +88,10 @@ def watched(beside: Sequence[int] = ()) -> Iterator[Watch]:
 
 
 def wait_until_idle(limit_s: float, *, below: float = 0.15) -> float:
-    """Wait until less than that share of the cores is in use over two seconds; returns the share last seen."""
+    """Wait until a share below `below` of the cores is in use over two seconds, at most `limit_s` seconds.
+
+    Return the share measured last.
+    """
     until = time.monotonic() + limit_s
     while True:
         clock, busy = time.monotonic(), _busy()
@@ -96,7 +102,7 @@ def wait_until_idle(limit_s: float, *, below: float = 0.15) -> float:
 
 
 def _busy() -> float:
-    """Seconds in which cores did something, since the machine started."""
+    """Return the busy seconds of all cores since the machine started."""
     user, nice, system, _idle, _wait, irq, soft, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
     return (user + nice + system + irq + soft + steal) / TICK
 
@@ -107,14 +113,14 @@ def _own(beside: Sequence[int]) -> float:
 
 
 def _used(pid: int) -> float:
-    """Seconds that a running process has computed."""
+    """Return the processor time of a running process in seconds."""
     after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(after_name[11]) + int(after_name[12])) / TICK
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Megabytes (10^6 bytes) of a process and all below it: PSS shares common pages out, RSS counts them each time."""
+    """Megabytes (10^6 bytes) of a process tree: PSS divides shared pages among processes, RSS counts them in each."""
 
     pss: float
     rss: float
@@ -122,11 +128,11 @@ class Memory:
 
 
 def memory_of(pid: int) -> Memory:
-    """Memory of a process tree, from /proc."""
+    """Return the memory of a process tree, from /proc."""
     pss = rss = 0
     tree = _tree(pid)
-    for each in tree:
-        text = Path(f"/proc/{each}/smaps_rollup").read_text()
+    for process in tree:
+        text = Path(f"/proc/{process}/smaps_rollup").read_text()
         pss += int(re.search(r"^Pss:\s+(\d+)", text, re.MULTILINE)[1])  # type: ignore[index]
         rss += int(re.search(r"^Rss:\s+(\d+)", text, re.MULTILINE)[1])  # type: ignore[index]
     return Memory(pss * 1024 / 1e6, rss * 1024 / 1e6, len(tree))
@@ -134,4 +140,4 @@ def memory_of(pid: int) -> Memory:
 
 def _tree(pid: int) -> list[int]:
     children = Path(f"/proc/{pid}/task").glob("*/children")
-    return [pid, *(each for path in children for child in path.read_text().split() for each in _tree(int(child)))]
+    return [pid, *(found for path in children for child in path.read_text().split() for found in _tree(int(child)))]

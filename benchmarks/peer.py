@@ -1,11 +1,11 @@
-"""The peer: a backend as people write it on label-studio-ml, with the same routes and the same pictures.
+"""The peer: a typical backend on label-studio-ml, with the same routes and the same images.
 
-It has what their examples have: the model is built for each request (label-studio-ml 2.x makes a new object of the
-model class per call), torch runs eagerly, one picture at a time, nothing is remembered between requests, and a webhook
-is handled where it arrives, by an append to SQLite with its default settings. It is served as their Dockerfile does it.
-It is spared what would only slow it further: no download of pictures, no model in a webhook, no training in a request.
+It follows their examples: the model is built for each request (label-studio-ml 2.x makes a new object of the model
+class per call), torch runs eagerly, one image at a time, nothing is kept between requests, and the request handler
+appends a webhook to SQLite with its default settings. It is served as in their Dockerfile. It leaves out what would
+only slow it further: no download of images, no model in a webhook, no training in a request.
 
-PEER_FOLDER has model.pt and classes.json, PEER_IMAGES the pictures, PEER_SIZE their side in pixels; with
+PEER_FOLDER has model.pt and classes.json, PEER_IMAGES the images, PEER_SIZE is their side in pixels. With
 PEER_KEEP_MODEL=1 the model is built once, as a careful author would do.
 """
 
@@ -32,13 +32,13 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def network(classes: int) -> torch.nn.Module:
-    """A ResNet18 with a last layer for that many classes."""
+    """Return a ResNet18 with a last layer for that many classes."""
     resnet: torch.nn.Module = torchvision.models.resnet18(weights=None, num_classes=classes)
     return resnet
 
 
-def look(size: int) -> transforms.Compose:
-    """From a Pillow picture to the tensor (3, size, size) that the network reads."""
+def make_transform(size: int) -> transforms.Compose:
+    """Return the transform from a Pillow image to the network's input, float (3, size, size)."""
     return transforms.Compose([transforms.Resize((size, size)), transforms.ToTensor(), transforms.Normalize(MEAN, STD)])
 
 
@@ -50,16 +50,16 @@ class Model:
         self.network = network(len(self.classes))
         self.network.load_state_dict(torch.load(FOLDER / "model.pt", weights_only=True))
         self.network.eval()
-        self.look = look(SIZE)
+        self.transform = make_transform(SIZE)
 
     def predict(self, tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """A taxonomy result for each task."""
+        """Return a taxonomy result for each task."""
         return [self._predict_one(task) for task in tasks]
 
     def _predict_one(self, task: dict[str, Any]) -> dict[str, Any]:
         image = Image.open(IMAGES / task["data"]["image"]).convert("RGB")
         with torch.no_grad():
-            probabilities = torch.softmax(self.network(self.look(image).unsqueeze(0))[0], 0)
+            probabilities = torch.softmax(self.network(self.transform(image).unsqueeze(0))[0], 0)
         score, best = probabilities.max(0)
         region = {
             "from_name": "taxonomy",
@@ -75,7 +75,7 @@ kept: list[Model] = []
 
 
 def model() -> Model:
-    """A model for this request."""
+    """Return the model for this request."""
     if not KEEP_MODEL:
         return Model()
     if not kept:
@@ -109,16 +109,16 @@ def webhook() -> Any:
 
 
 def train_epoch(network: torch.nn.Module, files: list[Path], classes: list[int], size: int, batch: int = 32) -> None:
-    """One epoch as the transfer-learning examples have it: each picture is read, goes through the frozen backbone, and
-    the last layer learns."""
-    transform = look(size)
+    """Train one epoch as the transfer-learning examples do: read each image, run the frozen backbone, fit the last
+    layer."""
+    transform = make_transform(size)
     optimiser = torch.optim.Adam(network.fc.parameters(), 1e-3)  # type: ignore[union-attr]
     for name, parameter in network.named_parameters():
         parameter.requires_grad = name.startswith("fc.")
     for start in range(0, len(files), batch):
-        pictures = [transform(Image.open(file).convert("RGB")) for file in files[start : start + batch]]
+        images = [transform(Image.open(file).convert("RGB")) for file in files[start : start + batch]]
         loss = torch.nn.functional.cross_entropy(
-            network(torch.stack(pictures)), torch.tensor(classes[start : start + batch])
+            network(torch.stack(images)), torch.tensor(classes[start : start + batch])
         )
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

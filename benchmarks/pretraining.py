@@ -23,12 +23,12 @@ from taxonomist.training.devices import choose_precision
 EXAMPLES = """examples:
   python -m benchmarks.pretraining                       64 pixels, batches of 128, on all cores or the GPU; 7 minutes
   python -m benchmarks.pretraining --size 100 --precision bf16-mixed
-  python -m benchmarks.pretraining --quick --output /tmp/quick   a look whether it works; its numbers mean nothing
+  python -m benchmarks.pretraining --quick --output /tmp/quick   a test of the benchmark; its numbers mean nothing
 """
 NOTES = """
 Medians of all rounds, in brackets the smallest and the largest value. The sides take turns, each trains for the same
 time in the same process, after some steps to warm up; same files, encoder (ResNet18), size of views, batch, queue and
-precision; one more row has ours in the precision that it chooses by trial on the device, the peer as before.
+precision; one more row has ours in the precision that it chooses by trial on the device, and the peer as above.
 
 - **Ours** is `pretrain` as `taxonomist pretrain` calls it, writing its checkpoints: images that were prepared once,
   views made in batches on the device that trains, keys shuffled for batch norm.
@@ -37,14 +37,14 @@ precision; one more row has ours in the precision that it chooses by trial on th
   writes no checkpoints or logs, and its keys are not shuffled.
 - *Encoders alone* is the limit: both encoders forward, one back, and the optimiser, on random numbers, channels last.
 - *Waiting* is the share of the time in which the training waited for the next batch.
-- *Preparing* is paid once an image, whatever the number of epochs; here on one core.
+- *Preparing* is paid once for each image, independent of the number of epochs; here on one core.
 - *Others* is the share of all cores that other processes took during a round. A round in which it was large was
   measured again, and the least disturbed one is kept.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command."""
+    """Run the command; return its exit code."""
     parser = argparse.ArgumentParser(
         "python -m benchmarks.pretraining",
         description=__doc__,
@@ -57,9 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--queue", type=int, default=4096, help="keys in the queue (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="measurements of each side (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=20, help="of training in each (default: %(default)s)")
-    parser.add_argument(
-        "--images", "--pictures", type=int, default=4096, help="how many files are made (default: %(default)s)"
-    )
+    parser.add_argument("--images", type=int, default=4096, help="number of files made (default: %(default)s)")
+    parser.add_argument("--pictures", dest="images", type=int, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     parser.add_argument("--threads", type=int, default=cores, help="of torch, and workers of the peer's DataLoader")
     parser.add_argument(
         "--precision", choices=("32-true", "bf16-mixed", "16-mixed"), default="32-true", help="of all sides"
@@ -68,7 +67,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="few and small: a test of the benchmark itself")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the result (default: %(default)s)")
     parser.add_argument("--name", help="name of the result's files (default: the date and pretraining)")
-    parser.add_argument("--patience", type=float, default=60, help="seconds to wait for an idle machine, each time")
+    parser.add_argument("--idle-timeout", type=float, default=60, help="seconds to wait for an idle machine, each time")
+    parser.add_argument(
+        "--patience", dest="idle_timeout", type=float, default=argparse.SUPPRESS, help=argparse.SUPPRESS
+    )
     options = parser.parse_args(arguments)
     quiet()
     torch.set_num_threads(options.threads)
@@ -84,17 +86,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     if options.quick:
         work = Work(32, 8, 64, 0.1, work.precision, work.device, work.workers, 64, warm_up=2)
-    rounds = Rounds(patience=0 if options.quick else options.patience, again=0 if options.quick else 2)
+    rounds = Rounds(idle_timeout_s=0 if options.quick else options.idle_timeout, repeats=0 if options.quick else 2)
     count = 1 if options.quick else options.rounds
     with tempfile.TemporaryDirectory(prefix="taxonomist-benchmark-") as folder:
         _measure(work, Path(folder), rounds, count)
     others = Spread.of(rounds.others)
     device = torch.cuda.get_device_name() if work.device == "cuda" else "CPU"
-    here = machine()
+    computer = machine()
     packages = {name: version(name) for name in ("lightly", "pytorch-lightning", "torch", "torchvision", "pillow")}
     about = {
         "command": command_line(parser, options, always=["threads"]),
-        "machine": {**here, "packages": packages, "threads": options.threads},
+        "machine": {**computer, "packages": packages, "threads": options.threads},
         "device": device,
         "scale": {**asdict(work), "rounds": count},
         "others_median": others.median,
@@ -102,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     rows = _rows(work, rounds, device)
     print(to_markdown(rows, about, NOTES))
-    for path in write(options.output, options.name or f"{str(here['date'])[:10]}-pretraining", rows, about, NOTES):
+    for path in write(options.output, options.name or f"{str(computer['date'])[:10]}-pretraining", rows, about, NOTES):
         say(f"written: {path}")
     return 0
 
@@ -120,7 +122,7 @@ def _measure(work: Work, folder: Path, rounds: Rounds, count: int) -> None:
     for number in range(count):
         say(f"round {number + 1} of {count}")
         rounds.measure("preparing", partial(prepared, files, stored))
-        # Each round begins with another side, so that what changes slowly on the machine meets all alike.
+        # Each round begins with another side, so that slow changes of the machine affect all sides alike.
         names = list(sides)[number % len(sides) :] + list(sides)[: number % len(sides)]
         for name in names:
             numbers = rounds.measure(name, sides[name])
@@ -128,7 +130,7 @@ def _measure(work: Work, folder: Path, rounds: Rounds, count: int) -> None:
 
 
 def chosen(work: Work) -> str:
-    """The precision that `pretrain` would choose on this device."""
+    """Return the precision that `pretrain` would choose on this device."""
     return choose_precision(torch.device(work.device))
 
 

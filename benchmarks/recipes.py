@@ -45,14 +45,14 @@ BASE = Recipe(
 )
 NOTES = """
 R@1 is the share of images whose nearest other image shows the same product. *Mean rank* is the mean of the ranks by
-the five scores; the winner by it is the default preset. It is taken because no score alone can tell: between two seeds
-of *base* there are 0.03 of macro-F1 and 0.05 of R@1, between two of the best recipe for a ResNet 0.02 and
-0.06. What is smaller than that says nothing; every other row has one seed.
+the five scores; the winner by it is the default preset. A mean is used because a single score is too uncertain: two
+seeds of *base* differ by 0.03 of macro-F1 and 0.05 of R@1, two of the best recipe for a ResNet by 0.02 and 0.06.
+Smaller differences mean nothing; every other row has one seed.
 
-*Start weights* decide more than all else. ImageNet's could not be had for a ResNet, only for EfficientNet-Lite0; those
-of *other products* are a ResNet18's that had seen 100,000 images of a quarter of the products, neither pre-trained on
-nor judged here. The presets therefore start from the backbone that is served, which is ImageNet's where that can be
-had, the starter, or the last pre-training's; their other settings are those of the best row.
+*Start weights* matter most. ImageNet's were available for EfficientNet-Lite0, but not for a ResNet; those of *other
+products* are a ResNet18's that had seen 100,000 images of a quarter of the products, which are neither pre-trained on
+nor evaluated here. The presets therefore start from the backbone that is served: ImageNet's where it is available, the
+starter, or the last pre-training's. Their other settings are those of the best row.
 
 100,000 images are a tenth of what the long run of the study saw. From random weights no row has more macro-F1 at
 level 1 than random weights have, so that among those the table ranks early progress; whether their order stays the same
@@ -62,7 +62,7 @@ STARTER_NOTES = """
 ## From the starter
 
 The best recipe for a ResNet, from random weights and from [the starter](../../inference/starter_backbone/README.md),
-judged on the last quarter of the products, which neither has seen. The starter had seen a million images in views of
+evaluated on the last quarter of the products, which neither has seen. The starter had seen a million images in views of
 up to 64 pixels, among them those that are pre-trained on here: 100,000 more in views of 32 pixels add nothing to that.
 """
 WEAK = {"views.brightness": 0.2, "views.contrast": 0.2, "views.saturation": 0.2, "views.hue": 0.05}
@@ -144,21 +144,21 @@ class InBatch(MoCo):
         ids: Tensor,  # noqa: ARG002
         local: Sequence[Tensor] = (),  # noqa: ARG002
     ) -> tuple[Tensor, Tensor]:
-        """As `MoCo.forward`; what the images show plays no part."""
-        both = [self.projection_head(self.backbone(views)).float() for views in (x_q, x_k)]
-        loss: Tensor = getattr(lightly.loss, self.method)()(*both)
-        return loss, normalize(both[0], dim=1).detach()
+        """Return the loss and the projections as `MoCo.forward` does; `ids` and `local` are not used."""
+        projections = [self.projection_head(self.backbone(views)).float() for views in (x_q, x_k)]
+        loss: Tensor = getattr(lightly.loss, self.method)()(*projections)
+        return loss, normalize(projections[0], dim=1).detach()
 
 
 def changed(base: Recipe, changes: Mapping[str, Any]) -> Recipe:
-    """`base` with changes; `views.x` is field x of its views."""
+    """Return `base` with changes; `views.x` is field x of its views."""
     views = {name.removeprefix("views."): value for name, value in changes.items() if name.startswith("views.")}
     plain = {name: value for name, value in changes.items() if not name.startswith("views.")}
     return replace(base, views=replace(base.views, **views), **plain)
 
 
 def main() -> None:
-    """Run what is asked for; what is done already is not run again."""
+    """Run the chosen recipes; results of former calls are kept."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("catalogue", type=Path)
     parser.add_argument("--folder", type=Path, default=Path(".study/recipes"), help="where runs and results are kept")
@@ -178,7 +178,7 @@ def main() -> None:
 
 
 def run(name: str, arguments: argparse.Namespace) -> dict[str, Any] | None:
-    """The result of a recipe: that of a former call, or of a run, which a report does not begin."""
+    """Return the result of a recipe, from a former call or a new run; None for `--report` without a former result."""
     changes = dict({**RECIPES, **OF_STARTER}[name])
     part = "test" if name in OF_STARTER else "validation"
     InBatch.method = changes.pop("method", "")
@@ -187,8 +187,8 @@ def run(name: str, arguments: argparse.Namespace) -> dict[str, Any] | None:
     served = round(arguments.serve * recipe.size / 16) * 16
     pretraining = read_catalogue(arguments.catalogue, PREPARED, arguments.folder).of("pretrain")
     recipe = with_seen(recipe, pretraining, arguments.seen)
-    told = json.dumps([InBatch.method, asdict(recipe)], sort_keys=True)
-    tag = hashlib.sha256(told.encode()).hexdigest()[:10]
+    settings = json.dumps([InBatch.method, asdict(recipe)], sort_keys=True)
+    tag = hashlib.sha256(settings.encode()).hexdigest()[:10]
     target = arguments.folder / f"{tag}{'-test' if part == 'test' else ''}.json"
     if target.exists():
         return {**json.loads(target.read_text()), "name": name}
@@ -214,12 +214,12 @@ def run(name: str, arguments: argparse.Namespace) -> dict[str, Any] | None:
 
 
 def with_seen(recipe: Recipe, catalogue: Catalogue, seen: int) -> Recipe:
-    """With as many epochs as see that many images."""
+    """Return the recipe with the number of epochs that sees about `seen` images."""
     return replace(recipe, epochs=max(1, round(seen / len(catalogue.images))))
 
 
 def weights_of_others(arguments: argparse.Namespace) -> Path:
-    """Start weights: of the winner, pre-trained on the products that are neither pre-trained on nor judged here."""
+    """Return the file of start weights of the best recipe, pre-trained on products that no other recipe uses."""
     others = read_catalogue(arguments.catalogue, PREPARED, arguments.folder).of("test")
     recipe = with_seen(changed(BASE, BEST), others, arguments.seen)
     done = pretrain(np.array(others.images), recipe, arguments.folder / "others", groups=others.products)
@@ -227,7 +227,7 @@ def weights_of_others(arguments: argparse.Namespace) -> Path:
 
 
 def report(results: dict[str, dict[str, Any]], arguments: argparse.Namespace) -> None:
-    """Write the table, weights that were not trained here and raw pixels among the recipes."""
+    """Write the table of the recipes, with raw pixels and weights that were not trained here."""
     judged = read_catalogue(arguments.catalogue, 48, arguments.folder)
     train = judged.of("pretrain", every=4)
     random = _untrained("resnet18", "random")
@@ -242,7 +242,7 @@ def report(results: dict[str, dict[str, Any]], arguments: argparse.Namespace) ->
     rows = [result for name, result in results.items() if name in RECIPES]
     rows += [_row(name, judge(embedding, train, judged.of("validation"))) for name, embedding in untrained.items()]
     for row in rows:
-        better = [sum(each["scores"][name] > row["scores"][name] for each in rows) for name in SCORES]
+        better = [sum(other["scores"][name] > row["scores"][name] for other in rows) for name in SCORES]
         row["rank"] = 1 + sum(better) / len(SCORES)
     rows.sort(key=lambda row: float(row["rank"]))
     untrained = {"random weights as they are": random, "the starter as it is": _untrained("resnet18", "starter")}
@@ -266,7 +266,7 @@ def _row(name: str, scores: dict[str, float]) -> dict[str, Any]:
 def to_markdown(
     rows: list[dict[str, Any]], last: list[dict[str, Any]], arguments: argparse.Namespace, about: Mapping[str, Any]
 ) -> str:
-    """The tables for people."""
+    """Return the tables as Markdown."""
     seen = sorted({row["summary"]["seen"] for row in rows if row["summary"]})
     usual = asdict(Recipe())
     base = [f"{name} {value}" for name, value in about["base"].items() if value != usual[name]]
@@ -276,7 +276,7 @@ def to_markdown(
         f"`python -m benchmarks.recipes CATALOGUE --seen {arguments.seen} --report`; {about['machine']['cpu']}, "
         f"{about['machine']['cores']} cores, no GPU; torch {about['machine']['packages']['torch']}.",
         "",
-        f"Each recipe saw {' to '.join(f'{each:,}' for each in seen)} images of half of the products, with its "
+        f"Each recipe saw {' to '.join(f'{count:,}' for count in seen)} images of half of the products, with its "
         "learning rate falling to zero at the end. A linear probe learnt from every fourth view of these and was "
         "tested on all views of a quarter of the products that no recipe saw; the study's products are others.",
         f"Base: ResNet18, {', '.join(base)}, else `Recipe`'s defaults.",

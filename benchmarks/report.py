@@ -16,17 +16,17 @@ Medians of all rounds, in brackets the smallest and the largest value. *Times be
 above 1 where ours is better. Ours and the peer take turns, and both read the same files.
 
 - **Ours** is `taxonomist serve --no-worker`: gunicorn, one process, onnxruntime, embeddings kept.
-- **The peer** (`benchmarks/peer.py`) is a backend as people write it on label-studio-ml: the model is built for each
-  request, torch runs eagerly, one picture at a time; gunicorn with `--preload --workers 1 --threads 8`, as in its
+- **The peer** (`benchmarks/peer.py`) is a typical backend on label-studio-ml: the model is built for each request,
+  torch runs eagerly, one image at a time; gunicorn with `--preload --workers 1 --threads 8`, as in its
   Dockerfile. The peer *with its model kept* builds it once.
-- A *new* picture was never seen by the server. The peer remembers none, so for it *again* is as new.
-- Webhooks: a connection each, as Label Studio opens them. *Late* is no good answer within Label Studio's second, *lost*
-  what was sent and is not in the journal (the peer: in its table) afterwards. The clients share the cores.
+- The server has not seen a *new* image before. The peer keeps nothing, so that *again* costs it as much as *new*.
+- Webhooks: a connection each, as Label Studio opens them. A *late* webhook has no good answer within Label Studio's
+  second. A *lost* webhook is not in the journal (the peer: in its table) afterwards. The clients share the cores.
 - Training the head is a whole training job: labels read from the catalogue, five embeddings an image (views) from the
   store, training with early stopping, test, calibration, report with plots, publishing. scikit-learn's time is that of
   `fit` alone, on one vector an image, without validation part, calibration and report. Accuracy is that of the whole
   path on the same test images. *An image in an epoch*: ours reads
-  its vector; *reading pixels* is the peer's training loop with a frozen backbone, on some pictures, for one image.
+  its vector; *reading pixels* is the peer's training loop with a frozen backbone, on some images, for one image.
 - Memory is PSS (shared pages count once) of all processes of the server, 1 MB = 10^6 bytes.
 - *Others* is the share of all cores that other processes took during a round: the machine is a shared one. A round in
   which it was large was measured again, and the least disturbed one is kept.
@@ -48,7 +48,7 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
-        """How many times better ours is; None where nothing is compared or the peer's number is not one."""
+        """Return how many times better ours is; None where nothing is compared or the peer's value is not a number."""
         if not self.peer or not self.compared:
             return None
         ours, peer = Spread.of(self.ours).median, Spread.of(self.peer).median
@@ -57,12 +57,12 @@ class Row:
 
 
 def to_json(rows: Sequence[Row], about: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything, with the values of each round."""
+    """Return everything as JSON, with the values of each round."""
     return {**about, "rows": [{**asdict(row), "times_better": row.ratio, **_spreads(row)} for row in rows]}
 
 
 def to_markdown(rows: Sequence[Row], about: Mapping[str, Any], notes: str = NOTES) -> str:
-    """The table, under the command and the machine that made it."""
+    """Return the tables as Markdown, with the command and the machine."""
     machine = about["machine"]
     lines = [
         "# Benchmarks",
@@ -82,7 +82,7 @@ def to_markdown(rows: Sequence[Row], about: Mapping[str, Any], notes: str = NOTE
 
 
 def write(folder: Path, name: str, rows: Sequence[Row], about: Mapping[str, Any], notes: str = NOTES) -> list[Path]:
-    """Write NAME.json and NAME.md; returns them."""
+    """Write NAME.json and NAME.md; return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     made = [folder / f"{name}.json", folder / f"{name}.md"]
     made[0].write_text(json.dumps(to_json(rows, about), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -91,12 +91,14 @@ def write(folder: Path, name: str, rows: Sequence[Row], about: Mapping[str, Any]
 
 
 def command_line(parser: ArgumentParser, options: Namespace, *, always: Collection[str] = ()) -> str:
-    """The command with the options that differ from their defaults, or are to be told always; not where the result
-    goes, nor how long it waits."""
+    """Return the command with the options that differ from their defaults and those in `always`.
+
+    The folder of the result and the time to wait for an idle machine are left out.
+    """
     parts = [parser.prog]
     for name, value in vars(options).items():
-        told = name in always or value != parser.get_default(name)
-        if told and name not in {"output", "patience"}:
+        shown = name in always or value != parser.get_default(name)
+        if shown and name not in {"output", "idle_timeout"}:
             parts.append(f"--{name}" if value is True else f"--{name} {value}")
     return " ".join(parts)
 

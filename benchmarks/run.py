@@ -25,25 +25,25 @@ Numbers = dict[str, float]
 EXAMPLES = """examples:
   python -m benchmarks.run                         everything, about a quarter of an hour
   python -m benchmarks.run --only webhooks --only start
-  python -m benchmarks.run --quick --output /tmp/quick   a look whether it works; its numbers mean nothing
+  python -m benchmarks.run --quick --output /tmp/quick   a test of the benchmark; its numbers mean nothing
 """
 
 
 @dataclass
 class Rounds:
-    """The numbers of each side, a dict for each round, and how much others disturbed each."""
+    """The numbers of each side, a dict for each round, and the share of the cores that others took in each."""
 
-    patience: float  # seconds to wait for the machine to be idle, before each measurement
-    again: int  # times a disturbed one is repeated
-    beside: tuple[int, ...] = ()  # processes that take part, by id: they are no others
+    idle_timeout_s: float  # seconds to wait for the machine to be idle, before each measurement
+    repeats: int  # of a disturbed measurement
+    beside: tuple[int, ...] = ()  # ids of processes that take part and do not count as others
     others: list[float] = field(default_factory=list)
     values: dict[str, list[Numbers]] = field(default_factory=dict)
 
     def measure(self, key: str, call: Callable[[], Numbers]) -> Numbers:
-        """Measure once, or until others leave the machine alone; keeps the least disturbed numbers."""
+        """Measure, and repeat a disturbed measurement; keep and return the least disturbed numbers."""
         best: tuple[float, Numbers] | None = None
-        for _ in range(1 + self.again):
-            wait_until_idle(self.patience)
+        for _ in range(1 + self.repeats):
+            wait_until_idle(self.idle_timeout_s)
             with watched(self.beside) as watch:
                 numbers = call()
             say(f"  {key}: {watch.seconds:.1f} s, others took {watch.others:.0%} of the cores")
@@ -57,17 +57,17 @@ class Rounds:
         return best[1]
 
     def of(self, key: str, number: str) -> tuple[float, ...]:
-        """One number of all rounds."""
+        """Return one number of all rounds."""
         return tuple(values[number] for values in self.values.get(key, []))
 
 
 def say(text: str) -> None:
-    """Progress goes to stderr, so that the table can be piped."""
+    """Print progress to stderr, so that the table can be piped."""
     print(text, file=sys.stderr, flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command."""
+    """Run the command; return its exit code."""
     parser = argparse.ArgumentParser(
         "python -m benchmarks.run", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -76,15 +76,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the result (default: %(default)s)")
     parser.add_argument("--name", help="name of the result's files (default: the date)")
     parser.add_argument(
-        "--patience", type=float, default=60, help="seconds to wait for an idle machine before each round"
+        "--idle-timeout", type=float, default=60, help="seconds to wait for an idle machine before each round"
+    )
+    parser.add_argument(
+        "--patience", dest="idle_timeout", type=float, default=argparse.SUPPRESS, help=argparse.SUPPRESS
     )
     options = parser.parse_args(arguments)
     scale = QUICK if options.quick else Scale()
     wanted = [name for name in NAMES if not options.only or name in options.only]
     about: dict[str, Any] = {"command": _command(options), "machine": machine(), "scale": asdict(scale)}
-    rounds = Rounds(patience=0 if options.quick else options.patience, again=0 if options.quick else 2)
+    rounds = Rounds(idle_timeout_s=0 if options.quick else options.idle_timeout, repeats=0 if options.quick else 2)
     with tempfile.TemporaryDirectory(prefix="taxonomist-benchmark-") as folder:
-        say("making pictures and models")
+        say("making images and models")
         world = make_world(Path(folder), scale)
         rows = [row for name in wanted for row in MEASURES[name](world, scale, rounds)]
     others = Spread.of(rounds.others)
@@ -104,7 +107,10 @@ def _command(options: argparse.Namespace) -> str:
 def _take_turns(
     name: str, sides: Sequence[Side], measure: Callable[[Side], Numbers], count: int, rounds: Rounds
 ) -> None:
-    """Each round begins with the other side, so that what changes slowly on the machine meets both alike."""
+    """Measure all sides `count` times.
+
+    The order alternates, so that slow changes of the machine affect all sides alike.
+    """
     for number in range(count):
         say(f"{name}, round {number + 1} of {count}")
         for side in sides if number % 2 == 0 else reversed(sides):
@@ -116,10 +122,10 @@ def _latency(world: World, scale: Scale, rounds: Rounds) -> list[Row]:
     _take_turns("latency", sides, lambda side: serving.latency(side, world, scale), scale.rounds, rounds)
     title = f"Latency of /predict with one task ({scale.requests} requests a round)"
     rows = []
-    for key, what in (("new", "a new picture"), ("again", "a picture seen before")):
+    for key, what in (("new", "a new image"), ("again", "an image seen before")):
         for side, name in (("peer", "peer"), ("peer-kept", KEPT)):
             for part in ("p50", "p95"):
-                ours, peer = (rounds.of(f"latency {each}", f"{key}_{part}") for each in ("ours", side))
+                ours, peer = (rounds.of(f"latency {key_side}", f"{key}_{part}") for key_side in ("ours", side))
                 rows.append(Row(title, f"{what}, {part}", "ms", ours, peer, peer_name=name))
     return rows
 
@@ -135,9 +141,9 @@ def _throughput(world: World, scale: Scale, rounds: Rounds) -> list[Row]:
         return Row(title, what, unit, rounds.of(ours, number), rounds.of(peer, number), more_is_better=more)
 
     return [
-        row("new pictures", "tasks/s", "new", True),
-        row("new pictures, the whole request", "s", "new_seconds", False),
-        row("pictures seen before", "tasks/s", "again", True),
+        row("new images", "tasks/s", "new", True),
+        row("new images, the whole request", "s", "new_seconds", False),
+        row("images seen before", "tasks/s", "again", True),
         row("memory of the server after it", "MB", "memory_after", False),
     ]
 

@@ -1,4 +1,4 @@
-"""What an embedding is worth on products that it was not trained on: linear probes and retrieval."""
+"""Scores of an embedding on products that it was not trained on: linear probes and retrieval."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SCORES = ("macro_f1", "accuracy", "level2_macro_f1", "level2_accuracy", "retriev
 def linear_probe(
     x: NDArray[np.float32], y: NDArray[np.int64], test_x: NDArray[np.float32], test_y: NDArray[np.int64]
 ) -> dict[str, float]:
-    """Accuracy and macro-F1 of a logistic regression."""
+    """Return accuracy and macro-F1 of a logistic regression: fitted on `x` (n, d), tested on `test_x` (m, d)."""
     scaler = StandardScaler().fit(x)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -35,7 +35,7 @@ def linear_probe(
 
 
 def retrieval(x: NDArray[np.float32], products: NDArray[np.int64]) -> float:
-    """Share of images whose nearest other image shows the same product (R@1)."""
+    """Return the share of images whose nearest other image shows the same product (R@1)."""
     unit = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)
     cosines = unit @ unit.T
     np.fill_diagonal(cosines, -np.inf)
@@ -43,7 +43,7 @@ def retrieval(x: NDArray[np.float32], products: NDArray[np.int64]) -> float:
 
 
 def judge(embedding: Any, train: Catalogue, test: Catalogue) -> dict[str, float]:
-    """All scores of an embedding: a function from images to vectors (n, d)."""
+    """Return all scores of `embedding`, a function from images (n, size, size, 3) to vectors (n, d)."""
     x, test_x = embedding(train.images), embedding(test.images)
     known = np.isin(test.kinds, train.kinds)
     second = linear_probe(x, train.kinds, test_x[known], test.kinds[known])
@@ -56,12 +56,12 @@ def judge(embedding: Any, train: Catalogue, test: Catalogue) -> dict[str, float]
 
 
 def embedding_of(module: Backbone) -> Any:
-    """The function from images to vectors of a backbone."""
+    """Return the function from images to vectors of a backbone."""
     encoder = module.encoder.to(memory_format=torch.channels_last)
     return lambda images: embed(encoder, images, torch.device("cpu")).numpy()
 
 
 def pixels(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Raw 16x16 pixels, (n, 768)."""
+    """Return the images at 16x16 pixels, (n, 768), in 0..1."""
     x = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float()
     return torch.nn.functional.interpolate(x, (16, 16), mode="area").flatten(1).div(255).numpy()

@@ -1,4 +1,4 @@
-"""Both servers as processes of their own, and a client that costs little: it shares the cores with them."""
+"""Both servers as processes, and a client that costs little, because it shares the cores with them."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ class Server:
     start_s: float
 
     def get(self, path: str) -> tuple[int, bytes]:
-        """Status and body of the answer."""
+        """Return status and body of the answer."""
         return _exchange(self.port, "GET", path, None, 30)
 
     def post(self, path: str, body: bytes, timeout: float = 600) -> tuple[int, bytes]:
-        """Status and body of the answer."""
+        """Return status and body of the answer."""
         return _exchange(self.port, "POST", path, body, timeout)
 
     def predict(self, config: str, names: list[str]) -> list[dict[str, Any]]:
-        """The results for tasks with these pictures. Raises `RuntimeError` when there is not one for each."""
+        """Return the results for tasks with these images. Raises `RuntimeError` unless each task has one."""
         tasks = [{"id": number, "data": {"image": name}, "meta": {}} for number, name in enumerate(names, start=1)]
         body = {"tasks": tasks, "label_config": config, "project": PROJECT, "params": {}}
         status, answer = self.post("/predict", json.dumps(body).encode())
@@ -53,7 +53,7 @@ class Server:
 
 @contextmanager
 def serving(side: Side, world: World, *, worker: bool = False) -> Iterator[Server]:
-    """One of the servers, with a fresh copy of its state, ended with all its children at the end of the block."""
+    """Run one of the servers with a fresh copy of its state; stop it and its children at the end of the block."""
     folder = world.folder / "running" / side
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(world.home if side == "ours" else world.peer, folder)
@@ -98,7 +98,7 @@ def _peer(world: World, folder: Path, port: int, side: Side) -> tuple[list[str],
 
 
 def _exchange(port: int, method: str, path: str, body: bytes | None, timeout: float) -> tuple[int, bytes]:
-    """A connection for each request, as Label Studio opens them."""
+    """Return status and body, over a new connection for each request as Label Studio opens them."""
     connection = http.client.HTTPConnection(HOST, port, timeout=timeout)
     try:
         connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
@@ -120,7 +120,7 @@ def _wait_for_health(process: subprocess.Popen[bytes], port: int, log: Path, lim
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """First as a service manager does, so that the processor time of its children is handed up; then for good."""
+    """Terminate as a service manager does, so that its children's processor time is counted; then kill the group."""
     process.terminate()
     with suppress(subprocess.TimeoutExpired):
         process.wait(timeout=40)

@@ -23,7 +23,7 @@ LABEL_STUDIO_WAITS_S = 1.0  # for a webhook
 
 
 def latency(side: Side, world: World, scale: Scale) -> dict[str, float]:
-    """Milliseconds of a /predict with one task, one after the other: pictures never seen, then the same again."""
+    """Return the milliseconds of a /predict with one task, one after the other: new images, then the same again."""
     with serving(side, world) as server:
         server.predict(world.config, [world.names[-1]])  # the model of ours is loaded by the first request
         names = world.names[: scale.requests]
@@ -38,7 +38,7 @@ def latency(side: Side, world: World, scale: Scale) -> dict[str, float]:
 
 
 def throughput(side: Side, world: World, scale: Scale) -> dict[str, float]:
-    """Tasks a second of one /predict with all tasks, new and again; and the memory of the server after it."""
+    """Return the tasks per second of one /predict with all tasks, new and again, and the server's memory after it."""
     names = list(world.names[: scale.tasks])
     with serving(side, world) as server:
         server.predict(world.config, [world.names[-1]])
@@ -54,7 +54,7 @@ def throughput(side: Side, world: World, scale: Scale) -> dict[str, float]:
 
 
 def webhooks(side: Side, world: World, scale: Scale) -> dict[str, float]:
-    """A storm of annotations from several clients at once, each sent once as Label Studio does."""
+    """Measure annotations from several clients at once, each sent once as Label Studio does."""
     bodies = _webhook_bodies(scale.webhooks)
     with serving(side, world) as server:
         server.post("/webhook", _webhook_bodies(1, first=len(bodies) + 1)[0])
@@ -81,7 +81,7 @@ def webhooks(side: Side, world: World, scale: Scale) -> dict[str, float]:
 
 
 def start(side: Side, world: World) -> dict[str, float]:
-    """Seconds until /health answers, and megabytes before and after the first prediction."""
+    """Return the seconds until /health answers, and the megabytes before and after the first prediction."""
     with serving(side, world) as server:
         numbers = {"seconds": server.start_s, **_memory("idle", server)}
         numbers["first_ms"] = 1000 * _seconds(lambda: server.predict(world.config, [world.names[0]]))
@@ -90,7 +90,7 @@ def start(side: Side, world: World) -> dict[str, float]:
 
 
 def with_worker(world: World) -> dict[str, float]:
-    """Megabytes of our server with its worker beside it, both idle, after a prediction."""
+    """Return the megabytes of our server and its worker, both idle, after a prediction."""
     with serving("ours", world, worker=True) as server:
         server.predict(world.config, [world.names[0]])
         for _ in range(600):
@@ -113,9 +113,9 @@ def _seconds(call: Callable[[], Any]) -> float:
 
 
 def _webhook_bodies(count: int, first: int = 1) -> list[bytes]:
-    """Annotations of as many tasks, each like a recorded submission of Label Studio, about 5 kB."""
+    """Return webhook bodies of `count` tasks, each like a recorded submission of Label Studio, about 5 kB."""
     recorded = json.loads(CAPTURES.read_text(encoding="utf-8"))
-    template = next(each["body"] for each in recorded if each["capture"] == "12-annotation-created")
+    template = next(capture["body"] for capture in recorded if capture["capture"] == "12-annotation-created")
     bodies = []
     for number in range(first, first + count):
         body = copy.deepcopy(template)

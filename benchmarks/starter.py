@@ -34,7 +34,7 @@ from taxonomist.training.backbones.weights import load_weights, read_weights
 _BATCH = 16
 
 
-class _Images(CalibrationDataReader):  # type: ignore[misc]
+class _CalibrationImages(CalibrationDataReader):  # type: ignore[misc]
     def __init__(self, images: NDArray[np.uint8]) -> None:
         self._batches: Iterator[NDArray[np.uint8]] = iter(
             [images[start : start + _BATCH] for start in range(0, len(images), _BATCH)]
@@ -46,7 +46,7 @@ class _Images(CalibrationDataReader):  # type: ignore[misc]
 
 
 def quantise(module: Backbone, spec: BackboneSpec, images: NDArray[np.uint8], target: Path) -> None:
-    """Write `module` as 8-bit ONNX; `images` uint8 (n, size, size, 3) show what it will see."""
+    """Write `module` as 8-bit ONNX, calibrated on `images`, uint8 (n, size, size, 3)."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         export_backbone(module, folder, spec.size)
@@ -54,7 +54,7 @@ def quantise(module: Backbone, spec: BackboneSpec, images: NDArray[np.uint8], ta
         quantize_static(
             str(folder / "prepared.onnx"),
             str(folder / "small.onnx"),
-            _Images(images),
+            _CalibrationImages(images),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             activation_type=QuantType.QUInt8,
@@ -70,12 +70,12 @@ def quantise(module: Backbone, spec: BackboneSpec, images: NDArray[np.uint8], ta
 
 
 def measure(spec: BackboneSpec, images: NDArray[np.uint8], target: Path) -> None:
-    """Write the mean and the variance of what each convolution of the starter gives, over all images."""
+    """Write mean and variance of the output of each convolution of the starter, over all images."""
     encoder = Backbone(spec.architecture).encoder
     norms = {norm: encoder.get_submodule(norm) for _, norm in convolutions_and_norms(encoder)}
     known = {f"{name}.running_mean": torch.zeros_like(norm.get_buffer("running_mean")) for name, norm in norms.items()}
     known |= {f"{name}.running_var": torch.ones_like(norm.get_buffer("running_var")) for name, norm in norms.items()}
-    target.write_bytes(safetensors.torch.save(known))  # with these it computes what it should, too
+    target.write_bytes(safetensors.torch.save(known))  # neutral statistics, for the first pass
     module = build_backbone(replace(spec, weights="starter")).module
     for name in norms:
 
@@ -89,7 +89,7 @@ def measure(spec: BackboneSpec, images: NDArray[np.uint8], target: Path) -> None
 
 
 def main() -> None:
-    """Quantise, and write the manifest beside it."""
+    """Quantise the backbone, and write its manifest beside it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("catalogue", type=Path, help="the one it was pre-trained on: manifest.csv and images/")
     parser.add_argument("weights", type=Path, help="best.safetensors of the run")

