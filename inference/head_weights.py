@@ -10,6 +10,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from taxonomist.storage.formats import FORMAT, check_format
 from taxonomist.taxonomy.errors import DamagedError
 
 HEAD_FILE = "head.safetensors"
@@ -56,7 +57,7 @@ class HeadWeights:
     def save(self, path: Path) -> None:
         """Write the file. This is not atomic, since a version is staged as a whole folder."""
         arrays = {name: np.ascontiguousarray(getattr(self, name), np.float32) for name in _ARRAYS}
-        path.write_bytes(save(arrays, metadata={"controls": json.dumps(self.controls)}))
+        path.write_bytes(save(arrays, metadata={FORMAT: "1", "controls": json.dumps(self.controls)}))
 
     @classmethod
     def load(cls, path: Path) -> "HeadWeights":
@@ -66,8 +67,10 @@ class HeadWeights:
                 metadata: Mapping[str, str] = file.metadata() or {}
                 arrays = {name: file.get_tensor(name) for name in _ARRAYS}
             controls = tuple((str(control), int(nodes)) for control, nodes in json.loads(metadata["controls"]))
+            version = int(metadata.get(FORMAT, "1"))
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise DamagedError(f"{path} is not a readable head: {error}") from error
+        check_format(path, version, newest=1)
         weights = cls(**arrays, controls=controls)
         hidden, dimension = weights.weight1.shape
         nodes = sum(count for _, count in controls)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from taxonomist.storage.files import storage_errors, write_atomically
+from taxonomist.storage.formats import FORMAT
 from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.taxonomy.paths import TaxonomyPath
 
@@ -71,7 +72,7 @@ def write_query(folder: Path, chosen: Sequence[ChosenImage], report: Mapping[str
     )
     _write_csv(folder / QUERY, [*_FIXED, *(f"level{level + 1}" for level in range(levels))], rows)
     _write_json(folder / CONTAINERS, {image.id: image.container for image in chosen})
-    _write_json(folder / QUERY_REPORT, report)
+    _write_json(folder / QUERY_REPORT, {FORMAT: 1, **report})
 
 
 def read_query(folder: Path) -> list[ChosenImage]:
@@ -92,7 +93,7 @@ def write_split(folder: Path, placed: Iterable[PlacedImage], report: Mapping[str
     """Write the two files of a split. Raises `StorageError`."""
     rows = ([image.id, image.part, image.label, image.number, image.copies] for image in placed)
     _write_csv(folder / SPLIT, ["id", "part", "label", "class", "copies"], rows)
-    _write_json(folder / SPLIT_REPORT, report)
+    _write_json(folder / SPLIT_REPORT, {FORMAT: 1, **report})
 
 
 def read_split(folder: Path) -> list[PlacedImage]:
@@ -111,7 +112,7 @@ def read_split(folder: Path) -> list[PlacedImage]:
 
 def write_report(folder: Path, name: str, report: Mapping[str, Any]) -> None:
     """Write the result of a stage. Raises `StorageError`."""
-    _write_json(folder / name, report)
+    _write_json(folder / name, {FORMAT: 1, **report})
 
 
 def _until_empty(names: Iterable[str]) -> TaxonomyPath:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 
+from taxonomist.storage.formats import FORMAT, check_format
 from taxonomist.taxonomy.errors import LabelStudioError
 
 TIMEOUT_S = 60.0
@@ -35,11 +36,13 @@ class Account:
 def first_user(file: Path, email: str = "admin@example.com") -> Account:
     """Return Label Studio's first account from `file`, which only its owner may read; make it if missing."""
     if file.exists():
-        return Account(**json.loads(file.read_text()))
+        content = json.loads(file.read_text())
+        check_format(file, content.pop(FORMAT, 1), newest=1)
+        return Account(**content)
     account = Account(email, secrets.token_urlsafe(12), secrets.token_hex(20))
     file.parent.mkdir(parents=True, exist_ok=True)
     with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
-        json.dump(asdict(account), stream)
+        json.dump({FORMAT: 1, **asdict(account)}, stream)
     return account
 
 

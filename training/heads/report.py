@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from taxonomist.storage.formats import FORMAT
 from taxonomist.training.heads.dataset import Example
 from taxonomist.training.heads.evaluation import Evaluation, LevelReport
 from taxonomist.training.heads.head import TrainedHead
@@ -67,9 +68,11 @@ def write_report(
             plot_confusion(level, title, folder / f"confusion-{safe_name}-{level.level}.png")
 
 
-def write_json(path: Path, data: Any) -> None:
-    """Write JSON in UTF-8, with numbers that are not finite as null."""
-    path.write_text(json.dumps(_finite(data), indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Write JSON in UTF-8 with the number of its format; numbers that are not finite become null."""
+    path.write_text(
+        json.dumps({FORMAT: 1, **_finite(data)}, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8"
+    )
 
 
 def _finite(data: Any) -> Any:

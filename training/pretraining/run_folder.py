@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from taxonomist.storage.files import write_atomically
+from taxonomist.storage.formats import FORMAT, check_format
 from taxonomist.taxonomy.errors import DamagedError
 from taxonomist.training.pretraining.batches import ImageSelection, RowIndices
 from taxonomist.training.pretraining.callback import BEST
@@ -57,7 +58,7 @@ def begin_run(folder: Path, run: Mapping[str, Any]) -> None:
     for name in (LAST, PREVIOUS, BEST, CURVES, PLOT, _SUMMARY):
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / "tensorboard", ignore_errors=True)
-    write_atomically(folder / _RUN, json.dumps(run, indent=2).encode())
+    write_atomically(folder / _RUN, json.dumps({FORMAT: 1, **run}, indent=2).encode())
 
 
 def read_result(folder: Path, recipe_and_data: Mapping[str, Any]) -> PretrainingResult | None:
@@ -70,7 +71,7 @@ def read_result(folder: Path, recipe_and_data: Mapping[str, Any]) -> Pretraining
 
 def write_summary(folder: Path, summary: Mapping[str, Any]) -> None:
     """Write the summary of a finished run."""
-    write_atomically(folder / _SUMMARY, json.dumps(summary, indent=2).encode())
+    write_atomically(folder / _SUMMARY, json.dumps({FORMAT: 1, **summary}, indent=2).encode())
 
 
 def _read_matching(path: Path, recipe_and_data: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -82,5 +83,6 @@ def _read_matching(path: Path, recipe_and_data: Mapping[str, Any]) -> dict[str, 
         raise DamagedError(f"{path} cannot be read: {error}", hint="Delete it; the run begins again.") from error
     if not isinstance(content, dict):
         return None
+    check_format(path, content.pop(FORMAT, 1), newest=1)
     expected = json.loads(json.dumps(recipe_and_data))  # with lists for tuples, as in the file
     return content if {key: content.get(key) for key in expected} == expected else None

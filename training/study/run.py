@@ -9,6 +9,7 @@ from pathlib import Path
 
 from taxonomist.progress import StepProgress, ignore_steps
 from taxonomist.storage.files import storage_errors, write_atomically
+from taxonomist.storage.formats import FORMAT
 from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.training.heads.plots import plot_confusion
 from taxonomist.training.study.contestants import Contestant
@@ -132,6 +133,7 @@ def _write(
         plot_confusion(report, title, folder / f"confusion-{contestant.slug}.png")
     write_markdown(folder / "study.md", labelled, contestants, options, sizes, trials, tables, notes)
     raw = {
+        FORMAT: 1,
         "options": asdict(options),
         "sizes": asdict(sizes),
         "contestants": [

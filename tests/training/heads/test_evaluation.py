@@ -106,7 +106,7 @@ def test_curves_plot(tmp_path: Path, validation: float) -> None:
     with Image.open(tmp_path / "plot.png") as image:
         assert image.format == "PNG"
     write_json(tmp_path / "curves.json", {"nan": float("nan"), "list": [(float("inf"), 1)]})
-    assert json.loads((tmp_path / "curves.json").read_text()) == {"nan": None, "list": [[None, 1]]}
+    assert json.loads((tmp_path / "curves.json").read_text()) == {"format": 1, "nan": None, "list": [[None, 1]]}
 
 
 def test_promotion() -> None:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from pydantic import TypeAdapter
 
 from taxonomist.storage.files import write_atomically
+from taxonomist.storage.formats import FORMAT, check_format, format_of
 from taxonomist.taxonomy.errors import TrainingError
 from taxonomist.training.pretraining.batches import RowIndices
 from taxonomist.training.pretraining.probe import Probe
@@ -42,7 +43,13 @@ class PretrainingInputs:
         if self.probe is not None:
             arrays |= {f"probe_{name}": getattr(self.probe, name) for name in _PROBE_FIELDS}
         np.savez(folder / _ARRAYS, **{name: values for name, values in arrays.items() if values is not None})
-        inputs = {"recipe": asdict(self.recipe), "device": kind, "location": location, "shape": self.images.shape}
+        inputs = {
+            FORMAT: 1,
+            "recipe": asdict(self.recipe),
+            "device": kind,
+            "location": location,
+            "shape": self.images.shape,
+        }
         write_atomically(folder / _INPUTS, json.dumps(inputs).encode())
 
     @classmethod
@@ -55,6 +62,7 @@ class PretrainingInputs:
                 f"There is nothing to pre-train in {folder.parent}.",
                 hint="Run taxonomist pretrain --nodes 2 (or more) first.",
             ) from None
+        check_format(folder / _INPUTS, format_of(inputs), newest=1)
         images: npt.NDArray[np.uint8]
         if inputs["location"] is None:
             images = np.load(folder / _IMAGES, mmap_mode="r", allow_pickle=False)

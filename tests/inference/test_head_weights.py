@@ -1,0 +1,51 @@
+"""The file of a head: its numbers, its format, and files that are not one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from taxonomist.inference.head_weights import HeadWeights
+from taxonomist.taxonomy.errors import DamagedError
+
+HEAD = HeadWeights(
+    mean=np.array([1, 0], np.float32),
+    scale=np.array([2, 1], np.float32),
+    weight1=np.array([[1, 0], [0, -1]], np.float32),
+    bias1=np.array([0, 1], np.float32),
+    weight2=np.array([[1, 0], [0, 1], [1, 1]], np.float32),
+    bias2=np.array([0, 0, -1], np.float32),
+    controls=(("colour", 2), ("shape", 1)),
+)
+
+
+def test_logits_worked_out_by_hand() -> None:
+    # (3 - 1) / 2 = 1 and (4 - 0) / 1 = 4; the hidden layer is max(0, [1, 1 - 4]) = [1, 0].
+    logits = HEAD.logits(np.array([[3, 4]], np.float32))
+    np.testing.assert_array_equal(logits["colour"], [[1, 0]])
+    np.testing.assert_array_equal(logits["shape"], [[0]])
+
+
+def write(path: Path, **metadata: str) -> Path:
+    HEAD.save(path)
+    with safe_open(path, framework="numpy") as file:
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        old = {name: value for name, value in file.metadata().items() if name != "format"}
+    save_file(arrays, path, metadata={**old, **metadata})
+    return path
+
+
+def test_a_file_without_a_format_is_of_the_first(tmp_path: Path) -> None:
+    loaded = HeadWeights.load(write(tmp_path / "head.safetensors"))
+    np.testing.assert_array_equal(loaded.weight2, HEAD.weight2)
+    assert loaded.controls == HEAD.controls
+
+
+@pytest.mark.parametrize(("version", "message"), [("2", "formats up to 1"), ("new", "not a readable head")])
+def test_another_format_is_refused(tmp_path: Path, version: str, message: str) -> None:
+    with pytest.raises(DamagedError, match=message):
+        HeadWeights.load(write(tmp_path / "head.safetensors", format=version))
