@@ -75,7 +75,11 @@ class Settings(BaseSettings):
     """The settings of the product. docs/reference/settings.md is made from this class."""
 
     model_config = SettingsConfigDict(
-        env_prefix="TAXONOMIST_", toml_file="taxonomist.toml", extra="forbid", env_ignore_empty=True
+        env_prefix="TAXONOMIST_",
+        toml_file="taxonomist.toml",
+        extra="forbid",
+        env_ignore_empty=True,
+        defer_build=True,  # `--help` needs no validators
     )
 
     # Where state lives

@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from taxonomist.backend.azure import ml_job
 from taxonomist.backend.cli.options import Json, services_of
 from taxonomist.backend.cli.output import print_fields, print_json, print_line
 from taxonomist.backend.extras import require
@@ -62,6 +61,8 @@ def submit(
 ) -> None:
     """Submit the pipeline query, fetch, pretrain, train to Azure ML. Needs the extra `azureml`."""
     require("azureml")
+    from taxonomist.backend.azure import ml_job  # noqa: PLC0415 - the extra azureml
+
     services = services_of(context)
     settings = services.settings
     _check_query(context, query)

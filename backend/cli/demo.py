@@ -9,7 +9,7 @@ import typer
 
 from taxonomist.backend.cli.options import services_of
 from taxonomist.backend.cli.output import print_line
-from taxonomist.backend.demo.run import run_demo
+from taxonomist.backend.extras import require
 
 
 def register(app: typer.Typer) -> None:
@@ -29,6 +29,9 @@ def demo(
     ] = True,
 ) -> None:
     """Start Label Studio with a demo project of furniture images, and the backend, all on this machine."""
+    require("train")
+    from taxonomist.backend.demo.run import run_demo  # noqa: PLC0415 - the extra train, for its worker
+
     run_demo(
         services_of(context).settings,
         environment=environment,

@@ -21,7 +21,6 @@ from taxonomist.backend.demo.environment import Say, label_studio
 from taxonomist.backend.demo.process import END_WITH_PARENT
 from taxonomist.backend.demo.project import create_project, find_project, label_config, read_catalogue, tasks, upload
 from taxonomist.backend.demo.server import LabelStudioServer, free_port, is_free, start
-from taxonomist.backend.extras import require
 from taxonomist.backend.label_studio.predictions import model_version_name
 from taxonomist.backend.services import Services, registry_name
 from taxonomist.backend.settings import Settings
@@ -46,7 +45,6 @@ def run_demo(
     A second run continues with what the first one made. Raises `LabelStudioError` when Label Studio cannot be installed
     or started.
     """
-    require("train")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM ends it as Ctrl-C does
     home = settings.home.resolve()
     say(f"The demo keeps everything in {home}; delete that folder to start again.")
