@@ -220,7 +220,8 @@ def report(
     for side, rounds in taken.items():
         cells = [Spread.of(values) for values in zip(*rounds, strict=True)]
         lines.append(f"| {side} | " + " | ".join(f"{c.median:.2f} ({c.low:.2f} to {c.high:.2f})" for c in cells) + " |")
-    return "\n".join([*lines, ""])
+    disturbed = "Where other work ran meanwhile, compare processor times; the clock's show it in their spread."
+    return "\n".join([*lines, "", disturbed, ""])
 
 
 if __name__ == "__main__":
