@@ -26,7 +26,7 @@ class Item:
 def assign_test(items: Sequence[Item], fixed: Mapping[str, Part], share: float = 0.2, seed: int = 0) -> dict[str, Part]:
     """Return the part of every item, by id.
 
-    The ids in `fixed` keep their part for ever, and new images of their unit follow them; new images of a unit with
+    The ids in `fixed` keep their part, and new images of their unit follow them; new images of a unit with
     both parts go to the test part, since training must not see them. The other units are drawn so that about `share` of
     all images, and of each stratum, is in the test part. At least one unit of every stratum stays for training. The
     draw depends on `seed` and ids, not on the order of `items`.

@@ -68,7 +68,7 @@ class _PlanSender:
 @contextmanager
 def _plan_sender(group: ProcessGroup) -> Iterator[_PlanSender]:
     """Yield the function that sends the plan. If the block ends without one, the other processes get an empty message,
-    so that they do not wait for ever."""
+    so that they do not wait forever."""
     send_plan = _PlanSender(group)
     try:
         yield send_plan

@@ -46,7 +46,7 @@ class JobState(StrEnum):
     FAILED = "failed"
 
 
-MAX_ATTEMPTS = 3  # a job that kills its worker must not do so for ever
+MAX_ATTEMPTS = 3  # a job that kills its worker must not do so forever
 
 
 @dataclass(frozen=True)

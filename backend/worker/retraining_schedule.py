@@ -38,7 +38,7 @@ class TrainingPlanner:
             if changed >= settings.retrain_every:
                 self._enqueue_training(project, f"{changed} labels are new")
             elif now - last_event >= settings.retrain_after:
-                self._enqueue_training(project, f"{changed} labels are new and nobody annotates now")
+                self._enqueue_training(project, f"{changed} labels are new and there are no new annotations")
         if settings.sync_every:
             for project in projects_of_label_studio(self._services):
                 if now - self._synced_at.setdefault(project, now) >= settings.sync_every:

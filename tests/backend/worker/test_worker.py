@@ -41,7 +41,7 @@ def test_a_quiet_asks_for_training(world: Services) -> None:
     Worker(quick(world, retrain_every=1000, retrain_after=1e9)).pulse()
     assert jobs_of(world, JobKind.TRAIN) == []
     Worker(quick(world, retrain_every=1000, retrain_after=0)).pulse()
-    assert jobs_of(world, JobKind.TRAIN) == ["80 labels are new and nobody annotates now"]
+    assert jobs_of(world, JobKind.TRAIN) == ["80 labels are new and there are no new annotations"]
 
 
 def test_labels_that_stay_the_same_ask_for_nothing(world: Services, tmp_path: Path) -> None:
