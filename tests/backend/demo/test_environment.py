@@ -15,7 +15,7 @@ from taxonomist.taxonomy.errors import LabelStudioError
 def test_made_once_and_mended(tmp_path: Path) -> None:
     folder = tmp_path / "a folder" / "venv"
     lines: list[str] = []
-    with pytest.raises(LabelStudioError, match=r"(?s)Thing could not be installed.*no-such-package-here.*goes on"):
+    with pytest.raises(LabelStudioError, match=r"(?s)Thing could not be installed.*no-such-package-here.*resumes"):
         make_environment(folder, [["--no-index", "no-such-package-here"]], lines.append, title="Thing")
     assert lines
 

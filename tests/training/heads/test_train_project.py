@@ -279,7 +279,7 @@ from pathlib import Path
 from tests.training.conftest import Project
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.training.heads.train_project import train_project
-from tests.training.heads.test_project import OPTIONS
+from tests.training.heads.test_train_project import OPTIONS
 import json
 project = Project(Path(sys.argv[1]), Tree.from_json(json.loads(sys.argv[2])))
 calls = 0
