@@ -39,10 +39,10 @@ _TABLE: tuple[tuple[type[TaxonomistError], int, int], ...] = (
 
 
 def http_status(error: TaxonomistError) -> int:
-    """The HTTP status for an error."""
+    """Return the HTTP status for an error."""
     return next(status for kind, status, _ in _TABLE if isinstance(error, kind))
 
 
 def exit_code(error: TaxonomistError) -> int:
-    """The exit code of the command line for an error."""
+    """Return the exit code of the command line for an error."""
     return next(code for kind, _, code in _TABLE if isinstance(error, kind))

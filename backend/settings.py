@@ -62,7 +62,7 @@ def _schedule(text: str) -> str:
 
 
 def _architecture(name: str) -> str:
-    """The name of a registered architecture."""
+    """Return the name of a registered architecture."""
     if name not in architecture_names():
         raise ValueError(f"must be {list_of_names()}")
     return name

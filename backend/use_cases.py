@@ -148,7 +148,7 @@ class UseCases:
             self._stored_configs[project] = hash(xml)
 
     def _may_set(self, hostname: str, caller: str | None) -> bool:
-        """Whether /setup may set the address of Label Studio: for a caller with the password, or on this machine."""
+        """Return whether /setup may set Label Studio's address: for a caller with the password, or on this machine."""
         if self.services.settings.password is not None:
             return True
         return caller in LOOPBACK_HOSTS and urlsplit(hostname).hostname in LOOPBACK_HOSTS

@@ -83,7 +83,7 @@ def panels_in(label_config: str) -> list[str]:
 
 
 def _markdown(address: str) -> str:
-    """The text of the `value` attribute: HTML with the address, escaped for HTML and then for XML."""
+    """Return the text of the `value` attribute: HTML with the address, escaped for HTML and then for XML."""
     html = f'<iframe title="Labelled look-alikes" style="{_FRAME_STYLE}" src="{escape(address)}"></iframe>'
     return escape(html)
 
@@ -109,7 +109,7 @@ def _renewed(text: bytes, panels: list[_Element], markdown: str) -> str:
 
 
 def _wrapped(text: bytes, image: _Element, panel: str) -> str:
-    """The image and the panel in a row, or one below the other in a narrow window."""
+    """Return the image and the panel in a row, or one below the other in a narrow window."""
     before = f'<View style="{_ROW_STYLE}"><View style="{_IMAGE_STYLE}">'.encode()
     after = f"</View>{panel}</View>".encode()
     return (text[: image.start] + before + text[image.start : image.end] + after + text[image.end :]).decode()

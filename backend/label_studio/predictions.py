@@ -42,5 +42,5 @@ def result_json(tree: Tree, suggestion: Suggestion) -> dict[str, Any]:
 
 
 def _score(score: float) -> float:
-    """The score within 0..1, rounded; 0 for NaN."""
+    """Return the score within 0..1, rounded; 0 for NaN."""
     return round(min(max(float(score), 0.0), 1.0), 4) if score == score else 0.0

@@ -89,7 +89,7 @@ def _use_cases_of(_process_id: int) -> UseCases:
 
 
 def _use_cases() -> UseCases:
-    """The use cases of this process. A fork makes its own: SQLite's connections and onnxruntime do not survive one."""
+    """Return the use cases of this process. A fork makes its own: SQLite and onnxruntime do not survive one."""
     return _use_cases_of(os.getpid())
 
 
@@ -159,7 +159,7 @@ class TaxonomistModel(LabelStudioMLBase):  # type: ignore[misc]
 
 
 def _body() -> Mapping[str, Any]:
-    """The body of the request that is being answered; empty outside of one."""
+    """Return the body of the request that is being answered; empty outside of one."""
     body = request.get_json(silent=True) if has_request_context() else None
     return body if isinstance(body, dict) else {}
 

@@ -91,7 +91,7 @@ def _project_and_key(services: Services) -> tuple[str, str]:
 
 
 def _source() -> str:
-    """The image's address: everything after `src=`, which comes last, since Label Studio does not escape it."""
+    """Return the image's address: everything after `src=`, which comes last, since Label Studio does not escape it."""
     _, mark, raw = request.query_string.decode("utf-8", "replace").partition("src=")
     if not mark or not raw:
         raise BadRequestError("The address needs src=… with the image, as its last part.")
@@ -99,7 +99,7 @@ def _source() -> str:
 
 
 def _link(services: Services, uri: str) -> str | None:
-    """The address at which a browser gets an image in Azure; None for other images, which /thumbnail sends."""
+    """Return the address at which a browser gets an image in Azure; None for other images, which /thumbnail sends."""
     blobs = services.blob_images
     return blobs.link(uri) if blobs is not None and blobs.owns(uri) else None
 

@@ -85,7 +85,7 @@ def connected(
 
 
 def prepare(home: Path, project: str, catalogue: tuple[CatalogueImage, ...], **settings: str) -> Services:
-    """A home folder whose champion knows the catalogue; every suggestion is shown, however unsure."""
+    """Return a home folder whose champion knows the catalogue; every suggestion is shown, however unsure."""
     key = SecretStr(settings["label_studio_api_key"])
     url = settings["label_studio_url"]
     services = Services(

@@ -146,7 +146,7 @@ def test_broken_inside() -> None:
 
 
 def bomb(width: int, height: int) -> bytes:
-    """The head of a PNG that claims to be huge; decoding it would need gigabytes."""
+    """Return the head of a PNG that claims to be huge; decoding it would need gigabytes."""
     content = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     checksum = struct.pack(">I", zlib.crc32(b"IHDR" + content))
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + content + checksum + encoded(halves())[33:]

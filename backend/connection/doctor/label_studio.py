@@ -138,7 +138,7 @@ def _webhook(services: Services, project: str, client: LabelStudioClient, row: M
 
 
 def _allowed(client: LabelStudioClient, hook: Webhook) -> Check:
-    """Whether Label Studio's SSRF settings let it send the webhook.
+    """Return whether Label Studio's SSRF settings let it send the webhook.
 
     They cannot be read. With wrong ones Label Studio shows the webhook as usual and sends nothing, without an error. It
     checks an address when a webhook is changed, so the webhook is given the address that it has.

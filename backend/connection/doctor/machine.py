@@ -65,7 +65,7 @@ def _address(settings: Settings) -> Check:
 
 
 def _server(settings: Settings) -> Check:
-    """Whether our server answers at the address that Label Studio has."""
+    """Return whether our server answers at the address that Label Studio has."""
     local = urlsplit(settings.url).hostname in LOOPBACK_HOSTS
     try:
         answer = httpx.get(f"{settings.url}/health", timeout=5, trust_env=not local)

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def fetched(services: Services, folder: Path) -> Path:
-    """The prepared images of the catalogue in a folder of their own, as the stage `fetch` leaves them."""
+    """Return the prepared images of the catalogue in a folder of their own, as the stage `fetch` leaves them."""
     prepare_all(services, SIZE)
     store = services.settings.home / "pictures" / str(SIZE)
     assert len(prepared_image_store(services, SIZE)) == 80

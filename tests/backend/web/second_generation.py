@@ -14,7 +14,7 @@ from flask import Flask, jsonify, request
 
 
 def modules() -> dict[str, ModuleType]:
-    """The modules `label_studio_ml`, `.model` and `.api`, with a state of their own."""
+    """Return the modules `label_studio_ml`, `.model` and `.api`, with a state of their own."""
     framework, model, api = (ModuleType(f"label_studio_ml{part}") for part in ("", ".model", ".api"))
     framework.__path__ = []
     framework.model, framework.api = model, api  # type: ignore[attr-defined]

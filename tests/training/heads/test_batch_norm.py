@@ -27,7 +27,7 @@ def test_batch_norm_is_folded_into_the_kept_weights(tree: Tree) -> None:
 
 
 def log_softmax(logits: NDArray[Any], outputs: Outputs) -> NDArray[Any]:
-    """One softmax a group of siblings."""
+    """Return one softmax a group of siblings."""
     result = np.empty_like(logits)
     for group in range(outputs.group_of.max() + 1):
         here = outputs.group_of == group

@@ -221,7 +221,7 @@ def test_two_controls_of_which_an_image_may_have_one(project: Project) -> None:
 
 
 def colour(number: int) -> bytes:
-    """A red or blue picture, each a little different."""
+    """Return a red or blue picture, each a little different."""
     shade = (200 + number, 30, 30) if number % 2 else (30, 30, 200 + number)
     return encoded(Image.new("RGB", (80, 50), shade))
 
