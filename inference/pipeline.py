@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import chain, islice
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
@@ -129,9 +129,10 @@ def process_images(
 ) -> Generator[Outcome[Source, Loaded], None, None]:
     """Yield what came of each source, in order: a result, a failure, or that it is late.
 
-    `load` reads and decodes an image; it is called in several threads. An error costs only its image: a
-    `TaxonomistError` is passed on as the failure, any other exception is logged as well. No image is begun after
-    `deadline`, a value of `time.monotonic()`. Close the generator (`contextlib.closing`) to end the threads early.
+    `load` reads and decodes an image; it is called in several threads, for a single image in the caller's own. An
+    error costs only its image: a `TaxonomistError` is passed on as the failure, any other exception is logged as well.
+    No image is begun after `deadline`, a value of `time.monotonic()`. Close the generator (`contextlib.closing`) to end
+    the threads early.
     """
     with closing(_load_ahead(sources, load, options, deadline)) as outcomes:
         if embedder is None:
@@ -162,10 +163,15 @@ def _load_ahead(
             log.exception("unexpected error while loading %s", source)
             return ImageFailure(source, ImageUnavailableError(f"Unexpected error: {type(error).__name__}."))
 
+    remaining = iter(sources)
+    first_two = list(islice(remaining, 2))
+    if len(first_two) < 2:  # a single image would only wait for its thread to start
+        yield from map(attempt, first_two)
+        return
     begun: deque[Future[Outcome[Source, Loaded]]] = deque()
     pool = ThreadPoolExecutor(options.threads, thread_name_prefix="load-images")
     try:
-        for source in sources:
+        for source in chain(first_two, remaining):
             begun.append(pool.submit(attempt, source))
             if len(begun) == options.window:
                 yield begun.popleft().result()
