@@ -14,34 +14,34 @@ from taxonomist.taxonomy.label_config import parse_label_config
 
 
 def test_catalogue_is_what_it_says() -> None:
-    pictures = read_catalogue()
+    images = read_catalogue()
     files = sorted((CATALOGUE / "images").iterdir())
-    assert sorted(picture.file for picture in pictures) == files
+    assert sorted(image.file for image in images) == files
     assert 480 <= len(files) <= 540
     assert sum(file.stat().st_size for file in CATALOGUE.rglob("*") if file.is_file()) < 4_000_000
     assert all(line.endswith(",BlendSwap-CC-0") for line in (CATALOGUE / "manifest.csv").read_text().splitlines()[1:])
     licence = (CATALOGUE / "LICENSE.md").read_text()
-    products = {picture.product for picture in pictures}
-    assert f"{len(pictures)} small pictures of {len(products)} products" in licence
+    products = {image.product for image in images}
+    assert f"{len(images)} small images of {len(products)} products" in licence
     assert len(products) >= 40
-    with Image.open(files[0]) as picture:
-        assert (picture.format, picture.size) == ("JPEG", (160, 160))
+    with Image.open(files[0]) as image:
+        assert (image.format, image.size) == ("JPEG", (160, 160))
 
 
 def test_catalogue_can_be_learned_from() -> None:
-    pictures = read_catalogue()
-    views = Counter(picture.product for picture in pictures)
+    images = read_catalogue()
+    views = Counter(image.product for image in images)
     assert min(views.values()) >= 10
     groups = defaultdict(set)
-    for picture in pictures:
-        assert len(picture.path) == 3
-        groups[picture.path[0]].add(picture.product)
+    for image in images:
+        assert len(image.path) == 3
+        groups[image.path[0]].add(image.product)
     assert len(groups) >= 5
     assert min(len(products) for products in groups.values()) >= 4
 
 
 def test_label_config_has_exactly_the_paths() -> None:
-    paths = {picture.path for picture in read_catalogue()} | {('A "quoted" & <odd> name', "B's"), ("C",)}
+    paths = {image.path for image in read_catalogue()} | {('A "quoted" & <odd> name', "B's"), ("C",)}
     tree = parse_label_config(label_config(paths)).tree(CONTROL)
     leaves = {path for path, leaf in zip(tree.paths, tree.is_leaf, strict=True) if leaf}
     assert leaves == paths
