@@ -1,4 +1,4 @@
-"""The whole job on small data, with the preset that takes seconds: stopped, resumed, and what cannot be resumed."""
+"""The whole job on small data, with the preset that takes seconds: stopped, resumed, and runs that do not resume."""
 
 from __future__ import annotations
 
