@@ -55,9 +55,10 @@ class HeadWeights:
         }
 
     def save(self, path: Path) -> None:
-        """Write the file. This is not atomic, since a version is staged as a whole folder."""
+        """Write the file: equal weights give equal bytes. Not atomic, since a version is staged as a whole folder."""
         arrays = {name: np.ascontiguousarray(getattr(self, name), np.float32) for name in _ARRAYS}
-        path.write_bytes(save(arrays, metadata={FORMAT: "1", "controls": json.dumps(self.controls)}))
+        # One entry only: safetensors writes several in an order that differs from call to call.
+        path.write_bytes(save(arrays, metadata={"head": json.dumps({FORMAT: 1, "controls": self.controls})}))
 
     @classmethod
     def load(cls, path: Path) -> "HeadWeights":
@@ -66,9 +67,13 @@ class HeadWeights:
             with safe_open(path, framework="numpy") as file:
                 metadata: Mapping[str, str] = file.metadata() or {}
                 arrays = {name: file.get_tensor(name) for name in _ARRAYS}
-            controls = tuple((str(control), int(nodes)) for control, nodes in json.loads(metadata["controls"]))
-            version = int(metadata.get(FORMAT, "1"))
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            if "head" in metadata:
+                head = json.loads(metadata["head"])
+            else:  # written by 0.1.0
+                head = {FORMAT: 1, "controls": json.loads(metadata["controls"])}
+            version = int(head[FORMAT])
+            controls = tuple((str(control), int(nodes)) for control, nodes in head["controls"])
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise DamagedError(f"{path} is not a readable head: {error}") from error
         check_format(path, version, newest=1)
         weights = cls(**arrays, controls=controls)
