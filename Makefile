@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help run test test-fast check docs reference screenshots format requirements clean
+.PHONY: help run environment test test-fast check lint types site docs reference screenshots format requirements clean
 
 help:
 	@echo "make help          this list"
@@ -27,18 +27,26 @@ $(VENV)/.installed: pyproject.toml
 run: $(VENV)/.installed
 	$(BIN)/taxonomist --home .demo demo --environment .venv-label-studio
 
-test: $(VENV)/.installed
+environment: $(VENV)/.installed
 	$(BIN)/python -m tests.environment
-	$(BIN)/python -m pytest -n 2 --dist loadscope
+
+test: environment
+	$(BIN)/python -m pytest -n 2 --dist loadscope --durations 15
 
 test-fast: $(VENV)/.installed
 	$(BIN)/python -m pytest -x -n 2 -m "not slow and not e2e"
 
-check: $(VENV)/.installed
+check: lint types site
+
+lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+types: $(VENV)/.installed
+	$(BIN)/mypy
+
+site: $(VENV)/.installed
 	$(BIN)/python -m scripts.reference --check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
@@ -50,8 +58,7 @@ reference: $(VENV)/.installed
 	$(BIN)/python -m scripts.reference
 
 # The test that takes the screenshots of the documentation needs Label Studio and Chromium, as `make test` does.
-screenshots: $(VENV)/.installed
-	$(BIN)/python -m tests.environment
+screenshots: environment
 	SCREENSHOTS=docs/images $(BIN)/python -m pytest -n 0 tests/e2e/test_loop.py::test_the_loop
 
 format: $(VENV)/.installed

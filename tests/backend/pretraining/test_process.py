@@ -40,9 +40,15 @@ def job(poor: Services, better: ModelVersion) -> Job:
 
 
 @pytest.fixture
-def process(poor: Services, monkeypatch: pytest.MonkeyPatch) -> Iterator[PretrainingProcess]:
+def niceness() -> int:
+    """Return the priority of the child: the usual one, so that tests about something else do not wait for it."""
+    return 0
+
+
+@pytest.fixture
+def process(poor: Services, niceness: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[PretrainingProcess]:
     monkeypatch.chdir(ROOT)
-    running = PretrainingProcess(poor)
+    running = PretrainingProcess(poor, niceness=niceness)
     yield running
     if running._child is not None:
         running._child.kill()
@@ -72,6 +78,7 @@ def wait_for_end(services: Services, process: PretrainingProcess, job: Job) -> J
     return now(services, job)
 
 
+@pytest.mark.parametrize("niceness", [NICENESS])
 def test_its_threads_have_low_priority_and_it_ends_well(poor: Services, process: PretrainingProcess, job: Job) -> None:
     pid = wait_for_step(poor, process, job, "embedding")
     humble = min(19, os.getpriority(os.PRIO_PROCESS, 0) + NICENESS)
@@ -116,11 +123,10 @@ def test_it_waits_for_a_pre_training_by_a_command(poor: Services, process: Pretr
 
 WORKER = """
 import sys, time
-from taxonomist.backend.pretraining.__main__ import NICENESS
 from taxonomist.backend.pretraining.process import PretrainingProcess
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
-process = PretrainingProcess(Services(Settings(home=sys.argv[1], head_epochs=10, views=1)))
+process = PretrainingProcess(Services(Settings(home=sys.argv[1], head_epochs=10, views=1)), niceness=0)
 while True:
     process.poll()
     time.sleep(0.1)
