@@ -104,14 +104,14 @@ def test_every_folder_is_on_the_map() -> None:
 
 def test_every_setting_is_on_its_page() -> None:
     text = page("reference/settings.md")
-    named = [name.lower() for name in re.findall(r"^\| `TAXONOMIST_([A-Z_]+)` \|", text, flags=re.MULTILINE)]
+    named = [name.lower() for name in re.findall(r"^\| `TAXONOMIST_([A-Z0-9_]+)` \|", text, flags=re.MULTILINE)]
     assert named == list(Settings.model_fields)
     assert all(field.description for field in Settings.model_fields.values())
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=ids)
 def test_every_setting_that_is_named_exists(path: Path) -> None:
-    named = {name.lower() for name in re.findall(r"TAXONOMIST_([A-Z_]+[A-Z])", read(path))}
+    named = {name.lower() for name in re.findall(r"TAXONOMIST_([A-Z0-9_]*[A-Z0-9])", read(path))}
     assert named <= set(Settings.model_fields)
 
 
