@@ -76,10 +76,8 @@ class HeadWeights:
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise DamagedError(f"{path} is not a readable head: {error}") from error
         check_format(path, version, newest=1)
-        weights = cls(**arrays, controls=controls)
-        hidden, dimension = weights.weight1.shape
-        nodes = sum(count for _, count in controls)
-        fits = weights.mean.shape == weights.scale.shape == (dimension,) and weights.bias1.shape == (hidden,)
-        if not fits or weights.weight2.shape != (nodes, hidden) or weights.bias2.shape != (nodes,):
+        dimension, hidden, nodes = arrays["mean"].size, arrays["bias1"].size, sum(count for _, count in controls)
+        shapes = ((dimension,), (dimension,), (hidden, dimension), (hidden,), (nodes, hidden), (nodes,))
+        if tuple(arrays[name].shape for name in _ARRAYS) != shapes:
             raise DamagedError(f"{path} holds arrays that do not fit together.")
-        return weights
+        return cls(**arrays, controls=controls)

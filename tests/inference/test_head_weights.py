@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,16 @@ def test_a_file_of_0_1_0_is_read(tmp_path: Path) -> None:
     loaded = HeadWeights.load(write(tmp_path / "head.safetensors", controls='[["colour", 2], ["shape", 1]]'))
     np.testing.assert_array_equal(loaded.weight2, HEAD.weight2)
     assert loaded.controls == HEAD.controls
+
+
+@pytest.mark.parametrize("name", ["mean", "scale", "weight1", "bias1", "weight2", "bias2"])
+@pytest.mark.parametrize("axis", [0, None])
+def test_an_array_of_another_shape_is_refused(tmp_path: Path, name: str, axis: int | None) -> None:
+    array = getattr(HEAD, name)
+    wrong = array[None] if axis is None else array[:-1]
+    replace(HEAD, **{name: wrong}).save(tmp_path / "head.safetensors")
+    with pytest.raises(DamagedError, match="do not fit together"):
+        HeadWeights.load(tmp_path / "head.safetensors")
 
 
 @pytest.mark.parametrize(
