@@ -104,13 +104,21 @@ def _print_import(result: ImportResult) -> None:
     print_fields(
         {
             "project": result.project,
+            "tasks or rows": result.entries,
             "images": result.images,
+            "  accepted label": result.accepted,
+            "  waiting for a second opinion": result.waiting,
+            **{f"  {reason.replace('_', ' ')}": count for reason, count in result.unlabelled.items()},
             "annotations": result.annotations,
             "labelled images": result.labelled,
         }
     )
+    for reason, count in result.left_out_reasons.items():
+        print_line(f"left out: {count} × {reason}")
+    for name, count in result.unknown_names.items():
+        print_line(f"not in the taxonomy: {name} ({count} ×)")
     for problem in result.problems[:_PROBLEMS_SHOWN]:
-        print_line(f"  left out: {problem}")
+        print_line(f"  {problem}")
     if result.left_out > _PROBLEMS_SHOWN:
         print_line(f"  and {result.left_out - _PROBLEMS_SHOWN} more; --json lists them")
     print_line(f"Next: taxonomist train --project {result.project}")

@@ -1,40 +1,110 @@
-"""The result of an import, and the rows or tasks that it could not use."""
+"""The summary of an import: what became of its input. Text and `--json` are made of the same value."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
+from taxonomist.backend.services import Services
+from taxonomist.taxonomy.agreement import Reason
+from taxonomist.taxonomy.annotations import UnknownPath
+from taxonomist.taxonomy.paths import format_path
+
 MOST_PROBLEMS = 1000
+UNKNOWN_NAME = "name that the taxonomy does not have"
+_CHUNK = 500  # documents that are read together
 
 
 @dataclass(frozen=True)
 class ImportResult:
-    """The result of an import: how many images, annotations and labelled images, and the problems.
+    """What became of the input of an import.
 
-    `problems` has the first `MOST_PROBLEMS` only; `left_out` counts all of them.
+    `entries` are the tasks of an export or the rows of a manifest. `images` are the different images of those that were
+    taken: `accepted` of them have an accepted label now, `waiting` wait for a second opinion, and `unlabelled` has the
+    others by the reason why they have no label. `annotations` were taken, new or known. `labelled` are the labelled
+    images of the whole project.
+
+    `left_out_reasons` counts by reason what was left out: tasks, rows, annotations, regions and names. `left_out` is
+    their sum, and `problems` has a line for each of the first `MOST_PROBLEMS`. `unknown_names` counts the annotations
+    by the path that the taxonomy does not have.
     """
 
     project: str
+    entries: int
     images: int
     annotations: int
+    accepted: int
+    waiting: int
+    unlabelled: Mapping[str, int]
     labelled: int
-    problems: tuple[str, ...]
     left_out: int
+    left_out_reasons: Mapping[str, int]
+    unknown_names: Mapping[str, int]
+    problems: tuple[str, ...]
 
 
-class Problems:
-    """What an import could not use. All problems are counted; the first `MOST_PROBLEMS` are kept."""
+@dataclass(frozen=True)
+class LeftOut:
+    """A part of the input that was not taken: its `reason`, to be counted, and the `problem` as a line of text."""
+
+    reason: str
+    problem: str
+
+
+class ImportSummary:
+    """Counts an import while it runs. All problems are counted; the text of the first `MOST_PROBLEMS` is kept."""
 
     def __init__(self) -> None:
-        self.count = 0
-        self._kept: list[str] = []
+        self.entries = 0
+        self.annotations = 0
+        self.images: set[str] = set()
+        self._reasons: Counter[str] = Counter()
+        self._unknown: Counter[str] = Counter()
+        self._problems: list[str] = []
 
-    def extend(self, problems: Collection[str]) -> None:
-        """Add problems."""
-        self.count += len(problems)
-        self._kept += list(problems)[: max(0, MOST_PROBLEMS - len(self._kept))]
+    def leave_out(self, parts: Iterable[LeftOut]) -> None:
+        """Count parts of the input that were not taken."""
+        for part in parts:
+            self._reasons[part.reason] += 1
+            if len(self._problems) < MOST_PROBLEMS:
+                self._problems.append(part.problem)
 
-    def first(self) -> tuple[str, ...]:
-        """Return the problems that were kept."""
-        return tuple(self._kept)
+    def count_unknown(self, paths: Collection[UnknownPath], source: str) -> None:
+        """Count paths of one annotation that the taxonomy does not have; `source` names the annotation's task."""
+        self._unknown.update(format_path(path.path) for path in paths)
+        self.leave_out(LeftOut(UNKNOWN_NAME, f"{source}: {path}") for path in paths)
+
+    def result(self, services: Services, project: str) -> ImportResult:
+        """Return the summary, after the labels of the images were decided."""
+        reasons = self._outcomes(services, project)
+        accepted = reasons.pop(None, 0)
+        waiting = reasons.pop(Reason.TOO_FEW_ANNOTATORS, 0)
+        return ImportResult(
+            project=project,
+            entries=self.entries,
+            images=len(self.images),
+            annotations=self.annotations,
+            accepted=accepted,
+            waiting=waiting,
+            unlabelled={str(reason): count for reason, count in reasons.most_common()},
+            labelled=services.catalog.count(project, labelled=True),
+            left_out=self._reasons.total(),
+            left_out_reasons=dict(self._reasons.most_common()),
+            unknown_names=dict(self._unknown.most_common()),
+            problems=tuple(self._problems),
+        )
+
+    def _outcomes(self, services: Services, project: str) -> Counter[str | None]:
+        """Return the number of images by the reason why they have no label, None for those with a label."""
+        reasons: Counter[str | None] = Counter()
+        images = sorted(self.images)
+        for start in range(0, len(images), _CHUNK):
+            ids = images[start : start + _CHUNK]
+            documents = services.catalog.get_many(ids)
+            for image in ids:
+                labels = documents[image].projects.get(project) if image in documents else None
+                labelled = labels is not None and labels.labelled
+                reason = labels.reason if labels else None
+                reasons[None if labelled else reason or Reason.NOT_ANNOTATED] += 1
+        return reasons

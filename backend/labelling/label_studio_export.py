@@ -16,10 +16,11 @@ from typing import Any, BinaryIO
 import ijson
 
 from taxonomist.backend.labelling.decisions import decide_all_dirty
-from taxonomist.backend.labelling.import_result import ImportResult, Problems
+from taxonomist.backend.labelling.import_result import ImportResult, ImportSummary, LeftOut
 from taxonomist.backend.labelling.task_events import task_events
 from taxonomist.backend.services import Services
 from taxonomist.progress import CountProgress, ignore_counts
+from taxonomist.storage.catalog.image_ids import image_id
 from taxonomist.storage.journal import Event, TaskSaved
 from taxonomist.taxonomy.errors import BadRequestError, ConfigError
 from taxonomist.taxonomy.label_config import LabelConfig, parse_label_config
@@ -48,37 +49,39 @@ def import_export(
         raise ConfigError(f"{export} does not name its project.", hint="Give --project.")
     known_config = _load_config(services, project, config)
     saved_at = datetime.fromtimestamp(export.stat().st_mtime, UTC)
-    problems = Problems()
-    done = images = annotations = 0
+    summary = ImportSummary()
     tasks = _tasks(export)
     while chunk := list(islice(tasks, CHUNK)):
         events: list[Event] = []
-        for position, task in enumerate(chunk, start=done):
-            usable, unusable = task_events(project, task, known_config, saved_at, position)
-            events += usable
-            problems.extend(unusable)
-        recorded = _record(services, events, problems)
-        images += sum(1 for event in recorded if isinstance(event, TaskSaved))
-        annotations += sum(1 for event in recorded if not isinstance(event, TaskSaved))
+        for position, task in enumerate(chunk, start=summary.entries):
+            found = task_events(project, task, known_config, saved_at, position)
+            events += found.events
+            summary.leave_out(found.left_out)
+            summary.count_unknown(found.unknown, found.name)
+        for event in _record(services, events, summary):
+            if isinstance(event, TaskSaved):
+                summary.images.add(image_id(event.uri))
+            else:
+                summary.annotations += 1
         decide_all_dirty(services, project)  # after each chunk, so that the number of dirty images stays bounded
-        done += len(chunk)
-        progress(done, total)
+        summary.entries += len(chunk)
+        progress(summary.entries, total)
     decide_all_dirty(services, project)
-    labelled = services.catalog.count(project, labelled=True)
-    return ImportResult(project, images, annotations, labelled, problems.first(), problems.count)
+    return summary.result(services, project)
 
 
-def _record(services: Services, events: Sequence[Event], problems: Problems) -> list[Event]:
+def _record(services: Services, events: Sequence[Event], summary: ImportSummary) -> list[Event]:
     """Commit the events; return those that can be stored."""
     try:
         services.journal.record(events)
     except BadRequestError as error:
         if len(events) == 1:
-            problems.extend([f"task {getattr(events[0], 'task_id', '')}: {error}"])
+            task = getattr(events[0], "task_id", "")
+            summary.leave_out([LeftOut("task or annotation that cannot be stored", f"task {task}: {error}")])
             return []
         # The journal does not say which event it refuses: bisect.
         half = len(events) // 2
-        return _record(services, events[:half], problems) + _record(services, events[half:], problems)
+        return _record(services, events[:half], summary) + _record(services, events[half:], summary)
     return list(events)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from taxonomist.backend.label_studio.webhooks import annotation_saved
 from taxonomist.backend.labelling.decisions import decide_all_dirty
-from taxonomist.backend.labelling.import_result import ImportResult
+from taxonomist.backend.labelling.import_result import ImportResult, ImportSummary, LeftOut
 from taxonomist.backend.services import Services
 from taxonomist.progress import CountProgress, ignore_counts
 from taxonomist.storage.catalog.documents import ImageDocument, ProjectLabels
@@ -88,22 +88,23 @@ def import_manifest(
     for row in rows:
         rows_of.setdefault(row.file, []).append(row)
     problems += _unknown_paths(paths, parse_label_config(xml)) if paths else []
-    annotations = 0
+    summary = ImportSummary()
+    summary.entries = len(rows) + len(problems)
+    summary.leave_out(LeftOut("row of the manifest", problem) for problem in problems)
     files = list(rows_of)
     for start in range(0, len(files), CHUNK):
         chunk = {file: rows_of[file] for file in files[start : start + CHUNK]}
         events = [event for file in chunk for event in _events(project, file, chunk[file], xml, saved_at)]
-        annotations += sum(1 for event in events if not isinstance(event, TaskSaved))
+        summary.annotations += sum(1 for event in events if not isinstance(event, TaskSaved))
+        summary.images |= {image_id(str(file)) for file in chunk}
         services.journal.record(events)
         services.catalog.update_many(
             {image_id(str(file)): _add_to_project(project, file, chunk[file]) for file in chunk}
         )
         progress(min(start + CHUNK, len(files)), len(files))
-    labelled = 0
-    if annotations:
+    if summary.annotations:
         decide_all_dirty(services, project)
-        labelled = services.catalog.count(project, labelled=True)
-    return ImportResult(project, len(files), annotations, labelled, tuple(problems), len(problems))
+    return summary.result(services, project)
 
 
 def _rows(

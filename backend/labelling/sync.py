@@ -62,10 +62,10 @@ def sync(services: Services, project: str, progress: StepProgress) -> str:
 
 
 def _events(project: str, task: Mapping[str, Any], config: LabelConfig) -> list[Event]:
-    events, problems = task_events(project, task, config, datetime.now(UTC))
-    for problem in problems:
+    found = task_events(project, task, config, datetime.now(UTC))
+    for problem in found.problems:
         log.warning("project %s: %s", project, problem)
-    return events
+    return found.events
 
 
 def _deletions(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -10,47 +11,71 @@ from pydantic import ValidationError
 
 from taxonomist.backend.label_studio.requests import Task
 from taxonomist.backend.label_studio.webhooks import annotation_saved
+from taxonomist.backend.labelling.import_result import LeftOut
 from taxonomist.storage.journal import Event, TaskSaved
-from taxonomist.taxonomy.annotations import parse_annotation
+from taxonomist.taxonomy.annotations import UnknownPath, parse_annotation
 from taxonomist.taxonomy.errors import BadRequestError
 from taxonomist.taxonomy.label_config import LabelConfig
+
+UNREADABLE = "annotation that cannot be read"
+
+
+@dataclass
+class TaskEvents:
+    """The events of one task, and what of it is not usable. `name` names the task in problems."""
+
+    name: str
+    events: list[Event] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+    unknown: list[UnknownPath] = field(default_factory=list)
+
+    def leave_out(self, reason: str, problem: str) -> None:
+        """Add a part of the task that is not usable."""
+        self.left_out.append(LeftOut(reason, f"{self.name}: {problem}"))
+
+    @property
+    def problems(self) -> list[str]:
+        """A line for each part that is not usable and each unknown path."""
+        return [part.problem for part in self.left_out] + [f"{self.name}: {path}" for path in self.unknown]
 
 
 def task_events(
     project: str, task: object, config: LabelConfig, saved_at: datetime, position: int | None = None
-) -> tuple[list[Event], list[str]]:
-    """Return the events of one task with its annotations, and the problems: one line for each part that is not usable.
+) -> TaskEvents:
+    """Return the events of one task with its annotations, and what of it is not usable.
 
     `saved_at` replaces the time where the task or an annotation has none. `position` counts from 0 and identifies a
     task without an id in its problems.
     """
     name = f"task {task['id']}" if isinstance(task, Mapping) and task.get("id") is not None else "a task without id"
     name += "" if position is None or "without" not in name else f", number {position + 1} of the file"
+    found = TaskEvents(name)
     try:
         saved = Task.model_validate(task)
         uri = saved.image_uri(config)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        return [], [f"{name}: not a task: {where or f'{task!s:.80}'}: {first['msg']}"]
+        found.leave_out("task that cannot be read", f"not a task: {where or f'{task!s:.80}'}: {first['msg']}")
+        return found
     except BadRequestError as error:
-        return [], [f"{name}: {error}"]
+        found.leave_out("task without an image", str(error))
+        return found
     assert isinstance(task, Mapping)
-    events: list[Event] = [TaskSaved(project, str(saved.id), uri, saved.created_at or saved_at)]
-    problems: list[str] = []
+    found.events.append(TaskSaved(project, str(saved.id), uri, saved.created_at or saved_at))
     annotations = task.get("annotations") or []
     if not isinstance(annotations, list):
-        return events, [f"{name}: its annotations are not a list: {annotations!s:.80}"]
+        found.leave_out(UNREADABLE, f"its annotations are not a list: {annotations!s:.80}")
+        return found
     for annotation in annotations:
         try:
             if not isinstance(annotation, Mapping):
                 raise BadRequestError(f"not an annotation: {annotation!s:.80}")
-            events.append(annotation_saved(project, {"task": saved.id, **_with_times(annotation, saved_at)}, uri))
-            unknown_paths = parse_annotation(annotation, config, task_id=str(saved.id)).unknown
-            problems += [f"{name}: {path}" for path in unknown_paths]
+            found.events.append(annotation_saved(project, {"task": saved.id, **_with_times(annotation, saved_at)}, uri))
+            found.unknown += parse_annotation(annotation, config, task_id=str(saved.id)).unknown
         except BadRequestError as error:
-            problems.append(f"{name}: {error}")
-    return events, problems
+            found.leave_out(UNREADABLE, str(error))
+    return found
 
 
 def _with_times(annotation: Mapping[str, Any], saved_at: datetime) -> Mapping[str, Any]:
