@@ -16,6 +16,7 @@ from taxonomist.backend.settings import Settings
 from taxonomist.backend.state.credentials import Credentials, load_credentials
 from taxonomist.backend.state.jobs import JobTable
 from taxonomist.backend.state.project_records import ProjectRecord, ProjectRecords
+from taxonomist.backend.state.project_settings import ProjectSettings, effective_settings
 from taxonomist.inference.embedder import Embedder
 from taxonomist.storage.catalog import Catalog
 from taxonomist.storage.catalog.sqlite import SqliteCatalog
@@ -29,6 +30,7 @@ from taxonomist.storage.images.router import RoutedImages
 from taxonomist.storage.journal import Journal
 from taxonomist.storage.registry import ModelVersion, Registry
 from taxonomist.storage.registry.folder import FolderRegistry
+from taxonomist.taxonomy.agreement import AgreementPolicy
 from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.taxonomy.label_config import LabelConfig, parse_label_config
 
@@ -139,6 +141,14 @@ class Services:
                 hint="Run `taxonomist connect`, or `taxonomist import` with that name.",
             )
         return parse_label_config(xml)
+
+    def project_settings(self, project: str) -> ProjectSettings:
+        """Return the settings of a project: those in its record, and the environment's where it has none."""
+        return effective_settings(self.projects.get(project).settings, self.settings)
+
+    def agreement(self, project: str) -> AgreementPolicy:
+        """Return the rule by which a project's annotations become an accepted label."""
+        return self.project_settings(project).policy(self.settings.agreement)
 
     def backbone(self) -> ModelVersion | None:
         """Return the backbone that embeds new images, None before the worker has made the first one."""

@@ -68,7 +68,24 @@ def _architecture(name: str) -> str:
     return name
 
 
+def _product_field(text: str) -> str:
+    """Return the name of a task field, or a pattern of the file name in which `{product}` stands once."""
+    text = text.strip()
+    if not text:
+        raise ValueError("must name a field of the tasks, or be a pattern such as {product}_*.jpg")
+    if ("{" in text or "}" in text or "*" in text) and (
+        text.count("{product}") != 1 or set("{}") & set(text.replace("{product}", ""))
+    ):
+        raise ValueError("a pattern of the file name has {product} once, such as {product}_*.jpg or {product}/*")
+    return text
+
+
 WebAddress = Annotated[str, AfterValidator(_web_address)]
+ProductField = Annotated[str, AfterValidator(_product_field)]
+Annotators = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
+TargetPrecision = Annotated[float, Field(gt=0, lt=1)]
+Promotion = Literal["auto", "manual"]
 
 
 class Settings(BaseSettings):
@@ -140,12 +157,15 @@ class Settings(BaseSettings):
         description="Show images with faces or personal data as look-alikes, and copy them for pre-training",
     )
 
-    # Which annotations become accepted labels
-    min_annotators: int = Field(2, ge=1, description="Number of annotators that must name a path")
-    min_agreement: float = Field(
+    # Products, and which annotations become accepted labels
+    product_field: ProductField | None = Field(
+        None,
+        description="Field of a task that names its product or service report (sku), or a pattern of the file name "
+        "({product}_*.jpg, {product}/*); unset: near-duplicates count as one product",
+    )
+    min_annotators: Annotators = Field(2, description="Number of annotators that must name a path")
+    min_agreement: Share = Field(
         2 / 3,
-        gt=0,
-        le=1,
         description="Share of an image's annotators that must name a path; 0.67 is more than two of three",
     )
     require_review: bool = Field(False, description="Accept only annotations that were reviewed or are ground truth")
@@ -214,11 +234,11 @@ class Settings(BaseSettings):
         120.0, ge=0, description="Seconds without a new annotation after which a retraining starts"
     )
     retrain_every: int = Field(50, ge=1, description="Number of newly accepted labels that start a retraining at once")
-    target_precision: float = Field(
-        0.9,
-        gt=0,
-        lt=1,
-        description="Precision that suggestions must reach; levels below it are not suggested",
+    promotion: Promotion = Field(
+        "auto", description="auto: a version that is not worse is served at once; manual: a person promotes it"
+    )
+    target_precision: TargetPrecision = Field(
+        0.9, description="Precision that suggestions must reach; levels below it are not suggested"
     )
     neighbours: int = Field(
         8, ge=1, le=100, description="Number of look-alikes that are shown, and that vote while there is no model"

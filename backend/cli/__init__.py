@@ -12,7 +12,19 @@ from typing import Annotated
 
 import typer
 
-from taxonomist.backend.cli import azure, backbone, connect, data, demo, images, models, pretrain, serve, study
+from taxonomist.backend.cli import (
+    azure,
+    backbone,
+    connect,
+    data,
+    demo,
+    images,
+    models,
+    pretrain,
+    serve,
+    settings,
+    study,
+)
 from taxonomist.backend.cli.output import print_error
 from taxonomist.backend.error_codes import exit_code
 from taxonomist.backend.logs import set_up_logging
@@ -29,7 +41,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for module in (demo, serve, connect, images, models, data, pretrain, study, backbone, azure):
+for module in (demo, serve, connect, settings, images, models, data, pretrain, study, backbone, azure):
     module.register(app)
 
 
@@ -43,11 +55,11 @@ def _common(
     if show_version:
         typer.echo(version("label-studio-taxonomist"))
         raise typer.Exit
-    settings = load_settings(home=home, log_level=log_level.upper() if log_level else None)
+    loaded = load_settings(home=home, log_level=log_level.upper() if log_level else None)
     # A terminal shows a progress bar and warnings only; the log of a service shows what it does.
     quiet = log_level is None and context.invoked_subcommand not in {"serve", "worker"}
-    set_up_logging("WARNING" if quiet else settings.log_level)
-    context.obj = Services(settings)
+    set_up_logging("WARNING" if quiet else loaded.log_level)
+    context.obj = Services(loaded)
     context.call_on_close(context.obj.close)
 
 

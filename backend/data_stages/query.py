@@ -106,8 +106,9 @@ def _choose_images(
     services: Services, query: LabelQuery, options: QueryOptions
 ) -> tuple[list[ChosenImage], Counter[str]]:
     chosen, left_out = [], Counter[str]()
+    policy = services.agreement(query.project) if query.project else services.settings.agreement
     for found in services.catalog.find(query):
-        image = choose_image(found, query, options, services.settings.agreement)
+        image = choose_image(found, query, options, policy)
         if image is None:
             left_out[NO_ADDRESS] += 1
         else:

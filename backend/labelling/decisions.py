@@ -58,7 +58,7 @@ def update_labels(services: Services, project: str, images: Collection[str]) -> 
     read are enqueued for embedding. Raises `ConfigError` when the project's labelling config has no taxonomy.
     """
     config = services.label_config(project)
-    policy = services.settings.agreement
+    policy = services.agreement(project)
     before: dict[str, ImageDocument] = {}
     labels: dict[str, dict[str, list[list[str]]]] = {}
     changes: dict[str, DocumentChange] = {}
@@ -83,7 +83,7 @@ def update_labels(services: Services, project: str, images: Collection[str]) -> 
 def _rule(services: Services, project: str) -> str:
     """Return a fingerprint of what labels depend on besides annotations: the taxonomy and the rule of agreement."""
     trees = services.label_config(project).trees
-    rule = repr((services.settings.agreement, [tree.fingerprint for tree in trees]))
+    rule = repr((services.agreement(project), [tree.fingerprint for tree in trees]))
     return hashlib.sha256(rule.encode()).hexdigest()
 
 

@@ -62,6 +62,8 @@ def adopt(
 ) -> str:
     """Promote this version of the backbone for all projects if it is better on their test images.
 
+    A project whose versions a person promotes votes, and keeps its head and that head's backbone.
+
     `prepared` has the prepared images; default is the store of the home folder. Return the outcome in one line. Raises
     `StoppedError`, or `StorageError` when the disk is full.
     """
@@ -78,6 +80,7 @@ def adopt(
         decision = decide_backbone([head.vote for head in heads if head.vote is not None])
         if not decision.promote:
             return f"Backbone {version.version} stays a candidate: {decision.reason}"
+        heads = [head for head in heads if services.project_settings(head.project).promotion == "auto"]
         by_name = {registry_name(head.project): head for head in heads}
         try:
             registry.promote_together(
@@ -89,7 +92,8 @@ def adopt(
             continue
         _announce(services, before)
         served = ", ".join(f"{model_version_name(head.head)} of project {head.project}" for head in heads)
-        return f"Backbone {version.version} is served now, with {served}. {decision.reason}"
+        with_heads = f", with {served}" if served else ""
+        return f"Backbone {version.version} is served now{with_heads}. {decision.reason}"
     return f"Backbone {version.version} stays a candidate: the champions changed each time it was compared with them."
 
 

@@ -61,7 +61,7 @@ def train_head(
             pass
         if promote:
             services.projects.update(project, changed_labels=0)
-        options = _options(services)
+        options = _options(services, project)
         trees = services.label_config(project).trees
         documents = _labelled_documents(services, project)
         sources = {
@@ -94,6 +94,7 @@ def train_head(
                 progress=lambda step, share: progress(step, EMBEDDING_SHARE + (1 - EMBEDDING_SHARE) * share),
                 other_embeddings=_embeddings_of_champion(services, project, other, test, images),
                 promote=promote,
+                by_hand=promote and services.project_settings(project).promotion == "manual",
             )
 
 
@@ -170,7 +171,7 @@ def _example(project: str, document: ImageDocument, file_hashes: Mapping[str, st
     )
 
 
-def _options(services: Services) -> TrainingOptions:
+def _options(services: Services, project: str) -> TrainingOptions:
     settings = services.settings
     return TrainingOptions(
         head=HeadOptions(
@@ -179,6 +180,6 @@ def _options(services: Services) -> TrainingOptions:
         views=settings.views,
         test_share=settings.test_share,
         validation_share=settings.validation_share,
-        target_precision=settings.target_precision,
+        target_precision=services.project_settings(project).target,
         seed=settings.seed,
     )

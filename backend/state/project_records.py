@@ -15,6 +15,7 @@ from urllib.parse import quote, unquote
 from filelock import FileLock
 from pydantic import BaseModel, SecretStr, field_serializer
 
+from taxonomist.backend.state.project_settings import ProjectChoices
 from taxonomist.storage.json_files import read_model, write_model
 from taxonomist.taxonomy.errors import BadRequestError, DamagedError
 
@@ -40,6 +41,7 @@ class ProjectRecord(BaseModel, frozen=True):
     images_folder: Path | None = None  # the folder with the images of an imported catalogue
     labels_version: int = 0  # grows whenever an accepted label changes
     changed_labels: int = 0  # images whose accepted label changed since the last training was enqueued
+    settings: ProjectChoices = ProjectChoices()  # what differs from the environment
     decided_with: str | None = None  # fingerprint of the taxonomy and the rule that the labels were decided with
 
     @field_serializer("api_key", when_used="json")

@@ -42,6 +42,11 @@ def decide_promotion(
     return Decision(False, f"It is worse: {figures}.")
 
 
+def left_to_a_person(decision: Decision) -> Decision:
+    """Return the decision for a project whose versions a person promotes; the figures of the comparison stay in it."""
+    return Decision(False, f"A person promotes the versions of this project. {decision.reason}")
+
+
 @dataclass(frozen=True)
 class Vote:
     """The scores of one project's heads on its test images: with a new backbone, and with the served one."""

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,6 +26,7 @@ from taxonomist.training.heads.dataset import (
 )
 from taxonomist.training.heads.evaluation import Evaluation, evaluate, metrics_of
 from taxonomist.training.heads.head import HeadOptions, TrainedHead, train_head
+from taxonomist.training.heads.promotion import left_to_a_person
 from taxonomist.training.heads.report import data_record, write_json, write_report
 from taxonomist.training.heads.targets import Outputs
 from taxonomist.training.heads.view_embeddings import ReadImage, fill_embeddings
@@ -97,13 +98,15 @@ def train_project(
     *,
     other_embeddings: Mapping[str, Embeddings] | None = None,
     promote: bool = True,
+    by_hand: bool = False,
 ) -> TrainingOutcome:
     """Train, calibrate, test and publish a head for `project`; promote it unless it is worse than the champion.
 
     `examples` are split into parts, unless the caller has done so with `split_examples`. `embeddings` is the store of
     `backbone`; images that it lacks are read by `read_image` and embedded, or left out with the reason. A champion of
     another backbone is compared only when `other_embeddings` has the store of that backbone's version. Without
-    `promote` the version stays a candidate, for callers that decide on several heads together. `progress` gets the
+    `promote` the version stays a candidate, for callers that decide on several heads together; with `by_hand` it stays
+    one until a person promotes it. `progress` gets the
     steps "embedding", "training", "evaluating" and "publishing", each with its own share that is done.
 
     A killed training leaves only embeddings and whole versions, and the next one reuses them. Return the outcome.
@@ -141,6 +144,8 @@ def train_project(
     validation = evaluate(head.weights, trees, data.validation_x, [example.labels for example in data.validation])
     stores = {**(other_embeddings or {}), backbone.version: embeddings}
     comparison = compare_with_champion(registry, model_name(project), trees, data.test, test, stores)
+    if by_hand:
+        comparison = replace(comparison, decision=left_to_a_person(comparison.decision))
     trained = _Trained(head, _calibrate(head, trees, data, options), data, test, validation, comparison, left_out)
     progress("publishing", 0.0)
     version = _publish(registry, project, trained, _manifest(project, backbone, trees, trained, options), started)

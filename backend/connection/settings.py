@@ -1,0 +1,42 @@
+"""Changes of the settings of one project, and what follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from taxonomist.backend.services import Services
+from taxonomist.backend.state.jobs import JobKind
+from taxonomist.backend.state.project_settings import changed_choices
+from taxonomist.taxonomy.errors import NotFoundError
+
+_DECIDES_ANEW = ("product_field", "annotators", "agreement")
+
+
+def change_settings(services: Services, project: str, assignments: Iterable[str]) -> list[str]:
+    """Keep assignments such as `annotators=3` in the project's record; return what follows from them, in lines.
+
+    Where another field names the products, a pass over Label Studio fetches it from the tasks. Raises `ConfigError` for
+    a wrong assignment and `NotFoundError` for a project that is not known; nothing is changed then.
+    """
+    known = [record.project for record in services.projects]
+    if project not in known:
+        raise NotFoundError(
+            f"Project {project} is not known.",
+            hint=f"Known projects: {', '.join(known)}."
+            if known
+            else "Run `taxonomist connect` or `taxonomist import`.",
+        )
+    before = services.projects.get(project).settings
+    after = changed_choices(before, assignments)
+    services.projects.update(project, settings=after)
+    changed = {name for name, value in after if value != getattr(before, name)}
+    effects = []
+    if changed.intersection(_DECIDES_ANEW):
+        effects.append("The worker decides the labels of all images again; the next training uses them.")
+    if "product_field" in changed:
+        if project.isdecimal() and all(services.label_studio(project)):
+            services.jobs.enqueue(JobKind.SYNC, project, "another field names the products")
+        effects.append("The next training draws the split again where images of one product are in different parts.")
+    if "target" in changed:
+        effects.append("The target counts from the next training on.")
+    return effects
