@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from taxonomist.inference.embedder import Embedder
-from taxonomist.inference.image_decoding import MAX_PIXELS, PreparedImage, decode_image, prepare_image
+from taxonomist.inference.image_decoding import MAX_PIXELS, NOTE, PreparedImage, decode_image, prepare_image
 from taxonomist.taxonomy.errors import ImageUnavailableError, TaxonomistError
 
 log = logging.getLogger(__name__)
@@ -69,12 +69,16 @@ class ImageSource:
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """A prepared image, and the sha256, the width and the height (pixels) of its file."""
+    """A prepared image, and the sha256, the width and the height (pixels) of its file.
+
+    `note` says what is wrong with a file that is used all the same, such as a JPEG that lacks its last bytes.
+    """
 
     pixels: PreparedImage
     file_hash: str
     width: int
     height: int
+    note: str | None = None
 
     @classmethod
     def from_bytes(cls, data: bytes, size: int, *, max_pixels: int = MAX_PIXELS) -> "DecodedImage":
@@ -89,7 +93,8 @@ class DecodedImage:
         """
         image = decode_image(data, max_pixels=max_pixels)
         file_hash = hashlib.sha256(data).hexdigest()
-        return {size: cls(prepare_image(image, size), file_hash, image.width, image.height) for size in sizes}
+        note = image.info.get(NOTE)
+        return {size: cls(prepare_image(image, size), file_hash, image.width, image.height, note) for size in sizes}
 
 
 @dataclass(frozen=True)
