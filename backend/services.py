@@ -21,6 +21,7 @@ from taxonomist.inference.embedder import Embedder
 from taxonomist.storage.catalog import Catalog
 from taxonomist.storage.catalog.sqlite import SqliteCatalog
 from taxonomist.storage.embeddings import Embeddings, FolderEmbeddings
+from taxonomist.storage.home.versions import home_version, open_home
 from taxonomist.storage.images import Images
 from taxonomist.storage.images.cache import CachedImages
 from taxonomist.storage.images.folder import FolderImages
@@ -59,12 +60,27 @@ class Services:
         self._closing = ExitStack()
 
     @cached_property
+    def home(self) -> Path:
+        """The home folder, which is made or migrated at its first use.
+
+        Raises `DamagedError` for a home of a newer release, `ConfigError` while a worker of an earlier release uses an
+        older one, and `StorageError`.
+        """
+        open_home(self.settings.home)
+        return self.settings.home
+
+    def open_existing_home(self) -> None:
+        """Migrate or refuse the home folder if there is one, before a command begins. Raises what `home` raises."""
+        if home_version(self.settings.home) is not None:
+            self.home  # noqa: B018 - the property opens it
+
+    @cached_property
     def credentials(self) -> Credentials:
         return load_credentials(self.settings)
 
     @cached_property
     def projects(self) -> ProjectRecords:
-        return ProjectRecords(self.settings.home / "projects")
+        return ProjectRecords(self.home / "projects")
 
     @cached_property
     def catalog(self) -> Catalog:
@@ -76,15 +92,15 @@ class Services:
             documents = CosmosCatalog(cosmos_access(self.settings), retry_policy(self.settings))
             self._closing.callback(documents.close)
             return documents
-        return SqliteCatalog(self.settings.home / "catalog.sqlite")
+        return SqliteCatalog(self.home / "catalog.sqlite")
 
     @cached_property
     def journal(self) -> Journal:
-        return Journal(self.settings.home / "journal.sqlite")
+        return Journal(self.home / "journal.sqlite")
 
     @cached_property
     def jobs(self) -> JobTable:
-        return JobTable(self.settings.home / "jobs.sqlite")
+        return JobTable(self.home / "jobs.sqlite")
 
     @cached_property
     def registry(self) -> Registry:
@@ -95,7 +111,7 @@ class Services:
             registry = BlobRegistry(self.blob_account, container, self._azure_folder / "models" / container)
             self._closing.callback(registry.close)
             return registry
-        return FolderRegistry(self.settings.home / "models")
+        return FolderRegistry(self.home / "models")
 
     @cached_property
     def blob_account(self) -> BlobAccount:
@@ -130,7 +146,7 @@ class Services:
     def _azure_folder(self) -> Path:
         """The folder of this machine's copies from the storage account; each account has its own."""
         account = hashlib.sha256(self.blob_account.url.encode()).hexdigest()[:8]
-        return self.settings.home / "azure" / f"{self.blob_account.account}-{account}"
+        return self.home / "azure" / f"{self.blob_account.account}-{account}"
 
     def label_config(self, project: str) -> LabelConfig:
         """Return the labelling config of a project. Raises `ConfigError` when it is not known or has no taxonomy."""
@@ -181,7 +197,7 @@ class Services:
             shared = BlobEmbeddings(self.blob_account, container, f"embeddings/{backbone}", folder, dimension)
             self._closing.callback(shared.close)
             return shared
-        return FolderEmbeddings(self.settings.home / "embeddings" / backbone, dimension=dimension)
+        return FolderEmbeddings(self.home / "embeddings" / backbone, dimension=dimension)
 
     def close(self) -> None:
         """Send what is not yet shared and close the connections to Azure; call it at the end of a command."""
@@ -236,7 +252,7 @@ class Services:
         # Two Label Studios may use the same path for different images.
         cached = CachedImages(
             remote,
-            settings.home / "images" / hashlib.sha256((url or "").encode()).hexdigest()[:8],
+            self.home / "images" / hashlib.sha256((url or "").encode()).hexdigest()[:8],
             settings.image_cache_bytes,
             skip=remote.needs_no_cache,
         )

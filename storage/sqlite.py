@@ -12,7 +12,7 @@ from taxonomist.storage.fork_safety import after_fork
 from taxonomist.storage.formats import check_format
 from taxonomist.taxonomy.errors import DamagedError, StorageError
 
-__all__ = ["Database"]
+__all__ = ["Database", "as_storage_error"]
 
 _TIMEOUT_S = 30.0
 
@@ -142,7 +142,7 @@ class Database:
         try:
             yield
         except sqlite3.Error as error:
-            raise _as_storage_error(error, self.path) from error
+            raise as_storage_error(error, self.path) from error
 
 
 _inherited: list[sqlite3.Connection] = []
@@ -180,7 +180,8 @@ def _roll_back(connection: sqlite3.Connection) -> None:
             connection.execute("ROLLBACK")
 
 
-def _as_storage_error(error: sqlite3.Error, path: Path) -> StorageError:
+def as_storage_error(error: sqlite3.Error, path: Path) -> StorageError:
+    """Return the `StorageError` for an error of SQLite on the file at `path`."""
     reason = str(error)
     if "malformed" in reason or "not a database" in reason:
         return DamagedError(

@@ -59,8 +59,9 @@ def _common(
     # A terminal shows a progress bar and warnings only; the log of a service shows what it does.
     quiet = log_level is None and context.invoked_subcommand not in {"serve", "worker"}
     set_up_logging("WARNING" if quiet else loaded.log_level)
-    context.obj = Services(loaded)
-    context.call_on_close(context.obj.close)
+    services = context.obj = Services(loaded)
+    context.call_on_close(services.close)
+    services.open_existing_home()
 
 
 def main() -> None:

@@ -31,11 +31,15 @@ MAX_BODY_BYTES = 256 * 1024 * 1024
 
 
 def create_app(settings: Settings, services: Services | None = None) -> Flask:
-    """Return the WSGI application. Loads no model and sends nothing over the network."""
+    """Return the WSGI application. Loads no model and sends nothing over the network, unless it migrates the home.
+
+    Raises what `Services.home` raises.
+    """
     app = Flask("taxonomist.backend.web")
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     routes = _Routes(services or Services(settings))
+    routes.services.open_existing_home()
     app.add_url_rule("/", "root", routes.health)
     app.add_url_rule("/health", "health", routes.health)
     app.add_url_rule("/setup", "setup", routes.setup, methods=["POST"])

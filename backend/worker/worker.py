@@ -60,8 +60,7 @@ class Worker:
 
         Raises `ConfigError` when another worker serves this home folder.
         """
-        home = self.services.settings.home
-        home.mkdir(parents=True, exist_ok=True)
+        home = self.services.home
         lock = FileLock(home / "worker.lock")
         try:
             lock.acquire(timeout=LOCK_TIMEOUT_S)

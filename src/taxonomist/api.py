@@ -223,7 +223,8 @@ def open_home(path: str | Path | None = None, **settings: object) -> Home:
     """Return the home folder at `path`, by default that of `TAXONOMIST_HOME` or `taxonomist.toml`.
 
     `settings` are further settings by name, such as `neighbours=20`; they win over environment and file. Raises
-    `NotFoundError` when there is no such folder, `ConfigError` for a wrong setting.
+    `NotFoundError` when there is no such folder, `DamagedError` when a newer release made it, `ConfigError` for a wrong
+    setting. A home of an earlier release is migrated.
     """
     home = None if path is None else Path(path).expanduser()
     services = Services(load_settings(home=home, **settings))
@@ -232,6 +233,7 @@ def open_home(path: str | Path | None = None, **settings: object) -> Home:
             f"There is no home folder {services.settings.home}.",
             hint="`taxonomist import` makes one.",
         )
+    services.open_existing_home()
     return Home(services)
 
 

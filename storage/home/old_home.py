@@ -1,0 +1,83 @@
+"""An older home folder while it is migrated."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from taxonomist.storage.files import storage_errors, sync_file, sync_folder
+from taxonomist.storage.sqlite import as_storage_error
+
+__all__ = ["OldHome"]
+
+_DATABASES = ("journal.sqlite", "catalog.sqlite", "jobs.sqlite")
+
+
+@dataclass(frozen=True)
+class OldHome:
+    """A home on its way to `version`. A step changes what lies in `path`, and may keep files of its own in `copies`.
+
+    A migration that was killed begins again, so a step must give the same result when its work is done in part.
+    """
+
+    path: Path
+    version: int
+
+    @property
+    def copies(self) -> Path:
+        """The folder with the databases as they were before this migration."""
+        return self.path / f"before-version-{self.version}"
+
+    def copy_databases(self) -> None:
+        """Copy the databases and the project records, unless an earlier attempt did. Raises `StorageError`."""
+        with storage_errors(self.copies):
+            self.copies.mkdir(exist_ok=True, mode=0o700)
+            for name in _DATABASES:
+                source, copy = self.path / name, self.copies / name
+                if source.exists() and not copy.exists():
+                    _copy_database(source, copy)
+            records, copy = self.path / "projects", self.copies / "projects"
+            if records.is_dir() and not copy.exists():
+                unfinished = copy.with_suffix(".part")
+                shutil.rmtree(unfinished, ignore_errors=True)
+                shutil.copytree(records, unfinished, ignore=shutil.ignore_patterns(".*"))
+                unfinished.rename(copy)
+            sync_folder(self.copies)
+
+    @contextmanager
+    def transaction(self, name: str) -> Iterator[sqlite3.Connection | None]:
+        """Yield a connection to a database of the home in a write transaction, None where there is no such file.
+
+        The transaction is committed at the end of the block, and rolled back when the block raises. Raises
+        `StorageError`.
+        """
+        path = self.path / name
+        if not path.exists():
+            yield None
+            return
+        try:
+            with closing(sqlite3.connect(path, timeout=30.0, isolation_level=None)) as connection:
+                connection.row_factory = sqlite3.Row
+                connection.execute("PRAGMA synchronous=FULL")
+                connection.execute("BEGIN IMMEDIATE")
+                yield connection
+                connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise as_storage_error(error, path) from error
+
+
+def _copy_database(source: Path, copy: Path) -> None:
+    unfinished = copy.with_suffix(".part")
+    unfinished.unlink(missing_ok=True)
+    try:
+        with closing(sqlite3.connect(source, timeout=30.0)) as old, closing(sqlite3.connect(unfinished)) as new:
+            old.backup(new)
+    except sqlite3.Error as error:
+        unfinished.unlink(missing_ok=True)
+        raise as_storage_error(error, source) from error
+    sync_file(unfinished)
+    unfinished.rename(copy)

@@ -1,0 +1,90 @@
+"""Opens a home folder: writes the version of a new one, migrates an older one, refuses a newer one."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from pydantic import BaseModel
+
+from taxonomist.storage.files import storage_errors
+from taxonomist.storage.home.migrations import STEPS, VERSION
+from taxonomist.storage.home.old_home import OldHome
+from taxonomist.storage.json_files import read_model, write_model
+from taxonomist.taxonomy.errors import ConfigError, DamagedError
+
+__all__ = ["home_version", "open_home"]
+
+log = logging.getLogger(__name__)
+
+_FILE = "home.json"
+_STATE = ("journal.sqlite", "catalog.sqlite", "projects", "models")  # one of them is in every home that is in use
+_WORKER_TIMEOUT_S = 10.0  # for a worker that is just ending
+
+
+class _Home(BaseModel, frozen=True):
+    version: int
+
+
+def home_version(home: Path) -> int | None:
+    """Return the version of a home, None for a folder that is no home yet. A home without a number has version 1.
+
+    Raises `StorageError` when the file with the number cannot be read.
+    """
+    found = read_model(home / _FILE, _Home, hint="Restore it from a copy of the home.")
+    if found is not None:
+        return found.version
+    return 1 if any((home / name).exists() for name in _STATE) else None
+
+
+def open_home(home: Path) -> None:
+    """Make the folder a home of today's version; afterwards its files may be used.
+
+    An older home is migrated: its databases are copied into the home first, other processes wait, and a migration that
+    was killed is finished by the next call. Raises `DamagedError` for a home of a newer release, `ConfigError` while a
+    worker of an earlier release uses an older home, and `StorageError`.
+    """
+    if (home / _FILE).exists() and _checked(home) == VERSION:
+        return
+    with storage_errors(home):
+        home.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(home / "home.lock")
+        lock.acquire()
+    try:
+        if (version := _checked(home)) is None:
+            write_model(home / _FILE, _Home(version=VERSION))
+        elif version < VERSION:
+            _migrate(home, version)
+    finally:
+        lock.release()
+
+
+def _checked(home: Path) -> int | None:
+    version = home_version(home)
+    if version is not None and not 1 <= version <= VERSION:
+        raise DamagedError(
+            f"The home folder {home} has version {version}; this release reads versions up to {VERSION}.",
+            hint="Install the release of label-studio-taxonomist that wrote it, or a newer one.",
+        )
+    return version
+
+
+def _migrate(home: Path, version: int) -> None:
+    worker = FileLock(home / "worker.lock")
+    try:
+        worker.acquire(timeout=_WORKER_TIMEOUT_S)
+    except Timeout:
+        raise ConfigError(
+            f"The home folder {home} has version {version} and a worker of an earlier release uses it.",
+            hint="Stop the earlier server and worker; then this release migrates the folder.",
+        ) from None
+    with worker:
+        for number in range(version + 1, VERSION + 1):
+            log.warning("the home folder %s is migrated from version %d to %d", home, number - 1, number)
+            old = OldHome(home, number)
+            old.copy_databases()
+            for step in STEPS[number]:
+                step(old)
+            write_model(home / _FILE, _Home(version=number))
+            log.warning("the home folder has version %d now; its former databases are in %s", number, old.copies)
