@@ -14,7 +14,9 @@ The rules, in the order in which they apply:
 5. Each path is judged alone, so one image can have several accepted labels. With a `min_agreement` of one half or less,
    two siblings can both have enough votes although no annotator named both. This is a disagreement, not two labels:
    the sibling with more votes wins; in a tie neither wins, and their parent is the label.
-6. A path that is not in the tree still names its known prefix (`UnknownPath.known`).
+6. A path that is not in the tree still names its known prefix (`UnknownPath.known`). An annotator all of whose regions
+   of the control cannot be read has no vote.
+7. When enough annotators left the control empty, the reason is EMPTY: they agree that it has no answer.
 """
 
 import math
@@ -69,6 +71,7 @@ class Reason(StrEnum):
     EMPTY = "empty"
     NO_AGREEMENT = "no_agreement"
     UNKNOWN_PATHS = "unknown_paths"
+    UNREADABLE = "unreadable"
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,8 @@ def decide(annotations: Sequence[Annotation], control: str, policy: AgreementPol
     if not ballots:
         if any(annotation.skipped for annotation in standing):
             return left_out(Reason.SKIPPED, "All annotators skipped this image.")
+        if any(_is_unreadable(annotation, control) for annotation in standing):
+            return left_out(Reason.UNREADABLE, f'No annotation has a region of "{control}" that can be read.')
         return left_out(Reason.REJECTED, "A review rejected every annotation of this image.")
     if count < policy.min_annotators:
         return left_out(Reason.TOO_FEW_ANNOTATORS, f"Annotated by {count}; {policy.min_annotators} are needed.")
@@ -135,8 +140,16 @@ def _ballot(annotation: Annotation, control: str, policy: AgreementPolicy) -> _B
         return None
     if annotation.skipped:
         return _Ballot(frozenset(prefixes(policy.skips_as))) if policy.skips_as else None
+    if _is_unreadable(annotation, control):
+        return None
     unknown = tuple(unknown for unknown in annotation.unknown if unknown.control == control)
     return _Ballot(named_nodes(annotation, control), unknown)
+
+
+def _is_unreadable(annotation: Annotation, control: str) -> bool:
+    """Return whether the annotation has regions of the control, and none that can be read."""
+    named = {*annotation.labels, *(unknown.control for unknown in annotation.unknown)}
+    return control not in named and any(region.control == control for region in annotation.unreadable)
 
 
 def _agreed(ballots: Sequence[_Ballot], votes: Counter[TaxonomyPath], needed: int) -> set[TaxonomyPath]:
@@ -157,6 +170,8 @@ def _decided_alone(decider: Annotation, control: str, policy: AgreementPolicy, a
     rule: Literal["ground_truth", "review"] = "ground_truth" if decider.ground_truth else "review"
     who = f"The {'ground truth' if decider.ground_truth else 'reviewed'} annotation {decider.id}"
     ballot = _ballot(decider, control, policy)
+    if ballot is None and _is_unreadable(decider, control):
+        return Verdict((), Reason.UNREADABLE, annotators, rule, f'{who} has no region of "{control}" that can be read.')
     if ballot is None:
         return Verdict((), Reason.SKIPPED, annotators, rule, f"{who} is a skip.")
     note = _unknown_note([ballot])
@@ -167,13 +182,16 @@ def _decided_alone(decider: Annotation, control: str, policy: AgreementPolicy, a
 
 
 def _why_none(ballots: Sequence[_Ballot], votes: Counter[TaxonomyPath], needed: int) -> Reason:
-    """Return UNKNOWN_PATHS when known paths in place of the unknown ones could have led to an agreement."""
+    """Return EMPTY when enough annotators gave no answer, UNKNOWN_PATHS when known paths in place of the unknown ones
+    could have led to an agreement."""
+    if sum(not ballot.nodes and not ballot.unknown for ballot in ballots) >= needed:
+        return Reason.EMPTY
     unclear = [ballot for ballot in ballots if ballot.unknown]
     tops = [node for node in votes if len(node) == 1]
     reachable = [votes[node] + sum(node not in ballot.nodes for ballot in unclear) for node in tops]
     if unclear and max(reachable, default=len(unclear)) >= needed:
         return Reason.UNKNOWN_PATHS
-    return Reason.NO_AGREEMENT if votes else Reason.EMPTY
+    return Reason.NO_AGREEMENT
 
 
 def _nearest_miss(votes: Counter[TaxonomyPath], needed: int, count: int, control: str) -> str:

@@ -33,6 +33,17 @@ class UnknownPath:
 
 
 @dataclass(frozen=True)
+class UnreadableRegion:
+    """A region of a control that cannot be read, or a path in it; the other regions of the annotation count."""
+
+    control: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f'a region of "{self.control}" cannot be read: {self.problem}'
+
+
+@dataclass(frozen=True)
 class Annotation:
     """One annotation. Times are in UTC and have a time zone.
 
@@ -51,6 +62,7 @@ class Annotation:
     ground_truth: bool
     reviewed: bool
     rejected: bool = False
+    unreadable: tuple[UnreadableRegion, ...] = ()
 
 
 class _Person(BaseModel):
@@ -67,11 +79,6 @@ class _Review(BaseModel):
     created_at: datetime | None = None
 
 
-class _Region(BaseModel):
-    from_name: str | None = None
-    value: Mapping[str, Any] | None = None
-
-
 class _RawAnnotation(BaseModel):
     id: int | str | None = None
     unique_id: str | None = None
@@ -80,13 +87,13 @@ class _RawAnnotation(BaseModel):
     created_username: str | None = None
     created_at: datetime | None = None
     updated_at: datetime | None = None
-    result: list[_Region] | None = None
+    result: list[Any] | None = None
     was_cancelled: bool | None = None
     ground_truth: bool | None = None
     reviews: list[_Review] | None = None
 
 
-_PATH_LISTS = TypeAdapter(list[list[StrictStr | StrictInt] | StrictStr | StrictInt])
+_PATH = TypeAdapter(list[StrictStr | StrictInt] | StrictStr | StrictInt)
 
 
 def parse_annotation(data: Mapping[str, Any], config: LabelConfig, *, task_id: str | None = None) -> Annotation:
@@ -95,8 +102,8 @@ def parse_annotation(data: Mapping[str, Any], config: LabelConfig, *, task_id: s
     The annotator is `completed_by` (an id, or a person with `id` or `email`), else the id or name in
     `created_username`, else "unknown"; all annotations by "unknown" count as one person. The task is `task_id` when
     given, else the field `task`. An annotation without a time, as in import files written by hand, gets the year 1970,
-    so it is older than all others. Results of other controls are ignored. Raises BadRequestError for data that is not
-    an annotation.
+    so it is older than all others. Results of other controls are ignored. A region that cannot be read costs that
+    region only. Raises BadRequestError for data that is not an annotation.
     """
     try:
         raw = _RawAnnotation.model_validate(data)
@@ -108,7 +115,7 @@ def parse_annotation(data: Mapping[str, Any], config: LabelConfig, *, task_id: s
         if value is None:
             raise BadRequestError(f'This is not an annotation: it has no "{name}".')
     created_at = _utc(raw.created_at or raw.updated_at)
-    labels, unknown = _sort_paths(raw.result or [], config)
+    answers = _Answers(config, raw.result or [])
     accepted = _last_review(raw.reviews or [])
     return Annotation(
         id=str(identity),
@@ -116,12 +123,13 @@ def parse_annotation(data: Mapping[str, Any], config: LabelConfig, *, task_id: s
         annotator=_annotator(raw),
         created_at=created_at,
         updated_at=_utc(raw.updated_at) if raw.updated_at else created_at,
-        labels=labels,
-        unknown=unknown,
+        labels={control: tuple(paths) for control, paths in answers.labels.items()},
+        unknown=tuple(answers.unknown.values()),
         skipped=bool(raw.was_cancelled),
         ground_truth=bool(raw.ground_truth),
         reviewed=accepted is True,
         rejected=accepted is False,
+        unreadable=tuple(answers.unreadable),
     )
 
 
@@ -152,43 +160,52 @@ def _age_key(annotation: Annotation) -> tuple[Any, ...]:
     return annotation.updated_at, annotation.created_at, number, annotation.id
 
 
-def _sort_paths(
-    regions: list[_Region], config: LabelConfig
-) -> tuple[dict[str, tuple[TaxonomyPath, ...]], tuple[UnknownPath, ...]]:
-    trees = {tree.control: tree for tree in config.trees}
-    # The dictionaries serve as ordered sets: each path once, in the order given.
-    labels: dict[str, dict[TaxonomyPath, None]] = {}
-    unknown: dict[tuple[str, TaxonomyPath], UnknownPath] = {}
-    for region in regions:
-        tree = trees.get(region.from_name or "")
-        if tree is None:
-            continue
-        for path in _paths(region, tree):
-            if path in tree:
-                labels.setdefault(tree.control, {})[path] = None
-            else:
-                found = UnknownPath(tree.control, path, tree.nearest(path), tree.known_prefix(path))
-                unknown[tree.control, path] = found
-    return {control: tuple(paths) for control, paths in labels.items()}, tuple(unknown.values())
+class _Answers:
+    """The paths in the regions of an annotation, by control. Dictionaries serve as ordered sets: each path once."""
+
+    def __init__(self, config: LabelConfig, regions: list[Any]) -> None:
+        self.labels: dict[str, dict[TaxonomyPath, None]] = {}
+        self.unknown: dict[tuple[str, TaxonomyPath], UnknownPath] = {}
+        self.unreadable: list[UnreadableRegion] = []
+        trees = {tree.control: tree for tree in config.trees}
+        for region in regions:
+            name = region.get("from_name") if isinstance(region, Mapping) else None
+            if isinstance(name, str) and name in trees:
+                self._read(trees[name], region.get("value"))
+
+    def _read(self, tree: Tree, value: object) -> None:
+        # A control may have been <Choices> before it became a <Taxonomy>, or the reverse.
+        other = "choices" if tree.kind == "taxonomy" else "taxonomy"
+        items = value.get(tree.kind, value.get(other)) if isinstance(value, Mapping) else None
+        if not isinstance(items, list):
+            self.unreadable.append(UnreadableRegion(tree.control, f"its value is {value!r:.80}"))
+            return
+        nested = tree.kind == "taxonomy" and isinstance(value, Mapping) and "taxonomy" in value
+        for item in items:
+            try:
+                self._add(tree, _path(item, nested=nested))
+            except BadRequestError as error:
+                self.unreadable.append(UnreadableRegion(tree.control, str(error)))
+
+    def _add(self, tree: Tree, path: TaxonomyPath) -> None:
+        if node := tree.node_of(path):
+            self.labels.setdefault(tree.control, {})[node] = None
+        else:
+            found = UnknownPath(tree.control, path, tree.nearest(path), tree.known_prefix(path))
+            self.unknown[tree.control, path] = found
 
 
-def _paths(region: _Region, tree: Tree) -> list[TaxonomyPath]:
-    # A control may have been <Choices> before it became a <Taxonomy>, or the reverse.
-    values = region.value or {}
-    other = "choices" if tree.kind == "taxonomy" else "taxonomy"
-    found = values.get(tree.kind, values.get(other))
+def _path(item: object, *, nested: bool) -> TaxonomyPath:
+    """Return a path of a region; `nested`: it must be a list of names. Raises BadRequestError."""
     try:
-        items = _PATH_LISTS.validate_python(found)
+        names = _PATH.validate_python(item)
     except ValidationError as error:
-        raise BadRequestError(
-            f'A result of "{tree.control}" is not a list of paths: {_first_problem(error)}.'
-        ) from error
-    paths = [tuple(map(str, item)) if isinstance(item, list) else (str(item),) for item in items]
-    if tree.kind == "taxonomy" and "taxonomy" in values and not all(isinstance(item, list) for item in items):
-        raise BadRequestError(f'A result of "{tree.control}" has a name where a path belongs: {found!r}.')
-    if () in paths:
-        raise BadRequestError(f'A result of "{tree.control}" has an empty path.')
-    return paths
+        raise BadRequestError(f"{item!r:.80} is not a path: {_first_problem(error)}") from error
+    if nested and not isinstance(names, list):
+        raise BadRequestError(f"{item!r:.80} is a name where a path belongs")
+    if names == []:
+        raise BadRequestError("it has an empty path")
+    return tuple(map(str, names)) if isinstance(names, list) else (str(names),)
 
 
 def _annotator(raw: _RawAnnotation) -> str:

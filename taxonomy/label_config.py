@@ -1,32 +1,40 @@
 """The labelling config of a Label Studio project, read and written."""
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any
 from xml.etree.ElementTree import Element, ParseError
 from xml.sax.saxutils import quoteattr
 
 from defusedxml.ElementTree import fromstring
 
 from taxonomist.taxonomy.errors import ConfigError
+from taxonomist.taxonomy.image_value import fill_in, has_field
 from taxonomist.taxonomy.paths import TaxonomyPath
 from taxonomist.taxonomy.tree import Kind, Tree
+from taxonomist.taxonomy.visibility import Condition, visible_controls
 
 
 @dataclass(frozen=True)
 class LabelConfig:
-    """The trees of a labelling config that are learned, and the task fields that hold the address of an image."""
+    """The trees of a labelling config that are learned, and the images that they label.
+
+    `images` maps the name of each `<Image>` that a tree labels to its value, a template of task fields:
+    `{"image": "$image"}`; the image of the first tree comes first. `conditions` has those under which an annotator sees
+    a control. `not_served` has the reason for each control that is not learned although it is a `<Taxonomy>`, or a
+    `<Choices>` in a config without one.
+    """
 
     trees: tuple[Tree, ...]
-    image_keys: Mapping[str, str]
-    """Maps the name of an `<Image>` to its key in the data of a task: `{"image": "image"}` for `value="$image"`."""
+    images: Mapping[str, str]
+    conditions: Mapping[str, tuple[Condition, ...]] = field(default_factory=dict)
+    not_served: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def image_key(self) -> str:
-        """The data key of the image that the first tree labels."""
-        return self.image_keys[self.trees[0].to_name]
+    def first_image(self) -> str:
+        """The name of the image that the first tree labels."""
+        return self.trees[0].to_name
 
     def tree(self, control: str) -> Tree:
         """Return the tree of a control. Raises ConfigError when the config has no such tree."""
@@ -36,14 +44,27 @@ class LabelConfig:
         known = ", ".join(tree.control for tree in self.trees)
         raise ConfigError(f'The labelling config has no taxonomy "{control}".', hint=f"It has: {known}.")
 
+    def trees_of(self, image: str) -> tuple[Tree, ...]:
+        """Return the trees that label an image, by its name; `""` stands for the first image."""
+        return tuple(tree for tree in self.trees if tree.to_name == (image or self.first_image))
+
+    def addresses(self, data: Mapping[str, Any]) -> dict[str, str]:
+        """Return the address of each image of a task by the image's name, without those whose fields it lacks."""
+        found = {name: fill_in(template, data) for name, template in self.images.items()}
+        return {name: address for name, address in found.items() if address is not None}
+
+    def visible(self, filled: Mapping[str, TaxonomyPath]) -> set[str]:
+        """Return the controls that an annotator sees when those in `filled` have these paths and all others none."""
+        return visible_controls({tree.control: tree for tree in self.trees}, self.conditions, filled)
+
 
 @lru_cache(maxsize=64)
 def parse_label_config(xml: str) -> LabelConfig:
     """Return the trees of a labelling config: its `<Taxonomy>` controls on an image, else its `<Choices>` (depth 1).
 
     In a config with a `<Taxonomy>`, `<Choices>` are side questions, which are not learned. Controls that label regions
-    (`perRegion`) do not label the image and are left out. Raises ConfigError with a hint for text that is not XML, for
-    a config without an image or without such a control, and for trees that are not written in the config itself.
+    (`perRegion`) or something else than an image are left out. Raises ConfigError for text that is not XML, and for a
+    config without a control that can be learned, with the reason of each.
 
     The results are cached, since each request of Label Studio carries the whole config.
     """
@@ -51,97 +72,179 @@ def parse_label_config(xml: str) -> LabelConfig:
         root: Element = fromstring(xml, forbid_dtd=True)
     except (ParseError, ValueError) as error:
         raise ConfigError(f"The labelling config cannot be read as XML: {error}.") from error
-    controls: dict[str, list[_Tag]] = {"taxonomy": [], "choices": []}
-    image_keys: dict[str, str] = {}
-    for element in root.iter():
-        tag = _Tag.of(element)
-        if tag.name in controls:
-            controls[tag.name].append(tag)
-        elif tag.name == "image" and (key := re.fullmatch(r"\$(\S+)", tag.get("value"))):
-            image_keys[tag.get("name")] = key.group(1)
-    if not image_keys:
-        raise ConfigError("The labelling config has no image.", hint='Add <Image name="image" value="$image"/>.')
-    # Choices that come with each task are a side question as long as the config itself lists other choices.
-    controls["choices"] = [tag for tag in controls["choices"] if not tag.get("value")] or controls["choices"]
-    for kind, tags in controls.items():
-        trees = tuple(_tree(tag, cast(Kind, kind), target) for tag in tags if (target := _image_of(tag, image_keys)))
-        if trees:
-            names = [tree.control for tree in trees]
-            if len(set(names)) < len(names):
-                raise ConfigError(f"Two controls of the labelling config have the same name: {', '.join(names)}.")
-            return LabelConfig(trees=trees, image_keys=image_keys)
-    raise ConfigError(
-        "The labelling config has no <Taxonomy> (or <Choices>) that labels a whole image.",
-        hint=f'Add <Taxonomy name="taxonomy" toName="{next(iter(image_keys))}">.',
-    )
+    tags = list(_tags(root))
+    objects = {tag.get("name"): tag for tag in tags if tag.get("name") and not tag.get("toname")}
+    reasons: dict[str, str] = {}
+    for kind in ("taxonomy", "choices"):
+        controls = [tag for tag in tags if tag.name == kind]
+        on_images = _without(controls, {tag: _why_not_on_an_image(tag, objects) for tag in controls}, reasons)
+        served = _without(on_images, {tag: _why_not_served(tag, objects) for tag in on_images}, reasons)
+        if served:
+            return _config(served, kind, tags, objects, reasons)
+        if on_images:
+            break
+    image = next((tag.get("name") for tag in tags if tag.name == "image"), None)
+    lacking = "<Taxonomy> (or <Choices>) that labels a whole image and can be learned" if image is not None else "image"
+    detail = "".join(f" {control}: {reason}." for control, reason in reasons.items())
+    hint = f'Add <Taxonomy name="taxonomy" toName="{image}">.' if image else 'Add <Image name="image" value="$image"/>.'
+    raise ConfigError(f"The labelling config has no {lacking}.{detail}", hint=None if detail and image else hint)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Tag:
-    """An XML element as Label Studio reads it: names of tags and attributes are not case-sensitive."""
+    """An XML element as Label Studio reads it: names of tags and attributes are not case-sensitive.
+
+    `conditions` are its own and those of the elements around it; `repeater` is the `<Repeater>` around it.
+    """
 
     name: str
     attributes: Mapping[str, str]
     element: Element
-
-    @classmethod
-    def of(cls, element: Element) -> "_Tag":
-        attributes = {key.lower(): value for key, value in element.attrib.items()}
-        return cls(element.tag.lower(), attributes, element)
+    conditions: tuple[Condition, ...] = ()
+    repeater: "_Tag | None" = None
 
     def get(self, attribute: str) -> str:
-        return self.attributes.get(attribute, "")
+        return self.attributes.get(attribute, "").strip()
 
     def is_true(self, attribute: str) -> bool:
         return self.get(attribute).lower() == "true"
 
+    @property
+    def targets(self) -> list[str]:
+        """The names of what a control labels."""
+        return [name.strip() for name in self.get("toname").split(",")]
 
-def _image_of(tag: _Tag, image_keys: Mapping[str, str]) -> str | None:
-    """Return the image that a control labels as a whole, None when it labels something else."""
-    if tag.is_true("perregion"):
+    def __str__(self) -> str:
+        return f'<{self.element.tag}> "{self.get("name")}"'
+
+
+def _tags(root: Element) -> Iterator[_Tag]:
+    """Yield the elements in document order, without what is inside of controls. A stack allows any depth."""
+    stack: list[tuple[Element, _Tag | None]] = [(root, None)]
+    while stack:
+        element, parent = stack.pop()
+        attributes = {key.lower(): value for key, value in element.attrib.items()}
+        condition = Condition.of(attributes)
+        tag = _Tag(
+            element.tag.lower(),
+            attributes,
+            element,
+            (parent.conditions if parent else ()) + ((condition,) if condition else ()),
+            (parent if parent.name == "repeater" else parent.repeater) if parent else None,
+        )
+        yield tag
+        if tag.name not in {"taxonomy", "choices"}:
+            stack.extend((child, tag) for child in reversed(element))
+
+
+def _without(tags: Sequence[_Tag], why_not: Mapping[_Tag, str | None], reasons: dict[str, str]) -> list[_Tag]:
+    """Return the tags without a reason against them; add the reasons of the others."""
+    reasons |= {str(tag): reason for tag in tags if (reason := why_not[tag]) is not None}
+    return [tag for tag in tags if why_not[tag] is None]
+
+
+def _why_not_on_an_image(control: _Tag, objects: Mapping[str, _Tag]) -> str | None:
+    """Return why a control does not label a whole image, None when it does."""
+    if control.is_true("perregion"):
+        return "it labels regions (perRegion), not a whole image"
+    found = [objects[name] for name in control.targets if name in objects]
+    if any(tag.name == "image" for tag in found):
         return None
-    return next((name for name in tag.get("toname").split(",") if name in image_keys), None)
+    if not found:
+        return f'it labels "{control.get("toname")}", which the config does not have'
+    return f"it labels the {found[0]}, and only images are learned"
 
 
-def _tree(tag: _Tag, kind: Kind, to_name: str) -> Tree:
-    control = tag.get("name")
-    if not control:
-        raise ConfigError(f"A <{tag.element.tag}> of the labelling config has no name.", hint='Add name="…".')
-    for attribute, found in (("apiUrl", tag.get("apiurl")), ("value", tag.get("value"))):
+def _why_not_served(control: _Tag, objects: Mapping[str, _Tag]) -> str | None:
+    """Return why a control that labels an image cannot be served, None when it can."""
+    if control.repeater is not None:
+        return (
+            f'it is in a <Repeater on="{control.repeater.get("on")}">, which makes one control per item of a task; '
+            "write one control for each item that every task has"
+        )
+    images = [objects[name] for name in control.targets if name in objects and objects[name].name == "image"]
+    if len(images) > 1:
+        return f'it labels several images (toName="{control.get("toname")}"); give each image a control of its own'
+    if reason := _why_no_address(images[0]):
+        return f"it labels the {images[0]}: {reason}"
+    if control.is_true("peritem"):
+        return "it labels the items of a list (perItem); give each image a task of its own"
+    for attribute, found in (("apiUrl", control.get("apiurl")), ("value", control.get("value"))):
         if found:
-            raise ConfigError(
-                f'The choices of "{control}" are not in the config ({attribute}="{found}"), so its tree is unknown.',
-                hint="Write the choices into the labelling config as nested <Choice> tags.",
+            return (
+                f'its choices are not in the config ({attribute}="{found}"), so its tree is unknown; '
+                "write them into the config as nested <Choice> tags"
             )
-    if kind == "choices" and tag.is_true("allownested"):
-        raise ConfigError(f'"{control}" nests its choices (allowNested).', hint="Use a <Taxonomy> for a tree.")
-    limit = tag.get("maxusages")
-    if limit and not (limit.isdecimal() and int(limit) > 0):
-        raise ConfigError(f'maxUsages="{limit}" of "{control}" is not a number above 0.')
-    return Tree(
-        control=control,
-        to_name=to_name,
-        kind=kind,
-        paths=tuple(_nested(tag.element, control) if kind == "taxonomy" else _flat(tag.element, control)),
-        leafs_only=tag.is_true("leafsonly"),
-        max_usages=int(limit) if limit else None,
-        multiple=kind == "taxonomy" or tag.get("choice").lower() == "multiple",
+    if control.name == "choices" and control.is_true("allownested"):
+        return "it nests its choices (allowNested); use a <Taxonomy> for a tree"
+    return None
+
+
+def _why_no_address(image: _Tag) -> str | None:
+    """Return why an image has no address of its own in each task, None when it has."""
+    if image.get("valuelist"):
+        return f'valueList="{image.get("valuelist")}" is a list of images; give each image a task of its own'
+    if image.repeater is not None:
+        return f'it is in a <Repeater on="{image.repeater.get("on")}">, which makes one image per item of a task'
+    if not has_field(image.get("value")):
+        return f'value="{image.get("value")}" names no field of the task; write value="$image"'
+    return None
+
+
+def _config(
+    controls: Sequence[_Tag], kind: Kind, tags: Sequence[_Tag], objects: Mapping[str, _Tag], reasons: Mapping[str, str]
+) -> LabelConfig:
+    stores: dict[str, Element] = {}
+    for tag in tags:  # controls with one sharedStore have the choices of the first of them
+        if tag.name == kind and (store := tag.get("sharedstore") or tag.get("name")):
+            stores.setdefault(store, tag.element)
+    trees = tuple(_tree(tag, kind, objects, stores) for tag in controls)
+    names = [tree.control for tree in trees]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"Two controls of the labelling config have the same name: {', '.join(names)}.")
+    return LabelConfig(
+        trees=trees,
+        images={tree.to_name: objects[tree.to_name].get("value") for tree in trees},
+        conditions={tag.get("name"): tag.conditions for tag in controls if tag.conditions},
+        not_served=dict(reasons),
     )
 
 
-def _nested(control: Element, name: str) -> Iterator[TaxonomyPath]:
-    """Yield the paths below a `<Taxonomy>` in document order. A stack allows any depth of nesting."""
+def _tree(tag: _Tag, kind: Kind, objects: Mapping[str, _Tag], stores: Mapping[str, Element]) -> Tree:
+    control = tag.get("name")
+    if not control:
+        raise ConfigError(f"A <{tag.element.tag}> of the labelling config has no name.", hint='Add name="…".')
+    limit = tag.get("maxusages")
+    if limit and not (limit.isdecimal() and int(limit) > 0):
+        raise ConfigError(f'maxUsages="{limit}" of "{control}" is not a number above 0.')
+    element = stores[tag.get("sharedstore") or control] if kind == "taxonomy" else tag.element
+    choices = list(_nested(element, control) if kind == "taxonomy" else _flat(element, control))
+    return Tree(
+        control=control,
+        to_name=next(name for name in tag.targets if name in objects and objects[name].name == "image"),
+        kind=kind,
+        paths=tuple(path for path, _ in choices),
+        leafs_only=tag.is_true("leafsonly"),
+        max_usages=int(limit) if limit else None,
+        multiple=kind == "taxonomy" or tag.get("choice").lower() == "multiple",
+        values=tuple((path, value) for path, value in choices if value not in {"", path[-1]}),
+    )
+
+
+def _nested(control: Element, name: str) -> Iterator[tuple[TaxonomyPath, str]]:
+    """Yield the path and the value of each choice of a `<Taxonomy>`, in document order, in any depth of nesting."""
     stack: list[tuple[Element, TaxonomyPath]] = [(child, ()) for child in reversed(control)]
     while stack:
         element, above = stack.pop()
         if element.tag.lower() == "choice":
-            path = (*above, _choice_name(element, name))
-            yield path
+            choice, value = _choice_names(element, name)
+            path = (*above, choice)
+            yield path, value
             stack.extend((child, path) for child in reversed(element))
 
 
-def _flat(control: Element, name: str) -> Iterator[TaxonomyPath]:
-    """Yield the choices of a `<Choices>`, also those inside layout tags.
+def _flat(control: Element, name: str) -> Iterator[tuple[TaxonomyPath, str]]:
+    """Yield the path and the value of each choice of a `<Choices>`, also of those inside layout tags.
 
     Label Studio does not show a choice inside a choice.
     """
@@ -149,17 +252,20 @@ def _flat(control: Element, name: str) -> Iterator[TaxonomyPath]:
     while stack:
         element = stack.pop()
         if element.tag.lower() == "choice":
-            yield (_choice_name(element, name),)
+            choice, value = _choice_names(element, name)
+            yield (choice,), value
         else:
             stack.extend(reversed(element))
 
 
-def _choice_name(element: Element, control: str) -> str:
+def _choice_names(element: Element, control: str) -> tuple[str, str]:
+    """Return the name that Label Studio writes into results (the alias, if there is one), and the value."""
     attributes = {key.lower(): value for key, value in element.attrib.items()}
-    name = attributes.get("alias", attributes.get("value", ""))
+    value = attributes.get("value", "")
+    name = attributes.get("alias", value)
     if not name:
         raise ConfigError(f'A <Choice> of "{control}" has an empty name.', hint='Give it a value="…".')
-    return name
+    return name, value
 
 
 def write_label_config(paths: Iterable[TaxonomyPath], *, control: str = "taxonomy", image: str = "image") -> str:

@@ -24,6 +24,8 @@ class Tree:
 
     Names are those that Label Studio writes into results: the alias of a choice if it has one, else its value. Each
     parent comes before its children. Raises ConfigError when the paths do not form a tree.
+
+    `values` has the value of each choice with an alias, by path: annotations from before it had one hold the value.
     """
 
     control: str
@@ -33,6 +35,7 @@ class Tree:
     leafs_only: bool = False
     max_usages: int | None = None
     multiple: bool = True
+    values: tuple[tuple[TaxonomyPath, str], ...] = ()
 
     def __post_init__(self) -> None:
         seen: set[TaxonomyPath] = {()}
@@ -111,14 +114,41 @@ class Tree:
         """Return the nodes from level 1 down to the node, which is the last one."""
         return tuple(self.index[prefix] for prefix in prefixes(self.paths[node]))
 
+    @cached_property
+    def _by_value(self) -> Mapping[TaxonomyPath, TaxonomyPath]:
+        """Maps a path whose last name is a choice's value to its node. A value that two siblings share names none."""
+        found: dict[TaxonomyPath, TaxonomyPath] = {}
+        shared: set[TaxonomyPath] = set()
+        for path, value in self.values:
+            key = (*path[:-1], value)
+            shared |= {key} & found.keys()
+            found[key] = path
+        return {key: path for key, path in found.items() if key not in shared and key not in self.index}
+
     def known_prefix(self, path: TaxonomyPath) -> TaxonomyPath:
-        """Return the longest prefix of the path that is a node, `()` when level 1 is unknown."""
+        """Return the node of the longest prefix of the path, `()` when level 1 is unknown.
+
+        Each name may be the alias of a choice or its value; the node that is returned has the names of the tree.
+        """
         known: TaxonomyPath = ()
-        for prefix in prefixes(path):
-            if prefix not in self:
+        for name in path:
+            step = (*known, name)
+            step = step if step in self.index else self._by_value.get(step, ())
+            if not step:
                 break
-            known = prefix
+            known = step
         return known
+
+    def node_of(self, path: TaxonomyPath) -> TaxonomyPath | None:
+        """Return the node that the path names with aliases or values, None for an unknown path."""
+        if path in self.index:
+            return path
+        known = self.known_prefix(path)
+        return known if known and len(known) == len(path) else None
+
+    def names(self, path: TaxonomyPath) -> set[str]:
+        """Return the names of a node's choice: its alias and its value."""
+        return {path[-1], *(value for node, value in self.values if node == path)}
 
     @cached_property
     def _spellings(self) -> list[str]:
@@ -143,12 +173,13 @@ class Tree:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of the control, its paths in their order and `leafs_only`: 16 hexadecimal digits, stable."""
-        text = json.dumps([self.control, self.paths, self.leafs_only], separators=(",", ":"))
+        """A hash of the control, its paths in their order, values and `leafs_only`: 16 hexadecimal digits, stable."""
+        values = [self.values] if self.values else []
+        text = json.dumps([self.control, self.paths, self.leafs_only, *values], separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the tree as JSON-ready values; `from_json` reads them back."""
+        """Return the tree as JSON-ready values; `from_json` reads them back, without the values of aliased choices."""
         return {
             "control": self.control,
             "to_name": self.to_name,

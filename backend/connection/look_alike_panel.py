@@ -7,6 +7,7 @@ byte. expat gives the positions of the elements; it handles comments, CDATA and 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape, unescape
 from urllib.parse import quote, urlencode
@@ -37,49 +38,59 @@ class _Element:
     end: int  # after the element
 
 
-def panel_address(base_url: str, project: str, key: str, image_key: str) -> str:
-    """Return the page's address with Label Studio's variable for the image.
+def panel_address(base_url: str, project: str, key: str, value: str) -> str:
+    """Return the page's address for an image; `value` is that of its `<Image>`, with Label Studio's variables.
 
     `src` comes last: Label Studio inserts the image's address without escaping, so everything after it belongs to it.
     """
     query = urlencode({"project": project, "key": key}, quote_via=quote)
-    return f"{base_url}/similar?{query}&src=${image_key}"
+    return f"{base_url}/similar?{query}&src={value}"
 
 
 def with_panel(label_config: str, base_url: str, project: str, key: str) -> str:
-    """Return the labelling config with the panel: added beside the taxonomy's image, or updated in its place.
+    """Return the labelling config with a panel beside each image that is labelled: added, or updated in its place.
 
-    A config whose panel is current is returned unchanged. Raises `ConfigError` when the config has no taxonomy on an
+    A config whose panels are current is returned unchanged. Raises `ConfigError` when the config has no taxonomy on an
     image, or is not XML.
     """
     config = parse_label_config(label_config)
-    markdown = _markdown(panel_address(base_url, project, key, config.image_key))
+    markdown = {name: _markdown(panel_address(base_url, project, key, value)) for name, value in config.images.items()}
     text = label_config.encode()
-    elements = _elements(text)
-    panels = [element for element in elements if _is_panel(element)]
-    if panels:
-        new = _renewed(text, panels, markdown)
-    else:
-        target = config.trees[0].to_name
-        image = next(
-            element for element in elements if element.name == "image" and element.attributes.get("name") == target
-        )
-        new = _wrapped(text, image, f'<Markdown idattr="{PANEL_ID}" style="{_PANEL_STYLE}" value="{markdown}"/>')
-    if parse_label_config(new) != config:
+    panels = [element for element in _elements(text) if _is_panel(element)]
+    image_of = _images_of(panels, config.images)
+    new = _renewed(text, [(panel, markdown[image]) for panel, image in zip(panels, image_of, strict=True)])
+    for number, name in enumerate(config.images):
+        if name not in image_of:
+            image = next(e for e in _elements(new) if e.name == "image" and e.attributes.get("name") == name)
+            mark = f"{PANEL_ID}-{number}" if number else PANEL_ID
+            new = _wrapped(new, image, f'<Markdown idattr="{mark}" style="{_PANEL_STYLE}" value="{markdown[name]}"/>')
+    if parse_label_config(new.decode()) != config:
         raise ConfigError(
             "The look-alike panel cannot be added to this labelling config without changing its meaning.",
             hint="Answer no to the panel; everything else works without it.",
         )
-    return new
+    return new.decode()
+
+
+def _images_of(panels: Sequence[_Element], images: Mapping[str, str]) -> list[str]:
+    """Return the name of each panel's image: the one whose address it shows, else the first without a panel."""
+    found: list[str | None] = []
+    for panel in panels:
+        shown = _shown_address(panel).partition("&src=")[2]
+        found.append(next((name for name, value in images.items() if value == shown), None))
+    without = [name for name in images if name not in found]
+    first = next(iter(images))
+    return [name or (without.pop(0) if without else first) for name in found]
 
 
 def panels_in(label_config: str) -> list[str]:
     """Return the addresses of the panels in a labelling config; normally one or none. Raises `ConfigError`."""
-    elements = _elements(label_config.encode())
-    found = (
-        re.search(r'src="([^"]*)"', element.attributes.get("value", "")) for element in elements if _is_panel(element)
-    )
-    return [unescape(match.group(1)) if match else "" for match in found]
+    return [_shown_address(element) for element in _elements(label_config.encode()) if _is_panel(element)]
+
+
+def _shown_address(panel: _Element) -> str:
+    match = re.search(r'src="([^"]*)"', panel.attributes.get("value", ""))
+    return unescape(match.group(1)) if match else ""
 
 
 def _markdown(address: str) -> str:
@@ -91,12 +102,12 @@ def _markdown(address: str) -> str:
 def _is_panel(element: _Element) -> bool:
     if element.name != "markdown":
         return False
-    ours = element.attributes.get("idattr") == PANEL_ID
+    ours = element.attributes.get("idattr", "").startswith(PANEL_ID)
     return ours or bool(_OUR_PAGE.search(unescape(element.attributes.get("value", ""))))
 
 
-def _renewed(text: bytes, panels: list[_Element], markdown: str) -> str:
-    for panel in reversed(panels):  # from the end, so that the positions before it stay valid
+def _renewed(text: bytes, panels: Sequence[tuple[_Element, str]]) -> bytes:
+    for panel, markdown in reversed(panels):  # from the end, so that the positions before it stay valid
         tag = text[panel.start : panel.tag_end]
         if panel.attributes.get("value") == unescape(markdown):
             continue
@@ -105,14 +116,14 @@ def _renewed(text: bytes, panels: list[_Element], markdown: str) -> str:
         if not count:
             changed = re.sub(rb"(\s*/?>)$", lambda match: b" value=" + value + match.group(1), tag)  # noqa: B023
         text = text[: panel.start] + changed + text[panel.tag_end :]
-    return text.decode()
+    return text
 
 
-def _wrapped(text: bytes, image: _Element, panel: str) -> str:
+def _wrapped(text: bytes, image: _Element, panel: str) -> bytes:
     """Return the image and the panel in a row, or one below the other in a narrow window."""
     before = f'<View style="{_ROW_STYLE}"><View style="{_IMAGE_STYLE}">'.encode()
     after = f"</View>{panel}</View>".encode()
-    return (text[: image.start] + before + text[image.start : image.end] + after + text[image.end :]).decode()
+    return text[: image.start] + before + text[image.start : image.end] + after + text[image.end :]
 
 
 def _elements(text: bytes) -> list[_Element]:

@@ -24,12 +24,17 @@ class Task(BaseModel):
     created_at: AwareDatetime | None = None
     total_predictions: int = 0
 
-    def image_uri(self, config: LabelConfig) -> str:
-        """Return the address of the task's image. Raises `BadRequestError` when its data has none."""
-        uri = self.data.get(config.image_key)
-        if not isinstance(uri, str) or not uri.strip():
-            raise BadRequestError(f"Task {self.id} has no image under '{config.image_key}' (seen: {uri!r:.80}).")
-        return uri
+    def images(self, config: LabelConfig) -> dict[str, str]:
+        """Return the addresses of the task's images by the name of their `<Image>`.
+
+        An image whose fields the data lacks is missing. Raises `BadRequestError` when there is none.
+        """
+        images = config.addresses(self.data)
+        if not images:
+            wanted = " or ".join(f"value={template!r}" for template in config.images.values())
+            fields = ", ".join(f"{key}={value!r:.40}" for key, value in list(self.data.items())[:5]) or "none"
+            raise BadRequestError(f"Task {self.id} has no image for {wanted}; its fields are: {fields}.")
+        return images
 
 
 class PredictRequest(BaseModel):

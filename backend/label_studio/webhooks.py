@@ -143,7 +143,8 @@ class _WebhookReader:
 
     def _task(self, item: Mapping[str, Any]) -> TaskSaved:
         task = validated(Task, item)
-        return TaskSaved(self.project, str(task.id), task.image_uri(self._config()), task.created_at or self.now)
+        uri, *_ = task.images(self._config()).values()
+        return TaskSaved(self.project, str(task.id), uri, task.created_at or self.now)
 
     def _config(self) -> LabelConfig:
         if self.xml is None:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from taxonomist.storage.catalog.documents import AnnotatorLabels, ImageDocument, ProjectLabels
 from taxonomist.storage.journal import AnnotationRecord
-from taxonomist.taxonomy.agreement import AgreementPolicy, Verdict, decide
+from taxonomist.taxonomy.agreement import AgreementPolicy, Reason, Verdict, decide
 from taxonomist.taxonomy.annotations import Annotation, newest_of_each, parse_annotation
 from taxonomist.taxonomy.errors import BadRequestError
 from taxonomist.taxonomy.label_config import LabelConfig
@@ -40,8 +40,7 @@ class ImageDecision:
 def decide_image(records: Sequence[AnnotationRecord], config: LabelConfig, policy: AgreementPolicy) -> ImageDecision:
     """Return the decision on one image from its live annotations.
 
-    Annotations that cannot be parsed are skipped and logged. A path that the taxonomy does not have is logged and does
-    not count.
+    Annotations and regions that cannot be read are logged and do not count, like paths that the taxonomy does not have.
     """
     annotations = []
     for record in records:
@@ -50,15 +49,19 @@ def decide_image(records: Sequence[AnnotationRecord], config: LabelConfig, polic
         except BadRequestError as error:
             log.error("annotation %s of task %s is skipped: %s", record.annotation_id, record.task_id, error)
             continue
-        for unknown_path in annotation.unknown:
-            log.warning("annotation %s of task %s: %s", record.annotation_id, record.task_id, unknown_path)
+        for problem in (*annotation.unknown, *annotation.unreadable):
+            log.warning("annotation %s of task %s: %s", record.annotation_id, record.task_id, problem)
         annotations.append(annotation)
     newest = max(records, key=lambda record: record.updated_at, default=None)
+    verdicts = {tree.control: decide(annotations, tree.control, policy) for tree in config.trees}
+    if records and not annotations:
+        none = Verdict((), Reason.UNREADABLE, 0, None, f"None of the {len(records)} annotations can be read.")
+        verdicts = dict.fromkeys(verdicts, none)
     return ImageDecision(
         uri=newest.uri if newest else "",
         task_id=newest.task_id if newest else None,
         annotations=tuple(annotations),
-        verdicts={tree.control: decide(annotations, tree.control, policy) for tree in config.trees},
+        verdicts=verdicts,
     )
 
 

@@ -18,6 +18,7 @@ from taxonomist.taxonomy.errors import BadRequestError
 from taxonomist.taxonomy.label_config import LabelConfig
 
 UNREADABLE = "annotation that cannot be read"
+UNREADABLE_REGION = "region that cannot be read"
 
 
 @dataclass
@@ -52,7 +53,7 @@ def task_events(
     found = TaskEvents(name)
     try:
         saved = Task.model_validate(task)
-        uri = saved.image_uri(config)
+        uri, *_ = saved.images(config).values()
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
@@ -72,7 +73,10 @@ def task_events(
             if not isinstance(annotation, Mapping):
                 raise BadRequestError(f"not an annotation: {annotation!s:.80}")
             found.events.append(annotation_saved(project, {"task": saved.id, **_with_times(annotation, saved_at)}, uri))
-            found.unknown += parse_annotation(annotation, config, task_id=str(saved.id)).unknown
+            parsed = parse_annotation(annotation, config, task_id=str(saved.id))
+            found.unknown += parsed.unknown
+            for region in parsed.unreadable:
+                found.leave_out(UNREADABLE_REGION, f"annotation {parsed.id}: {region}")
         except BadRequestError as error:
             found.leave_out(UNREADABLE, str(error))
     return found

@@ -134,21 +134,23 @@ class Predictor:
         model = self.model(request.project)
         version = model_version_name(model.version) if model else self.model_version(request.project)
         images: dict[str, str] = {}
-        names: list[str | None] = []
+        images_of: list[dict[str, str]] = []  # by task: the id of each image by the name of its <Image>
         for task in request.tasks:
             try:
-                uri = task.image_uri(config)
+                addresses = task.images(config)
             except TaxonomistError as error:
                 log.warning("project %s: %s", request.project, error)
-                names.append(None)
-            else:
-                names.append(image_id(uri))
-                images[image_id(uri)] = uri
+                addresses = {}
+            images |= {image_id(uri): uri for uri in addresses.values()}
+            images_of.append({name: image_id(uri) for name, uri in addresses.items()})
         suggestions, late = self._suggestions(request.project, images, model, config, deadline)
-        answers = [
-            prediction_json(version, _parts(config, suggestions.get(name, {}) if name else {})) for name in names
+        answers = [prediction_json(version, _task_parts(config, suggestions, ids)) for ids in images_of]
+        late_tasks = [
+            str(task.id)
+            for task, ids in zip(request.tasks, images_of, strict=True)
+            if not late.isdisjoint(ids.values())
         ]
-        return answers, [str(task.id) for task, name in zip(request.tasks, names, strict=True) if name in late]
+        return answers, late_tasks
 
     def _suggestions(
         self, project: str, images: Mapping[str, str], model: ServingModel | None, config: LabelConfig, deadline: float
@@ -197,8 +199,26 @@ class Predictor:
         return load_serving_model(model_version)
 
 
+def _task_parts(
+    config: LabelConfig, suggestions: Mapping[str, Mapping[str, Suggestion]], images: Mapping[str, str]
+) -> list[tuple[Tree, Suggestion]]:
+    """Return the suggestions for a task, each control's from its own image.
+
+    `suggestions` are by image id and control, `images` the task's image ids by the name of their `<Image>`.
+    """
+    by_control = {
+        tree.control: suggestion
+        for tree in config.trees
+        if (suggestion := suggestions.get(images.get(tree.to_name, ""), {}).get(tree.control))
+    }
+    return _parts(config, by_control)
+
+
 def _parts(config: LabelConfig, suggestions: Mapping[str, Suggestion]) -> list[tuple[Tree, Suggestion]]:
-    """Return the suggestions as far as today's labelling config allows them: it may be newer than the model."""
+    """Return the suggestions as far as today's labelling config allows them: it may be newer than the model.
+
+    A control that would be hidden when a task is filled in with these suggestions gets none.
+    """
     parts = []
     for tree in config.trees:
         suggestion = suggestions.get(tree.control)
@@ -207,7 +227,8 @@ def _parts(config: LabelConfig, suggestions: Mapping[str, Suggestion]) -> list[t
         path = tree.known_prefix(suggestion.path)
         if path and not (tree.leafs_only and not tree.is_leaf[tree.index[path]]):
             parts.append((tree, Suggestion(path, suggestion.score, len(path))))
-    return parts
+    visible = config.visible({tree.control: suggestion.path for tree, suggestion in parts})
+    return [(tree, suggestion) for tree, suggestion in parts if tree.control in visible]
 
 
 def _vote(config: LabelConfig, look_alikes: Sequence[LookAlike]) -> dict[str, Suggestion]:
@@ -218,7 +239,7 @@ def _vote(config: LabelConfig, look_alikes: Sequence[LookAlike]) -> dict[str, Su
             (path, look_alike.similarity)
             for look_alike in look_alikes
             for path in look_alike.labels.get(tree.control, ())
-            if path in tree
+            if tree.node_of(path)
         ]
         if suggestion := vote(tree, votes):
             suggestions[tree.control] = suggestion

@@ -6,7 +6,7 @@ import pytest
 
 from taxonomist.taxonomy.annotations import named_nodes, newest, newest_of_each, parse_annotation
 from taxonomist.taxonomy.errors import BadRequestError
-from taxonomist.taxonomy.label_config import LabelConfig
+from taxonomist.taxonomy.label_config import LabelConfig, parse_label_config
 from taxonomist.taxonomy.tree import Tree
 from tests.taxonomy.conftest import annotations_of
 
@@ -157,12 +157,6 @@ def test_ids(config: LabelConfig) -> None:
         {"task": 2, "result": []},
         {"id": 1, "result": []},
         annotation(result={"taxonomy": []}),
-        annotation(result=["x"]),
-        annotation(result=[region("A")]),
-        annotation(result=[region(["A", "B"])]),
-        annotation(result=[region([[]])]),
-        annotation(result=[region([[None]])]),
-        annotation(result=[{"from_name": "media", "type": "rating", "value": {"rating": 4}}]),
         annotation(created_at="yesterday"),
         annotation(created_at="0001-01-01T00:00:00+05:00"),
         annotation(completed_by=[1]),
@@ -171,6 +165,68 @@ def test_ids(config: LabelConfig) -> None:
 def test_what_cannot_be_an_annotation(data: Any, config: LabelConfig) -> None:
     with pytest.raises(BadRequestError):
         parse_annotation(data, config)
+
+
+UNREADABLE: list[Any] = [
+    region("A"),
+    region([COMPLETE[0]]),
+    region([[]]),
+    region([[None]]),
+    region(None),
+    {"from_name": "media", "type": "taxonomy"},
+    {"from_name": "media", "type": "taxonomy", "value": None},
+    {"from_name": "media", "type": "taxonomy", "value": {}},
+    {"from_name": "media", "type": "taxonomy", "value": "text"},
+    {"from_name": "media", "type": "rating", "value": {"rating": 4}},
+]
+
+
+@pytest.mark.parametrize("broken", UNREADABLE)
+def test_a_region_that_cannot_be_read_costs_that_region_only(broken: Any, config: LabelConfig) -> None:
+    parsed = parse_annotation(annotation(result=[broken, region([list(DUOFIX)])]), config)
+    assert parsed.labels == {"media": (DUOFIX,)}
+    (unreadable,) = parsed.unreadable
+    assert str(unreadable).startswith('a region of "media" cannot be read: ')
+
+
+def test_a_path_that_cannot_be_read_costs_that_path_only(config: LabelConfig) -> None:
+    parsed = parse_annotation(annotation(result=[region([list(DUOFIX), [], 7])]), config)
+    assert (parsed.labels, len(parsed.unreadable)) == ({"media": (DUOFIX,)}, 2)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "text",
+        None,
+        {"from_name": 7, "value": {"taxonomy": [["x"]]}},
+        {"from_name": "size", "value": "no mapping"},
+        {"from_name": "size", "value": None},
+        {"type": "relation", "direction": "right"},
+        {"from_name": "box", "type": "rectanglelabels", "value": {"x": "nan", "rectanglelabels": [[]]}},
+    ],
+)
+def test_what_other_controls_hold_is_ignored(other: Any, config: LabelConfig) -> None:
+    parsed = parse_annotation(annotation(result=[other, region([list(DUOFIX)])]), config)
+    assert (parsed.labels, parsed.unreadable, parsed.unknown) == ({"media": (DUOFIX,)}, (), ())
+
+
+def test_a_cleared_control_is_empty_and_not_unreadable(config: LabelConfig) -> None:
+    parsed = parse_annotation(annotation(result=[region([])]), config)
+    assert (parsed.labels, parsed.unreadable) == ({}, ())
+
+
+def test_a_choice_is_named_by_its_alias_or_its_value() -> None:
+    xml = """<View><Image name="image" value="$image"/><Taxonomy name="media" toName="image">
+        <Choice value="Warm" alias="W"><Choice value="Red" alias="W-01"/><Choice value="Yellow"/></Choice>
+        </Taxonomy></View>"""
+    config = parse_label_config(xml)
+    for path in (["W", "W-01"], ["Warm", "Red"], ["W", "Red"], ["Warm", "W-01"]):
+        parsed = parse_annotation(annotation(result=[region([path])]), config)
+        assert (parsed.labels, parsed.unknown) == ({"media": (("W", "W-01"),)}, ())
+    parsed = parse_annotation(annotation(result=[region([["Warm", "Yellow"], ["Warm", "Yellow", "Pale"]])]), config)
+    assert parsed.labels == {"media": (("W", "Yellow"),)}
+    assert parsed.unknown[0].known == ("W", "Yellow")
 
 
 def test_newest() -> None:

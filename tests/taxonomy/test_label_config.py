@@ -21,7 +21,7 @@ def taxonomy(choices: str = '<Choice value="A"/>', attributes: str = "", name: s
 
 def test_recorded_config(config: LabelConfig) -> None:
     (tree,) = config.trees  # the yes/no question beside the taxonomy is not learned
-    assert (tree.control, tree.to_name, tree.kind, config.image_key) == ("media", "image", "taxonomy", "image")
+    assert (tree.control, tree.to_name, tree.kind, config.images) == ("media", "image", "taxonomy", {"image": "$image"})
     assert tree.paths == (
         ("Badezimmersysteme",),
         ("Badezimmersysteme", "Geberit AquaClean"),
@@ -63,8 +63,8 @@ def test_several_taxonomies_on_several_images() -> None:
         <View><Taxonomy name="colour" toName="image"><Choice value="Red"/></Taxonomy></View></View>"""
     config = parse_label_config(xml)
     assert [(tree.control, tree.to_name) for tree in config.trees] == [("kind", "back"), ("colour", "image")]
-    assert config.image_keys == {"image": "image", "back": "back_side"}
-    assert config.image_key == "back_side"
+    assert config.images == {"back": "$back_side", "image": "$image"}
+    assert config.first_image == "back"
     assert config.tree("colour").paths == (("Red",),)
     with pytest.raises(ConfigError, match=r'no taxonomy "size".*kind, colour'):
         config.tree("size")
@@ -90,7 +90,28 @@ def test_choices_are_a_tree_of_depth_one() -> None:
         ("<View>", "read as XML"),
         ('<!DOCTYPE v [<!ENTITY a "b">]><View>&a;</View>', "read as XML"),
         (f'<View>{taxonomy()}<Text name="text" value="$text"/></View>', "no image"),
-        (f'<View><Image name="image" valueList="$images"/>{taxonomy()}</View>', "no image"),
+        (f'<View><Image name="image" valueList="$images"/>{taxonomy()}</View>', r'valueList="\$images" is a list'),
+        (f'<View><Image name="image" value="https://x/logo.png"/>{taxonomy()}</View>', "names no field of the task"),
+        (f'<View><Image name="image"/>{taxonomy()}</View>', "names no field of the task"),
+        (f'<View><Video name="image" value="$video"/>{taxonomy()}</View>', 'it labels the <Video> "image"'),
+        (view('<Text name="w" value="$w"/><Choices name="c" toName="w"><Choice value="A"/></Choices>'), '<Text> "w"'),
+        (view(taxonomy(attributes='perItem="true"')), "perItem"),
+        (view(f'<Repeater on="$parts">{taxonomy(name="t_{{idx}}")}</Repeater>'), r'<Repeater on="\$parts">'),
+        (
+            '<View><Repeater on="$pages"><Image name="p_{{idx}}" value="$pages[{{idx}}]"/>'
+            '<View><Taxonomy name="t_{{idx}}" toName="p_{{idx}}"><Choice value="A"/></Taxonomy></View>'
+            "</Repeater></View>",
+            r'"t_\{\{idx\}\}": it is in a <Repeater',
+        ),
+        (
+            view('<Image name="b" value="$b"/><Taxonomy name="t" toName="image,b"><Choice value="A"/></Taxonomy>'),
+            "several images",
+        ),
+        # a Taxonomy that cannot be served is not replaced by a side question
+        (
+            view(taxonomy("", 'apiUrl="x"'), '<Choices name="c" toName="image"><Choice value="A"/></Choices>'),
+            "apiUrl",
+        ),
         (view(), "no <Taxonomy>"),
         (view('<Choices name="c" toName="words"><Choice value="A"/></Choices>'), "no <Taxonomy>"),
         (view(taxonomy(attributes='perRegion="true"')), "whole image"),
@@ -111,6 +132,52 @@ def test_choices_are_a_tree_of_depth_one() -> None:
 def test_what_cannot_be_learned_is_said(xml: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse_label_config(xml)
+
+
+def test_a_control_that_cannot_be_served_beside_others_has_its_reason() -> None:
+    xml = view(
+        taxonomy(),
+        '<Video name="clip" value="$clip"/><Taxonomy name="scene" toName="clip"><Choice value="A"/></Taxonomy>',
+        f'<Repeater on="$parts">{taxonomy(name="t_{{idx}}")}</Repeater>',
+    )
+    config = parse_label_config(xml)
+    assert [tree.control for tree in config.trees] == ["t"]
+    assert {name: reason[:20] for name, reason in config.not_served.items()} == {
+        '<Taxonomy> "scene"': "it labels the <Video",
+        '<Taxonomy> "t_{{idx}}"': "it is in a <Repeater",
+    }
+
+
+def test_a_shared_store_gives_its_choices_to_each_control() -> None:
+    shared = 'sharedStore="kinds"'
+    xml = view(taxonomy('<Choice value="A"><Choice value="B"/></Choice>', shared), taxonomy("", shared, name="second"))
+    first, second = parse_label_config(xml).trees
+    assert first.paths == second.paths == (("A",), ("A", "B"))
+
+
+def test_each_image_has_its_controls_and_its_address() -> None:
+    xml = """<View><Image name="left" value="$a"/><Image name="right" value="https://x/$folder/$file"/>
+        <Taxonomy name="l" toName="left"><Choice value="A"/></Taxonomy>
+        <Taxonomy name="r" toName="right"><Choice value="A"/></Taxonomy></View>"""
+    config = parse_label_config(xml)
+    assert [[tree.control for tree in config.trees_of(name)] for name in ("left", "right", "")] == [["l"], ["r"], ["l"]]
+    assert config.trees_of("middle") == ()
+    assert config.addresses({"a": "1.jpg", "folder": "f", "file": "2.jpg"}) == {
+        "left": "1.jpg",
+        "right": "https://x/f/2.jpg",
+    }
+    assert config.addresses({"folder": "f", "file": "2.jpg"}) == {"right": "https://x/f/2.jpg"}
+
+
+def test_a_hidden_control_is_not_visible() -> None:
+    xml = view(
+        '<Choices name="warmth" toName="image"><Choice value="Warm" alias="w"/><Choice value="Cold"/></Choices>',
+        '<View visibleWhen="choice-selected" whenTagName="warmth" whenChoiceValue="Warm">'
+        '<View><Choices name="shade" toName="image"><Choice value="Red"/></Choices></View></View>',
+    )
+    config = parse_label_config(xml)
+    assert config.visible({"warmth": ("w",), "shade": ("Red",)}) == {"warmth", "shade"}
+    assert config.visible({"warmth": ("Cold",), "shade": ("Red",)}) == {"warmth"}
 
 
 def test_ten_thousand_nodes_cost_little_more_than_reading_the_xml() -> None:

@@ -69,3 +69,26 @@ def test_from_paths_adds_inner_nodes() -> None:
     assert tree.paths == (("A",), ("A", "D"), ("A", "D", "E"), ("B",), ("B", "C"))
     with pytest.raises(ConfigError, match="no choices"):
         Tree.from_paths("media", [])
+
+
+def test_a_path_names_its_node_by_aliases_or_values() -> None:
+    paths = (("w",), ("w", "r"), ("w", "y"), ("Cold",))
+    tree = Tree("t", "image", "taxonomy", paths, values=((("w",), "Warm"), (("w", "r"), "Red"), (("w", "y"), "Red")))
+    assert tree.node_of(("Warm", "r")) == ("w", "r")
+    assert tree.node_of(("Warm", "Red")) is None  # two siblings have this value
+    assert tree.known_prefix(("Warm", "Red")) == ("w",)
+    assert tree.names(("w",)) == {"w", "Warm"}
+    assert tree.node_of(()) is None
+
+
+def test_an_alias_wins_over_the_value_of_a_sibling() -> None:
+    tree = Tree("t", "image", "taxonomy", (("x",), ("Red",)), values=((("x",), "Red"), (("Red",), "Blue")))
+    assert tree.node_of(("Red",)) == ("Red",)
+
+
+def test_a_changed_value_changes_the_fingerprint_and_none_leaves_it() -> None:
+    plain = Tree("t", "image", "taxonomy", (("w",),))
+    assert plain.fingerprint == "92c409996ece20c5"
+    first, second = (Tree("t", "image", "taxonomy", (("w",),), values=((("w",), v),)) for v in ("Warm", "Hot"))
+    assert len({plain.fingerprint, first.fingerprint, second.fingerprint}) == 3
+    assert Tree.from_json(first.to_json()) == plain

@@ -84,6 +84,7 @@ def _identity(about: Project, record: ProjectRecord) -> Check:
 
 def _taxonomy(about: Project, record: ProjectRecord, config: LabelConfig) -> Check:
     detail = ", ".join(f"{tree.control} with {len(tree)} nodes" for tree in config.trees)
+    detail += "".join(f"; not learned: {control}, since {reason}" for control, reason in config.not_served.items())
     if record.label_config and record.label_config != about.label_config:
         return warned(
             "taxonomy",
@@ -175,12 +176,15 @@ def _prefill(about: Project) -> Check:
 
 
 def _panel(services: Services, project: str, about: Project, config: LabelConfig) -> Check:
-    wanted = panel_address(services.settings.url, project, services.credentials.project_key(project), config.image_key)
+    key = services.credentials.project_key(project)
+    wanted = {panel_address(services.settings.url, project, key, value) for value in config.images.values()}
     shown = panels_in(about.label_config)
     if not shown:
         return warned("look-alike panel", "is not in the labelling config", _connect(project))
-    if any(address != wanted for address in shown):
+    if not wanted.issuperset(shown):
         return failed("look-alike panel", "has an old address or key", _connect(project))
+    if missing := len(wanted.difference(shown)):
+        return warned("look-alike panel", f"is missing beside {missing} of {len(wanted)} images", _connect(project))
     return passed("look-alike panel", "is in the labelling config")
 
 
@@ -189,11 +193,11 @@ def _image(services: Services, project: str, client: LabelStudioClient, config: 
         task = next(client.tasks(project), None)
         if task is None:
             return warned("image", "the project has no tasks", "import tasks in Label Studio")
-        uri = task["data"].get(config.image_key)
-        if not isinstance(uri, str) or not uri:
-            return failed(
-                "image", f"task {task['id']} has no {config.image_key!r}", "correct the task, or value=… of the <Image>"
-            )
+        addresses = config.addresses(task["data"])
+        if missing := [f"{name} (value={config.images[name]!r})" for name in config.images if name not in addresses]:
+            detail = f"task {task['id']} has no image for {', '.join(missing)}"
+            return failed("image", detail, "correct the task, or value=… of the <Image>")
+        uri = addresses[config.first_image]
         image = decode_image(services.images(project).read(uri), max_pixels=services.settings.max_image_pixels)
     except TaxonomistError as error:
         return failure("image", error, "see the server's log")

@@ -39,7 +39,7 @@ def test_the_address_is_escaped_for_html_and_for_xml() -> None:
     html = markdown(new).attrib["value"]  # one level is XML's, the other is left for the browser
     assert 'src="http://127.0.0.1:9090/similar?project=4&amp;key=a-b_c3&amp;src=$image"' in html
     assert panels_in(new) == [f"{URL}/similar?project=4&key=a-b_c3&src=$image"]
-    assert panels_in(new) == [panel_address(URL, "4", KEY, "image")]
+    assert panels_in(new) == [panel_address(URL, "4", KEY, "$image")]
 
 
 def test_a_second_time_changes_nothing() -> None:
@@ -62,20 +62,20 @@ def test_a_panel_that_was_moved_and_styled_is_updated_where_it_stands() -> None:
     before, _, after = old.partition("'x > y'")
     assert new.startswith(before + '"')
     assert new.endswith('"' + after)
-    assert panels_in(new) == [panel_address(URL, "4", KEY, "image")]
+    assert panels_in(new) == [panel_address(URL, "4", KEY, "$image")]
 
 
 def test_a_panel_without_our_mark_is_known_by_its_address() -> None:
     old = with_panel(SIMPLE, URL, "3", "copied").replace(f'idattr="{PANEL_ID}" ', "")
     new = with_panel(old, URL, "4", KEY)
-    assert panels_in(new) == [panel_address(URL, "4", KEY, "image")]
+    assert panels_in(new) == [panel_address(URL, "4", KEY, "$image")]
     assert PANEL_ID not in new
 
 
 @pytest.mark.parametrize("empty", [f'<Markdown idattr="{PANEL_ID}"/>', f'<Markdown idattr="{PANEL_ID}" ></Markdown>'])
 def test_a_panel_without_a_value_gets_one(empty: str) -> None:
     new = with_panel(SIMPLE.replace(TAXONOMY, empty + TAXONOMY), URL, "4", KEY)
-    assert panels_in(new) == [panel_address(URL, "4", KEY, "image")]
+    assert panels_in(new) == [panel_address(URL, "4", KEY, "$image")]
     assert markdown(new).attrib["idattr"] == PANEL_ID
 
 
@@ -83,7 +83,7 @@ def test_two_panels_are_both_brought_up_to_date() -> None:
     one = with_panel(SIMPLE, URL, "4", "old")
     [element] = re.findall(r"<Markdown [^>]*/>", one)
     new = with_panel(one.replace(TAXONOMY, element + TAXONOMY), URL, "4", KEY)
-    assert panels_in(new) == [panel_address(URL, "4", KEY, "image")] * 2
+    assert panels_in(new) == [panel_address(URL, "4", KEY, "$image")] * 2
 
 
 def test_of_several_images_the_taxonomys_is_taken() -> None:
@@ -92,13 +92,40 @@ def test_of_several_images_the_taxonomys_is_taken() -> None:
         '<Image name="more" value="$more"/>' + TAXONOMY.replace('"image"', '"detail"') + "</View>"
     )
     new = with_panel(config, URL, "4", KEY)
-    assert panels_in(new) == [panel_address(URL, "4", KEY, "part")]
+    assert panels_in(new) == [panel_address(URL, "4", KEY, "$part")]
     assert '"><Image name="detail" value="$part"/></View><Markdown' in new
+
+
+TWO = """<View><View><Image name="left" value="$a"/>
+  <Taxonomy name="l" toName="left"><Choice value="A"/></Taxonomy></View>
+  <View><Image name="right" value="https://x/?f=$f&amp;size=9"/>
+  <Taxonomy name="r" toName="right"><Choice value="A"/></Taxonomy></View></View>"""
+
+
+def test_each_labelled_image_has_a_panel_of_its_own() -> None:
+    new = with_panel(TWO, URL, "4", KEY)
+    wanted = [panel_address(URL, "4", KEY, value) for value in ("$a", "https://x/?f=$f&size=9")]
+    assert panels_in(new) == wanted
+    assert with_panel(new, URL, "4", KEY) == new
+    assert panels_in(with_panel(new, URL, "4", "n3w")) == [address.replace(KEY, "n3w") for address in wanted]
+    assert parse_label_config(new) == parse_label_config(TWO)
+
+
+def test_a_panel_of_one_image_is_kept_and_the_other_image_gets_one() -> None:
+    new = with_panel(TWO, URL, "4", KEY)
+    [first, second] = re.findall(r"<Markdown [^>]*/>", new)
+    assert with_panel(new.replace(first, ""), URL, "4", KEY).count(second) == 1
+    assert panels_in(with_panel(new.replace(second, ""), URL, "4", KEY)) == panels_in(new)
+
+
+def test_an_image_that_moved_to_another_field_keeps_its_panel() -> None:
+    old = with_panel(SIMPLE, URL, "4", KEY).replace('value="$image"', 'value="$photo"')
+    assert panels_in(with_panel(old, URL, "4", KEY)) == [panel_address(URL, "4", KEY, "$photo")]
 
 
 def test_flat_choices_get_a_panel_too() -> None:
     config = '<View><Image name="i" value="$u"/><Choices name="c" toName="i"><Choice value="a"/></Choices></View>'
-    assert panels_in(with_panel(config, URL, "4", KEY)) == [panel_address(URL, "4", KEY, "u")]
+    assert panels_in(with_panel(config, URL, "4", KEY)) == [panel_address(URL, "4", KEY, "$u")]
 
 
 @pytest.mark.parametrize(
@@ -158,6 +185,6 @@ def test_every_other_byte_stays(before: list[str], image: str, after: list[str],
     assert added is not None
     assert added.group(1) == image
     assert parse_label_config(new) == parse_label_config(old)
-    assert panels_in(new) == [panel_address(URL, "4", KEY, "image")]
+    assert panels_in(new) == [panel_address(URL, "4", KEY, "$image")]
     assert with_panel(new, URL, "4", KEY) == new
     assert with_panel(with_panel(new, URL, "4", "other"), URL, "4", KEY) == new

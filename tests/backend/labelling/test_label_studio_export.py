@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from taxonomist.backend.labelling.decisions import decide_anew
 from taxonomist.backend.labelling.import_result import MOST_PROBLEMS
 from taxonomist.backend.labelling.label_studio_export import import_export
 from taxonomist.backend.services import Services
@@ -148,6 +149,86 @@ def test_an_annotation_that_cannot_be_used_costs_itself_only(known: Services, tm
     both = task(1, annotation(1, 3, RED), {"completed_by": 5}, annotation(3, 4, RED))
     done = import_export(known, write(tmp_path, [both]))
     assert (done.images, done.annotations, done.labelled, done.left_out) == (1, 2, 1, 1)
+
+
+def region(value: Any, name: str = "colour") -> dict[str, Any]:
+    return {"from_name": name, "to_name": "image", "type": "taxonomy", "value": value}
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"from_name": "colour", "to_name": "image", "type": "taxonomy"},
+        region(None),
+        region({}),
+        region({"taxonomy": [[]]}),
+        region({"taxonomy": ["Warm"]}),
+        region({"taxonomy": {"Warm": "Red"}}),
+        region("text"),
+    ],
+)
+def test_a_region_that_cannot_be_read_costs_that_region_only(known: Services, tmp_path: Path, odd: Any) -> None:
+    good = region({"taxonomy": [RED]})
+    annotations = [annotation(number, number, result=[good, odd]) for number in (1, 2)]
+    done = import_export(known, write(tmp_path, [task(1, *annotations)]))
+    assert (done.annotations, done.accepted) == (2, 1)
+    assert done.left_out_reasons == {"region that cannot be read": 2}
+    assert all("task 1: annotation" in problem and '"colour"' in problem for problem in done.problems)
+
+
+def test_an_annotation_whose_only_region_cannot_be_read_is_not_an_empty_one(known: Services, tmp_path: Path) -> None:
+    annotations = [annotation(number, number, result=[region(None)]) for number in (1, 2)]
+    done = import_export(known, write(tmp_path, [task(1, *annotations)]))
+    assert (done.annotations, done.accepted, done.unlabelled) == (2, 0, {"unreadable": 1})
+
+
+@pytest.mark.parametrize("odd", [None, "text", 7, region("text", "size"), {"from_name": 3, "value": []}, {"id": "r"}])
+def test_what_other_controls_hold_is_ignored(known: Services, tmp_path: Path, odd: Any) -> None:
+    annotations = [annotation(number, number, result=[region({"taxonomy": [RED]}), odd]) for number in (1, 2)]
+    done = import_export(known, write(tmp_path, [task(1, *annotations)]))
+    assert (done.accepted, done.left_out) == (1, 0)
+
+
+def test_the_summary_counts_what_became_of_the_input(known: Services, tmp_path: Path) -> None:
+    tasks = [
+        agreed(1),
+        agreed(2, BLUE),
+        task(3, annotation(30, 3, RED)),  # one of two annotators
+        task(4, annotation(40, 3, RED), annotation(41, 4, BLUE)),
+        task(5, annotation(50, 3, ["Warm", "Rad"]), annotation(51, 4, ["Warm", "Rad"])),  # Warm is agreed on
+        task(6, annotation(60, 3, ["Hot"]), annotation(61, 4, ["Hot"])),
+        task(7),
+        {"id": 8, "data": {}},
+        agreed(1) | {"id": 9, "annotations": []},  # the image of task 1 again
+    ]
+    done = import_export(known, write(tmp_path, tasks))
+    assert (done.entries, done.images, done.annotations) == (9, 7, 11)
+    assert (done.accepted, done.waiting) == (3, 1)
+    assert done.unlabelled == {"no_agreement": 1, "unknown_paths": 1, "not_annotated": 1}
+    assert done.accepted + done.waiting + sum(done.unlabelled.values()) == done.images
+    assert done.unknown_names == {"Warm › Rad": 2, "Hot": 2}
+    assert done.left_out_reasons == {"name that the taxonomy does not have": 4, "task without an image": 1}
+    assert (done.left_out, len(done.problems)) == (5, 5)
+
+
+ALIASES = CONFIG.replace('value="Warm"', 'value="Warm" alias="W"').replace('value="Red"', 'value="Red" alias="W-01"')
+
+
+@pytest.mark.parametrize("path", [["W", "W-01"], ["Warm", "Red"], ["W", "Red"], ["Warm", "W-01"]])
+def test_an_alias_that_was_added_later_and_the_value_name_the_same_choice(
+    known: Services, tmp_path: Path, path: list[str]
+) -> None:
+    known.projects.update("7", label_config=ALIASES)
+    done = import_export(known, write(tmp_path, [agreed(1, path)]))
+    assert (done.accepted, done.left_out) == (1, 0)
+    assert documents(known)[0]["projects"]["7"]["accepted"] == {"colour": [["W", "W-01"]]}
+
+
+def test_labels_follow_when_an_alias_is_added(known: Services, tmp_path: Path) -> None:
+    import_export(known, write(tmp_path, [agreed(1)]))
+    known.projects.update("7", label_config=ALIASES)
+    decide_anew(known, "7")
+    assert documents(known)[0]["projects"]["7"]["accepted"] == {"colour": [["W", "W-01"]]}
 
 
 def test_of_very_many_problems_the_first_are_kept_and_all_are_counted(known: Services, tmp_path: Path) -> None:
