@@ -160,6 +160,7 @@ def _summary(version: ModelVersion, champion: str | None) -> dict[str, Any]:
         "champion": version.version == champion,
         "created_at": manifest.created_at,
         "labels": manifest.data.count if manifest.data else None,
+        "left_out": manifest.data.left_out if manifest.data else None,
         "macro_f1": {control: round(metrics.macro_f1, 4) for control, metrics in manifest.metrics.items()},
         "backbone": manifest.backbone,
         "promoted": promotion.promoted if promotion else None,

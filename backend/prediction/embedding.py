@@ -22,6 +22,7 @@ from taxonomist.inference.pipeline import (
     process_images,
 )
 from taxonomist.inference.preparation import NewImages
+from taxonomist.inference.reasons import log_reasons
 from taxonomist.progress import CountProgress, ignore_counts
 from taxonomist.storage.catalog.documents import ImageDocument, ProjectLabels
 from taxonomist.storage.images import without_query
@@ -35,10 +36,14 @@ LoadImage = Callable[[ImageSource, int], DecodedImage]
 
 @dataclass
 class EmbeddedImages:
-    """Embeddings (d,) by image id, and the reason for each image that has none."""
+    """Embeddings (d,) by image id, and the reason for each image that has none.
+
+    `notes` says what is wrong with images that were read now and are used all the same.
+    """
 
     vectors: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     failures: dict[str, TaxonomistError] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
     late: list[str] = field(default_factory=list)  # not begun before the deadline
 
 
@@ -84,12 +89,18 @@ def embed(
             new = [outcome for outcome in batch if isinstance(outcome, ImageResult)]
             embedded.failures |= {o.source.id: o.error for o in batch if isinstance(o, ImageFailure)}
             embedded.late += [outcome.source.id for outcome in batch if isinstance(outcome, LateImage)]
+            embedded.notes |= {o.source.id: o.image.note for o in new if o.image.note}
             if new:
                 embedded.vectors |= _keep(services, backbone, new)
             progress(len(embedded.vectors) + len(embedded.failures), len(ids))
-    for image, error in embedded.failures.items():
-        log.warning("project %s: image %s has no embedding: %s", project, without_query(images[image]), error)
+    _log(f"project {project}: images without an embedding", embedded.failures, images)
+    _log(f"project {project}: images that are used although their file has a fault", embedded.notes, images)
     return embedded
+
+
+def _log(what: str, messages: Mapping[str, object], uris: Mapping[str, str]) -> None:
+    by_address = {without_query(uris[image]): message for image, message in messages.items()}
+    log_reasons(log, what, by_address)
 
 
 def _keep(services: Services, backbone: str, new: NewImages) -> dict[str, NDArray[np.float32]]:

@@ -18,6 +18,7 @@ from taxonomist.backend.retraining.first_backbone import prepare_backbone
 from taxonomist.backend.retraining.training_images import TrainingImages
 from taxonomist.backend.services import BACKBONE, Services, registry_name
 from taxonomist.inference.pipeline import ImageSource
+from taxonomist.inference.reasons import log_reasons
 from taxonomist.progress import StepProgress
 from taxonomist.storage.catalog.documents import ImageDocument
 from taxonomist.storage.embeddings import Embeddings
@@ -40,10 +41,11 @@ def train(services: Services, project: str, progress: StepProgress) -> str:
     """
     outcome = train_head(services, project, progress, prepare_backbone(services))
     name = model_version_name(outcome.version.version)
+    left_out = f" {len(outcome.left_out)} labelled images are left out; report.md says why." if outcome.left_out else ""
     if outcome.promoted:
         after_promotion(services, project)
-        return f"{name} is served now: {outcome.reason}"
-    return f"{name} stays a candidate: {outcome.reason}"
+        return f"{name} is served now: {outcome.reason}{left_out}"
+    return f"{name} stays a candidate: {outcome.reason}{left_out}"
 
 
 def train_head(
@@ -80,6 +82,7 @@ def train_head(
             )
             examples = [_example(project, document, images.file_hashes) for document in documents]
             split = split_examples(examples, trees, options.test_share, options.seed)
+            log_reasons(log, f"project {project}: labelled images that are left out", split.left_out)
             _keep_parts(services, project, split.parts)
             test = {image: sources[image].uri for image, part in split.parts.items() if part == "test"}
             return train_project(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from taxonomist.inference.reasons import count_reasons
 from taxonomist.storage.embeddings import Embeddings
 from taxonomist.taxonomy.errors import TrainingError
 from taxonomist.taxonomy.paths import TaxonomyPath, deepest, format_path, prefixes
@@ -16,6 +17,7 @@ from taxonomist.training.heads.view_embeddings import read_embeddings
 from taxonomist.training.split import Item, Part, assign_test, split_validation
 
 _MIN_IMAGES = 4
+_REASONS_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -55,21 +57,39 @@ def usable_examples(examples: Sequence[Example], trees: Sequence[Tree]) -> tuple
     return usable, reasons
 
 
-def check_enough(examples: Sequence[Example], trees: Sequence[Tree]) -> None:
-    """Raise TrainingError when there is nothing to learn: too few images, or all with the same label."""
+def check_enough(examples: Sequence[Example], trees: Sequence[Tree], left_out: Mapping[str, str]) -> None:
+    """Raise TrainingError when there is nothing to learn: too few images, or no choice between two nodes.
+
+    `left_out` has the reason for each labelled image that is not one of the examples.
+    """
     if len(examples) < _MIN_IMAGES:
+        if not left_out:
+            raise TrainingError(
+                f"{len(examples)} labelled images are too few to train on.", hint=f"Label {_MIN_IMAGES} or more images."
+            )
+        reasons = [
+            f"{reason.count} left out, for example {reason.example}: {reason.message}"
+            for reason in count_reasons(left_out)[:_REASONS_SHOWN]
+        ]
         raise TrainingError(
-            f"{len(examples)} labelled images are too few to train on.", hint=f"Label {_MIN_IMAGES} or more images."
+            f"Only {len(examples)} of {len(examples) + len(left_out)} labelled images can be used, too few to train "
+            f"on: {_MIN_IMAGES} are needed.",
+            hint=" ".join(reasons),
         )
     for tree in trees:
-        paths = {path for example in examples for path in example.labels.get(tree.control, ())}
-        nodes = {node for path in paths for node in prefixes(path)}
+        nodes = {node for path in _labels_of(examples, tree) for node in prefixes(path)}
         if len({node[:-1] for node in nodes}) < len(nodes):  # two nodes have the same parent
             return
+    longest = {max(paths, key=len) for tree in trees if (paths := _labels_of(examples, tree))}
     raise TrainingError(
-        f"All {len(examples)} labelled images have the same label, so there is nothing to learn.",
+        f"All {len(examples)} labelled images have the same label, or labels on one path "
+        f"({'; '.join(map(format_path, sorted(longest)))}), so there is nothing to learn.",
         hint="Label images of at least two different choices.",
     )
+
+
+def _labels_of(examples: Sequence[Example], tree: Tree) -> set[TaxonomyPath]:
+    return {path for example in examples for path in example.labels.get(tree.control, ())}
 
 
 def assign_parts(

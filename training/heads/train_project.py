@@ -117,7 +117,7 @@ def train_project(
     if not isinstance(examples, SplitExamples):
         examples = split_examples(examples, trees, options.test_share, options.seed)
     usable, parts = list(examples.usable), examples.parts
-    check_enough(usable, trees)
+    check_enough(usable, trees, examples.left_out)
     left_out = dict(examples.left_out) | fill_embeddings(
         [example.id for example in usable],
         [options.views if parts[example.id] == "train" else 0 for example in usable],
@@ -127,7 +127,7 @@ def train_project(
         lambda share: progress("embedding", share),
     )
     usable = [example for example in usable if example.id not in left_out]
-    check_enough(usable, trees)
+    check_enough(usable, trees, left_out)
     outputs = Outputs(tuple(trees))
     data = build_dataset(
         usable,

@@ -11,6 +11,7 @@ from taxonomist.backend.labelling.manifests import import_manifest
 from taxonomist.backend.retraining.training_job import train, train_head
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
+from taxonomist.taxonomy.errors import TrainingError
 from tests.backend.retraining.counting import Counts, count_work
 from tests.small_world import CONFIG, publish_backbone, publish_poor_backbone, write_catalogue
 
@@ -148,3 +149,33 @@ def test_after_a_stop_the_next_training_reads_only_what_is_missing(project: Serv
     training = of_part(outcome.parts, "train")
     assert set(counts.reads.values()) == {1}
     assert sum(counts.embeddings.values()) == 40 - kept + VIEWS * training
+
+
+def test_images_that_are_left_out_are_counted(
+    project: Services, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish_backbone(project)
+    folder = tmp_path / "catalogue" / "images"
+    for number in range(5):
+        (folder / f"{number:04d}.jpg").unlink()
+    (folder / "0005.jpg").write_bytes(b"no image")
+    whole = (folder / "0006.jpg").read_bytes()
+    (folder / "0006.jpg").write_bytes(whole[:-10])
+    outcome = train(project, "7", silent)
+    assert "6 labelled images are left out; report.md says why." in outcome
+    lines = [line for line in caplog.messages if line.startswith("project 7: ")]
+    assert len(lines) == 3, lines
+    assert "images without an embedding: 5, for example" in lines[0]
+    assert "There is no image" in lines[0]
+    assert "images without an embedding: 1, " in lines[1]
+    assert "not an image" in lines[1]
+    assert "images that are used although their file has a fault: 1, " in lines[2]
+    assert "cut short" in lines[2]
+
+
+def test_too_few_usable_images_say_why(project: Services, tmp_path: Path) -> None:
+    publish_backbone(project)
+    for number in range(38):
+        (tmp_path / "catalogue" / "images" / f"{number:04d}.jpg").unlink()
+    with pytest.raises(TrainingError, match=r"Only 2 of 40 labelled images can be used.*38 left out.*no image"):
+        train(project, "7", silent)

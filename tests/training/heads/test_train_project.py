@@ -192,6 +192,21 @@ def test_one_label_only(project: Project) -> None:
         train(project, same)
 
 
+def test_labels_on_one_path_only(project: Project) -> None:
+    labels = [(("bath", "bath-a"),), (("bath",),)]
+    nested = [replace(e, labels={"media": labels[n % 2]}) for n, e in enumerate(project.examples(2))]
+    with pytest.raises(TrainingError, match=r"labels on one path \(bath › bath-a\)"):
+        train(project, nested)
+
+
+def test_too_few_images_for_the_reason_that_they_are_left_out(project: Project) -> None:
+    examples = project.examples(4)
+    gone = [replace(example, labels={"media": (("gone",),)}) for example in examples[2:]]
+    with pytest.raises(TrainingError, match=rf"Only 2 of {len(examples)} .*not in the taxonomy") as error:
+        train(project, [*examples[:2], *gone])
+    assert f"{len(gone)} left out" in str(error.value.hint)
+
+
 def test_four_images_are_enough_and_one_group_has_no_test_part(project: Project) -> None:
     assert train(project, project.examples(1)[:4]).promoted
     one_group = [replace(example, group="report 1") for example in project.examples(4)]

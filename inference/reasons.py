@@ -1,0 +1,42 @@
+"""Many messages about images, counted by reason: one line of a log for each reason, not for each image."""
+
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+_MOST_REASONS = 10
+# What differs from image to image within one reason: quoted text, addresses, paths and numbers.
+_SPECIFIC = re.compile(r"\"[^\"]*\"|\S+:/\S+|/\S+|\d[\d.,]*")
+
+
+@dataclass(frozen=True)
+class Reason:
+    """How many images share a reason, and one of them with its own message."""
+
+    count: int
+    example: str
+    message: str
+
+
+def count_reasons(messages: Mapping[str, object]) -> list[Reason]:
+    """Return the reasons of the messages, which are by image, the most frequent first.
+
+    >>> count_reasons({"a": 'There is no image "a.png".', "b": 'There is no image "b.png".'})
+    [Reason(count=2, example='a', message='There is no image "a.png".')]
+    """
+    images: dict[str, list[str]] = {}
+    for image, message in messages.items():
+        images.setdefault(_SPECIFIC.sub("…", str(message)), []).append(image)
+    reasons = [Reason(len(group), group[0], str(messages[group[0]])) for group in images.values()]
+    return sorted(reasons, key=lambda reason: -reason.count)
+
+
+def log_reasons(log: logging.Logger, what: str, messages: Mapping[str, object]) -> None:
+    """Log a warning with the number of images for each reason; `what` comes first, as "images without an embedding"."""
+    reasons = count_reasons(messages)
+    for reason in reasons[:_MOST_REASONS]:
+        example = "for example " if reason.count > 1 else ""
+        log.warning("%s: %d, %s%s: %s", what, reason.count, example, reason.example, reason.message)
+    if more := sum(reason.count for reason in reasons[_MOST_REASONS:]):
+        log.warning("%s: %d, for %d other reasons", what, more, len(reasons) - _MOST_REASONS)
