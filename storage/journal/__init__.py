@@ -1,6 +1,7 @@
 """The webhook journal: events of Label Studio are on the disk before their webhook is answered, and folded later."""
 
 from taxonomist.storage.journal.events import (
+    UNKNOWN_SOURCE,
     AnnotationDeleted,
     AnnotationSaved,
     Event,
@@ -11,6 +12,7 @@ from taxonomist.storage.journal.journal import Journal
 from taxonomist.storage.journal.state import AnnotationRecord, Dirty, Folded, TaskRecord
 
 __all__ = [
+    "UNKNOWN_SOURCE",
     "AnnotationDeleted",
     "AnnotationRecord",
     "AnnotationSaved",

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from taxonomist.storage.journal.events import (
+    UNKNOWN_SOURCE,
     AnnotationDeleted,
     AnnotationSaved,
     Event,
@@ -29,13 +30,12 @@ _TIMES = ("created_at", "updated_at", "at")
 
 @dataclass(frozen=True)
 class Row:
-    """One event as it is stored. Equal events have equal keys; `shown` is a time of Label Studio's clock."""
+    """One event as it is stored. Equal events have equal keys."""
 
     key: str
     project: str
     kind: str
     body: str
-    shown: str | None
 
 
 def encode(event: Event) -> Row:
@@ -51,9 +51,10 @@ def encode(event: Event) -> Row:
             identity = (event.task_id, fields["created_at"], fields["updated_at"] or "", event.uri)
         case TaskDeleted():
             identity = (event.task_id, fields["at"])
-    shown = max(fields["created_at"], fields["updated_at"] or "") if "created_at" in fields else None
+    if event.read_after is not None:
+        identity += (str(event.read_after),)
     kind = _NAMES[type(event)]
-    key = json.dumps([kind, event.project, *identity], ensure_ascii=False)
+    key = json.dumps([kind, event.project, event.source, *identity], ensure_ascii=False)
     try:
         for value in fields.values():
             if isinstance(value, str):
@@ -61,13 +62,16 @@ def encode(event: Event) -> Row:
         body = json.dumps(fields, separators=(",", ":"))
     except (UnicodeEncodeError, TypeError, ValueError) as error:
         raise BadRequestError(f"The event cannot be stored: {error}.") from error
-    return Row(key=key, project=event.project, kind=kind, body=body, shown=shown)
+    return Row(key=key, project=event.project, kind=kind, body=body)
 
 
 def decode(kind: str, body: str) -> Event:
-    """Return the event of a row. Raises `DamagedError` when the row was not written by `encode`."""
+    """Return the event of a row, which may be that of an earlier release without sources.
+
+    Raises `DamagedError` when the row was not written by `encode`.
+    """
     try:
-        fields = json.loads(body)
+        fields = {"source": UNKNOWN_SOURCE, **json.loads(body)}
         event: Event = _KINDS[kind](
             **{
                 name: parse_time(value) if name in _TIMES and value is not None else value

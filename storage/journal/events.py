@@ -1,4 +1,15 @@
-"""The events of a Label Studio project that the journal records."""
+"""The events that the journal records: of a Label Studio project, or of an imported file.
+
+Each event names its *source*: a Label Studio project, known by its number and its time of creation
+(`4.1795531934`, as Label Studio names it in /setup and /predict), or an imported file. Ids of tasks and annotations
+count within their source. The source `""` stands for the project's Label Studio while its time of creation is not
+known; `Journal.adopt` gives these events their source later.
+
+`read_after` is set on what was *read* from the source as it is now (a pass over Label Studio's API): the position of
+the journal (`Journal.position`) when the reading began. It then wins over everything that was recorded up to that
+position, whatever the times say, and over nothing that was recorded since. Without it, as for webhooks, the times
+decide.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,6 +17,7 @@ from datetime import datetime
 from typing import Any
 
 __all__ = [
+    "UNKNOWN_SOURCE",
     "AnnotationDeleted",
     "AnnotationSaved",
     "Event",
@@ -13,27 +25,33 @@ __all__ = [
     "TaskSaved",
 ]
 
+UNKNOWN_SOURCE = ""
+
 
 @dataclass(frozen=True)
 class AnnotationSaved:
     """An annotation was created or changed. Times are Label Studio's and have a zone; `data` is its JSON, unchanged."""
 
     project: str
+    source: str
     annotation_id: str
     task_id: str
     uri: str
     created_at: datetime
     updated_at: datetime
     data: Mapping[str, Any]
+    read_after: int | None = None
 
 
 @dataclass(frozen=True)
 class AnnotationDeleted:
-    """An annotation was deleted. Label Studio sends no time; with `at=None` the journal uses `Journal.clock`."""
+    """An annotation was deleted. Label Studio sends no time; with `at=None` the journal uses the current time."""
 
     project: str
+    source: str
     annotation_id: str
     at: datetime | None = None
+    read_after: int | None = None
 
 
 @dataclass(frozen=True)
@@ -41,20 +59,24 @@ class TaskSaved:
     """A task exists. Set `updated_at` if it is known, so that an older form never overwrites a newer one."""
 
     project: str
+    source: str
     task_id: str
     uri: str
     created_at: datetime
     updated_at: datetime | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
+    read_after: int | None = None
 
 
 @dataclass(frozen=True)
 class TaskDeleted:
-    """A task and all its annotations were deleted. With `at=None` the journal uses `Journal.clock`."""
+    """A task and the annotations that are still its own were deleted. With `at=None`: at the current time."""
 
     project: str
+    source: str
     task_id: str
     at: datetime | None = None
+    read_after: int | None = None
 
 
 Event = AnnotationSaved | AnnotationDeleted | TaskSaved | TaskDeleted

@@ -4,18 +4,19 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from taxonomist.storage.fork_safety import after_fork
 from taxonomist.storage.journal.codec import Row, encode, parse_time
-from taxonomist.storage.journal.events import AnnotationDeleted, Event, TaskDeleted
+from taxonomist.storage.journal.events import UNKNOWN_SOURCE, AnnotationDeleted, Event, TaskDeleted
 from taxonomist.storage.journal.fold import fold_slice
-from taxonomist.storage.journal.schema import SCHEMA
+from taxonomist.storage.journal.migration import adopt
+from taxonomist.storage.journal.schema import SCHEMA, VERSION
 from taxonomist.storage.journal.state import AnnotationRecord, Dirty, Folded, TaskRecord
 from taxonomist.storage.sqlite import Database
 
@@ -24,7 +25,6 @@ __all__ = ["Journal"]
 _SLICE = 500
 _PAGE = 500
 _PAUSE_S = 0.01
-_LARGEST_SKEW = timedelta(days=1)
 
 
 class Journal:
@@ -34,7 +34,7 @@ class Journal:
     """
 
     def __init__(self, path: Path | str) -> None:
-        self._database = Database(path, SCHEMA)
+        self._database = Database(path, SCHEMA, version=VERSION)
         self._reset_queue()
         after_fork(self._reset_queue)
 
@@ -60,10 +60,10 @@ class Journal:
     def record(self, events: Sequence[Event]) -> int:
         """Commit the events to the disk and return how many were new.
 
-        An annotation is identified by (project, id, created_at, updated_at), other events accordingly; an event that is
-        recorded already does not count again. Concurrent threads share one commit, so thousands of events should be
-        recorded in portions, or a webhook waits for all of them. Raises `BadRequestError` when an event cannot be
-        stored (a time without a zone, text that is not Unicode).
+        An annotation is identified by (project, source, id, created_at, updated_at), other events accordingly; an event
+        that is recorded already does not count again. Concurrent threads share one commit, so thousands of events
+        should be recorded in portions, or a webhook waits for all of them. Raises `BadRequestError` when an event
+        cannot be stored (a time without a zone, text that is not Unicode).
         """
         if not events:
             return 0
@@ -82,7 +82,7 @@ class Journal:
 
     def _timed(self, event: Event) -> Event:
         if isinstance(event, AnnotationDeleted | TaskDeleted) and event.at is None:
-            return replace(event, at=self.clock(event.project))
+            return replace(event, at=datetime.now(UTC))
         return event
 
     def _commit(self, batches: "list[_Batch]") -> None:
@@ -137,6 +137,22 @@ class Journal:
                 "DELETE FROM events WHERE received_at < ? AND seq <= (SELECT seq FROM folded)", (limit,)
             ).rowcount
 
+    def adopt(self, project: str, source: str) -> int:
+        """Give what the project has of an unknown source this source, and return how many tasks and annotations.
+
+        An earlier release stored no sources, and a webhook may come before the project's time of creation is known.
+        """
+        rows = " UNION ALL ".join(
+            f"SELECT 1 FROM {table} WHERE project = ? AND source = ?"  # noqa: S608
+            for table in ("annotations", "tasks", "deletions")
+        )
+        waiting = "SELECT 1 FROM events WHERE project = ? AND seq > (SELECT seq FROM folded)"
+        unknown = (project, UNKNOWN_SOURCE)
+        if self._row(f"{rows} UNION ALL {waiting} LIMIT 1", (*unknown, *unknown, *unknown, project)) is None:
+            return 0
+        with self._database.write() as connection:
+            return adopt(connection, project, source)
+
     # --- reading
 
     def pending(self) -> int:
@@ -144,25 +160,43 @@ class Journal:
         return int(self._one("SELECT count(*) FROM events WHERE seq > (SELECT seq FROM folded)", ())[0])
 
     def last_event_at(self, project: str) -> float | None:
-        """Return when the last new event of the project was received, in seconds since 1970; None without events."""
-        row = self._row("SELECT last_event_at FROM projects WHERE project = ?", (project,))
-        return None if row is None else float(row[0])
+        """Return when the last new event of the project was received, in seconds since 1970; None without events.
 
-    def clock(self, project: str) -> datetime:
-        """Return the current time, or the newest time of the project's Label Studio if its clock is ahead of ours.
-
-        A clock that is more than a day ahead counts as one day ahead.
+        A time in the future, from when our clock was ahead, counts as now.
         """
-        now = datetime.now(UTC)
-        row = self._row("SELECT clock FROM projects WHERE project = ?", (project,))
-        return now if row is None or row[0] is None else max(now, min(parse_time(row[0]), now + _LARGEST_SKEW))
+        row = self._row("SELECT last_event_at FROM projects WHERE project = ?", (project,))
+        return None if row is None else min(float(row[0]), time.time())
 
-    def annotations(self, project: str, image_id: str | None = None) -> Iterator[AnnotationRecord]:
-        """Yield the annotations that exist as of the last fold, ordered by annotation id."""
-        where, values = ("", ()) if image_id is None else (" AND image_id = ?", (image_id,))
-        for row in self._pages("live_annotations", "annotation_id", project, where, values):
+    def position(self) -> int:
+        """Return the number of the last event that was recorded: the `read_after` of what is read from now on."""
+        row = self._row("SELECT seq FROM sqlite_sequence WHERE name = 'events'", ())
+        return 0 if row is None else int(row[0])
+
+    def sources(self, project: str) -> list[str]:
+        """Return the sources of the project's live tasks and annotations, sorted."""
+        query = (
+            "SELECT source FROM live_tasks WHERE project = ? UNION SELECT source FROM live_annotations"
+            " WHERE project = ? ORDER BY source"
+        )
+        with self._database.read() as connection:
+            return [row[0] for row in connection.execute(query, (project, project))]
+
+    def annotations(
+        self,
+        project: str,
+        image_id: str | None = None,
+        *,
+        source: str | None = None,
+        ids: Collection[str] | None = None,
+    ) -> Iterator[AnnotationRecord]:
+        """Yield the annotations that exist as of the last fold, ordered by source and annotation id.
+
+        Given an image, a source or ids (which count within a source), only those.
+        """
+        for row in self._pages("live_annotations", "annotation_id", project, image_id, source, ids):
             yield AnnotationRecord(
                 project=project,
+                source=row["source"],
                 annotation_id=row["annotation_id"],
                 task_id=row["task_id"],
                 image_id=row["image_id"],
@@ -172,16 +206,24 @@ class Journal:
                 data=json.loads(row["data"]),
             )
 
-    def tasks(self, project: str, image_id: str | None = None) -> Iterator[TaskRecord]:
-        """Yield the tasks that exist as of the last fold, ordered by task id."""
-        where, values = ("", ()) if image_id is None else (" AND image_id = ?", (image_id,))
-        for row in self._pages("live_tasks", "task_id", project, where, values):
+    def tasks(
+        self,
+        project: str,
+        image_id: str | None = None,
+        *,
+        source: str | None = None,
+        ids: Collection[str] | None = None,
+    ) -> Iterator[TaskRecord]:
+        """Yield the tasks that exist as of the last fold, ordered by source and task id; see `annotations`."""
+        for row in self._pages("live_tasks", "task_id", project, image_id, source, ids):
             yield TaskRecord(
                 project=project,
+                source=row["source"],
                 task_id=row["task_id"],
                 image_id=row["image_id"],
                 uri=row["uri"],
                 created_at=parse_time(row["created_at"]),
+                updated_at=parse_time(row["updated_at"]),
                 data=json.loads(row["data"]),
             )
 
@@ -202,17 +244,36 @@ class Journal:
         with self._database.read() as connection:
             return [row[0] for row in connection.execute("SELECT DISTINCT project FROM dirty ORDER BY project")]
 
-    def _pages(self, view: str, key: str, project: str, where: str, values: tuple[str, ...]) -> Iterator[sqlite3.Row]:
+    def _pages(
+        self,
+        view: str,
+        key: str,
+        project: str,
+        image_id: str | None,
+        source: str | None,
+        ids: Collection[str] | None,
+    ) -> Iterator[sqlite3.Row]:
+        where, values = "project = ?", [project]
+        for column, value in (("image_id", image_id), ("source", source)):
+            if value is not None:
+                where += f" AND {column} = ?"
+                values.append(value)
+        if ids is not None:
+            where += f" AND {key} IN (SELECT value FROM json_each(?))"  # noqa: S608
+            values.append(json.dumps(list(ids)))
         # In pages, because a long snapshot of a slow reader would prevent checkpoints of the write-ahead log.
-        query = f"SELECT * FROM {view} WHERE project = ?{where} AND {key} > ? ORDER BY {key} LIMIT {_PAGE}"  # noqa: S608
-        last = ""
+        query = (
+            f"SELECT * FROM {view} WHERE {where} AND (source, {key}) > (?, ?)"  # noqa: S608
+            f" ORDER BY source, {key} LIMIT {_PAGE}"
+        )
+        last = ("", "")
         while True:
             with self._database.read() as connection:
-                rows = connection.execute(query, (project, *values, last)).fetchall()
+                rows = connection.execute(query, (*values, *last)).fetchall()
             yield from rows
             if len(rows) < _PAGE:
                 return
-            last = rows[-1][key]
+            last = (rows[-1]["source"], rows[-1][key])
 
     def _row(self, query: str, values: tuple[Any, ...]) -> sqlite3.Row | None:
         with self._database.read() as connection:
@@ -246,9 +307,8 @@ def _insert(connection: sqlite3.Connection, rows: Sequence[Row], now: float) -> 
         if inserted:
             new += 1
             connection.execute(
-                "INSERT INTO projects (project, last_event_at, clock) VALUES (?, ?, ?) ON CONFLICT (project) DO UPDATE"
-                " SET last_event_at = max(last_event_at, excluded.last_event_at),"
-                " clock = max(coalesce(clock, excluded.clock), coalesce(excluded.clock, clock))",
-                (row.project, now, row.shown),
+                "INSERT INTO projects (project, last_event_at) VALUES (?, ?) ON CONFLICT (project) DO UPDATE"
+                " SET last_event_at = excluded.last_event_at",
+                (row.project, now),
             )
     return new

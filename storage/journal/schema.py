@@ -1,59 +1,80 @@
 """Tables of the journal.
 
-`events` has the received events; the other tables are the state. Each row of the state is a maximum over events (the
-newest form of an annotation, the latest deletion), so that the same events give the same state in any order and with
-any repetition. Views compute from the state which annotations and tasks exist:
+`events` has the received events; the other tables are the state. Ids count within a source. For webhooks each row of
+the state is a maximum over events (the newest form of an annotation, the latest deletion), so that the same events give
+the same state in any order and with any repetition. What was read from the source as it is now (`read_after`) replaces
+a row that has not changed since the reading began: `seq` is the event that changed the row last.
+
+Times of the source are not believed when they lie in the future: `born` and `as_of` are `created_at` and `updated_at`,
+or the time at which the event was received if that is earlier. So what arrives last wins over such a time.
+
+Views compute from the state which annotations and tasks exist:
 
 - a deletion applies to everything created before it, so a late update does not restore a deleted annotation, and an id
   that is used again later is a new annotation;
+- the deletion of a task applies to the annotations that belong to it now, not to those that were moved to another task;
 - a task with the same id and another image that was created after an annotation means that a deletion was missed.
 """
 
-__all__ = ["SCHEMA"]
+__all__ = ["SCHEMA", "STATE", "VERSION"]
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS events (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL UNIQUE, project TEXT NOT NULL, kind TEXT NOT NULL,
-    received_at REAL NOT NULL, body TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS events_received ON events (received_at);
-CREATE TABLE IF NOT EXISTS projects (
-    project TEXT PRIMARY KEY, last_event_at REAL NOT NULL, clock TEXT) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS folded (id INTEGER PRIMARY KEY CHECK (id = 1), seq INTEGER NOT NULL);
-INSERT OR IGNORE INTO folded VALUES (1, 0);
+VERSION = 2
+
+STATE = """
 CREATE TABLE IF NOT EXISTS annotations (
-    project TEXT NOT NULL, annotation_id TEXT NOT NULL, task_id TEXT NOT NULL, image_id TEXT NOT NULL,
-    uri TEXT NOT NULL, created_at TEXT NOT NULL, updated_at TEXT NOT NULL, data TEXT NOT NULL,
-    PRIMARY KEY (project, annotation_id));
-CREATE INDEX IF NOT EXISTS annotations_image ON annotations (project, image_id, annotation_id);
-CREATE INDEX IF NOT EXISTS annotations_task ON annotations (project, task_id);
+    project TEXT NOT NULL, source TEXT NOT NULL, annotation_id TEXT NOT NULL, task_id TEXT NOT NULL,
+    image_id TEXT NOT NULL, uri TEXT NOT NULL, created_at TEXT NOT NULL, updated_at TEXT NOT NULL,
+    born TEXT NOT NULL, as_of TEXT NOT NULL, seq INTEGER NOT NULL, unique_id TEXT, data TEXT NOT NULL,
+    PRIMARY KEY (project, source, annotation_id));
+CREATE INDEX IF NOT EXISTS annotations_image ON annotations (project, image_id, source, annotation_id);
+CREATE INDEX IF NOT EXISTS annotations_task ON annotations (project, source, task_id);
+CREATE INDEX IF NOT EXISTS annotations_unique ON annotations (project, unique_id) WHERE unique_id IS NOT NULL;
 CREATE TABLE IF NOT EXISTS tasks (
-    project TEXT NOT NULL, task_id TEXT NOT NULL, image_id TEXT NOT NULL, uri TEXT NOT NULL,
-    created_at TEXT NOT NULL, updated_at TEXT NOT NULL, data TEXT NOT NULL,
-    PRIMARY KEY (project, task_id));
-CREATE INDEX IF NOT EXISTS tasks_image ON tasks (project, image_id, task_id);
+    project TEXT NOT NULL, source TEXT NOT NULL, task_id TEXT NOT NULL, image_id TEXT NOT NULL, uri TEXT NOT NULL,
+    created_at TEXT NOT NULL, updated_at TEXT NOT NULL, born TEXT NOT NULL, as_of TEXT NOT NULL, seq INTEGER NOT NULL,
+    data TEXT NOT NULL,
+    PRIMARY KEY (project, source, task_id));
+CREATE INDEX IF NOT EXISTS tasks_image ON tasks (project, image_id, source, task_id);
 CREATE TABLE IF NOT EXISTS deletions (
-    project TEXT NOT NULL, what TEXT NOT NULL, id TEXT NOT NULL, at TEXT NOT NULL,
-    PRIMARY KEY (project, what, id)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS dirty (
-    project TEXT NOT NULL, image_id TEXT NOT NULL, seq INTEGER NOT NULL,
-    PRIMARY KEY (project, image_id)) WITHOUT ROWID;
+    project TEXT NOT NULL, source TEXT NOT NULL, what TEXT NOT NULL, id TEXT NOT NULL, at TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    PRIMARY KEY (project, source, what, id)) WITHOUT ROWID"""
+
+VIEWS = """
 CREATE VIEW IF NOT EXISTS live_tasks AS
     SELECT * FROM tasks t WHERE NOT EXISTS (
         SELECT 1 FROM deletions d
-        WHERE d.project = t.project AND d.what = 'task' AND d.id = t.task_id AND d.at >= t.created_at);
+        WHERE d.project = t.project AND d.source = t.source AND d.what = 'task' AND d.id = t.task_id
+        AND d.at >= t.born);
 CREATE VIEW IF NOT EXISTS live_annotations AS
     SELECT * FROM annotations a WHERE NOT EXISTS (
         SELECT 1 FROM deletions d
-        WHERE d.project = a.project AND d.what = 'annotation' AND d.id = a.annotation_id AND d.at >= a.created_at)
+        WHERE d.project = a.project AND d.source = a.source AND d.what = 'annotation' AND d.id = a.annotation_id
+        AND d.at >= a.born)
     AND NOT EXISTS (
         SELECT 1 FROM deletions d
-        WHERE d.project = a.project AND d.what = 'task' AND d.id = a.task_id AND d.at >= a.created_at)
+        WHERE d.project = a.project AND d.source = a.source AND d.what = 'task' AND d.id = a.task_id
+        AND d.at >= a.born)
     AND NOT EXISTS (
         SELECT 1 FROM tasks t
-        WHERE t.project = a.project AND t.task_id = a.task_id AND t.created_at > a.created_at
-        AND t.image_id <> a.image_id);
+        WHERE t.project = a.project AND t.source = a.source AND t.task_id = a.task_id
+        AND t.created_at > a.created_at AND t.image_id <> a.image_id);
 CREATE VIEW IF NOT EXISTS dirty_images AS
     SELECT project, image_id, seq,
         EXISTS (SELECT 1 FROM live_tasks t WHERE t.project = d.project AND t.image_id = d.image_id)
         OR EXISTS (SELECT 1 FROM live_annotations a WHERE a.project = d.project AND a.image_id = d.image_id) AS present
     FROM dirty d"""
+
+EVENTS = """
+CREATE TABLE IF NOT EXISTS events (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL UNIQUE, project TEXT NOT NULL, kind TEXT NOT NULL,
+    received_at REAL NOT NULL, body TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS events_received ON events (received_at);
+CREATE TABLE IF NOT EXISTS projects (project TEXT PRIMARY KEY, last_event_at REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS folded (id INTEGER PRIMARY KEY CHECK (id = 1), seq INTEGER NOT NULL);
+INSERT OR IGNORE INTO folded VALUES (1, 0);
+CREATE TABLE IF NOT EXISTS dirty (
+    project TEXT NOT NULL, image_id TEXT NOT NULL, seq INTEGER NOT NULL,
+    PRIMARY KEY (project, image_id)) WITHOUT ROWID"""
+
+SCHEMA = ";\n".join((EVENTS, STATE, VIEWS))

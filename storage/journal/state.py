@@ -10,9 +10,10 @@ __all__ = ["AnnotationRecord", "Dirty", "Folded", "TaskRecord"]
 
 @dataclass(frozen=True)
 class AnnotationRecord:
-    """A live annotation in its newest form. Times are UTC."""
+    """A live annotation in its newest form. Times are UTC. Its ids count within `source`."""
 
     project: str
+    source: str
     annotation_id: str
     task_id: str
     image_id: str
@@ -24,13 +25,15 @@ class AnnotationRecord:
 
 @dataclass(frozen=True)
 class TaskRecord:
-    """A live task in its newest form. Times are UTC."""
+    """A live task in its newest form. Times are UTC. Its id counts within `source`."""
 
     project: str
+    source: str
     task_id: str
     image_id: str
     uri: str
     created_at: datetime
+    updated_at: datetime
     data: Mapping[str, Any]
 
 

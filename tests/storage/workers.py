@@ -26,7 +26,9 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 def annotation(number: int) -> AnnotationSaved:
     at = START + timedelta(seconds=number)
-    return AnnotationSaved("4", f"a{number}", f"t{number}", f"/data/upload/4/{number}.jpg", at, at, {"n": number})
+    return AnnotationSaved(
+        "4", "4.1795531934", f"a{number}", f"t{number}", f"/data/upload/4/{number}.jpg", at, at, {"n": number}
+    )
 
 
 def say(text: object) -> None:

@@ -17,6 +17,7 @@ from taxonomist.storage.journal import (
     TaskSaved,
 )
 
+SOURCE = "4.1795531934"
 START = datetime(2026, 1, 1, tzinfo=UTC)
 IDS = st.sampled_from("12")
 SECONDS = st.integers(0, 6)
@@ -33,21 +34,28 @@ def annotation_saved(draw: st.DrawFn) -> AnnotationSaved:
     id, created, later = draw(IDS), draw(SECONDS), draw(st.integers(0, 3))
     # One annotation, from its creation on, belongs to one task and image; and one form of it has one content.
     return AnnotationSaved(
-        "4", id, str(created % 2), f"/data/upload/4/{created % 3}.jpg", at(created), at(created + later), {"n": later}
+        "4",
+        SOURCE,
+        id,
+        str(created % 2),
+        f"/data/upload/4/{created % 3}.jpg",
+        at(created),
+        at(created + later),
+        {"n": later},
     )
 
 
 @st.composite
 def task_saved(draw: st.DrawFn) -> TaskSaved:
     id, created, later, image = draw(st.sampled_from("01")), draw(SECONDS), draw(st.integers(0, 2)), draw(SECONDS)
-    return TaskSaved("4", id, f"/data/upload/4/{image % 3}.jpg", at(created), at(created + later), {"n": later})
+    return TaskSaved("4", SOURCE, id, f"/data/upload/4/{image % 3}.jpg", at(created), at(created + later), {"n": later})
 
 
 EVENTS = st.one_of(
     annotation_saved(),
     task_saved(),
-    st.builds(AnnotationDeleted, st.just("4"), IDS, SECONDS.map(at)),
-    st.builds(TaskDeleted, st.just("4"), st.sampled_from("01"), SECONDS.map(at)),
+    st.builds(AnnotationDeleted, st.just("4"), st.just(SOURCE), IDS, SECONDS.map(at)),
+    st.builds(TaskDeleted, st.just("4"), st.just(SOURCE), st.sampled_from("01"), SECONDS.map(at)),
 )
 
 

@@ -1,6 +1,7 @@
 import json
 import sqlite3
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,7 @@ from taxonomist.taxonomy.errors import BadRequestError, DamagedError, StorageErr
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 URI = "/data/upload/4/a.jpg"
+SOURCE = "4.1795531934"
 
 
 def at(second: float) -> datetime:
@@ -30,7 +32,9 @@ def at(second: float) -> datetime:
 def saved(
     id: str = "1", *, created: float = 0, updated: float | None = None, task: str = "7", uri: str = URI, n: int = 0
 ) -> AnnotationSaved:
-    return AnnotationSaved("4", id, task, uri, at(created), at(created if updated is None else updated), {"n": n})
+    return AnnotationSaved(
+        "4", SOURCE, id, task, uri, at(created), at(created if updated is None else updated), {"n": n}
+    )
 
 
 @pytest.fixture
@@ -45,7 +49,7 @@ def live(journal: Journal) -> dict[str, int]:
 
 
 def test_what_is_recorded_comes_back_whole(journal: Journal) -> None:
-    event = AnnotationSaved("4", "1", "7", URI, at(0), at(1), {"result": [{"text": "Bäder 🚽", "score": 0.5}]})
+    event = AnnotationSaved("4", SOURCE, "1", "7", URI, at(0), at(1), {"result": [{"text": "Bäder 🚽", "score": 0.5}]})
     assert journal.record([event]) == 1
     folded = journal.fold()
     assert (folded.events, folded.images) == (1, frozenset({("4", image_id(URI))}))
@@ -67,8 +71,8 @@ def test_the_same_annotation_and_time_is_one_event(journal: Journal) -> None:
 
 def test_times_of_other_zones_are_the_same_time(journal: Journal) -> None:
     vienna = at(0).astimezone(tz=None)
-    journal.record([AnnotationSaved("4", "1", "7", URI, at(0), at(0), {})])
-    assert journal.record([AnnotationSaved("4", "1", "7", URI, vienna, vienna, {})]) == 0
+    journal.record([AnnotationSaved("4", SOURCE, "1", "7", URI, at(0), at(0), {})])
+    assert journal.record([AnnotationSaved("4", SOURCE, "1", "7", URI, vienna, vienna, {})]) == 0
 
 
 def test_an_older_form_never_overwrites_a_newer_one(journal: Journal) -> None:
@@ -82,7 +86,7 @@ def test_an_older_form_never_overwrites_a_newer_one(journal: Journal) -> None:
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2), (2, 0, 1)])
 def test_what_is_deleted_stays_deleted(journal: Journal, order: tuple[int, ...]) -> None:
-    events: list[Event] = [saved(n=1), AnnotationDeleted("4", "1", at(5)), saved(updated=6, n=2)]
+    events: list[Event] = [saved(n=1), AnnotationDeleted("4", SOURCE, "1", at(5)), saved(updated=6, n=2)]
     for index in order:
         journal.record([events[index]])
         journal.fold()
@@ -90,42 +94,69 @@ def test_what_is_deleted_stays_deleted(journal: Journal, order: tuple[int, ...])
     assert journal.dirty("4").removed == {image_id(URI)}
 
 
-def test_a_deletion_without_a_time_takes_the_clock_of_label_studio(journal: Journal) -> None:
-    ahead = datetime.now(UTC) + timedelta(minutes=3)
-    journal.record([AnnotationSaved("4", "1", "7", URI, ahead, ahead, {"n": 1})])
-    assert journal.clock("4") == ahead
-    journal.record([AnnotationDeleted("4", "1")])
+def soon(hours: float) -> datetime:
+    return datetime.now(UTC) + timedelta(hours=hours)
+
+
+def test_what_a_clock_ahead_of_ours_created_is_deleted(journal: Journal) -> None:
+    journal.record([AnnotationSaved("4", SOURCE, "1", "7", URI, soon(2), soon(2), {"n": 1})])
+    assert live(journal) == {"1": 1}
+    journal.record([AnnotationDeleted("4", SOURCE, "1")])
     assert live(journal) == {}
 
 
-def test_a_clock_that_is_days_ahead_is_not_believed(journal: Journal) -> None:
-    wild = datetime.now(UTC) + timedelta(days=400)
-    journal.record([AnnotationSaved("4", "1", "7", URI, wild, wild, {})])
-    assert journal.clock("4") < datetime.now(UTC) + timedelta(days=2)
-    assert journal.clock("other") <= datetime.now(UTC)
+@pytest.mark.parametrize("ahead_h", [0.01, 2, 24 * 400])
+def test_what_arrives_last_wins_over_a_time_that_lies_in_the_future(journal: Journal, ahead_h: float) -> None:
+    created, ahead = soon(-1), soon(ahead_h)
+    journal.record([AnnotationSaved("4", SOURCE, "1", "7", URI, created, ahead, {"n": 1})])
+    journal.record([AnnotationSaved("4", SOURCE, "1", "7", URI, created, datetime.now(UTC), {"n": 2})])
+    assert live(journal) == {"1": 2}
+    journal.record([AnnotationSaved("4", SOURCE, "2", "7", URI, ahead, ahead, {"n": 1})])
+    journal.record([AnnotationSaved("4", SOURCE, "2", "7", URI, ahead, datetime.now(UTC), {"n": 2})])
+    assert live(journal) == {"1": 2, "2": 2}
+
+
+def test_what_was_recorded_while_our_own_clock_was_ahead_can_be_corrected_and_deleted(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    then = datetime(2041, 1, 1, tzinfo=UTC)
+    with monkeypatch.context() as ahead:
+        ahead.setattr("taxonomist.storage.journal.journal.time.time", then.timestamp)
+        journal.record([AnnotationSaved("4", SOURCE, id, "7", URI, then, then, {"n": 1}) for id in "12"])
+        journal.record([TaskSaved("4", SOURCE, "8", URI, then, then)])
+        journal.record([AnnotationSaved("4", SOURCE, "3", "8", URI, then, then, {"n": 1})])
+        assert live(journal) == {"1": 1, "2": 1, "3": 1}
+    last = journal.last_event_at("4")
+    assert last is not None
+    assert last <= time.time()
+    journal.record([AnnotationSaved("4", SOURCE, "1", "7", URI, then, datetime.now(UTC), {"n": 2})])
+    assert live(journal) == {"1": 2, "2": 1, "3": 1}
+    journal.record([AnnotationDeleted("4", SOURCE, "2"), TaskDeleted("4", SOURCE, "8")])
+    assert live(journal) == {"1": 2}
+    assert list(journal.tasks("4")) == []
 
 
 def test_a_task_id_used_again_is_a_new_task(journal: Journal) -> None:
     other = "/data/upload/4/b.jpg"
-    journal.record([TaskSaved("4", "7", URI, at(0)), saved(created=1, n=1)])
+    journal.record([TaskSaved("4", SOURCE, "7", URI, at(0)), saved(created=1, n=1)])
     journal.fold()
     journal.done("4", [image_id(URI)], journal.dirty("4").position)
-    journal.record([TaskDeleted("4", "7", at(2))])
+    journal.record([TaskDeleted("4", SOURCE, "7", at(2))])
     folded = journal.fold()
     assert folded.removed == {("4", image_id(URI))}
     assert list(journal.tasks("4")) == []
-    journal.record([TaskSaved("4", "7", other, at(3)), saved("2", created=4, uri=other, n=2)])
+    journal.record([TaskSaved("4", SOURCE, "7", other, at(3)), saved("2", created=4, uri=other, n=2)])
     assert live(journal) == {"2": 2}
     assert [(task.task_id, task.uri) for task in journal.tasks("4")] == [("7", other)]
-    journal.record([TaskDeleted("4", "7", at(2))])
+    journal.record([TaskDeleted("4", SOURCE, "7", at(2))])
     assert live(journal) == {"2": 2}
 
 
 def test_a_task_id_used_again_after_a_deletion_that_we_missed(journal: Journal) -> None:
     other = "/data/upload/4/b.jpg"
-    journal.record([TaskSaved("4", "7", URI, at(0)), saved(created=1, n=1)])
+    journal.record([TaskSaved("4", SOURCE, "7", URI, at(0)), saved(created=1, n=1)])
     journal.fold()
-    journal.record([TaskSaved("4", "7", other, at(3))])
+    journal.record([TaskSaved("4", SOURCE, "7", other, at(3))])
     folded = journal.fold()
     assert folded.images == {("4", image_id(other))}
     assert folded.removed == {("4", image_id(URI))}
@@ -135,13 +166,13 @@ def test_a_task_id_used_again_after_a_deletion_that_we_missed(journal: Journal) 
 def test_a_missed_deletion_of_a_task_that_we_know_by_its_annotation_only(journal: Journal) -> None:
     journal.record([saved(created=1, n=1)])
     journal.fold()
-    journal.record([TaskSaved("4", "7", "/data/upload/4/b.jpg", at(3))])
+    journal.record([TaskSaved("4", SOURCE, "7", "/data/upload/4/b.jpg", at(3))])
     assert journal.fold().removed == {("4", image_id(URI))}
 
 
 def test_the_latest_deletion_counts(journal: Journal) -> None:
     for second in (5, 2):
-        journal.record([AnnotationDeleted("4", "1", at(second)), TaskDeleted("4", "8", at(second))])
+        journal.record([AnnotationDeleted("4", SOURCE, "1", at(second)), TaskDeleted("4", SOURCE, "8", at(second))])
         journal.fold()
     journal.record([saved(created=3), saved("2", created=3, task="8"), saved("3", created=6, task="8", n=3)])
     assert live(journal) == {"3": 3}
@@ -149,16 +180,16 @@ def test_the_latest_deletion_counts(journal: Journal) -> None:
 
 def test_annotations_that_are_older_than_their_task_are_kept(journal: Journal) -> None:
     """An import keeps the time of its annotations and makes the task new."""
-    journal.record([saved(created=-1000, n=1), TaskSaved("4", "7", URI, at(0))])
+    journal.record([saved(created=-1000, n=1), TaskSaved("4", SOURCE, "7", URI, at(0))])
     assert live(journal) == {"1": 1}
 
 
 def test_a_task_that_only_was_looked_at_changes_nothing(journal: Journal) -> None:
-    journal.record([TaskSaved("4", "7", URI, at(0), at(0), {"image": URI})])
+    journal.record([TaskSaved("4", SOURCE, "7", URI, at(0), at(0), {"image": URI})])
     journal.fold()
-    journal.record([TaskSaved("4", "7", URI, at(0), at(9), {"image": URI})])
+    journal.record([TaskSaved("4", SOURCE, "7", URI, at(0), at(9), {"image": URI})])
     assert journal.fold().images == frozenset()
-    journal.record([TaskSaved("4", "7", URI, at(0), at(10), {"image": URI, "product": "x"})])
+    journal.record([TaskSaved("4", SOURCE, "7", URI, at(0), at(10), {"image": URI, "product": "x"})])
     assert journal.fold().images == {("4", image_id(URI))}
 
 
@@ -193,7 +224,7 @@ def test_quiet_is_measured_from_new_events(journal: Journal) -> None:
 
 
 def test_compacting_keeps_the_state(journal: Journal) -> None:
-    journal.record([saved(n=1), saved("2", n=2), AnnotationDeleted("4", "2", at(5))])
+    journal.record([saved(n=1), saved("2", n=2), AnnotationDeleted("4", SOURCE, "2", at(5))])
     journal.fold()
     journal.record([saved("3", n=3)])
     assert journal.compact(keep_days=-1) == 3
@@ -215,9 +246,9 @@ def test_reading_goes_over_pages(journal: Journal) -> None:
 @pytest.mark.parametrize(
     "event",
     [
-        AnnotationSaved("4", "1", "7", URI, datetime(2026, 1, 1), at(0), {}),
-        AnnotationSaved("4", "1", "7", "/data/\ud800.jpg", at(0), at(0), {}),
-        AnnotationSaved("4", "1", "7", URI, at(0), at(0), {"n": {1, 2}}),
+        AnnotationSaved("4", SOURCE, "1", "7", URI, datetime(2026, 1, 1), at(0), {}),
+        AnnotationSaved("4", SOURCE, "1", "7", "/data/\ud800.jpg", at(0), at(0), {}),
+        AnnotationSaved("4", SOURCE, "1", "7", URI, at(0), at(0), {"n": {1, 2}}),
     ],
 )
 def test_what_cannot_be_stored_is_refused_and_harms_nobody(journal: Journal, event: AnnotationSaved) -> None:
@@ -228,7 +259,7 @@ def test_what_cannot_be_stored_is_refused_and_harms_nobody(journal: Journal, eve
 
 def test_broken_text_inside_the_data_is_kept_as_it_came(journal: Journal) -> None:
     data = json.loads('{"n": 1, "text": "\\ud800"}')
-    journal.record([AnnotationSaved("4", "1", "7", URI, at(0), at(0), data)])
+    journal.record([AnnotationSaved("4", SOURCE, "1", "7", URI, at(0), at(0), data)])
     journal.fold()
     assert next(journal.annotations("4")).data == data
 
