@@ -7,7 +7,8 @@ response of the result.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.services import Services, registry_name
 from taxonomist.backend.settings import LOOPBACK_HOSTS
 from taxonomist.backend.state.jobs import Job, JobKind
+from taxonomist.storage.journal import Event
 from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.taxonomy.label_config import parse_label_config
 
@@ -112,7 +114,7 @@ class UseCases:
             log.warning(
                 "project %s: a part of %s is not recorded: %s", webhook.project, webhook.action, webhook.ignored
             )
-        new = self.services.journal.record(webhook.events)
+        new = self.services.journal.record(self._with_source(webhook))
         if webhook.label_config:
             self._store_config(webhook.project, webhook.label_config)
         training = self.start_training(webhook.project) if webhook.wants_training else None
@@ -141,6 +143,13 @@ class UseCases:
             for model in self.services.registry.versions(registry_name(name))
         }
         return list(names)
+
+    def _with_source(self, webhook: ReceivedWebhook) -> Sequence[Event]:
+        """Return the webhook's events. One without the project's time of creation is from the Label Studio we know."""
+        if webhook.created is not None:
+            return webhook.events
+        source = self.services.projects.get(webhook.project).source
+        return [replace(event, source=source) for event in webhook.events]
 
     def _store_config(self, project: str, xml: str) -> None:
         if self._stored_configs.get(project) != hash(xml):  # each webhook has it; the record is a file

@@ -22,6 +22,7 @@ class Task(BaseModel):
     id: int | str
     data: dict[str, Any] = {}
     created_at: AwareDatetime | None = None
+    updated_at: AwareDatetime | None = None
     total_predictions: int = 0
 
     def images(self, config: LabelConfig) -> dict[str, str]:

@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
 
-from pydantic import AwareDatetime, BaseModel
+from pydantic import AwareDatetime, BaseModel, ValidationError
 
 from taxonomist.backend.label_studio.requests import Task, project_id, validated
 from taxonomist.storage.journal import (
+    UNKNOWN_SOURCE,
     AnnotationDeleted,
     AnnotationSaved,
     Event,
@@ -28,12 +29,13 @@ SomeEvent = TypeVar("SomeEvent", bound=Event)
 class ReceivedWebhook:
     """One webhook: its events for the journal, and whether it asks for a training.
 
-    `label_config` is the project's, where the webhook has it. `ignored` is the reason why a part of it, or all of it,
-    is not recorded.
+    `created` is the time stamp of the project's creation, as in `SetupRequest`, and `label_config` the project's, where
+    the webhook has them. `ignored` is the reason why a part of it, or all of it, is not recorded.
     """
 
     action: str
     project: str
+    created: str | None
     events: tuple[Event, ...]
     label_config: str | None
     wants_training: bool
@@ -52,7 +54,23 @@ def parse_webhook(body: object, *, now: datetime | None = None) -> ReceivedWebho
     if identity is None:
         raise BadRequestError(f"The webhook {body['action']} names no project.")
     xml = project.get("label_config") if isinstance(project, dict) else None
-    return _WebhookReader(body, project_id(identity), xml or None, now or datetime.now(UTC)).read()
+    created = _created(project)
+    number = project_id(identity)
+    source = f"{number}.{created}" if created else UNKNOWN_SOURCE
+    return _WebhookReader(body, number, created, source, xml or None, now or datetime.now(UTC)).read()
+
+
+class _ProjectTimes(BaseModel):
+    created_at: AwareDatetime | None = None
+
+
+def _created(project: object) -> str | None:
+    """Return the time stamp of the project's creation in whole seconds, as Label Studio has it in /setup."""
+    try:
+        created = _ProjectTimes.model_validate(project).created_at
+    except ValidationError:
+        return None
+    return str(int(created.timestamp())) if created else None
 
 
 class _SavedAnnotation(BaseModel):
@@ -62,23 +80,53 @@ class _SavedAnnotation(BaseModel):
     updated_at: AwareDatetime
 
 
-def annotation_saved(project: str, annotation: Mapping[str, Any], uri: str) -> AnnotationSaved:
+def annotation_saved(
+    project: str, source: str, annotation: Mapping[str, Any], uri: str, read_after: int | None = None
+) -> AnnotationSaved:
     """Return the journal's event for an annotation of a webhook, the API or an export. Raises `BadRequestError`."""
     saved = validated(_SavedAnnotation, annotation)
     return AnnotationSaved(
         project=project,
+        source=source,
         annotation_id=str(saved.id),
         task_id=str(saved.task),
         uri=uri,
         created_at=saved.created_at,
         updated_at=saved.updated_at,
         data=dict(annotation),
+        read_after=read_after,
+    )
+
+
+def task_saved(
+    project: str, source: str, task: Task, uri: str, now: datetime, read_after: int | None = None
+) -> TaskSaved:
+    """Return the journal's event for a task of a webhook, the API or an export; `now` is the time of one without."""
+    created = task.created_at or now
+    return TaskSaved(
+        project=project,
+        source=source,
+        task_id=str(task.id),
+        uri=uri,
+        created_at=created,
+        updated_at=task.updated_at or created,
+        data=task.data,
+        read_after=read_after,
     )
 
 
 class _WebhookReader:
-    def __init__(self, body: Mapping[str, Any], project: str, xml: str | None, now: datetime) -> None:
-        self.body, self.project, self.xml, self.now = body, project, xml, now
+    def __init__(
+        self,
+        body: Mapping[str, Any],
+        project: str,
+        created: str | None,
+        source: str,
+        xml: str | None,
+        now: datetime,
+    ) -> None:
+        self.body, self.project, self.created, self.source = body, project, created, source
+        self.xml, self.now = xml, now
         self.action = str(body["action"])
         self.problems: list[str] = []
 
@@ -91,6 +139,7 @@ class _WebhookReader:
         return ReceivedWebhook(
             action=self.action,
             project=self.project,
+            created=self.created,
             events=events,
             label_config=self.xml,
             wants_training=self.action == "START_TRAINING",
@@ -124,7 +173,7 @@ class _WebhookReader:
         task_id = str(item.get("task") or "")
         if task_id not in tasks:
             raise BadRequestError(f"Annotation {item.get('id')} belongs to task {task_id}, which was not sent.")
-        return annotation_saved(self.project, item, tasks[task_id].uri)
+        return annotation_saved(self.project, self.source, item, tasks[task_id].uri)
 
     def _if_usable(
         self, make: Callable[[Mapping[str, Any]], SomeEvent], item: Mapping[str, Any]
@@ -136,15 +185,15 @@ class _WebhookReader:
             self.problems.append(str(error))
 
     def _annotation_deleted(self, item: Mapping[str, Any]) -> AnnotationDeleted:
-        return AnnotationDeleted(self.project, _identity(item))  # without a time: the journal's clock
+        return AnnotationDeleted(self.project, self.source, _identity(item))  # without a time: now
 
     def _task_deleted(self, item: Mapping[str, Any]) -> TaskDeleted:
-        return TaskDeleted(self.project, _identity(item))
+        return TaskDeleted(self.project, self.source, _identity(item))
 
     def _task(self, item: Mapping[str, Any]) -> TaskSaved:
         task = validated(Task, item)
         uri, *_ = task.images(self._config()).values()
-        return TaskSaved(self.project, str(task.id), uri, task.created_at or self.now)
+        return task_saved(self.project, self.source, task, uri, self.now)
 
     def _config(self) -> LabelConfig:
         if self.xml is None:

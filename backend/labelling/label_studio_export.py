@@ -37,10 +37,12 @@ def import_export(
     *,
     project: str | None = None,
     config: Path | None = None,
+    source: str | None = None,
     progress: CountProgress = ignore_counts,
 ) -> ImportResult:
     """Import the tasks and annotations of a Label Studio JSON export; at most `CHUNK` tasks are in memory.
 
+    `source` names what the file comes from, by default the file's name: ids of tasks and annotations count within it.
     Raises `ConfigError` before anything is imported.
     """
     total, named_project = _check(export)
@@ -49,12 +51,15 @@ def import_export(
         raise ConfigError(f"{export} does not name its project.", hint="Give --project.")
     known_config = _load_config(services, project, config)
     saved_at = datetime.fromtimestamp(export.stat().st_mtime, UTC)
+    source = source or export.name
+    if not services.projects.get(project).created:  # what earlier releases stored without a source was imported
+        services.journal.adopt(project, source)
     summary = ImportSummary()
     tasks = _tasks(export)
     while chunk := list(islice(tasks, CHUNK)):
         events: list[Event] = []
         for position, task in enumerate(chunk, start=summary.entries):
-            found = task_events(project, task, known_config, saved_at, position)
+            found = task_events(project, source, task, known_config, saved_at, position=position)
             events += found.events
             summary.leave_out(found.left_out)
             summary.count_unknown(found.unknown, found.name)

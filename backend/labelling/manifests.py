@@ -84,6 +84,9 @@ def import_manifest(
     xml = record.label_config or (write_label_config(paths) if paths else "")
     services.projects.update(project, images_folder=folder, label_config=xml)
     saved_at = datetime.fromtimestamp(manifest.stat().st_mtime, UTC)
+    source = manifest.name
+    if not record.created:  # what earlier releases stored without a source was imported
+        services.journal.adopt(project, source)
     rows_of: dict[Path, list[ManifestRow]] = {}
     for row in rows:
         rows_of.setdefault(row.file, []).append(row)
@@ -94,7 +97,7 @@ def import_manifest(
     files = list(rows_of)
     for start in range(0, len(files), CHUNK):
         chunk = {file: rows_of[file] for file in files[start : start + CHUNK]}
-        events = [event for file in chunk for event in _events(project, file, chunk[file], xml, saved_at)]
+        events = [event for file in chunk for event in _events(project, source, file, chunk[file], xml, saved_at)]
         summary.annotations += sum(1 for event in events if not isinstance(event, TaskSaved))
         summary.images |= {image_id(str(file)) for file in chunk}
         services.journal.record(events)
@@ -136,8 +139,10 @@ def _inside(folder: Path, name: str) -> bool:
         return False
 
 
-def _events(project: str, file: Path, rows: Sequence[ManifestRow], xml: str, saved_at: datetime) -> Iterator[Event]:
-    yield TaskSaved(project, str(file), str(file), saved_at)
+def _events(
+    project: str, source: str, file: Path, rows: Sequence[ManifestRow], xml: str, saved_at: datetime
+) -> Iterator[Event]:
+    yield TaskSaved(project, source, str(file), str(file), saved_at)
     paths_of: dict[str | None, list[TaxonomyPath]] = {}
     for row in rows:
         if row.path:
@@ -159,7 +164,7 @@ def _events(project: str, file: Path, rows: Sequence[ManifestRow], xml: str, sav
             "updated_at": saved_at.isoformat(),
             "result": [region],
         }
-        yield annotation_saved(project, annotation, str(file))
+        yield annotation_saved(project, source, annotation, str(file))
 
 
 def _add_to_project(project: str, file: Path, rows: Sequence[ManifestRow]) -> Callable[[ImageDocument], ImageDocument]:

@@ -10,9 +10,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from taxonomist.backend.label_studio.requests import Task
-from taxonomist.backend.label_studio.webhooks import annotation_saved
+from taxonomist.backend.label_studio.webhooks import annotation_saved, task_saved
 from taxonomist.backend.labelling.import_result import LeftOut
-from taxonomist.storage.journal import Event, TaskSaved
+from taxonomist.storage.journal import Event
 from taxonomist.taxonomy.annotations import UnknownPath, parse_annotation
 from taxonomist.taxonomy.errors import BadRequestError
 from taxonomist.taxonomy.label_config import LabelConfig
@@ -41,12 +41,19 @@ class TaskEvents:
 
 
 def task_events(
-    project: str, task: object, config: LabelConfig, saved_at: datetime, position: int | None = None
+    project: str,
+    source: str,
+    task: object,
+    config: LabelConfig,
+    saved_at: datetime,
+    *,
+    position: int | None = None,
+    read_after: int | None = None,
 ) -> TaskEvents:
     """Return the events of one task with its annotations, and what of it is not usable.
 
     `saved_at` replaces the time where the task or an annotation has none. `position` counts from 0 and identifies a
-    task without an id in its problems.
+    task without an id in its problems. `read_after` is passed on to the events.
     """
     name = f"task {task['id']}" if isinstance(task, Mapping) and task.get("id") is not None else "a task without id"
     name += "" if position is None or "without" not in name else f", number {position + 1} of the file"
@@ -63,7 +70,7 @@ def task_events(
         found.leave_out("task without an image", str(error))
         return found
     assert isinstance(task, Mapping)
-    found.events.append(TaskSaved(project, str(saved.id), uri, saved.created_at or saved_at))
+    found.events.append(task_saved(project, source, saved, uri, saved_at, read_after))
     annotations = task.get("annotations") or []
     if not isinstance(annotations, list):
         found.leave_out(UNREADABLE, f"its annotations are not a list: {annotations!s:.80}")
@@ -72,7 +79,8 @@ def task_events(
         try:
             if not isinstance(annotation, Mapping):
                 raise BadRequestError(f"not an annotation: {annotation!s:.80}")
-            found.events.append(annotation_saved(project, {"task": saved.id, **_with_times(annotation, saved_at)}, uri))
+            whole = {"task": saved.id, **_with_times(annotation, saved_at)}
+            found.events.append(annotation_saved(project, source, whole, uri, read_after))
             parsed = parse_annotation(annotation, config, task_id=str(saved.id))
             found.unknown += parsed.unknown
             for region in parsed.unreadable:

@@ -16,6 +16,7 @@ from filelock import FileLock
 from pydantic import BaseModel, SecretStr, field_serializer
 
 from taxonomist.backend.state.project_settings import ProjectChoices
+from taxonomist.storage.journal import UNKNOWN_SOURCE
 from taxonomist.storage.json_files import read_model, write_model
 from taxonomist.taxonomy.errors import BadRequestError, DamagedError
 
@@ -43,6 +44,11 @@ class ProjectRecord(BaseModel, frozen=True):
     changed_labels: int = 0  # images whose accepted label changed since the last training was enqueued
     settings: ProjectChoices = ProjectChoices()  # what differs from the environment
     decided_with: str | None = None  # fingerprint of the taxonomy and the rule that the labels were decided with
+
+    @property
+    def source(self) -> str:
+        """The source of what comes from the project's Label Studio: its number and its time of creation."""
+        return f"{self.project}.{self.created}" if self.created else UNKNOWN_SOURCE
 
     @field_serializer("api_key", when_used="json")
     def _store_key(self, key: SecretStr | None) -> str | None:

@@ -19,6 +19,7 @@ from taxonomist.storage.journal import (
     TaskDeleted,
     TaskSaved,
 )
+from taxonomist.storage.journal.migration import adopt, migrate
 
 LABEL_STUDIO, EXPORT = "4.1795531934", "export.json"
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -189,6 +190,7 @@ def test_what_came_without_a_source_gets_it_later(journal: Journal) -> None:
     journal.record([TaskSaved("4", UNKNOWN_SOURCE, "7", A, at(0)), saved(source=UNKNOWN_SOURCE, n=1)])
     journal.record([saved("2", source=UNKNOWN_SOURCE, n=1), saved("2", time=1, n=2)])
     journal.record([AnnotationDeleted("4", UNKNOWN_SOURCE, "3")])
+    journal.fold()
     assert journal.adopt("5", LABEL_STUDIO) == 0
     assert journal.adopt("4", LABEL_STUDIO) == 2
     assert live(journal) == {(LABEL_STUDIO, "1"): {"n": 1}, (LABEL_STUDIO, "2"): {"n": 2}}
@@ -196,6 +198,12 @@ def test_what_came_without_a_source_gets_it_later(journal: Journal) -> None:
     journal.record([saved("3")])
     assert len(live(journal)) == 2
     assert journal.adopt("4", LABEL_STUDIO) == 0
+
+
+def test_an_event_that_is_not_folded_gets_its_source_too(journal: Journal) -> None:
+    journal.record([saved(source=UNKNOWN_SOURCE)])
+    journal.adopt("4", LABEL_STUDIO)
+    assert set(live(journal)) == {(LABEL_STUDIO, "1")}
 
 
 OLD_TABLES = """
@@ -250,10 +258,12 @@ def test_a_journal_of_an_earlier_release_is_migrated(tmp_path: Path) -> None:
             body |= {"data": {"n": seq}}
             event = (seq, f"key{seq}", "4", "annotation-saved", 0.0, json.dumps(body))
             old.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)", event)
+        for _ in range(2):  # again after a kill
+            migrate(old)
+            adopt(old, "4", LABEL_STUDIO)
     with Journal(path) as journal:
         assert journal.position() == 2
         assert {id: data["n"] for (_, id), data in live(journal).items()} == {"1": 1, "3": 2}
-        journal.adopt("4", LABEL_STUDIO)
         assert journal.sources("4") == [LABEL_STUDIO]
         journal.record([AnnotationSaved("4", LABEL_STUDIO, "1", "7", A, at(0), datetime.now(UTC), {"n": 5})])
         assert live(journal)[LABEL_STUDIO, "1"]["n"] == 5

@@ -1,0 +1,53 @@
+"""Where tasks and annotations come from: the Label Studio project that is connected, or another one at its address.
+
+A Label Studio project is known by its number and its time of creation, whatever its address: an address may serve
+another Label Studio tomorrow, for example one that started without its volume.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from taxonomist.backend.label_studio import Project
+from taxonomist.backend.services import Services
+from taxonomist.taxonomy.errors import LabelStudioError
+
+
+def learn_source(services: Services, project: str, created: str | None) -> str:
+    """Return the source of the project's Label Studio; `created` is kept where none is known yet.
+
+    What was recorded without a source then gets it.
+    """
+    record = services.projects.get(project)
+    if record.created is None and created is not None:
+        record = services.projects.update(project, created=created)
+        services.journal.adopt(project, record.source)
+    return record.source
+
+
+def check_source(services: Services, about: Project, url: str) -> str:
+    """Return the source of a project as Label Studio describes it.
+
+    Raises `LabelStudioError` when it is not the project that was connected under this number.
+    """
+    record = services.projects.get(about.id)
+    if record.created is not None and record.created != about.created:
+        raise LabelStudioError(
+            f"{describe_other(about, record.created)} Nothing was changed.",
+            hint=f"Start the Label Studio at {url} with the data that it had. If the new project is meant, "
+            f"run `taxonomist connect --project {about.id}`, which asks.",
+        )
+    return learn_source(services, about.id, about.created)
+
+
+def describe_other(about: Project, created: str) -> str:
+    """Return a sentence on a project that was not created when the connected one was."""
+    return (
+        f"Project {about.id} of this Label Studio, {about.title!r}, was created at "
+        f"{about.created_at:%Y-%m-%d %H:%M:%S} UTC. The project that is connected under this number was created at "
+        f"{_time(created)} UTC: this is another Label Studio, or another database."
+    )
+
+
+def _time(created: str) -> str:
+    return f"{datetime.fromtimestamp(int(created), UTC):%Y-%m-%d %H:%M:%S}" if created.isdecimal() else created
