@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import os
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import platformdirs
 from cronsim import CronSim, CronSimError
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -80,6 +83,28 @@ def _product_field(text: str) -> str:
     return text
 
 
+def _list_of_texts(value: object) -> object:
+    """Return the list in a text such as `a,b` or `["a", "b"]`; other values are returned as they are."""
+    if not isinstance(value, str):
+        return value
+    if not value.lstrip().startswith("["):
+        return [part for part in (part.strip() for part in value.split(",")) if part]
+    try:
+        parts: Any = json.loads(value)
+    except ValueError:
+        parts = None
+    if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
+        raise ValueError('is not a list; write it as a,b or as ["a", "b"]')
+    return parts
+
+
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
+Texts = Annotated[list[str], NoDecode, BeforeValidator(_list_of_texts)]
+"""A list, which the environment may give as `a,b` or as JSON."""
+
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 ProductField = Annotated[str, AfterValidator(_product_field)]
 Annotators = Annotated[int, Field(ge=1)]
@@ -125,8 +150,10 @@ class Settings(BaseSettings):
         None, description="Value of the secret header of webhooks; unset: made once and kept in the home folder"
     )
     allow_no_password: bool = Field(False, description="Serve without a password on addresses other than loopback")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        "INFO", description="Least severe messages that are logged"
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = Field(
+        "INFO",
+        description="Least severe messages that are logged; unset: commands other than serve and worker log from "
+        "WARNING on",
     )
 
     # Label Studio
@@ -144,7 +171,7 @@ class Settings(BaseSettings):
     )
 
     # Images
-    allowed_image_hosts: list[str] = Field(
+    allowed_image_hosts: Texts = Field(
         [],
         description="Hosts besides Label Studio from which images may be fetched: host, host:port or *.suffix",
     )
@@ -169,8 +196,8 @@ class Settings(BaseSettings):
         description="Share of an image's annotators that must name a path; 0.67 is more than two of three",
     )
     require_review: bool = Field(False, description="Accept only annotations that were reviewed or are ground truth")
-    skips_as: list[str] | None = Field(
-        None, description='Taxonomy path that a skipped task votes for, for example ["Sort Out"]; unset: no vote'
+    skips_as: Annotated[list[str] | None, NoDecode, BeforeValidator(_list_of_texts)] = Field(
+        None, description="Taxonomy path that a skipped task votes for, level by level; unset: no vote"
     )
 
     # Backbone and head
@@ -259,7 +286,7 @@ class Settings(BaseSettings):
     )
     cosmos_key: SecretStr | None = Field(None, description="Key of that Cosmos DB")
     cosmos_database: str = Field("taxonomist", description="Database in Cosmos DB")
-    cosmos_containers: list[str] = Field(
+    cosmos_containers: Texts = Field(
         ["images"], description="Containers with image documents; new documents go into the first"
     )
     blob_connection_string: SecretStr | None = Field(
@@ -268,9 +295,7 @@ class Settings(BaseSettings):
     blob_account_url: WebAddress | None = Field(
         None, description="Storage account with images: its address; access by Entra ID"
     )
-    blob_containers: list[str] = Field(
-        [], description="Containers from which images are read; empty: all of the account"
-    )
+    blob_containers: Texts = Field([], description="Containers from which images are read; empty: all of the account")
     models_container: str | None = Field(
         None, description="Moves models and embeddings to this container of the storage account"
     )
@@ -335,10 +360,12 @@ def load_settings(**overrides: object) -> Settings:
 
 def _explain(part: object) -> str:
     assert isinstance(part, dict)
-    name = ".".join(str(step) for step in part["loc"])
+    name = str(part["loc"][0]) if part["loc"] else ""
     if part["type"] == "extra_forbidden":
         near = process.extractOne(name, Settings.model_fields.keys(), score_cutoff=60)
         return f"There is no setting '{name}'" + (f", did you mean '{near[0]}'?" if near else ".")
     secret = "SecretStr" in str(Settings.model_fields[name].annotation) if name in Settings.model_fields else True
     seen = "" if secret or "@" in str(part["input"]) else f" (seen: {part['input']!r})"
-    return f"Setting '{name}': {part['msg']}{seen}"
+    variable = f"TAXONOMIST_{name.upper()}"
+    origin = f" ({variable})" if os.environ.get(variable) else ""
+    return f"Setting '{name}'{origin}: {part['msg'].removeprefix('Value error, ')}{seen}"

@@ -70,8 +70,9 @@ def settings_page() -> str:
         "",
         "Set a setting as an environment variable, or as a line in `taxonomist.toml` in the working directory. In the "
         "file its name has no prefix and is in lower case: `TAXONOMIST_RETRAIN_EVERY=100` and `retrain_every = 100` "
-        "are the same. The environment has priority over the file. A list is JSON in the environment: "
-        "`TAXONOMIST_BLOB_CONTAINERS='[\"images\"]'`.",
+        "are the same. The environment has priority over the file. In the environment a list is written with commas "
+        "or as JSON: `TAXONOMIST_BLOB_CONTAINERS=images,archive` or "
+        '`TAXONOMIST_BLOB_CONTAINERS=\'["images", "archive"]\'`. A text that has a comma itself needs JSON.',
         "",
         "A name or a value that is not valid stops every command with exit code 2 and a message that names the "
         "setting.",

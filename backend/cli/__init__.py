@@ -57,7 +57,7 @@ def _common(
         raise typer.Exit
     loaded = load_settings(home=home, log_level=log_level.upper() if log_level else None)
     # A terminal shows a progress bar and warnings only; the log of a service shows what it does.
-    quiet = log_level is None and context.invoked_subcommand not in {"serve", "worker"}
+    quiet = "log_level" not in loaded.model_fields_set and context.invoked_subcommand not in {"serve", "worker"}
     set_up_logging("WARNING" if quiet else loaded.log_level)
     services = context.obj = Services(loaded)
     context.call_on_close(services.close)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,66 @@ def test_addresses() -> None:
 
 def test_secrets_are_not_printed() -> None:
     assert "hunter2" not in repr(Settings(password="hunter2", webhook_secret="hunter2", label_studio_api_key="hunter2"))
+
+
+LISTS = [name for name, field in Settings.model_fields.items() if "list[" in str(field.annotation)]
+
+
+@pytest.mark.parametrize("name", LISTS)
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("10.0.0.5:8080", ["10.0.0.5:8080"]),
+        ("a, b ,*.example.com,", ["a", "b", "*.example.com"]),
+        ('["a", "b,c"]', ["a", "b,c"]),
+        (' ["a"]', ["a"]),
+        ("[]", []),
+    ],
+)
+def test_a_list_is_written_with_commas_or_as_json(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, value: str, expected: list[str]
+) -> None:
+    monkeypatch.setenv(f"TAXONOMIST_{name.upper()}", value)
+    assert getattr(load_settings(), name) == expected
+    monkeypatch.delenv(f"TAXONOMIST_{name.upper()}")
+    (tmp_path / "taxonomist.toml").write_text(f"{name} = {json.dumps(value)}\n")
+    assert getattr(load_settings(), name) == expected
+    (tmp_path / "taxonomist.toml").write_text(f"{name} = {json.dumps(expected)}\n")
+    assert getattr(load_settings(), name) == expected
+
+
+def test_all_list_settings_are_tested() -> None:
+    assert {"allowed_image_hosts", "skips_as", "cosmos_containers", "blob_containers"} <= set(LISTS)
+
+
+@pytest.mark.parametrize("name", LISTS)
+@pytest.mark.parametrize("value", ["['a']", '["a"', "[1]", '[["a"]]'])
+def test_a_wrong_list_is_named_with_its_variable_and_form(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    variable = f"TAXONOMIST_{name.upper()}"
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigError) as error:
+        load_settings()
+    message = str(error.value)
+    assert variable in message
+    assert "a,b" in message
+    assert value in message
+    assert "taxonomist.toml" not in message
+
+
+@pytest.mark.parametrize("value", ["debug", "Debug", "DEBUG"])
+def test_the_log_level_in_any_case(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("TAXONOMIST_LOG_LEVEL", value)
+    assert load_settings().log_level == "DEBUG"
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_no_wrong_variable_is_reported_as_a_file(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Whatever stands in a variable, the message names it, or it is a valid value."""
+    for value in ("[", "{", '{"a": 1}', "a,b"):
+        monkeypatch.setenv(f"TAXONOMIST_{name.upper()}", value)
+        try:
+            load_settings()
+        except ConfigError as error:
+            assert f"TAXONOMIST_{name.upper()}" in str(error)  # noqa: PT017
