@@ -34,7 +34,7 @@ class UnknownPath:
 
 @dataclass(frozen=True)
 class UnreadableRegion:
-    """A region of a control that cannot be read, or a path in it; the other regions of the annotation count."""
+    """A region of a control that cannot be read, or some path in it. All other regions and paths count."""
 
     control: str
     problem: str
@@ -181,11 +181,14 @@ class _Answers:
             self.unreadable.append(UnreadableRegion(tree.control, f"its value is {value!r:.80}"))
             return
         nested = tree.kind == "taxonomy" and isinstance(value, Mapping) and "taxonomy" in value
+        problems = []
         for item in items:
             try:
                 self._add(tree, _path(item, nested=nested))
             except BadRequestError as error:
-                self.unreadable.append(UnreadableRegion(tree.control, str(error)))
+                problems.append(str(error))
+        if problems:
+            self.unreadable.append(UnreadableRegion(tree.control, "; ".join(problems[:3])))
 
     def _add(self, tree: Tree, path: TaxonomyPath) -> None:
         if node := tree.node_of(path):

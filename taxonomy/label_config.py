@@ -15,6 +15,8 @@ from taxonomist.taxonomy.paths import TaxonomyPath
 from taxonomist.taxonomy.tree import Kind, Tree
 from taxonomist.taxonomy.visibility import Condition, visible_controls
 
+_NO_NAME = "$undefined$"
+
 
 @dataclass(frozen=True)
 class LabelConfig:
@@ -49,7 +51,12 @@ class LabelConfig:
         return tuple(tree for tree in self.trees if tree.to_name == (image or self.first_image))
 
     def addresses(self, data: Mapping[str, Any]) -> dict[str, str]:
-        """Return the address of each image of a task by the image's name, without those whose fields it lacks."""
+        """Return the address of each image of a task by the image's name, without those whose fields it lacks.
+
+        A field without a name, as Label Studio imports files before a project has a config, is that of the first image.
+        """
+        if _NO_NAME in data:
+            data = {self.images[self.first_image].removeprefix("$"): data[_NO_NAME], **data}
         found = {name: fill_in(template, data) for name, template in self.images.items()}
         return {name: address for name, address in found.items() if address is not None}
 

@@ -11,7 +11,7 @@ import typer
 from taxonomist.backend.cli.options import Json, Project, services_of
 from taxonomist.backend.cli.output import count_bar, print_fields, print_json, print_line, print_table, step_bar
 from taxonomist.backend.labelling.import_result import ImportResult
-from taxonomist.backend.labelling.label_studio_export import import_export
+from taxonomist.backend.labelling.label_studio_export import import_export, is_export
 from taxonomist.backend.labelling.manifests import import_manifest
 from taxonomist.backend.prediction.evaluation import look_alikes_of_image
 from taxonomist.backend.retraining.first_backbone import prepare_backbone
@@ -49,7 +49,7 @@ def import_(
     """Import images, with labels if there are any, from a CSV manifest or a Label Studio export."""
     services = services_of(context)
     with count_bar(f"Importing {file.name}") as progress:
-        if file.suffix.lower() == ".json":
+        if is_export(file):
             result = import_export(services, file, project=project, config=config, progress=progress)
         elif project is None:
             raise ConfigError("A CSV does not name its project.", hint="Give --project NAME.")

@@ -5,9 +5,10 @@ Bodies are parsed once, here and in `webhooks`. Unknown keys are ignored, since 
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from datetime import UTC, datetime
+from typing import Annotated, Any, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, Field, SecretStr, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, Field, SecretStr, ValidationError, field_validator
 
 from taxonomist.backend.state.project_records import is_project
 from taxonomist.taxonomy.errors import BadRequestError
@@ -16,13 +17,21 @@ from taxonomist.taxonomy.label_config import LabelConfig
 Model = TypeVar("Model", bound=BaseModel)
 
 
+def _with_zone(time: datetime) -> datetime:
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+Time = Annotated[datetime, AfterValidator(_with_zone)]
+"""A time with its zone; one that is written without a zone is in UTC."""
+
+
 class Task(BaseModel):
     """A task as Label Studio sends it to /predict and in webhooks."""
 
     id: int | str
     data: dict[str, Any] = {}
-    created_at: AwareDatetime | None = None
-    updated_at: AwareDatetime | None = None
+    created_at: Time | None = None
+    updated_at: Time | None = None
     total_predictions: int = 0
 
     def images(self, config: LabelConfig) -> dict[str, str]:
@@ -34,7 +43,7 @@ class Task(BaseModel):
         if not images:
             wanted = " or ".join(f"value={template!r}" for template in config.images.values())
             fields = ", ".join(f"{key}={value!r:.40}" for key, value in list(self.data.items())[:5]) or "none"
-            raise BadRequestError(f"Task {self.id} has no image for {wanted}; its fields are: {fields}.")
+            raise BadRequestError(f"task {self.id}: it has no image for {wanted}; its fields are: {fields}.")
         return images
 
 

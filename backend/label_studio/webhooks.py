@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError
 
-from taxonomist.backend.label_studio.requests import Task, project_id, validated
+from taxonomist.backend.label_studio.requests import Task, Time, project_id, validated
 from taxonomist.storage.journal import (
     UNKNOWN_SOURCE,
     AnnotationDeleted,
@@ -76,8 +76,8 @@ def _created(project: object) -> str | None:
 class _SavedAnnotation(BaseModel):
     id: int | str
     task: int | str
-    created_at: AwareDatetime
-    updated_at: AwareDatetime
+    created_at: Time
+    updated_at: Time
 
 
 def annotation_saved(

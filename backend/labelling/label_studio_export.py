@@ -1,34 +1,55 @@
 """Tasks and annotations from a JSON export of Label Studio, of any size: the file is read as a stream, twice.
 
 The first pass checks the file as a whole, so that a truncated file changes nothing. The second pass imports the tasks.
-Tasks and annotations that cannot be used are reported and do not affect the others.
+Tasks, annotations and regions that cannot be used are reported and do not affect the others. A folder is that of a
+target storage: each of its files holds an annotation.
 """
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import ijson
 
 from taxonomist.backend.labelling.decisions import decide_all_dirty
+from taxonomist.backend.labelling.export_forms import AS_JSON, as_task, check_csv, check_form
 from taxonomist.backend.labelling.import_result import ImportResult, ImportSummary, LeftOut
 from taxonomist.backend.labelling.task_events import task_events
 from taxonomist.backend.services import Services
 from taxonomist.progress import CountProgress, ignore_counts
 from taxonomist.storage.catalog.image_ids import image_id
-from taxonomist.storage.journal import Event, TaskSaved
+from taxonomist.storage.journal import AnnotationSaved, Event, TaskSaved
 from taxonomist.taxonomy.errors import BadRequestError, ConfigError
 from taxonomist.taxonomy.label_config import LabelConfig, parse_label_config
 
 CHUNK = 500  # tasks that are in memory together
-_BOM = b"\xef\xbb\xbf"
 _DEEPEST = 200
-_AS_JSON = "Export the project as JSON, not JSON-MIN or CSV."
+
+
+def is_export(file: Path) -> bool:
+    """Return whether a file or folder is an export as JSON, or meant as one, and not a manifest.
+
+    The files of a target storage have no suffix. Raises `ConfigError` for the export CSV of Label Studio.
+    """
+    if file.is_dir() or file.suffix.lower() in {".json", ".zip"}:
+        return True
+    try:
+        with file.open("rb") as content:
+            start = content.read(4096)
+    except OSError:
+        return False  # the reader of manifests says what is wrong
+    if start.lstrip(codecs.BOM_UTF8 + b" \t\r\n")[:1] in {b"[", b"{"} and file.suffix.lower() not in {".csv", ".tsv"}:
+        return True
+    header = start.partition(b"\n")[0].decode("utf-8", "replace").lstrip("\ufeff")
+    check_csv(file, [name.strip(' "\r') for name in header.replace("\t", ",").split(",")])
+    return False
 
 
 def import_export(
@@ -43,10 +64,12 @@ def import_export(
     """Import the tasks and annotations of a Label Studio JSON export; at most `CHUNK` tasks are in memory.
 
     `source` names what the file comes from, by default the file's name: ids of tasks and annotations count within it.
-    Raises `ConfigError` before anything is imported.
+    Raises `ConfigError` before anything is imported, and when no task can be used.
     """
-    total, named_project = _check(export)
-    project = project or named_project
+    files = _files(export)
+    scans = [_scan(file) for file in files]
+    total = sum(scan.entries for scan in scans)
+    project = project or next((scan.project for scan in scans if scan.project), None)
     if project is None:
         raise ConfigError(f"{export} does not name its project.", hint="Give --project.")
     known_config = _load_config(services, project, config)
@@ -55,10 +78,16 @@ def import_export(
     if not services.projects.get(project).created:  # what earlier releases stored without a source was imported
         services.journal.adopt(project, source)
     summary = ImportSummary()
-    tasks = _tasks(export)
+    annotations: set[int] = set()  # a file may hold an annotation twice
+    tasks = (item for file, scan in zip(files, scans, strict=True) for item in _items(file, scan))
     while chunk := list(islice(tasks, CHUNK)):
         events: list[Event] = []
-        for position, task in enumerate(chunk, start=summary.entries):
+        for position, item in enumerate(chunk, start=summary.entries):
+            try:
+                task = as_task(item)
+            except BadRequestError as error:
+                summary.leave_out([LeftOut("record of another form", f"number {position + 1} of the file: {error}")])
+                continue
             found = task_events(project, source, task, known_config, saved_at, position=position)
             events += found.events
             summary.leave_out(found.left_out)
@@ -66,13 +95,17 @@ def import_export(
         for event in _record(services, events, summary):
             if isinstance(event, TaskSaved):
                 summary.images.add(image_id(event.uri))
-            else:
-                summary.annotations += 1
+            elif isinstance(event, AnnotationSaved):
+                annotations.add(hash(event.annotation_id))
         decide_all_dirty(services, project)  # after each chunk, so that the number of dirty images stays bounded
         summary.entries += len(chunk)
         progress(summary.entries, total)
     decide_all_dirty(services, project)
-    return summary.result(services, project)
+    summary.annotations = len(annotations)
+    result = summary.result(services, project)
+    if result.entries and not result.images:
+        raise ConfigError(f"{export}: none of its {result.entries} tasks can be imported. {result.problems[0]}")
+    return result
 
 
 def _record(services: Services, events: Sequence[Event], summary: ImportSummary) -> list[Event]:
@@ -108,33 +141,64 @@ def _load_config(services: Services, project: str, config: Path | None) -> Label
     return parse_label_config(xml)
 
 
-def _check(export: Path) -> tuple[int, str | None]:
-    """Return the number of tasks, and the first project that a task names.
+@dataclass
+class _Scan:
+    """What the first pass found: the number of tasks, the project that one of them names, and whether it is a list."""
 
-    Raises `ConfigError` when the file is not a list, is truncated, or is nested too deeply.
-    """
-    count = depth = 0
-    key = project = None
+    entries: int = 0
+    project: str | None = None
+    is_list: bool = True
+    top: dict[str, None] = field(default_factory=dict)  # the keys of a file that is one object
+    first: dict[str, None] = field(default_factory=dict)  # the keys of the first object of a list
+
+
+def _files(export: Path) -> list[Path]:
+    """Return the files to read: one export, or those in the folder of a target storage."""
+    if not export.is_dir():
+        return [export]
+    files = sorted(file for file in export.rglob("*") if file.is_file() and not file.name.startswith("."))
+    if not files:
+        raise ConfigError(f"There is no file in the folder {export}.")
+    return files
+
+
+def _scan(export: Path) -> _Scan:
+    """Read the whole file. Raises `ConfigError` for a form that cannot be taken, or a file that is truncated."""
+    scan = _Scan()
+    depth = 0
+    keys = [""] * (_DEEPEST + 2)
     for event, value in _read(export, ijson.basic_parse):
         if event in {"end_map", "end_array"}:
             depth -= 1
             continue
-        if depth == 0 and event != "start_array":
-            raise ConfigError(f"{export} is not a list of tasks.", hint=_AS_JSON)
-        if depth == 1:
-            count, key = count + 1, None
-        elif depth == 2 and event == "map_key":
-            key = value
-        elif depth == 2 and key == "project" and event in {"number", "string"}:
-            project = project or str(value or "") or None
-        depth += event in {"start_map", "start_array"}
+        if depth == 0:
+            if event not in {"start_array", "start_map"}:
+                raise ConfigError(f"{export} is not a list of tasks.", hint=AS_JSON)
+            scan.is_list = event == "start_array"
+        if depth == 1 and scan.is_list:
+            scan.entries += 1
+        if event == "map_key":
+            keys[depth] = value
+            if depth == 1:
+                scan.top[value] = None
+            elif depth == 2 and scan.is_list and scan.entries == 1:
+                scan.first[value] = None
+        elif scan.project is None and keys[depth] == "project" and event in {"number", "string"}:
+            inside = depth - scan.is_list
+            if inside == 1 or (inside == 2 and keys[depth - 1] == "task"):
+                scan.project = str(value or "") or None
+        elif event in {"start_map", "start_array"}:
+            depth += 1
+            keys[depth] = ""
         if depth > _DEEPEST:  # ijson takes memory for each pair of levels when it builds the values
-            raise ConfigError(f"{export} has values that are nested more than {_DEEPEST} deep.", hint=_AS_JSON)
-    return count, project
+            raise ConfigError(f"{export} has values that are nested more than {_DEEPEST} deep.", hint=AS_JSON)
+    check_form(export, scan.top, scan.first)
+    scan.entries = scan.entries if scan.is_list else 1
+    return scan
 
 
-def _tasks(export: Path) -> Iterator[object]:
-    return map(_plain, _read(export, lambda file: ijson.items(file, "item")))
+def _items(export: Path, scan: _Scan) -> Iterator[object]:
+    return map(_plain, _read(export, lambda file: ijson.items(file, "item" if scan.is_list else "")))
 
 
 def _plain(value: object) -> object:
@@ -152,8 +216,12 @@ def _plain(value: object) -> object:
 def _read(export: Path, parse: Callable[[BinaryIO], Iterator[Any]]) -> Iterator[Any]:
     try:
         with export.open("rb") as file:
-            file.seek(len(_BOM) if file.read(len(_BOM)) == _BOM else 0)
-            yield from parse(file)
+            start = file.read(4)
+            if start.startswith(b"PK"):
+                raise ConfigError(f"{export} is a zip archive.", hint=f"Unpack it. {AS_JSON}")
+            file.seek(len(codecs.BOM_UTF8) if start.startswith(codecs.BOM_UTF8) else 0)
+            wide = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+            yield from parse(cast(BinaryIO, _AsUtf8(codecs.getreader("utf-16")(file))) if wide else file)
     except FileNotFoundError:
         raise ConfigError(f"There is no file {export}.") from None
     except (ijson.JSONError, OSError, ValueError) as error:
@@ -162,4 +230,14 @@ def _read(export: Path, parse: Callable[[BinaryIO], Iterator[Any]]) -> Iterator[
                 f"{export} ends in the middle.", hint="Export it again, and copy the whole file."
             ) from None
         reason = next(iter(str(error).removeprefix("b'").splitlines()), "").partition("\\n")[0].strip().rstrip(".")
-        raise ConfigError(f"{export} is not JSON: {reason}.", hint=_AS_JSON) from None
+        raise ConfigError(f"{export} is not JSON: {reason}.", hint=AS_JSON) from None
+
+
+class _AsUtf8:
+    """A file in UTF-16, as PowerShell writes it, read as UTF-8."""
+
+    def __init__(self, reader: codecs.StreamReader) -> None:
+        self._reader = reader
+
+    def read(self, size: int = -1) -> bytes:
+        return self._reader.read(size).encode()

@@ -67,7 +67,7 @@ def task_events(
         found.leave_out("task that cannot be read", f"not a task: {where or f'{task!s:.80}'}: {first['msg']}")
         return found
     except BadRequestError as error:
-        found.leave_out("task without an image", str(error))
+        found.left_out.append(LeftOut("task without an image", str(error)))
         return found
     assert isinstance(task, Mapping)
     found.events.append(task_saved(project, source, saved, uri, saved_at, read_after))
@@ -79,9 +79,11 @@ def task_events(
         try:
             if not isinstance(annotation, Mapping):
                 raise BadRequestError(f"not an annotation: {annotation!s:.80}")
+            if annotation.get("result") is None and not annotation.get("was_cancelled"):
+                raise BadRequestError(f"Annotation {annotation.get('id')} has no result.")
+            parsed = parse_annotation(annotation, config, task_id=str(saved.id))
             whole = {"task": saved.id, **_with_times(annotation, saved_at)}
             found.events.append(annotation_saved(project, source, whole, uri, read_after))
-            parsed = parse_annotation(annotation, config, task_id=str(saved.id))
             found.unknown += parsed.unknown
             for region in parsed.unreadable:
                 found.leave_out(UNREADABLE_REGION, f"annotation {parsed.id}: {region}")

@@ -169,6 +169,10 @@ def test_each_image_has_its_controls_and_its_address() -> None:
     assert config.addresses({"folder": "f", "file": "2.jpg"}) == {"right": "https://x/f/2.jpg"}
 
 
+def test_a_field_without_a_name_is_that_of_the_first_image() -> None:
+    assert parse_label_config(view(taxonomy())).addresses({"$undefined$": "1.jpg"}) == {"image": "1.jpg"}
+
+
 def test_a_hidden_control_is_not_visible() -> None:
     xml = view(
         '<Choices name="warmth" toName="image"><Choice value="Warm" alias="w"/><Choice value="Cold"/></Choices>',
