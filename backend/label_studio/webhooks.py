@@ -61,7 +61,7 @@ def parse_webhook(body: object, *, now: datetime | None = None) -> ReceivedWebho
 
 
 class _ProjectTimes(BaseModel):
-    created_at: AwareDatetime | None = None
+    created_at: Time | None = None
 
 
 def _created(project: object) -> str | None:
