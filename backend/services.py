@@ -270,5 +270,5 @@ class CatalogueFolder:
     def read(self, uri: str) -> bytes:
         """See `Images.read`."""
         if uri.startswith(self._prefix):
-            return self._inside.read(uri.removeprefix(self._prefix))
+            return self._inside.read(f"./{uri.removeprefix(self._prefix)}")  # whatever the name begins with
         return self._others.read(uri)

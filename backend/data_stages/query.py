@@ -15,6 +15,7 @@ from urllib.parse import quote
 from taxonomist.backend.data_stages.files import ChosenImage, write_query
 from taxonomist.backend.services import Services
 from taxonomist.progress import CountProgress, ignore_counts
+from taxonomist.storage.addresses import unsigned
 from taxonomist.storage.catalog.documents import ImageDocument
 from taxonomist.storage.catalog.label_query import Found, LabelQuery, explain
 from taxonomist.taxonomy.agreement import AgreementPolicy, decide
@@ -29,7 +30,6 @@ UNEXPLAINED = "was left out by the database, or changed meanwhile"
 UNREADABLE = "cannot be read, or is stored twice"
 _REPORT_EVERY = 500
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
-_SIGNATURE = re.compile(r"\?(?:[^?]*&)?sig=[^?]*$")
 _FIELD = re.compile(r"\{(.*?)\}")
 
 
@@ -119,7 +119,7 @@ def _choose_images(
 def _unsigned(services: Services, uri: str) -> str:
     """Return the address, without its signature if the blob is in our own account, which we reach with a key."""
     blobs = services.blob_images
-    return _SIGNATURE.sub("", uri) if blobs is not None and blobs.owns(uri) else uri
+    return unsigned(uri) if blobs is not None and blobs.owns(uri) else uri
 
 
 def choose_image(found: Found, query: LabelQuery, options: QueryOptions, policy: AgreementPolicy) -> ChosenImage | None:
@@ -193,7 +193,8 @@ def _address(found: Found, pattern: str | None) -> str:
     if pattern is None or ("{uri_orig}" in pattern and not uri_orig):
         return uri_orig
     values = {"id": found.document.id, "uri_orig": uri_orig, "container": found.container}
-    escape = (lambda value: quote(value, safe="/")) if "://" in pattern else str
+    # Names in addresses of other schemes are taken as they are.
+    escape = (lambda value: quote(value, safe="/")) if pattern.startswith(("http:", "https:")) else str
     return _FIELD.sub(lambda field: escape(values[field[1]]), pattern)
 
 

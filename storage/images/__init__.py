@@ -5,6 +5,8 @@
 
 from typing import Protocol
 
+from taxonomist.storage.addresses import parse_address
+
 __all__ = ["Images", "without_query"]
 
 
@@ -20,5 +22,7 @@ class Images(Protocol):
 
 
 def without_query(uri: str) -> str:
-    """Return the address for errors, logs and lists, without the query, which may be a signature."""
-    return uri.split("?")[0][:300]
+    """Return the address for errors, logs and lists, without a query that may be a signature."""
+    head, _, query = uri.partition("?")
+    may_be_signed = parse_address(uri).kind == "http" or "sig" in query.lower()
+    return (head if may_be_signed else uri)[:300]

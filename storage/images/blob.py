@@ -7,15 +7,17 @@ import logging
 import time
 from collections.abc import Collection
 from pathlib import Path
+from urllib.parse import unquote
 
 from azure.core.exceptions import HttpResponseError
 
+from taxonomist.storage.addresses import Address, blob_of, parse_address
+from taxonomist.storage.addresses import Blob as BlobName
 from taxonomist.storage.azure.blob_account import Blob, BlobAccount
 from taxonomist.storage.azure.retry_policy import RetryPolicy, brief, status_of
 from taxonomist.storage.azure.signed_links import BlobLinks
-from taxonomist.storage.catalog.image_ids import image_id
+from taxonomist.storage.catalog.image_ids import id_of_address
 from taxonomist.storage.images import without_query
-from taxonomist.storage.images.blob_address import BlobAddress, blob_address
 from taxonomist.storage.images.cache import ByteCache
 from taxonomist.taxonomy.errors import (
     ImageError,
@@ -34,7 +36,7 @@ _PAUSE_AFTER_FAILURE_S = 10.0
 
 
 class BlobImages:
-    """`Images` of one storage account, under the addresses of `blob_address`. A signature in an address is ignored.
+    """`Images` of one storage account, under the addresses of `blob_of`. A signature in an address is ignored.
 
     Images are cached with their ETag in `folder`, up to `cache_bytes`. Each read asks Azure whether the blob has
     changed, and only a changed blob is sent. While Azure is not reachable, cached images are returned.
@@ -67,7 +69,7 @@ class BlobImages:
 
     def owns(self, uri: str) -> bool:
         """Return whether the address is a blob of our account, or an `azure-blob:` address."""
-        return self._address(uri) is not None
+        return self._blob(uri) is not None
 
     def read(self, uri: str) -> bytes:
         """See `Images.read`."""
@@ -79,37 +81,37 @@ class BlobImages:
         The address stays the same for a quarter of that time. Raises `ImageForbiddenError`, or `StorageError` when
         Azure does not issue a key to sign with. The blob may be missing.
         """
-        address = self._allowed(uri)
-        return self._links.link(address.container, address.names[0])
+        blob = self._allowed(uri)
+        return self._links.link(blob.container, blob.name)
 
-    def _address(self, uri: str) -> BlobAddress | None:
-        return blob_address(uri, self._account.url)
+    def _blob(self, uri: str) -> BlobName | None:
+        return blob_of(parse_address(uri), self._account.url)
 
-    def _allowed(self, uri: str) -> BlobAddress:
-        address = self._address(uri)
-        if address is None:
+    def _allowed(self, uri: str) -> BlobName:
+        blob = self._blob(uri)
+        if blob is None:
             raise ImageForbiddenError(f"{without_query(uri)} is not a blob of the account {self._account.account}.")
-        if not address.is_valid:
+        if not blob.is_valid:
             raise ImageForbiddenError(f'"{without_query(uri)}" is not a valid address of a blob.')
-        if self._containers and address.container not in self._containers:
+        if self._containers and blob.container not in self._containers:
             raise ImageForbiddenError(
-                f"The container {address.container} is not allowed.", hint="Add it to TAXONOMIST_BLOB_CONTAINERS."
+                f"The container {blob.container} is not allowed.", hint="Add it to TAXONOMIST_BLOB_CONTAINERS."
             )
-        return address
+        return blob
 
     async def _read(self, uri: str) -> bytes:
-        address = self._allowed(uri)
-        id = image_id(f"azure-blob://{address.container}/{address.names[0]}")
+        wanted = self._allowed(uri)
+        id = id_of_address(Address("azure-blob", wanted.container, wanted.name))
         etag, cached = _unpack(self._cache.get(id))
         if cached is not None and time.monotonic() < self._unreachable_until:
             return cached
         try:
-            blob = await self._fetch(address, etag)
+            blob = await self._fetch(wanted, etag)
         except HttpResponseError as error:
             if status_of(error) == 304 and cached is not None:
                 return cached
             self._cache.drop(id)
-            raise _refusal(uri, error) from error
+            raise _refusal(uri, wanted, error) from error
         except StorageError as error:
             if status_of(error.__cause__ or error) in (401, 403):
                 raise ImageForbiddenError(f"The image at {without_query(uri)} may not be read. {error}") from error
@@ -122,19 +124,13 @@ class BlobImages:
         self._cache.put(id, blob.etag.encode() + b"\n" + blob.data)
         return blob.data
 
-    async def _fetch(self, address: BlobAddress, etag: str | None) -> Blob:
-        *earlier, last = address.names
-        for name in earlier:
-            try:
-                return await self._get(address.container, name, etag)
-            except HttpResponseError as error:
-                if status_of(error) != 404:
-                    raise
-        return await self._get(address.container, last, etag)
-
-    async def _get(self, container: str, name: str, etag: str | None) -> Blob:
+    async def _fetch(self, wanted: BlobName, etag: str | None) -> Blob:
         return await self._account.read(
-            container, name, if_none_match=etag, max_bytes=self._max_bytes, retry_policy=self._retry_policy
+            wanted.container,
+            wanted.name,
+            if_none_match=etag,
+            max_bytes=self._max_bytes,
+            retry_policy=self._retry_policy,
         )
 
     def _check(self, uri: str, blob: Blob) -> None:
@@ -157,8 +153,12 @@ def _unpack(content: bytes | None) -> tuple[str | None, bytes | None]:
     return etag.decode(), data
 
 
-def _refusal(uri: str, error: HttpResponseError) -> ImageError:
+def _refusal(uri: str, wanted: BlobName, error: HttpResponseError) -> ImageError:
     where = f"The image at {without_query(uri)}"
     if status_of(error) == 404:
-        return ImageNotFoundError(f"{where} does not exist ({brief(error)}).")
+        decoded = unquote(wanted.name)
+        hint = f'Is it "{decoded}"? The name in an azure-blob address is taken as it is, without percent-encoding.'
+        return ImageNotFoundError(
+            f"{where} does not exist ({brief(error)}).", hint=hint if decoded != wanted.name else None
+        )
     return ImageUnavailableError(f"{where} is not available ({brief(error)}).")

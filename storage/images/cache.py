@@ -6,8 +6,10 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from taxonomist.storage.catalog.image_ids import image_id
+from taxonomist.storage.addresses import parse_address
+from taxonomist.storage.catalog.image_ids import id_of_address
 from taxonomist.storage.files import write_atomically
 from taxonomist.storage.images import Images
 
@@ -44,13 +46,20 @@ class CachedImages:
         """See `Images.read`."""
         if self._skip(uri):
             return self._inner.read(uri)
-        id = image_id(uri)
+        id = _cache_id(uri)
         if (data := self._cache.get(id)) is not None:
             return data
         data = self._inner.read(uri)
         if data:
             self._cache.put(id, data)
         return data
+
+
+def _cache_id(uri: str) -> str:
+    """Return the id of the image, with the host where the id has none: another Label Studio may have other files."""
+    address = parse_address(uri)
+    host = "" if address.kind == "http" else urlsplit(address.url).netloc.lower()
+    return id_of_address(address) + (f"-{hashlib.sha256(host.encode()).hexdigest()[:8]}" if host else "")
 
 
 class ByteCache:

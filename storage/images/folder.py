@@ -4,8 +4,8 @@ import errno
 import os
 import stat
 from pathlib import Path
-from urllib.parse import urlsplit
 
+from taxonomist.storage.addresses import parse_address
 from taxonomist.taxonomy.errors import (
     ImageForbiddenError,
     ImageNotFoundError,
@@ -13,7 +13,7 @@ from taxonomist.taxonomy.errors import (
     ImageUnavailableError,
 )
 
-__all__ = ["FolderImages", "scheme_of"]
+__all__ = ["FolderImages"]
 
 
 class FolderImages:
@@ -37,11 +37,12 @@ class FolderImages:
             os.close(handle)
 
     def _inside(self, uri: str) -> Path:
-        if len(scheme_of(uri)) > 1:
+        address = parse_address(uri)
+        if address.kind != "file":
             raise ImageForbiddenError(f'"{uri}" is not a path in a folder.')
         try:
             root = self._root.resolve()
-            path = (root / uri).resolve()
+            path = (root / address.name).resolve()
         except (OSError, ValueError, RuntimeError) as error:
             raise ImageForbiddenError(f'"{uri}" is not a valid path ({error}).') from error
         if not path.is_relative_to(root):
@@ -62,14 +63,6 @@ class FolderImages:
                 return file.read(self._max_bytes)
         except OSError as error:
             raise _refusal(uri, error) from error
-
-
-def scheme_of(uri: str) -> str:
-    """Return the scheme of the address, "" without one or for an invalid address."""
-    try:
-        return urlsplit(uri).scheme
-    except ValueError:
-        return ""
 
 
 def _refusal(uri: str, error: OSError) -> Exception:

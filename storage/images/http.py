@@ -10,6 +10,7 @@ from urllib.parse import urljoin
 
 import httpx
 
+from taxonomist.storage.addresses import parse_address
 from taxonomist.storage.event_loop_thread import EventLoopThread
 from taxonomist.storage.fork_safety import after_fork
 from taxonomist.storage.images import without_query
@@ -85,7 +86,7 @@ class HttpImages:
 
     def read(self, uri: str) -> bytes:
         """See `Images.read`."""
-        return data_of(self.fetch(uri), uri)
+        return data_of(self.fetch(parse_address(uri).url or uri), uri)
 
     def fetch(self, url: str, credential: Credential | None = None) -> Answer:
         """Return the answer after all redirects. Raises what `Images.read` raises, but not for the status."""

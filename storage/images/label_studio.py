@@ -1,9 +1,9 @@
 """Images that Label Studio stores or redirects to."""
 
-import re
 from collections.abc import Callable
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from taxonomist.storage.addresses import parse_address
 from taxonomist.storage.images.allowed_hosts import AllowedHosts
 from taxonomist.storage.images.http import Answer, Credential, HttpImages, data_of
 from taxonomist.storage.images.label_studio_token import TokenAuth
@@ -15,19 +15,9 @@ from taxonomist.taxonomy.errors import (
     LabelStudioError,
 )
 
-__all__ = ["LabelStudioImages", "is_label_studio_path"]
+__all__ = ["LabelStudioImages"]
 
 _HINT = "Set TAXONOMIST_LABEL_STUDIO_API_KEY to the token of a user who can see the project."
-
-_PATHS = re.compile(r"/(?:data/(?:upload|local-files)/|(?:tasks|projects)/\d+/(?:resolve|presign)/)")
-
-
-def is_label_studio_path(uri: str) -> bool:
-    """Return whether it is a path without a host that only Label Studio can serve.
-
-    These are `/data/upload/...`, `/data/local-files/?d=...` and `/tasks/7/resolve/?fileuri=...`.
-    """
-    return bool(_PATHS.match(uri))
 
 
 class LabelStudioImages:
@@ -48,16 +38,17 @@ class LabelStudioImages:
 
     def owns(self, uri: str) -> bool:
         """Return whether the address is one of Label Studio's paths, or any address on its host."""
-        if is_label_studio_path(uri.removeprefix(self._prefix)):
-            return True
-        try:
-            return AllowedHosts.target(uri).origin == self._origin
-        except ImageForbiddenError:
-            return False
+        return self._url(uri) is not None
 
     def read(self, uri: str) -> bytes:
         """See `Images.read`. After status 401 the token is renewed once."""
-        url = self._absolute(uri)
+        url = self._url(uri)
+        if url is None:
+            raise ImageForbiddenError(f'"{uri}" is not an image of the Label Studio at {self._base_url}.')
+        parts = urlsplit(url)
+        paths = [parts.path, *parse_qs(parts.query).get("d", [])]
+        if any(".." in unquote(path).replace("\\", "/").split("/") for path in paths):
+            raise ImageForbiddenError(f'"{uri}" leaves its folder by "..".')
         try:
             answer = self._fetch(url, renew=False)
             if answer.status == 401 and answer.target.origin == self._origin and self._auth.renewable:
@@ -73,12 +64,13 @@ class LabelStudioImages:
     def _fetch(self, url: str, *, renew: bool) -> Answer:
         return self._http.fetch(url, Credential(self._origin, self._auth.header(renew=renew)))
 
-    def _absolute(self, uri: str) -> str:
-        parts = urlsplit(uri)
-        paths = [parts.path, *parse_qs(parts.query).get("d", [])]
-        if any(".." in unquote(path).replace("\\", "/").split("/") for path in paths):
-            raise ImageForbiddenError(f'"{uri}" leaves its folder by "..".')
-        if parts.scheme:
-            return uri
+    def _url(self, uri: str) -> str | None:
+        """Return the whole URL to request, None for an address that is not of this Label Studio."""
         prefixed = self._prefix and uri.startswith(f"{self._prefix}/")
-        return f"{self._base_url}{uri.removeprefix(self._prefix) if prefixed else uri}"
+        address = parse_address(uri.removeprefix(self._prefix) if prefixed else uri)
+        if address.is_on_label_studio:
+            return f"{self._base_url}{address.url}"
+        try:
+            return address.url if AllowedHosts.target(address.url).origin == self._origin else None
+        except ImageForbiddenError:
+            return None

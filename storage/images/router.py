@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from taxonomist.storage.addresses import parse_address
 from taxonomist.storage.images import Images, without_query
-from taxonomist.storage.images.folder import scheme_of
-from taxonomist.storage.images.label_studio import LabelStudioImages, is_label_studio_path
+from taxonomist.storage.images.label_studio import LabelStudioImages
 from taxonomist.taxonomy.errors import ImageForbiddenError
 
 if TYPE_CHECKING:  # Azure's SDK takes half a second to import
@@ -47,22 +47,23 @@ class RoutedImages:
             return self._blobs
         if self._label_studio is not None and self._label_studio.owns(uri):
             return self._label_studio
-        if is_label_studio_path(uri):
+        address = parse_address(uri)
+        if address.is_on_label_studio:
             raise ImageForbiddenError(
                 f'"{uri}" is an image in Label Studio.',
                 hint="Set TAXONOMIST_LABEL_STUDIO_URL and TAXONOMIST_LABEL_STUDIO_API_KEY.",
             )
-        scheme = scheme_of(uri)
-        if scheme == "azure-blob" and self._blobs is None:
+        if address.kind == "azure-blob":
             raise ImageForbiddenError(
                 f'"{without_query(uri)}" is a blob in Azure.',
                 hint="Set TAXONOMIST_BLOB_CONNECTION_STRING or TAXONOMIST_BLOB_ACCOUNT_URL.",
             )
-        if scheme in ("http", "https"):
+        if address.url:
             return self._http
-        if len(scheme) > 1 or uri.startswith("//"):
+        if address.kind != "file" or address.name.startswith("//"):
+            scheme = uri.strip().partition(":")[0] if address.kind != "file" else "//"
             raise ImageForbiddenError(
-                f'Images are not read from "{scheme or "//"}" addresses.', hint="Use http, https or a path."
+                f'Images are not read from "{scheme[:20]}" addresses.', hint="Use http, https or a path."
             )
         if self._folder is None:
             raise ImageForbiddenError(

@@ -140,7 +140,9 @@ def test_images_of_no_project_get_their_address_from_a_pattern(filled: Services,
     addresses = {image.id: image.uri for image in read_query(tmp_path)}
     assert addresses["a"] == "/ours.jpg"
     assert addresses["c"] == "azure-blob://images/c"
-    assert addresses["e ü#.jpg"] == "azure-blob://images/e%20%C3%BC%23.jpg"
+    assert addresses["e ü#.jpg"] == "azure-blob://images/e ü#.jpg"
+    run_query(filled, LabelQuery(), tmp_path, QueryOptions(address="https://h/{id}"))
+    assert "https://h/e%20%C3%BC%23.jpg" in {image.uri for image in read_query(tmp_path)}
     assert addresses["h"] == "azure-blob://images/h"
     assert NO_ADDRESS not in result.left_out
     with pytest.raises(ConfigError, match="an unknown"):

@@ -25,7 +25,7 @@ BLOB = "https://acc.blob.core.windows.net/images/2021/tap.jpg"
             "/data/local-files?d=./a/b c.jpg",
         ],
         ["http://h/p.jpg", "https://H/p.jpg", "http://h:80/p.jpg", "https://h:443/p.jpg#top"],
-        [BLOB, f"{BLOB}?sv=2024-01-01&sig=abc%3D", "azure-blob://images/2021/tap.jpg"],
+        [BLOB, f"{BLOB}?sv=2024-01-01&sig=abc%3D", "abfss://images@acc.dfs.core.windows.net/2021/tap.jpg"],
         [
             "s3://bucket/x.jpg",
             "/tasks/7/resolve/?fileuri=" + base64.urlsafe_b64encode(b"s3://bucket/x.jpg").decode().rstrip("="),

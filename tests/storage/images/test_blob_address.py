@@ -8,9 +8,9 @@ from urllib.parse import quote
 
 import pytest
 
+from taxonomist.storage.addresses import Blob, blob_of, parse_address
 from taxonomist.storage.azure.blob_account import BlobAccount
 from taxonomist.storage.images.blob import BlobImages
-from taxonomist.storage.images.blob_address import BlobAddress, blob_address
 from taxonomist.taxonomy.errors import (
     ImageForbiddenError,
 )
@@ -24,31 +24,31 @@ def resolve(inner: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("uri", "container", "names"),
+    ("uri", "container", "name"),
     [
-        ("azure-blob://catalogue/a.jpg", "catalogue", ("a.jpg",)),
-        ("azure-blob://catalogue/one/two/a.jpg", "catalogue", ("one/two/a.jpg",)),
-        ("azure-blob://catalogue/a%20b.jpg", "catalogue", ("a%20b.jpg", "a b.jpg")),
-        ("azure-blob://catalogue/a b#1?.jpg", "catalogue", ("a b#1?.jpg",)),
-        ("azure-blob://catalogue/a.jpg?sv=2026&sig=abc%3D", "catalogue", ("a.jpg",)),
-        (f"{ACCOUNT}/catalogue/one/a.jpg", "catalogue", ("one/a.jpg",)),
-        (f"{ACCOUNT}/catalogue/a%20b.jpg?sp=r&sv=2026-10-06&sig=abc", "catalogue", ("a b.jpg",)),
-        (f"{ACCOUNT}:443/catalogue/a.jpg", "catalogue", ("a.jpg",)),
-        ("http://IMAGES.blob.core.windows.net/catalogue/a.jpg", "catalogue", ("a.jpg",)),
-        (f"{ACCOUNT}/catalogue/{quote(ODD_NAME)}", "catalogue", (ODD_NAME,)),
-        (resolve("azure-blob://catalogue/a.jpg"), "catalogue", ("a.jpg",)),
-        ("http://localhost:8080" + resolve(f"{ACCOUNT}/catalogue/a.jpg"), "catalogue", ("a.jpg",)),
+        ("azure-blob://catalogue/a.jpg", "catalogue", "a.jpg"),
+        ("azure-blob://catalogue/one/two/a.jpg", "catalogue", "one/two/a.jpg"),
+        ("azure-blob://catalogue/a%20b.jpg", "catalogue", "a%20b.jpg"),
+        ("azure-blob://catalogue/a b#1?.jpg", "catalogue", "a b#1?.jpg"),
+        ("azure-blob://catalogue/a.jpg?sv=2026&sig=abc%3D", "catalogue", "a.jpg"),
+        (f"{ACCOUNT}/catalogue/one/a.jpg", "catalogue", "one/a.jpg"),
+        (f"{ACCOUNT}/catalogue/a%20b.jpg?sp=r&sv=2026-10-06&sig=abc", "catalogue", "a b.jpg"),
+        (f"{ACCOUNT}:443/catalogue/a.jpg", "catalogue", "a.jpg"),
+        ("http://IMAGES.blob.core.windows.net/catalogue/a.jpg", "catalogue", "a.jpg"),
+        (f"{ACCOUNT}/catalogue/{quote(ODD_NAME)}", "catalogue", ODD_NAME),
+        (resolve("azure-blob://catalogue/a.jpg"), "catalogue", "a.jpg"),
+        ("http://localhost:8080" + resolve(f"{ACCOUNT}/catalogue/a.jpg"), "catalogue", "a.jpg"),
     ],
 )
-def test_addresses_of_blobs(uri: str, container: str, names: tuple[str, ...]) -> None:
-    assert blob_address(uri, ACCOUNT) == BlobAddress(container, names)
+def test_addresses_of_blobs(uri: str, container: str, name: str) -> None:
+    assert blob_of(parse_address(uri), ACCOUNT) == Blob(container, name)
 
 
 def test_the_address_of_an_account_behind_a_path() -> None:
     local = "http://127.0.0.1:10000/images"
-    assert blob_address(f"{local}/catalogue/a.jpg", local) == BlobAddress("catalogue", ("a.jpg",))
+    assert blob_of(parse_address(f"{local}/catalogue/a.jpg"), local) == Blob("catalogue", "a.jpg")
     for other in ("http://127.0.0.1:10001/images/c/a.jpg", "http://127.0.0.1:10000/others/c/a.jpg"):
-        assert blob_address(other, local) is None
+        assert blob_of(parse_address(other), local) is None
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_the_address_of_an_account_behind_a_path() -> None:
     ],
 )
 def test_all_others_are_not_ours(uri: str) -> None:
-    assert blob_address(uri, ACCOUNT) is None
+    assert blob_of(parse_address(uri), ACCOUNT) is None
 
 
 @pytest.mark.parametrize(

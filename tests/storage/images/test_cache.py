@@ -36,6 +36,19 @@ def test_an_image_is_fetched_once(tmp_path: Path) -> None:
     assert inner.reads == ["http://h/a.jpg"]
 
 
+def test_two_images_of_one_address_with_other_parameters_are_both_kept(tmp_path: Path) -> None:
+    images = CachedImages(Counting(), tmp_path, 10_000)
+    first, second = (images.read(f"http://h/image?id={number}&signature=abc") for number in (1, 2))
+    assert first != second
+    assert images.read("http://h/image?id=2&signature=def") == second
+
+
+def test_two_label_studios_may_have_one_path_for_two_images(tmp_path: Path) -> None:
+    images = CachedImages(Counting(), tmp_path, 10_000)
+    for path in ("/data/upload/1/a.jpg", "/data/local-files/?d=a.jpg", "/tasks/7/resolve/?fileuri=czM6Ly9iL2EuanBn"):
+        assert images.read(f"http://one{path}") != images.read(f"http://other{path}")
+
+
 def test_errors_are_not_kept(tmp_path: Path) -> None:
     inner = Counting()
     images = CachedImages(inner, tmp_path, 10_000)

@@ -2,11 +2,13 @@ import base64
 import json
 import time
 from collections.abc import Callable, Iterator
+from urllib.parse import parse_qs, quote
 
 import pytest
 
+from taxonomist.storage.addresses import parse_address
 from taxonomist.storage.images.http import HttpImages
-from taxonomist.storage.images.label_studio import LabelStudioImages, is_label_studio_path
+from taxonomist.storage.images.label_studio import LabelStudioImages
 from taxonomist.storage.images.label_studio_token import TokenAuth
 from taxonomist.taxonomy.errors import (
     AuthError,
@@ -90,6 +92,18 @@ def test_each_form_with_each_kind_of_token(label_studio: LabelStudio, http: Http
     assert images.read(uri) == IMAGE
     assert images.read(uri) == IMAGE
     assert label_studio.exchanges == (1 if token is PERSONAL else 0)
+
+
+@pytest.mark.parametrize("site", ["", "{url}"])
+def test_local_files_with_any_name(label_studio: LabelStudio, http: HttpImages, site: str) -> None:
+    """A name may be written as it is; the request has it as Label Studio itself would write it."""
+    images = LabelStudioImages(label_studio.web.url, lambda: LEGACY, http)
+    names = ["chair#1.jpg", "chair?2.jpg", "a&b.jpg", "100%.jpg", "x y/ä.jpg"]
+    for name in names:
+        for written in (name, quote(name)):
+            assert images.read(f"{site.format(url=label_studio.web.url)}/data/local-files/?d={written}") == IMAGE
+    asked = [parse_qs(path.partition("?")[2])["d"] for path, _ in label_studio.web.requests]
+    assert asked == [[name] for name in names for _ in range(2)]
 
 
 @pytest.mark.parametrize("uri", ["/data/upload/4/a.jpg", "/prefix/data/upload/4/a.jpg"])
@@ -203,7 +217,7 @@ def test_paths_that_lead_out_are_not_requested(label_studio: LabelStudio, http: 
 )
 def test_what_is_not_label_studios(label_studio: LabelStudio, http: HttpImages, uri: str) -> None:
     assert not LabelStudioImages(label_studio.web.url, lambda: LEGACY, http).owns(uri)
-    assert not is_label_studio_path(uri)
+    assert not parse_address(uri).is_on_label_studio
 
 
 @pytest.mark.parametrize("url", ["", "localhost:8080", "ftp://host", "http://user:pass@host"])
