@@ -6,7 +6,8 @@ It imports torch; `JobKind.TRAIN` and the commands that train import it when the
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from filelock import FileLock
 
@@ -27,6 +28,8 @@ from taxonomist.taxonomy.errors import DamagedError, NotFoundError, TrainingErro
 from taxonomist.training.heads.dataset import Example, split_examples
 from taxonomist.training.heads.head import HeadOptions
 from taxonomist.training.heads.train_project import TrainingOptions, TrainingOutcome, train_project
+from taxonomist.training.heads.trained_on import ever_trained_on
+from taxonomist.training.near_duplicates import near_duplicates
 from taxonomist.training.split import Part
 
 log = logging.getLogger(__name__)
@@ -81,7 +84,15 @@ def train_head(
                 load=images.load_and_keep,
             )
             examples = [_example(project, document, images.file_hashes) for document in documents]
-            split = split_examples(examples, trees, options.test_share, options.seed)
+            examples = _with_near_duplicates(examples, services.embeddings(backbone.version))
+            examples = _with_history(services, project, examples)
+            split = split_examples(
+                examples,
+                trees,
+                options.test_share,
+                options.seed,
+                products_are_new=_products_are_new(services, project, examples),
+            )
             log_reasons(log, f"project {project}: labelled images that are left out", split.left_out)
             _keep_parts(services, project, split.parts)
             test = {image: sources[image].uri for image, part in split.parts.items() if part == "test"}
@@ -148,7 +159,7 @@ def _labelled_documents(services: Services, project: str) -> list[ImageDocument]
 
 
 def _keep_parts(services: Services, project: str, parts: Mapping[str, Part]) -> None:
-    """Store the part of each image before anything is trained; it stays the same for the life of the project."""
+    """Store the part of each image before anything is trained; later trainings keep it."""
 
     def put_in(part: Part) -> Callable[[ImageDocument], ImageDocument | None]:
         def change(document: ImageDocument) -> ImageDocument | None:
@@ -172,6 +183,36 @@ def _example(project: str, document: ImageDocument, file_hashes: Mapping[str, st
         file_hash=file_hashes.get(document.id, document.file_hash),
         part=labels.part,
     )
+
+
+def _with_near_duplicates(examples: Sequence[Example], embeddings: Embeddings) -> list[Example]:
+    """Return the examples; those without a product know their near-duplicates among each other."""
+    unknown = [example.id for example in examples if example.group is None]
+    found, vectors = embeddings.get(unknown)
+    near = near_duplicates([id for id, is_found in zip(unknown, found, strict=True) if is_found], vectors[found])
+    return [replace(example, near=near.get(example.id)) for example in examples]
+
+
+def _with_history(services: Services, project: str, examples: Sequence[Example]) -> list[Example]:
+    """Return the examples; each knows whether a version has learned from it, a copy of its file or its product.
+
+    A document may have lost its part, or a product all its images, since that version was trained.
+    """
+    learned = ever_trained_on(services.registry, registry_name(project))
+    return [
+        replace(example, trained=learned.knows(example.id, example.file_hash, example.group)) for example in examples
+    ]
+
+
+def _products_are_new(services: Services, project: str, examples: Sequence[Example]) -> bool:
+    """Return whether most products are known, and were not when the newest version was trained."""
+    if 2 * sum(example.group is None for example in examples) >= len(examples):
+        return False
+    versions = services.registry.versions(registry_name(project))
+    if not versions:
+        return False
+    tested = versions[-1].head_manifest.tested
+    return tested is None or not tested.products_known
 
 
 def _options(services: Services, project: str) -> TrainingOptions:

@@ -21,6 +21,7 @@ __all__ = [
     "PretrainingData",
     "PretrainingSummary",
     "PromotionRecord",
+    "Tested",
     "TrainingData",
     "parse_backbone",
     "parse_files",
@@ -121,10 +122,49 @@ class TrainingData(BaseModel):
     left_out: Count = 0
 
 
+class Tested(BaseModel):
+    """What the figures of a head rest on.
+
+    The test part has `images` of `products`, of which `shortened` are scored above their label: training does not know
+    the node. `nodes` counts the labelled nodes, `untested` those of them without a test image, by control. Of the
+    `labelled` images of the training, `without_product` have no known product; where they are near-duplicates, they
+    count as one.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    images: Count
+    products: Count
+    labelled: Count
+    without_product: Count
+    shortened: Count = 0
+    nodes: Mapping[str, Count] = {}
+    untested: Mapping[str, Count] = {}
+
+    @property
+    def products_known(self) -> bool:
+        """Whether most images have a known product."""
+        return 2 * self.without_product < self.labelled
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """What a reader of the figures must know, in words; empty when nothing."""
+        caveats = () if self.images else (NEVER_TESTED,)
+        if not self.without_product:
+            return caveats
+        some = f" for {self.without_product} of {self.labelled} images" if self.products_known else ""
+        return *caveats, PRODUCTS_UNKNOWN + some
+
+
+NEVER_TESTED = "never tested"
+PRODUCTS_UNKNOWN = "products unknown"
+
+
 class HeadManifest(BaseModel):
     """A project's head: it takes embeddings of the version `backbone` of the backbone.
 
-    `calibration`, `metrics` and `champion_metrics` are by control; the metrics are those of the test images.
+    `calibration`, `metrics` and `champion_metrics` are by control; the metrics are those of the test images. `tested`
+    is None for a version of an earlier release.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -138,9 +178,18 @@ class HeadManifest(BaseModel):
     champion_metrics: Mapping[str, TreeMetrics] | None = None
     promotion: PromotionRecord | None = None
     data: TrainingData | None = None
+    tested: Tested | None = None
     settings: Mapping[str, Any] = {}
     duration_s: float | None = None
     created_at: str | None = None
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """What a reader of the metrics must know, in words. An earlier release did not record whether products were
+        known, so they count as unknown."""
+        if self.tested is not None:
+            return self.tested.caveats
+        return (PRODUCTS_UNKNOWN,) if self.metrics else (NEVER_TESTED, PRODUCTS_UNKNOWN)
 
     @property
     def trees_by_control(self) -> dict[str, Tree]:

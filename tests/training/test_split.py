@@ -1,10 +1,11 @@
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taxonomist.training.split import Item, Part, assign_test, split_validation
+from taxonomist.training.split import Item, Part, assign_test, draw_again, lost_test_share, split_validation
 
 
 def products(counts: dict[str, int], views: int = 4) -> list[Item]:
@@ -70,10 +71,74 @@ def test_fixed_for_life_as_a_project_grows() -> None:
     assert 0.15 < Counter(parts.values())["test"] / len(items) < 0.25
 
 
-def test_unit_that_joins_both_parts_is_kept_from_training() -> None:
-    items = [Item("old-test", "g", None, "a"), Item("old-train", None, "h", "a"), Item("new", "g", "h", "a")]
-    parts = assign_test(items, {"old-test": "test", "old-train": "train"})
-    assert parts == {"old-test": "test", "old-train": "train", "new": "test"}
+def test_a_product_that_was_trained_on_is_never_tested() -> None:
+    joins_both = [Item("old-test", "g", None, "a"), Item("old-train", None, "h", "a"), Item("new", "g", "h", "a")]
+    others = products({"a": 5}, views=1)
+    parts = assign_test([*joins_both, *others], {"old-test": "test", "old-train": "train"})
+    assert {parts[item.id] for item in joins_both} == {"train"}
+    for seed in range(10):  # its images are gone from the project, a new one comes
+        again = Item("again", "g", None, "a", trained=True)
+        assert assign_test([again, *others], {}, 0.5, seed)["again"] == "train"
+
+
+def kinds(counts: dict[str, int]) -> list[Item]:
+    """Return one item per product; each kind of `counts` is a node at level 2, named by its level-1 node and itself."""
+    return [
+        Item(f"{kind}{n}", f"{kind}{n}", None, kind[0], frozenset({("c", kind[0]), ("c", kind[0], kind)}))
+        for kind, count in counts.items()
+        for n in range(count)
+    ]
+
+
+def test_a_rare_kind_is_never_wholly_in_the_test_part() -> None:
+    items = kinds({"a-common": 12, "a-rare": 1, "a-pair": 2, "b-common": 9, "b-rare": 1})
+    for seed in range(50):
+        parts = assign_test(items, {}, 0.4, seed)
+        training = {item.id[:-1].rstrip("0123456789") for item in items if parts[item.id] == "train"}
+        assert training == {"a-common", "a-rare", "a-pair", "b-common", "b-rare"}
+        assert "test" in parts.values()
+
+
+def test_a_kind_that_became_rare_in_the_test_part_trains_again() -> None:
+    items = kinds({"a-common": 8, "a-rare": 1, "a-other": 3})
+    fixed: dict[str, Part] = {"a-rare0": "test", "a-common0": "test", "a-common1": "train"}
+    parts = assign_test(items, fixed)
+    assert (parts["a-rare0"], parts["a-common0"], parts["a-common1"]) == ("train", "test", "train")
+
+
+def test_where_most_nodes_have_one_product_they_may_be_tested() -> None:
+    items = kinds({f"{top}-{n}": 1 for top in "ab" for n in range(20)})
+    parts = assign_test(items, {}, 0.2)
+    assert Counter(parts.values()) == {"train": 32, "test": 8}
+    single = kinds({"a-one": 1, "b-one": 1, "c-one": 1})  # not even level 1 could be scored
+    assert set(assign_test(single, {}, 0.5).values()) == {"train"}
+
+
+def test_when_products_become_known_test_units_come_first_from_untrained_products() -> None:
+    items = products({"a": 20, "b": 20})
+    fixed: dict[str, Part] = {item.id: "train" for item in items}
+    fresh = {f"{stratum}{p}" for stratum in "ab" for p in range(3)}
+    for item in items:
+        if item.group in fresh or item.id.endswith("-0"):  # one view of each product was tested
+            fixed[item.id] = "test"
+    assert lost_test_share(items, fixed) == 34 / (34 + 24)
+    parts = draw_again(items, fixed, 0.2)
+    tested = {item.group for item in items if parts[item.id] == "test"}
+    assert fresh < tested
+    assert len(tested) == 8
+    assert assign_test(items, parts) == parts  # and from then on they stay
+    assert lost_test_share(items, parts) == 0
+
+
+def test_near_duplicates_are_one_unit() -> None:
+    items = [replace(item, group=None, near=f"n{int(item.id[1:]) // 2}") for item in plain("a", 12)]
+    for seed in range(20):
+        parts = assign_test(items, {}, 0.3, seed)
+        assert all(parts[items[n].id] == parts[items[n + 1].id] for n in range(0, 12, 2))
+
+
+def plain(stratum: str, count: int) -> list[Item]:
+    return [Item(f"{stratum}{n}", f"{stratum}{n}", None, stratum) for n in range(count)]
 
 
 def test_validation_indices() -> None:
@@ -85,24 +150,49 @@ def test_validation_indices() -> None:
     assert split_validation([], 0.2) == ([], [])
 
 
-groups = st.one_of(st.none(), st.sampled_from("pqrs"))
-
-
-@given(
-    st.lists(st.tuples(groups, groups, st.sampled_from("abc")), max_size=30),
-    st.floats(0.05, 0.5),
-    st.integers(0, 5),
+some = st.one_of(st.none(), st.sampled_from("pqrs"))
+rows = st.lists(
+    st.tuples(some, some, some, st.sampled_from("abc"), st.sampled_from("xyz"), st.booleans()),
+    max_size=30,
 )
-def test_no_unit_on_both_sides_whatever_the_order(
-    rows: list[tuple[str | None, str | None, str]], share: float, seed: int
+fixed_parts = st.dictionaries(st.integers(0, 29), st.sampled_from(["test", "train"]))
+
+
+def row_items(rows: list[tuple[str | None, str | None, str | None, str, str, bool]]) -> list[Item]:
+    return [
+        Item(f"{i:02}", group, file_hash, top, frozenset({("c", top), ("c", top, kind)}), near, trained)
+        for i, (group, file_hash, near, top, kind, trained) in enumerate(rows)
+    ]
+
+
+@given(rows, fixed_parts, st.floats(0.05, 0.5), st.integers(0, 5), st.booleans())
+def test_no_product_in_two_parts_whatever_the_order_and_the_history(
+    rows: list[tuple[str | None, str | None, str | None, str, str, bool]],
+    numbers: dict[int, Part],
+    share: float,
+    seed: int,
+    again: bool,
 ) -> None:
-    items = [Item(f"{i:02}", group, file_hash, stratum) for i, (group, file_hash, stratum) in enumerate(rows)]
-    parts = assign_test(items, {}, share, seed)
+    items = row_items(rows)
+    fixed = {f"{number:02}": part for number, part in numbers.items()}
+    assign = draw_again if again else assign_test
+    parts = assign(items, fixed, share, seed)
     assert parts.keys() == {item.id for item in items}
-    assert assign_test(items[::-1], {}, share, seed) == parts
-    for one in items:
+    assert assign(items[::-1], fixed, share, seed) == parts
+    for item in items:
         for other in items:
-            if (one.group and one.group == other.group) or (one.file_hash and one.file_hash == other.file_hash):
-                assert parts[one.id] == parts[other.id]
+            if any(
+                mine and mine == theirs
+                for mine, theirs in (
+                    (item.group, other.group),
+                    (item.file_hash, other.file_hash),
+                    (item.near, other.near),
+                )
+            ):
+                assert parts[item.id] == parts[other.id]
+    if not again:
+        assert all(parts[id] == "train" for id, part in fixed.items() if part == "train" and id in parts)
     if items:
         assert "train" in parts.values()
+        learned, validation = split_validation(items, share, seed)
+        assert sorted(learned + validation) == list(range(len(items)))

@@ -10,7 +10,8 @@ from taxonomist.taxonomy.errors import ConfigError, DamagedError, NotFoundError
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.training.heads.dataset import Example
 from taxonomist.training.heads.evaluation import Evaluation, evaluate_predictions, metrics_of, predict_paths
-from taxonomist.training.heads.promotion import Decision, decide_promotion
+from taxonomist.training.heads.promotion import Decision, decide_promotion, decide_without_comparison
+from taxonomist.training.heads.trained_on import TrainedOn, trained_on
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,13 @@ def compare_with_champion(
     test: Sequence[Example],
     challenger: Mapping[str, Evaluation],
     stores: Mapping[str, Embeddings],
+    *,
+    drawn_again: bool = False,
 ) -> ChampionComparison:
     """Return whether the challenger, evaluated on `test`, may replace the champion of `name`.
 
+    There is no comparison where the test part was `drawn_again`, or where the champion has learned from one of its
+    products.
     `stores` are the embeddings by version of the backbone. Both are scored on today's taxonomy: where it has changed
     since the champion was trained, labels that the champion does not know count against it, as they would in serving. A
     champion that cannot be read is replaced.
@@ -41,6 +46,10 @@ def compare_with_champion(
         return ChampionComparison(None, decide_promotion(metrics_of(challenger), None))
     try:
         version = registry.get(name, champion_version)
+        known = _learned(trained_on(version), test)
+        if drawn_again or known:
+            decision = decide_without_comparison(champion_version, known, len(test))
+            return ChampionComparison(None, decision, champion_version)
         champion = evaluate_champion(version, trees, test, stores)
     except (NotFoundError, DamagedError, ConfigError, KeyError, ValueError) as error:
         return ChampionComparison(
@@ -76,3 +85,9 @@ def evaluate_champion(
             if evaluation := evaluate_predictions(tree, labels, predictions):
                 evaluations[tree.control] = evaluation
     return evaluations
+
+
+def _learned(learned: TrainedOn, test: Sequence[Example]) -> int:
+    """Return how many test images show a product that is among what was learned."""
+    products = {example.product for example in test if learned.knows(example.id, example.file_hash, example.group)}
+    return sum(example.product in products for example in test)

@@ -12,19 +12,23 @@ from taxonomist.taxonomy.errors import TrainingError
 from taxonomist.taxonomy.paths import TaxonomyPath, deepest, format_path, prefixes
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.training.heads.head import HeadData
-from taxonomist.training.heads.targets import Labels, Outputs
+from taxonomist.training.heads.targets import Labels, Outputs, nodes_of, scored
 from taxonomist.training.heads.view_embeddings import read_embeddings
-from taxonomist.training.split import Item, Part, assign_test, split_validation
+from taxonomist.training.split import Item, Part, assign_test, draw_again, lost_test_share, split_validation
 
 _MIN_IMAGES = 4
 _REASONS_SHOWN = 3
+_LARGEST_LOSS = 0.5
+"""Test images that turn out to show a product of the training part train from then on. Where the test part would lose a
+larger share of its images, the split is drawn again."""
 
 
 @dataclass(frozen=True)
 class Example:
     """An image with its accepted labels. `part` is the one that an earlier training has drawn, None for a new image.
 
-    Images of the same `group` (a product, a service report) or `file_hash` are never in different parts.
+    Images of the same `group` (a product, a service report), `near` (near-duplicates, for images without a group) or
+    `file_hash` are never in different parts. `trained` says that a version has learned from the image or its product.
     """
 
     id: str
@@ -32,6 +36,13 @@ class Example:
     group: str | None = None
     file_hash: str | None = None
     part: Part | None = None
+    near: str | None = None
+    trained: bool = False
+
+    @property
+    def product(self) -> str:
+        """A name of the image's product: its group, else its near-duplicates, else the image itself."""
+        return f"group {self.group}" if self.group else f"near {self.near}" if self.near else f"image {self.id}"
 
 
 def usable_examples(examples: Sequence[Example], trees: Sequence[Tree]) -> tuple[list[Example], dict[str, str]]:
@@ -92,38 +103,75 @@ def _labels_of(examples: Sequence[Example], tree: Tree) -> set[TaxonomyPath]:
     return {path for example in examples for path in example.labels.get(tree.control, ())}
 
 
+@dataclass(frozen=True)
+class AssignedParts:
+    """The part of each example, by id; `drawn_again` says that those of earlier trainings do not count any more."""
+
+    parts: Mapping[str, Part]
+    drawn_again: bool = False
+
+
 def assign_parts(
-    examples: Sequence[Example], trees: Sequence[Tree], share: float = 0.2, seed: int = 0
-) -> dict[str, Part]:
-    """Return the part of each example, by id: parts of earlier trainings stay, those of new images are drawn."""
+    examples: Sequence[Example],
+    trees: Sequence[Tree],
+    share: float = 0.2,
+    seed: int = 0,
+    *,
+    products_are_new: bool = False,
+) -> AssignedParts:
+    """Return the part of each example: parts of earlier trainings stay, those of new images are drawn.
+
+    With `products_are_new`, no earlier training knew the products. Where its test images then show products of its
+    training part, or where for another reason most of them do, all parts are drawn again.
+    """
     fixed = {example.id: example.part for example in examples if example.part is not None}
-    return assign_test(_items(examples, trees), fixed, share, seed)
+    items = _items(examples, trees)
+    if lost_test_share(items, fixed) > (0 if products_are_new else _LARGEST_LOSS):
+        return AssignedParts(draw_again(items, fixed, share, seed), drawn_again=True)
+    return AssignedParts(assign_test(items, fixed, share, seed))
 
 
 @dataclass(frozen=True)
 class SplitExamples:
-    """The usable examples in order of ids, the part of each by id, and the reason for each image that is left out."""
+    """The usable examples in order of ids, the part of each by id, and the reason for each image that is left out.
+
+    `drawn_again` says that earlier versions may have learned from products of the test part.
+    """
 
     usable: tuple[Example, ...]
     parts: Mapping[str, Part]
     left_out: Mapping[str, str]
+    drawn_again: bool = False
 
 
 def split_examples(
-    examples: Sequence[Example], trees: Sequence[Tree], share: float = 0.2, seed: int = 0
+    examples: Sequence[Example],
+    trees: Sequence[Tree],
+    share: float = 0.2,
+    seed: int = 0,
+    *,
+    products_are_new: bool = False,
 ) -> SplitExamples:
-    """Return the examples that can be used, in their parts: about `share` of the images is in the test part."""
+    """Return the examples that can be used, in their parts: about `share` of the images is in the test part.
+
+    `products_are_new` as in `assign_parts`.
+    """
     usable, left_out = usable_examples(examples, trees)
-    return SplitExamples(tuple(usable), assign_parts(usable, trees, share, seed), left_out)
+    assigned = assign_parts(usable, trees, share, seed, products_are_new=products_are_new)
+    return SplitExamples(tuple(usable), assigned.parts, left_out, assigned.drawn_again)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images of the three parts, and the embeddings (n, d) of those that are held out."""
+    """Images of the three parts, and the embeddings (n, d) of those that are held out.
+
+    `scored` has the test images with the labels that they are scored on: as deep as the training part knows the nodes.
+    """
 
     train: tuple[Example, ...]
     validation: tuple[Example, ...]
     test: tuple[Example, ...]
+    scored: tuple[Example, ...]
     train_data: HeadData
     validation_x: npt.NDArray[np.float32]
     test_x: npt.NDArray[np.float32]
@@ -159,11 +207,13 @@ def build_dataset(
     train = tuple(untested[index] for index in train_index)
     validation = tuple(untested[index] for index in validation_index)
     test = tuple(example for example in examples if parts[example.id] == "test")
+    scored_labels = scored([example.labels for example in test], nodes_of(example.labels for example in train))
     rows = read_embeddings([example.id for example in train], [views] * len(train), embeddings)
     return Dataset(
         train,
         validation,
         test,
+        tuple(replace(example, labels=labels) for example, labels in zip(test, scored_labels, strict=True)),
         HeadData(rows.vectors, rows.owners, outputs.encode([example.labels for example in train])),
         embeddings.get([example.id for example in validation])[1],
         embeddings.get([example.id for example in test])[1],
@@ -171,7 +221,18 @@ def build_dataset(
 
 
 def _items(examples: Sequence[Example], trees: Sequence[Tree]) -> list[Item]:
-    return [Item(example.id, example.group, example.file_hash, _stratum(example.labels, trees)) for example in examples]
+    return [
+        Item(
+            example.id,
+            example.group,
+            example.file_hash,
+            _stratum(example.labels, trees),
+            nodes_of([example.labels]),
+            example.near,
+            example.trained,
+        )
+        for example in examples
+    ]
 
 
 def _stratum(labels: Labels, trees: Sequence[Tree]) -> str:

@@ -42,6 +42,17 @@ def decide_promotion(
     return Decision(False, f"It is worse: {figures}.")
 
 
+def decide_without_comparison(champion_version: str, known: int, images: int) -> Decision:
+    """Return the decision after the split was drawn again by product: promote, since the champion's figures are void.
+
+    The champion has learned from products of `known` of the `images` test images.
+    """
+    learned = f": {champion_version} has learned from products of {known} of {images} test images" if known else ""
+    return Decision(
+        True, f"The test images were drawn again by product, so it is served without a comparison{learned}."
+    )
+
+
 def left_to_a_person(decision: Decision) -> Decision:
     """Return the decision for a project whose versions a person promotes; the figures of the comparison stay in it."""
     return Decision(False, f"A person promotes the versions of this project. {decision.reason}")

@@ -10,29 +10,46 @@ from pathlib import Path
 from typing import Any
 
 from taxonomist.storage.formats import FORMAT
+from taxonomist.storage.registry.manifests import Tested
+from taxonomist.taxonomy.paths import TaxonomyPath, format_path
 from taxonomist.training.heads.dataset import Example
 from taxonomist.training.heads.evaluation import Evaluation, LevelReport
 from taxonomist.training.heads.head import TrainedHead
 from taxonomist.training.heads.plots import plot_confusion, plot_curves
 from taxonomist.training.heads.promotion import Decision
+from taxonomist.training.heads.trained_on import TrainedOn
 
 Evaluations = Mapping[str, Evaluation]
 _ROWS = 60  # classes of a level in the text report; report.json has all
 
 
-def data_record(examples: Sequence[Example], roles: Mapping[str, str]) -> dict[str, Any]:
-    """Return the images of a version, with part, labels and file hash, and a fingerprint (sha256) of them all."""
+def data_record(examples: Sequence[Example], roles: Mapping[str, str], earlier: TrainedOn) -> dict[str, Any]:
+    """Return the images of a version, with part, labels, file hash and product, and a fingerprint (sha256) of them all.
+
+    `earlier` is what earlier versions have learned from; the rest of it is kept with the version.
+    """
     images = [
         {
             "id": example.id,
             "part": roles[example.id],
             "file_hash": example.file_hash,
+            "product": example.group,
             "labels": {control: sorted(map(list, paths)) for control, paths in sorted(example.labels.items())},
         }
         for example in sorted(examples, key=lambda example: example.id)
     ]
     text = json.dumps(images, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return {"fingerprint": hashlib.sha256(text.encode()).hexdigest(), "count": len(images), "images": images}
+    rest = earlier - TrainedOn(
+        frozenset(example.id for example in examples),
+        frozenset(example.file_hash for example in examples if example.file_hash),
+        frozenset(example.group for example in examples if example.group),
+    )
+    return {
+        "fingerprint": hashlib.sha256(text.encode()).hexdigest(),
+        "count": len(images),
+        "images": images,
+        "earlier": rest.to_json(),
+    }
 
 
 def write_report(
@@ -44,10 +61,13 @@ def write_report(
     champion: Evaluations | None,
     decision: Decision,
     left_out: Mapping[str, str],
+    tested: Tested,
+    untested: Mapping[str, Sequence[TaxonomyPath]],
 ) -> None:
     """Write report.json, report.md, curves.json, curves.png and a confusion-<control>-<level>.png for each level.
 
-    The matrices are those of the test part, or of the validation part while there is no test part.
+    The matrices are those of the test part, or of the validation part while there is no test part. `untested` has the
+    nodes without a test image, by control.
     """
     report = {
         "test": _json_of(test),
@@ -55,9 +75,13 @@ def write_report(
         "champion_on_test": _json_of(champion) if champion is not None else None,
         "promotion": asdict(decision),
         "left_out": dict(left_out),
+        "tested": tested.model_dump() | {"caveats": list(tested.caveats)},
+        "nodes_without_test_images": {control: list(map(list, nodes)) for control, nodes in untested.items()},
     }
     write_json(folder / "report.json", report)
-    (folder / "report.md").write_text(_markdown(test, validation, decision, left_out), encoding="utf-8")
+    (folder / "report.md").write_text(
+        _markdown(test, validation, decision, left_out, tested, untested), encoding="utf-8"
+    )
     write_json(folder / "curves.json", {"best": head.best, "epochs": [asdict(epoch) for epoch in head.curves]})
     plot_curves(head.curves, head.best, folder / "curves.png")
     part, shown = ("test", test) if test else ("validation", validation)
@@ -87,18 +111,41 @@ def _json_of(evaluations: Evaluations) -> dict[str, Any]:
     return {control: evaluation.to_json() for control, evaluation in evaluations.items()}
 
 
-def _markdown(test: Evaluations, validation: Evaluations, decision: Decision, left_out: Mapping[str, str]) -> str:
+def _markdown(
+    test: Evaluations,
+    validation: Evaluations,
+    decision: Decision,
+    left_out: Mapping[str, str],
+    tested: Tested,
+    untested: Mapping[str, Sequence[TaxonomyPath]],
+) -> str:
     outcome = "Promoted" if decision.promote else "Kept as a candidate"
-    lines = ["# Classification report", "", f"{outcome}: {decision.reason}"]
+    lines = ["# Classification report", "", f"{outcome}: {decision.reason}", "", *_tested(tested)]
     for part, evaluations in (("Test", test), ("Validation", validation)):
         for control, evaluation in evaluations.items():
             lines += ["", f"## {part} images, {control}", *_summary(evaluation)]
             if part == "Test" or not test:
                 for level in evaluation.levels:
                     lines += _level_table(level)
+    for control, nodes in untested.items():
+        title = f"## Nodes without test images, {control} ({len(nodes)} of {tested.nodes[control]})"
+        lines += ["", title, "", "No figure above says anything about them.", ""]
+        lines += [f"- {_cell(format_path(node))}" for node in nodes]
     if left_out:
         lines += ["", f"## Left out ({len(left_out)})", "", *(f"- {id}: {why}" for id, why in sorted(left_out.items()))]
     return "\n".join(lines) + "\n"
+
+
+def _tested(tested: Tested) -> list[str]:
+    lines = [f"- {caveat.capitalize()}." for caveat in tested.caveats]
+    if tested.images:
+        lines.append(f"- The test part has {tested.images} images of {tested.products} products.")
+    if tested.shortened:
+        lines.append(
+            f"- {tested.shortened} of them show a node that training does not know; they are scored down to the "
+            "deepest node that it knows."
+        )
+    return lines
 
 
 def _summary(evaluation: Evaluation) -> list[str]:

@@ -1,17 +1,20 @@
-"""Labels as numbers: the outputs of the head, and the weight of each in the loss."""
+"""Labels: their nodes, the part of them that a head knows, and as numbers the head's outputs and their weights."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from taxonomist.taxonomy.paths import TaxonomyPath, prefixes
+from taxonomist.taxonomy.paths import TaxonomyPath, deepest, prefixes
 from taxonomist.taxonomy.tree import Tree
 
 Labels = Mapping[str, tuple[TaxonomyPath, ...]]
 """The accepted labels of one image, by control. Must not be changed after it was passed on."""
+
+Node = tuple[str, ...]
+"""A control and a path of its taxonomy."""
 
 Targets = npt.NDArray[np.float32]
 """(n, nodes): the weight of -log P(node | parent) in the loss of each image."""
@@ -75,3 +78,34 @@ def balance(targets: Targets, outputs: Outputs) -> npt.NDArray[np.float64]:
         rarity = np.divide(1.0, counts, out=np.zeros(len(top), np.float64), where=counts > 0)
         weights += top_targets @ rarity
     return weights * (len(weights) / weights.sum()) if weights.any() else np.ones_like(weights)
+
+
+def nodes_of(labels: Iterable[Labels]) -> frozenset[Node]:
+    """Return every node on the paths of the labels, with its control in front."""
+    return frozenset(
+        (control, *node)
+        for image in labels
+        for control, paths in image.items()
+        for path in paths
+        for node in prefixes(path)
+    )
+
+
+def scored(labels: Sequence[Labels], known: frozenset[Node]) -> list[Labels]:
+    """Return the labels of each image that a head is scored on: each path down to the deepest node in `known`.
+
+    A head cannot name a node that it never saw, and far down a tested product is often the only one of its node. A
+    control without a known node is left out.
+    """
+    return [
+        {
+            control: cut
+            for control, paths in image.items()
+            if (cut := deepest({_known_part(control, path, known) for path in paths} - {()}))
+        }
+        for image in labels
+    ]
+
+
+def _known_part(control: str, path: TaxonomyPath, known: frozenset[Node]) -> TaxonomyPath:
+    return next((path[:end] for end in range(len(path), 0, -1) if (control, *path[:end]) in known), ())

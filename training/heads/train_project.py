@@ -1,6 +1,7 @@
 """Trains a project's head from its accepted labels, publishes it as a new version, and promotes it if it is better."""
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -11,8 +12,9 @@ from taxonomist.inference.head_weights import HEAD_FILE
 from taxonomist.progress import StepProgress, ignore_steps
 from taxonomist.storage.embeddings import Embeddings
 from taxonomist.storage.registry import ModelVersion, Registry
+from taxonomist.storage.registry.manifests import Tested
 from taxonomist.taxonomy.calibration import Calibration, fit_calibration
-from taxonomist.taxonomy.paths import prefixes
+from taxonomist.taxonomy.paths import TaxonomyPath, prefixes
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.taxonomy.tree_metrics import TreeMetrics
 from taxonomist.training.heads.champion import ChampionComparison, compare_with_champion
@@ -28,7 +30,8 @@ from taxonomist.training.heads.evaluation import Evaluation, evaluate, metrics_o
 from taxonomist.training.heads.head import HeadOptions, TrainedHead, train_head
 from taxonomist.training.heads.promotion import left_to_a_person
 from taxonomist.training.heads.report import data_record, write_json, write_report
-from taxonomist.training.heads.targets import Outputs
+from taxonomist.training.heads.targets import Outputs, nodes_of
+from taxonomist.training.heads.trained_on import DATA_FILE, ever_trained_on
 from taxonomist.training.heads.view_embeddings import ReadImage, fill_embeddings
 from taxonomist.training.split import Part
 
@@ -116,6 +119,7 @@ def train_project(
     options = options or TrainingOptions()
     if not isinstance(examples, SplitExamples):
         examples = split_examples(examples, trees, options.test_share, options.seed)
+    drawn_again = examples.drawn_again
     usable, parts = list(examples.usable), examples.parts
     check_enough(usable, trees, examples.left_out)
     left_out = dict(examples.left_out) | fill_embeddings(
@@ -140,10 +144,12 @@ def train_project(
     )
     head = _train(data, outputs, options, progress)
     progress("evaluating", 0.0)
-    test = evaluate(head.weights, trees, data.test_x, [example.labels for example in data.test])
+    test = evaluate(head.weights, trees, data.test_x, [example.labels for example in data.scored])
     validation = evaluate(head.weights, trees, data.validation_x, [example.labels for example in data.validation])
     stores = {**(other_embeddings or {}), backbone.version: embeddings}
-    comparison = compare_with_champion(registry, model_name(project), trees, data.test, test, stores)
+    comparison = compare_with_champion(
+        registry, model_name(project), trees, data.scored, test, stores, drawn_again=drawn_again
+    )
     if by_hand:
         comparison = replace(comparison, decision=left_to_a_person(comparison.decision))
     trained = _Trained(head, _calibrate(head, trees, data, options), data, test, validation, comparison, left_out)
@@ -209,9 +215,36 @@ def _manifest(
         "metrics": _metrics_json(trained.test),
         "champion_metrics": _metrics_json(champion) if champion is not None else None,
         "promotion": {"promoted": decision.promote, "reason": decision.reason},
+        "tested": _tested(trained.data).model_dump(),
         "settings": asdict(options),
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _tested(data: Dataset) -> Tested:
+    """Return what the figures of a version rest on."""
+    examples = (*data.train, *data.validation, *data.test)
+    untested = _untested(data)
+    named = Counter(control for control, *_ in nodes_of(example.labels for example in examples))
+    pairs = [pair for pair in zip(data.test, data.scored, strict=True) if pair[1].labels]
+    return Tested(
+        images=len(pairs),
+        products=len({example.product for example, _ in pairs}),
+        labelled=len(examples),
+        without_product=sum(example.group is None for example in examples),
+        shortened=sum(example.labels != scored.labels for example, scored in pairs),
+        nodes=named,
+        untested={control: len(nodes) for control, nodes in untested.items()},
+    )
+
+
+def _untested(data: Dataset) -> dict[str, list[TaxonomyPath]]:
+    """Return by control the nodes that a label names and no test image is scored on, in order."""
+    named = nodes_of(example.labels for example in (*data.train, *data.validation, *data.test))
+    untested: dict[str, list[TaxonomyPath]] = {}
+    for control, *path in sorted(named - nodes_of(example.labels for example in data.scored)):
+        untested.setdefault(control, []).append(tuple(path))
+    return untested
 
 
 def _metrics_json(evaluations: Mapping[str, Evaluation]) -> dict[str, Any]:
@@ -222,10 +255,12 @@ def _publish(
     registry: Registry, project: str, trained: _Trained, manifest: dict[str, Any], started: float
 ) -> ModelVersion:
     """Write all files and publish them as a version in one step; return the version."""
-    record = data_record((*trained.data.train, *trained.data.validation, *trained.data.test), trained.data.roles)
+    data = trained.data
+    earlier = ever_trained_on(registry, model_name(project))
+    record = data_record((*data.train, *data.validation, *data.test), data.roles, earlier)
     with registry.stage(model_name(project)) as folder:
         trained.head.weights.save(folder / HEAD_FILE)
-        write_json(folder / "data.json", record)
+        write_json(folder / DATA_FILE, record)
         write_report(
             folder,
             head=trained.head,
@@ -234,7 +269,9 @@ def _publish(
             champion=trained.comparison.champion,
             decision=trained.comparison.decision,
             left_out=trained.left_out,
+            tested=_tested(data),
+            untested=_untested(data),
         )
-        data = {"fingerprint": record["fingerprint"], "count": record["count"], "left_out": len(trained.left_out)}
+        summary = {"fingerprint": record["fingerprint"], "count": record["count"], "left_out": len(trained.left_out)}
         duration = {"duration_s": round(time.monotonic() - started, 2)}
-        return registry.publish(model_name(project), folder, {**manifest, "data": data, **duration})
+        return registry.publish(model_name(project), folder, {**manifest, "data": summary, **duration})
