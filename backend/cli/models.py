@@ -87,7 +87,7 @@ def list_(context: typer.Context, project: Project = "", as_json: Json = False) 
     marks = {champion: "champion", previous: "previous"}
     print_table(
         f"Models of project {project}",
-        ["version", "", "created", "labels", "macro-F1", "backbone", "promotion"],
+        ["version", "", "created", "labels", "macro-F1", "note", "backbone", "promotion"],
         [
             (
                 row["version"],
@@ -95,6 +95,7 @@ def list_(context: typer.Context, project: Project = "", as_json: Json = False) 
                 row["created_at"],
                 row["labels"],
                 ", ".join(f"{control} {score:.3f}" for control, score in row["macro_f1"].items()),
+                ", ".join(row["caveats"]),
                 row["backbone"],
                 row["reason"],
             )
@@ -111,7 +112,8 @@ def show(context: typer.Context, version: ModelArgument, project: Project = "", 
     if as_json:
         print_json({**found.manifest, "path": found.path})
         return
-    print_fields({**_summary(found, services.registry.champion(found.name)), "folder": found.path})
+    summary = _summary(found, services.registry.champion(found.name))
+    print_fields(summary | {"caveats": ", ".join(summary["caveats"]) or "none", "folder": found.path})
     print_table(
         "Files",
         ["file", "bytes"],
@@ -125,7 +127,9 @@ def promote(context: typer.Context, version: ModelArgument, project: Project = "
     before = services.registry.champions()
     services.registry.promote(registry_name(project), version)
     after_change(services, before)
-    print_line(f"Project {project} is served by {model_version_name(version)}.")
+    caveats = services.registry.get(registry_name(project), version).head_manifest.caveats
+    note = f" ({', '.join(caveats)})" if caveats else ""
+    print_line(f"Project {project} is served by {model_version_name(version)}{note}.")
 
 
 def rollback(context: typer.Context, project: Project = "") -> None:
@@ -162,6 +166,8 @@ def _summary(version: ModelVersion, champion: str | None) -> dict[str, Any]:
         "labels": manifest.data.count if manifest.data else None,
         "left_out": manifest.data.left_out if manifest.data else None,
         "macro_f1": {control: round(metrics.macro_f1, 4) for control, metrics in manifest.metrics.items()},
+        "caveats": list(manifest.caveats),
+        "test_images": manifest.tested.images if manifest.tested else None,
         "backbone": manifest.backbone,
         "promoted": promotion.promoted if promotion else None,
         "reason": promotion.reason if promotion else None,

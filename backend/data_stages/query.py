@@ -136,7 +136,7 @@ def choose_image(found: Found, query: LabelQuery, options: QueryOptions, policy:
         uri=uri,
         container=found.container,
         project=project,
-        group=(labels.group if labels else None) or document.servicereport_filename or "",
+        group=document.product(project) or "",
         file_hash=document.file_hash or "",
         part="test" if is_test else (labels.part if labels else None) or "",
         path=_path(document, project, query, options, policy),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from taxonomist.backend.labelling.image_decision import DocumentChange, decide_image, store_decision
+from taxonomist.backend.labelling.products import ProductImage, with_product
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.jobs import JobKind
 from taxonomist.storage.catalog.documents import ImageDocument
@@ -58,18 +59,20 @@ def update_labels(services: Services, project: str, images: Collection[str]) -> 
     read are enqueued for embedding. Raises `ConfigError` when the project's labelling config has no taxonomy.
     """
     config = services.label_config(project)
-    policy = services.agreement(project)
+    policy, product_field = services.agreement(project), services.project_settings(project).product_field
     before: dict[str, ImageDocument] = {}
     labels: dict[str, dict[str, list[list[str]]]] = {}
     changes: dict[str, DocumentChange] = {}
     for image in images:
         records = list(services.journal.annotations(project, image))
-        task = None if records else next(iter(services.journal.tasks(project, image)), None)
+        tasks = list(services.journal.tasks(project, image))
         decision = decide_image(records, config, policy)
-        if task:
-            decision = replace(decision, uri=task.uri, task_id=task.task_id)
+        if tasks and not records:
+            decision = replace(decision, uri=tasks[0].uri, task_id=tasks[0].task_id)
         labels[image] = decision.accepted
-        changes[image] = _keep_original(before, store_decision(project, decision))
+        store = store_decision(project, decision)
+        named = _name_product(project, product_field, [ProductImage(task.data, task.uri) for task in tasks])
+        changes[image] = _keep_original(before, _both(store, named))
     services.catalog.update_many(changes)
     services.projects.count_changed_labels(
         project, sum(labels[image] != _accepted(before[image], project) for image in images)
@@ -81,10 +84,26 @@ def update_labels(services: Services, project: str, images: Collection[str]) -> 
 
 
 def _rule(services: Services, project: str) -> str:
-    """Return a fingerprint of what labels depend on besides annotations: the taxonomy and the rule of agreement."""
+    """Return a fingerprint of what labels depend on besides annotations and tasks: the taxonomy, the rule of agreement,
+    and what names the products."""
     trees = services.label_config(project).trees
     rule = repr((services.agreement(project), [tree.fingerprint for tree in trees]))
+    if product_field := services.project_settings(project).product_field:
+        rule += product_field
     return hashlib.sha256(rule.encode()).hexdigest()
+
+
+def _name_product(project: str, product_field: str | None, images: Sequence[ProductImage]) -> DocumentChange:
+    """Return the change that writes the image's product into its document."""
+
+    def change(document: ImageDocument) -> ImageDocument:
+        return document.in_project(project, with_product(document.projects[project], product_field, images))
+
+    return change
+
+
+def _both(first: DocumentChange, second: DocumentChange) -> DocumentChange:
+    return lambda document: second(first(document))
 
 
 def _keep_original(before: dict[str, ImageDocument], change: DocumentChange) -> DocumentChange:

@@ -191,7 +191,7 @@ def _train(services: Services, project: str, version: ModelVersion, progress: St
         project=project,
         head=outcome.version.version,
         champion=outcome.champion,
-        vote=vote_of(project, outcome.metrics, outcome.champion_metrics),
+        vote=vote_of(project, outcome.metrics, outcome.champion_metrics, outcome.caveats),
     )
 
 

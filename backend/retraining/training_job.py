@@ -179,7 +179,7 @@ def _example(project: str, document: ImageDocument, file_hashes: Mapping[str, st
     return Example(
         id=document.id,
         labels={control: labels.paths(control) for control in labels.accepted},
-        group=labels.group,
+        group=document.product(project),
         file_hash=file_hashes.get(document.id, document.file_hash),
         part=labels.part,
     )

@@ -16,14 +16,14 @@ from werkzeug.exceptions import HTTPException
 from taxonomist.backend.error_codes import http_status
 from taxonomist.backend.label_studio.requests import parse_predict, parse_setup, project_id
 from taxonomist.backend.label_studio.webhooks import parse_webhook
-from taxonomist.backend.services import Services
+from taxonomist.backend.services import Services, registry_name
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.state import heartbeat
 from taxonomist.backend.state.credentials import SECRET_HEADER
 from taxonomist.backend.use_cases import UseCases
 from taxonomist.backend.web.metrics import Metrics
 from taxonomist.backend.web.similar_page import similar_pages
-from taxonomist.taxonomy.errors import BadRequestError, StorageError, TaxonomistError
+from taxonomist.taxonomy.errors import BadRequestError, DamagedError, NotFoundError, StorageError, TaxonomistError
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +63,7 @@ class _Routes:
         self.services = services
         self.use_cases = UseCases(services)
         self.metrics = Metrics()
+        self.shown_models: dict[str, str] = {}  # by project, the version whose figures /metrics shows
 
     def health(self) -> ResponseReturnValue:
         return jsonify(status="UP", model_class="Taxonomist", v2=True)
@@ -118,9 +119,25 @@ class _Routes:
         self._check_call()
         self.metrics.pending.set(self.services.journal.pending())
         self.metrics.waiting.set(len(self.services.jobs.waiting()))
+        self._show_models()
         age = heartbeat.age(self.services.settings.home)
         self.metrics.worker_age.set(float("nan") if age is None else age)
         return Response(self.metrics.text(), content_type="text/plain; version=0.0.4; charset=utf-8")
+
+    def _show_models(self) -> None:
+        """Show the figures of each served model; a manifest is read once per version."""
+        champions = self.services.registry.champions()
+        for record in self.services.projects:
+            version = champions.get(registry_name(record.project))
+            if version is None or self.shown_models.get(record.project) == version:
+                continue
+            try:
+                manifest = self.services.registry.get(registry_name(record.project), version).head_manifest
+            except (NotFoundError, DamagedError) as error:
+                log.warning("project %s: no figures of %s: %s", record.project, version, error)
+                continue
+            self.metrics.show_model(record.project, version, manifest)
+            self.shown_models[record.project] = version
 
     def count(self, response: Response) -> Response:
         route = request.url_rule.rule if request.url_rule else "unknown"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from taxonomist.storage.registry.manifests import HeadManifest
+
 
 class Metrics:
     """The metrics of the server; `text` gives them in Prometheus' exposition format."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
+        self._models: dict[str, list[tuple[Gauge, tuple[str, ...]]]] = {}  # the figures that are shown, by project
         self.requests = Counter(
             "taxonomist_requests", "Requests answered", ["route", "status"], registry=self._registry
         )
@@ -26,11 +29,40 @@ class Metrics:
         self.events = Counter("taxonomist_webhook_events", "Events in webhooks", ["outcome"], registry=self._registry)
         self.pending = Gauge("taxonomist_journal_pending", "Events not yet folded", registry=self._registry)
         self.waiting = Gauge("taxonomist_jobs_waiting", "Jobs that wait for the worker", registry=self._registry)
+        self.macro_f1 = Gauge(
+            "taxonomist_model_macro_f1",
+            "Macro-F1 of the served model on its test images; nothing for a model that was never tested",
+            ["project", "control", "version", "products"],
+            registry=self._registry,
+        )
+        self.test_images = Gauge(
+            "taxonomist_model_test_images",
+            "Test images of the served model; 0: it was never tested",
+            ["project", "version", "products"],
+            registry=self._registry,
+        )
         self.worker_age = Gauge(
             "taxonomist_worker_heartbeat_age_seconds",
             "Seconds since the worker's last heartbeat",
             registry=self._registry,
         )
+
+    def show_model(self, project: str, version: str, manifest: HeadManifest) -> None:
+        """Show the figures of a project's served model; those of the version before disappear."""
+        tested = manifest.tested
+        products = "known" if tested is not None and not tested.without_product else "unknown"
+        if tested is not None and tested.without_product and tested.products_known:
+            products = "partly known"
+        for gauge, labels in self._models.pop(project, []):
+            gauge.remove(*labels)
+        support = max((level.support for found in manifest.metrics.values() for level in found.levels), default=0)
+        figures: dict[tuple[Gauge, tuple[str, ...]], float] = {}
+        figures[self.test_images, (project, version, products)] = tested.images if tested is not None else support
+        for control, metrics in manifest.metrics.items():
+            figures[self.macro_f1, (project, control, version, products)] = metrics.macro_f1
+        for (gauge, labels), figure in figures.items():
+            gauge.labels(*labels).set(figure)
+        self._models[project] = list(figures)
 
     def text(self) -> bytes:
         """Return all metrics in the text exposition format."""

@@ -40,13 +40,17 @@ class AnnotatorLabels(BaseModel):
 
 
 class ProjectLabels(BaseModel):
-    """What one project knows about an image: its address and, per control, its accepted labels."""
+    """What one project knows about an image: its address, its product, and, per control, its accepted labels.
+
+    `group` is the product or the service report, `group_by` the project's product field where that named it.
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
     uri: str
     task_id: str | None = None
     group: str | None = None
+    group_by: str | None = None
     part: Literal["test", "train"] | None = None
     accepted: dict[str, list[list[str]]] = {}
     reason: str | None = None
@@ -105,6 +109,11 @@ class ImageDocument(BaseModel):
     def to_json(self) -> dict[str, Any]:
         """Return the document in JSON form as it is stored, with the key `_etag`."""
         return self.model_dump(mode="json", by_alias=True)
+
+    def product(self, project: str) -> str | None:
+        """Return the product, or the service report, that the image shows; None where it is not known."""
+        labels = self.projects.get(project)
+        return (labels.group if labels else None) or self.servicereport_filename
 
     def in_project(self, project: str, labels: ProjectLabels) -> "ImageDocument":
         """Return a copy with these labels of the project."""

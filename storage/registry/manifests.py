@@ -15,6 +15,8 @@ from taxonomist.taxonomy.tree import Tree
 from taxonomist.taxonomy.tree_metrics import TreeMetrics
 
 __all__ = [
+    "NEVER_TESTED",
+    "PRODUCTS_UNKNOWN",
     "BackboneManifest",
     "FileEntry",
     "HeadManifest",

@@ -58,6 +58,13 @@ def left_to_a_person(decision: Decision) -> Decision:
     return Decision(False, f"A person promotes the versions of this project. {decision.reason}")
 
 
+def with_caveats(decision: Decision, caveats: Sequence[str]) -> Decision:
+    """Return the decision whose reason names what a reader of its figures must know."""
+    if not caveats:
+        return decision
+    return Decision(decision.promote, f"{decision.reason.removesuffix('.')} ({', '.join(caveats)}).")
+
+
 @dataclass(frozen=True)
 class Vote:
     """The scores of one project's heads on its test images: with a new backbone, and with the served one."""
@@ -66,14 +73,17 @@ class Vote:
     new: float  # macro-F1, averaged over the controls
     old: float
     images: int
+    caveats: tuple[str, ...] = ()  # what a reader of the scores must know
 
 
-def vote_of(project: str, challenger: MetricsByControl, champion: MetricsByControl | None) -> Vote | None:
+def vote_of(
+    project: str, challenger: MetricsByControl, champion: MetricsByControl | None, caveats: Sequence[str] = ()
+) -> Vote | None:
     """Return the vote of a project; None without test images, or without a champion that was scored on them."""
     if not challenger or champion is None:
         return None
     new, old, images = _figures(challenger, champion)
-    return Vote(project, new, old, images)
+    return Vote(project, new, old, images, tuple(caveats))
 
 
 def decide_backbone(votes: Sequence[Vote]) -> Decision:
@@ -84,6 +94,7 @@ def decide_backbone(votes: Sequence[Vote]) -> Decision:
     images = sum(vote.images for vote in votes)
     where = f"{len(votes)} projects" if len(votes) > 1 else f"project {votes[0].project}"
     figures = f"macro-F1 {new:.3f} against {old:.3f}, on {images} test images of {where}"
+    figures += "".join(f"; {', '.join(vote.caveats)} in project {vote.project}" for vote in votes if vote.caveats)
     worst = min(votes, key=lambda vote: vote.new - vote.old)
     if worst.new < worst.old - WORST_LOSS:
         return Decision(

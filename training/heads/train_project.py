@@ -12,7 +12,7 @@ from taxonomist.inference.head_weights import HEAD_FILE
 from taxonomist.progress import StepProgress, ignore_steps
 from taxonomist.storage.embeddings import Embeddings
 from taxonomist.storage.registry import ModelVersion, Registry
-from taxonomist.storage.registry.manifests import Tested
+from taxonomist.storage.registry.manifests import NEVER_TESTED, Tested
 from taxonomist.taxonomy.calibration import Calibration, fit_calibration
 from taxonomist.taxonomy.paths import TaxonomyPath, prefixes
 from taxonomist.taxonomy.tree import Tree
@@ -28,7 +28,7 @@ from taxonomist.training.heads.dataset import (
 )
 from taxonomist.training.heads.evaluation import Evaluation, evaluate, metrics_of
 from taxonomist.training.heads.head import HeadOptions, TrainedHead, train_head
-from taxonomist.training.heads.promotion import left_to_a_person
+from taxonomist.training.heads.promotion import left_to_a_person, with_caveats
 from taxonomist.training.heads.report import data_record, write_json, write_report
 from taxonomist.training.heads.targets import Outputs, nodes_of
 from taxonomist.training.heads.trained_on import DATA_FILE, ever_trained_on
@@ -58,6 +58,7 @@ class TrainingOutcome:
     The caller stores `parts` with the images, and passes them as `Example.part` to the next training. `left_out` has
     the reason for each image that was not used, `metrics` those on the test part by control (empty without one).
     `champion` is the version that was compared, and `champion_metrics` its metrics, None without a comparison.
+    `caveats` say what a reader of the metrics must know, see `Tested`.
     """
 
     version: ModelVersion
@@ -68,6 +69,7 @@ class TrainingOutcome:
     left_out: Mapping[str, str]
     champion: str | None = None
     champion_metrics: Mapping[str, TreeMetrics] | None = None
+    caveats: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,9 @@ def train_project(
     comparison = compare_with_champion(
         registry, model_name(project), trees, data.scored, test, stores, drawn_again=drawn_again
     )
+    tested = _tested(data)
+    shown = tested.caveats if comparison.champion else [note for note in tested.caveats if note == NEVER_TESTED]
+    comparison = replace(comparison, decision=with_caveats(comparison.decision, shown))
     if by_hand:
         comparison = replace(comparison, decision=left_to_a_person(comparison.decision))
     trained = _Trained(head, _calibrate(head, trees, data, options), data, test, validation, comparison, left_out)
@@ -167,6 +172,7 @@ def train_project(
         left_out,
         comparison.version,
         metrics_of(comparison.champion) if comparison.champion is not None else None,
+        tested.caveats,
     )
 
 

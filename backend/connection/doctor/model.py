@@ -10,6 +10,7 @@ from taxonomist.backend.services import Services, registry_name
 from taxonomist.backend.state.jobs import JobKind, JobState
 from taxonomist.backend.state.project_records import ProjectRecord
 from taxonomist.storage.registry import ModelVersion
+from taxonomist.storage.registry.manifests import NEVER_TESTED
 from taxonomist.taxonomy.errors import ConfigError, DamagedError
 from taxonomist.taxonomy.label_config import parse_label_config
 from taxonomist.taxonomy.tree import Tree
@@ -31,6 +32,7 @@ def checks(services: Services, project: str) -> Iterator[Check]:
         )
         return
     yield passed("model", f"{model_version_name(version)} is served, its files are intact")
+    yield from _figures(model, project)
     yield _fit(services.projects.get(project), model, project)
 
 
@@ -47,6 +49,24 @@ def _no_model(services: Services, project: str) -> Check:
     else:
         reason = f"a training is {last.state.value}"
     return warned("model", f"{detail}; {reason}", f"taxonomist train --project {project}, after more annotations")
+
+
+def _figures(model: ModelVersion, project: str) -> Iterator[Check]:
+    """Yield what the figures of the model rest on."""
+    manifest = model.head_manifest
+    scores = ", ".join(f"{control} {metrics.macro_f1:.3f}" for control, metrics in manifest.metrics.items())
+    if manifest.tested is not None and manifest.tested.images:
+        on = f" on {manifest.tested.images} test images of {manifest.tested.products} products"
+    else:
+        on = ""
+    detail = "; ".join([*([f"macro-F1 {scores}{on}"] if scores else []), *manifest.caveats])
+    if NEVER_TESTED in manifest.caveats:
+        yield warned("model's figures", detail, "label images of more products, then train again")
+    elif manifest.caveats:
+        fix = f"taxonomist settings --project {project} product_field=…, then train again"
+        yield warned("model's figures", detail, fix)
+    else:
+        yield passed("model's figures", detail)
 
 
 def _fit(record: ProjectRecord, model: ModelVersion, project: str) -> Check:

@@ -1,0 +1,119 @@
+"""The product, or service report, that an image shows: from a field of its task, or from the name of its file."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from taxonomist.storage.catalog.documents import ProjectLabels
+
+MARK = "{product}"
+PATTERNS = ("{product}_*", "{product}-*", "{product}/*")
+_USUAL = re.compile(r"product|sku|artic|artnr|item|report|serial|asset|part_?n", re.IGNORECASE)
+_MOSTLY = 0.9  # of the tasks must have a value
+_UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # what Label Studio puts before the name of an uploaded file
+
+
+@dataclass(frozen=True)
+class ProductImage:
+    """The data of a task and the address of its image."""
+
+    data: Mapping[str, Any]
+    uri: str
+
+
+def product_of(product_field: str, image: ProductImage) -> str | None:
+    """Return the product of an image, None where its task or the name of its file has none.
+
+    `product_field` is the name of a field (with dots for a field in a field), or a pattern of the file name such as
+    `{product}_*.jpg`, in which `*` is any text; a pattern with `/` is compared with the end of the whole path. Unicode
+    and blanks are folded, so that two spellings nobody can tell apart are one product.
+    """
+    if MARK in product_field:
+        path = _path_of(image.uri)
+        name = path if "/" in product_field else path.rpartition("/")[2]
+        match = _pattern(product_field).search(name)
+        return _folded(match["product"]) if match else None
+    return _folded(_field(image.data, product_field))
+
+
+def with_product(labels: ProjectLabels, product_field: str | None, images: Sequence[ProductImage]) -> ProjectLabels:
+    """Return the labels with the product that the field names; `images` are the tasks that show the image.
+
+    A product from elsewhere, such as a manifest's column, stays where the field names none.
+    """
+    found = [product for image in images if product_field and (product := product_of(product_field, image))]
+    own = labels.group if labels.group_by is None else None  # not from a field
+    product = min(found) if found else own
+    return labels.model_copy(update={"group": product, "group_by": product_field if found else None})
+
+
+def propose_product_field(images: Sequence[ProductImage], classes: int) -> str | None:
+    """Return the field or the pattern that most probably names the products of these tasks, None where nothing fits.
+
+    Something that names products has fewer values than there are tasks, and more than there are classes; a field that
+    is called so (`sku`, `report`) needs no more than two. Fields come before patterns of the file name.
+    """
+    fields = Counter(name for image in images for name, value in image.data.items() if _is_name(value, image.uri))
+    candidates = [name for name, count in fields.items() if count >= _MOSTLY * len(images)]
+    usual = [name for name in candidates if _USUAL.search(name)]
+    others = [name for name in candidates if name not in usual]
+    for group, fewest in ((usual, 2), (others, classes + 1), (PATTERNS, classes + 1)):
+        sizes = {name: _values(name, images) for name in group}
+        fitting = {name: size for name, size in sizes.items() if fewest <= size < len(images)}
+        if fitting:
+            return max(fitting, key=lambda name: (fitting[name], name))
+    return None
+
+
+def _values(product_field: str, images: Sequence[ProductImage]) -> int:
+    """Return how many products a field names, 0 where it names none for many tasks."""
+    found = [product for image in images if (product := product_of(product_field, image))]
+    return len(set(found)) if len(found) >= _MOSTLY * len(images) else 0
+
+
+def _is_name(value: object, uri: str) -> bool:
+    """Return whether a value may be a name or a number, not the address of an image or a long text."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return True
+    return isinstance(value, str) and value != uri and len(value) <= 100 and "://" not in value and value[:1] != "/"
+
+
+def _field(data: Mapping[str, Any], name: str) -> str:
+    value: Any = data.get(name)
+    if value is None and "." in name:
+        value = data
+        for step in name.split("."):
+            value = value.get(step) if isinstance(value, Mapping) else None
+    if isinstance(value, list | tuple):
+        return ", ".join(sorted(str(item) for item in value if isinstance(item, str | int | float)))
+    return str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
+
+
+def _folded(text: str) -> str | None:
+    return " ".join(unicodedata.normalize("NFC", text).split()) or None
+
+
+def _path_of(uri: str) -> str:
+    """Return the path of the image's file, decoded; Label Studio's prefix of an uploaded file is left out."""
+    parts = urlsplit(uri)
+    if parts.path.endswith("/local-files/"):
+        return parse_qs(parts.query).get("d", [""])[0]
+    path = unquote(parts.path)
+    folder, slash, name = path.rpartition("/")
+    return f"{folder}{slash}{_UPLOADED.sub('', name)}" if "/upload/" in path else path
+
+
+@lru_cache(maxsize=64)
+def _pattern(text: str) -> re.Pattern[str]:
+    """Return the pattern as an expression that is searched up to the end; a missing file ending fits any."""
+    parts = re.split(r"(\{product\}|\*)", text)
+    matched: Mapping[str, str] = {MARK: "(?P<product>[^/]+)", "*": "[^/]*"}
+    quote: Callable[[str], str] = re.escape
+    return re.compile("(?:^|/)" + "".join(matched.get(part) or quote(part) for part in parts) + "$")
