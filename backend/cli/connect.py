@@ -24,7 +24,20 @@ def connect(
     project: Annotated[str, typer.Option(help="Number of the project in Label Studio.")],
     url: Annotated[str | None, typer.Option(help="Address of Label Studio.")] = None,
     api_key: Annotated[str | None, typer.Option(help="Access token of a Label Studio user.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Change the labelling config without asking.")] = False,
+    product_field: Annotated[
+        str | None,
+        typer.Option(
+            help="Field of a task that names its product or service report, or a pattern of the file name "
+            "({product}_*.jpg); default: the one set, else it is proposed and asked for."
+        ),
+    ] = None,
+    annotators: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number that must name a path; default: the one set, else it is asked for."),
+    ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Change the labelling config and take what is proposed, without asking.")
+    ] = False,
 ) -> None:
     """Register the backend in a project: model, webhook with its secret, look-alike panel, pre-filling."""
     connected = connect_project(
@@ -34,6 +47,9 @@ def connect(
         api_key=api_key,
         ask=lambda question: yes or typer.confirm(question),
         say=print_line,
+        product_field=product_field,
+        annotators=annotators,
+        choose=lambda question, proposal: proposal if yes else typer.prompt(question, default=proposal),
     )
     print_fields(asdict(connected))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +13,7 @@ from taxonomist.backend.cli.options import Json, ModelArgument, Project, service
 from taxonomist.backend.cli.output import count_bar, print_fields, print_json, print_line, print_table, step_bar
 from taxonomist.backend.extras import require
 from taxonomist.backend.label_studio.predictions import model_version_name
-from taxonomist.backend.prediction.evaluation import evaluate_manifest
+from taxonomist.backend.prediction.evaluation import LevelScores, evaluate_manifest
 from taxonomist.backend.retraining.announce_promotion import after_change
 from taxonomist.backend.retraining.first_backbone import prepare_backbone
 from taxonomist.backend.services import BACKBONE, Services, registry_name
@@ -61,18 +61,29 @@ def evaluate(
     images: Annotated[Path | None, typer.Option(help="Folder of the files in the CSV.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Score the champion of a project on images that it was not trained on, level by level."""
+    """Score the champion of a project level by level on unseen images; those that it has learned from are apart."""
     with count_bar("Evaluating") as progress:
         scores = evaluate_manifest(services_of(context), project, manifest, images=images, advance=progress)
     if as_json:
-        print_json(asdict(scores))
+        print_json(asdict(scores) | {"caveats": list(scores.caveats)})
         return
+    if scores.images:
+        _print_levels(f"{scores.model_version} on {manifest.name}, unseen images", scores.levels)
+    else:
+        print_line(f"{manifest.name} has no image that {scores.model_version} has not learned from.")
+    if scores.learned_from is not None:
+        _print_levels(
+            f"{scores.model_version} on images and products that it has learned from", scores.learned_from.levels
+        )
+    names = ("images", "unreadable", "outside_taxonomy", "hierarchical_f1", "mean_depth")
+    print_fields({name: _short(getattr(scores, name)) for name in names})
+    for caveat in scores.caveats:
+        print_line(caveat)
+
+
+def _print_levels(title: str, levels: Sequence[LevelScores]) -> None:
     columns = ["level", "images", "accuracy", "macro-F1", "suggested", "precision of suggestions"]
-    rows = [[_short(value) for value in vars(level).values()] for level in scores.levels]
-    print_table(f"{scores.model_version} on {manifest.name}", columns, rows)
-    print_fields(
-        {name: _short(getattr(scores, name)) for name in ("images", "unreadable", "hierarchical_f1", "mean_depth")}
-    )
+    print_table(title, columns, [[_short(value) for value in vars(level).values()] for level in levels])
 
 
 def list_(context: typer.Context, project: Project = "", as_json: Json = False) -> None:

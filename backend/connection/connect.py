@@ -6,7 +6,7 @@ Connecting again repairs what is wrong and changes nothing else. It neither make
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -14,6 +14,7 @@ from pydantic import SecretStr
 
 from taxonomist.backend.connection.announce import announce_version, show_version, update_ml_backend
 from taxonomist.backend.connection.look_alike_panel import panels_in, with_panel
+from taxonomist.backend.connection.questions import Choose, ask_settings
 from taxonomist.backend.label_studio import LabelStudioClient, MlBackend, Webhook
 from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.services import Services
@@ -41,12 +42,25 @@ class Connected:
     webhook: int
     panel: PanelState
     prefill: bool
+    product_field: str | None = None
+    annotators: int | None = None
 
 
 def connect_project(
-    services: Services, project: str, *, url: str | None, api_key: str | None, ask: Ask, say: Say
+    services: Services,
+    project: str,
+    *,
+    url: str | None,
+    api_key: str | None,
+    ask: Ask,
+    say: Say,
+    product_field: str | None = None,
+    annotators: int | None = None,
+    choose: Choose | None = None,
 ) -> Connected:
     """`connect` with what the services know; address and token default to the stored ones, then to the settings.
+
+    `product_field` and `annotators` are kept for the project; `choose` asks for them where they are set nowhere.
 
     Raises `ConfigError` when they are not known, `LabelStudioError` when Label Studio refuses.
     """
@@ -73,8 +87,10 @@ def connect_project(
     services.projects.update(project, announced=version)
     if predictor.model_version(project) != version:  # a training has ended meanwhile
         announce_version(services, project)
+    ask_settings(services, project, product_field=product_field, annotators=annotators, choose=choose, say=say)
     services.jobs.enqueue(JobKind.SYNC, project, "the project was connected")
-    return connected
+    in_force = services.project_settings(project)
+    return replace(connected, product_field=in_force.product_field, annotators=in_force.annotators)
 
 
 def connect(

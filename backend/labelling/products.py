@@ -27,6 +27,10 @@ class ProductImage:
     data: Mapping[str, Any]
     uri: str
 
+    def product(self, product_field: str) -> str | None:
+        """Return its product, see `product_of`."""
+        return product_of(product_field, self)
+
 
 def product_of(product_field: str, image: ProductImage) -> str | None:
     """Return the product of an image, None where its task or the name of its file has none.
@@ -60,8 +64,7 @@ def propose_product_field(images: Sequence[ProductImage], classes: int) -> str |
     Something that names products has fewer values than there are tasks, and more than there are classes; a field that
     is called so (`sku`, `report`) needs no more than two. Fields come before patterns of the file name.
     """
-    fields = Counter(name for image in images for name, value in image.data.items() if _is_name(value, image.uri))
-    candidates = [name for name, count in fields.items() if count >= _MOSTLY * len(images)]
+    candidates = name_like_fields(images)
     usual = [name for name in candidates if _USUAL.search(name)]
     others = [name for name in candidates if name not in usual]
     for group, fewest in ((usual, 2), (others, classes + 1), (PATTERNS, classes + 1)):
@@ -70,6 +73,12 @@ def propose_product_field(images: Sequence[ProductImage], classes: int) -> str |
         if fitting:
             return max(fitting, key=lambda name: (fitting[name], name))
     return None
+
+
+def name_like_fields(images: Sequence[ProductImage]) -> list[str]:
+    """Return the fields that nearly all tasks have, and whose values may be names: neither addresses nor long texts."""
+    fields = Counter(name for image in images for name, value in image.data.items() if _is_name(value, image.uri))
+    return [name for name, count in fields.items() if count >= _MOSTLY * len(images)]
 
 
 def _values(product_field: str, images: Sequence[ProductImage]) -> int:

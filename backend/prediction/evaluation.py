@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,18 +11,21 @@ from numpy.typing import NDArray
 
 from taxonomist.backend.label_studio.predictions import model_version_name
 from taxonomist.backend.labelling.manifests import read_manifest
+from taxonomist.backend.labelling.products import ProductImage
 from taxonomist.backend.prediction.image_inputs import ImageInput, embed_inputs
 from taxonomist.backend.prediction.look_alikes import LookAlike
 from taxonomist.backend.prediction.predictor import Predictor
-from taxonomist.backend.services import Services
+from taxonomist.backend.services import Services, registry_name
 from taxonomist.inference.serving_model import ServingModel
 from taxonomist.progress import CountProgress, ignore_counts
+from taxonomist.storage.catalog.image_ids import image_id
 from taxonomist.taxonomy.errors import ConfigError, NotFoundError
 from taxonomist.taxonomy.path_probabilities import greedy_path
 from taxonomist.taxonomy.paths import TaxonomyPath, prefixes
 from taxonomist.taxonomy.suggestion import Suggestion, suggest
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.taxonomy.tree_metrics import evaluate_paths
+from taxonomist.training.heads.trained_on import TrainedOn, trained_on
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,29 @@ class LevelScores:
 
 
 @dataclass(frozen=True)
+class ImageScores:
+    """The champion's scores on some labelled images, level by level. Shares and scores are 0 to 1.
+
+    `mean_depth` is the mean level that suggestions reach.
+    """
+
+    images: int
+    levels: tuple[LevelScores, ...]
+    hierarchical_precision: float
+    hierarchical_recall: float
+    hierarchical_f1: float
+    mean_depth: float
+
+
+@dataclass(frozen=True)
 class ManifestScores:
     """The champion's scores on the labelled images of a manifest. Shares and scores are 0 to 1.
 
+    All scores are of the `images` that the champion has not learned from; without any they are None. `learned_from` has
+    the scores of those that it knows: the image, a copy of its file, or another image of its product.
     `outside_taxonomy` counts the images whose label is not in the model's taxonomy; they count as wrong. `mean_depth`
-    is the mean level that suggestions reach.
+    is the mean level that suggestions reach. `products_known` says whether the manifest and the champion's images name
+    their products; otherwise another image of a product that it learned from is not recognised.
     """
 
     project: str
@@ -57,11 +78,26 @@ class ManifestScores:
     unreadable: int
     outside_taxonomy: int
     levels: tuple[LevelScores, ...]
-    hierarchical_precision: float
-    hierarchical_recall: float
-    hierarchical_f1: float
-    mean_depth: float
+    hierarchical_precision: float | None
+    hierarchical_recall: float | None
+    hierarchical_f1: float | None
+    mean_depth: float | None
     problems: tuple[str, ...]
+    learned_from: ImageScores | None = None
+    products_known: bool = True
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """What a reader of the scores must know, in sentences."""
+        caveats = []
+        if self.learned_from is not None:
+            caveats.append(
+                f"{self.model_version} has learned from {self.learned_from.images} of the images, or from other images "
+                "of their products: these are scored apart, and say nothing about unseen products."
+            )
+        if not self.products_known:
+            caveats.append("Products unknown: other images of a product that was learned from are not recognised.")
+        return tuple(caveats)
 
 
 def evaluate_manifest(
@@ -92,18 +128,63 @@ def evaluate_manifest(
     embedded = embed_inputs(services, project, files, model.backbone, advance)
     if not embedded.positions:
         raise ConfigError(f"None of the images of {manifest} can be read.", hint=str(embedded.errors[0]))
-    labels = [truths[files[position]] for position in embedded.positions]
+    read = [files[position] for position in embedded.positions]
+    labels = [truths[file] for file in read]
     paths, suggestions = _predict(model, tree, embedded.vectors)
-    known = Tree.from_paths(tree.control, [*tree.paths, *(path for accepted in labels for path in accepted)])
-    metrics = evaluate_paths(known, labels, paths)
+    learned = _learned_from(services, project, model.version)
+    product_field = services.project_settings(project).product_field
+    product_of_row = {row.file: row.group for row in rows if row.group}
+    products = [
+        product_of_row.get(file) or (ProductImage({}, str(file)).product(product_field) if product_field else None)
+        for file in read
+    ]
+    is_known = [
+        learned.knows(image_id(str(file)), file_hash, product)
+        for file, file_hash, product in zip(read, embedded.file_hashes, products, strict=True)
+    ]
+
+    def scores_where(known: bool) -> ImageScores | None:
+        chosen = [row for row, seen in enumerate(is_known) if seen == known]
+        return _scores(tree, [(labels[row], paths[row], suggestions[row]) for row in chosen]) if chosen else None
+
+    unseen = scores_where(False)
     return ManifestScores(
         project=project,
         model_version=model_version_name(model.version),
         backbone=model.backbone,
         manifest=str(manifest),
-        images=len(labels),
+        images=unseen.images if unseen else 0,
         unreadable=len(embedded.errors) + len(problems),
         outside_taxonomy=sum(1 for accepted in labels if not any(path in tree for path in accepted)),
+        levels=unseen.levels if unseen else (),
+        hierarchical_precision=unseen.hierarchical_precision if unseen else None,
+        hierarchical_recall=unseen.hierarchical_recall if unseen else None,
+        hierarchical_f1=unseen.hierarchical_f1 if unseen else None,
+        mean_depth=unseen.mean_depth if unseen else None,
+        problems=(*problems, *(str(error) for error in embedded.errors.values())),
+        learned_from=scores_where(True),
+        products_known=bool(learned.products) and None not in products,
+    )
+
+
+def _learned_from(services: Services, project: str, version: str) -> TrainedOn:
+    """Return what the version has learned from. Products that became known later are those of the catalogue."""
+    learned = trained_on(services.registry.get(registry_name(project), version))
+    documents = services.catalog.get_many(learned.ids).values()
+    products = frozenset(product for document in documents if (product := document.product(project)))
+    return replace(learned, products=learned.products | products)
+
+
+def _scores(
+    tree: Tree, scored: Sequence[tuple[Sequence[TaxonomyPath], TaxonomyPath | None, Suggestion | None]]
+) -> ImageScores:
+    """Return the scores of some images: their labels, their likeliest path and their suggestion."""
+    labels = [accepted for accepted, _, _ in scored]
+    suggestions = [suggestion for _, _, suggestion in scored]
+    known = Tree.from_paths(tree.control, [*tree.paths, *(path for accepted in labels for path in accepted)])
+    metrics = evaluate_paths(known, labels, [path for _, path, _ in scored])
+    return ImageScores(
+        images=len(labels),
         levels=tuple(
             LevelScores(
                 level.level,
@@ -118,7 +199,6 @@ def evaluate_manifest(
         hierarchical_recall=metrics.hierarchical_recall,
         hierarchical_f1=metrics.hierarchical_f1,
         mean_depth=sum(suggestion.level if suggestion else 0 for suggestion in suggestions) / len(suggestions),
-        problems=(*problems, *(str(error) for error in embedded.errors.values())),
     )
 
 

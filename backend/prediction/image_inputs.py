@@ -28,10 +28,12 @@ image, or an array uint8 (height, width, 3)."""
 class EmbeddedInputs:
     """The embeddings (n, d) of the inputs that could be read, in order, and the error of each other input.
 
-    `positions` (n) are those of the embedded inputs; `errors` is by position.
+    `positions` (n) are those of the embedded inputs, `file_hashes` (n) the sha256 of their files; `errors` is by
+    position.
     """
 
     positions: list[int]
+    file_hashes: list[str]
     vectors: NDArray[np.float32]
     errors: dict[int, TaxonomistError]
 
@@ -46,6 +48,7 @@ def embed_inputs(
     """Return the embeddings of `images`, in the embedder's full precision. Nothing is stored."""
     embedder = services.embedder(backbone)
     positions: list[int] = []
+    file_hashes: list[str] = []
     vectors: list[NDArray[np.float32]] = []
     errors: dict[int, TaxonomistError] = {}
 
@@ -56,13 +59,14 @@ def embed_inputs(
         for done, outcome in enumerate(outcomes, start=1):
             if isinstance(outcome, ImageResult):
                 positions.append(outcome.source)
+                file_hashes.append(outcome.image.file_hash)
                 vectors.append(outcome.vectors)
             elif isinstance(outcome, ImageFailure):
                 errors[outcome.source] = outcome.error
             if done % EMBEDDING.batch == 0 or done == len(images):
                 progress(done, len(images))
     matrix = np.concatenate(vectors) if vectors else np.empty((0, embedder.dimension), np.float32)
-    return EmbeddedInputs(positions, matrix, errors)
+    return EmbeddedInputs(positions, file_hashes, matrix, errors)
 
 
 def _load(services: Services, project: str, image: ImageInput, size: int) -> DecodedImage:
