@@ -25,6 +25,7 @@ from rapidfuzz import process
 from taxonomist.taxonomy.agreement import AgreementPolicy
 from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.training.backbones.architectures import architecture_names, list_of_names
+from taxonomist.training.pretraining.recipe import Precision
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -250,6 +251,11 @@ class Settings(BaseSettings):
         "random or a file; unset: the recipe's, see `taxonomist pretrain --help`",
     )
     pretrain_device: Literal["auto", "cuda", "cpu"] = Field("auto", description="Device of the pre-training")
+    pretrain_precision: Precision = Field(
+        "auto",
+        description="Number format of the pre-training: 32, or bf16 (bfloat16 where it is safe); auto measures "
+        "which one suits the machine, so that the same seed may give another backbone another time",
+    )
     pretrain_skip_blurred: bool = Field(True, description="Pre-train without images that are marked as blurred")
     pretrain_skip_sorted_out: bool = Field(True, description="Pre-train without images that were sorted out")
     pretrain_skip_test: bool = Field(

@@ -36,11 +36,15 @@ _REPORT_EVERY = 32  # images
 
 @dataclass(frozen=True)
 class PreparationResult:
-    """How many images a run added, how many were in the store before, and by id why the others failed."""
+    """How many images a run added, how many were in the store before, and by id why the others failed.
+
+    `notes` says, by id, what is wrong with the file of an image that was added all the same.
+    """
 
     new: int
     present: int
     failures: Mapping[str, str] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 def prepare_images(
@@ -68,6 +72,7 @@ def prepare_images(
     missing = [source for source in unique.values() if source.id not in known]
     present, new = len(unique) - len(missing), 0
     failures: dict[str, str] = {}
+    notes: dict[str, str] = {}
     waiting: list[ImageResult[ImageSource, DecodedImage]] = []
 
     def load(source: ImageSource) -> DecodedImage:
@@ -84,6 +89,8 @@ def prepare_images(
         for count, outcome in enumerate(outcomes, start=1):
             if isinstance(outcome, ImageResult):
                 waiting.append(outcome)
+                if outcome.image.note:
+                    notes[outcome.source.id] = outcome.image.note
             elif isinstance(outcome, ImageFailure):
                 failures[outcome.source.id] = str(outcome.error)
             if len(waiting) == options.batch:
@@ -94,7 +101,7 @@ def prepare_images(
         new += append()
     if failures_file is not None:
         _write_failures(failures_file, [source for source in missing if source.id in failures], failures)
-    return PreparationResult(new, present, failures)
+    return PreparationResult(new, present, failures, notes)
 
 
 def _write_failures(file: Path, sources: Sequence[ImageSource], reasons: Mapping[str, str]) -> None:

@@ -145,6 +145,7 @@ def _summary(version: ModelVersion, champion: str | None) -> dict[str, Any]:
         "pictures": pretraining.data.count if pretraining.data else None,  # the former name
         "seen": pretraining.seen,
         "epochs": pretraining.epochs,
+        "precision": pretraining.precision,
         "loss": pretraining.loss,
         "score": pretraining.score,
         "seconds": pretraining.seconds,

@@ -12,6 +12,8 @@ from taxonomist.backend.cli.output import count_bar, print_error, print_fields, 
 from taxonomist.backend.extras import require
 from taxonomist.backend.pretraining.prepared_images import prepare_all, prepared_image_store, serving_size
 from taxonomist.backend.pretraining.state import PretrainRequest, StoppedError, StopSignal
+from taxonomist.taxonomy.errors import ConfigError
+from taxonomist.training.pretraining.recipe import PRECISIONS
 
 _FAILURES_SHOWN = 20
 
@@ -68,6 +70,10 @@ def pretrain(
         ),
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cuda or cpu; default: TAXONOMIST_PRETRAIN_DEVICE.")] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="Number format: auto, 32 or bf16; default: TAXONOMIST_PRETRAIN_PRECISION."),
+    ] = None,
     devices: Annotated[str, typer.Option(help="Number of devices of this machine; auto: all.")] = "1",
     nodes: Annotated[
         int, typer.Option(min=1, help="Number of machines; the command to start on each of them is printed.")
@@ -92,8 +98,21 @@ def pretrain(
 
     services = services_of(context)
     device_count = int(devices) if devices.isdecimal() else devices
+    number_format = next((known for known in PRECISIONS if known == precision), None)
+    if precision is not None and number_format is None:
+        raise ConfigError(f"There is no number format '{precision}'.", hint=f"They are {', '.join(PRECISIONS)}.")
     request = PretrainRequest(
-        preset, epochs, weights, resume, device, device_count, nodes, adopt, prepared or pictures, out
+        preset=preset,
+        epochs=epochs,
+        weights=weights,
+        resume=resume,
+        device=device,
+        precision=number_format,
+        devices=device_count,
+        nodes=nodes,
+        adopt=adopt,
+        prepared=prepared or pictures,
+        out=out,
     )
     with StopSignal() as stop:
         try:

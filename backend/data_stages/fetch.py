@@ -16,6 +16,7 @@ from taxonomist.backend.data_stages.files import Part, read_query, read_split, w
 from taxonomist.backend.services import Services
 from taxonomist.inference.pipeline import PREPARING, ImageSource
 from taxonomist.inference.preparation import prepare_images
+from taxonomist.inference.reasons import log_reasons
 from taxonomist.progress import CountProgress, ignore_counts
 from taxonomist.storage.catalog.label_query import LabelQuery
 from taxonomist.storage.prepared_images import PreparedImageStore
@@ -80,6 +81,7 @@ def run_fetch(
         failures_file=folder / FAILURES,
         max_pixels=services.settings.max_image_pixels,
     )
+    log_reasons(log, "images that are used although their file has a fault", prepared.notes)
     result = FetchResult(
         folder,
         size,
@@ -129,7 +131,7 @@ def _report(result: FetchResult, store: PreparedImageStore, private: set[str]) -
             result.folder,
         )
     if result.failures:
-        log.warning("%d images could not be fetched; see %s", len(result.failures), result.folder / FAILURES)
+        log_reasons(log, f"images that could not be fetched (see {result.folder / FAILURES})", result.failures)
         if not result.new and not result.present:
             raise ImageUnavailableError(
                 f"None of the {len(result.failures)} images could be fetched.",

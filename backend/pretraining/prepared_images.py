@@ -10,9 +10,11 @@ from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
 from taxonomist.inference.pipeline import DecodedImage, ImageSource
 from taxonomist.inference.preparation import NewImages, PreparationResult, prepare_images
+from taxonomist.inference.reasons import count_reasons, log_reasons
 from taxonomist.progress import CountProgress, ignore_counts
 from taxonomist.storage.catalog.documents import ImageDocument
 from taxonomist.storage.prepared_images import PreparedImageStore
+from taxonomist.taxonomy.errors import TrainingError
 from taxonomist.training.backbones.spec import BackboneSpec
 
 log = logging.getLogger(__name__)
@@ -55,7 +57,8 @@ def wanted_images(services: Services) -> list[ImageSource]:
 def prepare_all(services: Services, size: int, progress: CountProgress = ignore_counts) -> PreparationResult:
     """Decode every wanted image that is not yet in the store of that size, and return the counts.
 
-    `failures.csv` beside the images has the reason for each image that failed. Raises `StorageError`.
+    `failures.csv` beside the images has the reason for each image that failed. Raises `TrainingError` when all of them
+    did, and `StorageError`.
     """
     prepared = prepare_images(
         wanted_images(services),
@@ -66,8 +69,14 @@ def prepare_all(services: Services, size: int, progress: CountProgress = ignore_
         failures_file=services.settings.home / "pictures" / str(size) / FAILURES,
         max_pixels=services.settings.max_image_pixels,
     )
-    if prepared.failures:
-        log.warning("%d images could not be prepared; see %s", len(prepared.failures), FAILURES)
+    log_reasons(log, f"images that could not be prepared (see {FAILURES})", prepared.failures)
+    log_reasons(log, "images that are used although their file has a fault", prepared.notes)
+    if prepared.failures and not prepared.new and not prepared.present:
+        reason = count_reasons(prepared.failures)[0]
+        raise TrainingError(
+            f"None of the {len(prepared.failures)} images could be prepared.",
+            hint=f"For {reason.count} of them: {reason.message}",
+        )
     return prepared
 
 

@@ -26,6 +26,7 @@ from taxonomist.backend.pretraining.dataset import (
     write_data,
 )
 from taxonomist.backend.pretraining.prepared_images import prepare_all, prepared_image_store
+from taxonomist.backend.pretraining.resumed_settings import differences
 from taxonomist.backend.pretraining.start_weights import with_start_weights
 from taxonomist.backend.pretraining.state import (
     PretrainRequest,
@@ -80,6 +81,8 @@ def run(
         if request.out is not None:
             write_report(services, current, request.out)
         outcome = _adopt(services, current, request, progress, should_stop)
+        if current.precision:
+            outcome = f"{outcome} The number format of its training was {current.precision}."
     except (TrainingError, NotFoundError, DamagedError) as error:  # resuming would fail again
         write_run(home, current.model_copy(update={"step": "failed", "outcome": str(error)}))
         raise
@@ -104,6 +107,8 @@ def _begin(services: Services, request: PretrainRequest) -> Run:
                 hint="--resume without other options resumes it, --fresh discards it.",
             )
         log.info("resuming the pre-training by preset %s at the step %s", old.preset, old.step)
+        for difference in differences(services.settings, old):
+            log.warning("the pre-training that is resumed has %s, and that counts; --fresh begins anew", difference)
         return old
     if request.resume:
         raise NotFoundError("There is no unfinished pre-training.", hint="Start one without --resume.")
@@ -191,6 +196,7 @@ def train(
             device=request.device or services.settings.pretrain_device,
             devices=request.devices,
             nodes=request.nodes,
+            precision=request.precision or services.settings.pretrain_precision,
             on_status=_StatusReporter(progress),
             should_stop=should_stop,
         )
@@ -202,7 +208,12 @@ def train(
 
 def _publish(services: Services, current: Run, result: PretrainingResult) -> Run:
     version = publish_pretrained(services.registry, result, current.size).version
-    changes = {"step": "adopt", "version": version, "seen": current.documents}
+    changes = {
+        "step": "adopt",
+        "version": version,
+        "seen": current.documents,
+        "precision": result.summary.get("precision", ""),
+    }
     return write_run(services.settings.home, current.model_copy(update=changes))
 
 

@@ -17,6 +17,7 @@ from pydantic import AliasChoices, BaseModel, Field
 from taxonomist.storage.files import storage_errors
 from taxonomist.storage.json_files import read_model, write_model
 from taxonomist.taxonomy.errors import ConfigError, TaxonomistError
+from taxonomist.training.pretraining.recipe import Precision
 
 LOCK_TIMEOUT_S = 10.0  # a pre-training that is just ending still has the lock
 T = TypeVar("T", bound=BaseModel)
@@ -76,6 +77,7 @@ class PretrainRequest:
     weights: str | None = None
     resume: bool | None = None
     device: str | None = None
+    precision: Precision | None = None
     devices: int | str = 1
     nodes: int = 1
     adopt: bool = True
@@ -89,6 +91,7 @@ class Run(BaseModel, frozen=True):
     `weights` are the requested start weights; the recipe has those that they were resolved to. `documents` is the size
     of the catalogue when the images were prepared, `seen` its size when those of the last published backbone were.
     `prepared` is the folder of the prepared images if it is not that of the home folder; its former name is `pictures`.
+    `precision` is the number format of the training, once it has ended.
     """
 
     preset: str
@@ -99,6 +102,7 @@ class Run(BaseModel, frozen=True):
     documents: int = 0
     seen: int = 0
     version: str | None = None
+    precision: str = ""
     outcome: str = ""
     prepared: Path | None = Field(None, validation_alias=AliasChoices("prepared", "pictures"))
 

@@ -80,6 +80,7 @@ class PretrainingSummary(BaseModel):
     data: PretrainingData | None = None
     origin: str = ""
     device: str = ""
+    precision: str | None = None
     seen: Count | None = None
     epochs: float | None = None
     loss: float | None = None

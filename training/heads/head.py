@@ -153,7 +153,7 @@ class _Trainer:
             curves.append(Epoch(*self._train_epoch(optimiser), *self._validate()))
             if not np.isfinite(curves[-1].train_loss):
                 raise TrainingError(
-                    f"The loss is not finite after epoch {number + 1}.", hint="Lower the learning rate."
+                    f"The loss is not finite after epoch {number + 1}.", hint="Try a smaller TAXONOMIST_HEAD_HIDDEN."
                 )
             schedule.step()
             if weights is None or self.validation is None or curves[-1].refined_loss < curves[best].refined_loss:

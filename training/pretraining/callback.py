@@ -23,6 +23,7 @@ from taxonomist.training.pretraining.probe import Probe, embed, neighbour_score
 BEST = "best.safetensors"
 _STATUS_INTERVAL = 0.5  # seconds between two reports of the loss, each of which waits for the device
 _SCORES = 50  # at most, evenly over the run
+_OTHER_START = "Begin again with another --preset or from other --weights."
 _PATIENCE = 20  # scores without a better one after which the run stops
 _COLLAPSED_STD = 0.05  # projection_std; that of a healthy run rises above 0.5
 _SETTLED_STEPS = 500  # steps after which a small projection_std means collapse: random weights start with one
@@ -184,9 +185,7 @@ class PretrainingCallback(pl.Callback):
                 score = neighbour_score(vectors, self._probe) if bool(vectors.isfinite().all()) else float("nan")
             (score,) = self._group.broadcast(score)
             if score != score:
-                raise TrainingError(
-                    f"The embeddings are not finite after {step} steps.", hint="Start with a lower learning rate."
-                )
+                raise TrainingError(f"The embeddings are not finite after {step} steps.", hint=_OTHER_START)
             module.log("score", score, rank_zero_only=True)
         better = score is not None and (self._best is None or score > self._best[0])
         if trainer.is_global_zero and (better or (score is None and ended)):
@@ -200,10 +199,15 @@ class PretrainingCallback(pl.Callback):
 def _check_health(loss: float, std: float, step: int) -> None:
     """Raise TrainingError when the run leads nowhere."""
     if not np.isfinite(loss):
-        raise TrainingError(f"The loss is not finite after {step} steps.", hint="Start with a lower learning rate.")
+        raise TrainingError(f"The loss is not finite after {step} steps.", hint=_OTHER_START)
+    if loss == 0:
+        raise TrainingError(
+            f"The loss is exactly zero after {step} steps: no image is a negative of another, so nothing is learned.",
+            hint="Are all images of one product, or copies of one file? Add others.",
+        )
     if std < _COLLAPSED_STD and step > _SETTLED_STEPS:
         raise TrainingError(
             f"The embedding has collapsed: after {step} steps it is nearly the same for all images (standard deviation "
             f"of the projections {std:.3f}).",
-            hint="Lower the learning rate or raise the temperature; see the plot of the loss.",
+            hint=f"{_OTHER_START} The plot of the loss shows when it happened.",
         )

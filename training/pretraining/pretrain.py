@@ -40,10 +40,11 @@ from taxonomist.training.pretraining.distributed.process_group import (
     process_group,
     started_by_torchrun,
 )
+from taxonomist.training.pretraining.groups import with_usable_groups
 from taxonomist.training.pretraining.interruption import Interrupted
 from taxonomist.training.pretraining.moco_module import MoCoModule
 from taxonomist.training.pretraining.probe import Probe
-from taxonomist.training.pretraining.recipe import Recipe
+from taxonomist.training.pretraining.recipe import PRESETS, Precision, Recipe
 from taxonomist.training.pretraining.run_folder import (
     PretrainingResult,
     begin_run,
@@ -55,12 +56,16 @@ from taxonomist.training.pretraining.run_folder import (
 
 __all__ = ["Interrupted", "PretrainingResult", "Probe", "Status", "pretrain", "publish_pretrained"]
 
+log = logging.getLogger(__name__)
+
 _SEGMENT_STEPS = 100  # at most; a checkpoint is written after each segment, and a killed run resumes from the last one
 _MIN_IMAGES = 16
 # Pixels of a view. In bfloat16 oneDNN (of torch 2.14) leaves gradients unset where a layer halves a map of one pixel,
 # and the last stage of a ResNet does that to smaller views.
 _MIN_BFLOAT16_SIZE = 17
 _PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+
+_FORMATS: Mapping[Precision, str] = {"32": "32-true", "bf16": "bf16-mixed"}
 
 
 def pretrain(
@@ -74,6 +79,7 @@ def pretrain(
     device: str = "auto",
     devices: int | str = 1,
     nodes: int = 1,
+    precision: Precision = "auto",
     on_status: Callable[[Status], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> PretrainingResult:
@@ -81,18 +87,22 @@ def pretrain(
 
     `rows` (n,) selects the images that take part, None all of them. `groups` (n,) are numbers of products or reports,
     -1 for none, for recipes whose positives are of one group. `probe` has labelled images of the size that will be
-    served; without it the last weights are the best.
+    served; without it the last weights are the best. Where most images are of one group, positives are of one image.
+
+    `precision` fixes the number format of the training. With "auto" a CPU is measured, so that the same seed may give
+    another backbone another time. A run that is resumed keeps its format. The summary has it.
 
     With several `devices` ("auto": all GPUs) it starts a process for each and waits for them. With several `nodes` it
     writes its inputs into the folder and raises Interrupted with the command that starts the training on each of them.
     Started by torchrun itself, it takes part in the training.
 
-    Raises TrainingError when there are too few images or devices, when the embedding collapses or the loss is not
-    finite; Interrupted (with a checkpoint) when `should_stop` returns true or the process gets SIGTERM; StorageError
-    when the disk is full (the former checkpoint stays) or no checkpoint can be read.
+    Raises TrainingError when there are too few images or devices, when the embedding collapses, or when the loss is
+    zero or not finite; Interrupted (with a checkpoint) when `should_stop` returns true or the process gets SIGTERM;
+    StorageError when the disk is full (the former checkpoint stays) or no checkpoint can be read.
     """
     selection = ImageSelection(images, rows)
     _check(selection, recipe, groups)
+    recipe, groups = with_usable_groups(recipe, groups)
     recipe_and_data = {"recipe": asdict(recipe), "data": fingerprint(images, groups, rows)}
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -104,6 +114,8 @@ def pretrain(
         count = (torch.cuda.device_count() if kind == "cuda" else 1) if devices == "auto" else int(devices)
         if count > 1 or nodes > 1:
             device_kind(device, count)
+            if precision != "auto":  # the processes find it in the run's folder
+                _run_of(folder, recipe_and_data, kind, precision)
             inputs = PretrainingInputs(images, recipe, rows, groups, probe)
             launch(folder, inputs, kind, count, nodes, on_status, should_stop)
             if (result := read_result(folder, recipe_and_data)) is None:
@@ -112,19 +124,22 @@ def pretrain(
     kind = device_kind(device)
     with process_group(kind) as group, _quiet(), storage_errors(folder):
         if recipe.batch < 2 * group.world_size:
-            raise TrainingError(f"A batch of {recipe.batch} is too small for {group.world_size} devices.")
-        precision, checkpoint = _begin(folder, recipe_and_data, kind, group)
+            raise TrainingError(
+                f"A batch of {recipe.batch} is too small for {group.world_size} devices.",
+                hint="Use fewer --devices or --nodes.",
+            )
+        number_format, checkpoint = _begin(folder, recipe_and_data, kind, precision, group)
         segment_steps = min(max(1, len(selection) // recipe.batch), _SEGMENT_STEPS)
         module = MoCoModule(selection, recipe, groups, segment_steps)
-        bfloat16 = precision.startswith("bf16")
+        bfloat16 = number_format.startswith("bf16")
         callback = PretrainingCallback(module, folder, probe, on_status, should_stop, bfloat16=bfloat16, group=group)
-        trainer = _trainer(kind, group, precision, folder, callback, module.total_steps)
+        trainer = _trainer(kind, group, number_format, folder, callback, module.total_steps)
         trainer.fit(module, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
         summary = {
             **recipe_and_data,
             "origin": module.origin,
             "device": device_name(kind, group.world_size),
-            "precision": precision,
+            "precision": number_format,
             "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
             **callback.summary(),
         }
@@ -153,7 +168,7 @@ def _check(selection: ImageSelection, recipe: Recipe, groups: RowIndices | None)
     if len(selection) < max(_MIN_IMAGES, recipe.batch):
         raise TrainingError(
             f"{len(selection)} images are too few to pre-train on in batches of {recipe.batch}.",
-            hint="Add images, or choose a smaller batch.",
+            hint=_fewer_images_hint(len(selection), recipe.batch),
         )
     if selection.rows is not None and not 0 <= selection.rows.min() <= selection.rows.max() < len(selection.images):
         raise TrainingError(f"The selected rows are not all in 0..{len(selection.images) - 1}.")
@@ -161,30 +176,60 @@ def _check(selection: ImageSelection, recipe: Recipe, groups: RowIndices | None)
         raise TrainingError(f"There are {len(groups)} groups for {len(selection)} images.")
 
 
-def _begin(folder: Path, recipe_and_data: dict[str, Any], kind: str, group: ProcessGroup) -> tuple[str, Path | None]:
-    """Return the precision of the run and the checkpoint that it resumes from, by the first process's decision.
+def _fewer_images_hint(count: int, batch: int) -> str:
+    smaller = [name for name, preset in PRESETS.items() if max(_MIN_IMAGES, preset.batch) <= count]
+    needed = f"Add images: {max(_MIN_IMAGES, batch)} are needed"
+    if not smaller:
+        return f"{needed}."
+    return f"{needed}. Or use --preset {smaller[0]}, which trains in batches of {PRESETS[smaller[0]].batch}."
+
+
+def _begin(
+    folder: Path, recipe_and_data: dict[str, Any], kind: str, precision: Precision, group: ProcessGroup
+) -> tuple[str, Path | None]:
+    """Return the number format of the run and the checkpoint that it resumes from, by the first process's decision.
 
     Files of another recipe or of other data are removed.
     """
-    precision, checkpoint = _PRECISIONS[0], None
+    number_format, checkpoint = _PRECISIONS[0], None
     if group.is_first:
-        run = read_run(folder, recipe_and_data)
-        if run is None:
-            run = {**recipe_and_data, "precision": _precision(recipe_and_data["recipe"], kind)}
-            begin_run(folder, run)
-        precision, checkpoint = str(run["precision"]), newest_checkpoint(folder)
+        number_format = _run_of(folder, recipe_and_data, kind, precision)
+        checkpoint = newest_checkpoint(folder)
     names = (None, LAST, PREVIOUS)
-    numbers = (_PRECISIONS.index(precision), names.index(checkpoint.name if checkpoint else None))
+    numbers = (_PRECISIONS.index(number_format), names.index(checkpoint.name if checkpoint else None))
     precision_number, name_number = map(int, group.broadcast(*numbers))
     name = names[name_number]
     return _PRECISIONS[precision_number], folder / name if name else None
 
 
-def _precision(recipe: Mapping[str, Any], kind: str) -> str:
+def _run_of(folder: Path, recipe_and_data: dict[str, Any], kind: str, precision: Precision) -> str:
+    """Return the number format of the run in the folder, after a new run has begun where there is none."""
+    run = read_run(folder, recipe_and_data)
+    if run is None:
+        run = {**recipe_and_data, "precision": _number_format(recipe_and_data["recipe"], kind, precision)}
+        begin_run(folder, run)
+        how = "as chosen" if precision != "auto" else "which suits this machine; pretrain_precision fixes it"
+        log.info("the number format of the training is %s, %s", run["precision"], how)
+    elif precision != "auto" and run["precision"] != _FORMATS[precision]:
+        log.warning(
+            "the pre-training that is resumed keeps its number format, %s; %s counts for the next one",
+            run["precision"],
+            _FORMATS[precision],
+        )
+    return str(run["precision"])
+
+
+def _number_format(recipe: Mapping[str, Any], kind: str, precision: Precision) -> str:
     smallest = min([recipe["size"], *recipe["sizes"], *([recipe["local_size"]] if recipe["local_views"] else [])])
-    if kind == "cpu" and smallest < _MIN_BFLOAT16_SIZE:
-        return _PRECISIONS[0]
-    return choose_precision(torch.device(kind))
+    too_small = kind == "cpu" and smallest < _MIN_BFLOAT16_SIZE
+    if precision == "auto":
+        return _PRECISIONS[0] if too_small else choose_precision(torch.device(kind))
+    if precision == "bf16" and too_small:
+        raise TrainingError(
+            f"A CPU cannot train on views of {smallest} pixels in bfloat16; {_MIN_BFLOAT16_SIZE} are needed.",
+            hint="Use --precision 32.",
+        )
+    return _FORMATS[precision]
 
 
 def _trainer(

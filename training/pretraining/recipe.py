@@ -2,7 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+
+Precision = Literal["auto", "32", "bf16"]
+"""The number format of a training: single precision, bfloat16 where it is safe, or what suits the machine."""
+
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 MAX_AUTO_QUEUE = 65_536  # keys, as in the MoCo paper, https://arxiv.org/abs/1911.05722
 

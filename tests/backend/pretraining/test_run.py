@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from taxonomist.backend.pretraining.dataset import (
     write_data,
 )
 from taxonomist.backend.pretraining.prepared_images import prepare_all, prepared_image_store, serving_size
+from taxonomist.backend.pretraining.resumed_settings import differences
 from taxonomist.backend.pretraining.run import run
 from taxonomist.backend.pretraining.state import (
     PretrainRequest,
@@ -31,11 +33,13 @@ from taxonomist.backend.pretraining.state import (
     write_run,
 )
 from taxonomist.backend.services import Services
+from taxonomist.backend.settings import Settings
+from taxonomist.storage.catalog.documents import ProjectLabels
 from taxonomist.storage.registry import ModelVersion
 from taxonomist.taxonomy.errors import ConfigError, DamagedError, NotFoundError, TrainingError
 from taxonomist.training.pretraining.recipe import PRESETS
 from tests.present import present
-from tests.small_world import SIZE
+from tests.small_world import CONFIG, SIZE
 
 SMOKE = PretrainRequest(preset="smoke", device="cpu")
 
@@ -234,3 +238,47 @@ def test_state_with_the_former_names_is_read(poor: Services) -> None:
     assert present(read_run(home)) == run
     assert "pictures" not in json.loads((pretraining_folder(home) / "run.json").read_text())
     assert read_data(home) == RunData(ids=["b"])
+
+
+# --- what differs when a run is resumed
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"image_size": 96}, "images of a side in pixels of 32, not 96 as TAXONOMIST_IMAGE_SIZE says now"),
+        ({"backbone": "resnet34"}, "the architecture resnet18, not resnet34 as TAXONOMIST_BACKBONE says now"),
+        ({"pretrain_weights": "starter"}, "the start weights random, not starter as TAXONOMIST_PRETRAIN_WEIGHTS"),
+        ({"pretrain_preset": "cpu"}, "the preset smoke, not cpu as TAXONOMIST_PRETRAIN_PRESET says now"),
+        ({}, ""),
+    ],
+)
+def test_a_resumed_run_says_what_differs(
+    unfinished: Services, caplog: pytest.LogCaptureFixture, changes: dict[str, Any], said: str
+) -> None:
+    services = Services(Settings(**{**unfinished.settings.model_dump(exclude_unset=True), **changes}))
+    run(services, PretrainRequest(adopt=False), silent, never)
+    warnings = [line for line in caplog.messages if "that is resumed has" in line]
+    assert len(warnings) == bool(said)
+    assert all(said in line and "--fresh" in line for line in warnings)
+    assert present(read_run(services.settings.home)).size == SIZE
+
+
+def test_an_image_size_that_is_unset_again_differs_too(unfinished: Services) -> None:
+    current = present(read_run(unfinished.settings.home)).model_copy(update={"size": 64})
+    assert "64, not 32 as TAXONOMIST_IMAGE_SIZE says now" in next(differences(unfinished.settings, current))
+
+
+@pytest.mark.slow
+def test_the_outcome_says_the_number_format(poor: Services) -> None:
+    request = PretrainRequest(preset="smoke", epochs=1, device="cpu", precision="32", adopt=False)
+    assert run(poor, request, silent, never).endswith("The number format of its training was 32-true.")
+    assert present(read_run(poor.settings.home)).precision == "32-true"
+
+
+def test_images_that_cannot_be_prepared_are_the_reason(services: Services) -> None:
+    labels = ProjectLabels(uri="/nowhere/a.jpg")
+    services.projects.update("7", label_config=CONFIG)
+    services.catalog.update("a", lambda document: document.in_project("7", labels))
+    with pytest.raises(TrainingError, match="None of the 1 images could be prepared"):
+        run(services, SMOKE, silent, never)

@@ -25,6 +25,7 @@ from taxonomist.training.pretraining.pretrain import (
     publish_pretrained,
 )
 from taxonomist.training.pretraining.probe import neighbour_score
+from taxonomist.training.pretraining.recipe import Precision
 from tests.training.pretraining.small_images import small_images
 from tests.training.pretraining.small_runs import RECIPE, losses, probe, stopped
 
@@ -204,3 +205,45 @@ def test_the_smallest_views_are_not_trained_in_half_precision(
     monkeypatch.setattr("taxonomist.training.pretraining.pretrain.choose_precision", lambda device: "bf16-mixed")
     done = pretrain(small_images(), replace(RECIPE, size=size, epochs=1), tmp_path, probe=probe(), device="cpu")
     assert done.summary["precision"] == precision
+
+
+def test_the_hint_of_too_few_images_names_a_preset_that_fits(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"128 are needed. Or use --preset default, which trains in batches of 64"):
+        pretrain(small_images().repeat(2, 0)[:100], replace(RECIPE, batch=128), tmp_path, device="cpu")
+    with pytest.raises(TrainingError, match=r"Add images: 64 are needed\.$"):
+        pretrain(small_images()[:20], replace(RECIPE, batch=64), tmp_path, device="cpu")
+
+
+@pytest.mark.parametrize(("precision", "number_format"), [("32", "32-true"), ("bf16", "bf16-mixed")])
+def test_the_number_format_can_be_fixed(
+    small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: Precision, number_format: str
+) -> None:
+    """Two trainings with the same seed give the same backbone, whatever a stopwatch would say."""
+    recipe = replace(RECIPE, size=24, epochs=1)
+    weights = []
+    for measured in ("32-true", "bf16-mixed"):
+        monkeypatch.setattr("taxonomist.training.pretraining.pretrain.choose_precision", lambda device: measured)  # noqa: B023
+        done = pretrain(small_images(), recipe, tmp_path / measured, device="cpu", precision=precision)
+        assert done.summary["precision"] == number_format
+        weights.append(done.weights.read_bytes())
+    assert weights[0] == weights[1]
+
+
+def test_the_choice_of_the_number_format_is_said_and_kept(
+    small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    choices = iter(["32-true"])
+    monkeypatch.setattr("taxonomist.training.pretraining.pretrain.choose_precision", lambda device: next(choices))
+    monkeypatch.setattr("taxonomist.training.pretraining.pretrain._MIN_BFLOAT16_SIZE", 8)
+    stopped(tmp_path, 5)
+    assert "the number format of the training is 32-true" in caplog.text
+    assert json.loads((tmp_path / "run.json").read_text())["precision"] == "32-true"
+    done = pretrain(small_images(), RECIPE, tmp_path, device="cpu", precision="bf16")
+    assert done.summary["precision"] == "32-true"
+    assert "keeps its number format, 32-true; bf16-mixed counts for the next one" in caplog.text
+
+
+def test_bfloat16_is_refused_where_it_breaks(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="--precision 32"):
+        pretrain(small_images(), RECIPE, tmp_path, device="cpu", precision="bf16")

@@ -195,6 +195,6 @@ def test_processes_end_with_the_one_that_started_them(tmp_path: Path, sign: sign
 def test_what_a_process_raises_is_raised_here(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="The loss is not finite after 4 steps") as raised:
         pretrain(small_images(), replace(RECIPE, lr=1e30), tmp_path, device="cpu", devices=2)
-    assert raised.value.hint == "Start with a lower learning rate."
+    assert "--preset" in str(raised.value.hint)
     with pytest.raises(TrainingError, match="too small for 2"):
         pretrain(small_images(), replace(RECIPE, batch=3), tmp_path, device="cpu", devices=2)
