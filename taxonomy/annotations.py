@@ -1,8 +1,8 @@
 """Annotations, read from the JSON of Label Studio's webhooks, exports and API."""
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -63,6 +63,12 @@ class Annotation:
     reviewed: bool
     rejected: bool = False
     unreadable: tuple[UnreadableRegion, ...] = ()
+
+    def of_controls(self, controls: Collection[str]) -> "Annotation":
+        """Return the annotation with what it says in these controls only."""
+        if self.labels.keys() <= set(controls):
+            return self
+        return replace(self, labels={control: paths for control, paths in self.labels.items() if control in controls})
 
 
 class _Person(BaseModel):

@@ -47,8 +47,8 @@ class LabelConfig:
         raise ConfigError(f'The labelling config has no taxonomy "{control}".', hint=f"It has: {known}.")
 
     def trees_of(self, image: str) -> tuple[Tree, ...]:
-        """Return the trees that label an image, by its name; `""` stands for the first image."""
-        return tuple(tree for tree in self.trees if tree.to_name == (image or self.first_image))
+        """Return the trees that label an image, by its name."""
+        return tuple(tree for tree in self.trees if tree.to_name == image)
 
     def addresses(self, data: Mapping[str, Any]) -> dict[str, str]:
         """Return the address of each image of a task by the image's name, without those whose fields it lacks.

@@ -99,18 +99,23 @@ def annotation_saved(
 
 
 def task_saved(
-    project: str, source: str, task: Task, uri: str, now: datetime, read_after: int | None = None
+    project: str, source: str, task: Task, config: LabelConfig, now: datetime, read_after: int | None = None
 ) -> TaskSaved:
-    """Return the journal's event for a task of a webhook, the API or an export; `now` is the time of one without."""
+    """Return the journal's event for a task of a webhook, the API or an export; `now` is the time of one without.
+
+    Raises `BadRequestError` for a task without an image.
+    """
+    images = task.images(config)
     created = task.created_at or now
     return TaskSaved(
         project=project,
         source=source,
         task_id=str(task.id),
-        uri=uri,
+        uri=next(iter(images.values())),
         created_at=created,
         updated_at=task.updated_at or created,
         data=task.data,
+        images={} if images.keys() == {config.first_image} else images,
         read_after=read_after,
     )
 
@@ -191,9 +196,7 @@ class _WebhookReader:
         return TaskDeleted(self.project, self.source, _identity(item))
 
     def _task(self, item: Mapping[str, Any]) -> TaskSaved:
-        task = validated(Task, item)
-        uri, *_ = task.images(self._config()).values()
-        return task_saved(self.project, self.source, task, uri, self.now)
+        return task_saved(self.project, self.source, validated(Task, item), self._config(), self.now)
 
     def _config(self) -> LabelConfig:
         if self.xml is None:

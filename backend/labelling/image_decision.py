@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from taxonomist.storage.catalog.documents import AnnotatorLabels, ImageDocument, ProjectLabels
+from taxonomist.storage.catalog.image_ids import image_id
 from taxonomist.storage.journal import AnnotationRecord
 from taxonomist.taxonomy.agreement import AgreementPolicy, Reason, Verdict, decide
 from taxonomist.taxonomy.annotations import Annotation, newest_of_each, parse_annotation
 from taxonomist.taxonomy.errors import BadRequestError
 from taxonomist.taxonomy.label_config import LabelConfig
+from taxonomist.taxonomy.tree import Tree
 
 log = logging.getLogger(__name__)
 DocumentChange = Callable[[ImageDocument], ImageDocument]
@@ -40,9 +42,11 @@ class ImageDecision:
 def decide_image(records: Sequence[AnnotationRecord], config: LabelConfig, policy: AgreementPolicy) -> ImageDecision:
     """Return the decision on one image from its live annotations.
 
-    Annotations and regions that cannot be read are logged and do not count, like paths that the taxonomy does not have.
+    The controls of the image decide, not those of other images in its tasks. Annotations and regions that cannot be
+    read are logged and do not count, like paths that the taxonomy does not have.
     """
     annotations = []
+    of_control: dict[str, list[Annotation]] = {}
     for record in records:
         try:
             annotation = parse_annotation(record.data, config, task_id=record.task_id)
@@ -51,9 +55,13 @@ def decide_image(records: Sequence[AnnotationRecord], config: LabelConfig, polic
             continue
         for problem in (*annotation.unknown, *annotation.unreadable):
             log.warning("annotation %s of task %s: %s", record.annotation_id, record.task_id, problem)
-        annotations.append(annotation)
+        controls = [tree.control for tree in _trees_of(record, config)]
+        annotations.append(annotation.of_controls(controls))
+        for control in controls:
+            of_control.setdefault(control, []).append(annotation)
     newest = max(records, key=lambda record: record.updated_at, default=None)
-    verdicts = {tree.control: decide(annotations, tree.control, policy) for tree in config.trees}
+    judged = [tree.control for tree in config.trees if tree.control in of_control or not of_control]
+    verdicts = {control: decide(of_control.get(control, []), control, policy) for control in judged}
     if records and not annotations:
         none = Verdict((), Reason.UNREADABLE, 0, None, f"None of the {len(records)} annotations can be read.")
         verdicts = dict.fromkeys(verdicts, none)
@@ -63,6 +71,15 @@ def decide_image(records: Sequence[AnnotationRecord], config: LabelConfig, polic
         annotations=tuple(annotations),
         verdicts=verdicts,
     )
+
+
+def _trees_of(record: AnnotationRecord, config: LabelConfig) -> tuple[Tree, ...]:
+    """Return the trees that label the image of a record: those of the `<Image>` that shows it."""
+    if record.task_data is None:
+        return config.trees_of(config.first_image)
+    shown = config.addresses(record.task_data)
+    names = [name for name, uri in shown.items() if image_id(uri) == record.image_id]
+    return tuple(tree for name in names for tree in config.trees_of(name))
 
 
 def store_decision(project: str, decision: ImageDecision) -> DocumentChange:

@@ -94,7 +94,7 @@ def import_export(
             summary.count_unknown(found.unknown, found.name)
         for event in _record(services, events, summary):
             if isinstance(event, TaskSaved):
-                summary.images.add(image_id(event.uri))
+                summary.images |= {image_id(uri) for uri in (event.uri, *event.images.values())}
             elif isinstance(event, AnnotationSaved):
                 annotations.add(hash(event.annotation_id))
         decide_all_dirty(services, project)  # after each chunk, so that the number of dirty images stays bounded

@@ -164,8 +164,9 @@ class _Pass:
 
 
 def _is_same_task(event: TaskSaved, record: TaskRecord | None) -> bool:
-    return record is not None and (event.uri, event.created_at, event.data) == (
+    return record is not None and (event.uri, event.images, event.created_at, event.data) == (
         record.uri,
+        record.images,
         record.created_at,
         record.data,
     )

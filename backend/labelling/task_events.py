@@ -60,7 +60,7 @@ def task_events(
     found = TaskEvents(name)
     try:
         saved = Task.model_validate(task)
-        uri, *_ = saved.images(config).values()
+        event = task_saved(project, source, saved, config, saved_at, read_after)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
@@ -70,7 +70,7 @@ def task_events(
         found.left_out.append(LeftOut("task without an image", str(error)))
         return found
     assert isinstance(task, Mapping)
-    found.events.append(task_saved(project, source, saved, uri, saved_at, read_after))
+    found.events.append(event)
     annotations = task.get("annotations") or []
     if not isinstance(annotations, list):
         found.leave_out(UNREADABLE, f"its annotations are not a list: {annotations!s:.80}")
@@ -83,7 +83,7 @@ def task_events(
                 raise BadRequestError(f"Annotation {annotation.get('id')} has no result.")
             parsed = parse_annotation(annotation, config, task_id=str(saved.id))
             whole = {"task": saved.id, **_with_times(annotation, saved_at)}
-            found.events.append(annotation_saved(project, source, whole, uri, read_after))
+            found.events.append(annotation_saved(project, source, whole, event.uri, read_after))
             found.unknown += parsed.unknown
             for region in parsed.unreadable:
                 found.leave_out(UNREADABLE_REGION, f"annotation {parsed.id}: {region}")

@@ -49,6 +49,7 @@ def encode(event: Event) -> Row:
             identity = (event.annotation_id, fields["at"])
         case TaskSaved():
             identity = (event.task_id, fields["created_at"], fields["updated_at"] or "", event.uri)
+            identity += tuple(part for image in sorted(event.images.items()) for part in image)
         case TaskDeleted():
             identity = (event.task_id, fields["at"])
     if event.read_after is not None:

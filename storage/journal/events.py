@@ -56,7 +56,11 @@ class AnnotationDeleted:
 
 @dataclass(frozen=True)
 class TaskSaved:
-    """A task exists. Set `updated_at` if it is known, so that an older form never overwrites a newer one."""
+    """A task exists. Set `updated_at` if it is known, so that an older form never overwrites a newer one.
+
+    `images` has the addresses of a task with several images by the name of their `<Image>`, `uri` is the first of them;
+    empty for a task with one image. The task's annotations belong to all of its images.
+    """
 
     project: str
     source: str
@@ -65,6 +69,7 @@ class TaskSaved:
     created_at: datetime
     updated_at: datetime | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
+    images: Mapping[str, str] = field(default_factory=dict)
     read_after: int | None = None
 
 

@@ -99,27 +99,32 @@ class _Fold:
         )
         self._revive(event, ("annotation", event.annotation_id), ("task", event.task_id))
         self._touch(event.project, image)
-        if known is not None and known["image_id"] != image:
-            self._touch(event.project, known["image_id"])
+        self._touch_images(event, event.task_id)
+        if known is not None:
+            self._touch_annotation(event, known)
 
     def _task_saved(self, event: TaskSaved) -> None:
         known = self._row("tasks", "task_id", event, event.task_id)
         born, as_of = self._believed(event.created_at), self._believed(event.updated_at or event.created_at)
-        if known is not None and not self._wins(event, known, (born, as_of, event.uri)):
+        image, data, images = image_id(event.uri), _json(event.data), _json(event.images)
+        if known is not None and not self._wins(event, known, (born, as_of, event.uri, images)):
             return
-        image, data = image_id(event.uri), _json(event.data)
         created, updated = format_time(event.created_at), format_time(event.updated_at or event.created_at)
         self._connection.execute(
-            "INSERT OR REPLACE INTO tasks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO tasks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 *(event.project, event.source, event.task_id, image, event.uri),
-                *(created, updated, born, as_of, self._seq, data),
+                *(created, updated, born, as_of, self._seq, data, images),
             ),
         )
         revived = self._revive(event, ("task", event.task_id))
-        same = known is not None and (known["image_id"], known["created_at"], known["data"]) == (image, created, data)
+        form = (image, created, data, images)
+        same = known is not None and (known["image_id"], known["created_at"], known["data"], known["images"]) == form
         if same and not revived:
             return
+        if known is None or known["images"] != images:
+            self._touch_images(event, event.task_id)
+            self._replace_images(event)
         self._touch(event.project, image)
         self._touch_task(event)
         if known is not None and known["image_id"] != image:
@@ -141,7 +146,7 @@ class _Fold:
         if isinstance(event, TaskDeleted):
             self._touch_task(event)
         elif known is not None:
-            self._touch(event.project, known["image_id"])
+            self._touch_annotation(event, known)
 
     # --- which form of a task or an annotation counts
 
@@ -155,7 +160,8 @@ class _Fold:
             return True
         if max(known["born"], known["as_of"]) > self._received:  # our own clock was ahead
             return True
-        return times > (known["born"], known["as_of"], known["uri"])[: len(times)]
+        ties = ("born", "as_of", "uri", "images")
+        return times > tuple(known[column] for column in ties[: len(times)])
 
     def _future_births(self, what: str, id: str, event: AnnotationDeleted | TaskDeleted) -> list[str]:
         """Return the latest time of creation after now, from when our own clock was ahead; it is to be deleted too."""
@@ -192,7 +198,7 @@ class _Fold:
         if unique_id is None:
             return True
         others = self._connection.execute(
-            "SELECT source, annotation_id, as_of, image_id FROM annotations"
+            "SELECT source, annotation_id, task_id, as_of, image_id FROM annotations"
             " WHERE project = ? AND unique_id = ? AND source <> ?",
             (event.project, unique_id, event.source),
         ).fetchall()
@@ -203,7 +209,7 @@ class _Fold:
                 "DELETE FROM annotations WHERE project = ? AND source = ? AND annotation_id = ?",
                 (event.project, other["source"], other["annotation_id"]),
             )
-            self._touch(event.project, other["image_id"])
+            self._touch_annotation(event, other)
         return True
 
     def _learn_origin(self, event: AnnotationSaved, known: sqlite3.Row) -> None:
@@ -218,7 +224,7 @@ class _Fold:
             "UPDATE annotations SET data = ? WHERE project = ? AND source = ? AND annotation_id = ?",
             (_json(whole), event.project, event.source, event.annotation_id),
         )
-        self._touch(event.project, known["image_id"])
+        self._touch_annotation(event, known)
 
     # --- rows
 
@@ -236,8 +242,29 @@ class _Fold:
             (project, image, self._seq),
         )
 
+    def _touch_annotation(self, event: Event, row: sqlite3.Row) -> None:
+        """Touch the images of an annotation."""
+        self._touch(event.project, row["image_id"])
+        self._touch_images(event, row["task_id"], row["source"])
+
+    def _touch_images(self, event: Event, task_id: str, source: str | None = None) -> None:
+        """Touch the images of a task that has several."""
+        key = (event.project, event.source if source is None else source, task_id)
+        for row in self._connection.execute(
+            "SELECT image_id FROM task_images WHERE project = ? AND source = ? AND task_id = ?", key
+        ).fetchall():
+            self._touch(event.project, row["image_id"])
+
+    def _replace_images(self, event: TaskSaved) -> None:
+        key = (event.project, event.source, event.task_id)
+        self._connection.execute("DELETE FROM task_images WHERE project = ? AND source = ? AND task_id = ?", key)
+        self._connection.executemany(
+            "INSERT INTO task_images VALUES (?, ?, ?, ?, ?, ?)",
+            [(*key, name, image_id(uri), uri) for name, uri in event.images.items()],
+        )
+
     def _touch_task(self, event: TaskSaved | TaskDeleted) -> None:
-        for table in ("tasks", "annotations"):
+        for table in ("tasks", "annotations", "task_images"):
             for row in self._connection.execute(
                 f"SELECT image_id FROM {table} WHERE project = ? AND source = ? AND task_id = ?",  # noqa: S608
                 (event.project, event.source, event.task_id),

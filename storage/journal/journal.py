@@ -191,9 +191,11 @@ class Journal:
     ) -> Iterator[AnnotationRecord]:
         """Yield the annotations that exist as of the last fold, ordered by source and annotation id.
 
-        Given an image, a source or ids (which count within a source), only those.
+        Given an image, a source or ids (which count within a source), only those. The annotations of a task with
+        several images have the first one, unless an image is given.
         """
-        for row in self._pages("live_annotations", "annotation_id", project, image_id, source, ids):
+        view = "live_annotations" if image_id is None else "image_annotations"
+        for row in self._pages(view, "annotation_id", project, image_id, source, ids):
             yield AnnotationRecord(
                 project=project,
                 source=row["source"],
@@ -204,6 +206,7 @@ class Journal:
                 created_at=parse_time(row["created_at"]),
                 updated_at=parse_time(row["updated_at"]),
                 data=json.loads(row["data"]),
+                task_data=json.loads(row["task_data"]) if image_id is not None and row["task_data"] else None,
             )
 
     def tasks(
@@ -215,7 +218,8 @@ class Journal:
         ids: Collection[str] | None = None,
     ) -> Iterator[TaskRecord]:
         """Yield the tasks that exist as of the last fold, ordered by source and task id; see `annotations`."""
-        for row in self._pages("live_tasks", "task_id", project, image_id, source, ids):
+        view = "live_tasks" if image_id is None else "image_tasks"
+        for row in self._pages(view, "task_id", project, image_id, source, ids):
             yield TaskRecord(
                 project=project,
                 source=row["source"],
@@ -225,6 +229,7 @@ class Journal:
                 created_at=parse_time(row["created_at"]),
                 updated_at=parse_time(row["updated_at"]),
                 data=json.loads(row["data"]),
+                images=json.loads(row["images"]),
             )
 
     def dirty(self, project: str) -> Dirty:
@@ -261,6 +266,12 @@ class Journal:
         if ids is not None:
             where += f" AND {key} IN (SELECT value FROM json_each(?))"  # noqa: S608
             values.append(json.dumps(list(ids)))
+        if image_id is not None:  # few
+            with self._database.read() as connection:
+                query = f"SELECT * FROM {view} WHERE {where} ORDER BY source, {key}"  # noqa: S608
+                rows = connection.execute(query, values).fetchall()
+            yield from rows
+            return
         # In pages, because a long snapshot of a slow reader would prevent checkpoints of the write-ahead log.
         query = (
             f"SELECT * FROM {view} WHERE {where} AND (source, {key}) > (?, ?)"  # noqa: S608

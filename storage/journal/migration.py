@@ -13,10 +13,15 @@ _NEW_COLUMNS = {
     "annotations": "project, '', annotation_id, task_id, image_id, uri, created_at, updated_at,"
     " min(created_at, :now), min(updated_at, :now), 0, json_extract(data, '$.unique_id'), data",
     "tasks": "project, '', task_id, image_id, uri, created_at, updated_at, min(created_at, :now),"
-    " min(updated_at, :now), 0, data",
+    " min(updated_at, :now), 0, data, '{}'",
     "deletions": "project, '', what, id, at, 0",
 }
-_KEYS = {"annotations": ("annotation_id",), "tasks": ("task_id",), "deletions": ("what", "id")}
+_KEYS = {
+    "annotations": ("annotation_id",),
+    "tasks": ("task_id",),
+    "task_images": ("task_id",),  # those of a task together
+    "deletions": ("what", "id"),
+}
 
 
 def migrate(connection: sqlite3.Connection) -> None:
@@ -66,7 +71,7 @@ def adopt(connection: sqlite3.Connection, project: str, source: str) -> int:
             f"UPDATE {table} SET source = ? WHERE project = ? AND source = ?",  # noqa: S608
             (source, project, UNKNOWN_SOURCE),
         ).rowcount
-        adopted += changed if table != "deletions" else 0
+        adopted += changed if table in {"annotations", "tasks"} else 0
     connection.execute(
         "UPDATE events SET body = json_set(body, '$.source', ?) WHERE project = ? AND seq > (SELECT seq FROM folded)"
         " AND coalesce(json_extract(body, '$.source'), ?) = ?",

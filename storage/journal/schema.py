@@ -13,7 +13,8 @@ Views compute from the state which annotations and tasks exist:
 - a deletion applies to everything created before it, so a late update does not restore a deleted annotation, and an id
   that is used again later is a new annotation;
 - the deletion of a task applies to the annotations that belong to it now, not to those that were moved to another task;
-- a task with the same id and another image that was created after an annotation means that a deletion was missed.
+- a task with the same id and another image that was created after an annotation means that a deletion was missed;
+- the annotations of a task with several images (`task_images`) belong to each of them.
 """
 
 __all__ = ["SCHEMA", "STATE", "VERSION"]
@@ -32,9 +33,14 @@ CREATE INDEX IF NOT EXISTS annotations_unique ON annotations (project, unique_id
 CREATE TABLE IF NOT EXISTS tasks (
     project TEXT NOT NULL, source TEXT NOT NULL, task_id TEXT NOT NULL, image_id TEXT NOT NULL, uri TEXT NOT NULL,
     created_at TEXT NOT NULL, updated_at TEXT NOT NULL, born TEXT NOT NULL, as_of TEXT NOT NULL, seq INTEGER NOT NULL,
-    data TEXT NOT NULL,
+    data TEXT NOT NULL, images TEXT NOT NULL,
     PRIMARY KEY (project, source, task_id));
 CREATE INDEX IF NOT EXISTS tasks_image ON tasks (project, image_id, source, task_id);
+CREATE TABLE IF NOT EXISTS task_images (
+    project TEXT NOT NULL, source TEXT NOT NULL, task_id TEXT NOT NULL, name TEXT NOT NULL, image_id TEXT NOT NULL,
+    uri TEXT NOT NULL,
+    PRIMARY KEY (project, image_id, source, task_id, name)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS task_images_task ON task_images (project, source, task_id);
 CREATE TABLE IF NOT EXISTS deletions (
     project TEXT NOT NULL, source TEXT NOT NULL, what TEXT NOT NULL, id TEXT NOT NULL, at TEXT NOT NULL,
     seq INTEGER NOT NULL,
@@ -59,10 +65,36 @@ CREATE VIEW IF NOT EXISTS live_annotations AS
         SELECT 1 FROM tasks t
         WHERE t.project = a.project AND t.source = a.source AND t.task_id = a.task_id
         AND t.created_at > a.created_at AND t.image_id <> a.image_id);
+CREATE VIEW IF NOT EXISTS image_tasks AS
+    SELECT t.project, t.source, t.task_id, t.image_id, t.uri, t.created_at, t.updated_at, t.data, t.images
+    FROM live_tasks t WHERE t.images = '{}'
+    UNION ALL
+    SELECT t.project, t.source, t.task_id, i.image_id, i.uri, t.created_at, t.updated_at, t.data, t.images
+    FROM task_images i CROSS JOIN live_tasks t
+    ON t.project = i.project AND t.source = i.source AND t.task_id = i.task_id;
+CREATE VIEW IF NOT EXISTS image_annotations AS
+    SELECT a.project, a.source, a.annotation_id, a.task_id, a.image_id, a.uri, a.created_at, a.updated_at, a.data,
+        NULL AS task_data
+    FROM live_annotations a WHERE NOT EXISTS (
+        SELECT 1 FROM live_tasks t
+        WHERE t.project = a.project AND t.source = a.source AND t.task_id = a.task_id AND t.images <> '{}')
+    UNION ALL
+    SELECT a.project, a.source, a.annotation_id, a.task_id, i.image_id, i.uri, a.created_at, a.updated_at, a.data,
+        t.data
+    FROM task_images i
+    CROSS JOIN live_tasks t ON t.project = i.project AND t.source = i.source AND t.task_id = i.task_id
+    CROSS JOIN live_annotations a ON a.project = i.project AND a.source = i.source AND a.task_id = i.task_id;
 CREATE VIEW IF NOT EXISTS dirty_images AS
     SELECT project, image_id, seq,
         EXISTS (SELECT 1 FROM live_tasks t WHERE t.project = d.project AND t.image_id = d.image_id)
-        OR EXISTS (SELECT 1 FROM live_annotations a WHERE a.project = d.project AND a.image_id = d.image_id) AS present
+        OR EXISTS (
+            SELECT 1 FROM live_annotations a WHERE a.project = d.project AND a.image_id = d.image_id AND NOT EXISTS (
+                SELECT 1 FROM live_tasks t
+                WHERE t.project = a.project AND t.source = a.source AND t.task_id = a.task_id AND t.images <> '{}'))
+        OR EXISTS (
+            SELECT 1 FROM task_images i CROSS JOIN live_tasks t
+            ON t.project = i.project AND t.source = i.source AND t.task_id = i.task_id
+            WHERE i.project = d.project AND i.image_id = d.image_id) AS present
     FROM dirty d"""
 
 EVENTS = """

@@ -1,7 +1,7 @@
 """The records that the journal returns."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +10,10 @@ __all__ = ["AnnotationRecord", "Dirty", "Folded", "TaskRecord"]
 
 @dataclass(frozen=True)
 class AnnotationRecord:
-    """A live annotation in its newest form. Times are UTC. Its ids count within `source`."""
+    """A live annotation in its newest form. Times are UTC. Its ids count within `source`.
+
+    `task_data` is the data of its task, where that has several images and the annotation belongs to this one of them.
+    """
 
     project: str
     source: str
@@ -21,11 +24,15 @@ class AnnotationRecord:
     created_at: datetime
     updated_at: datetime
     data: Mapping[str, Any]
+    task_data: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class TaskRecord:
-    """A live task in its newest form. Times are UTC. Its id counts within `source`."""
+    """A live task in its newest form. Times are UTC. Its id counts within `source`.
+
+    `images` has the addresses of a task with several images by the name of their `<Image>`.
+    """
 
     project: str
     source: str
@@ -35,6 +42,7 @@ class TaskRecord:
     created_at: datetime
     updated_at: datetime
     data: Mapping[str, Any]
+    images: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

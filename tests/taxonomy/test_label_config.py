@@ -160,7 +160,7 @@ def test_each_image_has_its_controls_and_its_address() -> None:
         <Taxonomy name="l" toName="left"><Choice value="A"/></Taxonomy>
         <Taxonomy name="r" toName="right"><Choice value="A"/></Taxonomy></View>"""
     config = parse_label_config(xml)
-    assert [[tree.control for tree in config.trees_of(name)] for name in ("left", "right", "")] == [["l"], ["r"], ["l"]]
+    assert [[tree.control for tree in config.trees_of(name)] for name in ("left", "right")] == [["l"], ["r"]]
     assert config.trees_of("middle") == ()
     assert config.addresses({"a": "1.jpg", "folder": "f", "file": "2.jpg"}) == {
         "left": "1.jpg",

@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from taxonomist.storage.catalog.image_ids import image_id
 from taxonomist.storage.journal import (
     AnnotationDeleted,
     AnnotationSaved,
@@ -48,7 +49,9 @@ def annotation_saved(draw: st.DrawFn) -> AnnotationSaved:
 @st.composite
 def task_saved(draw: st.DrawFn) -> TaskSaved:
     id, created, later, image = draw(st.sampled_from("01")), draw(SECONDS), draw(st.integers(0, 2)), draw(SECONDS)
-    return TaskSaved("4", SOURCE, id, f"/data/upload/4/{image % 3}.jpg", at(created), at(created + later), {"n": later})
+    uri, second = f"/data/upload/4/{image % 3}.jpg", f"/data/upload/4/{draw(st.integers(3, 4))}.jpg"
+    images = {"a": uri, "b": second} if draw(st.booleans()) else {}
+    return TaskSaved("4", SOURCE, id, uri, at(created), at(created + later), {"n": later}, images)
 
 
 EVENTS = st.one_of(
@@ -73,7 +76,9 @@ def state_after(deliveries: list[tuple[Event, bool]]) -> tuple[Any, ...]:
         journal.fold()
         annotations, tasks = list(journal.annotations("4")), list(journal.tasks("4"))
         dirty = journal.dirty("4")
-        alive = {annotation.image_id for annotation in annotations} | {task.image_id for task in tasks}
+        several = {task.task_id for task in tasks if task.images}
+        alive = {annotation.image_id for annotation in annotations if annotation.task_id not in several}
+        alive |= {image_id(uri) for task in tasks for uri in (task.uri, *task.images.values())}
         assert dirty.images == alive
         assert not dirty.removed & alive
         return annotations, tasks

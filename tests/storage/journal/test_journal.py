@@ -299,3 +299,48 @@ def test_a_file_that_is_no_journal(tmp_path: Path) -> None:
     (tmp_path / "journal.sqlite").write_bytes(b"this is not a database, not at all" * 100)
     with Journal(tmp_path / "journal.sqlite") as journal, pytest.raises(DamagedError, match="move it aside"):
         journal.record([saved()])
+
+
+def two(task: str = "7", left: str = URI, right: str = "/b.jpg", *, created: float = 0, data: int = 0) -> TaskSaved:
+    images = {"left": left, "right": right}
+    return TaskSaved("4", SOURCE, task, left, at(created), at(created), {"n": data}, images)
+
+
+def test_the_annotations_of_a_task_with_two_images_belong_to_both(journal: Journal) -> None:
+    journal.record([two(), saved()])
+    folded = journal.fold()
+    assert folded.images == {("4", image_id(URI)), ("4", image_id("/b.jpg"))}
+    for uri in (URI, "/b.jpg"):
+        (record,) = journal.annotations("4", image_id(uri))
+        (task,) = journal.tasks("4", image_id(uri))
+        assert (record.annotation_id, record.uri, record.task_data) == ("1", uri, {"n": 0})
+        assert (task.task_id, task.uri, task.images) == ("7", uri, {"left": URI, "right": "/b.jpg"})
+    (record,) = journal.annotations("4")  # each once
+    assert (record.uri, record.task_data) == (URI, None)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_the_second_image_follows_corrections_and_deletions(journal: Journal, first: bool) -> None:
+    journal.record([two(), saved()] if first else [saved(), two()])
+    journal.fold()
+    journal.record([two(right="/c.jpg", created=1)])
+    folded = journal.fold()
+    assert folded.images == {("4", image_id(URI)), ("4", image_id("/c.jpg"))}
+    assert folded.removed == {("4", image_id("/b.jpg"))}
+    journal.record([saved(updated=3, n=5)])
+    assert journal.fold().images == {("4", image_id(URI)), ("4", image_id("/c.jpg"))}
+    journal.record([AnnotationDeleted("4", SOURCE, "1", at(4))])
+    assert journal.fold().images == {("4", image_id(URI)), ("4", image_id("/c.jpg"))}
+    journal.record([TaskDeleted("4", SOURCE, "7", at(5))])
+    assert journal.fold().removed == {("4", image_id(URI)), ("4", image_id("/c.jpg"))}
+
+
+def test_a_task_that_loses_its_second_image(journal: Journal) -> None:
+    journal.record([two(), saved()])
+    journal.fold()
+    journal.record([TaskSaved("4", SOURCE, "7", URI, at(0), at(1), {})])
+    folded = journal.fold()
+    assert folded.images == {("4", image_id(URI))}
+    assert folded.removed == {("4", image_id("/b.jpg"))}
+    assert [record.task_data for record in journal.annotations("4", image_id(URI))] == [None]
+    assert list(journal.annotations("4", image_id("/b.jpg"))) == []
