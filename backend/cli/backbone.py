@@ -123,7 +123,10 @@ def promote(context: typer.Context, version: BackboneArgument) -> None:
 
 
 def rollback(context: typer.Context) -> None:
-    """Go back to the backbone that was served before, and to the models that were promoted with it."""
+    """Go back to the backbone that was served before, and to the models that were promoted with it.
+
+    Each further call goes one version further back.
+    """
     services = services_of(context)
     before = services.registry.champions()
     services.registry.rollback(BACKBONE)

@@ -144,7 +144,10 @@ def promote(context: typer.Context, version: ModelArgument, project: Project = "
 
 
 def rollback(context: typer.Context, project: Project = "") -> None:
-    """Go back to the version that was served before, and to its backbone if both were promoted together."""
+    """Go back to the version that was served before, and to its backbone if both were promoted together.
+
+    Each further call goes one version further back.
+    """
     services = services_of(context)
     before = services.registry.champions()
     services.registry.rollback(registry_name(project))

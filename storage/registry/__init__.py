@@ -56,7 +56,7 @@ class Registry(Protocol):
         ...
 
     def previous(self, name: str) -> str | None:
-        """Return the version that was served before, or `None`."""
+        """Return the version that a rollback returns to, or `None`."""
         ...
 
     def champions(self) -> Mapping[str, str]:
@@ -80,12 +80,11 @@ class Registry(Protocol):
         ...
 
     def rollback(self, name: str) -> str:
-        """Undo the last change of the name and return its new champion.
+        """Undo the last promotion of the name and return its new champion. The next call goes one further back.
 
         Names that were promoted together are rolled back together, each to its champion before, even a name that was
-        promoted alone since. A rollback is a change too, which a second rollback undoes. Raises `NotFoundError` when
-        the name had no champion before, `DamagedError` when a version to return to is damaged, and then changes
-        nothing.
+        promoted alone since. Raises `NotFoundError` when the name had no champion before, `DamagedError` when a version
+        to return to is damaged, and then changes nothing.
         """
         ...
 

@@ -15,23 +15,40 @@ from taxonomist.storage.formats import FORMAT, check_format
 from taxonomist.storage.registry import Moves
 from taxonomist.taxonomy.errors import ConflictError, DamagedError, NotFoundError, StorageError
 
-__all__ = ["NOWHERE", "Alias", "Aliases", "moved", "way_back"]
+__all__ = ["NOWHERE", "Alias", "Aliases", "moved", "rolled_back", "way_back"]
+
+
+@dataclass(frozen=True)
+class Change:
+    """A promotion: `before` maps every name that it moved to its champion before; `number` counts promotions."""
+
+    number: int
+    before: Mapping[str, str | None]
 
 
 @dataclass(frozen=True)
 class Alias:
-    """The champion of one name.
+    """The champion of one name, and how it came to be.
 
-    `before` maps every name that the last change moved (this one included) to its champion before the change;
-    `changes` is the number of changes.
+    `before` maps every name that the last promotion moved (this one included) to its champion before; `number` is that
+    promotion's, 0 where it was stored without one. `earlier` are the promotions before it, the latest first. A rollback
+    removes the last promotion, so that the next one goes further back. `changes` counts promotions and rollbacks.
     """
 
     champion: str | None = None
     before: Mapping[str, str | None] = field(default_factory=dict)
     changes: int = 0
+    number: int = 0
+    earlier: tuple[Change, ...] = ()
+
+    @property
+    def history(self) -> tuple[Change, ...]:
+        """The promotions that a rollback can undo, the latest first."""
+        return (Change(self.number, self.before), *self.earlier) if self.before else ()
 
 
 NOWHERE = Alias()
+_MOST_CHANGES = 100  # of one name that can be undone
 _FORMAT = 2
 _CONTENT = TypeAdapter(dict[str, Alias])
 Stamp = tuple[int, int, int]
@@ -48,15 +65,36 @@ def moved(
         if (seen := now.get(name, NOWHERE).champion) != expected:
             raise ConflictError(f'The champion of "{name}" is now {seen}, not {expected}.')
     before = {name: old for name, version in to.items() if (old := now.get(name, NOWHERE).champion) != version}
-    return {**now, **{name: Alias(to[name], before, now.get(name, NOWHERE).changes + 1) for name in before}}
+    number = 1 + max((alias.number for alias in now.values()), default=0)
+    after = {}
+    for name in before:
+        alias = now.get(name, NOWHERE)
+        after[name] = Alias(to[name], before, alias.changes + 1, number, alias.history[: _MOST_CHANGES - 1])
+    return {**now, **after}
 
 
 def way_back(now: Mapping[str, Alias], name: str) -> Mapping[str, str | None]:
-    """Return the champions before the last change of the name. Raises `NotFoundError` when the name had none."""
+    """Return the champions before the last promotion of the name. Raises `NotFoundError` when the name had none."""
     before = now.get(name, NOWHERE).before
     if before.get(name) is None:
         raise NotFoundError(f'"{name}" has no previous version to go back to.')
     return before
+
+
+def rolled_back(now: Mapping[str, Alias], name: str) -> Mapping[str, Alias]:
+    """Return the aliases before the last promotion of the name, of all names that it moved.
+
+    What was promoted since then, of one of these names alone, is undone too. Raises `NotFoundError` as `way_back` does.
+    """
+    undone = now.get(name, NOWHERE).number
+    after = dict(now)
+    for other, version in way_back(now, name).items():
+        alias = now.get(other, NOWHERE)
+        history = tuple(change for change in alias.history if change.number < undone)
+        last = history[0] if history else Change(0, {})
+        changes = alias.changes + (version != alias.champion)
+        after[other] = Alias(version, last.before, changes, last.number, history[1:])
+    return after
 
 
 class Aliases:
@@ -97,9 +135,11 @@ class Aliases:
 
         Raises `ConflictError` and changes nothing when a champion is not the one of `instead_of`.
         """
-        now = self.all()
-        then = moved(now, to, instead_of)
-        if then == now:
+        self.write(moved(self.all(), to, instead_of))
+
+    def write(self, then: Mapping[str, Alias]) -> None:
+        """Replace the aliases in one step. Call it inside `locked`."""
+        if then == self.all():
             return
         with storage_errors(self._path):
             old = self._stamp()

@@ -21,7 +21,7 @@ from taxonomist.storage.azure.blob_account import BlobAccount, ListedBlob
 from taxonomist.storage.azure.retry_policy import status_of
 from taxonomist.storage.files import storage_errors
 from taxonomist.storage.registry import ModelVersion, Moves
-from taxonomist.storage.registry.aliases import NOWHERE, Alias, moved, way_back
+from taxonomist.storage.registry.aliases import NOWHERE, Alias, moved, rolled_back, way_back
 from taxonomist.storage.registry.blob_aliases import BlobAliases
 from taxonomist.storage.registry.folder import VERSION, FolderRegistry, check_name
 from taxonomist.storage.registry.manifest_file import MANIFEST, damaged, manifest_bytes, manifest_of, parse_manifest
@@ -324,4 +324,4 @@ def _unknown(name: str, version: str, listing: _Listing) -> NotFoundError:
 def _moved_back(now: Mapping[str, Alias], *, name: str, before: Mapping[str, str | None]) -> Mapping[str, Alias]:
     if way_back(now, name) != before:
         raise ConflictError(f'The champion of "{name}" has changed meanwhile.')
-    return moved(now, before)
+    return rolled_back(now, name)

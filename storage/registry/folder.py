@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from taxonomist.storage.files import storage_errors, sync_file, sync_folder
 from taxonomist.storage.registry import ModelVersion, Moves
-from taxonomist.storage.registry.aliases import Aliases, way_back
+from taxonomist.storage.registry.aliases import Aliases, rolled_back, way_back
 from taxonomist.storage.registry.manifest_file import MANIFEST, check_files, manifest_bytes, manifest_of, read_manifest
 from taxonomist.taxonomy.errors import DamagedError, NotFoundError
 
@@ -154,11 +154,12 @@ class FolderRegistry:
     def rollback(self, name: str) -> str:
         """See `Registry.rollback`."""
         with self._aliases.locked():
-            before = way_back(self._aliases.all(), name)
+            now = self._aliases.all()
+            before = way_back(now, name)
             for other, version in before.items():
                 if version is not None:
                     self.verify(self.get(other, version))
-            self._aliases.move(before)
+            self._aliases.write(rolled_back(now, name))
         return str(before[name])
 
     def alias_stamp(self, name: str) -> Hashable:

@@ -32,7 +32,10 @@ def test_from_a_manifest_to_a_rollback(run: Run, services: Services, tmp_path: P
     assert [look_alike["labels"] for look_alike in found] == [{"taxonomy": [["Cold", "Blue"]]}] * 3
 
     run_json(run, "train")
-    run("models", "promote", "v2")
+    run_json(run, "train")
+    for version in ("v1", "v2", "v3"):
+        run("models", "promote", version)
+    assert run("models", "rollback")[1].strip() == "Project colours is served by taxonomist-v2 again."
     assert run("models", "rollback")[1].strip() == "Project colours is served by taxonomist-v1 again."
     assert [row["version"] for row in run_json(run, "models", "list") if row["champion"]] == ["v1"]
     shown = run_json(run, "models", "show", "v1")

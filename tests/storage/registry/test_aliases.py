@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import threading
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from taxonomist.storage.registry import Registry
 from taxonomist.storage.registry.folder import FolderRegistry
 from taxonomist.taxonomy.errors import ConflictError, DamagedError, NotFoundError
-from tests.storage.registries import Place
+from tests.storage.registries import BlobPlace, Place
 
 NAMES = ("backbone", "project-4", "project-5")
 VERSIONS = ("v1", "v2", "v3")
@@ -45,8 +46,50 @@ def test_together_and_back(registry: Registry) -> None:
     assert registry.rollback("backbone") == "v1"
     assert registry.champions() == {"backbone": "v1", "project-4": "v1"}
     assert registry.champion("project-5") is None
+    for name in NAMES:  # there is nothing before the first promotion
+        with pytest.raises(NotFoundError, match="no previous"):
+            registry.rollback(name)
+    assert registry.champions() == {"backbone": "v1", "project-4": "v1"}
+
+
+def test_each_rollback_goes_one_version_further_back(registry: Registry, place: Place) -> None:
+    for version in ("v1", "v2", "v3", "v1", "v2"):
+        registry.promote("project-4", version)
+    served = [place.open().rollback("project-4") for _ in range(4)]  # in processes of their own
+    assert served == ["v1", "v3", "v2", "v1"]
+    with pytest.raises(NotFoundError, match="no previous"):
+        registry.rollback("project-4")
+    registry.promote("project-4", "v3")
+    assert registry.rollback("project-4") == "v1"
+
+
+def test_back_through_promotions_alone_and_together(registry: Registry) -> None:
+    registry.promote_together({"backbone": "v1", "project-4": "v1", "project-5": "v1"})
+    registry.promote("project-4", "v2")
+    registry.promote_together({"backbone": "v2", "project-4": "v3"})
+    registry.promote("project-5", "v2")
+    assert registry.rollback("project-4") == "v2"
+    assert registry.champions() == {"backbone": "v1", "project-4": "v2", "project-5": "v2"}
+    assert registry.rollback("project-4") == "v1"
+    assert registry.champions() == {"backbone": "v1", "project-4": "v1", "project-5": "v2"}
     assert registry.rollback("project-5") == "v1"
-    assert registry.champions() == {"backbone": "v2", "project-4": "v3", "project-5": "v1"}
+
+
+def test_aliases_of_an_earlier_version_go_back_once(registry: Registry, place: Place) -> None:
+    before = {"backbone": "v1", "project-4": "v2"}
+    aliases = {
+        "backbone": {"champion": "v2", "before": before, "changes": 2},
+        "project-4": {"champion": "v3", "before": before, "changes": 4},
+    }
+    place.write_aliases(json.dumps({"format": 1 if isinstance(place, BlobPlace) else 2, "aliases": aliases}))
+    later = place.open()
+    later.promote("project-4", "v1")
+    assert later.rollback("project-4") == "v3"
+    assert later.rollback("project-4") == "v2"
+    assert later.champions() == {"backbone": "v1", "project-4": "v2"}
+    for name in ("backbone", "project-4"):
+        with pytest.raises(NotFoundError, match="no previous"):
+            later.rollback(name)
 
 
 def test_a_name_that_moved_alone_goes_back_alone(registry: Registry) -> None:
@@ -116,23 +159,28 @@ moves = st.one_of(
 
 
 class Log:
-    """The model: every change ever made, as {name: (from, to)}."""
+    """The model: for each name the promotions that it was part of, each as a number and {name: champion before}."""
 
     def __init__(self) -> None:
-        self.changes: list[dict[str, tuple[str | None, str | None]]] = []
-
-    def last(self, name: str) -> dict[str, tuple[str | None, str | None]]:
-        return next((change for change in reversed(self.changes) if name in change), {})
-
-    def champion(self, name: str) -> str | None:
-        return self.last(name).get(name, (None, None))[1]
+        self.champions: dict[str, str | None] = dict.fromkeys(NAMES)
+        self.promotions: dict[str, list[tuple[int, dict[str, str | None]]]] = {name: [] for name in NAMES}
+        self.count = 0
 
     def previous(self, name: str) -> str | None:
-        return self.last(name).get(name, (None, None))[0]
+        return self.promotions[name][-1][1][name] if self.promotions[name] else None
 
-    def change(self, to: dict[str, str | None]) -> None:
-        moved = {name: (self.champion(name), version) for name, version in to.items() if self.champion(name) != version}
-        self.changes += [moved] if moved else []
+    def promote(self, to: dict[str, str]) -> None:
+        before = {name: self.champions[name] for name, version in to.items() if self.champions[name] != version}
+        self.count += 1
+        for name in before:
+            self.champions[name] = to[name]
+            self.promotions[name].append((self.count, before))
+
+    def rollback(self, name: str) -> None:
+        undone, before = self.promotions[name][-1]
+        for other, version in before.items():
+            self.champions[other] = version
+            self.promotions[other] = [entry for entry in self.promotions[other] if entry[0] < undone]
 
 
 SHARED = [HealthCheck.function_scoped_fixture]  # one store for all examples, emptied of aliases for each
@@ -147,35 +195,34 @@ def test_any_sequence_of_changes(published: Published, sequence: list[tuple[str,
         stamps = {name: registry.alias_stamp(name) for name in NAMES}
         if isinstance(move, tuple):
             registry.promote(*move)
-            log.change(dict([move]))
+            log.promote(dict([move]))
         elif isinstance(move, dict):
             registry.promote_together(move)
-            log.change(dict(move))
+            log.promote(dict(move))
         elif log.previous(move) is None:
             with pytest.raises(NotFoundError):
                 registry.rollback(move)
         else:
             assert registry.rollback(move) == log.previous(move)
-            log.change({name: old for name, (old, _) in log.last(move).items()})
+            log.rollback(move)
         for name in NAMES:
-            assert reader.champion(name) == log.champion(name)
+            assert reader.champion(name) == log.champions[name]
             assert reader.previous(name) == log.previous(name)
             assert (reader.alias_stamp(name) == stamps[name]) == (reader.champions().get(name) == before.get(name))
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=SHARED)
 @given(sequence=st.lists(st.dictionaries(st.sampled_from(NAMES), st.sampled_from(VERSIONS)), max_size=6))
-def test_a_second_rollback_undoes_the_first(published: Published, sequence: list[dict[str, str]]) -> None:
-    registry = published.unpromoted()
+def test_rollbacks_follow_the_history_to_its_beginning(published: Published, sequence: list[dict[str, str]]) -> None:
+    name, registry = NAMES[0], published.unpromoted()
+    history: list[str | None] = []
     for move in sequence:
         registry.promote_together(move)
-    for name in NAMES:
-        if registry.previous(name) is not None:
-            before = registry.champions()
-            registry.rollback(name)
-            assert registry.champions() != before
-            registry.rollback(name)
-            assert registry.champions() == before
+        if history[-1:] != [registry.champion(name)]:
+            history.append(registry.champion(name))
+    for version in reversed([version for version in history[:-1] if version is not None]):
+        assert registry.rollback(name) == version
+    assert registry.previous(name) is None
 
 
 def test_promotions_at_once_are_each_whole(place: Place) -> None:

@@ -114,7 +114,7 @@ def test_aliases_whose_answer_is_lost_change_once(proxy: FaultProxy, place: Blob
         registry.promote("project-4", version)
         assert place.open().alias_stamp("project-4") == (version, number)
     proxy.use(once(fault, is_write_of("aliases.json")))
-    assert registry.rollback("project-4") == "v1"  # twice would be v2 again
+    assert registry.rollback("project-4") == "v1"  # twice would have nothing to go back to
     assert place.open().alias_stamp("project-4") == ("v1", 3)
 
 

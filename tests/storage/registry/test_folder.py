@@ -52,7 +52,15 @@ def test_a_folder_of_early_releases_opens(registry: Registry, tmp_path: Path) ->
     registry.promote("format", publish(registry, "new", name="format").version)
     assert json.loads(aliases.read_text()) == {
         "format": 2,
-        "aliases": {"format": {"champion": "v2", "before": {"format": "v1"}, "changes": 2}},
+        "aliases": {
+            "format": {
+                "champion": "v2",
+                "before": {"format": "v1"},
+                "changes": 2,
+                "number": 1,
+                "earlier": [{"number": 0, "before": {"format": None}}],
+            }
+        },
     }
     assert FolderRegistry(tmp_path / "models").champion("format") == "v2"
 

@@ -94,8 +94,9 @@ def test_champion_previous_and_back(registry: Registry) -> None:
     registry.promote("project-4", "v3")
     assert (registry.champion("project-4"), registry.previous("project-4")) == ("v3", "v1")
     assert registry.rollback("project-4") == "v1"
-    assert (registry.champion("project-4"), registry.previous("project-4")) == ("v1", "v3")
-    assert registry.rollback("project-4") == "v3"
+    assert (registry.champion("project-4"), registry.previous("project-4")) == ("v1", None)
+    with pytest.raises(NotFoundError, match="no previous"):
+        registry.rollback("project-4")
 
 
 def test_the_stamp_changes_with_the_aliases(registry: Registry) -> None:
