@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from cronsim import CronSim
 from pydantic import BaseModel
@@ -13,6 +13,8 @@ from taxonomist.backend.services import Services
 from taxonomist.backend.state.jobs import JobKind
 
 log = logging.getLogger(__name__)
+
+_SUMMER_TIME = timedelta(hours=2)  # local time goes back by an hour when it ends; nothing is handled twice then
 
 
 class ScheduleState(BaseModel, frozen=True):
@@ -26,7 +28,7 @@ class PretrainingPlanner:
     """Enqueues a pre-training at the times of the setting `pretrain_schedule`.
 
     Times that passed while no worker ran are made up for by one pre-training. Times before the schedule was set are
-    not.
+    not. A stored time in the future, from a clock that was ahead, counts as now.
     """
 
     def __init__(self, services: Services) -> None:
@@ -41,6 +43,9 @@ class PretrainingPlanner:
         now = now or datetime.now()
         path = pretraining_folder(self._services.settings.home) / "plan.json"
         state = self._state or read_state(path, ScheduleState)
+        if state is not None and state.schedule == schedule and state.handled > now + _SUMMER_TIME:
+            log.warning("the schedule was handled up to %s, which is in the future: it goes on from now", state.handled)
+            state = None
         if state is None or state.schedule != schedule:
             state = ScheduleState(schedule=schedule, handled=now)
             write_state(path, state)

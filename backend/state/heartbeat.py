@@ -22,11 +22,15 @@ def beat(home: Path) -> None:
 
 
 def age(home: Path) -> float | None:
-    """Return the seconds since the worker's last heartbeat; None when there is none that this release can read."""
+    """Return the seconds since the worker's last heartbeat; None when there is none that this release can read.
+
+    A heartbeat from the future, of a worker whose clock was ahead, is none: a worker that lives replaces it soon.
+    """
     try:
         content = json.loads((home / "worker.json").read_text(encoding="utf-8"))
         if format_of(content) != VERSION:
             return None
-        return max(0.0, time.time() - float(content["at"]))
+        seconds = time.time() - float(content["at"])
+        return max(0.0, seconds) if seconds > -FRESH_S else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -150,7 +150,7 @@ class JobTable:
 
     def waiting(self) -> list[Job]:
         """Return the jobs that wait, oldest first."""
-        return self._select("state = 'waiting' ORDER BY asked_at, rowid")
+        return self._select("state = 'waiting' ORDER BY rowid")
 
     def running(self, kind: JobKind) -> list[Job]:
         """Return the running jobs of that kind."""
@@ -160,7 +160,7 @@ class JobTable:
         """Return the newest jobs of a project, newest first."""
         kinds = [kind.value] if kind else [known.value for known in JobKind]
         marks = ",".join("?" * len(kinds))
-        condition = f"project = ? AND kind IN ({marks}) ORDER BY asked_at DESC LIMIT ?"
+        condition = f"project = ? AND kind IN ({marks}) ORDER BY rowid DESC LIMIT ?"
         return self._select(condition, (project, *kinds, limit))
 
     def delete_old(self, days: float = 30) -> int:

@@ -25,11 +25,11 @@ class TrainingPlanner:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._synced_at: dict[str, float] = {}
+        self._synced_at: dict[str, float] = {}  # by `time.monotonic()`: a clock that is put right changes nothing
 
     def plan(self) -> None:
         """Enqueue the trainings and passes that are due."""
-        settings, now = self._services.settings, time.time()
+        settings, now, uptime = self._services.settings, time.time(), time.monotonic()
         for record in self._services.projects:
             project, changed = record.project, record.changed_labels
             if not changed:
@@ -41,8 +41,8 @@ class TrainingPlanner:
                 self._enqueue_training(project, f"{changed} labels are new and there are no new annotations")
         if settings.sync_every:
             for project in projects_of_label_studio(self._services):
-                if now - self._synced_at.setdefault(project, now) >= settings.sync_every:
-                    self._synced_at[project] = now
+                if uptime - self._synced_at.setdefault(project, uptime) >= settings.sync_every:
+                    self._synced_at[project] = uptime
                     self._services.jobs.enqueue(JobKind.SYNC, project, "schedule")
 
     def _enqueue_training(self, project: str, reason: str) -> None:

@@ -80,3 +80,32 @@ def test_not_while_one_runs(world: Services) -> None:
     planner.plan(at(20, 12))
     planner.plan(at(21, 2))
     assert reasons(world) == []
+
+
+def test_a_time_in_the_future_is_not_believed(world: Services, caplog: pytest.LogCaptureFixture) -> None:
+    """The schedule was first seen while the clock was in 2031."""
+    PretrainingPlanner(scheduled(world)).plan(datetime(2031, 3, 1, 12))
+    later = PretrainingPlanner(scheduled(world))
+    later.plan(at(20, 12))
+    assert "in the future" in caplog.text
+    assert reasons(world) == []
+    later.plan(at(21, 1))
+    assert reasons(world) == ["due at 2026-11-21 01:00, 80 images are new"]
+
+
+def test_a_clock_that_is_put_right_while_the_worker_runs(world: Services) -> None:
+    planner = PretrainingPlanner(scheduled(world, "0 1 * * *"))
+    planner.plan(datetime(2031, 3, 1, 12))
+    planner.plan(at(20, 12))
+    planner.plan(at(21, 2))
+    assert len(reasons(world)) == 1
+
+
+def test_the_end_of_summer_time_handles_nothing_twice(world: Services) -> None:
+    planner = PretrainingPlanner(scheduled(world, "30 2 * * *"))
+    planner.plan(at(20, 12))
+    planner.plan(at(21, 2, 31))
+    finish(world)
+    planner.plan(at(21, 2, 1))  # an hour later, after local time went back by one
+    planner.plan(at(21, 2, 31))
+    assert reasons(world) == []

@@ -106,3 +106,17 @@ def test_progress_and_end(table: JobTable) -> None:
     assert (ended.state, ended.outcome, ended.reason) == (JobState.DONE, "v1 is promoted", "pressed")
     assert table.delete_old(days=-1) == 1
     assert table.latest("4") == []
+
+
+def test_jobs_of_a_clock_that_was_ahead_do_not_come_first_or_last(
+    table: JobTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as ahead:
+        ahead.setattr("taxonomist.backend.state.jobs.time.time", lambda: 1.9e9)
+        first = table.enqueue(JobKind.TRAIN, "4")
+        table.start(first.id)
+        table.finish(first.id, JobState.FAILED, "long ago")
+        waiting = table.enqueue(JobKind.EMBED, "4")
+    second = table.enqueue(JobKind.TRAIN, "4")
+    assert [job.id for job in table.waiting()] == [waiting.id, second.id]
+    assert [job.id for job in table.latest("4", JobKind.TRAIN)] == [second.id, first.id]

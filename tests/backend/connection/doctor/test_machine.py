@@ -49,6 +49,15 @@ def test_a_worker_that_died(services: Services) -> None:
     assert worker.detail == "its last heartbeat was 2 hours ago"
 
 
+def test_a_heartbeat_from_the_future_is_none(services: Services) -> None:
+    """The worker died while its clock was ahead; until that time it would seem to live."""
+    services.settings.home.mkdir(parents=True, exist_ok=True)
+    (services.settings.home / "worker.json").write_text(json.dumps({"at": time.time() + 7300, "pid": 1}))
+    assert seen(services)["worker"].status == "fail"
+    (services.settings.home / "worker.json").write_text(json.dumps({"at": time.time() + 5, "pid": 1}))
+    assert seen(services)["worker"].status == "ok"
+
+
 def test_another_server_at_our_address(services: Services) -> None:
     from flask import Flask
 
