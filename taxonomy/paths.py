@@ -6,8 +6,14 @@ TaxonomyPath = tuple[str, ...]
 """Names from level 1 down to a node; never empty when it names a node."""
 
 
+NO_ANSWER: TaxonomyPath = ("",)
+"""The node of a model's tree for images whose control annotators leave empty. No labelling config has such a name."""
+
+
 def format_path(path: TaxonomyPath) -> str:
     """Return the path in readable form: `"Bathroom › Toilet"`."""
+    if path == NO_ANSWER:
+        return "(no answer)"
     return " › ".join(path)
 
 

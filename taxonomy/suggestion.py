@@ -7,7 +7,7 @@ import numpy as np
 
 from taxonomist.taxonomy.calibration import Calibration, fit_calibration
 from taxonomist.taxonomy.path_probabilities import FloatArray, greedy_path, path_log_probabilities
-from taxonomist.taxonomy.paths import TaxonomyPath, prefixes
+from taxonomist.taxonomy.paths import NO_ANSWER, TaxonomyPath, prefixes
 from taxonomist.taxonomy.tree import Tree
 
 __all__ = ["Calibration", "Suggestion", "calibrated_probabilities", "fit_calibration", "suggest", "vote"]
@@ -31,7 +31,8 @@ def suggest(tree: Tree, probabilities: FloatArray, calibration: Calibration) -> 
     """Return the deepest node on the greedy path whose probability reaches the threshold of its level, else None.
 
     `probabilities` is one row of `calibrated_probabilities`, shape (nodes,). For a `leafs_only` control the result is a
-    leaf or None. Raises ValueError when the calibration or the probabilities do not fit the tree.
+    leaf or None. Where `NO_ANSWER` is the likeliest, it is None. Raises ValueError when the calibration or the
+    probabilities do not fit the tree.
     """
     if probabilities.shape != (len(tree),) or len(calibration.thresholds) != tree.depth:
         raise ValueError(
@@ -43,6 +44,8 @@ def suggest(tree: Tree, probabilities: FloatArray, calibration: Calibration) -> 
             return None
         level = int(tree.levels[node])
         score = float(probabilities[node])
+        if tree.paths[node] == NO_ANSWER:
+            return None
         if score >= calibration.thresholds[level - 1]:
             return Suggestion(tree.paths[node], min(max(score, 0.0), 1.0), level)
     return None

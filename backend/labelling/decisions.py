@@ -63,6 +63,7 @@ def update_labels(services: Services, project: str, images: Collection[str]) -> 
     before: dict[str, ImageDocument] = {}
     labels: dict[str, dict[str, list[list[str]]]] = {}
     changes: dict[str, DocumentChange] = {}
+    has_unanswered = False
     for image in images:
         records = list(services.journal.annotations(project, image))
         tasks = list(services.journal.tasks(project, image))
@@ -70,6 +71,7 @@ def update_labels(services: Services, project: str, images: Collection[str]) -> 
         if tasks and not records:
             decision = replace(decision, uri=tasks[0].uri, task_id=tasks[0].task_id)
         labels[image] = decision.accepted
+        has_unanswered |= bool(decision.unanswered and not decision.accepted)
         store = store_decision(project, decision)
         named = _name_product(project, product_field, [ProductImage(task.data, task.uri) for task in tasks])
         changes[image] = _keep_original(before, _both(store, named))
@@ -77,6 +79,8 @@ def update_labels(services: Services, project: str, images: Collection[str]) -> 
     services.projects.count_changed_labels(
         project, sum(labels[image] != _accepted(before[image], project) for image in images)
     )
+    if has_unanswered:
+        services.projects.update(project, has_unanswered=True)
     if services.projects.get(project).decided_with is None:
         services.projects.update(project, decided_with=_rule(services, project))
     if any(document.file_hash is None for document in before.values()):
@@ -86,8 +90,10 @@ def update_labels(services: Services, project: str, images: Collection[str]) -> 
 def _rule(services: Services, project: str) -> str:
     """Return a fingerprint of what labels depend on besides annotations and tasks: the taxonomy, the rule of agreement,
     and what names the products."""
-    trees = services.label_config(project).trees
-    rule = repr((services.agreement(project), [tree.fingerprint for tree in trees]))
+    config = services.label_config(project)
+    rule = repr((services.agreement(project), [tree.fingerprint for tree in config.trees]))
+    if len(config.images) > 1:
+        rule += repr([(tree.to_name, config.images[tree.to_name]) for tree in config.trees])
     if product_field := services.project_settings(project).product_field:
         rule += product_field
     return hashlib.sha256(rule.encode()).hexdigest()

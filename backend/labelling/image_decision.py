@@ -30,6 +30,11 @@ class ImageDecision:
     verdicts: Mapping[str, Verdict]  # by control
 
     @property
+    def unanswered(self) -> list[str]:
+        """The controls that enough annotators left empty."""
+        return [control for control, verdict in self.verdicts.items() if verdict.reason is Reason.EMPTY]
+
+    @property
     def accepted(self) -> dict[str, list[list[str]]]:
         """The accepted paths of each control that has at least one, in the format of the catalogue."""
         return {
@@ -96,6 +101,7 @@ def store_decision(project: str, decision: ImageDecision) -> DocumentChange:
                 "uri": decision.uri or labels.uri,
                 "task_id": decision.task_id or labels.task_id,
                 "accepted": decision.accepted,
+                "unanswered": decision.unanswered,
                 "reason": shown.reason.value if shown.reason else None,
                 "detail": shown.detail,
                 "decided_by": shown.decided_by,

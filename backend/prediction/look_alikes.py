@@ -24,12 +24,16 @@ REFRESH_S = 5.0  # new labels may be missing from the index for this long
 
 @dataclass(frozen=True)
 class LookAlike:
-    """A labelled image, its accepted paths by control, and its cosine similarity (-1 to 1) to the given image."""
+    """A labelled image, its accepted paths by control, and its cosine similarity (-1 to 1) to the given image.
+
+    `unanswered` names the controls that annotators agree to leave empty.
+    """
 
     image_id: str
     uri: str
     labels: Mapping[str, tuple[TaxonomyPath, ...]]
     similarity: float
+    unanswered: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class _Index:
     matrix: NDArray[np.float32]
     uris: Mapping[str, str]
     labels: Mapping[str, Mapping[str, tuple[TaxonomyPath, ...]]]
+    unanswered: Mapping[str, tuple[str, ...]]
 
 
 class LookAlikes:
@@ -95,7 +100,10 @@ class LookAlikes:
         if not index.ids:
             return []
         hits = nearest(vector, index.ids, index.matrix, k or self._services.settings.neighbours, exclude=exclude)
-        return [LookAlike(hit.id, index.uris[hit.id], index.labels[hit.id], hit.similarity) for hit in hits]
+        return [
+            LookAlike(hit.id, index.uris[hit.id], index.labels[hit.id], hit.similarity, index.unanswered[hit.id])
+            for hit in hits
+        ]
 
     def _index(self, project: str, backbone: str) -> _Index:
         key = (project, backbone)
@@ -109,12 +117,14 @@ class LookAlikes:
     def _build(self, project: str, backbone: str, stamp: tuple[int, int]) -> _Index:
         labels: dict[str, Mapping[str, tuple[TaxonomyPath, ...]]] = {}
         uris: dict[str, str] = {}
+        unanswered: dict[str, tuple[str, ...]] = {}
         for document in self._services.catalog.documents(project, labelled=True):
             if not may_use(document, self._services.settings):
                 continue
             in_project = document.projects[project]
             labels[document.id] = {control: in_project.paths(control) for control in in_project.accepted}
             uris[document.id] = in_project.uri
+            unanswered[document.id] = tuple(in_project.unanswered)
         found, vectors = self._services.embeddings(backbone).get(list(labels))
         ids = [image for image, is_embedded in zip(labels, found, strict=True) if is_embedded]
-        return _Index(time.monotonic(), stamp, ids, vectors[found], uris, labels)
+        return _Index(time.monotonic(), stamp, ids, vectors[found], uris, labels, unanswered)

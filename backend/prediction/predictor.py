@@ -20,6 +20,7 @@ from taxonomist.inference.serving_model import ServingModel, load_serving_model
 from taxonomist.storage.catalog.documents import image_id
 from taxonomist.taxonomy.errors import DamagedError, StorageError, TaxonomistError
 from taxonomist.taxonomy.label_config import LabelConfig, parse_label_config
+from taxonomist.taxonomy.paths import NO_ANSWER
 from taxonomist.taxonomy.suggestion import Suggestion, vote
 from taxonomist.taxonomy.tree import Tree
 
@@ -232,7 +233,10 @@ def _parts(config: LabelConfig, suggestions: Mapping[str, Suggestion]) -> list[t
 
 
 def _vote(config: LabelConfig, look_alikes: Sequence[LookAlike]) -> dict[str, Suggestion]:
-    """Return, by control, the path on which the look-alikes agree; a control without one is absent."""
+    """Return, by control, the path on which the look-alikes agree; a control without one is absent.
+
+    A look-alike whose control annotators left empty votes for no answer: it counts against every path.
+    """
     suggestions = {}
     for tree in config.trees:
         votes = [
@@ -240,6 +244,9 @@ def _vote(config: LabelConfig, look_alikes: Sequence[LookAlike]) -> dict[str, Su
             for look_alike in look_alikes
             for path in look_alike.labels.get(tree.control, ())
             if tree.node_of(path)
+        ]
+        votes += [
+            (NO_ANSWER, look_alike.similarity) for look_alike in look_alikes if tree.control in look_alike.unanswered
         ]
         if suggestion := vote(tree, votes):
             suggestions[tree.control] = suggestion

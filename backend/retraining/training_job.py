@@ -25,8 +25,11 @@ from taxonomist.storage.catalog.documents import ImageDocument
 from taxonomist.storage.embeddings import Embeddings
 from taxonomist.storage.registry import ModelVersion
 from taxonomist.taxonomy.errors import DamagedError, NotFoundError, TrainingError
+from taxonomist.taxonomy.paths import NO_ANSWER
+from taxonomist.taxonomy.tree import Tree
 from taxonomist.training.heads.dataset import Example, split_examples
 from taxonomist.training.heads.head import HeadOptions
+from taxonomist.training.heads.no_answer import learn_no_answer
 from taxonomist.training.heads.train_project import TrainingOptions, TrainingOutcome, train_project
 from taxonomist.training.heads.trained_on import ever_trained_on
 from taxonomist.training.near_duplicates import near_duplicates
@@ -67,7 +70,7 @@ def train_head(
         if promote:
             services.projects.update(project, changed_labels=0)
         options = _options(services, project)
-        trees = services.label_config(project).trees
+        trees: Sequence[Tree] = services.label_config(project).trees
         documents = _labelled_documents(services, project)
         sources = {
             document.id: ImageSource(document.id, document.projects[project].uri, project) for document in documents
@@ -85,7 +88,7 @@ def train_head(
             )
             examples = [_example(project, document, images.file_hashes) for document in documents]
             examples = _with_near_duplicates(examples, services.embeddings(backbone.version))
-            examples = _with_history(services, project, examples)
+            examples, trees = learn_no_answer(_with_history(services, project, examples), trees)
             split = split_examples(
                 examples,
                 trees,
@@ -148,13 +151,19 @@ def _embeddings_of_champion(
 
 
 def _labelled_documents(services: Services, project: str) -> list[ImageDocument]:
-    """Return the documents with an accepted label. Raises `TrainingError` when there are none."""
+    """Return the documents with an accepted label, and those that annotators agree to leave empty.
+
+    Raises `TrainingError` when none has a label.
+    """
     documents = list(services.catalog.documents(project, labelled=True))
     if not documents:
         raise TrainingError(
             f"Project {project} has no accepted label yet.",
             hint="Its annotators must agree on some images first, see the settings min_annotators and min_agreement.",
         )
+    if services.projects.get(project).has_unanswered:
+        others = services.catalog.documents(project, labelled=False)
+        documents += [document for document in others if document.projects[project].unanswered]
     return documents
 
 
@@ -178,7 +187,8 @@ def _example(project: str, document: ImageDocument, file_hashes: Mapping[str, st
     labels = document.projects[project]
     return Example(
         id=document.id,
-        labels={control: labels.paths(control) for control in labels.accepted},
+        labels={control: labels.paths(control) for control in labels.accepted}
+        | dict.fromkeys(labels.unanswered, (NO_ANSWER,)),
         group=document.product(project),
         file_hash=file_hashes.get(document.id, document.file_hash),
         part=labels.part,

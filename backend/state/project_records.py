@@ -41,6 +41,7 @@ class ProjectRecord(BaseModel, frozen=True):
     announced: str | None = None  # the model version that Label Studio shows
     images_folder: Path | None = None  # the folder with the images of an imported catalogue
     labels_version: int = 0  # grows whenever an accepted label changes
+    has_unanswered: bool = False  # whether annotators agreed to leave all controls of some image empty
     changed_labels: int = 0  # images whose accepted label changed since the last training was enqueued
     settings: ProjectChoices = ProjectChoices()  # what differs from the environment
     decided_with: str | None = None  # fingerprint of the taxonomy and the rule that the labels were decided with

@@ -43,6 +43,7 @@ class ProjectLabels(BaseModel):
     """What one project knows about an image: its address, its product, and, per control, its accepted labels.
 
     `group` is the product or the service report, `group_by` the project's product field where that named it.
+    `unanswered` names the controls that annotators agree to leave empty.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -53,6 +54,7 @@ class ProjectLabels(BaseModel):
     group_by: str | None = None
     part: Literal["test", "train"] | None = None
     accepted: dict[str, list[list[str]]] = {}
+    unanswered: list[str] = []
     reason: str | None = None
     detail: str | None = None
     decided_by: str | None = None

@@ -12,7 +12,7 @@ from taxonomist.taxonomy.calibration.temperature_scaling import Truths, fit_temp
 from taxonomist.taxonomy.calibration.wilson_bound import wilson_lower_bound
 from taxonomist.taxonomy.errors import ConfigError, TrainingError
 from taxonomist.taxonomy.path_probabilities import FloatArray, greedy_path, path_log_probabilities
-from taxonomist.taxonomy.paths import TaxonomyPath, format_path, prefixes
+from taxonomist.taxonomy.paths import NO_ANSWER, TaxonomyPath, format_path, prefixes
 from taxonomist.taxonomy.tree import Tree
 
 
@@ -90,6 +90,8 @@ def fit_calibration(
         named = {node for path in paths for node in prefixes(path)}
         for node in greedy_path(tree, row):
             path = tree.paths[node]
+            if path == NO_ANSWER:  # is never suggested
+                continue
             if tree.leafs_only and not tree.is_leaf[node]:
                 continue
             if path in named or not any(path[: len(truth)] == truth for truth in paths):

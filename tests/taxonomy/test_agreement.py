@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taxonomist.taxonomy.agreement import AgreementPolicy, Reason, Verdict, decide
-from taxonomist.taxonomy.annotations import Annotation
+from taxonomist.taxonomy.annotations import Annotation, UnreadableRegion
 from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.taxonomy.label_config import LabelConfig
 from taxonomist.taxonomy.paths import format_path, prefixes
@@ -278,3 +278,26 @@ def test_one_more_voice_for_a_label_never_loses_it(people: list[list[tuple[str, 
     after = decide([*annotations, said("one more", path)], "media", DEFAULT)
     kept = {node for accepted_path in after.accepted for node in prefixes(accepted_path)}
     assert path not in before.accepted or path in kept
+
+
+@pytest.mark.parametrize(
+    ("paths", "reason"),
+    [
+        (((), (), ()), Reason.EMPTY),
+        (((), (), ("A",)), Reason.EMPTY),  # two of three agree that there is no answer
+        (((), ("A",), ("D",)), Reason.NO_AGREEMENT),
+        (((), ("A",), ("A",)), None),
+    ],
+)
+def test_enough_empty_answers_are_an_agreement(paths: tuple[tuple[str, ...], ...], reason: Reason | None) -> None:
+    given = [said(name, *names) for name, names in zip("abc", paths, strict=True)]
+    assert decide(given, "media", AgreementPolicy()).reason == reason
+
+
+def test_an_annotator_whose_regions_cannot_be_read_has_no_vote() -> None:
+    broken = said("c", unreadable=(UnreadableRegion("media", "its value is None"),))
+    verdict = decide([said("a", "A"), said("b", "A"), broken], "media", AgreementPolicy(min_agreement=1))
+    assert (verdict.accepted, verdict.annotators) == ((("A",),), 2)
+    assert decide([broken], "media", AgreementPolicy()).reason == Reason.UNREADABLE
+    truth = said("c", unreadable=broken.unreadable, ground_truth=True)
+    assert decide([truth], "media", AgreementPolicy()).reason == Reason.UNREADABLE

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taxonomist.taxonomy.path_probabilities import path_log_probabilities
-from taxonomist.taxonomy.paths import TaxonomyPath
+from taxonomist.taxonomy.paths import NO_ANSWER, TaxonomyPath
 from taxonomist.taxonomy.suggestion import Calibration, Suggestion, calibrated_probabilities, suggest, vote
 from taxonomist.taxonomy.tree import Tree
 
-from .conftest import SMALL
+from .conftest import FLAT, SMALL
 
 LEAFS = replace(SMALL, leafs_only=True)
 # likeliest way: A 0.75, A/B 0.5, A/B/X 0.4; D with its only child has 0.25
@@ -40,6 +40,13 @@ def test_backs_off_to_the_parent(thresholds: tuple[float, ...], expected: Sugges
 def test_leafs_only_is_a_leaf_or_nothing() -> None:
     assert suggest(LEAFS, PROBABILITIES, calibration(0, 0, 0.4)) == Suggestion(("A", "B", "X"), 0.4, 3)
     assert suggest(LEAFS, PROBABILITIES, calibration(0, 0, 0.41)) is None
+
+
+def test_no_answer_is_never_suggested() -> None:
+    tree = Tree("media", "image", "taxonomy", (("A",), NO_ANSWER))
+    assert suggest(tree, np.array([0.4, 0.6]), Calibration(1.0, (0.1,), 0.9, (10,))) is None
+    assert suggest(tree, np.array([0.6, 0.4]), Calibration(1.0, (0.1,), 0.9, (10,))) == Suggestion(("A",), 0.6, 1)
+    assert vote(FLAT, [(("A",), 1.0), (NO_ANSWER, 1.0), (NO_ANSWER, 1.0)]) is None
 
 
 def test_the_way_is_greedy() -> None:

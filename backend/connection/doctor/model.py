@@ -13,6 +13,7 @@ from taxonomist.storage.registry import ModelVersion
 from taxonomist.storage.registry.manifests import NEVER_TESTED
 from taxonomist.taxonomy.errors import ConfigError, DamagedError
 from taxonomist.taxonomy.label_config import parse_label_config
+from taxonomist.taxonomy.paths import NO_ANSWER
 from taxonomist.taxonomy.tree import Tree
 
 
@@ -90,4 +91,4 @@ def _fit(record: ProjectRecord, model: ModelVersion, project: str) -> Check:
 
 
 def _paths(trees: dict[str, Tree]) -> set[tuple[str, ...]]:
-    return {(control, *path) for control, tree in trees.items() for path in tree.paths}
+    return {(control, *path) for control, tree in trees.items() for path in tree.paths if path != NO_ANSWER}

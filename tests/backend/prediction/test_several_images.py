@@ -44,7 +44,12 @@ class World:
         """Return a new task, whose images are in the folder."""
         for side, path, seed in (("l", left, 2 * number), ("r", right, 2 * number + 1)):
             (self.folder / f"{side}{number}.jpg").write_bytes(image_bytes(path, seed))
-        data = {"image1": str(self.folder / f"l{number}.jpg"), "folder": str(self.folder), "image2": f"r{number}.jpg"}
+        data = {
+            "sku": f"p{number}",
+            "image1": str(self.folder / f"l{number}.jpg"),
+            "folder": str(self.folder),
+            "image2": f"r{number}.jpg",
+        }
         return {"id": number, "project": 7, "created_at": DAY, "updated_at": DAY, "data": data}
 
     def labels(self, name: str) -> dict[str, Any]:
@@ -76,7 +81,7 @@ def annotation(id: int, person: int, left: tuple[str, ...], right: tuple[str, ..
 @pytest.fixture
 def world(settings: Settings, tmp_path: Path) -> World:
     """40 labelled tasks: few, so a lower precision must do."""
-    services = Services(settings.model_copy(update={"target_precision": 0.5}))
+    services = Services(settings.model_copy(update={"target_precision": 0.5, "product_field": "sku"}))
     folder = tmp_path / "images"
     folder.mkdir()
     world = World(services, folder)
