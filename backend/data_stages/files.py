@@ -9,12 +9,12 @@ import csv
 import io
 import json
 import re
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from taxonomist.storage.csv_text import open_csv
 from taxonomist.storage.files import storage_errors, write_atomically
 from taxonomist.storage.formats import FORMAT
 from taxonomist.taxonomy.errors import ConfigError
@@ -26,7 +26,6 @@ QUERY, CONTAINERS, QUERY_REPORT = "query.csv", "containers.json", "query.json"
 SPLIT, SPLIT_REPORT = "split.csv", "split.json"
 _FIXED = ("id", "uri", "container", "project", "group", "file_hash", "part")
 _LEVEL = re.compile(r"level([1-9]\d?)")
-_LONGEST_FIELD = 100_000_000  # characters; an address may contain a whole image (data:)
 
 
 @dataclass(frozen=True)
@@ -77,16 +76,13 @@ def write_query(folder: Path, chosen: Sequence[ChosenImage], report: Mapping[str
 
 def read_query(folder: Path) -> list[ChosenImage]:
     """Return the images that a query chose. Only the columns `id` and `uri` are required. Raises `ConfigError`."""
-    rows = _read_csv(folder / QUERY, ("id", "uri"), "taxonomist data query --out")
-    levels = sorted((name for name in (rows[0] if rows else ()) if _LEVEL.fullmatch(name)), key=lambda name: name[5:])
-    levels.sort(key=len)  # level10 comes after level9
-    return [
-        ChosenImage(
-            **{name: row.get(name) or "" for name in _FIXED},
-            path=_until_empty(row.get(level) or "" for level in levels),
-        )
-        for row in rows
-    ]
+    file = folder / QUERY
+    chosen = []
+    for line, row in _read_csv(file, ("id", "uri"), "taxonomist data query --out"):
+        levels = sorted((name for name in row if _LEVEL.fullmatch(name)), key=lambda name: int(name[5:]))
+        path = _path(file, line, [row[level] for level in levels])
+        chosen.append(ChosenImage(**{name: row.get(name, "") for name in _FIXED}, path=path))
+    return chosen
 
 
 def write_split(folder: Path, placed: Iterable[PlacedImage], report: Mapping[str, Any]) -> None:
@@ -101,12 +97,12 @@ def read_split(folder: Path) -> list[PlacedImage]:
     path = folder / SPLIT
     placed = []
     columns = ("id", "part", "label", "class", "copies")
-    for number, row in enumerate(_read_csv(path, columns, "taxonomist data split --query"), start=2):
+    for line, row in _read_csv(path, columns, "taxonomist data split --query"):
         try:
             part = next(part for part in PARTS if part == row["part"])
             placed.append(PlacedImage(row["id"], part, row["label"], int(row["class"]), int(row["copies"])))
         except (StopIteration, ValueError, TypeError):
-            raise ConfigError(f"{path}, line {number}: not a row of a split.") from None
+            raise ConfigError(f"{path}, line {line}: not a row of a split.") from None
     return placed
 
 
@@ -115,28 +111,27 @@ def write_report(folder: Path, name: str, report: Mapping[str, Any]) -> None:
     _write_json(folder / name, {FORMAT: 1, **report})
 
 
-def _until_empty(names: Iterable[str]) -> TaxonomyPath:
-    path: list[str] = []
-    for name in names:
-        if not name:
-            break
-        path.append(name)
-    return tuple(path)
+def _path(file: Path, line: int, names: Sequence[str]) -> TaxonomyPath:
+    depth = next((level for level, name in enumerate(names) if not name), len(names))
+    if any(names[depth:]):
+        raise ConfigError(f"{file}, line {line}: level{depth + 1} is empty, but a deeper level is not.")
+    return tuple(names[:depth])
 
 
-def _read_csv(path: Path, required: Sequence[str], command: str) -> list[dict[str, str]]:
-    csv.field_size_limit(min(_LONGEST_FIELD, sys.maxsize))
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as lines:
-            reader = csv.DictReader(lines)
-            missing = [name for name in required if name not in (reader.fieldnames or [])]
-            if missing:
-                raise ConfigError(f"{path} has no column {missing[0]!r}.", hint=f"`{command}` writes such files.")
-            return [row for row in reader if row["id"]]
-    except FileNotFoundError:
-        raise ConfigError(f"There is no {path}.", hint=f"`{command} {path.parent}` writes it.") from None
-    except (UnicodeDecodeError, csv.Error, OSError) as error:
-        raise ConfigError(f"{path} cannot be read as CSV in UTF-8: {error}.") from None
+def _read_csv(path: Path, required: Sequence[str], command: str) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the line and the fields of each row with an id."""
+    if not path.exists():
+        raise ConfigError(f"There is no {path}.", hint=f"`{command} {path.parent}` writes it.")
+    table = open_csv(path, required.__contains__)
+    missing = [name for name in required if name not in table.columns]
+    if missing:
+        raise ConfigError(f"{path} has no column {missing[0]!r}.", hint=f"`{command}` writes such files.")
+    for row in table.rows:
+        if row.problem:
+            raise ConfigError(f"{path}, line {row.line}: {row.problem}.")
+        fields = dict(zip(table.columns, row.fields, strict=False))
+        if fields.get("id"):
+            yield row.line, fields
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
