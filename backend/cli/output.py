@@ -21,9 +21,9 @@ err = Console(stderr=True, highlight=False)
 
 def print_error(error: TaxonomistError) -> None:
     """Print an error and its hint to standard error."""
-    err.print(f"[bold red]error:[/] {Exception.__str__(error)}", markup=True, soft_wrap=True)
-    if error.hint:
-        err.print(f"       {error.hint}", markup=False, soft_wrap=True)
+    err.print(Text.assemble(("error:", "bold red"), " ", Exception.__str__(error)), soft_wrap=True)
+    for line in (error.hint or "").splitlines():
+        err.print(f"       {line}", markup=False, soft_wrap=True)
 
 
 def print_line(text: str) -> None:
@@ -42,7 +42,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]
     for column in columns:
         grid.add_column(column, overflow="fold")
     for row in rows:
-        grid.add_row(*("" if cell is None else str(cell) for cell in row))
+        grid.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
     out.print(grid)
 
 
@@ -50,7 +50,7 @@ def print_fields(values: Mapping[str, Any]) -> None:
     """Print one line for each name and value."""
     grid = Table.grid(padding=(0, 2))
     for name, value in values.items():
-        grid.add_row(f"[bold]{name}[/]", "" if value is None else str(value))
+        grid.add_row(Text(name, "bold"), Text("" if value is None else str(value)))
     out.print(grid)
 
 
