@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 from contextlib import ExitStack
 from functools import cached_property
@@ -14,6 +13,7 @@ from taxonomist.backend.extras import require
 from taxonomist.backend.label_studio import LabelStudioClient
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.state.credentials import Credentials, load_credentials
+from taxonomist.backend.state.image_folders import ImageFolder, ImportedImages
 from taxonomist.backend.state.jobs import JobTable
 from taxonomist.backend.state.project_records import ProjectRecord, ProjectRecords
 from taxonomist.backend.state.project_settings import ProjectSettings, effective_settings
@@ -53,7 +53,7 @@ class Services:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._lock = threading.Lock()
-        self._images: dict[tuple[Path | None, str | None, str | None], Images] = {}
+        self._images: dict[tuple[tuple[ImageFolder, ...], str | None, str | None], Images] = {}
         self._http: HttpImages | None = None
         self._embeddings: dict[str, Embeddings] = {}
         self._embedders: dict[str, Embedder] = {}
@@ -232,14 +232,14 @@ class Services:
 
         For None, the reader that the settings alone give.
         """
-        folder = self.projects.get(project).images_folder if project is not None else None
-        source = (folder, *self.label_studio(project))
+        folders = self.projects.get(project).image_folders if project is not None else ()
+        source = (folders, *self.label_studio(project))
         with self._lock:
             if source not in self._images:
                 self._images[source] = self._open_images(*source)
             return self._images[source]
 
-    def _open_images(self, folder: Path | None, url: str | None, token: str | None) -> Images:
+    def _open_images(self, folders: tuple[ImageFolder, ...], url: str | None, token: str | None) -> Images:
         settings = self.settings
         if self._http is None:
             self._http = HttpImages(settings.allowed_image_hosts, settings.max_image_bytes, settings.image_timeout)
@@ -256,19 +256,4 @@ class Services:
             settings.image_cache_bytes,
             skip=remote.needs_no_cache,
         )
-        return CatalogueFolder(folder, settings.max_image_bytes, cached) if folder else cached
-
-
-class CatalogueFolder:
-    """Images of an imported catalogue, whose addresses are absolute paths in its folder; `others` reads all others."""
-
-    def __init__(self, folder: Path, max_bytes: int, others: Images) -> None:
-        self._prefix = f"{folder}{os.sep}"
-        self._inside = FolderImages(folder, max_bytes)
-        self._others = others
-
-    def read(self, uri: str) -> bytes:
-        """See `Images.read`."""
-        if uri.startswith(self._prefix):
-            return self._inside.read(f"./{uri.removeprefix(self._prefix)}")  # whatever the name begins with
-        return self._others.read(uri)
+        return ImportedImages(folders, settings.max_image_bytes, cached) if folders else cached

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +13,7 @@ from taxonomist.backend.cli.options import Json, Project, services_of
 from taxonomist.backend.cli.output import count_bar, print_fields, print_json, print_line, print_table, step_bar
 from taxonomist.backend.labelling.import_result import ImportResult
 from taxonomist.backend.labelling.label_studio_export import import_export, is_export
-from taxonomist.backend.labelling.manifests import import_manifest
+from taxonomist.backend.labelling.manifests import ManifestOptions, import_manifest
 from taxonomist.backend.prediction.evaluation import look_alikes_of_image
 from taxonomist.backend.retraining.first_backbone import prepare_backbone
 from taxonomist.backend.state.jobs import JobKind
@@ -20,7 +21,7 @@ from taxonomist.backend.worker.job_runner import run
 from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.taxonomy.paths import format_path
 
-_PROBLEMS_SHOWN = 20
+_LINES_SHOWN = 20
 
 
 def register(app: typer.Typer) -> None:
@@ -41,20 +42,42 @@ def import_(
         str | None, typer.Option(help="Project to import into; default: the project that the export names.")
     ] = None,
     images: Annotated[
-        Path | None, typer.Option(help="Folder of the files in the CSV; default: beside the CSV, or images/ there.")
+        list[Path] | None,
+        typer.Option(help="Folder of the files in the CSV, repeatable; default: beside the CSV, and images/ there."),
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="Labelling config (XML) of an export.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Labelling config (XML) that the project gets.")] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of what the file comes from; default: its file name. The project follows a source that it "
+            "knows; another one is added."
+        ),
+    ] = None,
+    multi_label: Annotated[
+        bool, typer.Option("--multi-label", help="CSV: an annotator may give an image several paths.")
+    ] = False,
+    skip_bad_rows: Annotated[
+        bool, typer.Option("--skip-bad-rows", help="CSV: take the other rows, and withdraw nothing without a row.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="CSV: show what would change and store nothing.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="CSV: withdraw more than a tenth of the labels or images of the source.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Import images, with labels if there are any, from a CSV manifest or a Label Studio export."""
     services = services_of(context)
+    manifest_only = {"--multi-label": multi_label, "--skip-bad-rows": skip_bad_rows, "--dry-run": dry_run, "--yes": yes}
     with count_bar(f"Importing {file.name}") as progress:
         if is_export(file):
-            result = import_export(services, file, project=project, config=config, progress=progress)
+            if wrong := next((name for name, given in manifest_only.items() if given), None):
+                raise ConfigError(f"{wrong} is for CSV manifests.", hint=f"Leave it out for {file.name}.")
+            result = import_export(services, file, project=project, config=config, source=source, progress=progress)
         elif project is None:
             raise ConfigError("A CSV does not name its project.", hint="Give --project NAME.")
         else:
-            result = import_manifest(services, file, project, images=images, progress=progress)
+            options = ManifestOptions(source, config, skip_bad_rows, multi_label, dry_run, confirmed=yes)
+            result = import_manifest(services, file, project, images=images, options=options, progress=progress)
     if as_json:
         print_json(asdict(result))
     else:
@@ -101,24 +124,42 @@ def similar(
 
 
 def _print_import(result: ImportResult) -> None:
+    decided = {
+        "  accepted label": result.accepted,
+        "  waiting for a second opinion": result.waiting,
+        **{f"  {reason.replace('_', ' ')}": count for reason, count in result.unlabelled.items()},
+    }
     print_fields(
         {
             "project": result.project,
+            **({"source": result.source} if result.source else {}),
             "tasks or rows": result.entries,
             "images": result.images,
-            "  accepted label": result.accepted,
-            "  waiting for a second opinion": result.waiting,
-            **{f"  {reason.replace('_', ' ')}": count for reason, count in result.unlabelled.items()},
+            **({} if result.dry_run else decided),
             "annotations": result.annotations,
-            "labelled images": result.labelled,
+            **({} if result.dry_run else {"labelled images": result.labelled}),
+            **{what: count for what, count in result.changes.items() if count},
         }
     )
     for reason, count in result.left_out_reasons.items():
         print_line(f"left out: {count} × {reason}")
     for name, count in result.unknown_names.items():
         print_line(f"not in the taxonomy: {name} ({count} ×)")
-    for problem in result.problems[:_PROBLEMS_SHOWN]:
-        print_line(f"  {problem}")
-    if result.left_out > _PROBLEMS_SHOWN:
-        print_line(f"  and {result.left_out - _PROBLEMS_SHOWN} more; --json lists them")
-    print_line(f"Next: taxonomist train --project {result.project}")
+    if result.unknown_columns:
+        print_line(f"columns that are not used: {', '.join(result.unknown_columns)}")
+    if result.kept:
+        print_line(f"kept, since rows were left out: {result.kept} images or labels without a row")
+    _print_some(result.problems, result.left_out)
+    _print_some(result.changed, len(result.changed))
+    _print_some([f"question: {question}" for question in result.questions], len(result.questions))
+    if result.dry_run:
+        print_line("Nothing is stored (--dry-run).")
+    else:
+        print_line(f"Next: taxonomist train --project {result.project}")
+
+
+def _print_some(lines: Sequence[str], count: int) -> None:
+    for line in lines[:_LINES_SHOWN]:
+        print_line(f"  {line}")
+    if count > _LINES_SHOWN:
+        print_line(f"  and {count - _LINES_SHOWN} more; --json lists them")

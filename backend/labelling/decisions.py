@@ -11,6 +11,7 @@ from taxonomist.backend.labelling.products import ProductImage, with_product
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.jobs import JobKind
 from taxonomist.storage.catalog.documents import ImageDocument
+from taxonomist.storage.journal import Dirty
 
 CHUNK = 500  # images that are decided in one update of the catalogue
 
@@ -24,14 +25,19 @@ def decide_dirty(services: Services, project: str, limit: int) -> bool:
     dirty = services.journal.dirty(project)
     if not dirty.images and not dirty.removed:
         return False
-    for image in dirty.removed:
-        services.catalog.leave_project(project, image)
-    services.journal.done(project, dirty.removed, dirty.position)
+    leave_removed(services, project, dirty)
     images = sorted(dirty.images)[:limit]
     if images:
         update_labels(services, project, images)
         services.journal.done(project, images, dirty.position)
     return True
+
+
+def leave_removed(services: Services, project: str, dirty: Dirty) -> None:
+    """Take the images out of the project that have no task any more. This needs no labelling config."""
+    for image in dirty.removed:
+        services.catalog.leave_project(project, image)
+    services.journal.done(project, dirty.removed, dirty.position)
 
 
 def decide_all_dirty(services: Services, project: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from taxonomist.backend.services import Services
 from taxonomist.taxonomy.agreement import Reason
@@ -28,6 +28,12 @@ class ImportResult:
     `left_out_reasons` counts by reason what was left out: tasks, rows, annotations, regions and names. `left_out` is
     their sum, and `problems` has a line for each of the first `MOST_PROBLEMS`. `unknown_names` counts the annotations
     by the path that the taxonomy does not have.
+
+    Only manifests have the rest. `taken` are the rows that were taken: with the rows left out they add up to `entries`.
+    `unknown_columns` are not used. `questions` are names that may be one, and labels that two sources give differently.
+    `changes` counts what is new, changed and withdrawn in the `source`, `changed` has a line for each of the first
+    `MOST_PROBLEMS`, and `kept` counts what stays because rows were left out. A `dry_run` stored nothing, so it says
+    nothing about accepted labels.
     """
 
     project: str
@@ -42,6 +48,14 @@ class ImportResult:
     left_out_reasons: Mapping[str, int]
     unknown_names: Mapping[str, int]
     problems: tuple[str, ...]
+    source: str = ""
+    taken: int | None = None
+    unknown_columns: tuple[str, ...] = ()
+    questions: tuple[str, ...] = ()
+    changes: Mapping[str, int] = field(default_factory=dict)
+    changed: tuple[str, ...] = ()
+    kept: int = 0
+    dry_run: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,15 +94,25 @@ class ImportSummary:
         reasons = self._outcomes(services, project)
         accepted = reasons.pop(None, 0)
         waiting = reasons.pop(Reason.TOO_FEW_ANNOTATORS, 0)
+        return replace(
+            self.preview(project),
+            accepted=accepted,
+            waiting=waiting,
+            unlabelled={str(reason): count for reason, count in reasons.most_common()},
+            labelled=services.catalog.count(project, labelled=True),
+        )
+
+    def preview(self, project: str) -> ImportResult:
+        """Return the summary of an import that stored nothing, so that no label was decided."""
         return ImportResult(
             project=project,
             entries=self.entries,
             images=len(self.images),
             annotations=self.annotations,
-            accepted=accepted,
-            waiting=waiting,
-            unlabelled={str(reason): count for reason, count in reasons.most_common()},
-            labelled=services.catalog.count(project, labelled=True),
+            accepted=0,
+            waiting=0,
+            unlabelled={},
+            labelled=0,
             left_out=self._reasons.total(),
             left_out_reasons=dict(self._reasons.most_common()),
             unknown_names=dict(self._unknown.most_common()),

@@ -133,7 +133,7 @@ def evaluate_manifest(
     paths, suggestions = _predict(model, tree, embedded.vectors)
     learned = _learned_from(services, project, model.version)
     product_field = services.project_settings(project).product_field
-    product_of_row = {row.file: row.group for row in rows if row.group}
+    product_of_row = {row.file: row.product for row in rows if row.product}
     products = [
         product_of_row.get(file) or (ProductImage({}, str(file)).product(product_field) if product_field else None)
         for file in read

@@ -10,11 +10,13 @@ import logging
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, unquote
 
 from filelock import FileLock
-from pydantic import BaseModel, SecretStr, field_serializer
+from pydantic import BaseModel, SecretStr, field_serializer, model_validator
 
+from taxonomist.backend.state.image_folders import ImageFolder
 from taxonomist.backend.state.project_settings import ProjectChoices
 from taxonomist.storage.journal import UNKNOWN_SOURCE
 from taxonomist.storage.json_files import read_model, write_model
@@ -39,7 +41,7 @@ class ProjectRecord(BaseModel, frozen=True):
     api_key: SecretStr | None = None
     ml_backend: int | None = None
     announced: str | None = None  # the model version that Label Studio shows
-    images_folder: Path | None = None  # the folder with the images of an imported catalogue
+    image_folders: tuple[ImageFolder, ...] = ()  # the folders with the images of imported manifests
     labels_version: int = 0  # grows whenever an accepted label changes
     has_unanswered: bool = False  # whether annotators agreed to leave all controls of some image empty
     changed_labels: int = 0  # images whose accepted label changed since the last training was enqueued
@@ -50,6 +52,14 @@ class ProjectRecord(BaseModel, frozen=True):
     def source(self) -> str:
         """The source of what comes from the project's Label Studio: its number and its time of creation."""
         return f"{self.project}.{self.created}" if self.created else UNKNOWN_SOURCE
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_former_name(cls, values: Any) -> Any:
+        """Read the field `images_folder` of earlier versions, which allowed one folder."""
+        if isinstance(values, dict) and (folder := values.pop("images_folder", None)):
+            values.setdefault("image_folders", [{"address": folder, "folders": [folder]}])
+        return values
 
     @field_serializer("api_key", when_used="json")
     def _store_key(self, key: SecretStr | None) -> str | None:

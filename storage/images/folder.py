@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from taxonomist.storage.addresses import parse_address
@@ -17,14 +18,18 @@ __all__ = ["FolderImages"]
 
 
 class FolderImages:
-    """`Images` below `root`. An address is a path, relative to `root` or absolute inside it."""
+    """`Images` below `root`. An address is a path, relative to `root` or absolute inside it.
 
-    def __init__(self, root: Path | str, max_bytes: int) -> None:
+    `links` are the folders outside into which links may lead.
+    """
+
+    def __init__(self, root: Path | str, max_bytes: int, links: Sequence[Path] = ()) -> None:
         self._root = Path(root)
         self._max_bytes = max_bytes
+        self._links = tuple(links)
 
     def read(self, uri: str) -> bytes:
-        """See `Images.read`. A path that leaves the folder by `..` or a link raises `ImageForbiddenError`."""
+        """See `Images.read`. A path that leaves the folder by `..` or another link raises `ImageForbiddenError`."""
         path = self._inside(uri)
         try:
             # Non-blocking, because a named pipe would block until it has a writer.
@@ -45,9 +50,15 @@ class FolderImages:
             path = (root / address.name).resolve()
         except (OSError, ValueError, RuntimeError) as error:
             raise ImageForbiddenError(f'"{uri}" is not a valid path ({error}).') from error
-        if not path.is_relative_to(root):
+        if not path.is_relative_to(root) and not self._is_known_link(root, uri, path):
             raise ImageForbiddenError(f'"{uri}" is outside the image folder {root}.')
         return path
+
+    def _is_known_link(self, root: Path, uri: str, path: Path) -> bool:
+        """Return whether a path without `..` leads by a link into one of the folders that links may lead to."""
+        if ".." in Path(uri).parts or not (root / uri).is_relative_to(root):
+            return False
+        return any(path.is_relative_to(link) for link in self._links)
 
     def _read(self, uri: str, handle: int) -> bytes:
         status = os.fstat(handle)

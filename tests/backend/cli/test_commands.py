@@ -57,14 +57,53 @@ def test_a_manifest_with_several_annotators(run: Run, services: Services, tmp_pa
 def test_what_cannot_be_imported_is_reported(run: Run, tmp_path: Path) -> None:
     manifest = write_catalogue(tmp_path / "c", 4)
     manifest.write_text(manifest.read_text() + "gone.jpg,Warm,Red,p\n../../etc/passwd,Warm,Red,p\n")
-    problems = run_json(run, "import", manifest, "--project", "colours")["problems"]
-    assert len(problems) == 2
-    assert "gone.jpg" in problems[0]
+    code, out, err = run("import", manifest, "--project", "colours")
+    assert (code, out) == (2, "")
+    assert "line 6: no file 'gone.jpg'" in err
+    assert "line 7: '../../etc/passwd' is not inside" in err
+    assert "--skip-bad-rows" in err
+    result = run_json(run, "import", manifest, "--project", "colours", "--skip-bad-rows")
+    assert (result["entries"], result["taken"], result["left_out"], len(result["problems"])) == (6, 4, 2, 2)
+    assert result["left_out_reasons"] == {"file that is not there": 2}
+
+
+def test_an_import_follows_its_file(run: Run, services: Services, tmp_path: Path) -> None:
+    manifest = write_catalogue(tmp_path / "c", 8)
+    run_json(run, "import", manifest, "--project", "colours")
+    lines = manifest.read_text().splitlines()
+    manifest.write_text("\n".join([*lines[:-2], lines[-1].replace("Cold,Green", "Warm,Red")]))
+    code, out, err = run("import", manifest, "--project", "colours")
+    assert (code, out) == (2, "")
+    assert "withdraws 1 labels and 1 images, which is more than a tenth" in err
+    shown = run("import", manifest, "--project", "colours", "--dry-run")[1]
+    assert "Cold › Green → Warm › Red" in shown
+    assert "0006.jpg: the image is removed, with Cold › Blue" in shown
+    assert "Nothing is stored" in shown
+    assert services.catalog.count("colours") == 8
+    result = run_json(run, "import", manifest, "--project", "colours", "--yes")
+    assert (result["changes"]["changed labels"], result["changes"]["removed images"], result["labelled"]) == (1, 1, 7)
     other = write_catalogue(tmp_path / "d", 4, first=50)
-    other.write_text(other.read_text().replace("Yellow", "Yelow"))
-    code, _, err = run("import", other, "--project", "colours")
+    added = run_json(
+        run, "import", other, "--project", "colours", "--source", "second", "--images", other.parent / "images"
+    )
+    assert (added["source"], added["images"], added["labelled"]) == ("second", 4, 11)
+
+
+def test_options_of_manifests_are_refused_for_an_export(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "export.json").write_text("[]")
+    code, _, err = run("import", tmp_path / "export.json", "--project", "4", "--dry-run")
     assert code == 2
-    assert "already reads images from" in err
+    assert "--dry-run is for CSV manifests" in err
+
+
+def test_brackets_are_no_markup(run: Run, tmp_path: Path) -> None:
+    """A name such as `[/bold]` is printed as it is, in errors and in tables."""
+    manifest = write_catalogue(tmp_path / "c", 4)
+    text = manifest.read_text()
+    manifest.write_text(text + "[/bold] [red].jpg,Warm,Red,p\n")
+    assert "'[/bold] [red].jpg'" in run("import", manifest, "--project", "colours")[2]
+    manifest.write_text(text)
+    assert "[/x] [red]" in run("import", manifest, "--project", "colours", "--source", "[/x] [red]")[1]
 
 
 @pytest.mark.parametrize(

@@ -32,8 +32,7 @@ def predict(
 
 
 def new_image(services: Services, path: tuple[str, ...], name: str = "new.jpg") -> str:
-    folder = services.projects.get("7").images_folder
-    assert folder is not None
+    folder = services.projects.get("7").image_folders[0].folders[0]
     (folder / name).write_bytes(image_bytes(path, seed=999))
     return str(folder / name)
 

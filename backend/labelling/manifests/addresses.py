@@ -1,0 +1,156 @@
+"""The addresses of a manifest's images. An address says which image it is, so it outlives a move of its folder."""
+
+from __future__ import annotations
+
+import posixpath
+import unicodedata
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+
+from taxonomist.backend.labelling.manifests.files import FoundFile, cover
+from taxonomist.backend.state.image_folders import ImageFolder
+from taxonomist.taxonomy.errors import ConfigError
+
+MOST_LINK_FOLDERS = 64
+
+
+def assign_addresses(
+    files: Iterable[FoundFile], known: Collection[str], folders: Sequence[ImageFolder]
+) -> tuple[dict[str, str], tuple[ImageFolder, ...]]:
+    """Return the address of each file by its path, and the project's image folders with those of the files.
+
+    `known` are the addresses that the manifest's source had before. Files of a folder that the project reads keep its
+    beginning. In another folder, names that the source knows mean that the images moved there. Raises `ConfigError`
+    when links lead to too many places.
+    """
+    by_folder: dict[str, list[FoundFile]] = {}
+    for file in dict.fromkeys(files):
+        by_folder.setdefault(file.folder, []).append(file)
+    plan = _Plan(known, folders)
+    for folder, members in by_folder.items():
+        plan.keep(folder, members)
+    for folder, members in by_folder.items():
+        plan.move_or_add(folder, members)
+    for folder, members in by_folder.items():
+        plan.allow_links(folder, members)
+    return plan.addresses, tuple(plan.folders)
+
+
+class _Plan:
+    def __init__(self, known: Collection[str], folders: Sequence[ImageFolder]) -> None:
+        self.addresses: dict[str, str] = {}
+        self.folders = list(folders)
+        self._known = {_composed(address): address for address in known}
+
+    def keep(self, folder: str, files: Iterable[FoundFile]) -> None:
+        """Give their addresses to the files of a folder that is read already."""
+        places = sorted(self._places(folder), key=lambda place: not place[1])
+        for file in files:
+            addresses = [(f"{beginning}/{file.name}", first) for beginning, first in places]
+            known = (self._known.get(_composed(address)) for address, _ in addresses)
+            address = next(filter(None, known), None) or next((address for address, first in addresses if first), None)
+            if address is not None:
+                self.addresses[file.path] = address
+
+    def move_or_add(self, folder: str, files: Iterable[FoundFile]) -> None:
+        """Give addresses to the other files of a folder: the images moved there, or the folder is new."""
+        rest = [file for file in files if file.path not in self.addresses]
+        if not rest:
+            return
+        former = self._former_beginnings(rest)
+        for beginning in former:
+            self._read_also(beginning, folder)
+        if not former:
+            former = [self._new_beginning(folder)]
+            self.folders.append(ImageFolder(address=former[0], folders=(Path(folder),)))
+        for file in rest:
+            addresses = [f"{beginning}/{file.name}" for beginning in former]
+            known = (self._known.get(_composed(address)) for address in addresses)
+            self.addresses[file.path] = next(filter(None, known), addresses[0])
+
+    def allow_links(self, folder: str, files: Iterable[FoundFile]) -> None:
+        """Record into which folders the links in a folder lead."""
+        targets = {posixpath.dirname(file.target) for file in files if file.target}
+        if not targets:
+            return
+        for at, entry in enumerate(self.folders):
+            if not any(_rest(folder, read.as_posix()) is not None for read in entry.folders):
+                continue
+            wanted = {*targets, *(link.as_posix() for link in entry.links)}
+            roots = cover(wanted, MOST_LINK_FOLDERS)
+            too_wide = [root for root in roots if root not in wanted and _rest(folder, root) is not None]
+            if too_wide:
+                raise ConfigError(
+                    f"The images in {folder} are links to more than {MOST_LINK_FOLDERS} folders below {too_wide[0]}.",
+                    hint="Give the folders that the links lead to by --images, or copy the images into one folder.",
+                )
+            self.folders[at] = entry.model_copy(update={"links": tuple(map(Path, roots))})
+
+    def _places(self, folder: str) -> list[tuple[str, bool]]:
+        """Return the beginnings of addresses that are read from a folder, and whether it is read before others."""
+        return [
+            (entry.address.rstrip("/") + rest, number == 0)
+            for entry in self.folders
+            for number, read in enumerate(entry.folders)
+            if (rest := _rest(folder, read.as_posix())) is not None
+        ]
+
+    def _former_beginnings(self, files: Iterable[FoundFile]) -> list[str]:
+        """Return the beginnings of the source's addresses that end with the names of the files, the commonest first."""
+        by_name: dict[str, list[str]] = {}
+        for address in set(self._known.values()).difference(self.addresses.values()):
+            by_name.setdefault(posixpath.basename(_composed(address)), []).append(address)
+        votes = Counter(
+            "/".join(address.split("/")[: -len(file.name.split("/"))])
+            for file in files
+            for address in by_name.get(posixpath.basename(_composed(file.name)), ())
+            if _composed(address).endswith(f"/{_composed(file.name)}")
+        )
+        return [beginning for beginning, _ in sorted(votes.items(), key=lambda vote: (-vote[1], vote[0]))]
+
+    def _read_also(self, beginning: str, folder: str) -> None:
+        """Read the addresses that begin so from the folder first, and then from where they were."""
+        before = [
+            Path(read.as_posix() + rest)
+            for entry in self.folders
+            if (rest := _rest(beginning, entry.address)) is not None
+            for read in entry.folders
+        ]
+        links = tuple(
+            dict.fromkeys(
+                link for entry in self.folders if _rest(beginning, entry.address) is not None for link in entry.links
+            )
+        )
+        self.folders = [entry for entry in self.folders if entry.address != beginning]
+        places = dict.fromkeys([Path(folder), *before])
+        self.folders.append(ImageFolder(address=beginning, folders=tuple(places), links=links))
+
+    def _new_beginning(self, folder: str) -> str:
+        """Return a beginning for the addresses of a new folder: its path, unless images that moved away have that."""
+        beginning, number = folder, 1
+        while any(self._is_elsewhere(entry, beginning, folder) for entry in self.folders):
+            number += 1
+            beginning = f"{folder} ({number})"
+        return beginning
+
+    @staticmethod
+    def _is_elsewhere(entry: ImageFolder, beginning: str, folder: str) -> bool:
+        """Return whether addresses that begin so may be those of images that are read from another folder."""
+        if _rest(beginning, entry.address) is not None:
+            return True
+        below = _rest(entry.address, beginning)
+        return below is not None and entry.folders[0].as_posix() != folder + below
+
+
+def _composed(text: str) -> str:
+    """Return the text in NFC: a folder that moves to another system may get its names in another form."""
+    return unicodedata.normalize("NFC", text)
+
+
+def _rest(path: str, folder: str) -> str | None:
+    """Return what follows the folder in a path, "" for the folder itself; None when the path is not in it."""
+    folder = folder.rstrip("/")
+    if path == folder:
+        return ""
+    return path[len(folder) :] if path.startswith(folder + "/") else None

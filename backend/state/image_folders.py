@@ -1,0 +1,61 @@
+"""Where the images of imported manifests are read: an address keeps its beginning when its folder moves."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from taxonomist.storage.images import Images
+from taxonomist.storage.images.folder import FolderImages
+from taxonomist.taxonomy.errors import ImageNotFoundError
+
+
+class ImageFolder(BaseModel, frozen=True):
+    """The images whose addresses begin with `address`.
+
+    They are read from the first of `folders` that has them. At first `address` is the folder itself; images that moved
+    keep their addresses, and with them their embeddings and their part of the split. `links` are the folders outside
+    into which links in `folders` may lead, since the person who imported the images named them.
+    """
+
+    address: str
+    folders: tuple[Path, ...]
+    links: tuple[Path, ...] = ()
+
+    def below(self, address: str) -> str | None:
+        """Return the rest of an address that begins with this one, None for other addresses."""
+        beginning = self.address.rstrip("/") + "/"
+        return address[len(beginning) :] if address.startswith(beginning) else None
+
+
+class ImportedImages:
+    """`Images` of imported manifests, from their folders; `others` reads all other addresses."""
+
+    def __init__(self, folders: Sequence[ImageFolder], max_bytes: int, others: Images) -> None:
+        # Of two beginnings of an address the longer one counts.
+        self._folders = sorted(folders, key=lambda entry: -len(entry.address))
+        self._readers = {
+            entry: [FolderImages(folder, max_bytes, entry.links) for folder in entry.folders] for entry in folders
+        }
+        self._others = others
+
+    def read(self, uri: str) -> bytes:
+        """See `Images.read`."""
+        missing: ImageNotFoundError | None = None
+        for entry in self._folders:
+            if (name := entry.below(uri)) is None:
+                continue
+            # Folders that moved to another system may have the names in another form.
+            forms = dict.fromkeys((name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))))
+            for reader in self._readers[entry]:
+                for spelling in forms:
+                    try:
+                        return reader.read(f"./{spelling}")  # a name with a colon is no address
+                    except ImageNotFoundError as error:
+                        missing = missing or error
+        if missing is not None:
+            raise missing
+        return self._others.read(uri)
