@@ -80,12 +80,15 @@ def _store(services: Services, plan: ImportPlan, progress: CountProgress) -> Non
 
 
 def _with_product(plan: ImportPlan, address: str) -> Callable[[ImageDocument], ImageDocument]:
+    """Return the change that adds an image to the project, with its product; what other sources say of it stays."""
     product, former = plan.now[address].product, plan.state.own.get(address, SourceImage()).product
 
     def change(document: ImageDocument) -> ImageDocument:
         labels = document.projects.get(plan.project) or ProjectLabels(uri=address)
-        others = None if labels.group == former else labels.group  # of another source, or of other programs
-        labels = labels.model_copy(update={"group": product or others})
+        if product:
+            labels = labels.model_copy(update={"group": product, "group_by": None})
+        elif labels.group_by is None and labels.group == former:
+            labels = labels.model_copy(update={"group": None})
         return document.model_copy(update={"uri_orig": document.uri_orig or address}).in_project(plan.project, labels)
 
     return change
