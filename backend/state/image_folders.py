@@ -31,6 +31,11 @@ class ImageFolder(BaseModel, frozen=True):
         return address[len(beginning) :] if address.startswith(beginning) else None
 
 
+def image_folder(folder: Path) -> ImageFolder:
+    """Return a folder whose images have their paths as addresses."""
+    return ImageFolder(address=folder.as_posix(), folders=(folder,))
+
+
 class ImportedImages:
     """`Images` of imported manifests, from their folders; `others` reads all other addresses."""
 

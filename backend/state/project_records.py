@@ -117,6 +117,8 @@ class ProjectRecords:
 
     def _write(self, old: ProjectRecord, changes: Mapping[str, object]) -> ProjectRecord:
         path = self._path(old.project)
+        if unknown := changes.keys() - ProjectRecord.model_fields.keys():
+            raise TypeError(f"A project record has no field {min(unknown)!r}.")
         new = old.model_copy(update=dict(changes))
         if new != old or not path.exists():
             write_model(path, new)

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from taxonomist.backend.labelling.manifests.files import FoundFile, cover
-from taxonomist.backend.state.image_folders import ImageFolder
+from taxonomist.backend.state.image_folders import ImageFolder, image_folder
 from taxonomist.taxonomy.errors import ConfigError
 
 MOST_LINK_FOLDERS = 64
@@ -63,7 +63,7 @@ class _Plan:
             self._read_also(beginning, folder)
         if not former:
             former = [self._new_beginning(folder)]
-            self.folders.append(ImageFolder(address=former[0], folders=(Path(folder),)))
+            self.folders.append(image_folder(Path(folder)).model_copy(update={"address": former[0]}))
         for file in rest:
             addresses = [f"{beginning}/{file.name}" for beginning in former]
             known = (self._known.get(_composed(address)) for address in addresses)

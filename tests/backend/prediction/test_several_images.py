@@ -17,6 +17,7 @@ from taxonomist.backend.retraining.embedding_job import embed_all
 from taxonomist.backend.retraining.training_job import train
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
+from taxonomist.backend.state.image_folders import image_folder
 from taxonomist.storage.catalog.image_ids import image_id
 from tests.small_world import PATHS, image_bytes, publish_backbone
 
@@ -38,7 +39,7 @@ class World:
     def __init__(self, services: Services, folder: Path) -> None:
         self.services, self.folder = services, folder
         publish_backbone(services)
-        services.projects.update("7", label_config=CONFIG, images_folder=folder)
+        services.projects.update("7", label_config=CONFIG, image_folders=(image_folder(folder),))
 
     def task(self, number: int, left: tuple[str, ...], right: tuple[str, ...]) -> dict[str, Any]:
         """Return a new task, whose images are in the folder."""

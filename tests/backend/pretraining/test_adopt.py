@@ -115,7 +115,7 @@ def test_prepared_images_are_embedded_as_serving_does(poor: Services, better: Mo
     uris = {document.id: document.projects["7"].uri for document in documents}
     prepare_all(poor, SIZE)
     served = embed(poor, "7", uris, publish_backbone(poor, promote=False).version)
-    poor.projects.update("7", images_folder=None)  # so no image can be read
+    poor.projects.update("7", image_folders=())  # so no image can be read
     embed_catalogue(poor, better, lambda share: None, never)
     found, vectors = poor.embeddings("v2").get(list(uris))
     assert found.all()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from taxonomist.backend.labelling.manifests import import_manifest
+from taxonomist.backend.labelling.manifests import ManifestOptions, import_manifest
 from taxonomist.backend.prediction.embedding import embed
 from taxonomist.backend.pretraining.prepared_images import prepare_all, prepared_image_store, wanted_images
 from taxonomist.backend.services import BACKBONE, Services
@@ -46,7 +46,8 @@ def test_new_images_are_added_and_failures_listed(catalogue: Services, tmp_path:
     told: list[tuple[int, int]] = []
     prepare_all(catalogue, SIZE, lambda done, of: told.append((done, of)))
     assert told[-1] == (8, 8)
-    import_manifest(catalogue, write_catalogue(tmp_path / "catalogue", 4, first=8), "7")
+    more = write_catalogue(tmp_path / "catalogue", 4, first=8)
+    import_manifest(catalogue, more, "7", options=ManifestOptions(source="more"))
     (tmp_path / "catalogue" / "images" / "0009.jpg").unlink()
     prepared = prepare_all(catalogue, SIZE)
     assert (prepared.new, prepared.present) == (3, 8)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from taxonomist.backend.labelling.label_studio_export import import_export
 from taxonomist.backend.services import Services
+from taxonomist.backend.state.image_folders import image_folder
 from tests.small_world import COLOURS, PATHS
 
 VIEWS = 4
@@ -43,5 +44,5 @@ def add_products(services: Services, folder: Path, first: int, count: int, *, fi
         tasks.append({"id": number, "project": 7, "data": data, "annotations": [annotation], **WHEN})
     export = folder / f"export-{first}.json"
     export.write_text(json.dumps(tasks))
-    services.projects.update("7", images_folder=folder)
+    services.projects.update("7", image_folders=(image_folder(folder),))
     import_export(services, export, project="7")

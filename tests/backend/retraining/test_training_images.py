@@ -9,6 +9,7 @@ from PIL import Image
 
 from taxonomist.backend.retraining.training_images import TrainingImages
 from taxonomist.backend.services import Services
+from taxonomist.backend.state.image_folders import image_folder
 from taxonomist.inference.image_decoding import decode_image, prepare_image
 from taxonomist.inference.pipeline import ImageSource
 from taxonomist.taxonomy.errors import ImageDecodingError
@@ -24,7 +25,7 @@ def source(services: Services, tmp_path: Path) -> ImageSource:
     folder.mkdir()
     pixels = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
     (folder / "a.png").write_bytes(encoded(Image.fromarray(pixels)))
-    services.projects.update("7", images_folder=folder)
+    services.projects.update("7", image_folders=(image_folder(folder),))
     return ImageSource("a", str(folder / "a.png"), "7")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from taxonomist.backend.labelling.manifests import import_manifest
+from taxonomist.backend.labelling.manifests import ManifestOptions, import_manifest
 from taxonomist.backend.retraining.training_job import train, train_head
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
@@ -38,7 +38,8 @@ def silent(step: str, share: float) -> None: ...
 
 
 def add_images(services: Services, tmp_path: Path, count: int = 4) -> None:
-    import_manifest(services, write_catalogue(tmp_path / "catalogue", count, first=40), "7")
+    more = write_catalogue(tmp_path / "catalogue", count, first=40)
+    import_manifest(services, more, "7", options=ManifestOptions(source="more"))
 
 
 def parts(services: Services) -> dict[str, str | None]:
