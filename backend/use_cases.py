@@ -120,6 +120,10 @@ class UseCases:
         training = self.start_training(webhook.project) if webhook.wants_training else None
         return Receipt(new, len(webhook.events) - new, webhook.ignored, training)
 
+    def known_config(self, project: str) -> str | None:
+        """Return the labelling config that is known of a project, for webhooks that come without one."""
+        return self.services.projects.get(project).label_config or None
+
     def start_training(self, project: str) -> Job:
         """Enqueue the training that *Start training* asks for, and return its job.
 

@@ -13,7 +13,7 @@ from typing import Any
 from taxonomist.backend.connection.announce import announce_version
 from taxonomist.backend.label_studio import LabelStudioClient
 from taxonomist.backend.label_studio.records import Prediction
-from taxonomist.backend.label_studio.requests import PredictRequest, Task
+from taxonomist.backend.label_studio.requests import parse_predict
 from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.services import Services
 from taxonomist.progress import StepProgress
@@ -45,14 +45,14 @@ def push(services: Services, project: str, progress: StepProgress) -> str:
 def _push_chunk(
     client: LabelStudioClient, predictor: Predictor, project: str, config: str, chunk: list[dict[str, Any]]
 ) -> int:
-    tasks = [Task.model_validate(task) for task in chunk]
-    predictions = predictor.predict(PredictRequest(tasks=tasks, label_config=config, project=project))
+    request = parse_predict({"tasks": chunk, "label_config": config, "project": project})
+    predictions = predictor.predict(request)
     client.push_predictions(
         project,
         [
             Prediction(task.id, prediction["model_version"], prediction["score"], prediction["result"])
-            for task, prediction in zip(tasks, predictions, strict=True)
-            if prediction["result"] or task.total_predictions
+            for task, prediction in zip(request.tasks, predictions, strict=True)
+            if prediction["result"] or (task.total_predictions and not task.unreadable)
         ],
     )
     return sum(1 for prediction in predictions if prediction["result"])

@@ -8,7 +8,16 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+)
 
 from taxonomist.backend.state.project_records import is_project
 from taxonomist.taxonomy.errors import BadRequestError
@@ -25,20 +34,42 @@ Time = Annotated[datetime, AfterValidator(_with_zone)]
 """A time with its zone; one that is written without a zone is in UTC."""
 
 
+def _or_none(value: object, read: ValidatorFunctionWrapHandler) -> Any:
+    """Return None for a value that cannot be read: a time or a count costs no task."""
+    try:
+        return read(value)
+    except ValueError:
+        return None
+
+
+Lenient = WrapValidator(_or_none)
+
+
 class Task(BaseModel):
-    """A task as Label Studio sends it to /predict and in webhooks."""
+    """A task as Label Studio sends it to /predict and in webhooks.
+
+    `unreadable` says what is wrong with a task that cannot be read; it has no image then.
+    """
 
     id: int | str
     data: dict[str, Any] = {}
-    created_at: Time | None = None
-    updated_at: Time | None = None
-    total_predictions: int = 0
+    created_at: Annotated[Time | None, Lenient] = None
+    updated_at: Annotated[Time | None, Lenient] = None
+    total_predictions: Annotated[int | None, Lenient] = 0
+    unreadable: str | None = None
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _null_is_empty(cls, value: object) -> object:
+        return {} if value is None else value
 
     def images(self, config: LabelConfig) -> dict[str, str]:
         """Return the addresses of the task's images by the name of their `<Image>`.
 
         An image whose fields the data lacks is missing. Raises `BadRequestError` when there is none.
         """
+        if self.unreadable:
+            raise BadRequestError(self.unreadable)
         images = config.addresses(self.data)
         if not images:
             wanted = " or ".join(f"value={template!r}" for template in config.images.values())
@@ -48,16 +79,32 @@ class Task(BaseModel):
 
 
 class PredictRequest(BaseModel):
-    """The body of /predict."""
+    """The body of /predict. A task that cannot be read costs only itself: it is `unreadable`."""
 
     tasks: list[Task]
     label_config: str
     project: str
 
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _one_by_one(cls, value: object) -> object:
+        return [_readable(task) for task in value] if isinstance(value, list) else value
+
     @field_validator("project", mode="before")
     @classmethod
     def _number_only(cls, value: object) -> str:
         return project_id(value)
+
+
+def _readable(task: object) -> Task:
+    try:
+        return Task.model_validate(task)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"])) or "it"
+        id = task.get("id") if isinstance(task, dict) else None
+        name = id if isinstance(id, int | str) else "without id"
+        return Task(id=name, unreadable=f"task {name} cannot be read: {field}: {first['msg']} (seen: {task!r:.80}).")
 
 
 class SetupRequest(BaseModel):
@@ -73,8 +120,8 @@ class SetupRequest(BaseModel):
 def parse_setup(body: object) -> SetupRequest:
     """Return the body of /setup. Raises `BadRequestError`."""
     if isinstance(body, dict):
-        identity = str(body.get("project", ""))
-        body = {**body, "project": project_id(identity), "created": identity.partition(".")[2] or None}
+        number = project_id(body.get("project"))
+        body = {**body, "project": number, "created": str(body["project"]).partition(".")[2] or None}
     return validated(SetupRequest, body)
 
 
@@ -89,7 +136,7 @@ def project_id(value: object) -> str:
     Raises `BadRequestError`.
     """
     number = str(value).partition(".")[0]
-    if not is_project(number):
+    if not isinstance(value, str | int | float) or isinstance(value, bool) or not is_project(number):
         raise BadRequestError(f"No project number in {value!r:.80}.")
     return number
 

@@ -23,6 +23,12 @@ from taxonomist.taxonomy.errors import BadRequestError, ConfigError
 from taxonomist.taxonomy.label_config import LabelConfig, parse_label_config
 
 SomeEvent = TypeVar("SomeEvent", bound=Event)
+_WITHOUT_EVENTS = frozenset(  # Label Studio's other actions: they have no annotation and no task
+    [
+        "START_TRAINING",
+        *(f"{kind}_{what}" for kind in ("PROJECT", "LABEL_LINK") for what in ("CREATED", "UPDATED", "DELETED")),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -42,10 +48,14 @@ class ReceivedWebhook:
     ignored: str | None = None
 
 
-def parse_webhook(body: object, *, now: datetime | None = None) -> ReceivedWebhook:
-    """Return the webhook of any of Label Studio's actions, singular or plural. An unknown action has no events.
+def parse_webhook(
+    body: object, *, now: datetime | None = None, known_config: Callable[[str], str | None] = lambda project: None
+) -> ReceivedWebhook:
+    """Return the webhook of any of Label Studio's actions, singular or plural.
 
-    `now` is the time of a task that has none. Raises `BadRequestError` for a body that is not a webhook.
+    An unknown action has no events and is `ignored` by its name. `now` is the time of a task that has none.
+    `known_config` returns the labelling config of a project, for a webhook that has only the project's number. Raises
+    `BadRequestError` for a body that is not a webhook.
     """
     if not isinstance(body, dict) or not isinstance(body.get("action"), str):
         raise BadRequestError("A webhook needs an action.")
@@ -57,7 +67,7 @@ def parse_webhook(body: object, *, now: datetime | None = None) -> ReceivedWebho
     created = _created(project)
     number = project_id(identity)
     source = f"{number}.{created}" if created else UNKNOWN_SOURCE
-    return _WebhookReader(body, number, created, source, xml or None, now or datetime.now(UTC)).read()
+    return _WebhookReader(body, number, created, source, xml or None, now or datetime.now(UTC), known_config).read()
 
 
 class _ProjectTimes(BaseModel):
@@ -129,9 +139,10 @@ class _WebhookReader:
         source: str,
         xml: str | None,
         now: datetime,
+        known_config: Callable[[str], str | None],
     ) -> None:
         self.body, self.project, self.created, self.source = body, project, created, source
-        self.xml, self.now = xml, now
+        self.xml, self.now, self.known_config = xml, now, known_config
         self.action = str(body["action"])
         self.problems: list[str] = []
 
@@ -164,6 +175,8 @@ class _WebhookReader:
             case "TASK_DELETED" | "TASKS_DELETED":
                 for item in self._items("task", "tasks"):
                     yield from self._if_usable(self._task_deleted, item)
+            case action if action not in _WITHOUT_EVENTS:
+                self.problems.append(f"The action {action!r:.80} is not known; nothing of it is recorded.")
 
     def _saved(self) -> Iterator[Event]:
         tasks: dict[str, TaskSaved] = {}
@@ -199,9 +212,10 @@ class _WebhookReader:
         return task_saved(self.project, self.source, validated(Task, item), self._config(), self.now)
 
     def _config(self) -> LabelConfig:
-        if self.xml is None:
+        xml = self.xml or self.known_config(self.project)
+        if not xml:
             raise BadRequestError(f"The webhook {self.action} came without the project's labelling config.")
-        return parse_label_config(self.xml)
+        return parse_label_config(xml)
 
     def _items(self, *names: str) -> Iterator[Mapping[str, Any]]:
         for name in names:

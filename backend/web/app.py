@@ -84,7 +84,7 @@ class _Routes:
         self.services.credentials.check_webhook(
             request.headers.get("Authorization"), request.headers.get(SECRET_HEADER)
         )
-        receipt = self.use_cases.receive(parse_webhook(_json()))
+        receipt = self.use_cases.receive(parse_webhook(_json(), known_config=self.use_cases.known_config))
         if receipt.ignored:
             self.metrics.events.labels("ignored").inc()
         self.metrics.events.labels("new").inc(receipt.new)

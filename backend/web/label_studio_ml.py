@@ -145,7 +145,8 @@ class TaxonomistModel(LabelStudioMLBase):  # type: ignore[misc]
         if event is None:
             log.warning("fit() was called without an event; nothing is trained. Use Start training in Label Studio")
             return {"status": "ignored", "reason": "no event"}
-        receipt = _use_cases().receive(parse_webhook({**(data or {}), "action": event}))
+        cases = _use_cases()
+        receipt = cases.receive(parse_webhook({**(data or {}), "action": event}, known_config=cases.known_config))
         if receipt.training:
             return {"status": "ok", "job": receipt.training.id}
         return {"status": "ok", "new": receipt.new}
