@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,7 @@ from taxonomist.inference.embedder import Embedder
 from taxonomist.storage.catalog import Catalog
 from taxonomist.storage.catalog.sqlite import SqliteCatalog
 from taxonomist.storage.embeddings import Embeddings, FolderEmbeddings
+from taxonomist.storage.home.old_home import SharedStores
 from taxonomist.storage.home.versions import home_version, open_home
 from taxonomist.storage.images import Images
 from taxonomist.storage.images.cache import CachedImages
@@ -66,13 +68,16 @@ class Services:
         Raises `DamagedError` for a home of a newer release, `ConfigError` while a worker of an earlier release uses an
         older one, and `StorageError`.
         """
-        open_home(self.settings.home)
+        open_home(self.settings.home, self._shared_stores())
         return self.settings.home
 
-    def open_existing_home(self) -> None:
-        """Migrate or refuse the home folder if there is one, before a command begins. Raises what `home` raises."""
-        if home_version(self.settings.home) is not None:
-            self.home  # noqa: B018 - the property opens it
+    def open_existing_home(self) -> bool:
+        """Open the home folder if there is one, before anything else begins; return whether that migrated it.
+
+        Raises what `home` raises.
+        """
+        version = home_version(self.settings.home)
+        return version is not None and home_version(self.home) != version
 
     @cached_property
     def credentials(self) -> Credentials:
@@ -141,6 +146,20 @@ class Services:
             containers=settings.blob_containers,
             link_minutes=settings.link_minutes,
         )
+
+    def _shared_stores(self) -> SharedStores:
+        """Return the stores in Azure, for a migration of the home."""
+        settings = self.settings
+        in_cosmos = settings.cosmos_connection_string or settings.cosmos_endpoint
+        container = settings.models_container
+
+        def rename(names: Mapping[str, str]) -> None:
+            from taxonomist.storage.embeddings.blob import rename_shared  # noqa: PLC0415 - the extra azure
+
+            assert container is not None
+            rename_shared(self.blob_account, container, "embeddings", names)
+
+        return SharedStores((lambda: self.catalog) if in_cosmos else None, rename if container else None)
 
     @property
     def _azure_folder(self) -> Path:

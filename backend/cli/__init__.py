@@ -27,6 +27,7 @@ from taxonomist.backend.cli import (
 )
 from taxonomist.backend.cli.output import print_error
 from taxonomist.backend.error_codes import exit_code
+from taxonomist.backend.labelling.decisions import decide_after_migration
 from taxonomist.backend.logs import set_up_logging
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import load_settings
@@ -61,7 +62,8 @@ def _common(
     set_up_logging("WARNING" if quiet else loaded.log_level)
     services = context.obj = Services(loaded)
     context.call_on_close(services.close)
-    services.open_existing_home()
+    if services.open_existing_home():
+        decide_after_migration(services)
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
@@ -12,6 +13,9 @@ from taxonomist.backend.services import Services
 from taxonomist.backend.state.jobs import JobKind
 from taxonomist.storage.catalog.documents import ImageDocument
 from taxonomist.storage.journal import Dirty
+from taxonomist.taxonomy.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 CHUNK = 500  # images that are decided in one update of the catalogue
 
@@ -45,6 +49,18 @@ def decide_all_dirty(services: Services, project: str) -> None:
     services.journal.fold()
     while decide_dirty(services, project, CHUNK):
         pass
+
+
+def decide_after_migration(services: Services) -> None:
+    """Decide the labels of the images that a migration of the home has moved, as far as their projects are known.
+
+    The worker decides the others, once their labelling config is known.
+    """
+    for project in services.journal.dirty_projects():
+        try:
+            decide_all_dirty(services, project)
+        except ConfigError as error:
+            log.warning("project %s: labels wait to be decided: %s", project, error)
 
 
 def decide_anew(services: Services, project: str) -> None:

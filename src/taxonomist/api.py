@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Generic, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from taxonomist.backend.labelling.decisions import decide_after_migration
 from taxonomist.backend.prediction.evaluation import (
     LevelScores,
     ManifestScores,
@@ -233,7 +234,8 @@ def open_home(path: str | Path | None = None, **settings: object) -> Home:
             f"There is no home folder {services.settings.home}.",
             hint="`taxonomist import` makes one.",
         )
-    services.open_existing_home()
+    if services.open_existing_home():
+        decide_after_migration(services)
     return Home(services)
 
 

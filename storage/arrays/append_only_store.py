@@ -5,7 +5,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -14,12 +14,12 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from taxonomist.storage.arrays.store_index import ArrayLayout, Batch, DamagedArraysError, StoreIndex
-from taxonomist.storage.files import storage_errors, sync_folder
+from taxonomist.storage.arrays.store_index import ArrayLayout, Batch, DamagedArraysError, StoreIndex, renamed_index
+from taxonomist.storage.files import storage_errors, sync_folder, write_atomically
 from taxonomist.storage.fork_safety import after_fork
 from taxonomist.taxonomy.errors import StorageError
 
-__all__ = ["AppendOnlyStore", "ArrayLayout"]
+__all__ = ["AppendOnlyStore", "ArrayLayout", "rename_rows"]
 
 log = logging.getLogger(__name__)
 
@@ -209,6 +209,27 @@ class AppendOnlyStore(Generic[Scalar]):
                 if path.exists():
                     path.rename(path.with_name(path.name + suffix))
             sync_folder(self._folder)
+
+
+def rename_rows(folder: Path, names: Mapping[str, str]) -> int:
+    """Give the rows of a store, whatever they are, other ids, and return how many. The rows themselves stay.
+
+    A new name that another row has already gets a "~" at its end, so that it hides no row. A damaged index is moved
+    aside, as `AppendOnlyStore` does. Raises `StorageError`.
+    """
+    index = folder / "index.jsonl"
+    with storage_errors(folder), FileLock(folder / ".lock"):
+        if not index.exists():
+            return 0
+        try:
+            data, renamed = renamed_index(index.read_bytes(), names)
+        except DamagedArraysError as damage:
+            log.warning("The index %s is damaged (%s) and is moved aside; its rows are made again.", index, damage)
+            index.rename(index.with_name(f"{index.name}.damaged-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"))
+            return 0
+        if renamed:
+            write_atomically(index, data, mode=index.stat().st_mode & 0o777)
+        return renamed
 
 
 def _put(path: Path, offset: int, data: bytes | memoryview) -> None:

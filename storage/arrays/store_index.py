@@ -2,7 +2,7 @@
 
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from taxonomist.storage.formats import check_format, format_of
 from taxonomist.taxonomy.errors import StorageError
 
-__all__ = ["ArrayLayout", "Batch", "DamagedArraysError", "StoreIndex"]
+__all__ = ["ArrayLayout", "Batch", "DamagedArraysError", "StoreIndex", "renamed_index"]
 
 _FORMAT = 1
 
@@ -92,6 +92,23 @@ class StoreIndex:
             raise StorageError(
                 f"The {self._layout.what} in the folder have {content}, not {self._header}.", hint=self._layout.hint
             )
+
+
+def renamed_index(data: bytes, names: Mapping[str, str]) -> tuple[bytes, int]:
+    """Return the bytes of an index with other ids, and how many were renamed; a line that is not complete is left out.
+
+    Raises `DamagedArraysError`.
+    """
+    header, *batches = [_unpack(line) for line in data[: data.rfind(b"\n") + 1].splitlines(keepends=True)] or [{}]
+    taken = {id for batch in batches for id in batch["ids"]} - names.keys()
+    renamed = 0
+    for batch in batches:
+        for position, id in enumerate(batch["ids"]):
+            if (new := names.get(id)) is not None:
+                batch["ids"][position] = f"{new}~" if new in taken else new
+                taken.add(new)
+                renamed += 1
+    return b"".join(map(_pack, [header, *batches])), renamed
 
 
 def _pack(content: dict[str, Any]) -> bytes:

@@ -124,6 +124,13 @@ class SqliteCatalog:
             row = connection.execute(f"SELECT count(*) FROM {table} WHERE {where}", values).fetchone()  # noqa: S608
         return int(row[0])
 
+    def delete(self, ids: Iterable[str]) -> None:
+        """Delete the documents, and their places in projects."""
+        rows = [(id,) for id in ids]
+        with self._database.write() as connection:
+            connection.executemany("DELETE FROM documents WHERE id = ?", rows)
+            connection.executemany("DELETE FROM memberships WHERE image_id = ?", rows)
+
     def leave_project(self, project: str, id: str) -> None:
         """See `Catalog.leave_project`."""
         with self._database.write() as connection:

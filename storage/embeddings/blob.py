@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -27,7 +27,7 @@ from taxonomist.storage.files import storage_errors, write_atomically
 from taxonomist.storage.fork_safety import after_fork
 from taxonomist.storage.formats import FORMAT
 
-__all__ = ["BlobEmbeddings"]
+__all__ = ["BlobEmbeddings", "rename_shared"]
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +47,7 @@ class _Shared:
 
 
 _SHARED = TypeAdapter(_Shared)
+_Segment = tuple[list[str], NDArray[np.float16]]
 
 
 class BlobEmbeddings:
@@ -179,41 +180,16 @@ class BlobEmbeddings:
             self._account.run(lambda name=name: self._account.delete(self._container, name))  # type: ignore[misc]
 
     def _send(self, ids: Sequence[str], vectors: NDArray[np.float16]) -> str:
-        name = f"{self._prefix}{uuid4().hex}.safetensors"
-        data = save({"vectors": vectors}, metadata={"ids": json.dumps(list(ids)), FORMAT: "1"})
-        self._account.run(lambda: self._account.write(self._container, name, data))
-        return name
+        return _send(self._account, self._container, self._prefix, ids, vectors)
 
-    def _fetch(self, name: str) -> tuple[list[str], NDArray[np.float16]] | None:
-        """Return the ids and vectors of a segment; None when it is gone, or damaged (with a line in the log)."""
-
-        async def read() -> bytes | None:
-            try:
-                return (await self._account.read(self._container, name)).data
-            except HttpResponseError as error:
-                if status_of(error) == 404:
-                    return None
-                raise
-
-        data = self._account.run(read)
-        if data is None:
-            return None
-        try:
-            vectors: NDArray[np.float16] = load(data)["vectors"]
-            size = int.from_bytes(data[:8], "little")
-            metadata = json.loads(data[8 : 8 + size])["__metadata__"]
-            if metadata.get(FORMAT, "1") != "1":
-                raise ValueError(f"format {metadata[FORMAT]}, known is 1")
-            ids = [str(id) for id in json.loads(metadata["ids"])]
-        except (SafetensorError, ValueError, KeyError, TypeError) as error:
-            log.warning("The embeddings in %s/%s cannot be read (%s).", self._container, name, error)
-            return None
-        if vectors.shape != (len(ids), self._dimension) or not np.isfinite(vectors).all():
+    def _fetch(self, name: str) -> _Segment | None:
+        segment = _fetch(self._account, self._container, name)
+        if segment and (segment[1].shape[1:] != (self._dimension,) or not np.isfinite(segment[1]).all()):
             log.warning(
                 "The embeddings in %s/%s are not finite or not of length %d.", self._container, name, self._dimension
             )
             return None
-        return ids, vectors
+        return segment
 
     def _read(self, blobs: list[ListedBlob]) -> _Shared:
         try:
@@ -227,3 +203,50 @@ class BlobEmbeddings:
 
     def _write(self, shared: _Shared) -> None:
         write_atomically(self._folder / "shared.json", _SHARED.dump_json(shared))
+
+
+def rename_shared(account: BlobAccount, container: str, prefix: str, names: Mapping[str, str]) -> None:
+    """Give embeddings below `prefix` in Azure other ids. Copies on machines must be deleted. Raises `StorageError`."""
+    for blob in account.run(lambda: account.list(container, f"{prefix.rstrip('/')}/")):
+        segment = _fetch(account, container, blob.name)
+        if segment is None or names.keys().isdisjoint(segment[0]):
+            continue
+        ids = [names.get(id, id) for id in segment[0]]
+        _send(account, container, f"{blob.name.rpartition('/')[0]}/", ids, segment[1])
+        account.run(lambda name=blob.name: account.delete(container, name))  # type: ignore[misc]
+
+
+def _send(account: BlobAccount, container: str, prefix: str, ids: Sequence[str], vectors: NDArray[np.float16]) -> str:
+    name = f"{prefix}{uuid4().hex}.safetensors"
+    data = save({"vectors": vectors}, metadata={"ids": json.dumps(list(ids)), FORMAT: "1"})
+    account.run(lambda: account.write(container, name, data))
+    return name
+
+
+def _fetch(account: BlobAccount, container: str, name: str) -> _Segment | None:
+    """Return the ids and vectors of a segment; None when it is gone, or damaged (with a line in the log)."""
+
+    async def read() -> bytes | None:
+        try:
+            return (await account.read(container, name)).data
+        except HttpResponseError as error:
+            if status_of(error) == 404:
+                return None
+            raise
+
+    data = account.run(read)
+    if data is None:
+        return None
+    try:
+        vectors: NDArray[np.float16] = load(data)["vectors"]
+        size = int.from_bytes(data[:8], "little")
+        metadata = json.loads(data[8 : 8 + size])["__metadata__"]
+        if metadata.get(FORMAT, "1") != "1":
+            raise ValueError(f"format {metadata[FORMAT]}, known is 1")
+        ids = [str(id) for id in json.loads(metadata["ids"])]
+        if vectors.ndim != 2 or len(vectors) != len(ids):
+            raise ValueError(f"{len(ids)} ids for vectors of shape {vectors.shape}")
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        log.warning("The embeddings in %s/%s cannot be read (%s).", container, name, error)
+        return None
+    return ids, vectors

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from taxonomist.storage.catalog import Catalog
 from taxonomist.storage.files import storage_errors, sync_file, sync_folder
 from taxonomist.storage.sqlite import as_storage_error
 
-__all__ = ["OldHome"]
+__all__ = ["OldHome", "SharedStores"]
 
 _DATABASES = ("journal.sqlite", "catalog.sqlite", "jobs.sqlite")
+
+
+@dataclass(frozen=True)
+class SharedStores:
+    """What the home keeps outside its folder, in Azure; None for what it does not."""
+
+    catalog: Callable[[], Catalog] | None = None
+    rename_embeddings: Callable[[Mapping[str, str]], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -26,6 +35,7 @@ class OldHome:
 
     path: Path
     version: int
+    shared: SharedStores = SharedStores()
 
     @property
     def copies(self) -> Path:

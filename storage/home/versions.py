@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from taxonomist.storage.files import storage_errors
 from taxonomist.storage.home.migrations import STEPS, VERSION
-from taxonomist.storage.home.old_home import OldHome
+from taxonomist.storage.home.old_home import OldHome, SharedStores
 from taxonomist.storage.json_files import read_model, write_model
 from taxonomist.taxonomy.errors import ConfigError, DamagedError
 
@@ -38,8 +38,10 @@ def home_version(home: Path) -> int | None:
     return 1 if any((home / name).exists() for name in _STATE) else None
 
 
-def open_home(home: Path) -> None:
+def open_home(home: Path, shared: SharedStores | None = None) -> None:
     """Make the folder a home of today's version; afterwards its files may be used.
+
+    `shared` has the stores in Azure that belong to it; they are opened only when the home is migrated.
 
     An older home is migrated: its databases are copied into the home first, other processes wait, and a migration that
     was killed is finished by the next call. Raises `DamagedError` for a home of a newer release, `ConfigError` while a
@@ -55,7 +57,7 @@ def open_home(home: Path) -> None:
         if (version := _checked(home)) is None:
             write_model(home / _FILE, _Home(version=VERSION))
         elif version < VERSION:
-            _migrate(home, version)
+            _migrate(home, version, shared or SharedStores())
     finally:
         lock.release()
 
@@ -70,7 +72,7 @@ def _checked(home: Path) -> int | None:
     return version
 
 
-def _migrate(home: Path, version: int) -> None:
+def _migrate(home: Path, version: int, shared: SharedStores) -> None:
     worker = FileLock(home / "worker.lock")
     try:
         worker.acquire(timeout=_WORKER_TIMEOUT_S)
@@ -82,7 +84,7 @@ def _migrate(home: Path, version: int) -> None:
     with worker:
         for number in range(version + 1, VERSION + 1):
             log.warning("the home folder %s is migrated from version %d to %d", home, number - 1, number)
-            old = OldHome(home, number)
+            old = OldHome(home, number, shared)
             old.copy_databases()
             for step in STEPS[number]:
                 step(old)

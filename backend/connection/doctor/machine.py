@@ -16,6 +16,7 @@ from taxonomist.backend.services import BACKBONE, Services
 from taxonomist.backend.settings import LOOPBACK_HOSTS, Settings
 from taxonomist.backend.state import heartbeat
 from taxonomist.backend.state.credentials import check_exposure
+from taxonomist.storage.home.image_moves import read_split_images
 from taxonomist.taxonomy.errors import ConfigError
 
 TOO_LITTLE_SPACE = 200_000_000
@@ -44,6 +45,7 @@ def _home(home: Path) -> Iterator[Check]:
         )
         return
     yield passed("home folder", str(home))
+    yield from _split_images(home)
     free = shutil.disk_usage(home).free
     detail = f"{free / 1e9:.1f} GB are free for {home}"
     fix = "free some space, lower TAXONOMIST_IMAGE_CACHE_BYTES, or set TAXONOMIST_HOME to a larger disk"
@@ -53,6 +55,20 @@ def _home(home: Path) -> Iterator[Check]:
         yield warned("disk", detail, fix)
     else:
         yield passed("disk", detail)
+
+
+def _split_images(home: Path) -> Iterator[Check]:
+    """Yield a warning while a person has not confirmed which images a migration of the home has split."""
+    for folder in sorted(home.glob("before-version-*")):
+        images = read_split_images(folder)
+        if images:
+            shown = ", ".join(image["address"] for image in images[:3])
+            yield warned(
+                "split images",
+                f"{len(images)} images shared ids, so that their labels were mixed up; each has its own id and labels "
+                f"now: {shown}{', …' if len(images) > 3 else ''}",
+                f"look at their labels ({folder / 'split-images.csv'} lists them), then delete {folder}",
+            )
 
 
 def _address(settings: Settings) -> Check:
