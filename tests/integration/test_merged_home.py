@@ -77,6 +77,7 @@ WANTED = {uri: [PATHS[number % 4]] for number, uri in enumerate(ADDRESSES)}
 
 def test_each_image_has_an_id_and_the_labels_of_its_own_annotations(home: Path) -> None:
     before = former_documents(home)
+    assert {former_image_id(uri) for uri in ADDRESSES} == set(before)
     assert len(before) == 8
     with taxonomist.open_home(home) as opened:
         found = {label.uri: (label.image_id, list(label.path)) for label in opened.project("7").labels()}

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from taxonomist.storage.arrays.append_only_store import AppendOnlyStore, ArrayLayout
+from taxonomist.storage.arrays.append_only_store import AppendOnlyStore, ArrayLayout, rename_rows
 from taxonomist.storage.embeddings import FolderEmbeddings
 from taxonomist.taxonomy.errors import StorageError
 
@@ -137,3 +137,33 @@ def test_files_written_by_hand_are_read(tmp_path: Path) -> None:
     assert store.append(["d"], np.ones((1, 4), dtype=np.float32)) == 1
     last = (tmp_path / "index.jsonl").read_text().splitlines()[-1]
     assert last == line({"ids": ["d"], "vectors": zlib.crc32(np.ones(4, dtype="<f2").tobytes())}).strip()
+
+
+def test_rows_get_other_ids_and_stay_where_they_are(tmp_path: Path) -> None:
+    store: AppendOnlyStore[np.int32] = AppendOnlyStore(tmp_path, LAYOUT)
+    store.append(["a", "b"], cubes(1, 2))
+    store.append(["c", "d"], cubes(3, 4))
+    before = (tmp_path / LAYOUT.file).stat()
+    names = {"a": "x", "c": "c~", "d": "b", "missing": "y"}
+    assert rename_rows(tmp_path, names) == 3
+    assert rename_rows(tmp_path, names) == 0
+    assert (tmp_path / LAYOUT.file).stat() == before
+    for reader in (store, AppendOnlyStore(tmp_path, LAYOUT)):
+        assert reader.snapshot()[0] == ["x", "b", "c~", "b~"]  # no row hides another one
+        found, rows = reader.get(["a", "x", "b", "c"])
+        assert found.tolist() == [False, True, True, False]
+        np.testing.assert_array_equal(rows[[1, 2]], cubes(1, 2))
+    assert store.append(["c"], cubes(9)) == 1
+    np.testing.assert_array_equal(store.get(["c"])[1], cubes(9))
+    assert rename_rows(tmp_path / "nothing", names) == 0
+
+
+def test_a_damaged_index_is_moved_aside_by_a_renaming(tmp_path: Path) -> None:
+    store: AppendOnlyStore[np.int32] = AppendOnlyStore(tmp_path, LAYOUT)
+    store.append(["a"], cubes(1))
+    index = tmp_path / "index.jsonl"
+    index.write_bytes(index.read_bytes().replace(b'"a"', b'"b"'))
+    assert rename_rows(tmp_path, {"a": "x"}) == 0
+    assert not index.exists()
+    assert len(list(tmp_path.glob("index.jsonl.damaged-*"))) == 1
+    assert store.append(["a"], cubes(2)) == 1
