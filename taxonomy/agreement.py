@@ -4,7 +4,8 @@ The rules, in the order in which they apply:
 
 1. A *ground truth* annotation decides alone, the newest one when there are several; otherwise a *reviewed* annotation
    does (its last review accepted it). With `require_review` no other annotation decides.
-2. The newest annotation of each person counts. An annotation that a reviewer rejected does not count. A skip does not
+2. The newest annotation of each person counts. One that was made from a prediction without a person is nobody's: it
+   has no vote and replaces no other. An annotation that a reviewer rejected does not count. A skip does not
    count either, unless `skips_as` names the path that a skip votes for ("sort out").
 3. The remaining people are the *annotators* of the image. With fewer than `min_annotators` of them there is no label.
 4. An annotator who names a path names every node on it. A node is agreed on when the share of annotators who name it
@@ -105,7 +106,7 @@ def decide(annotations: Sequence[Annotation], control: str, policy: AgreementPol
     standing = newest_of_each(annotations)
     ballots = [ballot for annotation in standing if (ballot := _ballot(annotation, control, policy)) is not None]
     count = len(ballots)
-    note = _unknown_note(ballots)
+    note = _unknown_note(ballots) + _model_note(annotations)
 
     def left_out(reason: Reason, detail: str) -> Verdict:
         return Verdict((), reason, count, None, detail + note)
@@ -113,8 +114,8 @@ def decide(annotations: Sequence[Annotation], control: str, policy: AgreementPol
     decider = newest(a for a in annotations if a.ground_truth) or newest(a for a in annotations if a.reviewed)
     if decider is not None:
         return _decided_alone(decider, control, policy, count)
-    if not annotations:
-        return left_out(Reason.NOT_ANNOTATED, "This image has no annotation yet.")
+    if not standing:
+        return left_out(Reason.NOT_ANNOTATED, "This image has no annotation by a person yet.")
     if policy.require_review:
         return left_out(Reason.NOT_REVIEWED, "No annotation of this image has been accepted by a review.")
     if not ballots:
@@ -201,6 +202,14 @@ def _nearest_miss(votes: Counter[TaxonomyPath], needed: int, count: int, control
     if votes[best] >= needed:
         return f'"{format_path(best)}" is tied with another path, each named by {votes[best]} of {count}.'
     return f'Most named "{format_path(best)}": {votes[best]} of {count}; {needed} are needed.'
+
+
+def _model_note(annotations: Iterable[Annotation]) -> str:
+    count = sum(annotation.by_model for annotation in annotations)
+    if not count:
+        return ""
+    subject = "1 annotation was" if count == 1 else f"{count} annotations were"
+    return f" {subject} made from a prediction without a person, which does not count."
 
 
 def _unknown_note(ballots: Iterable[_Ballot]) -> str:

@@ -13,7 +13,6 @@ from taxonomist.taxonomy.label_config import LabelConfig
 from taxonomist.taxonomy.paths import TaxonomyPath, format_path, prefixes
 from taxonomist.taxonomy.tree import Tree
 
-UNKNOWN_ANNOTATOR = "unknown"
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -49,6 +48,7 @@ class Annotation:
 
     `labels` maps each control to its paths that are in the tree, each path once, in the order given; a control without
     paths is missing. `reviewed`: the last review accepted the annotation; `rejected`: the last review rejected it.
+    `by_model`: it was made from a prediction, and no person has looked at it.
     """
 
     id: str
@@ -63,6 +63,7 @@ class Annotation:
     reviewed: bool
     rejected: bool = False
     unreadable: tuple[UnreadableRegion, ...] = ()
+    by_model: bool = False
 
     def of_controls(self, controls: Collection[str]) -> "Annotation":
         """Return the annotation with what it says in these controls only."""
@@ -97,6 +98,8 @@ class _RawAnnotation(BaseModel):
     was_cancelled: bool | None = None
     ground_truth: bool | None = None
     reviews: list[_Review] | None = None
+    parent_prediction: Any = None
+    lead_time: Any = None
 
 
 _PATH = TypeAdapter(list[StrictStr | StrictInt] | StrictStr | StrictInt)
@@ -106,10 +109,15 @@ def parse_annotation(data: Mapping[str, Any], config: LabelConfig, *, task_id: s
     """Return the annotation in Label Studio's JSON, with its known and its unknown paths.
 
     The annotator is `completed_by` (an id, or a person with `id` or `email`), else the id or name in
-    `created_username`, else "unknown"; all annotations by "unknown" count as one person. The task is `task_id` when
-    given, else the field `task`. An annotation without a time, as in import files written by hand, gets the year 1970,
-    so it is older than all others. Results of other controls are ignored. A region that cannot be read costs that
-    region only. Raises BadRequestError for data that is not an annotation.
+    `created_username`. Label Studio removes all of them with an account; each such annotation then counts as that of a
+    person of its own ("unknown-31"). The task is `task_id` when given, else the field `task`. An annotation without a
+    time, as in import files written by hand, gets the year 1970, so it is older than all others. Results of other
+    controls are ignored. A region that cannot be read costs that region only.
+
+    What Label Studio's *Create annotations from predictions* made has a prediction and no time that a person spent on
+    it; it counts as the model's until a person changes, stars or reviews it.
+
+    Raises BadRequestError for data that is not an annotation.
     """
     try:
         raw = _RawAnnotation.model_validate(data)
@@ -126,7 +134,7 @@ def parse_annotation(data: Mapping[str, Any], config: LabelConfig, *, task_id: s
     return Annotation(
         id=str(identity),
         task_id=str(task),
-        annotator=_annotator(raw),
+        annotator=_annotator(raw) or f"unknown-{identity}",
         created_at=created_at,
         updated_at=_utc(raw.updated_at) if raw.updated_at else created_at,
         labels={control: tuple(paths) for control, paths in answers.labels.items()},
@@ -136,13 +144,22 @@ def parse_annotation(data: Mapping[str, Any], config: LabelConfig, *, task_id: s
         reviewed=accepted is True,
         rejected=accepted is False,
         unreadable=tuple(answers.unreadable),
+        by_model=raw.parent_prediction is not None
+        and raw.lead_time is None
+        and not raw.ground_truth
+        and accepted is not True,
     )
 
 
 def newest_of_each(annotations: Iterable[Annotation]) -> tuple[Annotation, ...]:
-    """Return the newest annotation of each person, in the order of the annotators' names."""
+    """Return the newest annotation of each person, in the order of the annotators' names.
+
+    Those that the model made are nobody's, also if Label Studio names who pressed the button.
+    """
     latest: dict[str, Annotation] = {}
     for annotation in annotations:
+        if annotation.by_model:
+            continue
         known = latest.get(annotation.annotator)
         if known is None or _age_key(annotation) > _age_key(known):
             latest[annotation.annotator] = annotation
@@ -225,7 +242,7 @@ def _annotator(raw: _RawAnnotation) -> str:
         # " anna@example.com, 3": the number is the id that `completed_by` holds elsewhere.
         numbered = re.search(r",\s*(\d+)\s*$", raw.created_username)
         person = numbered.group(1) if numbered else raw.created_username.strip()
-    return UNKNOWN_ANNOTATOR if person is None or person == "" else str(person)
+    return "" if person is None else str(person)
 
 
 def _last_review(reviews: list[_Review]) -> bool | None:

@@ -11,8 +11,8 @@ from taxonomist.backend.labelling.image_decision import DocumentChange, decide_i
 from taxonomist.backend.labelling.products import ProductImage, with_product
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.jobs import JobKind
-from taxonomist.storage.catalog.documents import ImageDocument
-from taxonomist.storage.journal import Dirty
+from taxonomist.storage.catalog.documents import ImageDocument, ProjectLabels
+from taxonomist.storage.journal import Dirty, is_label_studio
 from taxonomist.taxonomy.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ def decide_anew(services: Services, project: str) -> None:
 def update_labels(services: Services, project: str, images: Collection[str]) -> None:
     """Decide the labels of these images and write them to the catalogue.
 
-    The number of labels that changed is added to the project's record, for the next training. Images that were never
+    The project's record counts the images whose label differs from that of the last training. Images that were never
     read are enqueued for embedding. Raises `ConfigError` when the project's labelling config has no taxonomy.
     """
     config = services.label_config(project)
@@ -88,7 +88,7 @@ def update_labels(services: Services, project: str, images: Collection[str]) -> 
     has_unanswered = False
     for image in images:
         records = list(services.journal.annotations(project, image))
-        tasks = list(services.journal.tasks(project, image))
+        tasks = sorted(services.journal.tasks(project, image), key=lambda task: not is_label_studio(task.source))
         decision = decide_image(records, config, policy)
         if tasks and not records:
             decision = replace(decision, uri=tasks[0].uri, task_id=tasks[0].task_id)
@@ -98,8 +98,12 @@ def update_labels(services: Services, project: str, images: Collection[str]) -> 
         named = _name_product(project, product_field, [ProductImage(task.data, task.uri) for task in tasks])
         changes[image] = _keep_original(before, _both(store, named))
     services.catalog.update_many(changes)
+    known = {image: before[image].projects.get(project) or ProjectLabels(uri="") for image in images}
     services.projects.count_changed_labels(
-        project, sum(labels[image] != _accepted(before[image], project) for image in images)
+        project,
+        changes=sum(labels[image] != known[image].accepted for image in images),
+        waiting=sum(labels[image] != known[image].trained for image in images)
+        - sum(known[image].accepted != known[image].trained for image in images),
     )
     if has_unanswered:
         services.projects.update(project, has_unanswered=True)
@@ -145,8 +149,3 @@ def _keep_original(before: dict[str, ImageDocument], change: DocumentChange) -> 
         return change(document)
 
     return change_and_keep
-
-
-def _accepted(document: ImageDocument, project: str) -> dict[str, list[list[str]]]:
-    labels = document.projects.get(project)
-    return labels.accepted if labels else {}

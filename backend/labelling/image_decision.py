@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from taxonomist.storage.catalog.documents import AnnotatorLabels, ImageDocument, ProjectLabels
 from taxonomist.storage.catalog.image_ids import image_id
-from taxonomist.storage.journal import AnnotationRecord
+from taxonomist.storage.journal import AnnotationRecord, is_label_studio
 from taxonomist.taxonomy.agreement import AgreementPolicy, Reason, Verdict, decide
 from taxonomist.taxonomy.annotations import Annotation, newest_of_each, parse_annotation
 from taxonomist.taxonomy.errors import BadRequestError
@@ -44,6 +44,28 @@ class ImageDecision:
         }
 
 
+def read_annotations(
+    records: Sequence[AnnotationRecord], config: LabelConfig
+) -> list[tuple[AnnotationRecord, Annotation]]:
+    """Return the annotations of one image, with their records. Those that cannot be read are logged and left out.
+
+    A number names an annotator within one source only: where an image has annotations of several sources, those from
+    elsewhere than Label Studio name their source with the number.
+    """
+    own = max((record.source for record in records), key=lambda source: (is_label_studio(source), source), default="")
+    annotations = []
+    for record in records:
+        try:
+            annotation = parse_annotation(record.data, config, task_id=record.task_id)
+        except BadRequestError as error:
+            log.error("annotation %s of task %s is skipped: %s", record.annotation_id, record.task_id, error)
+            continue
+        if record.source != own and annotation.annotator.removeprefix("unknown-").isdigit():
+            annotation = replace(annotation, annotator=f"{annotation.annotator} of {record.source}")
+        annotations.append((record, annotation))
+    return annotations
+
+
 def decide_image(records: Sequence[AnnotationRecord], config: LabelConfig, policy: AgreementPolicy) -> ImageDecision:
     """Return the decision on one image from its live annotations.
 
@@ -52,19 +74,15 @@ def decide_image(records: Sequence[AnnotationRecord], config: LabelConfig, polic
     """
     annotations = []
     of_control: dict[str, list[Annotation]] = {}
-    for record in records:
-        try:
-            annotation = parse_annotation(record.data, config, task_id=record.task_id)
-        except BadRequestError as error:
-            log.error("annotation %s of task %s is skipped: %s", record.annotation_id, record.task_id, error)
-            continue
+    for record, annotation in read_annotations(records, config):
         for problem in (*annotation.unknown, *annotation.unreadable):
             log.warning("annotation %s of task %s: %s", record.annotation_id, record.task_id, problem)
         controls = [tree.control for tree in _trees_of(record, config)]
         annotations.append(annotation.of_controls(controls))
         for control in controls:
             of_control.setdefault(control, []).append(annotation)
-    newest = max(records, key=lambda record: record.updated_at, default=None)
+    # The task is one that Label Studio can open, if there is one.
+    newest = max(records, key=lambda record: (is_label_studio(record.source), record.updated_at), default=None)
     judged = [tree.control for tree in config.trees if tree.control in of_control or not of_control]
     verdicts = {control: decide(of_control.get(control, []), control, policy) for control in judged}
     if records and not annotations:

@@ -25,7 +25,7 @@ from taxonomist.backend.labelling.task_events import task_events
 from taxonomist.backend.services import Services
 from taxonomist.progress import CountProgress, ignore_counts
 from taxonomist.storage.catalog.image_ids import image_id
-from taxonomist.storage.journal import AnnotationSaved, Event, TaskSaved
+from taxonomist.storage.journal import EARLIER_IMPORT, AnnotationSaved, Event, TaskSaved
 from taxonomist.taxonomy.errors import BadRequestError, ConfigError
 from taxonomist.taxonomy.label_config import LabelConfig, parse_label_config
 
@@ -75,8 +75,7 @@ def import_export(
     known_config = _load_config(services, project, config)
     saved_at = datetime.fromtimestamp(export.stat().st_mtime, UTC)
     source = source or export.name
-    if not services.projects.get(project).created:  # what earlier releases stored without a source was imported
-        services.journal.adopt(project, source)
+    services.journal.adopt(project, source, former=EARLIER_IMPORT)
     summary = ImportSummary()
     annotations: set[int] = set()  # a file may hold an annotation twice
     tasks = (item for file, scan in zip(files, scans, strict=True) for item in _items(file, scan))

@@ -168,14 +168,17 @@ def _labelled_documents(services: Services, project: str) -> list[ImageDocument]
 
 
 def _keep_parts(services: Services, project: str, parts: Mapping[str, Part]) -> None:
-    """Store the part of each image before anything is trained; later trainings keep it."""
+    """Store the part of each image before anything is trained; later trainings keep it.
+
+    The accepted label is stored as the one of this training.
+    """
 
     def put_in(part: Part) -> Callable[[ImageDocument], ImageDocument | None]:
         def change(document: ImageDocument) -> ImageDocument | None:
             labels = document.projects.get(project)
-            if labels is None or labels.part == part:
+            if labels is None or (labels.part, labels.trained) == (part, labels.accepted):
                 return None
-            return document.in_project(project, labels.model_copy(update={"part": part}))
+            return document.in_project(project, labels.model_copy(update={"part": part, "trained": labels.accepted}))
 
         return change
 

@@ -44,7 +44,7 @@ class ProjectRecord(BaseModel, frozen=True):
     image_folders: tuple[ImageFolder, ...] = ()  # the folders with the images of imported manifests
     labels_version: int = 0  # grows whenever an accepted label changes
     has_unanswered: bool = False  # whether annotators agreed to leave all controls of some image empty
-    changed_labels: int = 0  # images whose accepted label changed since the last training was enqueued
+    changed_labels: int = 0  # images whose accepted label differs from that of the last training
     settings: ProjectChoices = ProjectChoices()  # what differs from the environment
     decided_with: str | None = None  # fingerprint of the taxonomy and the rule that the labels were decided with
 
@@ -100,13 +100,16 @@ class ProjectRecords:
         with FileLock(self._folder / ".lock"):
             return self._write(self.get(project), changes)
 
-    def count_changed_labels(self, project: str, images: int) -> None:
-        """Add to the number of images whose accepted label changed since the last training."""
-        if images:
+    def count_changed_labels(self, project: str, *, changes: int, waiting: int) -> None:
+        """Count accepted labels that changed; `waiting` is added to the images that wait for the next training.
+
+        It is below 0 when labels became again what they were at the last training.
+        """
+        if changes:
             with FileLock(self._folder / ".lock"):
                 old = self.get(project)
-                changes = {"changed_labels": old.changed_labels + images, "labels_version": old.labels_version + 1}
-                self._write(old, changes)
+                count = max(0, old.changed_labels + waiting)
+                self._write(old, {"changed_labels": count, "labels_version": old.labels_version + 1})
 
     def __iter__(self) -> Iterator[ProjectRecord]:
         for path in sorted(self._folder.glob("*.json")):

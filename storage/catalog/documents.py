@@ -55,6 +55,7 @@ class ProjectLabels(BaseModel):
     part: Literal["test", "train"] | None = None
     accepted: dict[str, list[list[str]]] = {}
     unanswered: list[str] = []
+    trained: dict[str, list[list[str]]] = {}  # `accepted` at the last training
     reason: str | None = None
     detail: str | None = None
     decided_by: str | None = None
@@ -94,6 +95,7 @@ class ImageDocument(BaseModel):
     total_annotations: int | None = None
     has_review: bool | None = None
     projects: dict[str, ProjectLabels] = {}
+    former_parts: dict[str, Literal["test", "train"]] = {}  # of projects that the image has left
     etag: str | None = Field(default=None, alias="_etag")
 
     @field_validator("labels_with_taxonomy", "projects", mode="before")
@@ -118,7 +120,9 @@ class ImageDocument(BaseModel):
         return (labels.group if labels else None) or self.servicereport_filename
 
     def in_project(self, project: str, labels: ProjectLabels) -> "ImageDocument":
-        """Return a copy with these labels of the project."""
+        """Return a copy with these labels of the project. An image that comes back has its former part."""
+        if labels.part is None and project in self.former_parts:
+            labels = labels.model_copy(update={"part": self.former_parts[project]})
         return self.model_copy(update={"projects": {**self.projects, project: labels}})
 
     def annotated(self, project: str, labels: Sequence[AnnotatorLabels], *, has_review: bool) -> "ImageDocument":
@@ -138,10 +142,15 @@ class ImageDocument(BaseModel):
         )
 
     def without_project(self, project: str) -> "ImageDocument":
-        """Return a copy without the project: without its entry and its annotators' labels."""
+        """Return a copy without the project: without its entry and its annotators' labels.
+
+        The part is kept: an image that a model was trained on must never test one, also after its task was made anew.
+        """
         projects = {name: labels for name, labels in self.projects.items() if name != project}
         kept = [entry for entry in self.labels_with_taxonomy if (entry.model_extra or {}).get("project") != project]
         update: dict[str, Any] = {"projects": projects}
+        if project in self.projects and (part := self.projects[project].part):
+            update["former_parts"] = {**self.former_parts, project: part}
         if len(kept) != len(self.labels_with_taxonomy):
             update |= {"labels_with_taxonomy": kept, "total_annotations": _annotators(kept)}
             update |= {"has_imagerecognition_labels": bool(kept)}

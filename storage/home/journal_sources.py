@@ -1,7 +1,7 @@
 """The step of a migration that gives the tasks and annotations of the journal their source.
 
 Releases before it stored no source. What a connected project has came from its Label Studio; what was only imported
-gets the source of the next import, see `Journal.adopt`.
+is an `EARLIER_IMPORT`, which the next import gives its name.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import logging
 
 from taxonomist.storage.home.old_home import OldHome
+from taxonomist.storage.journal.events import EARLIER_IMPORT
 from taxonomist.storage.journal.migration import adopt, migrate
 
 __all__ = ["give_sources"]
@@ -23,9 +24,12 @@ def give_sources(home: OldHome) -> None:
         if connection is None:
             return
         migrate(connection)
-        for project, created in _created(home).items():
-            adopted = adopt(connection, project, f"{project}.{created}")
-            log.info("project %s: %d tasks and annotations belong to its Label Studio", project, adopted)
+        created = _created(home)
+        rows = connection.execute("SELECT project FROM events UNION SELECT project FROM projects").fetchall()
+        for project in sorted(row["project"] for row in rows):
+            source = f"{project}.{created[project]}" if project in created else EARLIER_IMPORT
+            adopted = adopt(connection, project, source)
+            log.info("project %s: %d tasks and annotations belong to %s", project, adopted, source)
 
 
 def _created(home: OldHome) -> dict[str, str]:

@@ -1,17 +1,20 @@
 """The webhook journal: events of Label Studio are on the disk before their webhook is answered, and folded later."""
 
 from taxonomist.storage.journal.events import (
+    EARLIER_IMPORT,
     UNKNOWN_SOURCE,
     AnnotationDeleted,
     AnnotationSaved,
     Event,
     TaskDeleted,
     TaskSaved,
+    is_label_studio,
 )
 from taxonomist.storage.journal.journal import Journal
 from taxonomist.storage.journal.state import AnnotationRecord, Dirty, Folded, TaskRecord
 
 __all__ = [
+    "EARLIER_IMPORT",
     "UNKNOWN_SOURCE",
     "AnnotationDeleted",
     "AnnotationRecord",
@@ -23,4 +26,5 @@ __all__ = [
     "TaskDeleted",
     "TaskRecord",
     "TaskSaved",
+    "is_label_studio",
 ]

@@ -3,7 +3,8 @@
 Each event names its *source*: a Label Studio project, known by its number and its time of creation
 (`4.1795531934`, as Label Studio names it in /setup and /predict), or an imported file. Ids of tasks and annotations
 count within their source. The source `""` stands for the project's Label Studio while its time of creation is not
-known; `Journal.adopt` gives these events their source later.
+known; `Journal.adopt` gives these events their source later. `EARLIER_IMPORT` stands for a file that an earlier release
+imported: the next import into the project gives it its name.
 
 `read_after` is set on what was *read* from the source as it is now (a pass over Label Studio's API): the position of
 the journal (`Journal.position`) when the reading began. It then wins over everything that was recorded up to that
@@ -11,21 +12,26 @@ position, whatever the times say, and over nothing that was recorded since. With
 decide.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 __all__ = [
+    "EARLIER_IMPORT",
     "UNKNOWN_SOURCE",
     "AnnotationDeleted",
     "AnnotationSaved",
     "Event",
     "TaskDeleted",
     "TaskSaved",
+    "is_label_studio",
 ]
 
 UNKNOWN_SOURCE = ""
+EARLIER_IMPORT = "import of an earlier release"
+_LABEL_STUDIO = re.compile(r"\d+\.\d+")
 
 
 @dataclass(frozen=True)
@@ -85,3 +91,8 @@ class TaskDeleted:
 
 
 Event = AnnotationSaved | AnnotationDeleted | TaskSaved | TaskDeleted
+
+
+def is_label_studio(source: str) -> bool:
+    """Return whether a source is a Label Studio project (`4.1795531934`, or one that is not known yet)."""
+    return source == UNKNOWN_SOURCE or bool(_LABEL_STUDIO.fullmatch(source))

@@ -2,7 +2,6 @@
 events do not matter; what was read from the source replaces what has not changed since."""
 
 import json
-import re
 import sqlite3
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -11,24 +10,18 @@ from typing import Any
 from taxonomist.storage.catalog.image_ids import image_id
 from taxonomist.storage.journal.codec import decode, format_time
 from taxonomist.storage.journal.events import (
-    UNKNOWN_SOURCE,
     AnnotationDeleted,
     AnnotationSaved,
     Event,
     TaskDeleted,
     TaskSaved,
+    is_label_studio,
 )
 from taxonomist.storage.journal.state import Folded
 
-__all__ = ["fold_slice", "is_label_studio"]
+__all__ = ["fold_slice"]
 
 _ORIGIN = ("completed_by", "parent_prediction")
-_LABEL_STUDIO = re.compile(r"\d+\.\d+")
-
-
-def is_label_studio(source: str) -> bool:
-    """Return whether a source is a Label Studio project (`4.1795531934`, or one that is not known yet)."""
-    return source == UNKNOWN_SOURCE or bool(_LABEL_STUDIO.fullmatch(source))
 
 
 def fold_slice(connection: sqlite3.Connection, limit: int) -> Folded:
@@ -78,7 +71,7 @@ class _Fold:
         return frozenset(images), frozenset(removed)
 
     def _annotation_saved(self, event: AnnotationSaved) -> None:
-        known = self._row("annotations", "annotation_id", event, event.annotation_id)
+        known = next(iter(self._rows("annotations", "annotation_id", event, event.annotation_id)), None)
         born, as_of = self._believed(event.created_at), self._believed(event.updated_at)
         if known is not None and not self._wins(event, known, (born, as_of)):
             self._learn_origin(event, known)
@@ -89,6 +82,8 @@ class _Fold:
         data = event.data
         if known is not None and known["created_at"] == format_time(event.created_at):
             data = _with_origin(data, json.loads(known["data"]))
+        if data.get("ground_truth") and event.read_after is None and is_label_studio(event.source):
+            data = self._star(event, data, as_of)
         row = (
             *(event.project, event.source, event.annotation_id, event.task_id, image, event.uri),
             *(format_time(event.created_at), format_time(event.updated_at), born, as_of, self._seq),
@@ -97,45 +92,46 @@ class _Fold:
         self._connection.execute(
             "INSERT OR REPLACE INTO annotations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row
         )
-        self._revive(event, ("annotation", event.annotation_id), ("task", event.task_id))
         self._touch(event.project, image)
-        self._touch_images(event, event.task_id)
+        self._touch_rows("task_images", event, event.task_id)
         if known is not None:
             self._touch_annotation(event, known)
+        self._revive(event, "annotation", event.annotation_id)
+        if self._revive(event, "task", event.task_id):
+            self._touch_task(event, event.task_id)
 
     def _task_saved(self, event: TaskSaved) -> None:
-        known = self._row("tasks", "task_id", event, event.task_id)
+        known = next(iter(self._rows("tasks", "task_id", event, event.task_id)), None)
         born, as_of = self._believed(event.created_at), self._believed(event.updated_at or event.created_at)
         image, data, images = image_id(event.uri), _json(event.data), _json(event.images)
         if known is not None and not self._wins(event, known, (born, as_of, event.uri, images)):
             return
         created, updated = format_time(event.created_at), format_time(event.updated_at or event.created_at)
-        self._connection.execute(
-            "INSERT OR REPLACE INTO tasks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                *(event.project, event.source, event.task_id, image, event.uri),
-                *(created, updated, born, as_of, self._seq, data, images),
-            ),
+        row = (
+            *(event.project, event.source, event.task_id, image, event.uri),
+            *(created, updated, born, as_of, self._seq, data, images),
         )
-        revived = self._revive(event, ("task", event.task_id))
+        self._connection.execute("INSERT OR REPLACE INTO tasks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        revived = self._revive(event, "task", event.task_id)
         form = (image, created, data, images)
         same = known is not None and (known["image_id"], known["created_at"], known["data"], known["images"]) == form
         if same and not revived:
             return
+        self._touch_task(event, event.task_id)
         if known is None or known["images"] != images:
-            self._touch_images(event, event.task_id)
             self._replace_images(event)
-        self._touch(event.project, image)
-        self._touch_task(event)
-        if known is not None and known["image_id"] != image:
+            self._touch_rows("task_images", event, event.task_id)
+        if known is not None:
             self._touch(event.project, known["image_id"])
 
     def _deleted(self, what: str, id: str, event: AnnotationDeleted | TaskDeleted) -> None:
         assert event.at is not None
-        known = self._row(f"{what}s", f"{what}_id", event, id)
-        if known is not None and event.read_after is not None and known["seq"] > event.read_after:
-            return  # a webhook has brought it back since the reading began
-        at = max(format_time(event.at), *self._future_births(what, id, event))
+        known = self._rows(f"{what}s", f"{what}_id", event, id)
+        if event.read_after is not None and any(row["seq"] > event.read_after for row in known):
+            return  # a webhook has brought it since the reading began
+        owned = self._rows("annotations", "task_id", event, id) if what == "task" else []
+        # What was created in the future, from when our own clock was ahead, is deleted too.
+        at = max(format_time(event.at), *(row["born"] for row in known + owned if row["born"] > self._received), "")
         changed = self._connection.execute(
             "INSERT INTO deletions VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (project, source, what, id)"
             " DO UPDATE SET at = excluded.at, seq = excluded.seq WHERE excluded.at > at",
@@ -143,10 +139,10 @@ class _Fold:
         ).rowcount
         if not changed:
             return
-        if isinstance(event, TaskDeleted):
-            self._touch_task(event)
-        elif known is not None:
-            self._touch_annotation(event, known)
+        if what == "task":
+            self._touch_task(event, id)
+        for row in known if what == "annotation" else []:
+            self._touch_annotation(event, row)
 
     # --- which form of a task or an annotation counts
 
@@ -163,30 +159,32 @@ class _Fold:
         ties = ("born", "as_of", "uri", "images")
         return times > tuple(known[column] for column in ties[: len(times)])
 
-    def _future_births(self, what: str, id: str, event: AnnotationDeleted | TaskDeleted) -> list[str]:
-        """Return the latest time of creation after now, from when our own clock was ahead; it is to be deleted too."""
-        where = "WHERE project = ? AND source = ? AND {} = ? AND born > ?"
-        values = (event.project, event.source, id, self._received)
-        queries = [f"SELECT max(born) FROM annotations {where.format(what + '_id')}"]  # noqa: S608
-        if what == "task":
-            queries.append(f"SELECT max(born) FROM tasks {where.format('task_id')}")  # noqa: S608
-        found = (self._connection.execute(query, values).fetchone()[0] for query in queries)
-        return ["", *(born for born in found if born is not None)]
-
-    def _revive(self, event: AnnotationSaved | TaskSaved, *deleted: tuple[str, str]) -> bool:
-        """Forget deletions that were recorded before the event was read from its source; return whether there were."""
+    def _revive(self, event: AnnotationSaved | TaskSaved, what: str, id: str) -> bool:
+        """Forget a deletion that was recorded before the event was read from its source; return whether there was."""
         if event.read_after is None:
             return False
-        return (
-            sum(
-                self._connection.execute(
-                    "DELETE FROM deletions WHERE project = ? AND source = ? AND what = ? AND id = ? AND seq <= ?",
-                    (event.project, event.source, what, id, event.read_after),
-                ).rowcount
-                for what, id in deleted
-            )
-            > 0
+        deleted = self._connection.execute(
+            "DELETE FROM deletions WHERE project = ? AND source = ? AND what = ? AND id = ? AND seq <= ?",
+            (event.project, event.source, what, id, event.read_after),
         )
+        return deleted.rowcount > 0
+
+    def _star(self, event: AnnotationSaved, data: Mapping[str, Any], as_of: str) -> Mapping[str, Any]:
+        """Return the data of a ground truth annotation, after the others of its task have lost their stars.
+
+        Label Studio takes the other stars away without a webhook. One that another annotation got later stays, and the
+        data is returned without a star.
+        """
+        others = [
+            row
+            for row in self._rows("annotations", "task_id", event, event.task_id)
+            if row["annotation_id"] != event.annotation_id and json.loads(row["data"]).get("ground_truth")
+        ]
+        if any(row["as_of"] > as_of for row in others):
+            return {**data, "ground_truth": False}
+        for row in others:
+            self._set_data(event, row, {**json.loads(row["data"]), "ground_truth": False})
+        return data
 
     def _keeps_unique_id(self, event: AnnotationSaved, as_of: str) -> bool:
         """Return whether the annotation is kept under this source.
@@ -214,46 +212,24 @@ class _Fold:
 
     def _learn_origin(self, event: AnnotationSaved, known: sqlite3.Row) -> None:
         """Add to the known form what an older form says about the origin of the annotation and it does not."""
-        if known["created_at"] != format_time(event.created_at):
-            return
         data = json.loads(known["data"])
         whole = _with_origin(data, event.data)
-        if whole == data:
-            return
-        self._connection.execute(
-            "UPDATE annotations SET data = ? WHERE project = ? AND source = ? AND annotation_id = ?",
-            (_json(whole), event.project, event.source, event.annotation_id),
-        )
-        self._touch_annotation(event, known)
+        if whole != data and known["created_at"] == format_time(event.created_at):
+            self._set_data(event, known, whole)
 
     # --- rows
 
-    def _row(self, table: str, key: str, event: Event, id: str) -> sqlite3.Row | None:
-        row: sqlite3.Row | None = self._connection.execute(
-            f"SELECT * FROM {table} WHERE project = ? AND source = ? AND {key} = ?",  # noqa: S608
-            (event.project, event.source, id),
-        ).fetchone()
-        return row
+    def _rows(self, table: str, key: str, event: Event, id: str, source: str | None = None) -> list[sqlite3.Row]:
+        query = f"SELECT * FROM {table} WHERE project = ? AND source = ? AND {key} = ?"  # noqa: S608
+        values = (event.project, event.source if source is None else source, id)
+        return self._connection.execute(query, values).fetchall()
 
-    def _touch(self, project: str, image: str) -> None:
-        self._touched.add((project, image))
+    def _set_data(self, event: Event, row: sqlite3.Row, data: Mapping[str, Any]) -> None:
         self._connection.execute(
-            "INSERT INTO dirty VALUES (?, ?, ?) ON CONFLICT (project, image_id) DO UPDATE SET seq = excluded.seq",
-            (project, image, self._seq),
+            "UPDATE annotations SET data = ? WHERE project = ? AND source = ? AND annotation_id = ?",
+            (_json(data), event.project, event.source, row["annotation_id"]),
         )
-
-    def _touch_annotation(self, event: Event, row: sqlite3.Row) -> None:
-        """Touch the images of an annotation."""
-        self._touch(event.project, row["image_id"])
-        self._touch_images(event, row["task_id"], row["source"])
-
-    def _touch_images(self, event: Event, task_id: str, source: str | None = None) -> None:
-        """Touch the images of a task that has several."""
-        key = (event.project, event.source if source is None else source, task_id)
-        for row in self._connection.execute(
-            "SELECT image_id FROM task_images WHERE project = ? AND source = ? AND task_id = ?", key
-        ).fetchall():
-            self._touch(event.project, row["image_id"])
+        self._touch_annotation(event, row)
 
     def _replace_images(self, event: TaskSaved) -> None:
         key = (event.project, event.source, event.task_id)
@@ -263,13 +239,29 @@ class _Fold:
             [(*key, name, image_id(uri), uri) for name, uri in event.images.items()],
         )
 
-    def _touch_task(self, event: TaskSaved | TaskDeleted) -> None:
+    # --- images whose label is to be decided again
+
+    def _touch(self, project: str, image: str) -> None:
+        self._touched.add((project, image))
+        self._connection.execute(
+            "INSERT INTO dirty VALUES (?, ?, ?) ON CONFLICT (project, image_id) DO UPDATE SET seq = excluded.seq",
+            (project, image, self._seq),
+        )
+
+    def _touch_rows(self, table: str, event: Event, task_id: str, source: str | None = None) -> None:
+        """Touch the images in the rows of a task."""
+        for row in self._rows(table, "task_id", event, task_id, source):
+            self._touch(event.project, row["image_id"])
+
+    def _touch_task(self, event: Event, task_id: str) -> None:
+        """Touch the images of a task and of its annotations."""
         for table in ("tasks", "annotations", "task_images"):
-            for row in self._connection.execute(
-                f"SELECT image_id FROM {table} WHERE project = ? AND source = ? AND task_id = ?",  # noqa: S608
-                (event.project, event.source, event.task_id),
-            ).fetchall():
-                self._touch(event.project, row["image_id"])
+            self._touch_rows(table, event, task_id)
+
+    def _touch_annotation(self, event: Event, row: sqlite3.Row) -> None:
+        """Touch the images of an annotation."""
+        self._touch(event.project, row["image_id"])
+        self._touch_rows("task_images", event, row["task_id"], row["source"])
 
 
 def _unique_id(event: AnnotationSaved) -> str | None:

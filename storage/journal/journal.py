@@ -137,21 +137,21 @@ class Journal:
                 "DELETE FROM events WHERE received_at < ? AND seq <= (SELECT seq FROM folded)", (limit,)
             ).rowcount
 
-    def adopt(self, project: str, source: str) -> int:
-        """Give what the project has of an unknown source this source, and return how many tasks and annotations.
+    def adopt(self, project: str, source: str, *, former: str = UNKNOWN_SOURCE) -> int:
+        """Give what the project has of the former source this source, and return how many tasks and annotations.
 
-        An earlier release stored no sources, and a webhook may come before the project's time of creation is known.
+        A webhook may come before the project's time of creation is known, and earlier releases stored no sources.
         """
         rows = " UNION ALL ".join(
             f"SELECT 1 FROM {table} WHERE project = ? AND source = ?"  # noqa: S608
             for table in ("annotations", "tasks", "deletions")
         )
         waiting = "SELECT 1 FROM events WHERE project = ? AND seq > (SELECT seq FROM folded)"
-        unknown = (project, UNKNOWN_SOURCE)
+        unknown = (project, former)
         if self._row(f"{rows} UNION ALL {waiting} LIMIT 1", (*unknown, *unknown, *unknown, project)) is None:
             return 0
         with self._database.write() as connection:
-            return adopt(connection, project, source)
+            return adopt(connection, project, source, former)
 
     # --- reading
 

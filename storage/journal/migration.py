@@ -48,8 +48,8 @@ def migrate(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA user_version = 2")
 
 
-def adopt(connection: sqlite3.Connection, project: str, source: str) -> int:
-    """Give the project's rows of the unknown source this source; return how many tasks and annotations.
+def adopt(connection: sqlite3.Connection, project: str, source: str, former: str = UNKNOWN_SOURCE) -> int:
+    """Give the project's rows of the former source this source; return how many tasks and annotations.
 
     A row that the source has already stays, and the other one is dropped. Events that are not folded get it too.
     """
@@ -60,7 +60,7 @@ def adopt(connection: sqlite3.Connection, project: str, source: str) -> int:
             f"FROM {table} WHERE project = ? AND source = ? AND EXISTS ("  # noqa: S608
             f"SELECT 1 FROM {table} known WHERE known.project = {table}.project AND known.source = ? AND {same})"
         )
-        values = (project, UNKNOWN_SOURCE, source)
+        values = (project, former, source)
         if table != "deletions":
             connection.execute(
                 f"INSERT OR IGNORE INTO dirty SELECT project, image_id, (SELECT seq FROM folded) {twice}",  # noqa: S608
@@ -69,12 +69,12 @@ def adopt(connection: sqlite3.Connection, project: str, source: str) -> int:
         connection.execute(f"DELETE {twice}", values)
         changed = connection.execute(
             f"UPDATE {table} SET source = ? WHERE project = ? AND source = ?",  # noqa: S608
-            (source, project, UNKNOWN_SOURCE),
+            (source, project, former),
         ).rowcount
         adopted += changed if table in {"annotations", "tasks"} else 0
     connection.execute(
         "UPDATE events SET body = json_set(body, '$.source', ?) WHERE project = ? AND seq > (SELECT seq FROM folded)"
         " AND coalesce(json_extract(body, '$.source'), ?) = ?",
-        (source, project, UNKNOWN_SOURCE, UNKNOWN_SOURCE),
+        (source, project, UNKNOWN_SOURCE, former),
     )
     return adopted

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taxonomist.taxonomy.agreement import AgreementPolicy, Reason, Verdict, decide
+from taxonomist.taxonomy.agreement import AgreementPolicy, Reason, Verdict, agreement_report, decide
 from taxonomist.taxonomy.annotations import Annotation, UnreadableRegion
 from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.taxonomy.label_config import LabelConfig
@@ -301,3 +301,30 @@ def test_an_annotator_whose_regions_cannot_be_read_has_no_vote() -> None:
     assert decide([broken], "media", AgreementPolicy()).reason == Reason.UNREADABLE
     truth = said("c", unreadable=broken.unreadable, ground_truth=True)
     assert decide([truth], "media", AgreementPolicy()).reason == Reason.UNREADABLE
+
+
+def test_the_model_is_never_counted_as_a_person() -> None:
+    """*Create annotations from predictions* makes annotations in the name of the person who pressed the button."""
+    model = said("anna", "D", minutes=9, by_model=True)
+    alone = verdict(model, policy=AgreementPolicy(min_annotators=1))
+    assert (alone.accepted, alone.reason, alone.annotators) == ((), Reason.NOT_ANNOTATED, 0)
+    assert "1 annotation was made from a prediction without a person" in alone.detail
+    one = verdict(model, said("bert", "D"))
+    assert (one.reason, one.annotators) == (Reason.TOO_FEW_ANNOTATORS, 1)
+    assert "prediction" in one.detail
+    # It is newer than what the person said, and does not replace it.
+    own = verdict(said("anna", "A/C"), model, policy=AgreementPolicy(min_annotators=1))
+    assert own.accepted == (("A", "C"),)
+    assert verdict(said("anna", "A/C"), said("bert", "A/C"), model).accepted == (("A", "C"),)
+
+
+def test_an_empty_annotation_of_the_model_is_no_vote() -> None:
+    people = [said("anna", "A/C"), said("bert", "A/C")]
+    empty = [said(f"person {n}", by_model=True) for n in range(9)]
+    assert verdict(*people, *empty).accepted == (("A", "C"),)
+    assert "9 annotations were made" in verdict(*people, *empty).detail
+
+
+def test_the_agreement_report_is_about_people() -> None:
+    images = [[said("anna", "A/C"), said("bert", "A/C", by_model=True)]]
+    assert [level.images for level in agreement_report(images, SMALL)] == [0, 0, 0]

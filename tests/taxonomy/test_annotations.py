@@ -76,7 +76,8 @@ def test_export_and_api_form_say_the_same(recorded: Load, config: LabelConfig) -
         ({"completed_by": {"email": "a@example.com"}}, "a@example.com"),
         ({"completed_by": None, "created_username": " anna@example.com, 3"}, "3"),
         ({"created_username": "Anna"}, "Anna"),
-        ({}, "unknown"),
+        ({}, "unknown-1"),
+        ({"completed_by": None, "created_username": " "}, "unknown-1"),
     ],
 )
 def test_annotator(fields: dict[str, Any], expected: str, config: LabelConfig) -> None:
@@ -98,6 +99,35 @@ def test_annotator(fields: dict[str, Any], expected: str, config: LabelConfig) -
 def test_the_last_review_counts(reviews: Any, reviewed: bool, rejected: bool, config: LabelConfig) -> None:
     parsed = parse_annotation(annotation(reviews=reviews), config)
     assert (parsed.reviewed, parsed.rejected) == (reviewed, rejected)
+
+
+@pytest.mark.parametrize(
+    ("fields", "by_model"),
+    [
+        ({}, False),
+        ({"lead_time": 4.7}, False),
+        ({"parent_prediction": 8, "lead_time": 4.7}, False),  # a person took the suggestion
+        ({"parent_prediction": 8, "lead_time": 0}, False),
+        ({"parent_prediction": 8, "lead_time": None}, True),
+        ({"parent_prediction": 8}, True),
+        ({"parent_prediction": 8, "ground_truth": True}, False),  # a person starred it
+        ({"parent_prediction": 8, "reviews": [{"accepted": True}]}, False),
+        ({"parent_prediction": 8, "reviews": [{"accepted": False}]}, True),
+    ],
+)
+def test_what_was_made_from_a_prediction_without_a_person(
+    fields: dict[str, Any], by_model: bool, config: LabelConfig
+) -> None:
+    parsed = parse_annotation(annotation(completed_by=3, **fields), config)
+    assert parsed.by_model is by_model
+    assert len(newest_of_each([parsed])) == (not by_model)
+
+
+def test_recorded_annotations_of_persons_and_of_the_model(recorded: Load, config: LabelConfig) -> None:
+    hooks = recorded("webhooks.json")
+    (batch,) = hooks["batch"]["annotation"]  # *Create annotations from predictions*
+    assert parse_annotation(batch, config).by_model
+    assert not parse_annotation(hooks["browser"]["annotation"], config).by_model  # a suggestion that was submitted
 
 
 def test_unknown_path_is_reported_with_its_nearest_spelling(config: LabelConfig) -> None:

@@ -7,10 +7,11 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from taxonomist.backend.connection.doctor.check import Check, passed, warned
+from taxonomist.backend.labelling.image_decision import read_annotations
 from taxonomist.backend.services import Services
+from taxonomist.storage.journal import AnnotationRecord
 from taxonomist.taxonomy.agreement import LevelAgreement, agreement_report
-from taxonomist.taxonomy.annotations import Annotation, parse_annotation
-from taxonomist.taxonomy.errors import BadRequestError, ConfigError
+from taxonomist.taxonomy.errors import ConfigError
 
 TENTATIVE = 0.667  # below it, data permit no conclusions: Krippendorff, Content Analysis (2004), section 11.4
 
@@ -21,14 +22,12 @@ def checks(services: Services, project: str) -> Iterator[Check]:
         config = services.label_config(project)
     except ConfigError:
         return  # another check reports it
-    images: dict[str, list[Annotation]] = defaultdict(list)
+    records: dict[str, list[AnnotationRecord]] = defaultdict(list)
     for record in services.journal.annotations(project):
-        try:
-            images[record.image_id].append(parse_annotation(record.data, config, task_id=record.task_id))
-        except BadRequestError:
-            continue  # the worker has logged it
+        records[record.image_id].append(record)
+    images = [[found for _, found in read_annotations(of_image, config)] for of_image in records.values()]
     for tree in config.trees:
-        levels = [level for level in agreement_report(list(images.values()), tree) if level.images]
+        levels = [level for level in agreement_report(images, tree) if level.images]
         name = "agreement" if len(config.trees) == 1 else f"agreement on {tree.control}"
         if not levels:
             yield passed(name, "no image was labelled by two people yet")

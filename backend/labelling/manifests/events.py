@@ -8,7 +8,7 @@ from datetime import datetime
 from taxonomist.backend.labelling.manifests.plan import ImportPlan
 from taxonomist.backend.labelling.manifests.rows import IMPORT_ANNOTATOR
 from taxonomist.storage.journal import (
-    UNKNOWN_SOURCE,
+    EARLIER_IMPORT,
     AnnotationDeleted,
     AnnotationSaved,
     Event,
@@ -49,7 +49,7 @@ class EventWriter:
         if address in self._gone:
             yield TaskDeleted(plan.project, plan.source, address, self._time, position)
         if address in plan.state.former:
-            yield TaskDeleted(plan.project, UNKNOWN_SOURCE, address, self._time, position)
+            yield TaskDeleted(plan.project, EARLIER_IMPORT, address, self._time, position)
 
     def _annotation(self, address: str, annotator: str) -> AnnotationSaved:
         tree = self._plan.tree

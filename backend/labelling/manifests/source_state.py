@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from taxonomist.backend.labelling.manifests.difference import SourceImage
-from taxonomist.storage.journal import UNKNOWN_SOURCE, AnnotationRecord, Journal
+from taxonomist.storage.journal import EARLIER_IMPORT, AnnotationRecord, Journal
 from taxonomist.taxonomy.paths import TaxonomyPath
 
 
@@ -60,7 +60,7 @@ def read_state(journal: Journal, project: str, source: str, control: str | None)
 
 def _is_former(source: str, task_id: str, uri: str) -> bool:
     """Return whether a task came from a manifest before sources had names: its id was its address."""
-    return source == UNKNOWN_SOURCE and task_id == uri
+    return source == EARLIER_IMPORT and task_id == uri
 
 
 def _paths(record: AnnotationRecord, control: str | None) -> tuple[TaxonomyPath, ...]:

@@ -135,6 +135,30 @@ def test_what_is_read_wins_over_any_time(journal: Journal) -> None:
     assert live(journal) == {(LABEL_STUDIO, "1"): {"n": 2}}
 
 
+def starred(journal: Journal) -> set[str]:
+    return {id for (_, id), data in live(journal).items() if data["ground_truth"]}
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2)])
+def test_a_new_star_takes_the_others_of_its_task_away(journal: Journal, order: tuple[int, ...]) -> None:
+    """Label Studio does so without a webhook; when the new star is removed, the task has none."""
+    journal.record([saved(id, ground_truth=False) for id in "12"])
+    journal.record([saved("3", task="8", ground_truth=True)])
+    events = [saved("1", time=1, ground_truth=True), saved("2", time=2, ground_truth=True)]
+    for index in order[:2]:
+        journal.record([events[index]])
+    assert starred(journal) == {"2", "3"}
+    journal.record([saved("2", time=3, ground_truth=False)])
+    assert starred(journal) == {"3"}
+
+
+def test_stars_of_an_import_or_a_pass_stay_as_they_are(journal: Journal) -> None:
+    """Annotations that were imported into Label Studio are all ground truth, see its `AnnotationSerializer`."""
+    journal.record([saved(id, source=EXPORT, ground_truth=True) for id in "12"])
+    journal.record([saved(id, ground_truth=True, read_after=journal.position()) for id in "34"])
+    assert starred(journal) == {"1", "2", "3", "4"}
+
+
 def test_an_annotation_keeps_its_annotator_and_its_prediction(journal: Journal) -> None:
     """Label Studio forgets them when the account or the prediction is deleted."""
     first: dict[str, Any] = {"completed_by": 3, "parent_prediction": 8}
