@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from taxonomist.backend.extras import require
 from taxonomist.backend.label_studio import LabelStudioClient
@@ -18,7 +18,9 @@ from taxonomist.backend.state.image_folders import ImageFolder, ImportedImages
 from taxonomist.backend.state.jobs import JobTable
 from taxonomist.backend.state.project_records import ProjectRecord, ProjectRecords
 from taxonomist.backend.state.project_settings import ProjectSettings, effective_settings
+from taxonomist.backend.state.unanswered import UnansweredTasks
 from taxonomist.inference.embedder import Embedder
+from taxonomist.inference.under_way import UnderWay
 from taxonomist.storage.catalog import Catalog
 from taxonomist.storage.catalog.sqlite import SqliteCatalog
 from taxonomist.storage.embeddings import Embeddings, FolderEmbeddings
@@ -60,6 +62,8 @@ class Services:
         self._embeddings: dict[str, Embeddings] = {}
         self._embedders: dict[str, Embedder] = {}
         self._closing = ExitStack()
+        # By version of the backbone and image id; prediction.embedding uses it.
+        self.embedding: UnderWay[tuple[str, str], Any] = UnderWay()
 
     @cached_property
     def home(self) -> Path:
@@ -106,6 +110,10 @@ class Services:
     @cached_property
     def jobs(self) -> JobTable:
         return JobTable(self.home / "jobs.sqlite")
+
+    @cached_property
+    def unanswered(self) -> UnansweredTasks:
+        return UnansweredTasks(self.home / "jobs.sqlite")
 
     @cached_property
     def registry(self) -> Registry:

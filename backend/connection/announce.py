@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from taxonomist.backend.label_studio import LabelStudioClient, MlBackend
+from taxonomist.backend.labelling.sources import check_source
 from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.state.credentials import Credentials
+from taxonomist.backend.state.jobs import JobKind
 from taxonomist.backend.state.project_records import ProjectRecord
 from taxonomist.taxonomy.errors import LabelStudioError
 
@@ -15,8 +17,20 @@ def announce_version(services: Services, project: str) -> None:
     """Let Label Studio show the predictions of the version that is served now. Raises `LabelStudioError`."""
     version = Predictor(services).model_version(project)
     with services.open_label_studio(project) as client:
+        check_source(services, client.project(project), client.url)
         set_model_version(client, services.projects.get(project), version, services.settings, services.credentials)
     services.projects.update(project, announced=version)
+
+
+def announce_again(services: Services, project: str) -> None:
+    """Enqueue the announcement of the served version, and its predictions, where Label Studio does not know it.
+
+    Call it when Label Studio has answered: it may have been away when the version was promoted.
+    """
+    record = services.projects.get(project)
+    version = Predictor(services).model_version(project)
+    if record.ml_backend is not None and record.announced != version:
+        services.jobs.enqueue(JobKind.PUSH, project, f"{version} is served now, and Label Studio does not know it")
 
 
 def set_model_version(

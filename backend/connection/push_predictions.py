@@ -14,6 +14,7 @@ from taxonomist.backend.connection.announce import announce_version
 from taxonomist.backend.label_studio import LabelStudioClient
 from taxonomist.backend.label_studio.records import Prediction
 from taxonomist.backend.label_studio.requests import parse_predict
+from taxonomist.backend.labelling.sources import check_source
 from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.services import Services
 from taxonomist.progress import StepProgress
@@ -24,8 +25,8 @@ CHUNK = 100
 def push(services: Services, project: str, progress: StepProgress) -> str:
     """Announce the served version, and store its suggestion for every task without annotations.
 
-    An empty suggestion is stored only where a task has an older prediction, which would be shown otherwise. Return the
-    outcome in one line.
+    An empty suggestion is stored only where a task has an older prediction, which would be shown otherwise. Tasks whose
+    image cannot be read now are filled later. Return the outcome in one line.
     """
     predictor = Predictor(services)
     version = predictor.model_version(project)
@@ -35,18 +36,25 @@ def push(services: Services, project: str, progress: StepProgress) -> str:
     suggested = seen = 0
     with services.open_label_studio(project) as client:
         about = client.project(project)
+        check_source(services, about, client.url)
         for chunk in _chunks(client.tasks(project, unlabelled=True, lacking_version=version)):
             seen += len(chunk)
-            suggested += _push_chunk(client, predictor, project, about.label_config, chunk)
+            suggested += _push_chunk(services, client, predictor, project, about.label_config, chunk)
             progress("storing predictions", min(1.0, seen / max(about.tasks - about.annotated_tasks, 1)))
     return f"{suggested} of {seen} open tasks have a suggestion of {version}"
 
 
 def _push_chunk(
-    client: LabelStudioClient, predictor: Predictor, project: str, config: str, chunk: list[dict[str, Any]]
+    services: Services,
+    client: LabelStudioClient,
+    predictor: Predictor,
+    project: str,
+    config: str,
+    chunk: list[dict[str, Any]],
 ) -> int:
     request = parse_predict({"tasks": chunk, "label_config": config, "project": project})
-    predictions = predictor.predict(request)
+    predictions, unanswered = predictor.predict_named(request)
+    services.unanswered.add(project, unanswered, asked=False)
     client.push_predictions(
         project,
         [

@@ -64,6 +64,33 @@ class TaskCalls(Connection):
                 if lacking_version not in _versions(task):
                     yield task
 
+    def task(self, project: str, task_id: str) -> dict[str, Any] | None:
+        """Return a task with its `annotations` and `predictions` as Label Studio's JSON; None when it is gone.
+
+        Label Studio asks the backend meanwhile when the task has no prediction at all.
+        """
+        from label_studio_sdk.core.api_error import ApiError  # noqa: PLC0415 - the SDK
+
+        with translated(self.url, f"read task {task_id} of project {project}"):
+            try:
+                task: dict[str, Any] = json.loads(self._sdk.tasks.get(task_id, request_options=_SLOW).json())
+            except ApiError as error:
+                if error.status_code != 404:
+                    raise
+                return None
+            return task
+
+    def update_prediction(self, project: str, prediction_id: int, prediction: Prediction) -> None:
+        """Replace the score and the result of a stored prediction."""
+        with translated(self.url, f"change prediction {prediction_id} of project {project}"):
+            self._sdk.predictions.update(
+                prediction_id,
+                task=int(prediction.task_id),
+                score=prediction.score,
+                result=[dict(region) for region in prediction.result],
+                model_version=prediction.model_version,
+            )
+
     def _tasks(self, project: str, conditions: Sequence[Mapping[str, Any]], fields: str) -> Iterator[dict[str, Any]]:
         last = 0
         while True:

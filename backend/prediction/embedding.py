@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +21,7 @@ from taxonomist.inference.pipeline import (
     ImageResult,
     ImageSource,
     LateImage,
+    Outcome,
     in_batches,
     process_images,
 )
@@ -30,6 +34,7 @@ from taxonomist.taxonomy.errors import TaxonomistError
 
 log = logging.getLogger(__name__)
 
+EmbeddingOutcome: TypeAlias = Outcome[ImageSource, DecodedImage]
 LoadImage = Callable[[ImageSource, int], DecodedImage]
 """Returns an image prepared for a size in pixels. Raises an `ImageError` or an `ImageDecodingError`."""
 
@@ -70,29 +75,26 @@ def embed(
 
     `images` has the address by image id. No image is begun after `deadline`, a value of `time.monotonic()`. New
     embeddings are kept in the store of the backbone, and the hash and the resolution of their files in the catalogue.
-    `load` is called for the images that have no embedding, in several threads; by default it is `read_image`.
+    `load` is called for the images that have no embedding, in several threads; by default it is `read_image`. An image
+    that another thread of this process is embedding is waited for.
     """
-    store = services.embeddings(backbone)
-    ids = list(images)
-    found, vectors = store.get(ids)
-    embedded = EmbeddedImages({image: vectors[row] for row, image in enumerate(ids) if found[row]})
-    missing = [ImageSource(image, images[image], project) for row, image in enumerate(ids) if not found[row]]
-    if not missing:
-        return embedded
-    embedder = services.embedder(backbone)
-
-    def load_image(source: ImageSource) -> DecodedImage:
-        return load(source, embedder.size) if load else read_image(services, source, embedder.size)
-
-    with closing(process_images(missing, load_image, embedder, deadline=deadline)) as outcomes:
-        for batch in in_batches(outcomes, EMBEDDING.batch):
-            new = [outcome for outcome in batch if isinstance(outcome, ImageResult)]
-            embedded.failures |= {o.source.id: o.error for o in batch if isinstance(o, ImageFailure)}
-            embedded.late += [outcome.source.id for outcome in batch if isinstance(outcome, LateImage)]
-            embedded.notes |= {o.source.id: o.image.note for o in new if o.image.note}
-            if new:
-                embedded.vectors |= _keep(services, backbone, new)
-            progress(len(embedded.vectors) + len(embedded.failures), len(ids))
+    embedded = EmbeddedImages()
+    missing = list(images)
+    while missing := _take_known(services, backbone, embedded, missing):
+        own, others = services.embedding.claim((backbone, image) for image in missing)
+        try:
+            sources = [ImageSource(image, images[image], project) for _, image in own]
+            for outcome in _embed_new(services, backbone, sources, load, deadline):
+                _add(embedded, outcome.source.id, outcome)
+                services.embedding.finish((backbone, outcome.source.id), outcome)
+                progress(len(embedded.vectors) + len(embedded.failures), len(images))
+        finally:
+            for key in own:
+                services.embedding.finish(key)
+        for (_, image), future in others.items():
+            _add(embedded, image, _wait(future, ImageSource(image, images[image], project), deadline))
+        settled = {*embedded.vectors, *embedded.failures, *embedded.late}
+        missing = [image for image in missing if image not in settled]
     _log(f"project {project}: images without an embedding", embedded.failures, images)
     _log(f"project {project}: images that are used although their file has a fault", embedded.notes, images)
     return embedded
@@ -101,6 +103,63 @@ def embed(
 def _log(what: str, messages: Mapping[str, object], uris: Mapping[str, str]) -> None:
     by_address = {without_query(uris[image]): message for image, message in messages.items()}
     log_reasons(log, what, by_address)
+
+
+def _take_known(services: Services, backbone: str, embedded: EmbeddedImages, images: Sequence[str]) -> list[str]:
+    """Add the embeddings that the store has; return the other images."""
+    if not images:
+        return []
+    found, vectors = services.embeddings(backbone).get(images)
+    embedded.vectors |= {image: vectors[row] for row, image in enumerate(images) if found[row]}
+    return [image for row, image in enumerate(images) if not found[row]]
+
+
+def _embed_new(
+    services: Services, backbone: str, sources: Sequence[ImageSource], load: LoadImage | None, deadline: float | None
+) -> Iterator[EmbeddingOutcome]:
+    """Yield what came of each image, after its embedding was kept."""
+    if not sources:
+        return
+    embedder = services.embedder(backbone)
+
+    def load_image(source: ImageSource) -> DecodedImage:
+        return load(source, embedder.size) if load else read_image(services, source, embedder.size)
+
+    with closing(process_images(sources, load_image, embedder, deadline=deadline)) as outcomes:
+        for batch in in_batches(outcomes, EMBEDDING.batch):
+            new = [outcome for outcome in batch if isinstance(outcome, ImageResult)]
+            kept = _keep(services, backbone, new) if new else {}
+            for outcome in batch:
+                if isinstance(outcome, ImageResult):
+                    yield replace(outcome, vectors=kept[outcome.source.id][None])
+                else:
+                    yield outcome
+
+
+def _add(embedded: EmbeddedImages, image: str, outcome: EmbeddingOutcome | None) -> None:
+    match outcome:
+        case ImageResult():
+            embedded.vectors[image] = outcome.vectors[0]
+            if outcome.image.note:
+                embedded.notes[image] = outcome.image.note
+        case ImageFailure():
+            embedded.failures[image] = outcome.error
+        case LateImage():
+            embedded.late.append(image)
+
+
+def _wait(
+    future: Future[EmbeddingOutcome | None], source: ImageSource, deadline: float | None
+) -> EmbeddingOutcome | None:
+    """Return what came of an image that another thread embeds; None when it has not finished it.
+
+    The other thread may have had less time, so an image that was late for it is not late here.
+    """
+    try:
+        outcome = future.result(None if deadline is None else max(0.0, deadline - time.monotonic()))
+    except TimeoutError:
+        return LateImage(source)
+    return None if isinstance(outcome, LateImage) else outcome
 
 
 def _keep(services: Services, backbone: str, new: NewImages) -> dict[str, NDArray[np.float32]]:

@@ -129,7 +129,10 @@ class Predictor:
         return self.predict_named(request)[0]
 
     def predict_named(self, request: PredictRequest) -> tuple[list[dict[str, Any]], list[str]]:
-        """Return what `predict` returns, and the ids of the tasks that were not answered before the deadline."""
+        """Return what `predict` returns, and the ids of the tasks that may get a suggestion later.
+
+        These were not answered before the deadline, or an image of theirs could not be read.
+        """
         deadline = time.monotonic() + self._services.settings.predict_deadline
         config = parse_label_config(request.label_config)
         model = self.model(request.project)
@@ -144,32 +147,33 @@ class Predictor:
                 addresses = {}
             images |= {image_id(uri): uri for uri in addresses.values()}
             images_of.append({name: image_id(uri) for name, uri in addresses.items()})
-        suggestions, late = self._suggestions(request.project, images, model, config, deadline)
+        suggestions, unanswered = self._suggestions(request.project, images, model, config, deadline)
         answers = [prediction_json(version, _task_parts(config, suggestions, ids)) for ids in images_of]
-        late_tasks = [
+        return answers, [
             str(task.id)
             for task, ids in zip(request.tasks, images_of, strict=True)
-            if not late.isdisjoint(ids.values())
+            if not unanswered.isdisjoint(ids.values())
         ]
-        return answers, late_tasks
 
     def _suggestions(
         self, project: str, images: Mapping[str, str], model: ServingModel | None, config: LabelConfig, deadline: float
     ) -> tuple[dict[str, dict[str, Suggestion]], frozenset[str]]:
+        """Return the suggestions by image, and the images that were late or could not be read."""
         backbone = self._backbone_of(model)
         if backbone is None or (model is None and not self._services.catalog.count(project, labelled=True)):
             return {}, frozenset()
         embedded = embed(self._services, project, images, backbone, deadline=deadline)
         if embedded.late:
             log.warning(
-                "project %s: the deadline has passed, %d tasks are left to the worker", project, len(embedded.late)
+                "project %s: the deadline has passed, %d images are left to the worker", project, len(embedded.late)
             )
+        unanswered = frozenset(embedded.late) | embedded.failures.keys()
         names = list(embedded.vectors)
         if not names:
-            return {}, frozenset(embedded.late)
+            return {}, unanswered
         vectors = np.stack([embedded.vectors[name] for name in names])
         rows = self._suggest(project, config, model, backbone, vectors, names)
-        return dict(zip(names, rows, strict=True)), frozenset(embedded.late)
+        return dict(zip(names, rows, strict=True)), unanswered
 
     def _backbone_of(self, model: ServingModel | None) -> str | None:
         return model.backbone if model else self._services.registry.champion(BACKBONE)

@@ -33,6 +33,7 @@ class JobKind(StrEnum):
     EMBED = "embed"
     SYNC = "sync"
     PUSH = "push"
+    FILL = "fill"
     BACKBONE = "backbone"
     PRETRAIN = "pretrain"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from taxonomist.backend.connection.announce import announce_again
+from taxonomist.backend.connection.fill_predictions import fill
 from taxonomist.backend.connection.push_predictions import push
 from taxonomist.backend.extras import require
 from taxonomist.backend.labelling.sync import sync
@@ -27,9 +29,13 @@ def run(services: Services, kind: JobKind, project: str, progress: StepProgress)
         case JobKind.EMBED:
             return embed_all(services, project, progress)
         case JobKind.SYNC:
-            return sync(services, project, progress)
+            outcome = sync(services, project, progress)
+            announce_again(services, project)
+            return outcome
         case JobKind.PUSH:
             return push(services, project, progress)
+        case JobKind.FILL:
+            return fill(services, project, progress)
         case JobKind.BACKBONE:
             version = prepare_backbone(services)
             for record in services.projects:
