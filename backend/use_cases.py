@@ -7,7 +7,6 @@ response of the result.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,15 +14,20 @@ from urllib.parse import urlsplit
 from taxonomist.backend.label_studio.predictions import model_version_name, prediction_json
 from taxonomist.backend.label_studio.requests import PredictRequest, SetupRequest
 from taxonomist.backend.label_studio.webhooks import ReceivedWebhook
+from taxonomist.backend.labelling.sources import learn_source
 from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.services import Services, registry_name
 from taxonomist.backend.settings import LOOPBACK_HOSTS
 from taxonomist.backend.state.jobs import Job, JobKind
-from taxonomist.storage.journal import Event
-from taxonomist.taxonomy.errors import ConfigError
+from taxonomist.taxonomy.errors import ConfigError, StorageError
 from taxonomist.taxonomy.label_config import parse_label_config
 
 log = logging.getLogger(__name__)
+
+_OTHER = (
+    "It comes from a project that was created at another time than the connected one: another Label Studio, or another "
+    "database. If it is meant, run `taxonomist connect`, which asks."
+)
 
 
 @dataclass(frozen=True)
@@ -68,24 +72,20 @@ class UseCases:
         """Store what /setup says about the project; return the model version that predicts for it.
 
         `caller` is the address of the caller's machine. Address and token of Label Studio are stored only when none are
-        known and the caller may set them. Raises `ConfigError` for a labelling config without a taxonomy, since a
-        person reads the answer to /setup.
+        known and the caller may set them. Raises `ConfigError` for a labelling config without a taxonomy, and for the
+        project of another Label Studio, since a person reads the answer to /setup.
         """
         parse_label_config(request.label_config)
         projects, settings = self.services.projects, self.services.settings
+        learn_source(self.services, request.project, request.created)
         record = projects.get(request.project)
-        if record.created and request.created and record.created != request.created:
-            log.warning(
-                "project %s was created at %s before and at %s now: is this another Label Studio database? "
-                "Run `taxonomist doctor`.",
-                request.project,
-                record.created,
-                request.created,
+        if request.created is not None and record.created != request.created:
+            raise ConfigError(
+                f"Project {request.project} was created at another time than the project that is connected under this "
+                "number: it belongs to another Label Studio, or another database.",
+                hint=f"If it is meant, run `taxonomist connect --project {request.project}`, which asks.",
             )
-        changes: dict[str, Any] = {
-            "label_config": request.label_config,
-            "created": record.created or request.created,
-        }
+        changes: dict[str, Any] = {"label_config": request.label_config}
         unknown = record.label_studio_url is None and settings.label_studio_url is None
         if unknown and request.hostname and request.access_token and self._may_set(request.hostname, caller):
             changes |= {"label_studio_url": request.hostname.rstrip("/"), "api_key": request.access_token}
@@ -95,26 +95,35 @@ class UseCases:
     def answer(self, request: PredictRequest) -> Answer:
         """Return a prediction for each task; an empty one where nothing can be suggested.
 
-        Tasks that were not predicted before the deadline are left to a job. A labelling config without a taxonomy gives
-        empty predictions: an error would stop the annotator.
+        Tasks that were not predicted before the deadline, or whose image could not be read, are left to the worker. A
+        labelling config without a taxonomy gives empty predictions: an error would stop the annotator.
         """
         try:
-            predictions, late = self.predictor.predict_named(request)
+            predictions, unanswered = self.predictor.predict_named(request)
         except ConfigError as error:
             log.warning("project %s: %s", request.project, error)
             version = self.model_version(request.project)
-            predictions, late = [prediction_json(version, ()) for _ in request.tasks], []
-        if late:
-            self.services.jobs.enqueue(JobKind.PUSH, request.project, f"{len(late)} tasks were late")
+            predictions, unanswered = [prediction_json(version, ()) for _ in request.tasks], []
+        try:
+            self.services.unanswered.add(request.project, unanswered, asked=True)
+        except StorageError as error:  # an answer is possible even when the disk is full
+            log.error("project %s: %d tasks will not be filled later: %s", request.project, len(unanswered), error)
         return Answer(predictions)
 
     def receive(self, webhook: ReceivedWebhook) -> Receipt:
-        """Record a webhook; its events are on the disk when this returns. Raises `StorageError`."""
+        """Record a webhook; its events are on the disk when this returns. Raises `StorageError`.
+
+        One of another Label Studio is not recorded; `connect` asks whether that one is meant, and then reads all of it.
+        """
+        source = learn_source(self.services, webhook.project, webhook.created)
+        if webhook.created is not None and source != f"{webhook.project}.{webhook.created}":
+            webhook = replace(webhook, events=(), label_config=None, wants_training=False, ignored=_OTHER)
         if webhook.ignored:
             log.warning(
                 "project %s: a part of %s is not recorded: %s", webhook.project, webhook.action, webhook.ignored
             )
-        new = self.services.journal.record(self._with_source(webhook))
+        # One without the project's time of creation is from the Label Studio that we know.
+        new = self.services.journal.record([replace(event, source=source) for event in webhook.events])
         if webhook.label_config:
             self._store_config(webhook.project, webhook.label_config)
         training = self.start_training(webhook.project) if webhook.wants_training else None
@@ -147,13 +156,6 @@ class UseCases:
             for model in self.services.registry.versions(registry_name(name))
         }
         return list(names)
-
-    def _with_source(self, webhook: ReceivedWebhook) -> Sequence[Event]:
-        """Return the webhook's events. One without the project's time of creation is from the Label Studio we know."""
-        if webhook.created is not None:
-            return webhook.events
-        source = self.services.projects.get(webhook.project).source
-        return [replace(event, source=source) for event in webhook.events]
 
     def _store_config(self, project: str, xml: str) -> None:
         if self._stored_configs.get(project) != hash(xml):  # each webhook has it; the record is a file

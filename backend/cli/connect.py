@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from typing import Annotated
 
@@ -38,6 +39,9 @@ def connect(
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Change the labelling config and take what is proposed, without asking.")
     ] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Connect it in the place of another project with this number.")
+    ] = False,
 ) -> None:
     """Register the backend in a project: model, webhook with its secret, look-alike panel, pre-filling."""
     connected = connect_project(
@@ -50,6 +54,7 @@ def connect(
         product_field=product_field,
         annotators=annotators,
         choose=lambda question, proposal: proposal if yes else typer.prompt(question, default=proposal),
+        may_replace=lambda question: replace or (sys.stdin.isatty() and typer.confirm(question)),
     )
     print_fields(asdict(connected))
 

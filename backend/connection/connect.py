@@ -15,7 +15,8 @@ from pydantic import SecretStr
 from taxonomist.backend.connection.announce import announce_version, show_version, update_ml_backend
 from taxonomist.backend.connection.look_alike_panel import panels_in, with_panel
 from taxonomist.backend.connection.questions import Choose, ask_settings
-from taxonomist.backend.label_studio import LabelStudioClient, MlBackend, Webhook
+from taxonomist.backend.label_studio import LabelStudioClient, MlBackend, Project, Webhook
+from taxonomist.backend.labelling.sources import describe_other
 from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
@@ -57,6 +58,7 @@ def connect_project(
     product_field: str | None = None,
     annotators: int | None = None,
     choose: Choose | None = None,
+    may_replace: Ask | None = None,
 ) -> Connected:
     """`connect` with what the services know; address and token default to the stored ones, then to the settings.
 
@@ -83,6 +85,7 @@ def connect_project(
         model_version=version,
         ask=ask,
         say=say,
+        may_replace=may_replace,
     )
     services.projects.update(project, announced=version)
     if predictor.model_version(project) != version:  # a training has ended meanwhile
@@ -104,13 +107,15 @@ def connect(
     model_version: str,
     ask: Ask,
     say: Say,
+    may_replace: Ask | None = None,
 ) -> Connected:
     """Register this backend in a project of Label Studio, and store how to reach it.
 
     The server must be running: Label Studio calls it during the registration. `model_version` is what its /setup
     answers for the project. `ask` decides whether the labelling config is changed, `say` gets a line for each step.
-    Raises `LabelStudioError` with the fix, and `ConfigError` for a labelling config without a taxonomy or when
-    Label Studio cannot call the server's address.
+    `may_replace` (by default `ask`) decides whether the project takes the place of another one that was connected under
+    this number. Raises `LabelStudioError` with the fix, and `ConfigError` for a labelling config without a taxonomy,
+    when Label Studio cannot call the server's address, or when the project must not replace the other one.
     """
     check_callable(settings)
     with LabelStudioClient(url, api_key) as client:
@@ -118,6 +123,7 @@ def connect(
         say(f"Label Studio {release} at {client.url}, as {client.user()}.")
         about = client.project(project)
         trees = parse_label_config(about.label_config).trees
+        _replace(records, about, may_replace or ask, say)
         say(
             f"Project {project}, {about.title!r}: " + ", ".join(f"{tree.control} ({len(tree)} nodes)" for tree in trees)
         )
@@ -137,6 +143,22 @@ def connect(
             ml_backend=row.id,
         )
     return Connected(project, about.title, release, row.id, row.title, webhook.id, panel, prefill=True)
+
+
+def _replace(records: ProjectRecords, about: Project, may_replace: Ask, say: Say) -> None:
+    """Let the project take the place of another one with its number, if there is one and `may_replace` agrees."""
+    created = records.get(about.id).created
+    if created is None or created == about.created:
+        return
+    say(describe_other(about, created))
+    say("The labels of that project stay here and its model is served, unless you begin with a new TAXONOMIST_HOME.")
+    if not may_replace(f"Connect {about.title!r} in the place of that project?"):
+        raise ConfigError(
+            f"Project {about.id} was not connected: it would take the place of another one.",
+            hint="Use a new TAXONOMIST_HOME for it, or give --replace.",
+        )
+    # Before the registration: Label Studio then calls /setup, which refuses a project that is not the known one.
+    records.update(about.id, created=about.created, ml_backend=None, announced=None)
 
 
 def check_callable(settings: Settings) -> None:

@@ -37,7 +37,9 @@ def check_source(services: Services, about: Project, url: str) -> str:
             hint=f"Start the Label Studio at {url} with the data that it had. If the new project is meant, "
             f"run `taxonomist connect --project {about.id}`, which asks.",
         )
-    return learn_source(services, about.id, about.created)
+    source = learn_source(services, about.id, about.created)
+    services.journal.adopt(about.id, source)  # webhooks without a time of creation may have come before it was known
+    return source
 
 
 def describe_other(about: Project, created: str) -> str:

@@ -10,8 +10,10 @@ from taxonomist.backend.connection.doctor.check import Check, failed, failure, g
 from taxonomist.backend.connection.look_alike_panel import panel_address, panels_in
 from taxonomist.backend.label_studio import LabelStudioClient, MlBackend, Project, Webhook
 from taxonomist.backend.label_studio.failures import DOTLESS_FIX, REACH_FIX, SSRF_FIX
+from taxonomist.backend.labelling.sources import describe_other
 from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.services import Services
+from taxonomist.backend.state.jobs import JobKind, JobState
 from taxonomist.backend.state.project_records import ProjectRecord
 from taxonomist.inference.image_decoding import decode_image
 from taxonomist.taxonomy.errors import ConfigError, LabelStudioError, TaxonomistError
@@ -39,6 +41,7 @@ def checks(services: Services, project: str, client: LabelStudioClient) -> Itera
         return
     record = services.projects.get(project)
     yield _identity(about, record)
+    yield from _last_pass(services, project)
     config = None
     try:
         config = parse_label_config(about.label_config)
@@ -76,10 +79,19 @@ def _identity(about: Project, record: ProjectRecord) -> Check:
     if record.created is not None and record.created != about.created:
         return failed(
             "project",
-            f"{detail}; not the project that was connected under this number (another database?)",
-            f"use a new TAXONOMIST_HOME, then {_connect(about.id)}",
+            f"{detail}; {describe_other(about, record.created)}",
+            f"start Label Studio with its old data; or, if this project is meant, use a new TAXONOMIST_HOME, then "
+            f"{_connect(about.id)}",
         )
     return passed("project", detail)
+
+
+def _last_pass(services: Services, project: str) -> Iterator[Check]:
+    """Yield a check that failed when the last pass over Label Studio's API did not succeed, with its reason."""
+    ended = (job for job in services.jobs.latest(project, JobKind.SYNC) if job.ended_at is not None)
+    last = next(ended, None)
+    if last is not None and last.state is JobState.FAILED:
+        yield failed("pass over Label Studio", last.outcome, f"taxonomist sync --project {project}")
 
 
 def _taxonomy(about: Project, record: ProjectRecord, config: LabelConfig) -> Check:

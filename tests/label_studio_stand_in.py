@@ -1,0 +1,175 @@
+"""A stand-in for Label Studio's API, for answers and states that a real one cannot be brought to.
+
+It answers like Label Studio 1.23.2 as far as our client asks; the real one is in tests/e2e.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from tests.small_world import CONFIG
+
+CREATED = "2026-11-24T14:52:14.675011Z"
+SOURCE = "4.1795531934"
+DAY = "2026-11-24T15:00:00Z"
+RED, BLUE, GREEN = ["Warm", "Red"], ["Cold", "Blue"], ["Cold", "Green"]
+
+
+class StandIn(AbstractContextManager["StandIn"]):
+    """Project 4 of a Label Studio, with its tasks, annotations and predictions, by id.
+
+    `answer` may replace an answer: it gets method, path and answer, and returns the answer to send.
+    """
+
+    def __init__(self) -> None:
+        self.created_at = CREATED
+        self.tasks: dict[int, dict[str, Any]] = {}
+        self.annotations: dict[int, dict[str, Any]] = {}
+        self.predictions: dict[int, dict[str, Any]] = {}
+        self.answer: Callable[[str, str, Any], Any] = lambda method, path, answer: answer
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def add_task(self, id: int, uri: str, **fields: Any) -> None:
+        task = {"id": id, "project": 4, "data": {"image": uri}, "created_at": DAY, "updated_at": DAY}
+        self.tasks[id] = {**task, **fields}
+
+    def annotate(self, id: int, task: int, person: int | None, *paths: list[str], **fields: Any) -> None:
+        value = {"taxonomy": list(paths)}
+        region = {"from_name": "colour", "to_name": "image", "type": "taxonomy", "value": value}
+        self.annotations[id] = {
+            "id": id,
+            "task": task,
+            "project": 4,
+            "completed_by": person,
+            "created_at": DAY,
+            "updated_at": DAY,
+            "lead_time": 4.7,
+            "parent_prediction": None,
+            "was_cancelled": False,
+            "ground_truth": False,
+            "unique_id": f"unique-{id}",
+            "result": [region] if paths else [],
+            **fields,
+        }
+
+    def predict(self, task: int, version: str, result: list[Any]) -> None:
+        id = len(self.predictions) + 1
+        self.predictions[id] = {"id": id, "task": task, "model_version": version, "score": 0.5, "result": result}
+
+    def project(self) -> dict[str, Any]:
+        submitted = [found for found in self.annotations.values() if not found["was_cancelled"]]
+        return {
+            "id": 4,
+            "title": "stand-in",
+            "label_config": CONFIG,
+            "created_at": self.created_at,
+            "show_collab_predictions": True,
+            "model_version": "",
+            "task_number": len(self.tasks),
+            "total_annotations_number": len(submitted),
+            "num_tasks_with_annotations": len({found["task"] for found in submitted}),
+        }
+
+    def webhook(self, action: str, id: int) -> dict[str, Any]:
+        """Return the body of a webhook about an annotation."""
+        annotation = self.annotations[id]
+        return {
+            "action": action,
+            "project": self.project(),
+            "task": self.tasks[annotation["task"]],
+            "annotation": annotation,
+        }
+
+    def _task(self, id: int) -> dict[str, Any]:
+        own = [found for found in self.predictions.values() if found["task"] == id]
+        annotations = [found for found in self.annotations.values() if found["task"] == id]
+        return {
+            **self.tasks[id],
+            "annotations": annotations,
+            "predictions": own,
+            "total_annotations": sum(not found["was_cancelled"] for found in annotations),
+            "cancelled_annotations": sum(found["was_cancelled"] for found in annotations),
+            "total_predictions": len(own),
+            "predictions_model_versions": sorted({found["model_version"] for found in own}),
+        }
+
+    def _list(self, query: dict[str, list[str]]) -> dict[str, Any]:
+        filters = json.loads(query["query"][0])["filters"]["items"]
+        tasks = [self._task(id) for id in sorted(self.tasks)]
+        for item in filters:
+            name, value, operator = item["filter"].rpartition(":")[2], item["value"], item["operator"]
+            tasks = [task for task in tasks if _holds(task, name, operator, value)]
+        if query["fields"] == ["task_only"]:
+            tasks = [{**task, "annotations": [], "predictions": []} for task in tasks]
+        return {"tasks": tasks, "total": len(tasks), "total_annotations": 0, "total_predictions": 0}
+
+    def _respond(self, method: str, address: str, body: Any) -> tuple[int, Any]:
+        path, query = urlsplit(address).path.rstrip("/"), parse_qs(urlsplit(address).query)
+        match method, path:
+            case "GET", "/api/projects/4":
+                return 200, self.project()
+            case "GET", "/api/tasks":
+                return 200, self._list(query)
+            case "POST", "/api/projects/4/import/predictions":
+                for prediction in body:
+                    self.predict(prediction["task"], prediction["model_version"], prediction["result"])
+                return 201, {"created": len(body)}
+        if method == "GET" and (found := re.fullmatch(r"/api/tasks/(\d+)", path)):
+            id = int(found[1])
+            return (200, self._task(id)) if id in self.tasks else (404, {"detail": "No Task matches."})
+        if method == "PATCH" and (found := re.fullmatch(r"/api/predictions/(\d+)", path)):
+            self.predictions[int(found[1])] |= body
+            return 200, self.predictions[int(found[1])]
+        return 404, {"detail": f"{method} {path} is not known to the stand-in"}
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        stand_in = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                status, answer = stand_in._respond(self.command, self.path, json.loads(raw) if raw else None)
+                data = json.dumps(stand_in.answer(self.command, urlsplit(self.path).path, answer)).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            do_POST = do_PATCH = do_GET  # noqa: N815
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        return Handler
+
+
+def _holds(task: dict[str, Any], name: str, operator: str, value: Any) -> bool:
+    match operator:
+        case "greater":
+            return bool(task[name] > value)
+        case "equal":
+            return bool(task[name] == value)
+        case "contains":
+            return set(value) <= set(task[name])
+        case "not_contains":
+            return not set(value) <= set(task[name])
+    raise ValueError(operator)
