@@ -37,7 +37,12 @@ def register(app: typer.Typer) -> None:
 
 def import_(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(help="A CSV with file, level1, level2, …, or a Label Studio export (.json).")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="A CSV with file, level1, level2, …, an export of Label Studio (JSON), or a target storage's folder."
+        ),
+    ],
     project: Annotated[
         str | None, typer.Option(help="Project to import into; default: the project that the export names.")
     ] = None,
