@@ -124,7 +124,6 @@ BROKEN: list[Any] = [
     {},
     {"id": 50},
     {"id": 51, "data": {"image": None}},
-    {"id": 52, "data": {"image": "http://127.0.0.1/x.jpg"}, "created_at": "yesterday"},
     task(53, annotations="none"),
     task(54, "no annotation"),
     task(55, annotation(1, 3, RED, created_at="soon")),
@@ -143,6 +142,11 @@ def test_a_broken_task_in_the_middle_costs_itself_only(known: Services, tmp_path
     assert done.left_out == len(done.problems) > 0
     name = f"task {broken['id']}: " if isinstance(broken, dict) and broken else "number 2 of the file"
     assert all(name in problem for problem in done.problems)
+
+
+def test_a_time_of_a_task_that_cannot_be_read_is_that_of_the_file(known: Services, tmp_path: Path) -> None:
+    done = import_export(known, write(tmp_path, [agreed(1) | {"created_at": "yesterday"}]))
+    assert (done.accepted, done.left_out) == (1, 0)
 
 
 def test_an_annotation_that_cannot_be_used_costs_itself_only(known: Services, tmp_path: Path) -> None:

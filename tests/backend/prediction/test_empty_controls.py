@@ -59,7 +59,7 @@ class Project:
         self.folder, self.config = folder, config
         folder.mkdir()
         publish_backbone(self.services)
-        self.services.projects.update("7", label_config=config, images_folder=folder)
+        self.services.projects.update("7", label_config=config, images_folders=(folder,))
         tasks = []
         for number in range(60):
             path = PATHS[number % 4]
