@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -22,6 +23,7 @@ from taxonomist.taxonomy.paths import TaxonomyPath
 CATALOGUE = Path(__file__).parent / "catalogue"
 CONTROL = "category"
 TO_NAME = "image"
+PRODUCT = "product"
 UPLOAD_BATCH = 50  # Label Studio takes at most 100 files in a request
 
 _Tree: TypeAlias = "dict[str, _Tree]"
@@ -104,7 +106,8 @@ def upload(
 ) -> tuple[DemoTask, ...]:
     """Upload `images` in a random order, so that the label stream shows a mixture; return the project's tasks.
 
-    Images that the project has already are not uploaded again. Raises `LabelStudioError` when Label Studio refuses.
+    The field `PRODUCT` of each task names its product. Images that the project has already are not uploaded again.
+    Raises `LabelStudioError` when Label Studio refuses.
     """
     uploaded = {task.image.file.name for task in tasks(client, project_id, images)}
     left = [image for image in images if image.file.name not in uploaded]
@@ -115,8 +118,21 @@ def upload(
             batch = [image.file for image in left[begin : begin + UPLOAD_BATCH]]
             # Label Studio keeps only the last of several files with one field name.
             files = [(file.name, (file.name, stack.enter_context(file.open("rb")), "image/jpeg")) for file in batch]
-            checked(client.post(f"/api/projects/{project_id}/import", files=files, timeout=300))
+            address = f"/api/projects/{project_id}/import"
+            stored = checked(client.post(address, files=files, params={"commit_to_project": "false"}, timeout=300))
+        _make_tasks(client, project_id, left[begin : begin + UPLOAD_BATCH], stored.json()["file_upload_ids"])
     return tasks(client, project_id, images)
+
+
+def _make_tasks(
+    client: httpx.Client, project_id: int, images: Sequence[CatalogueImage], file_uploads: Sequence[int]
+) -> None:
+    """Make a task of each uploaded image. Label Studio would make them of the files alone, without a product."""
+    parameters = {"ids": json.dumps(list(file_uploads))}
+    found = checked(client.get(f"/api/projects/{project_id}/file-uploads", params=parameters, timeout=300)).json()
+    address = {uploaded_name(upload["file"]): f"/data/{upload['file']}" for upload in found}
+    data = [{"image": address[image.file.name], PRODUCT: image.product} for image in images]
+    checked(client.post(f"/api/projects/{project_id}/import", json=[{"data": row} for row in data], timeout=300))
 
 
 def tasks(client: httpx.Client, project_id: int, images: Iterable[CatalogueImage]) -> tuple[DemoTask, ...]:
