@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from taxonomist.backend.labelling.image_decision import DocumentChange, decide_image, store_decision
-from taxonomist.backend.labelling.products import ProductImage, with_product
+from taxonomist.backend.labelling.products import with_product
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.jobs import JobKind
 from taxonomist.storage.catalog.documents import ImageDocument, ProjectLabels
@@ -95,7 +96,7 @@ def update_labels(services: Services, project: str, images: Collection[str]) -> 
         labels[image] = decision.accepted
         has_unanswered |= bool(decision.unanswered and not decision.accepted)
         store = store_decision(project, decision)
-        named = _name_product(project, product_field, [ProductImage(task.data, task.uri) for task in tasks])
+        named = _name_product(project, product_field, [task.data for task in tasks])
         changes[image] = _keep_original(before, _both(store, named))
     services.catalog.update_many(changes)
     known = {image: before[image].projects.get(project) or ProjectLabels(uri="") for image in images}
@@ -125,11 +126,11 @@ def _rule(services: Services, project: str) -> str:
     return hashlib.sha256(rule.encode()).hexdigest()
 
 
-def _name_product(project: str, product_field: str | None, images: Sequence[ProductImage]) -> DocumentChange:
+def _name_product(project: str, product_field: str | None, tasks: Sequence[Mapping[str, Any]]) -> DocumentChange:
     """Return the change that writes the image's product into its document."""
 
     def change(document: ImageDocument) -> ImageDocument:
-        return document.in_project(project, with_product(document.projects[project], product_field, images))
+        return document.in_project(project, with_product(document.projects[project], product_field, tasks))
 
     return change
 

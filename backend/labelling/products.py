@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import unquote
 
+from taxonomist.storage.addresses import parse_address
 from taxonomist.storage.catalog.documents import ProjectLabels
 
 MARK = "{product}"
@@ -47,12 +48,13 @@ def product_of(product_field: str, image: ProductImage) -> str | None:
     return _folded(_field(image.data, product_field))
 
 
-def with_product(labels: ProjectLabels, product_field: str | None, images: Sequence[ProductImage]) -> ProjectLabels:
-    """Return the labels with the product that the field names; `images` are the tasks that show the image.
+def with_product(labels: ProjectLabels, product_field: str | None, tasks: Sequence[Mapping[str, Any]]) -> ProjectLabels:
+    """Return the labels with the product that the field names; `tasks` has the data of those that show the image.
 
     A product from elsewhere, such as a manifest's column, stays where the field names none.
     """
-    found = [product for image in images if product_field and (product := product_of(product_field, image))]
+    images = [ProductImage(data, labels.uri) for data in tasks or [{}]]
+    found = [product for image in images if product_field and (product := image.product(product_field))]
     own = labels.group if labels.group_by is None else None  # not from a field
     product = min(found) if found else own
     return labels.model_copy(update={"group": product, "group_by": product_field if found else None})
@@ -111,12 +113,10 @@ def _folded(text: str) -> str | None:
 
 def _path_of(uri: str) -> str:
     """Return the path of the image's file, decoded; Label Studio's prefix of an uploaded file is left out."""
-    parts = urlsplit(uri)
-    if parts.path.endswith("/local-files/"):
-        return parse_qs(parts.query).get("d", [""])[0]
-    path = unquote(parts.path)
+    address = parse_address(uri)
+    path = unquote(address.name) if address.kind == "http" else address.name
     folder, slash, name = path.rpartition("/")
-    return f"{folder}{slash}{_UPLOADED.sub('', name)}" if "/upload/" in path else path
+    return f"{folder}{slash}{_UPLOADED.sub('', name)}" if address.kind == "upload" else path
 
 
 @lru_cache(maxsize=64)

@@ -77,8 +77,10 @@ def test_a_prefix_or_a_folder_of_the_file_is_proposed(name: str, pattern: str) -
 def test_a_manifests_product_stays_and_a_field_that_is_not_used_any_more_names_none() -> None:
     manifest = ProjectLabels(uri="a.jpg", group="from the manifest")
     assert with_product(manifest, None, []).group == "from the manifest"
-    assert with_product(manifest, "sku", [ProductImage({}, "a.jpg")]).group == "from the manifest"
-    named = with_product(ProjectLabels(uri="a.jpg"), "sku", [ProductImage({"sku": "A"}, "a.jpg")])
+    assert with_product(manifest, "sku", [{}]).group == "from the manifest"
+    named = with_product(ProjectLabels(uri="a.jpg"), "sku", [{"sku": "A"}])
     assert (named.group, named.group_by) == ("A", "sku")
-    assert with_product(named, "report", [ProductImage({"sku": "A"}, "a.jpg")]).group is None
-    assert with_product(named, None, [ProductImage({"sku": "A"}, "a.jpg")]).group is None
+    assert with_product(named, "report", [{"sku": "A"}]).group is None
+    pattern = with_product(ProjectLabels(uri="https://x/A_1.jpg"), "{product}_*", [])
+    assert (pattern.group, pattern.group_by) == ("A", "{product}_*")
+    assert with_product(named, None, [{"sku": "A"}]).group is None

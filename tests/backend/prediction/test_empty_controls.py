@@ -16,6 +16,7 @@ from taxonomist.backend.retraining.embedding_job import embed_all
 from taxonomist.backend.retraining.training_job import train
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
+from taxonomist.backend.state.image_folders import image_folder
 from tests.small_world import PATHS, image_bytes, publish_backbone
 
 DAY = "2026-01-05T10:00:00Z"
@@ -59,7 +60,7 @@ class Project:
         self.folder, self.config = folder, config
         folder.mkdir()
         publish_backbone(self.services)
-        self.services.projects.update("7", label_config=config, images_folders=(folder,))
+        self.services.projects.update("7", label_config=config, image_folders=(image_folder(folder),))
         tasks = []
         for number in range(60):
             path = PATHS[number % 4]
