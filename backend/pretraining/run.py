@@ -26,13 +26,13 @@ from taxonomist.backend.pretraining.dataset import (
     write_data,
 )
 from taxonomist.backend.pretraining.prepared_images import prepare_all, prepared_image_store
-from taxonomist.backend.pretraining.resumed_settings import differences
 from taxonomist.backend.pretraining.start_weights import with_start_weights
 from taxonomist.backend.pretraining.state import (
     PretrainRequest,
     Run,
     ShouldStop,
     StoppedError,
+    differences,
     pretraining_folder,
     read_run,
     write_run,

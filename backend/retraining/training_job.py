@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from taxonomist.backend.label_studio.predictions import model_version_name
 from taxonomist.backend.labelling.decisions import decide_anew, decide_dirty
+from taxonomist.backend.labelling.missing_annotators import fewer_annotators, missing_annotators
 from taxonomist.backend.prediction.embedding import embed
 from taxonomist.backend.retraining.announce_promotion import after_promotion
 from taxonomist.backend.retraining.first_backbone import prepare_backbone
@@ -157,6 +158,10 @@ def _labelled_documents(services: Services, project: str) -> list[ImageDocument]
     """
     documents = list(services.catalog.documents(project, labelled=True))
     if not documents:
+        if waiting := missing_annotators(services, project):
+            raise TrainingError(
+                f"Project {project} has no accepted label yet: {waiting}", hint=fewer_annotators(project)
+            )
         raise TrainingError(
             f"Project {project} has no accepted label yet.",
             hint="Its annotators must agree on some images first, see the settings min_annotators and min_agreement.",

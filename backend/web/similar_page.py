@@ -13,6 +13,7 @@ from flask import Blueprint, Response, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from taxonomist.backend.label_studio.requests import project_id
+from taxonomist.backend.labelling.missing_annotators import missing_annotators
 from taxonomist.backend.prediction.embedding import embed
 from taxonomist.backend.prediction.look_alikes import LookAlike
 from taxonomist.backend.prediction.predictor import Predictor
@@ -59,7 +60,7 @@ def similar_pages(services: Services, predictor: Predictor) -> Blueprint:
                 }
                 for look_alike in look_alikes
             ]
-            reason = "" if cards else "No labelled look-alikes yet: they appear as soon as annotators agree on images."
+            reason = "" if cards else _why_none(services, project)
         except TaxonomistError as error:
             log.warning("look-alikes of %s: %s", without_query(uri), error)
             reason = str(error)
@@ -102,6 +103,11 @@ def _link(services: Services, uri: str) -> str | None:
     """Return the address at which a browser gets an image in Azure; None for other images, which /thumbnail sends."""
     blobs = services.blob_images
     return blobs.link(uri) if blobs is not None and blobs.owns(uri) else None
+
+
+def _why_none(services: Services, project: str) -> str:
+    waiting = missing_annotators(services, project)
+    return f"No labelled look-alikes yet: {waiting or 'they appear as soon as annotators agree on images.'}"
 
 
 def _look_alikes(services: Services, predictor: Predictor, project: str, uri: str) -> list[LookAlike]:

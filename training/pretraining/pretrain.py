@@ -29,7 +29,7 @@ from taxonomist.training.backbones.build import BuiltBackbone
 from taxonomist.training.backbones.publish import publish_backbone
 from taxonomist.training.backbones.weights import load_weights, read_weights
 from taxonomist.training.devices import choose_precision, device_kind, device_name
-from taxonomist.training.pretraining.batches import ImageSelection, RowIndices
+from taxonomist.training.pretraining.batches import ImageSelection, RowIndices, with_usable_groups
 from taxonomist.training.pretraining.callback import BEST, PretrainingCallback, Status
 from taxonomist.training.pretraining.checkpoints import LAST, PREVIOUS, CheckpointFiles, newest_checkpoint
 from taxonomist.training.pretraining.curves import CURVES, PLOT
@@ -40,7 +40,6 @@ from taxonomist.training.pretraining.distributed.process_group import (
     process_group,
     started_by_torchrun,
 )
-from taxonomist.training.pretraining.groups import with_usable_groups
 from taxonomist.training.pretraining.interruption import Interrupted
 from taxonomist.training.pretraining.moco_module import MoCoModule
 from taxonomist.training.pretraining.probe import Probe

@@ -9,7 +9,7 @@ from taxonomist.backend.connection.doctor.check import Check, Status, failed, gu
 from taxonomist.backend.extras import require
 from taxonomist.backend.label_studio import LabelStudioClient
 from taxonomist.backend.services import Services
-from taxonomist.taxonomy.errors import LabelStudioError
+from taxonomist.taxonomy.errors import LabelStudioError, TaxonomistError
 
 __all__ = ["Check", "Status", "run_checks"]
 
@@ -23,9 +23,10 @@ def run_checks(services: Services, project: str | None = None) -> list[Check]:
 
 
 def _checks(services: Services, project: str | None) -> Iterator[Check]:
-    yield from machine.checks(services)
-    yield from guarded("Azure", _azure(services))
     known = [project] if project else [record.project for record in services.projects]
+    called = not known or not all(_is_imported_only(services, name) for name in known)
+    yield from machine.checks(services, called=called)
+    yield from guarded("Azure", _azure(services))
     if not known:
         yield warned(
             "project",
@@ -49,10 +50,22 @@ def _azure(services: Services) -> Iterator[Check]:
 
 
 def _project(services: Services, project: str) -> Iterator[Check]:
-    if project.isdecimal():  # other projects were imported, Label Studio does not know them
+    if not _is_imported_only(services, project):  # Label Studio does not know the others
         yield from guarded("Label Studio", _connected(services, project))
     yield from guarded("model", model.checks(services, project))
     yield from guarded("agreement", agreement.checks(services, project))
+
+
+def _is_imported_only(services: Services, project: str) -> bool:
+    """Return whether a project has only images of imported files, so that no Label Studio calls the server for it."""
+    if not project.isdecimal():
+        return True
+    record = services.projects.get(project)
+    is_known = any(services.label_studio(project)) or record.created or record.ml_backend or record.announced
+    try:
+        return not is_known and services.catalog.count(project) > 0
+    except TaxonomistError:  # the check of the catalogue reports it
+        return False
 
 
 def _connected(services: Services, project: str) -> Iterator[Check]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
+from taxonomist.backend.connection.doctor import annotators
 from taxonomist.backend.connection.doctor.check import Check, passed, warned
 from taxonomist.backend.labelling.image_decision import read_annotations
+from taxonomist.backend.labelling.manifests.rows import IMPORT_ANNOTATOR
 from taxonomist.backend.services import Services
 from taxonomist.storage.journal import AnnotationRecord
 from taxonomist.taxonomy.agreement import LevelAgreement, agreement_report
@@ -17,15 +20,23 @@ TENTATIVE = 0.667  # below it, data permit no conclusions: Krippendorff, Content
 
 
 def checks(services: Services, project: str) -> Iterator[Check]:
-    """Yield a check per control: pairwise agreement and Krippendorff's alpha of each level with two annotators."""
+    """Yield the checks of the annotators, then one per control: agreement of each level that two people annotated.
+
+    The agreement is that of pairs, and Krippendorff's alpha.
+    """
     try:
         config = services.label_config(project)
     except ConfigError:
         return  # another check reports it
     records: dict[str, list[AnnotationRecord]] = defaultdict(list)
+    saved: list[Mapping[str, Any]] = []
     for record in services.journal.annotations(project):
         records[record.image_id].append(record)
+        if record.data.get("completed_by") != IMPORT_ANNOTATOR:  # a manifest's own labels are meant as ground truth
+            saved.append({name: record.data.get(name) for name in ("ground_truth", "lead_time")})
     images = [[found for _, found in read_annotations(of_image, config)] for of_image in records.values()]
+    yield from annotators.enough(images, services.project_settings(project).annotators, project)
+    yield from annotators.imported(saved)
     for tree in config.trees:
         levels = [level for level in agreement_report(images, tree) if level.images]
         name = "agreement" if len(config.trees) == 1 else f"agreement on {tree.control}"

@@ -189,7 +189,7 @@ def _prefill(about: Project) -> Check:
 
 def _panel(services: Services, project: str, about: Project, config: LabelConfig) -> Check:
     key = services.credentials.project_key(project)
-    wanted = {panel_address(services.settings.url, project, key, value) for value in config.images.values()}
+    wanted = {panel_address(services.settings.page_url, project, key, value) for value in config.images.values()}
     shown = panels_in(about.label_config)
     if not shown:
         return warned("look-alike panel", "is not in the labelling config", _connect(project))

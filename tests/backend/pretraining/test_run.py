@@ -20,12 +20,12 @@ from taxonomist.backend.pretraining.dataset import (
     write_data,
 )
 from taxonomist.backend.pretraining.prepared_images import prepare_all, prepared_image_store, serving_size
-from taxonomist.backend.pretraining.resumed_settings import differences
 from taxonomist.backend.pretraining.run import run
 from taxonomist.backend.pretraining.state import (
     PretrainRequest,
     Run,
     StoppedError,
+    differences,
     exclusive_pretraining,
     is_running,
     pretraining_folder,

@@ -10,8 +10,7 @@ import pytest
 
 from taxonomist.taxonomy.errors import TrainingError
 from taxonomist.training.pretraining import callback
-from taxonomist.training.pretraining.batches import RowIndices
-from taxonomist.training.pretraining.groups import with_usable_groups
+from taxonomist.training.pretraining.batches import RowIndices, with_usable_groups
 from taxonomist.training.pretraining.pretrain import pretrain
 from tests.training.pretraining.small_images import small_images
 from tests.training.pretraining.small_runs import RECIPE, losses
@@ -66,6 +65,6 @@ def test_a_loss_of_exactly_zero_is_an_error() -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("one_thread", "small")
 def test_a_run_without_negatives_ends_with_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("taxonomist.training.pretraining.groups._LARGEST_SHARE", 1.0)
+    monkeypatch.setattr("taxonomist.training.pretraining.batches._LARGEST_SHARE", 1.0)
     with pytest.raises(TrainingError, match="exactly zero"):
         pretrain(small_images(), GROUPED, tmp_path, groups=shares(64), device="cpu")

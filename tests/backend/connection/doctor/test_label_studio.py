@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
+import pytest
 from pydantic import SecretStr
 
+from taxonomist.backend.connection.doctor.label_studio import _panel
+from taxonomist.backend.connection.look_alike_panel import with_panel
+from taxonomist.backend.label_studio import Project
 from taxonomist.backend.services import Services
+from taxonomist.taxonomy.label_config import parse_label_config
 from tests.backend.connection.doctor.conftest import CONFIG, seen
 
 
@@ -17,3 +24,20 @@ def test_label_studio_that_is_unknown_or_away(services: Services) -> None:
     away = seen(services, "4")["Label Studio"]
     assert "cannot be reached" in away.detail
     assert away.fix
+
+
+@pytest.mark.parametrize("browser_url", [None, "https://images.example/panel"])
+def test_the_panel_has_the_address_that_connect_writes(services: Services, browser_url: str | None) -> None:
+    services.settings.browser_url = browser_url
+    services.settings.public_url = "http://taxonomist.internal:9090"
+    key = services.credentials.project_key("4")
+    written = with_panel(CONFIG, services.settings.page_url, "4", key)
+    now = datetime.now(UTC)
+
+    def check(config: str) -> str:
+        about = Project("4", "", config, now, True, "", "", tasks=0, annotated_tasks=0, annotations=0)
+        return _panel(services, "4", about, parse_label_config(config)).status
+
+    assert check(written) == "ok"
+    assert check(CONFIG) == "warn"
+    assert check(with_panel(CONFIG, "http://elsewhere:9090", "4", key)) == "fail"
