@@ -70,8 +70,9 @@ def decide_anew(services: Services, project: str) -> None:
     Raises `ConfigError` when the project's labelling config has no taxonomy.
     """
     if services.projects.get(project).decided_with not in {None, _rule(services, project)}:
-        if images := [document.id for document in services.catalog.documents(project)]:
-            update_labels(services, project, images)
+        images = [document.id for document in services.catalog.documents(project)]
+        for start in range(0, len(images), CHUNK):  # so that a large project needs no more memory
+            update_labels(services, project, images[start : start + CHUNK])
         services.projects.update(project, decided_with=_rule(services, project))
 
 
