@@ -18,12 +18,14 @@ class ImageFolder(BaseModel, frozen=True):
 
     They are read from the first of `folders` that has them. At first `address` is the folder itself; images that moved
     keep their addresses, and with them their embeddings and their part of the split. `links` are the folders outside
-    into which links in `folders` may lead, since the person who imported the images named them.
+    into which links in `folders` may lead, since the person who imported the images named them. `sources` are the
+    manifests whose images are here.
     """
 
     address: str
     folders: tuple[Path, ...]
     links: tuple[Path, ...] = ()
+    sources: tuple[str, ...] = ()
 
     def below(self, address: str) -> str | None:
         """Return the rest of an address that begins with this one, None for other addresses."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import posixpath
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from taxonomist.backend.labelling.manifests.files import FoundFile, cover
@@ -15,14 +16,26 @@ from taxonomist.taxonomy.errors import ConfigError
 MOST_LINK_FOLDERS = 64
 
 
-def assign_addresses(
-    files: Iterable[FoundFile], known: Collection[str], folders: Sequence[ImageFolder]
-) -> tuple[dict[str, str], tuple[ImageFolder, ...]]:
-    """Return the address of each file by its path, and the project's image folders with those of the files.
+@dataclass(frozen=True)
+class Addresses:
+    """The address of each file by its path, and the project's image folders with those of the files.
 
-    `known` are the addresses that the manifest's source had before. Files of a folder that the project reads keep its
-    beginning. In another folder, names that the source knows mean that the images moved there. Raises `ConfigError`
-    when links lead to too many places.
+    `moved` are the files that are now read from another folder than before.
+    """
+
+    of_path: Mapping[str, str]
+    folders: tuple[ImageFolder, ...]
+    moved: tuple[FoundFile, ...]
+
+
+def assign_addresses(
+    files: Iterable[FoundFile], source: str, known: Collection[str], folders: Sequence[ImageFolder]
+) -> Addresses:
+    """Return the addresses of the files of a source.
+
+    `known` are the addresses that the source had before. Files of a folder that the project reads keep its beginning.
+    In another folder, names that the source knows mean that the images moved there. Raises `ConfigError` when links
+    lead to too many places.
     """
     by_folder: dict[str, list[FoundFile]] = {}
     for file in dict.fromkeys(files):
@@ -34,13 +47,15 @@ def assign_addresses(
         plan.move_or_add(folder, members)
     for folder, members in by_folder.items():
         plan.allow_links(folder, members)
-    return plan.addresses, tuple(plan.folders)
+    plan.name_source(source)
+    return Addresses(plan.addresses, tuple(plan.folders), tuple(plan.moved))
 
 
 class _Plan:
     def __init__(self, known: Collection[str], folders: Sequence[ImageFolder]) -> None:
         self.addresses: dict[str, str] = {}
         self.folders = list(folders)
+        self.moved: list[FoundFile] = []
         self._known = {_composed(address): address for address in known}
 
     def keep(self, folder: str, files: Iterable[FoundFile]) -> None:
@@ -66,8 +81,9 @@ class _Plan:
             self.folders.append(image_folder(Path(folder)).model_copy(update={"address": former[0]}))
         for file in rest:
             addresses = [f"{beginning}/{file.name}" for beginning in former]
-            known = (self._known.get(_composed(address)) for address in addresses)
-            self.addresses[file.path] = next(filter(None, known), addresses[0])
+            known = next(filter(None, (self._known.get(_composed(address)) for address in addresses)), None)
+            self.addresses[file.path] = known or addresses[0]
+            self.moved += [file] if known else []
 
     def allow_links(self, folder: str, files: Iterable[FoundFile]) -> None:
         """Record into which folders the links in a folder lead."""
@@ -86,6 +102,13 @@ class _Plan:
                     hint="Give the folders that the links lead to by --images, or copy the images into one folder.",
                 )
             self.folders[at] = entry.model_copy(update={"links": tuple(map(Path, roots))})
+
+    def name_source(self, source: str) -> None:
+        """Record which folders have images of the source."""
+        for at, entry in enumerate(self.folders):
+            if any(entry.below(address) is not None for address in self.addresses.values()):
+                sources = tuple(dict.fromkeys((*entry.sources, source)))
+                self.folders[at] = entry.model_copy(update={"sources": sources})
 
     def _places(self, folder: str) -> list[tuple[str, bool]]:
         """Return the beginnings of addresses that are read from a folder, and whether it is read before others."""
@@ -117,14 +140,14 @@ class _Plan:
             if (rest := _rest(beginning, entry.address)) is not None
             for read in entry.folders
         ]
-        links = tuple(
-            dict.fromkeys(
-                link for entry in self.folders if _rest(beginning, entry.address) is not None for link in entry.links
-            )
-        )
-        self.folders = [entry for entry in self.folders if entry.address != beginning]
+        inside = [entry for entry in self.folders if _rest(beginning, entry.address) is not None]
+        links = dict.fromkeys(link for entry in inside for link in entry.links)
+        sources = dict.fromkeys(source for entry in inside if entry.address == beginning for source in entry.sources)
         places = dict.fromkeys([Path(folder), *before])
-        self.folders.append(ImageFolder(address=beginning, folders=tuple(places), links=links))
+        self.folders = [entry for entry in self.folders if entry.address != beginning]
+        self.folders.append(
+            ImageFolder(address=beginning, folders=tuple(places), links=tuple(links), sources=tuple(sources))
+        )
 
     def _new_beginning(self, folder: str) -> str:
         """Return a beginning for the addresses of a new folder: its path, unless images that moved away have that."""

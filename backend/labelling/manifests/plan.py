@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from taxonomist.backend.labelling.manifests.addresses import assign_addresses
+from taxonomist.backend.labelling.manifests.addresses import Addresses, assign_addresses
 from taxonomist.backend.labelling.manifests.difference import Difference, SourceImage, compare
 from taxonomist.backend.labelling.manifests.label_configs import config_with, read_config, stored_paths
 from taxonomist.backend.labelling.manifests.reading import Manifest, open_manifest
@@ -16,12 +17,14 @@ from taxonomist.backend.labelling.manifests.source_state import ProjectState, re
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.image_folders import ImageFolder
 from taxonomist.backend.state.project_records import ProjectRecord
-from taxonomist.taxonomy.errors import ConfigError
+from taxonomist.storage.catalog.image_ids import image_id
+from taxonomist.taxonomy.errors import ConfigError, ImageError
 from taxonomist.taxonomy.label_config import parse_label_config
 from taxonomist.taxonomy.paths import TaxonomyPath
 from taxonomist.taxonomy.tree import Tree
 
 _SHOWN = 20
+_MOVED_COMPARED = 20  # files
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ def make_plan(
     record = services.projects.get(project)
     source = _source_name(options.source if options.source is not None else manifest.name)
     given = read_config(options.config) if options.config else None
-    known_folders = [folder for entry in record.image_folders for folder in entry.folders]
+    known_folders = [folder for entry in record.image_folders if source in entry.sources for folder in entry.folders]
     opened = open_manifest(manifest, images, known_folders, multi_label=options.multi_label)
     checked = opened.checked
     if checked.bad and not options.skip_bad_rows:
@@ -90,13 +93,14 @@ def make_plan(
         hint = f"line {checked.bad[0].line}: {checked.bad[0].problem}." if checked.bad else None
         raise ConfigError(f"{manifest} has no row that can be taken.", hint=hint)
     known = {*state.own, *state.former}
-    addresses, folders = assign_addresses((row.found for row in checked.rows), known, record.image_folders)
-    for address in addresses.values():
+    addresses = assign_addresses((row.found for row in checked.rows), source, known, record.image_folders)
+    for address in addresses.of_path.values():
         _check_text(address)
-    now, lines = _said(checked.rows, addresses, tree)
+    _check_moved(services, project, source, addresses)
+    now, lines = _said(checked.rows, addresses.of_path, tree)
     state = state.taken_over_by(now)
     shown = compare({**state.former, **state.own}, now, withdraw_absent=not checked.bad)
-    plan = ImportPlan(project, source, opened, xml, tree, folders, now, state, shown, lines, paths)
+    plan = ImportPlan(project, source, opened, xml, tree, addresses.folders, now, state, shown, lines, paths)
     if shown.needs_confirmation and not options.confirmed and not options.dry_run:
         raise _too_many_withdrawn(plan)
     return plan
@@ -118,6 +122,35 @@ def _state(services: Services, record: ProjectRecord, source: str, tree: Tree | 
             f"The source {source!r} of project {record.project} is not a manifest.", hint="Give another --source."
         )
     return state
+
+
+def _check_moved(services: Services, project: str, source: str, addresses: Addresses) -> None:
+    """Raise `ConfigError` if files in another folder are not the images that the source had under their names.
+
+    Some of them are compared with the bytes that were embedded, or that are still where they were.
+    """
+    if not addresses.moved:
+        return
+    moved = addresses.moved[:: max(1, len(addresses.moved) // _MOVED_COMPARED)]
+    documents = services.catalog.get_many(image_id(addresses.of_path[file.path]) for file in moved)
+    images = services.images(project)
+    for file in moved:
+        address = addresses.of_path[file.path]
+        document = documents.get(image_id(address))
+        try:
+            known = document.file_hash if document and document.file_hash else _digest(images.read(address))
+            found = _digest(Path(file.path).read_bytes())
+        except (ImageError, OSError):
+            continue  # they are where they were no more, or cannot be read at all
+        if known != found:
+            raise ConfigError(
+                f"{file.path} is another image than the one that the source {source!r} had under this name.",
+                hint="Give another --source for another delivery.",
+            )
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _said(

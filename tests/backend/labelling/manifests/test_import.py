@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -384,6 +385,31 @@ def test_an_image_of_two_sources_stays_until_both_have_withdrawn_it(services: Se
     assert labels(services)["00.jpg"] == [["Kitchen", "Tap"]]
 
 
+@pytest.mark.parametrize("embedded", [True, False])
+def test_another_delivery_of_the_same_name_is_no_move(services: Services, tmp_path: Path, embedded: bool) -> None:
+    """`delivery-1/m.csv` and `delivery-2/m.csv` name the same files, which are other images."""
+    first, second = tmp_path / "delivery-1", tmp_path / "delivery-2"
+    follow(services, write(first, ROWS))
+    if embedded:  # then the images need not be where they were
+        for document in list(services.catalog.documents("p")):
+            digest = hashlib.sha256(services.images("p").read(document.projects["p"].uri)).hexdigest()
+            services.catalog.put(document.model_copy(update={"file_hash": digest}))
+        shutil.rmtree(first)
+    before = state(services.settings.home)
+    with pytest.raises(ConfigError, match=r"is another image than the one .* Give another --source"):
+        follow(services, write(second, ROWS))
+    assert state(services.settings.home) == before
+    assert follow(services, second / "m.csv", source="delivery-2").changes["new images"] == 20
+
+
+def test_a_file_that_is_missing_is_not_taken_from_another_delivery(services: Services, tmp_path: Path) -> None:
+    follow(services, write(tmp_path / "first", ROWS))
+    manifest = write(tmp_path / "second", {"00.jpg": ("Bath", ""), "01.jpg": ("Bath", "")}, name="second.csv")
+    (tmp_path / "second" / "images" / "01.jpg").unlink()
+    with pytest.raises(ConfigError, match=r"line 3: no file '01\.jpg' in"):
+        follow(services, manifest)
+
+
 def test_several_folders(services: Services, tmp_path: Path) -> None:
     for folder, file in (("one", "a.jpg"), ("two", "b.jpg")):
         (tmp_path / folder).mkdir()
@@ -417,11 +443,13 @@ def test_a_folder_that_moved_to_a_system_with_other_names(services: Services, tm
     follow(services, write(old, dict.fromkeys(names, ("x", ""))))
     ids = sorted(document.id for document in services.catalog.documents("p"))
     manifest = write(new, {unicodedata.normalize("NFC", name): ("x", "") for name in names})
+    for name in names:
+        shutil.copy(old / "images" / name, new / "images" / unicodedata.normalize("NFC", name))
     assert not any(follow(services, manifest).changes.values())
     assert sorted(document.id for document in services.catalog.documents("p")) == ids
     shutil.rmtree(old)
     for document in services.catalog.documents("p"):
-        assert services.images("p").read(document.projects["p"].uri).startswith(b"image new K")
+        assert services.images("p").read(document.projects["p"].uri).startswith(b"image old K")
 
 
 def test_a_new_delivery_where_another_one_was(services: Services, tmp_path: Path) -> None:
