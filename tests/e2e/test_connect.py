@@ -48,7 +48,7 @@ def test_connecting_twice_sets_everything_up_once(
     assert (hook["is_active"], hook["send_for_all_actions"], hook["send_payload"]) == (True, True, True)
     assert now["about"]["model_version"] == NO_MODEL
     assert now["about"]["show_collab_predictions"] is True
-    wanted = panel_address(settings.url, str(project), credentials.project_key(str(project)), "image")
+    wanted = panel_address(settings.url, str(project), credentials.project_key(str(project)), "$image")
     assert panels_in(now["about"]["label_config"]) == [wanted]
     assert parse_label_config(now["about"]["label_config"]) == parse_label_config(before)
 
