@@ -18,7 +18,7 @@ from taxonomist.backend.state.image_folders import ImageFolder, ImportedImages
 from taxonomist.backend.state.jobs import JobTable
 from taxonomist.backend.state.project_records import ProjectRecord, ProjectRecords
 from taxonomist.backend.state.project_settings import ProjectSettings, effective_settings
-from taxonomist.backend.state.unanswered import UnansweredTasks
+from taxonomist.backend.state.unfilled import UnfilledTasks
 from taxonomist.inference.embedder import Embedder
 from taxonomist.inference.under_way import UnderWay
 from taxonomist.storage.catalog import Catalog
@@ -112,8 +112,8 @@ class Services:
         return JobTable(self.home / "jobs.sqlite")
 
     @cached_property
-    def unanswered(self) -> UnansweredTasks:
-        return UnansweredTasks(self.home / "jobs.sqlite")
+    def unfilled(self) -> UnfilledTasks:
+        return UnfilledTasks(self.home / "jobs.sqlite")
 
     @cached_property
     def registry(self) -> Registry:

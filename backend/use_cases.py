@@ -105,7 +105,7 @@ class UseCases:
             version = self.model_version(request.project)
             predictions, unanswered = [prediction_json(version, ()) for _ in request.tasks], []
         try:
-            self.services.unanswered.add(request.project, unanswered, asked=True)
+            self.services.unfilled.add(request.project, unanswered, asked=True)
         except StorageError as error:  # an answer is possible even when the disk is full
             log.error("project %s: %d tasks will not be filled later: %s", request.project, len(unanswered), error)
         return Answer(predictions)

@@ -23,16 +23,18 @@ RED, BLUE, GREEN = ["Warm", "Red"], ["Cold", "Blue"], ["Cold", "Green"]
 
 
 class StandIn(AbstractContextManager["StandIn"]):
-    """Project 4 of a Label Studio, with its tasks, annotations and predictions, by id.
+    """A project of a Label Studio, with its tasks, annotations and predictions, by id.
 
     `answer` may replace an answer: it gets method, path and answer, and returns the answer to send.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, number: int = 4) -> None:
+        self.number = number
         self.created_at = CREATED
         self.tasks: dict[int, dict[str, Any]] = {}
         self.annotations: dict[int, dict[str, Any]] = {}
         self.predictions: dict[int, dict[str, Any]] = {}
+        self.answers: dict[str, Any] = {}  # further answers by path
         self.answer: Callable[[str, str, Any], Any] = lambda method, path, answer: answer
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
@@ -48,7 +50,7 @@ class StandIn(AbstractContextManager["StandIn"]):
         self._server.server_close()
 
     def add_task(self, id: int, uri: str, **fields: Any) -> None:
-        task = {"id": id, "project": 4, "data": {"image": uri}, "created_at": DAY, "updated_at": DAY}
+        task = {"id": id, "project": self.number, "data": {"image": uri}, "created_at": DAY, "updated_at": DAY}
         self.tasks[id] = {**task, **fields}
 
     def annotate(self, id: int, task: int, person: int | None, *paths: list[str], **fields: Any) -> None:
@@ -57,7 +59,7 @@ class StandIn(AbstractContextManager["StandIn"]):
         self.annotations[id] = {
             "id": id,
             "task": task,
-            "project": 4,
+            "project": self.number,
             "completed_by": person,
             "created_at": DAY,
             "updated_at": DAY,
@@ -77,7 +79,7 @@ class StandIn(AbstractContextManager["StandIn"]):
     def project(self) -> dict[str, Any]:
         submitted = [found for found in self.annotations.values() if not found["was_cancelled"]]
         return {
-            "id": 4,
+            "id": self.number,
             "title": "stand-in",
             "label_config": CONFIG,
             "created_at": self.created_at,
@@ -123,12 +125,14 @@ class StandIn(AbstractContextManager["StandIn"]):
 
     def _respond(self, method: str, address: str, body: Any) -> tuple[int, Any]:
         path, query = urlsplit(address).path.rstrip("/"), parse_qs(urlsplit(address).query)
-        match method, path:
-            case "GET", "/api/projects/4":
+        if path in self.answers:
+            return 200, self.answers[path]
+        match method, path.replace(f"/api/projects/{self.number}", "/api/projects/N"):
+            case "GET", "/api/projects/N":
                 return 200, self.project()
             case "GET", "/api/tasks":
                 return 200, self._list(query)
-            case "POST", "/api/projects/4/import/predictions":
+            case "POST", "/api/projects/N/import/predictions":
                 for prediction in body:
                     self.predict(prediction["task"], prediction["model_version"], prediction["result"])
                 return 201, {"created": len(body)}

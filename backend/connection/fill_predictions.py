@@ -16,7 +16,7 @@ from taxonomist.backend.label_studio.requests import parse_predict
 from taxonomist.backend.labelling.sources import check_source
 from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.services import Services
-from taxonomist.backend.state.unanswered import UnansweredTask
+from taxonomist.backend.state.unfilled import UnfilledTask
 from taxonomist.progress import StepProgress
 
 CHUNK = 50
@@ -24,14 +24,14 @@ SAVING_S = 600.0  # Label Studio took 219 s to save 1200 predictions of one answ
 
 
 def fill(services: Services, project: str, progress: StepProgress) -> str:
-    """Fill the project's unanswered tasks that are due. Return the outcome in one line.
+    """Fill the project's unfilled tasks that are due. Return the outcome in one line.
 
     A task whose image still cannot be read is tried again later. One that is annotated or gone needs no answer.
     """
     predictor = Predictor(services)
-    due = services.unanswered.due(project)
+    due = services.unfilled.due(project)
     # Before the work: when it fails, the tasks are not due again at once.
-    services.unanswered.postpone(project, [task.task_id for task in due])
+    services.unfilled.postpone(project, [task.task_id for task in due])
     filled = postponed = 0
     with services.open_label_studio(project) as client:
         about = client.project(project)
@@ -42,14 +42,14 @@ def fill(services: Services, project: str, progress: StepProgress) -> str:
             filling.predict(about.label_config)
             filled, postponed = filled + filling.filled, postponed + len(filling.later)
             progress("storing predictions", min(1.0, (start + CHUNK) / max(len(due), 1)))
-    return f"{filled} of {len(due)} unanswered tasks have a suggestion now, {postponed} are tried again later"
+    return f"{filled} of {len(due)} unfilled tasks have a suggestion now, {postponed} are tried again later"
 
 
 class _Filling:
-    """The work on some unanswered tasks: `later` are tried again, the others are done."""
+    """The work on some unfilled tasks: `later` are tried again, the others are done."""
 
     def __init__(self, services: Services, predictor: Predictor, client: LabelStudioClient, project: str) -> None:
-        self._unanswered, self._predictor = services.unanswered, predictor
+        self._unfilled, self._predictor = services.unfilled, predictor
         self._client, self._project = client, project
         self._version = predictor.model_version(project)
         self._stored: dict[str, int | None] = {}  # by task: the id of the empty prediction that it has
@@ -57,20 +57,20 @@ class _Filling:
         self.later: list[str] = []
         self.filled = 0
 
-    def look_at(self, due: Sequence[UnansweredTask]) -> None:
+    def look_at(self, due: Sequence[UnfilledTask]) -> None:
         """Sort the tasks into those to predict, those to try later, and those that are done."""
         done = []
-        for unanswered in due:
-            task = self._client.task(self._project, unanswered.task_id)
+        for unfilled in due:
+            task = self._client.task(self._project, unfilled.task_id)
             own = [found for found in (task or {}).get("predictions") or [] if self._is_own(found)]
             if task is None or task.get("annotations") or any(found.get("result") for found in own):
-                done.append(unanswered.task_id)
-            elif not own and time.time() - unanswered.asked_at < SAVING_S:
-                self.later.append(unanswered.task_id)  # Label Studio may be storing the answer at this moment
+                done.append(unfilled.task_id)
+            elif not own and time.time() - unfilled.asked_at < SAVING_S:
+                self.later.append(unfilled.task_id)  # Label Studio may be storing the answer at this moment
             else:
                 self._tasks.append(task)
-                self._stored[unanswered.task_id] = int(own[0]["id"]) if own else None
-        self._unanswered.remove(self._project, done)
+                self._stored[unfilled.task_id] = int(own[0]["id"]) if own else None
+        self._unfilled.remove(self._project, done)
 
     def predict(self, label_config: str) -> None:
         """Predict the tasks and store the suggestions."""
@@ -94,7 +94,7 @@ class _Filling:
             else:
                 self._client.update_prediction(self._project, stored, prediction)
         self._client.push_predictions(self._project, new)
-        self._unanswered.remove(self._project, done)
+        self._unfilled.remove(self._project, done)
 
     def _is_own(self, prediction: Mapping[str, Any]) -> bool:
         return prediction.get("model_version") == self._version

@@ -54,7 +54,7 @@ def _push_chunk(
 ) -> int:
     request = parse_predict({"tasks": chunk, "label_config": config, "project": project})
     predictions, unanswered = predictor.predict_named(request)
-    services.unanswered.add(project, unanswered, asked=False)
+    services.unfilled.add(project, unanswered, asked=False)
     client.push_predictions(
         project,
         [

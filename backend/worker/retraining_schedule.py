@@ -20,7 +20,7 @@ def projects_of_label_studio(services: Services) -> list[str]:
 class TrainingPlanner:
     """Enqueues a training after `retrain_every` newly accepted labels, or after `retrain_after` seconds of quiet.
 
-    Enqueues a pass over Label Studio's API every `sync_every` seconds, too, and fills unanswered tasks.
+    Enqueues a pass over Label Studio's API every `sync_every` seconds, too, and fills tasks that were late.
     """
 
     def __init__(self, services: Services) -> None:
@@ -40,7 +40,7 @@ class TrainingPlanner:
             elif now - last_event >= settings.retrain_after:
                 self._enqueue_training(project, f"{changed} labels are new and there are no new annotations")
         for project in projects_of_label_studio(self._services):
-            if self._services.unanswered.due(project):
+            if self._services.unfilled.due(project):
                 self._services.jobs.enqueue(JobKind.FILL, project, "tasks wait for a suggestion")
             since = uptime - self._synced_at.setdefault(project, uptime)
             if settings.sync_every and since >= settings.sync_every:

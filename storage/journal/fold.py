@@ -21,7 +21,7 @@ from taxonomist.storage.journal.state import Folded
 
 __all__ = ["fold_slice"]
 
-_ORIGIN = ("completed_by", "parent_prediction")
+_ORIGIN = ("completed_by", "parent_prediction", "unique_id")
 
 
 def fold_slice(connection: sqlite3.Connection, limit: int) -> Folded:
@@ -76,7 +76,7 @@ class _Fold:
         if known is not None and not self._wins(event, known, (born, as_of)):
             self._learn_origin(event, known)
             return
-        if not self._keeps_unique_id(event, as_of):
+        if not self._is_kept(event, as_of):
             return
         image = image_id(event.uri)
         data = event.data
@@ -87,7 +87,7 @@ class _Fold:
         row = (
             *(event.project, event.source, event.annotation_id, event.task_id, image, event.uri),
             *(format_time(event.created_at), format_time(event.updated_at), born, as_of, self._seq),
-            *(_unique_id(event), _json(data)),
+            *(_unique_id(data), _json(data)),
         )
         self._connection.execute(
             "INSERT OR REPLACE INTO annotations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row
@@ -186,20 +186,27 @@ class _Fold:
             self._set_data(event, row, {**json.loads(row["data"]), "ground_truth": False})
         return data
 
-    def _keeps_unique_id(self, event: AnnotationSaved, as_of: str) -> bool:
+    def _is_kept(self, event: AnnotationSaved, as_of: str) -> bool:
         """Return whether the annotation is kept under this source.
 
         An export holds the annotations of a Label Studio under another source. Each counts once: that of Label Studio
-        itself, else the newest. The others leave the state.
+        itself, else the newest. The others leave the state. The same annotation has the same `unique_id`, or the same
+        id and time of creation to the microsecond: Label Studio's API does not give the `unique_id`.
         """
-        unique_id = _unique_id(event)
-        if unique_id is None:
-            return True
-        others = self._connection.execute(
-            "SELECT source, annotation_id, task_id, as_of, image_id FROM annotations"
-            " WHERE project = ? AND unique_id = ? AND source <> ?",
-            (event.project, unique_id, event.source),
-        ).fetchall()
+        unique_id, created = _unique_id(event.data), format_time(event.created_at)
+        is_exact = event.created_at.microsecond != 0
+        others = [
+            row
+            for row in self._connection.execute(
+                "SELECT source, annotation_id, task_id, as_of, image_id, unique_id, created_at FROM annotations"
+                " WHERE project = ? AND unique_id = ? AND source <> ? UNION"
+                " SELECT source, annotation_id, task_id, as_of, image_id, unique_id, created_at FROM annotations"
+                " WHERE project = ? AND annotation_id = ? AND source <> ?",
+                (event.project, unique_id, event.source, event.project, event.annotation_id, event.source),
+            ).fetchall()
+            if (unique_id is not None and row["unique_id"] == unique_id)
+            or (is_exact and row["created_at"] == created and None in {unique_id, row["unique_id"]})
+        ]
         if any(_rank(other["source"], other["as_of"]) > _rank(event.source, as_of) for other in others):
             return False
         for other in others:
@@ -264,8 +271,8 @@ class _Fold:
         self._touch_rows("task_images", event, row["task_id"], row["source"])
 
 
-def _unique_id(event: AnnotationSaved) -> str | None:
-    unique_id = event.data.get("unique_id")
+def _unique_id(data: Mapping[str, Any]) -> str | None:
+    unique_id = data.get("unique_id")
     return unique_id if isinstance(unique_id, str) and unique_id else None
 
 
@@ -275,10 +282,10 @@ def _rank(source: str, as_of: str) -> tuple[bool, str, list[int]]:
 
 
 def _with_origin(data: Mapping[str, Any], known: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the data with the annotator and the prediction of another form of the annotation where it has none.
+    """Return the data with the annotator, the prediction and the unique id of another form where it has none.
 
-    Label Studio forgets them when the account or the prediction is deleted. An annotation that a person makes has both
-    from its first form on, so nothing is added that was never true.
+    Label Studio forgets the first two when the account or the prediction is deleted, and its API does not give the
+    third. An annotation has them from its first form on, so nothing is added that was never true.
     """
     kept = {name: known[name] for name in _ORIGIN if data.get(name) is None and known.get(name) is not None}
     return {**data, **kept} if kept else data

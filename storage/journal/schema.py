@@ -29,6 +29,7 @@ CREATE TABLE IF NOT EXISTS annotations (
     PRIMARY KEY (project, source, annotation_id));
 CREATE INDEX IF NOT EXISTS annotations_image ON annotations (project, image_id, source, annotation_id);
 CREATE INDEX IF NOT EXISTS annotations_task ON annotations (project, source, task_id);
+CREATE INDEX IF NOT EXISTS annotations_id ON annotations (project, annotation_id);
 CREATE INDEX IF NOT EXISTS annotations_unique ON annotations (project, unique_id) WHERE unique_id IS NOT NULL;
 CREATE TABLE IF NOT EXISTS tasks (
     project TEXT NOT NULL, source TEXT NOT NULL, task_id TEXT NOT NULL, image_id TEXT NOT NULL, uri TEXT NOT NULL,

@@ -8,15 +8,19 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from taxonomist.backend.connection.connect import connect_project
+from taxonomist.backend.label_studio.requests import parse_setup
 from taxonomist.backend.label_studio.webhooks import parse_webhook
 from taxonomist.backend.labelling.decisions import decide_all_dirty
 from taxonomist.backend.labelling.label_studio_export import import_export
 from taxonomist.backend.labelling.sync import sync
 from taxonomist.backend.services import Services
+from taxonomist.backend.state.jobs import JobKind
 from taxonomist.backend.use_cases import UseCases
+from taxonomist.backend.worker.job_runner import run as run_job
 from taxonomist.storage.catalog import image_id
 from taxonomist.storage.journal import AnnotationDeleted, TaskDeleted
-from taxonomist.taxonomy.errors import LabelStudioError
+from taxonomist.taxonomy.errors import ConfigError, LabelStudioError
 from tests.backend.labelling.test_label_studio_export import agreed, task, write
 from tests.backend.labelling.test_label_studio_export import annotation as exported
 from tests.label_studio_stand_in import BLUE, GREEN, RED, SOURCE, StandIn
@@ -327,3 +331,57 @@ def test_webhooks_of_another_label_studio_are_refused(
     assert (receipt.new, receipt.known) == (0, 0)
     assert "another Label Studio" in (receipt.ignored or "")
     assert "another Label Studio" in caplog.text
+
+
+def test_a_version_that_label_studio_does_not_know_is_announced_when_a_pass_succeeds(
+    connected: Services, label_studio: StandIn
+) -> None:
+    """Label Studio was away while a training ended."""
+    connected.projects.update("4", ml_backend=1, announced="taxonomist-v0")
+    label_studio.answer = lambda method, path, answer: "away"
+    with pytest.raises(LabelStudioError):
+        run_job(connected, JobKind.SYNC, "4", lambda step, share: None)
+    assert JobKind.PUSH not in [job.kind for job in connected.jobs.waiting()]
+    label_studio.answer = lambda method, path, answer: answer
+    run_job(connected, JobKind.SYNC, "4", lambda step, share: None)
+    assert JobKind.PUSH in [job.kind for job in connected.jobs.waiting()]
+
+
+def test_setup_of_another_label_studio_is_refused(connected: Services) -> None:
+    use_cases = UseCases(connected)
+    body = {"project": SOURCE, "schema": CONFIG}
+    assert use_cases.set_up(parse_setup(body), caller=None)
+    with pytest.raises(ConfigError, match="another Label Studio"):
+        use_cases.set_up(parse_setup({**body, "project": "4.1795531999"}), caller=None)
+    assert connected.projects.get("4").source == SOURCE
+
+
+def test_connect_asks_before_another_project_takes_the_number(connected: Services, label_studio: StandIn) -> None:
+    label_studio.created_at = "2026-11-25T10:00:00Z"
+    label_studio.answers["/api/version"] = {"release": "1.23.2"}
+    label_studio.answers["/api/current-user/whoami"] = {"id": 1, "email": "me@example.com", "username": "me"}
+    asked: list[str] = []
+
+    def connect(*, agree: bool) -> None:
+        def may_replace(question: str) -> bool:
+            asked.append(question)
+            return agree
+
+        connect_project(
+            connected,
+            "4",
+            url=label_studio.url,
+            api_key="t",
+            ask=lambda question: True,
+            say=lambda line: None,
+            may_replace=may_replace,
+        )
+
+    with pytest.raises(ConfigError, match="was not connected"):
+        connect(agree=False)
+    assert connected.projects.get("4").source == SOURCE
+    with pytest.raises(LabelStudioError):  # the stand-in has no ML backends
+        connect(agree=True)
+    assert connected.projects.get("4").source != SOURCE
+    assert len(asked) == 2
+    assert labels(connected) == {A: RED, B: RED, C: RED}

@@ -199,6 +199,30 @@ def test_of_two_exports_the_newer_form_counts(journal: Journal, order: tuple[int
     assert live(journal) == {("1.json", "1"): {"unique_id": "u", "n": 1}}
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+@pytest.mark.parametrize("unique", [{}, {"unique_id": "u"}])
+def test_without_a_unique_id_the_id_and_the_exact_time_name_an_annotation(
+    journal: Journal, order: tuple[int, ...], unique: dict[str, str]
+) -> None:
+    """Label Studio's API does not give the unique id, its exports do."""
+    exact = at(0.123456)
+    live_one = AnnotationSaved("4", LABEL_STUDIO, "1", "7", A, exact, exact, {"n": 1})
+    exported = AnnotationSaved("4", EXPORT, "1", "7", A, exact, exact, {"n": 1, **unique})
+    for index in order:
+        journal.record([(live_one, exported)[index]])
+    assert set(live(journal)) == {(LABEL_STUDIO, "1")}
+    other = AnnotationSaved("4", "other.json", "1", "7", A, exact + timedelta(microseconds=1), exact, {})
+    journal.record([other])
+    assert set(live(journal)) == {(LABEL_STUDIO, "1"), ("other.json", "1")}
+
+
+def test_a_pass_keeps_the_unique_id_of_a_webhook(journal: Journal) -> None:
+    journal.record([saved(unique_id="u")])
+    journal.record([saved(task="8", read_after=journal.position())])
+    journal.record([saved(source=EXPORT, unique_id="u")])
+    assert live(journal) == {(LABEL_STUDIO, "1"): {"unique_id": "u"}}
+
+
 def test_an_export_does_not_bring_back_what_was_deleted_in_label_studio(journal: Journal) -> None:
     journal.record([saved(unique_id="u"), AnnotationDeleted("4", LABEL_STUDIO, "1")])
     journal.record([saved(source=EXPORT, unique_id="u")])

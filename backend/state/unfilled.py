@@ -14,7 +14,7 @@ from pathlib import Path
 from taxonomist.storage.sqlite import Database
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS unanswered (
+CREATE TABLE IF NOT EXISTS unfilled (
     project TEXT NOT NULL, task_id TEXT NOT NULL, asked_at REAL NOT NULL, tries INTEGER NOT NULL, next_at REAL NOT NULL,
     PRIMARY KEY (project, task_id)
 ) STRICT, WITHOUT ROWID"""
@@ -24,14 +24,14 @@ LAST_RETRY_S = 86_400.0
 
 
 @dataclass(frozen=True)
-class UnansweredTask:
+class UnfilledTask:
     """A task to fill. `asked_at` is when Label Studio asked for it last, in seconds since 1970; 0 when it did not."""
 
     task_id: str
     asked_at: float
 
 
-class UnansweredTasks:
+class UnfilledTasks:
     """A table in the file of the jobs, shared by the server and the worker.
 
     Every method raises `StorageError` when the file cannot be read or written.
@@ -46,34 +46,34 @@ class UnansweredTasks:
         if task_ids:
             with self._database.write() as db:
                 db.executemany(
-                    "INSERT INTO unanswered VALUES (?, ?, ?, 0, ?) ON CONFLICT (project, task_id)"
+                    "INSERT INTO unfilled VALUES (?, ?, ?, 0, ?) ON CONFLICT (project, task_id)"
                     " DO UPDATE SET asked_at = max(asked_at, excluded.asked_at), tries = 0, next_at = excluded.next_at",
                     [(project, task_id, now if asked else 0.0, now) for task_id in task_ids],
                 )
 
-    def due(self, project: str) -> list[UnansweredTask]:
+    def due(self, project: str) -> list[UnfilledTask]:
         """Return the project's tasks that are to be tried now."""
         # A time far in the future comes from a clock that was ahead.
         now = time.time()
         with self._database.read() as db:
             rows = db.execute(
-                "SELECT task_id, asked_at FROM unanswered WHERE project = ? AND (next_at <= ? OR next_at > ?)"
+                "SELECT task_id, asked_at FROM unfilled WHERE project = ? AND (next_at <= ? OR next_at > ?)"
                 " ORDER BY task_id",
                 (project, now, now + LAST_RETRY_S),
             ).fetchall()
-        return [UnansweredTask(row["task_id"], min(row["asked_at"], now)) for row in rows]
+        return [UnfilledTask(row["task_id"], min(row["asked_at"], now)) for row in rows]
 
     def count(self, project: str) -> int:
         """Return how many tasks of the project wait for an answer."""
         with self._database.read() as db:
-            return int(db.execute("SELECT count(*) FROM unanswered WHERE project = ?", (project,)).fetchone()[0])
+            return int(db.execute("SELECT count(*) FROM unfilled WHERE project = ?", (project,)).fetchone()[0])
 
     def postpone(self, project: str, task_ids: Collection[str]) -> None:
         """Try these tasks again later."""
         now = time.time()
         with self._database.write() as db:
             db.executemany(
-                "UPDATE unanswered SET tries = tries + 1, next_at = ? + min(?, ? * (1 << min(tries, 20)))"
+                "UPDATE unfilled SET tries = tries + 1, next_at = ? + min(?, ? * (1 << min(tries, 20)))"
                 " WHERE project = ? AND task_id = ?",
                 [(now, LAST_RETRY_S, FIRST_RETRY_S, project, task_id) for task_id in task_ids],
             )
@@ -82,6 +82,6 @@ class UnansweredTasks:
         """Forget tasks that are answered, or that nobody needs an answer for."""
         with self._database.write() as db:
             db.executemany(
-                "DELETE FROM unanswered WHERE project = ? AND task_id = ?",
+                "DELETE FROM unfilled WHERE project = ? AND task_id = ?",
                 [(project, task_id) for task_id in task_ids],
             )
