@@ -12,7 +12,7 @@ from defusedxml.ElementTree import fromstring
 from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.taxonomy.image_value import fill_in, has_field
 from taxonomist.taxonomy.paths import TaxonomyPath
-from taxonomist.taxonomy.tree import Kind, Tree
+from taxonomist.taxonomy.tree import Kind, Tree, check_depth
 from taxonomist.taxonomy.visibility import Condition, visible_controls
 
 _NO_NAME = "$undefined$"
@@ -246,6 +246,7 @@ def _nested(control: Element, name: str) -> Iterator[tuple[TaxonomyPath, str]]:
         if element.tag.lower() == "choice":
             choice, value = _choice_names(element, name)
             path = (*above, choice)
+            check_depth(name, path)
             yield path, value
             stack.extend((child, path) for child in reversed(element))
 

@@ -18,6 +18,20 @@ IntArray = NDArray[np.intp]
 Kind = Literal["taxonomy", "choices"]
 
 
+MAX_LEVELS = 200
+"""More than any taxonomy of people has; deeper ones are mistakes, and some of Python's own functions fail on them."""
+
+
+def check_depth(control: str, path: TaxonomyPath) -> None:
+    """Raise `ConfigError` for a path with more than `MAX_LEVELS` levels."""
+    if len(path) > MAX_LEVELS:
+        raise ConfigError(
+            f'The taxonomy "{control}" has a path of more than {MAX_LEVELS} levels, which begins with '
+            f'"{format_path(path[:3])[:100]}".',
+            hint=f"At most {MAX_LEVELS} levels are supported. Is a choice nested in the one before it by mistake?",
+        )
+
+
 @dataclass(frozen=True)
 class Tree:
     """One control and its nodes. Node `i` is `paths[i]`; models have one output per node in this order.
@@ -40,6 +54,7 @@ class Tree:
     def __post_init__(self) -> None:
         seen: set[TaxonomyPath] = {()}
         for path in self.paths:
+            check_depth(self.control, path)
             if not path or path[:-1] not in seen:
                 raise ConfigError(f'The node "{format_path(path)}" of "{self.control}" comes before its parent.')
             if path in seen:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from taxonomist.taxonomy.errors import TrainingError
@@ -72,7 +72,7 @@ def evaluate_paths(
                 raise TrainingError(f'The label "{format_path(path)}" is not in the taxonomy "{tree.control}".')
     true_nodes = [{node for path in paths for node in prefixes(path)} for paths, _ in judged]
     predicted_nodes = [set(prefixes(prediction)) for _, prediction in judged]
-    levels = _per_level(tree.depth, true_nodes, predicted_nodes)
+    levels = _per_level(tree.depth, [paths for paths, _ in judged], [prediction for _, prediction in judged])
     shared = sum(len(true & predicted) for true, predicted in zip(true_nodes, predicted_nodes, strict=True))
     given, wanted = sum(map(len, predicted_nodes)), sum(map(len, true_nodes))
     return TreeMetrics(
@@ -85,28 +85,64 @@ def evaluate_paths(
     )
 
 
+@dataclass(frozen=True)
+class NodeScores:
+    """How well one node is predicted; scores are 0 to 1."""
+
+    precision: float
+    recall: float
+    f1: float
+
+
+@dataclass
+class LevelCounts:
+    """For each node of a level, in how many images it is predicted rightly, missed, or predicted wrongly.
+
+    `support` counts the images whose label reaches the level. The nodes that are true or predicted anywhere are the
+    classes of macro-F1.
+    """
+
+    hits: Counter[TaxonomyPath] = field(default_factory=Counter)
+    missed: Counter[TaxonomyPath] = field(default_factory=Counter)
+    wrong: Counter[TaxonomyPath] = field(default_factory=Counter)
+    support: int = 0
+
+    def scores(self) -> dict[TaxonomyPath, NodeScores]:
+        """Return the scores of each class, in order of the paths."""
+        return {node: self._scores(node) for node in sorted(self.hits.keys() | self.missed.keys() | self.wrong.keys())}
+
+    def _scores(self, node: TaxonomyPath) -> NodeScores:
+        hits, true = self.hits[node], self.hits[node] + self.missed[node]
+        given = self.hits[node] + self.wrong[node]
+        return NodeScores(_ratio(hits, given), _ratio(hits, true), _ratio(2 * hits, true + given))
+
+
+def count_level(
+    level: int, truths: Sequence[Sequence[TaxonomyPath]], predictions: Sequence[TaxonomyPath | None]
+) -> LevelCounts:
+    """Return what was predicted rightly and wrongly at a level, over the images whose label reaches it."""
+    counts = LevelCounts()
+    for paths, prediction in zip(truths, predictions, strict=True):
+        true = {path[:level] for path in paths if len(path) >= level}
+        if not true:
+            continue
+        predicted = {prediction[:level]} if prediction and len(prediction) >= level else set()
+        counts.support += 1
+        counts.hits.update(true & predicted)
+        counts.missed.update(true - predicted)
+        counts.wrong.update(predicted - true)
+    return counts
+
+
 def _per_level(
-    depth: int, true_nodes: Sequence[set[TaxonomyPath]], predicted_nodes: Sequence[set[TaxonomyPath]]
+    depth: int, truths: Sequence[Sequence[TaxonomyPath]], predictions: Sequence[TaxonomyPath | None]
 ) -> tuple[LevelMetrics, ...]:
     metrics = []
     for level in range(1, depth + 1):
-        hits: Counter[TaxonomyPath] = Counter()
-        missed: Counter[TaxonomyPath] = Counter()
-        invented: Counter[TaxonomyPath] = Counter()
-        support = 0
-        for all_true, all_predicted in zip(true_nodes, predicted_nodes, strict=True):
-            true = {node for node in all_true if len(node) == level}
-            if not true:
-                continue
-            predicted = {node for node in all_predicted if len(node) == level}
-            support += 1
-            hits.update(true & predicted)
-            missed.update(true - predicted)
-            invented.update(predicted - true)
-        if support:
-            classes = hits.keys() | missed.keys() | invented.keys()
-            f1 = [2 * hits[c] / (2 * hits[c] + missed[c] + invented[c]) for c in classes]
-            metrics.append(LevelMetrics(level, support, hits.total() / support, sum(f1) / len(f1)))
+        counts = count_level(level, truths, predictions)
+        if counts.support:
+            f1 = [scores.f1 for scores in counts.scores().values()]
+            metrics.append(LevelMetrics(level, counts.support, counts.hits.total() / counts.support, sum(f1) / len(f1)))
     return tuple(metrics)
 
 

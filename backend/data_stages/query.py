@@ -72,10 +72,11 @@ def run_query(
 ) -> QueryResult:
     """Write `query.csv`, `containers.json` and `query.json` into the folder and return the counts.
 
-    Raises `StorageError`, and `ConfigError` when the query chooses no image.
+    Raises `StorageError`, and `ConfigError` for an unknown project or when the query chooses no image.
     """
     options = options or QueryOptions()
     _check_address(options.address)
+    _check_project(services, query.project)
     if services.settings.allow_private:
         query = replace(query, private=None)
     chosen, left_out = _choose_images(services, query, options)
@@ -178,6 +179,15 @@ def _agreed(document: ImageDocument, control: str | None, policy: AgreementPolic
         for annotator, paths in paths_of.items()
     ]
     return list(decide(annotations, "", replace(policy, require_review=False)).accepted)
+
+
+def _check_project(services: Services, project: str | None) -> None:
+    """Raise `ConfigError` for a project that is neither known nor in a document."""
+    known = [record.project for record in services.projects]
+    if project is None or project in known or services.catalog.count(project):
+        return
+    hint = f"Known projects: {', '.join(known)}." if known else "No project is known; import or connect one first."
+    raise ConfigError(f"There is no project '{project}'.", hint=hint)
 
 
 def _check_address(pattern: str | None) -> None:

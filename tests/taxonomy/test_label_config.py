@@ -7,6 +7,7 @@ from label_studio_sdk.label_interface.interface import LabelInterface
 
 from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.taxonomy.label_config import LabelConfig, parse_label_config
+from taxonomist.taxonomy.tree import MAX_LEVELS, Tree
 
 IMAGE = '<Image name="image" value="$image"/>'
 
@@ -194,9 +195,21 @@ def test_ten_thousand_nodes_cost_little_more_than_reading_the_xml() -> None:
     assert ours < 40 * plain  # about 8; something quadratic would be in the thousands
 
 
-def test_a_config_may_nest_deeper_than_python_recurses() -> None:
-    (tree,) = parse_label_config(view(taxonomy('<Choice value="A">' * 1500 + "</Choice>" * 1500))).trees
-    assert tree.depth == 1500
+def nested(levels: int) -> str:
+    return view(taxonomy('<Choice value="A">' * levels + "</Choice>" * levels))
+
+
+def test_a_tree_may_have_many_levels_but_not_any_number() -> None:
+    (tree,) = parse_label_config(nested(MAX_LEVELS)).trees
+    assert tree.depth == MAX_LEVELS
+    for levels in (MAX_LEVELS + 1, 1500, 20_000):
+        with pytest.raises(ConfigError, match=r'"t" has a path of more than 200 levels.*nested in the one before'):
+            parse_label_config(nested(levels))
+
+
+def test_a_manifest_with_many_levels_is_refused_too() -> None:
+    with pytest.raises(ConfigError, match="more than 200 levels"):
+        Tree.from_paths("taxonomy", [("A",) * 1500])
 
 
 def _seconds(function: Callable[[str], object], text: str) -> float:

@@ -6,14 +6,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import precision_recall_fscore_support
 
 from taxonomist.inference.head_weights import HeadWeights
 from taxonomist.taxonomy.path_probabilities import path_log_probabilities
 from taxonomist.taxonomy.paths import TaxonomyPath, format_path
 from taxonomist.taxonomy.tree import Tree
-from taxonomist.taxonomy.tree_metrics import TreeMetrics, evaluate_paths
+from taxonomist.taxonomy.tree_metrics import NodeScores, TreeMetrics, count_level, evaluate_paths
 from taxonomist.training.heads.targets import Labels
+
+NO_PREDICTION = "(none)"
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,10 @@ class ClassReport:
 class LevelReport:
     """Classification report and confusion matrix at one level, over the images whose truth reaches it.
 
-    `classes` are the nodes that are true or predicted anywhere. `matrix` is int (classes, classes): rows are true,
-    columns predicted.
+    `classes` are the nodes that are true or predicted anywhere; the mean of their F1 is the level's macro-F1. Where
+    some image has no prediction at the level, the first one is `NO_PREDICTION`, which is no class of macro-F1.
+    `matrix` is int (classes, classes): rows are true, columns predicted. An image with several true nodes is in the row
+    of the one that was predicted, else of the first, and counts in that row's support alone.
     """
 
     level: int
@@ -105,20 +108,21 @@ def _level_report(
     for paths, prediction in zip(truths, predictions, strict=True):
         true = [path[:level] for path in paths if len(path) >= level]
         if true:
-            guess = (prediction or ())[:level]
+            guess = (prediction or ())[:level] if len(prediction or ()) >= level else ()
             # Of several true nodes the one that was predicted counts, else the first.
             pairs.append((guess if guess in true else true[0], guess))
     if not pairs:
         return None
-    names = sorted({path for pair in pairs for path in pair})
+    scores = count_level(level, truths, predictions).scores()
+    names = sorted(scores.keys() | {guess for _, guess in pairs})
     index = {path: number for number, path in enumerate(names)}
     true_index, guess_index = (np.array([index[pair[side]] for pair in pairs]) for side in (0, 1))
     matrix = np.zeros((len(names), len(names)), np.int64)
     np.add.at(matrix, (true_index, guess_index), 1)
-    figures = precision_recall_fscore_support(true_index, guess_index, labels=range(len(names)), zero_division=0)
+    none = NodeScores(0.0, 0.0, 0.0)
     classes = tuple(
-        ClassReport(format_path(path) or "(none)", float(p), float(r), float(f), int(s))
-        for path, p, r, f, s in zip(names, *figures, strict=True)
+        ClassReport(format_path(path) or NO_PREDICTION, node.precision, node.recall, node.f1, int(support))
+        for node, path, support in zip((scores.get(path, none) for path in names), names, matrix.sum(1), strict=True)
     )
     return LevelReport(level, classes, matrix)
 

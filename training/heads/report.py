@@ -13,7 +13,7 @@ from taxonomist.storage.formats import FORMAT
 from taxonomist.storage.registry.manifests import Tested
 from taxonomist.taxonomy.paths import TaxonomyPath, format_path
 from taxonomist.training.heads.dataset import Example
-from taxonomist.training.heads.evaluation import Evaluation, LevelReport
+from taxonomist.training.heads.evaluation import NO_PREDICTION, Evaluation, LevelReport
 from taxonomist.training.heads.head import TrainedHead
 from taxonomist.training.heads.plots import plot_confusion, plot_curves
 from taxonomist.training.heads.promotion import Decision
@@ -163,7 +163,7 @@ def _summary(evaluation: Evaluation) -> list[str]:
 
 
 def _level_table(level: LevelReport) -> list[str]:
-    rows = sorted(level.classes, key=lambda row: -row.support)
+    rows = sorted((row for row in level.classes if row.name != NO_PREDICTION), key=lambda row: -row.support)
     table = [
         f"| {_cell(row.name)} | {row.precision:.2f} | {row.recall:.2f} | {row.f1:.2f} | {row.support} |"
         for row in rows[:_ROWS]

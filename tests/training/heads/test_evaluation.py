@@ -11,7 +11,7 @@ from taxonomist.taxonomy.path_probabilities import greedy_path, path_log_probabi
 from taxonomist.taxonomy.paths import TaxonomyPath
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.taxonomy.tree_metrics import LevelMetrics, TreeMetrics
-from taxonomist.training.heads.evaluation import evaluate, evaluate_predictions, predict_paths
+from taxonomist.training.heads.evaluation import NO_PREDICTION, evaluate, evaluate_predictions, predict_paths
 from taxonomist.training.heads.head import Epoch
 from taxonomist.training.heads.plots import plot_confusion, plot_curves
 from taxonomist.training.heads.promotion import decide_promotion
@@ -64,6 +64,22 @@ def test_several_truths_and_short_ones(tree: Tree) -> None:
     assert {row.name for row in first.classes if row.support} == {"tools", "pipes"}  # the truth that was hit counts
     assert second.matrix.sum() == 1  # the pipe's truth stops above level 2
     json.dumps(evaluation.to_json(), allow_nan=False)
+
+
+def test_both_tables_of_the_report_use_one_definition_of_f1(tree: Tree) -> None:
+    """Also where images have several true nodes, or a prediction ends above the level."""
+    labels = random_labels(tree, 60, 0)
+    pairs = zip(labels[:30], labels[30:], strict=True)
+    labels = [*labels, *({"media": (*first["media"], *second["media"])} for first, second in pairs)]
+    predictions: list[TaxonomyPath | None] = [label["media"][0] for label in random_labels(tree, len(labels), 1)]
+    predictions[::7] = [None] * len(predictions[::7])
+    evaluation = evaluate_predictions(tree, labels, predictions)
+    assert evaluation is not None
+    for level, figures in zip(evaluation.levels, evaluation.metrics.levels, strict=True):
+        f1 = [row.f1 for row in level.classes if row.name != NO_PREDICTION]
+        assert figures.macro_f1 == pytest.approx(sum(f1) / len(f1))
+        assert level.matrix.sum() == figures.support == sum(row.support for row in level.classes)
+        assert level.matrix.trace() / figures.support == pytest.approx(figures.accuracy)
 
 
 def test_no_prediction_is_a_column_of_its_own(tree: Tree) -> None:
