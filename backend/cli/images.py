@@ -28,7 +28,8 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command(
         "import",
-        epilog="Examples: `taxonomist import manifest.csv --project furniture` · `taxonomist import export.json`",
+        epilog="Examples: `taxonomist import manifest.csv --project furniture` · `taxonomist import corrected.csv "
+        "--project furniture --source manifest.csv --dry-run` · `taxonomist import export.json`",
     )(import_)
     app.command(epilog="Example: `taxonomist sync --project 4`")(sync)
     app.command(epilog="Example: `taxonomist embed --project furniture`")(embed)

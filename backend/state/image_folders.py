@@ -64,5 +64,6 @@ class ImportedImages:
                     except ImageNotFoundError as error:
                         missing = missing or error
         if missing is not None:
+            missing.hint = "If the folder moved, import its manifest again with --images and the new place."
             raise missing
         return self._others.read(uri)

@@ -69,14 +69,16 @@ def _store(services: Services, plan: ImportPlan, progress: CountProgress) -> Non
         services.catalog.update_many(
             {image_id(address): _with_product(plan, address) for address in chunk if address in plan.now}
         )
+        if plan.label_config:
+            decide_all_dirty(services, project)  # after each chunk, so that the number of dirty images stays bounded
         progress(start + len(chunk), len(touched))
-    services.journal.fold()
-    if plan.label_config:
-        if config_changed:
-            decide_anew(services, project)
-        decide_all_dirty(services, project)
-    else:
+    if not plan.label_config:  # then there are no labels to decide
+        services.journal.fold()
         leave_removed(services, project, services.journal.dirty(project))
+        return
+    decide_all_dirty(services, project)
+    if config_changed:
+        decide_anew(services, project)
 
 
 def _with_product(plan: ImportPlan, address: str) -> Callable[[ImageDocument], ImageDocument]:

@@ -30,6 +30,22 @@ def test_links_may_stay_inside(folder: Path) -> None:
     assert FolderImages(folder, 100).read("link.jpg") == b"an image"
 
 
+def test_links_lead_only_where_they_may(folder: Path, tmp_path: Path) -> None:
+    """A linked file and a linked folder lead into `store`; a path with `..` is no link, wherever it leads."""
+    store = tmp_path / "store"
+    (store / "objects").mkdir(parents=True)
+    (store / "objects" / "key").write_bytes(b"an object")
+    (folder / "linked.jpg").symlink_to("../store/objects/key")
+    (folder / "linked").symlink_to(store)
+    (folder / "out").symlink_to(tmp_path / "secret")
+    (store / "out").symlink_to(tmp_path / "secret")
+    images = FolderImages(folder, 100, [store])
+    assert images.read("linked.jpg") == images.read("linked/objects/key") == images.read("./linked.jpg") == b"an object"
+    for uri in ("out", "linked/out", "../store/objects/key", "sub/../../store/objects/key", f"{store}/objects/key"):
+        with pytest.raises(ImageForbiddenError):
+            images.read(uri)
+
+
 @pytest.mark.parametrize(
     "uri",
     [

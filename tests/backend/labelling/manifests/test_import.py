@@ -537,7 +537,7 @@ def test_file_names_that_look_like_addresses(services: Services, tmp_path: Path)
 
 def test_a_missing_image_is_missing(services: Services, catalogue: Path) -> None:
     follow(services, write(catalogue, ROWS))
-    with pytest.raises(ImageNotFoundError):
+    with pytest.raises(ImageNotFoundError, match="If the folder moved, import its manifest again with --images"):
         services.images("p").read(str(catalogue / "images" / "none.jpg"))
 
 

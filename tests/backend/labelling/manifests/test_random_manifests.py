@@ -78,6 +78,7 @@ def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(manifests(), st.booleans(), st.booleans(), st.booleans()), min_size=1, max_size=3))
 def test_random_manifests(
