@@ -10,9 +10,7 @@ from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.taxonomy.label_config import parse_label_config, write_label_config
 from taxonomist.taxonomy.names import clean_name, questionable_siblings
 from taxonomist.taxonomy.paths import TaxonomyPath, format_path, prefixes
-from taxonomist.taxonomy.tree import Tree
-
-MOST_LEVELS = 100
+from taxonomist.taxonomy.tree import Tree, check_depth
 
 
 def read_config(config: Path) -> str:
@@ -34,8 +32,8 @@ def config_with(paths: Iterable[TaxonomyPath], stored: str, given: str | None, *
     paths = list(dict.fromkeys(paths))
     if given is not None or not paths:
         return stored if given is None else given
-    if deep := next((path for path in paths if len(path) > MOST_LEVELS), None):
-        raise ConfigError(f"A label has {len(deep)} levels, at most {MOST_LEVELS} can be learned: {deep[0]!r} › …")
+    for path in paths:
+        check_depth("taxonomy", path)  # before the config is written, which is nested as deep
     if stored and not (grows and _is_ours(stored)):
         return stored
     tree = parse_label_config(stored).trees[0] if stored else None

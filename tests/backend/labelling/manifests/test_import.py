@@ -10,15 +10,18 @@ import sqlite3
 import unicodedata
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from taxonomist.backend.labelling.decisions import decide_all_dirty
 from taxonomist.backend.labelling.import_result import ImportResult
 from taxonomist.backend.labelling.manifests import ManifestOptions, import_manifest
 from taxonomist.backend.services import Services
 from taxonomist.storage.catalog.image_ids import image_id
+from taxonomist.storage.journal import EARLIER_IMPORT, AnnotationSaved, Event, TaskSaved
 from taxonomist.taxonomy.errors import ConfigError, ImageForbiddenError, ImageNotFoundError, TaxonomistError
 from taxonomist.taxonomy.label_config import parse_label_config, write_label_config
 
@@ -177,7 +180,7 @@ def test_a_label_that_a_config_cannot_hold_is_refused_before_anything_is_stored(
     (catalogue / "a.jpg").write_bytes(b"")
     header = ",".join(f"level{number}" for number in range(1, 1501))
     (catalogue / "m.csv").write_text(f"file,{header}\na.jpg{',x' * 1500}\n")
-    with pytest.raises(ConfigError, match="1500 levels"):
+    with pytest.raises(ConfigError, match="more than 200 levels"):
         follow(services, catalogue / "m.csv")
     assert state(services.settings.home) == {}
 
@@ -561,3 +564,29 @@ def test_the_record_of_an_earlier_version_names_one_folder(services: Services, c
     assert (entry.address, entry.folders) == (str(catalogue), (catalogue,))
     assert Services(services.settings).images("p").read(f"{folder}/00.jpg") == b"image catalogue 00.jpg"
     assert not any(follow(Services(services.settings), catalogue / "m.csv").changes.values())
+
+
+def test_images_from_before_sources_had_names_are_followed(services: Services, catalogue: Path) -> None:
+    """Their tasks had their addresses as ids and no source. What the file does not name stays."""
+    manifest = write(catalogue, ROWS)
+    time = datetime(2031, 1, 1, tzinfo=UTC)  # the file's time was used, and may lie in the future
+    events: list[Event] = []
+    for name, path in (ROWS | {"old.jpg": ("Bath", "Sink")}).items():
+        uri = str(catalogue / "images" / name)
+        region = {"from_name": "taxonomy", "to_name": "image", "type": "taxonomy", "value": {"taxonomy": [list(path)]}}
+        data = {"id": f"{uri}|import", "task": uri, "completed_by": "import", "ground_truth": True, "result": [region]}
+        data |= {"created_at": time.isoformat(), "updated_at": time.isoformat()}
+        events += [
+            TaskSaved("p", EARLIER_IMPORT, uri, uri, time),
+            AnnotationSaved("p", EARLIER_IMPORT, f"{uri}|import", uri, uri, time, time, data),
+        ]
+    services.projects.update("p", label_config=write_label_config([("Bath", "Sink"), ("Kitchen", "Tap")]))
+    services.journal.record(events)
+    decide_all_dirty(services, "p")
+    result = follow(services, write(catalogue, ROWS | {"00.jpg": ("Bath", "Sink")}))
+    assert {what: count for what, count in result.changes.items() if count} == {"changed labels": 1}
+    expected = {name: [list(path)] for name, path in ROWS.items()}
+    assert labels(services) == expected | {"00.jpg": [["Bath", "Sink"]], "old.jpg": [["Bath", "Sink"]]}
+    assert not any(follow(services, manifest).changes.values())
+    follow(services, write(catalogue, dict(list(ROWS.items())[1:])))
+    assert "00.jpg" not in labels(services)
