@@ -49,7 +49,7 @@ def import_result(services: Services, plan: ImportPlan, *, dry_run: bool) -> Imp
 def _count_unknown(summary: ImportSummary, plan: ImportPlan, tree: Tree) -> None:
     unknown: dict[TaxonomyPath, UnknownPath] = {}
     for address, image in plan.now.items():
-        for path in (path for paths in image.labels.values() for path in paths if path not in tree):
+        for path in (path for paths in image.labels.values() for path in paths if tree.node_of(path) is None):
             if path not in unknown:
                 unknown[path] = UnknownPath(tree.control, path, tree.nearest(path), tree.known_prefix(path))
             summary.count_unknown([unknown[path]], f"line {plan.lines[address]}")

@@ -257,6 +257,14 @@ def test_a_config_of_label_studio_does_not_grow(services: Services, catalogue: P
     assert "did you mean" in result.problems[0]
 
 
+def test_choices_are_named_by_alias_or_value(services: Services, catalogue: Path) -> None:
+    config = write_label_config([("Bath", "Sink"), ("Kitchen", "Tap")]).replace('value="Tap"', 'value="Tap" alias="t"')
+    services.projects.update("p", label_config=config)
+    result = follow(services, write(catalogue, {"a.jpg": ("Kitchen", "Tap"), "b.jpg": ("Kitchen", "t")}))
+    assert result.unknown_names == {}
+    assert labels(services) == {"a.jpg": [["Kitchen", "t"]], "b.jpg": [["Kitchen", "t"]]}
+
+
 def test_a_given_config_is_used(services: Services, catalogue: Path, tmp_path: Path) -> None:
     """Also for a project that has one, and under another name of the control."""
     follow(services, write(catalogue, ROWS))
