@@ -57,7 +57,7 @@ class Services:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._lock = threading.Lock()
-        self._images: dict[tuple[tuple[ImageFolder, ...], str | None, str | None], Images] = {}
+        self._images: dict[tuple[tuple[ImageFolder, ...], str | None, str | None, str | None], Images] = {}
         self._http: HttpImages | None = None
         self._embeddings: dict[str, Embeddings] = {}
         self._embedders: dict[str, Embedder] = {}
@@ -241,6 +241,19 @@ class Services:
         key = record.api_key or settings.label_studio_api_key
         return url, key.get_secret_value() if key else None
 
+    def other_token(self, project: str | None) -> str | None:
+        """Return the settings' token where `connect` stored another one for the same Label Studio, else None.
+
+        It counts when Label Studio refuses the stored token: people who revoke a token set the new one there. It is not
+        sent to another Label Studio than that of the settings.
+        """
+        url, token = self.label_studio(project)
+        other, own_url = self.settings.label_studio_api_key, self.settings.label_studio_url
+        if other is None or other.get_secret_value() == token:
+            return None
+        same = own_url is None or (url is not None and own_url.rstrip("/") == url.rstrip("/"))
+        return other.get_secret_value() if same else None
+
     def open_label_studio(self, project: str) -> LabelStudioClient:
         """Return a client for the Label Studio of a project; use it in a `with` block.
 
@@ -252,7 +265,7 @@ class Services:
                 f"The address or the token of project {project}'s Label Studio is not known.",
                 hint=f"Run `taxonomist connect --url … --api-key … --project {project}`.",
             )
-        return LabelStudioClient(url, token)
+        return LabelStudioClient(url, token, fallback=self.other_token(project))
 
     def images(self, project: str | None) -> Images:
         """Return the reader of a project's images: from its folder, Label Studio or allowed hosts, through the cache.
@@ -260,19 +273,21 @@ class Services:
         For None, the reader that the settings alone give.
         """
         folders = self.projects.get(project).image_folders if project is not None else ()
-        source = (folders, *self.label_studio(project))
+        source = (folders, *self.label_studio(project), self.other_token(project))
         with self._lock:
             if source not in self._images:
                 self._images[source] = self._open_images(*source)
             return self._images[source]
 
-    def _open_images(self, folders: tuple[ImageFolder, ...], url: str | None, token: str | None) -> Images:
+    def _open_images(
+        self, folders: tuple[ImageFolder, ...], url: str | None, token: str | None, fallback: str | None
+    ) -> Images:
         settings = self.settings
         if self._http is None:
             self._http = HttpImages(settings.allowed_image_hosts, settings.max_image_bytes, settings.image_timeout)
         remote = RoutedImages(
             http=self._http,
-            label_studio=LabelStudioImages(url, lambda: token or "", self._http) if url else None,
+            label_studio=LabelStudioImages(url, lambda: token or "", self._http, fallback=fallback) if url else None,
             folder=FolderImages(settings.images_folder, settings.max_image_bytes) if settings.images_folder else None,
             blobs=self.blob_images,
         )

@@ -67,6 +67,7 @@ def connect_project(
     Raises `ConfigError` when they are not known, `LabelStudioError` when Label Studio refuses.
     """
     known_url, known_key = services.label_studio(project)
+    fallback = services.other_token(project) if api_key is None and url in {None, known_url} else None
     url, api_key = url or known_url, api_key or known_key
     if url is None or api_key is None:
         missing = "address" if url is None else "token"
@@ -81,6 +82,7 @@ def connect_project(
         services.projects,
         url=url,
         api_key=api_key,
+        fallback=fallback,
         project=project,
         model_version=version,
         ask=ask,
@@ -103,6 +105,7 @@ def connect(
     *,
     url: str,
     api_key: str,
+    fallback: str | None = None,
     project: str,
     model_version: str,
     ask: Ask,
@@ -111,14 +114,15 @@ def connect(
 ) -> Connected:
     """Register this backend in a project of Label Studio, and store how to reach it.
 
-    The server must be running: Label Studio calls it during the registration. `model_version` is what its /setup
+    The server must be running: Label Studio calls it during the registration. `fallback` is used, and stored, where
+    Label Studio refuses the token `api_key`. `model_version` is what its /setup
     answers for the project. `ask` decides whether the labelling config is changed, `say` gets a line for each step.
     `may_replace` (by default `ask`) decides whether the project takes the place of another one that was connected under
     this number. Raises `LabelStudioError` with the fix, and `ConfigError` for a labelling config without a taxonomy,
     when Label Studio cannot call the server's address, or when the project must not replace the other one.
     """
     check_callable(settings)
-    with LabelStudioClient(url, api_key) as client:
+    with LabelStudioClient(url, api_key, fallback=fallback) as client:
         release = client.version()
         say(f"Label Studio {release} at {client.url}, as {client.user()}.")
         about = client.project(project)
@@ -139,7 +143,7 @@ def connect(
             label_config=label_config,
             created=about.created,
             label_studio_url=client.url,
-            api_key=SecretStr(api_key),
+            api_key=SecretStr(client.token),
             ml_backend=row.id,
         )
     return Connected(project, about.title, release, row.id, row.title, webhook.id, panel, prefill=True)

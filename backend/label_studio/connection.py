@@ -19,19 +19,28 @@ if TYPE_CHECKING:
 
 
 class Connection:
-    """One user's connection, by a legacy token or a personal access token. Use it in a `with` block, or `close` it."""
+    """One user's connection, by a legacy token or a personal access token. Use it in a `with` block, or `close` it.
 
-    def __init__(self, url: str, api_key: str, *, timeout_s: float = 60.0) -> None:
+    `fallback` is another token, for the case that Label Studio refuses the first.
+    """
+
+    def __init__(self, url: str, api_key: str, *, fallback: str | None = None, timeout_s: float = 60.0) -> None:
         self.url = url.rstrip("/")
         if not api_key.strip() or not api_key.isascii():
             raise LabelStudioError("The token for Label Studio is empty or not ASCII.", hint=ACCESS_FIX)
         host = urlsplit(self.url).hostname or ""
+        self._token = TokenAuth(self.url, lambda: api_key, fallback=fallback)
         self._http = httpx.Client(
-            auth=_Authorization(TokenAuth(self.url, lambda: api_key)),
+            auth=_Authorization(self._token),
             timeout=httpx.Timeout(timeout_s, connect=5.0),
             follow_redirects=True,
             trust_env=host not in LOOPBACK_HOSTS,  # a proxy cannot reach loopback
         )
+
+    @property
+    def token(self) -> str:
+        """The token that is in use: the first, or the fallback after Label Studio has refused the first."""
+        return self._token.token
 
     def __enter__(self) -> Self:
         return self
@@ -64,7 +73,8 @@ class _Authorization(httpx.Auth):
         request.headers.update(self._token.header())
         response = yield request
         if response.status_code == 401 and self._token.renewable:
-            request.headers.update(self._token.header(renew=True))
+            refused = request.headers.get("Authorization")
+            request.headers.update(self._token.header(renew=True, refused=refused))
             yield request
 
 

@@ -5,7 +5,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from taxonomist.storage.addresses import parse_address
 from taxonomist.storage.images.allowed_hosts import AllowedHosts
-from taxonomist.storage.images.http import Answer, Credential, HttpImages, data_of
+from taxonomist.storage.images.http import Credential, HttpImages, data_of
 from taxonomist.storage.images.label_studio_token import TokenAuth
 from taxonomist.taxonomy.errors import (
     AuthError,
@@ -21,9 +21,14 @@ _HINT = "Set TAXONOMIST_LABEL_STUDIO_API_KEY to the token of a user who can see 
 
 
 class LabelStudioImages:
-    """`Images` of one Label Studio, read with the project's token. The token is sent to that origin only."""
+    """`Images` of one Label Studio, read with the project's token. The token is sent to that origin only.
 
-    def __init__(self, base_url: str, token: Callable[[], str], http: HttpImages) -> None:
+    `fallback` is the token that is used when that one is refused.
+    """
+
+    def __init__(
+        self, base_url: str, token: Callable[[], str], http: HttpImages, *, fallback: str | None = None
+    ) -> None:
         self._base_url = base_url.rstrip("/")
         try:
             self._origin = AllowedHosts.target(self._base_url).origin
@@ -33,7 +38,7 @@ class LabelStudioImages:
                 hint='Set TAXONOMIST_LABEL_STUDIO_URL, for example to "http://localhost:8080".',
             ) from error
         self._prefix = urlsplit(self._base_url).path
-        self._auth = TokenAuth(self._base_url, token)
+        self._auth = TokenAuth(self._base_url, token, fallback=fallback)
         self._http = http
 
     def owns(self, uri: str) -> bool:
@@ -50,9 +55,11 @@ class LabelStudioImages:
         if any(".." in unquote(path).replace("\\", "/").split("/") for path in paths):
             raise ImageForbiddenError(f'"{uri}" leaves its folder by "..".')
         try:
-            answer = self._fetch(url, renew=False)
+            header = self._auth.header()
+            answer = self._http.fetch(url, Credential(self._origin, header))
             if answer.status == 401 and answer.target.origin == self._origin and self._auth.renewable:
-                answer = self._fetch(url, renew=True)
+                header = self._auth.header(renew=True, refused=header.get("Authorization"))
+                answer = self._http.fetch(url, Credential(self._origin, header))
         except AuthError as error:
             raise ImageForbiddenError(f'The image "{uri}" needs a token. {error}') from error
         except LabelStudioError as error:
@@ -60,9 +67,6 @@ class LabelStudioImages:
         if answer.target.origin == self._origin and urlsplit(answer.url).path.endswith("/user/login/"):
             raise ImageForbiddenError(f'Label Studio requires a login to read "{uri}".', hint=_HINT)
         return data_of(answer, uri)
-
-    def _fetch(self, url: str, *, renew: bool) -> Answer:
-        return self._http.fetch(url, Credential(self._origin, self._auth.header(renew=renew)))
 
     def _url(self, uri: str) -> str | None:
         """Return the whole URL to request, None for an address that is not of this Label Studio."""

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -14,6 +15,8 @@ from taxonomist.storage.images.certificates import certificates
 from taxonomist.taxonomy.errors import AuthError, LabelStudioError
 
 __all__ = ["TokenAuth"]
+
+log = logging.getLogger(__name__)
 
 _RENEW_EARLY_S = 30.0
 _LIFETIME_S = 300.0
@@ -33,25 +36,58 @@ class TokenAuth:
 
     A personal access token (a JWT, with two dots) is exchanged for an access token that is valid for 300 seconds, which
     is kept until 30 seconds before its end. `token` is called each time, so that a changed setting takes effect.
+    `fallback` is used once Label Studio refuses it, for example because it was revoked and a new one was set.
     """
 
-    def __init__(self, base_url: str, token: Callable[[], str], timeout_s: float = 10.0) -> None:
+    def __init__(
+        self, base_url: str, token: Callable[[], str], timeout_s: float = 10.0, *, fallback: str | None = None
+    ) -> None:
         self._base_url = base_url.rstrip("/")
-        self._token = token
+        self._tokens: list[Callable[[], str]] = [token]
+        if fallback:
+            self._tokens.append(lambda: fallback)
+        self._current = 0
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._access: _Access | None = None
 
-    def header(self, *, renew: bool = False) -> Mapping[str, str]:
-        """Return the `Authorization` header, empty without a token. `renew`: get a new access token.
+    @property
+    def token(self) -> str:
+        """The token that is in use: the first, or the fallback after the first was refused."""
+        return self._tokens[self._current]().strip()
+
+    def header(self, *, renew: bool = False, refused: str | None = None) -> Mapping[str, str]:
+        """Return the `Authorization` header, empty without a token.
+
+        `renew`: Label Studio has refused the header `refused`; get a new access token, or use the other token.
 
         Raises `AuthError` when Label Studio refuses the personal access token, and `LabelStudioError` when Label Studio
         is not reachable.
         """
-        token = self._token().strip()
+        token = self.token
+        if renew and not _is_personal(token) and refused in {None, f"Token {token}"}:
+            token = self._other(token)
+        try:
+            return self._header(token, renew=renew)
+        except AuthError:
+            if (other := self._other(token)) == token:
+                raise
+            return self._header(other, renew=renew)
+
+    def _other(self, refused: str) -> str:
+        """Return the token to use in place of a refused one, which another thread may have replaced already."""
+        if len(self._tokens) == 1:
+            return refused
+        with self._lock:
+            if self.token == refused:
+                self._current = 1 - self._current
+                log.warning("Label Studio at %s refuses a token; the other one that is known is used", self._base_url)
+            return self.token
+
+    def _header(self, token: str, *, renew: bool) -> Mapping[str, str]:
         if not token:
             return {}
-        if token.count(".") != 2:
+        if not _is_personal(token):
             return {"Authorization": f"Token {token}"}
         with self._lock:
             access = self._access
@@ -61,8 +97,8 @@ class TokenAuth:
 
     @property
     def renewable(self) -> bool:
-        """Whether a new access token can help after status 401."""
-        return self._token().strip().count(".") == 2
+        """Whether a new access token, or the other token, can help after status 401."""
+        return _is_personal(self.token) or len(self._tokens) > 1
 
     def _exchange(self, token: str) -> _Access:
         url = f"{self._base_url}/api/token/refresh/"
@@ -88,6 +124,10 @@ class TokenAuth:
                 hint="Check TAXONOMIST_LABEL_STUDIO_URL.",
             ) from error
         return _Access(access, token, _end(access))
+
+
+def _is_personal(token: str) -> bool:
+    return token.count(".") == 2
 
 
 def _end(token: str) -> float:

@@ -75,7 +75,7 @@ def _connected(services: Services, project: str) -> Iterator[Check]:
         yield failed("Label Studio", "its address or token is not known", connect)
         return
     try:
-        client = LabelStudioClient(url, token)
+        client = LabelStudioClient(url, token, fallback=services.other_token(project))
     except LabelStudioError as error:
         yield failed("token", error.args[0], error.hint or connect)
         return

@@ -30,7 +30,12 @@ def checks(services: Services, project: str, client: LabelStudioClient) -> Itera
         yield failure("Label Studio", error)
         return
     try:
-        yield passed("token", f"is valid, it belongs to {client.user()}")
+        stored, user = client.token, client.user()
+        if client.token == stored:
+            yield passed("token", f"is valid, it belongs to {user}")
+        else:
+            detail = f"the stored one was revoked; that of TAXONOMIST_LABEL_STUDIO_API_KEY, of {user}, is used"
+            yield warned("token", detail, _connect(project))
     except LabelStudioError as error:
         yield failure("token", error)
         return

@@ -224,3 +224,40 @@ def test_what_is_not_label_studios(label_studio: LabelStudio, http: HttpImages, 
 def test_an_address_that_is_no_label_studio(http: HttpImages, url: str) -> None:
     with pytest.raises(ConfigError):
         LabelStudioImages(url, lambda: LEGACY, http)
+
+
+# --- a token that was revoked, and a new one in the environment
+
+
+@pytest.mark.parametrize(("first", "second"), [("revoked", LEGACY), (jwt(number=1), LEGACY), ("revoked", PERSONAL)])
+def test_a_refused_token_falls_back_to_the_other(
+    label_studio: LabelStudio, http: HttpImages, caplog: pytest.LogCaptureFixture, first: str, second: str
+) -> None:
+    images = LabelStudioImages(label_studio.web.url, lambda: first, http, fallback=second)
+    assert images.read("/data/upload/4/a.jpg") == IMAGE
+    assert images.read("/data/upload/4/a.jpg") == IMAGE
+    assert caplog.text.count("refuses a token") == 1  # the other one is kept
+    assert first not in caplog.text
+    assert second not in caplog.text
+
+
+def test_a_token_that_is_valid_is_used_before_the_other(label_studio: LabelStudio, http: HttpImages) -> None:
+    images = LabelStudioImages(label_studio.web.url, lambda: LEGACY, http, fallback="other")
+    assert images.read("/data/upload/4/a.jpg") == IMAGE
+    assert len(label_studio.web.requests) == 1
+
+
+def test_two_tokens_that_are_refused_are_an_error(label_studio: LabelStudio, http: HttpImages) -> None:
+    images = LabelStudioImages(label_studio.web.url, lambda: "one", http, fallback="two")
+    for _ in range(2):
+        with pytest.raises(ImageForbiddenError):
+            images.read("/data/upload/4/a.jpg")
+    label_studio.accepted = {"Token one"}  # it was set up again
+    assert images.read("/data/upload/4/a.jpg") == IMAGE
+
+
+def test_several_threads_change_the_token_once(label_studio: LabelStudio) -> None:
+    auth = TokenAuth(label_studio.web.url, lambda: "revoked", fallback=LEGACY)
+    refused = auth.header()["Authorization"]
+    for _ in range(3):  # each was refused while the others were under way
+        assert auth.header(renew=True, refused=refused) == {"Authorization": f"Token {LEGACY}"}
