@@ -29,6 +29,7 @@ _LOCAL_FILES = re.compile(r"([^?#]*)/data/local-files/?\?(?:[^#]*?&)??d=(.*)", r
 _RESOLVE = re.compile(r"(.*)/(?:tasks|projects)/\d+/(?:resolve|presign)/?", re.DOTALL)
 _LABEL_STUDIO = re.compile(r"/(?:data/(?:upload|local-files)|(?:tasks|projects)/\d+/(?:resolve|presign))/")
 _CONTAINER = re.compile(r"\$root|\$web|(?=.{3,63}$)[a-z0-9]+(-[a-z0-9]+)*")
+_AZURE = re.compile(r"\.blob\.core\.[a-z.]+$")
 _VERSION_OF_BLOB = re.compile(r"(?:^|&)(?:snapshot|versionid)=", re.IGNORECASE)
 
 
@@ -172,7 +173,10 @@ def _web(scheme: str, text: str) -> Address:
     place = host if port in (None, _DEFAULT_PORTS[scheme]) else f"{host}:{port}"
     if parts.username is not None or parts.password is not None:
         place = f"@{place}"  # it is never read, so it must not be taken for an address that is
-    return Address("http", place, _canonical(path), without_signature(query), url)
+    name = _canonical(path)
+    if _AZURE.search(host):  # there an encoded slash is a slash
+        name = name.replace("%2F", "/")
+    return Address("http", place, name, without_signature(query), url)
 
 
 def _of_label_studio(text: str, site: str, path: str, query: str) -> Address | None:

@@ -107,7 +107,7 @@ def test_one_broken_item_of_many_costs_the_others_nothing(client: FlaskClient, s
     }
     answer = client.post("/webhook", json=body).get_json()
     assert answer["new"] == 2
-    assert "Task 6 has no image" in answer["ignored"]
+    assert "task 6: it has no image" in answer["ignored"]
     services.journal.fold()
     assert [record.annotation_id for record in services.journal.annotations("4")] == ["1"]
 
