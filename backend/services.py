@@ -251,7 +251,11 @@ class Services:
         other, own_url = self.settings.label_studio_api_key, self.settings.label_studio_url
         if other is None or other.get_secret_value() == token:
             return None
-        same = own_url is None or (url is not None and own_url.rstrip("/") == url.rstrip("/"))
+        if own_url is None:  # the token names no server, so there must be one only
+            known = {record.label_studio_url.rstrip("/") for record in self.projects if record.label_studio_url}
+            same = len(known) == 1
+        else:
+            same = url is not None and own_url.rstrip("/") == url.rstrip("/")
         return other.get_secret_value() if same else None
 
     def open_label_studio(self, project: str) -> LabelStudioClient:

@@ -27,6 +27,7 @@ _HADOOP = {"abfs", "abfss", "wasb", "wasbs"}  # the schemes of Azure's drivers f
 _UPLOAD = re.compile(r"(.*)/data/upload/(\d+/[^/]+)", re.DOTALL)
 _LOCAL_FILES = re.compile(r"([^?#]*)/data/local-files/?\?(?:[^#]*?&)??d=(.*)", re.DOTALL)
 _RESOLVE = re.compile(r"(.*)/(?:tasks|projects)/\d+/(?:resolve|presign)/?", re.DOTALL)
+_NESTED = re.compile(r"(?:https?:/)?/[^?#]*(?:tasks|projects)/\d+/(?:resolve|presign)/?(?:[?#]|$)", re.IGNORECASE)
 _LABEL_STUDIO = re.compile(r"/(?:data/(?:upload|local-files)|(?:tasks|projects)/\d+/(?:resolve|presign))/")
 _CONTAINER = re.compile(r"\$root|\$web|(?=.{3,63}$)[a-z0-9]+(-[a-z0-9]+)*")
 _AZURE = re.compile(r"\.blob\.core\.[a-z.]+$")
@@ -180,7 +181,8 @@ def _web(scheme: str, text: str) -> Address:
 
 
 def _of_label_studio(text: str, site: str, path: str, query: str) -> Address | None:
-    """Return an upload, or what the address of Label Studio's resolver leads to; None for other paths.
+    """Return an upload, or what the address of Label Studio's resolver leads to; None for other paths, and for a
+    resolver inside a resolver, which Label Studio never writes and a sender could nest without end.
 
     Uploads count without the host, because a Label Studio may have several addresses. Without a host, the path must
     begin as Label Studio's own paths do, since a path on the disk may end like one.
@@ -190,8 +192,8 @@ def _of_label_studio(text: str, site: str, path: str, query: str) -> Address | N
         return Address("upload", "", _decoded(found[2]), "", url)
     if (found := _RESOLVE.fullmatch(path)) and (site or not found[1]):
         inner = next((field[8:] for field in query.split("&") if field.startswith("fileuri=")), None)
-        if inner:
-            return replace(parse_address(_inner(inner)), url=url)
+        if inner and not _NESTED.match(text := _inner(inner)):
+            return replace(parse_address(text), url=url)
     if not site and _LABEL_STUDIO.match(path):
         return Address("file", "", posixpath.normpath(text), "", url)
     return None

@@ -36,6 +36,7 @@ class StandIn(AbstractContextManager["StandIn"]):
         self.predictions: dict[int, dict[str, Any]] = {}
         self.answers: dict[str, Any] = {}  # further answers by path
         self.answer: Callable[[str, str, Any], Any] = lambda method, path, answer: answer
+        self.missing = ""  # a field that an odd answer about the project lacks
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
         self._thread.start()
@@ -78,7 +79,7 @@ class StandIn(AbstractContextManager["StandIn"]):
 
     def project(self) -> dict[str, Any]:
         submitted = [found for found in self.annotations.values() if not found["was_cancelled"]]
-        return {
+        fields = {
             "id": self.number,
             "title": "stand-in",
             "label_config": CONFIG,
@@ -89,6 +90,7 @@ class StandIn(AbstractContextManager["StandIn"]):
             "total_annotations_number": len(submitted),
             "num_tasks_with_annotations": len({found["task"] for found in submitted}),
         }
+        return {name: value for name, value in fields.items() if name != self.missing}
 
     def webhook(self, action: str, id: int) -> dict[str, Any]:
         """Return the body of a webhook about an annotation."""

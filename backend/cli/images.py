@@ -73,7 +73,8 @@ def import_(
 ) -> None:
     """Import images, with labels if there are any, from a CSV manifest or a Label Studio export."""
     services = services_of(context)
-    manifest_only = {"--multi-label": multi_label, "--skip-bad-rows": skip_bad_rows, "--dry-run": dry_run, "--yes": yes}
+    manifest_only = {"--images": bool(images), "--multi-label": multi_label, "--skip-bad-rows": skip_bad_rows}
+    manifest_only |= {"--dry-run": dry_run, "--yes": yes}
     with count_bar(f"Importing {file.name}") as progress:
         if is_export(file):
             if wrong := next((name for name, given in manifest_only.items() if given), None):

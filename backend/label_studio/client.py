@@ -10,6 +10,7 @@ from taxonomist.backend.label_studio.connection import project_number
 from taxonomist.backend.label_studio.failures import refusal, translated
 from taxonomist.backend.label_studio.records import MlBackend, Project, Webhook
 from taxonomist.backend.label_studio.tasks import TaskCalls
+from taxonomist.taxonomy.errors import LabelStudioError
 
 if TYPE_CHECKING:
     from label_studio_sdk.core.request_options import RequestOptions
@@ -45,6 +46,11 @@ class LabelStudioClient(TaskCalls):
         """Return a project."""
         with translated(self.url, f"read project {project}"):
             found = self._sdk.projects.get(project_number(project))
+            if None in (found.created_at, found.task_number, found.total_annotations_number):
+                raise LabelStudioError(
+                    f"Label Studio at {self.url} did not say when project {project} was created, or what it counts.",
+                    hint="Nothing is concluded from such an answer. Look at what stands between us and Label Studio.",
+                )
             return Project(
                 id=str(found.id),
                 title=found.title or "",

@@ -18,6 +18,7 @@ from taxonomist.taxonomy.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
+_RULES = 2  # grows when the rules by which images are decided change, so that all are decided anew
 CHUNK = 500  # images that are decided in one update of the catalogue
 
 
@@ -119,7 +120,7 @@ def _rule(services: Services, project: str) -> str:
     """Return a fingerprint of what labels depend on besides annotations and tasks: the taxonomy, the rule of agreement,
     and what names the products."""
     config = services.label_config(project)
-    rule = repr((services.agreement(project), [tree.fingerprint for tree in config.trees]))
+    rule = repr((_RULES, services.agreement(project), [tree.fingerprint for tree in config.trees]))
     if len(config.images) > 1:
         rule += repr([(tree.to_name, config.images[tree.to_name]) for tree in config.trees])
     if product_field := services.project_settings(project).product_field:

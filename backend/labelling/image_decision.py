@@ -137,7 +137,7 @@ def _entries(annotation: Annotation) -> list[AnnotatorLabels]:
     return [
         AnnotatorLabels.model_validate(
             {
-                "annotator_id": int(annotation.annotator) if annotation.annotator.isdigit() else annotation.annotator,
+                "annotator_id": int(annotation.annotator) if annotation.annotator.isdecimal() else annotation.annotator,
                 "taxonomy": [list(path) for path in paths],
                 "control": control,
                 "updated_at": annotation.updated_at.isoformat(),

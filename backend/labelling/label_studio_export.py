@@ -12,22 +12,25 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import ijson
 
-from taxonomist.backend.labelling.decisions import decide_all_dirty
+from taxonomist.backend.labelling.decisions import decide_all_dirty, decide_anew
 from taxonomist.backend.labelling.export_forms import AS_JSON, as_task, check_csv, check_form
 from taxonomist.backend.labelling.import_result import ImportResult, ImportSummary, LeftOut
+from taxonomist.backend.labelling.recording import record_usable
+from taxonomist.backend.labelling.sources import file_source
 from taxonomist.backend.labelling.task_events import task_events
 from taxonomist.backend.services import Services
 from taxonomist.progress import CountProgress, ignore_counts
 from taxonomist.storage.catalog.image_ids import image_id
 from taxonomist.storage.journal import EARLIER_IMPORT, AnnotationSaved, Event, TaskSaved
 from taxonomist.taxonomy.errors import BadRequestError, ConfigError
-from taxonomist.taxonomy.label_config import LabelConfig, parse_label_config
+from taxonomist.taxonomy.label_config import parse_label_config
 
 CHUNK = 500  # tasks that are in memory together
 _DEEPEST = 200
@@ -69,12 +72,11 @@ def import_export(
     files = _files(export)
     scans = [_scan(file) for file in files]
     total = sum(scan.entries for scan in scans)
-    project = project or next((scan.project for scan in scans if scan.project), None)
-    if project is None:
-        raise ConfigError(f"{export} does not name its project.", hint="Give --project.")
-    known_config = _load_config(services, project, config)
+    project = project or _project_of(export, scans)
+    xml = _read_config(services, project, config)
+    known_config = parse_label_config(xml)
     saved_at = datetime.fromtimestamp(export.stat().st_mtime, UTC)
-    source = source or export.name
+    source = file_source(export.resolve().name if source is None else source)
     services.journal.adopt(project, source, former=EARLIER_IMPORT)
     summary = ImportSummary()
     annotations: set[int] = set()  # a file may hold an annotation twice
@@ -91,7 +93,9 @@ def import_export(
             events += found.events
             summary.leave_out(found.left_out)
             summary.count_unknown(found.unknown, found.name)
-        for event in _record(services, events, summary):
+        if events and config is not None:  # an import that can use nothing changes nothing
+            services.projects.update(project, label_config=xml)
+        for event in record_usable(services.journal, events, partial(_leave_out, summary))[0]:
             if isinstance(event, TaskSaved):
                 summary.images |= {image_id(uri) for uri in (event.uri, *event.images.values())}
             elif isinstance(event, AnnotationSaved):
@@ -100,6 +104,8 @@ def import_export(
         summary.entries += len(chunk)
         progress(summary.entries, total)
     decide_all_dirty(services, project)
+    if config is not None and summary.images:
+        decide_anew(services, project)
     summary.annotations = len(annotations)
     result = summary.result(services, project)
     if result.entries and not result.images:
@@ -107,37 +113,36 @@ def import_export(
     return result
 
 
-def _record(services: Services, events: Sequence[Event], summary: ImportSummary) -> list[Event]:
-    """Commit the events; return those that can be stored."""
-    try:
-        services.journal.record(events)
-    except BadRequestError as error:
-        if len(events) == 1:
-            task = getattr(events[0], "task_id", "")
-            summary.leave_out([LeftOut("task or annotation that cannot be stored", f"task {task}: {error}")])
-            return []
-        # The journal does not say which event it refuses: bisect.
-        half = len(events) // 2
-        return _record(services, events[:half], summary) + _record(services, events[half:], summary)
-    return list(events)
+def _leave_out(summary: ImportSummary, event: Event, error: BadRequestError) -> None:
+    task = getattr(event, "task_id", "")
+    summary.leave_out([LeftOut("task or annotation that cannot be stored", f"task {task}: {error}")])
 
 
-def _load_config(services: Services, project: str, config: Path | None) -> LabelConfig:
-    """Return the project's labelling config: the given file, which is stored with the project, or the stored one."""
+def _project_of(export: Path, scans: Sequence[_Scan]) -> str:
+    """Return the project that the files name. Raises `ConfigError` when they name none, or several."""
+    named = sorted({scan.project for scan in scans if scan.project})
+    if not named:
+        raise ConfigError(f"{export} does not name its project.", hint="Give --project.")
+    if len(named) > 1:
+        raise ConfigError(f"{export} has tasks of several projects: {', '.join(named[:10])}.", hint="Give --project.")
+    return named[0]
+
+
+def _read_config(services: Services, project: str, config: Path | None) -> str:
+    """Return the labelling config in the given file, else that of the project. Raises `ConfigError`."""
     if config is not None:
         try:
             xml = config.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{config} cannot be read: {error}.") from None
         parse_label_config(xml)
-        services.projects.update(project, label_config=xml)
-    xml = services.projects.get(project).label_config
-    if not xml:
-        raise ConfigError(
-            f"The labelling config of project {project} is unknown.",
-            hint="Give --config, or run `taxonomist connect` first.",
-        )
-    return parse_label_config(xml)
+        return xml
+    if xml := services.projects.get(project).label_config:
+        return xml
+    raise ConfigError(
+        f"The labelling config of project {project} is unknown.",
+        hint="Give --config, or run `taxonomist connect` first.",
+    )
 
 
 @dataclass

@@ -10,7 +10,9 @@ from datetime import UTC, datetime
 
 from taxonomist.backend.label_studio import Project
 from taxonomist.backend.services import Services
-from taxonomist.taxonomy.errors import LabelStudioError
+from taxonomist.storage.journal import EARLIER_IMPORT
+from taxonomist.storage.journal.events import is_label_studio
+from taxonomist.taxonomy.errors import ConfigError, LabelStudioError
 
 
 def learn_source(services: Services, project: str, created: str | None) -> str:
@@ -53,3 +55,21 @@ def describe_other(about: Project, created: str) -> str:
 
 def _time(created: str) -> str:
     return f"{datetime.fromtimestamp(int(created), UTC):%Y-%m-%d %H:%M:%S}" if created.isdecimal() else created
+
+
+def file_source(name: str) -> str:
+    """Return the source of an imported file. Raises `ConfigError` for a name that is not free or not Unicode.
+
+    What had the name of a Label Studio project would count as that project's, and its next pass would delete it.
+    """
+    name = name.strip()
+    hint = "Give --source NAME."
+    if not name:
+        raise ConfigError("The name of the source is empty.", hint=hint)
+    if is_label_studio(name) or name == EARLIER_IMPORT:
+        raise ConfigError(f'A source cannot be called "{name}": so are projects of Label Studio.', hint=hint)
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"The name {name!r} is not Unicode.", hint=hint) from None
+    return name

@@ -13,6 +13,7 @@ from typing import Any
 
 from taxonomist.backend.label_studio import Project
 from taxonomist.backend.labelling.decisions import decide_all_dirty
+from taxonomist.backend.labelling.recording import record_usable
 from taxonomist.backend.labelling.sources import check_source
 from taxonomist.backend.labelling.task_events import task_events
 from taxonomist.backend.services import Services
@@ -26,7 +27,7 @@ from taxonomist.storage.journal import (
     TaskRecord,
     TaskSaved,
 )
-from taxonomist.taxonomy.errors import LabelStudioError
+from taxonomist.taxonomy.errors import BadRequestError, LabelStudioError
 from taxonomist.taxonomy.label_config import LabelConfig, parse_label_config
 
 log = logging.getLogger(__name__)
@@ -48,8 +49,9 @@ def sync(services: Services, project: str, progress: StepProgress) -> str:
     with services.open_label_studio(project) as client:
         before = client.project(project)
         source = check_source(services, before, client.url)
+        config = parse_label_config(before.label_config)
         services.projects.update(project, label_config=before.label_config)
-        reading = _Pass(services, project, source, parse_label_config(before.label_config))
+        reading = _Pass(services, project, source, config)
         for share in reading.read_tasks(client.tasks(project), before.tasks):
             progress("tasks", 0.5 * share)
         for share in reading.read_annotations(client.export_annotations(project), before.annotated_tasks):
@@ -139,7 +141,10 @@ class _Pass:
             for problem in found.problems:
                 log.warning("project %s: %s", self._project, problem)
         for chunk in _chunks(events):
-            self.new += self._services.journal.record(self._unknown(chunk))
+            self.new += record_usable(self._services.journal, self._unknown(chunk), self._refused)[1]
+
+    def _refused(self, event: Event, error: BadRequestError) -> None:
+        log.warning("project %s: task %s: %s", self._project, getattr(event, "task_id", ""), error)
 
     def _unknown(self, events: Sequence[Event]) -> list[Event]:
         """Return the events whose content the journal does not have."""

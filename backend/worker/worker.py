@@ -27,7 +27,7 @@ from taxonomist.backend.state import heartbeat
 from taxonomist.backend.state.jobs import JobKind
 from taxonomist.backend.worker.job_loop import KINDS, JobLoop
 from taxonomist.backend.worker.retraining_schedule import TrainingPlanner, projects_of_label_studio
-from taxonomist.taxonomy.errors import ConfigError, StorageError, TaxonomistError
+from taxonomist.taxonomy.errors import ConfigError, DamagedError, StorageError, TaxonomistError
 
 log = logging.getLogger(__name__)
 
@@ -103,14 +103,25 @@ class Worker:
         try:
             decide_anew(self.services, project)
             decide_dirty(self.services, project, IMAGES_PER_PULSE)
+        except DamagedError as error:
+            self._complain(project, str(error))
         except StorageError:
             raise
         except TaxonomistError as error:  # a config without taxonomy: the images stay undecided
-            if self._complaints.get(project) != str(error):  # log it once, not once a second
-                log.warning("project %s: labels wait to be decided: %s", project, error)
-            self._complaints[project] = str(error)
+            self._complain(project, str(error))
+        except Exception as error:  # one project must not stop the others
+            if self._complain(project, repr(error)):
+                log.exception("project %s: its labels cannot be decided", project)
         else:
             self._complaints.pop(project, None)
+
+    def _complain(self, project: str, problem: str) -> bool:
+        """Log once, not once a second, why the labels of a project wait; return whether it was logged."""
+        if self._complaints.get(project) == problem:
+            return False
+        log.warning("project %s: labels wait to be decided: %s", project, problem)
+        self._complaints[project] = problem
+        return True
 
     def _announce(self) -> None:
         """Enqueue a push where Label Studio does not know the served version; once per version and process, so the

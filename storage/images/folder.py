@@ -50,13 +50,13 @@ class FolderImages:
             path = (root / address.name).resolve()
         except (OSError, ValueError, RuntimeError) as error:
             raise ImageForbiddenError(f'"{uri}" is not a valid path ({error}).') from error
-        if not path.is_relative_to(root) and not self._is_known_link(root, uri, path):
+        if not path.is_relative_to(root) and not self._is_known_link(root, address.name, path):
             raise ImageForbiddenError(f'"{uri}" is outside the image folder {root}.')
         return path
 
-    def _is_known_link(self, root: Path, uri: str, path: Path) -> bool:
-        """Return whether a path without `..` leads by a link into one of the folders that links may lead to."""
-        if ".." in Path(uri).parts or not (root / uri).is_relative_to(root):
+    def _is_known_link(self, root: Path, name: str, path: Path) -> bool:
+        """Return whether a path in the folder leads by a link into one of the folders that links may lead to."""
+        if not Path(os.path.normpath(root / name)).is_relative_to(root):
             return False
         return any(path.is_relative_to(link) for link in self._links)
 

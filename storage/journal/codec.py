@@ -60,6 +60,7 @@ def encode(event: Event) -> Row:
         for value in fields.values():
             if isinstance(value, str):
                 value.encode()
+        key.encode()
         body = json.dumps(fields, separators=(",", ":"))
     except (UnicodeEncodeError, TypeError, ValueError) as error:
         raise BadRequestError(f"The event cannot be stored: {error}.") from error

@@ -2,6 +2,7 @@
 events do not matter; what was read from the source replaces what has not changed since."""
 
 import json
+import logging
 import sqlite3
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -18,6 +19,9 @@ from taxonomist.storage.journal.events import (
     is_label_studio,
 )
 from taxonomist.storage.journal.state import Folded
+from taxonomist.taxonomy.errors import StorageError
+
+log = logging.getLogger(__name__)
 
 __all__ = ["fold_slice"]
 
@@ -32,7 +36,7 @@ def fold_slice(connection: sqlite3.Connection, limit: int) -> Folded:
     ).fetchall()
     fold = _Fold(connection)
     for row in rows:
-        fold.step(row)
+        fold.step_alone(row)
     position = rows[-1]["seq"] if rows else start
     if rows:
         connection.execute("UPDATE folded SET seq = ?", (position,))
@@ -44,6 +48,20 @@ class _Fold:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._touched: set[tuple[str, str]] = set()
+
+    def step_alone(self, row: sqlite3.Row) -> None:
+        """Fold one event. One that cannot be folded is logged and left out: it must not stop the events after it."""
+        self._connection.execute("SAVEPOINT event")
+        touched = set(self._touched)
+        try:
+            self.step(row)
+        except (StorageError, MemoryError, sqlite3.OperationalError):
+            raise
+        except Exception:
+            log.exception("event %d of the journal (%s) cannot be used and is left out", row["seq"], row["kind"])
+            self._connection.execute("ROLLBACK TO event")
+            self._touched = touched
+        self._connection.execute("RELEASE event")
 
     def step(self, row: sqlite3.Row) -> None:
         self._seq: int = row["seq"]

@@ -66,6 +66,9 @@ def test_the_settings_token_stands_in(services: Services, own_url: str | None, e
     services.settings.label_studio_api_key, services.settings.label_studio_url = SecretStr("new"), own_url
     assert services.label_studio("4") == ("http://label-studio:8080", "old")
     assert services.other_token("4") == expected
+    if own_url is None:  # with a second server, the token of the settings may belong to either
+        services.projects.update("6", label_studio_url="http://elsewhere:8080", api_key=SecretStr("theirs"))
+        assert services.other_token("4") is services.other_token("6") is None
     services.projects.update("4", api_key=SecretStr("new"))
     assert services.other_token("4") is None
     assert services.other_token("5") is None

@@ -197,6 +197,13 @@ def test_addresses_without_their_signature() -> None:
         assert unsigned(uri) == uri
 
 
+def test_a_resolver_inside_a_resolver_is_not_followed() -> None:
+    inner = resolve("s3://b/a.jpg")
+    assert image_id(resolve(inner)) != image_id("s3://b/a.jpg")
+    assert parse_address("/tasks/1/resolve/?fileuri=" * 5_000).kind == "file"
+    assert parse_address("https://ls/tasks/1/resolve/?fileuri=" * 5_000).kind in {"http", "file"}
+
+
 # --- properties
 
 

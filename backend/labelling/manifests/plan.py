@@ -14,6 +14,7 @@ from taxonomist.backend.labelling.manifests.label_configs import config_with, re
 from taxonomist.backend.labelling.manifests.reading import Manifest, open_manifest
 from taxonomist.backend.labelling.manifests.rows import IMPORT_ANNOTATOR, BadRow, ManifestRow
 from taxonomist.backend.labelling.manifests.source_state import ProjectState, read_state
+from taxonomist.backend.labelling.sources import file_source
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.image_folders import ImageFolder
 from taxonomist.backend.state.project_records import ProjectRecord
@@ -78,7 +79,7 @@ def make_plan(
 ) -> ImportPlan:
     """Return what an import will store. Raises `ConfigError` when the manifest cannot be taken."""
     record = services.projects.get(project)
-    source = _source_name(options.source if options.source is not None else manifest.name)
+    source = file_source(options.source if options.source is not None else manifest.name)
     given = read_config(options.config) if options.config else None
     known_folders = [folder for entry in record.image_folders if source in entry.sources for folder in entry.folders]
     opened = open_manifest(manifest, images, known_folders, multi_label=options.multi_label)
@@ -174,14 +175,6 @@ def _said(
         for address, by_annotator in labels.items()
     }
     return said, lines
-
-
-def _source_name(name: str) -> str:
-    name = name.strip()
-    _check_text(name)
-    if not name:
-        raise ConfigError("The name of the source is empty.", hint="Give --source NAME.")
-    return name
 
 
 def _check_text(text: str) -> None:

@@ -188,3 +188,50 @@ def test_duplicates_in_a_file_are_one_image(known: Services, tmp_path: Path) -> 
     task = {"id": 1, "data": {"image": "a.jpg"}, "created_at": DAY, "annotations": annotations}
     done = import_export(known, write(tmp_path, [task, task]), project="7")
     assert (done.entries, done.images, done.annotations, done.accepted) == (2, 1, 2, 1)
+
+
+@pytest.mark.parametrize("name", ["4.1795531934", "2024.11", " ", ""])
+def test_a_file_never_gets_the_name_of_a_label_studio(known: Services, tmp_path: Path, name: str) -> None:
+    """As a Label Studio's own, its tasks would be deleted by the next pass."""
+    file = write(tmp_path, [by_hand("a", 1)])
+    with pytest.raises(ConfigError, match=r"name of the source|source cannot be called"):
+        import_export(known, file, project="7", source=name)
+    assert known.journal.pending() == 0
+
+
+def test_the_folder_that_one_stands_in_has_its_own_name(
+    known: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "storage"
+    folder.mkdir()
+    write(folder, [by_hand("a", 1)])
+    monkeypatch.chdir(folder)
+    import_export(known, Path(), project="7")
+    assert known.journal.sources("7") == ["storage"]
+
+
+def test_files_of_several_projects_need_a_name(known: Services, tmp_path: Path) -> None:
+    folder = tmp_path / "storage"
+    folder.mkdir()
+    for number in (3, 4):
+        write(folder, [{**by_hand("a", 1), "project": number}], f"{number}.json")
+    with pytest.raises(ConfigError, match="tasks of several projects: 3, 4"):
+        import_export(known, folder)
+
+
+def test_an_import_that_can_use_nothing_keeps_the_labelling_config(known: Services, tmp_path: Path) -> None:
+    other = tmp_path / "other.xml"
+    other.write_text(CONFIG.replace('value="$image"', 'value="$photo"'))
+    with pytest.raises(ConfigError, match="none of its 1 tasks"):
+        import_export(known, write(tmp_path, [by_hand("a", 1)]), project="7", config=other)
+    assert known.projects.get("7").label_config == CONFIG
+
+
+def test_a_new_labelling_config_decides_all_images_anew(known: Services, tmp_path: Path) -> None:
+    import_export(known, write(tmp_path, [by_hand("a", 1, 2)]), project="7")
+    assert accepted(known) == [{"colour": [RED]}]
+    shorter = tmp_path / "shorter.xml"
+    shorter.write_text(CONFIG.replace('<Choice value="Red"/>', ""))
+    second = write(tmp_path, [by_hand("b", 1, 2, path=BLUE)], "second.json")
+    import_export(known, second, project="7", config=shorter)
+    assert sorted(map(str, accepted(known))) == sorted(map(str, [{"colour": [["Warm"]]}, {"colour": [BLUE]}]))

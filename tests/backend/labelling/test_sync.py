@@ -62,6 +62,15 @@ def labels(services: Services) -> dict[str, list[str] | None]:
     return found
 
 
+@pytest.mark.parametrize("missing", ["created_at", "task_number", "total_annotations_number"])
+def test_an_answer_without_counts_deletes_nothing(connected: Services, label_studio: StandIn, missing: str) -> None:
+    label_studio.tasks.clear()
+    label_studio.missing = missing
+    with pytest.raises(LabelStudioError, match="did not say"):
+        run(connected)
+    assert labels(connected) == {A: RED, B: RED, C: RED}
+
+
 def test_a_second_pass_finds_nothing(connected: Services) -> None:
     assert run(connected) == "3 tasks, 6 annotations, 0 missed events, 0 missed deletions"
 

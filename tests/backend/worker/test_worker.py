@@ -15,6 +15,7 @@ from taxonomist.backend.labelling.manifests import import_manifest
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.jobs import JobKind, JobState
 from taxonomist.backend.worker.worker import Worker
+from taxonomist.taxonomy.errors import DamagedError
 from tests.backend_process import BackendProcess
 from tests.small_world import CONFIG, PATHS, write_catalogue
 from tests.waiting import eventually
@@ -82,6 +83,26 @@ def test_a_config_without_taxonomy_keeps_the_labels(world: Services) -> None:
     world.projects.update("7", label_config='<View><Image name="i" value="$image"/></View>')
     Worker(world).pulse()
     assert world.catalog.count("7", labelled=True) == 80
+
+
+@pytest.mark.parametrize("error", [DamagedError("one document"), RecursionError("odd")])
+def test_one_project_does_not_stop_the_others(
+    world: Services, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    def decide(services: Services, project: str, limit: int) -> bool:
+        decided.append(project)
+        if project == "3":
+            raise error
+        return False
+
+    decided: list[str] = []
+    world.projects.update("3", label_config=CONFIG)
+    monkeypatch.setattr("taxonomist.backend.worker.worker.decide_dirty", decide)
+    worker = Worker(world)
+    for _ in range(2):
+        worker.pulse()
+    assert sorted(decided) == ["3", "3", "7", "7"]
+    assert sum("project 3: labels wait" in record.getMessage() for record in caplog.records) == 1
 
 
 @pytest.mark.slow

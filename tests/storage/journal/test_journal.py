@@ -249,12 +249,25 @@ def test_reading_goes_over_pages(journal: Journal) -> None:
         AnnotationSaved("4", SOURCE, "1", "7", URI, datetime(2026, 1, 1), at(0), {}),
         AnnotationSaved("4", SOURCE, "1", "7", "/data/\ud800.jpg", at(0), at(0), {}),
         AnnotationSaved("4", SOURCE, "1", "7", URI, at(0), at(0), {"n": {1, 2}}),
+        TaskSaved("4", SOURCE, "7", URI, at(0), images={"a": URI, "b": "/data/\ud800.jpg"}),
     ],
 )
-def test_what_cannot_be_stored_is_refused_and_harms_nobody(journal: Journal, event: AnnotationSaved) -> None:
+def test_what_cannot_be_stored_is_refused_and_harms_nobody(journal: Journal, event: Event) -> None:
     with pytest.raises(BadRequestError):
         journal.record([saved(), event])
     assert journal.pending() == 0
+
+
+def test_an_event_that_cannot_be_folded_does_not_stop_the_others(
+    journal: Journal, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = json.loads('{"n": 2, "unique_id": "\\ud800"}')
+    broken = AnnotationSaved("4", SOURCE, "2", "7", URI, at(0), at(0), data)
+    journal.record([saved("1"), broken, saved("3")])
+    assert live(journal) == {"1": 0, "3": 0}
+    assert "event 2 of the journal (annotation-saved) cannot be used and is left out" in caplog.text
+    journal.record([saved("4")])
+    assert live(journal) == {"1": 0, "3": 0, "4": 0}
 
 
 def test_broken_text_inside_the_data_is_kept_as_it_came(journal: Journal) -> None:
