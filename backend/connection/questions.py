@@ -80,6 +80,8 @@ def _ask(
                 change_settings(services, project, [f"{name}={answer}"])
         except ConfigError as error:
             say(str(error))
+            if answer == proposal:  # by --yes, which would give the same answer again
+                return
         else:
             return
 

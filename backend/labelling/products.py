@@ -51,36 +51,41 @@ def product_of(product_field: str, image: ProductImage) -> str | None:
 def with_product(labels: ProjectLabels, product_field: str | None, tasks: Sequence[Mapping[str, Any]]) -> ProjectLabels:
     """Return the labels with the product that the field names; `tasks` has the data of those that show the image.
 
-    A product from elsewhere, such as a manifest's column, stays where the field names none.
+    A product from elsewhere, such as a manifest's column, stays: a field that is set later, and unset again, must not
+    lose it.
     """
+    if labels.group and labels.group_by is None:
+        return labels
     images = [ProductImage(data, labels.uri) for data in tasks or [{}]]
     found = [product for image in images if product_field and (product := image.product(product_field))]
-    own = labels.group if labels.group_by is None else None  # not from a field
-    product = min(found) if found else own
-    return labels.model_copy(update={"group": product, "group_by": product_field if found else None})
+    update = {"group": min(found), "group_by": product_field} if found else {"group": None, "group_by": None}
+    return labels.model_copy(update=update)
 
 
 def propose_product_field(images: Sequence[ProductImage], classes: int) -> str | None:
     """Return the field or the pattern that most probably names the products of these tasks, None where nothing fits.
 
-    Something that names products has fewer values than there are tasks, and more than there are classes; a field that
-    is called so (`sku`, `report`) needs no more than two. Fields come before patterns of the file name.
+    Something that names products has more values than there are classes; a field that is called so (`sku`, `report`)
+    needs no more than two. On average a value has 1.5 to 100 tasks: a time or a number of the task has fewer, a state
+    such as new or used has more. Fields come before patterns of the file name.
     """
     candidates = name_like_fields(images)
     usual = [name for name in candidates if _USUAL.search(name)]
     others = [name for name in candidates if name not in usual]
     for group, fewest in ((usual, 2), (others, classes + 1), (PATTERNS, classes + 1)):
         sizes = {name: _values(name, images) for name in group}
-        fitting = {name: size for name, size in sizes.items() if fewest <= size < len(images)}
+        fitting = {
+            name: size for name, size in sizes.items() if size >= fewest and 1.5 * size <= len(images) <= 100 * size
+        }
         if fitting:
-            return max(fitting, key=lambda name: (fitting[name], name))
+            return max(fitting, key=lambda name: (sizes[name], name))
     return None
 
 
 def name_like_fields(images: Sequence[ProductImage]) -> list[str]:
     """Return the fields that nearly all tasks have, and whose values may be names: neither addresses nor long texts."""
     fields = Counter(name for image in images for name, value in image.data.items() if _is_name(value, image.uri))
-    return [name for name, count in fields.items() if count >= _MOSTLY * len(images)]
+    return [name for name, count in fields.items() if count >= _MOSTLY * len(images) and not set(name) & set("*{}")]
 
 
 def _values(product_field: str, images: Sequence[ProductImage]) -> int:

@@ -65,6 +65,12 @@ def test_a_usual_name_needs_no_more_values_than_classes() -> None:
     assert propose_product_field(images(60, sku=lambda n: 1), 6) is None
 
 
+def test_times_states_and_names_that_cannot_be_written_are_not_proposed() -> None:
+    assert propose_product_field(images(600, captured_at=lambda n: f"{n // 1.01}"), 6) is None
+    assert propose_product_field(images(600, item_condition=lambda n: "new" if n % 2 else "used"), 1) is None
+    assert propose_product_field(images(60, **{"SKU*": lambda n: n // 4}), 6) is None
+
+
 @pytest.mark.parametrize(
     ("name", "pattern"),
     [("{p}_{v}.jpg", "{product}_*"), ("{p}-{v}.jpg", "{product}-*"), ("{p}/{v}.jpg", "{product}/*")],
@@ -78,6 +84,8 @@ def test_a_manifests_product_stays_and_a_field_that_is_not_used_any_more_names_n
     manifest = ProjectLabels(uri="a.jpg", group="from the manifest")
     assert with_product(manifest, None, []).group == "from the manifest"
     assert with_product(manifest, "sku", [{}]).group == "from the manifest"
+    both = with_product(manifest, "sku", [{"sku": "A"}])
+    assert with_product(both, None, [{"sku": "A"}]).group == both.group == "from the manifest"
     named = with_product(ProjectLabels(uri="a.jpg"), "sku", [{"sku": "A"}])
     assert (named.group, named.group_by) == ("A", "sku")
     assert with_product(named, "report", [{"sku": "A"}]).group is None
