@@ -6,6 +6,7 @@ is changed in place, so that no task has two predictions of one version.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,6 +19,9 @@ from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.unfilled import UnfilledTask
 from taxonomist.progress import StepProgress
+from taxonomist.taxonomy.errors import LabelStudioError
+
+log = logging.getLogger(__name__)
 
 CHUNK = 50
 SAVING_S = 600.0  # Label Studio took 219 s to save 1200 predictions of one answer
@@ -61,7 +65,14 @@ class _Filling:
         """Sort the tasks into those to predict, those to try later, and those that are done."""
         done = []
         for unfilled in due:
-            task = self._client.task(self._project, unfilled.task_id)
+            try:
+                task = self._client.task(self._project, unfilled.task_id)
+            except LabelStudioError as error:  # it costs this task only
+                log.warning("project %s: task %s is tried again later: %s", self._project, unfilled.task_id, error)
+                self.later.append(unfilled.task_id)
+                continue
+            if task is not None and str(task.get("project")) != self._project:
+                task = None  # Label Studio numbers tasks over all projects, and this one moved or never was ours
             own = [found for found in (task or {}).get("predictions") or [] if self._is_own(found)]
             if task is None or task.get("annotations") or any(found.get("result") for found in own):
                 done.append(unfilled.task_id)
@@ -83,16 +94,19 @@ class _Filling:
             if name in unanswered:
                 self.later.append(name)
                 continue
-            done.append(name)
-            if not answer["result"]:
-                continue
-            self.filled += 1
             prediction = Prediction(task.id, answer["model_version"], answer["score"], answer["result"])
             stored = self._stored[name]
-            if stored is None:
+            if answer["result"] and stored is not None:
+                try:
+                    self._client.update_prediction(self._project, stored, prediction)
+                except LabelStudioError as error:
+                    log.warning("project %s: task %s is tried again later: %s", self._project, name, error)
+                    self.later.append(name)
+                    continue
+            elif answer["result"]:
                 new.append(prediction)
-            else:
-                self._client.update_prediction(self._project, stored, prediction)
+            self.filled += bool(answer["result"])
+            done.append(name)
         self._client.push_predictions(self._project, new)
         self._unfilled.remove(self._project, done)
 

@@ -273,18 +273,21 @@ class Journal:
             yield from rows
             return
         # In pages, because a long snapshot of a slow reader would prevent checkpoints of the write-ahead log.
+        # Only columns that are not given are compared, or SQLite would scan the index from its start for each page.
+        order = [key] if source is not None else ["source", key]
+        names, marks = ", ".join(order), ", ".join("?" for _ in order)
         query = (
-            f"SELECT * FROM {view} WHERE {where} AND (source, {key}) > (?, ?)"  # noqa: S608
-            f" ORDER BY source, {key} LIMIT {_PAGE}"
+            f"SELECT * FROM {view} WHERE {where} AND ({names}) > ({marks})"  # noqa: S608
+            f" ORDER BY {names} LIMIT {_PAGE}"
         )
-        last = ("", "")
+        last = [""] * len(order)
         while True:
             with self._database.read() as connection:
                 rows = connection.execute(query, (*values, *last)).fetchall()
             yield from rows
             if len(rows) < _PAGE:
                 return
-            last = (rows[-1]["source"], rows[-1][key])
+            last = [rows[-1][column] for column in order]
 
     def _row(self, query: str, values: tuple[Any, ...]) -> sqlite3.Row | None:
         with self._database.read() as connection:

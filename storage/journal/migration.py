@@ -4,7 +4,7 @@ import sqlite3
 from datetime import UTC, datetime
 
 from taxonomist.storage.journal.codec import format_time
-from taxonomist.storage.journal.events import UNKNOWN_SOURCE
+from taxonomist.storage.journal.events import EARLIER_IMPORT, UNKNOWN_SOURCE
 from taxonomist.storage.journal.schema import STATE
 
 __all__ = ["adopt", "migrate"]
@@ -22,6 +22,8 @@ _KEYS = {
     "task_images": ("task_id",),  # those of a task together
     "deletions": ("what", "id"),
 }
+
+_NO_MANIFEST = {"annotations": " AND task_id <> uri", "tasks": " AND task_id <> uri"}
 
 
 def migrate(connection: sqlite3.Connection) -> None:
@@ -52,13 +54,17 @@ def adopt(connection: sqlite3.Connection, project: str, source: str, former: str
     """Give the project's rows of the former source this source; return how many tasks and annotations.
 
     A row that the source has already stays, and the other one is dropped. Events that are not folded get it too.
+    Of an earlier import, the rows of a manifest stay, where a task has the address of its image as its id: its next
+    import finds them.
     """
     adopted = 0
     for table, keys in _KEYS.items():
+        others = _NO_MANIFEST.get(table, "") if former == EARLIER_IMPORT else ""
         same = " AND ".join(f"known.{key} = {table}.{key}" for key in keys)
         twice = (  # what the source has already
             f"FROM {table} WHERE project = ? AND source = ? AND EXISTS ("  # noqa: S608
             f"SELECT 1 FROM {table} known WHERE known.project = {table}.project AND known.source = ? AND {same})"
+            f"{others}"
         )
         values = (project, former, source)
         if table != "deletions":
@@ -68,7 +74,7 @@ def adopt(connection: sqlite3.Connection, project: str, source: str, former: str
             )
         connection.execute(f"DELETE {twice}", values)
         changed = connection.execute(
-            f"UPDATE {table} SET source = ? WHERE project = ? AND source = ?",  # noqa: S608
+            f"UPDATE {table} SET source = ? WHERE project = ? AND source = ?{others}",  # noqa: S608
             (source, project, former),
         ).rowcount
         adopted += changed if table in {"annotations", "tasks"} else 0

@@ -123,6 +123,31 @@ def test_annotated_and_deleted_tasks_need_no_answer(opened: Open) -> None:
     assert opened.stored() == {1: [True], 2: [False]}
 
 
+def test_tasks_of_another_project_are_left_alone(opened: Open) -> None:
+    """Label Studio numbers tasks over all projects: after a move, a number may be that of another project's task."""
+    opened.ask()
+    opened.label_studio.tasks[2]["project"] = 8
+    opened.appear()
+    assert opened.fill().startswith("0 of 1")
+    assert opened.services.unfilled.count("7") == 0
+    assert opened.stored() == {1: [True], 2: [False]}
+
+
+def test_a_task_that_cannot_be_read_or_stored_costs_itself_only(opened: Open) -> None:
+    opened.ask()
+    opened.services.unfilled.add("7", ["1"], asked=True)
+    opened.label_studio.predictions[1]["result"] = []
+    opened.appear()
+
+    def refuse(method: str, path: str, answer: object) -> object:
+        return 403 if path.startswith("/api/tasks/1") else answer
+
+    opened.label_studio.answer = refuse
+    assert opened.fill() == "1 of 2 unfilled tasks have a suggestion now, 1 are tried again later"
+    assert opened.stored() == {1: [False], 2: [True]}
+    assert opened.services.unfilled.count("7") == 1
+
+
 def test_a_push_leaves_unreadable_tasks_to_be_filled(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     assert push(opened.services, "7", lambda step, share: None).startswith("1 of 2 open tasks")
     opened.appear()
