@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from taxonomist.backend.label_studio.predictions import model_version_name
 from taxonomist.backend.labelling.manifests import read_manifest
+from taxonomist.backend.labelling.manifests.label_configs import stored_paths
 from taxonomist.backend.labelling.products import ProductImage
 from taxonomist.backend.prediction.image_inputs import ImageInput, embed_inputs
 from taxonomist.backend.prediction.look_alikes import LookAlike
@@ -117,13 +118,14 @@ def evaluate_manifest(
     if model is None:
         raise NotFoundError(f"Project {project} has no model yet.", hint=f"taxonomist train --project {project}")
     rows, problems = read_manifest(manifest, images)
+    tree = next(iter(model.trees.values()))
+    names = _names_in_tree({row.path for row in rows if row.path}, tree, _current_tree(services, project, tree))
     truths: dict[Path, list[TaxonomyPath]] = {}
     for row in rows:
         if row.path:
-            truths.setdefault(row.file, []).append(row.path)
+            truths.setdefault(row.file, []).append(names[row.path])
     if not truths:
         raise ConfigError(f"{manifest} has no labelled image.", hint=problems[0] if problems else None)
-    tree = next(iter(model.trees.values()))
     files = list(truths)
     embedded = embed_inputs(services, project, files, model.backbone, advance)
     if not embedded.positions:
@@ -165,6 +167,31 @@ def evaluate_manifest(
         learned_from=scores_where(True),
         products_known=bool(learned.products) and None not in products,
     )
+
+
+def _current_tree(services: Services, project: str, tree: Tree) -> Tree:
+    """Return the model's tree as it is in the project's labelling config, which has the values of aliased choices.
+
+    A config without the control, or none, leaves the model's own tree.
+    """
+    try:
+        return services.label_config(project).tree(tree.control)
+    except ConfigError:
+        return tree
+
+
+def _names_in_tree(paths: Collection[TaxonomyPath], tree: Tree, current: Tree) -> dict[TaxonomyPath, TaxonomyPath]:
+    """Return the label that each path of a manifest is in the model's tree, as an import into `current` stores it.
+
+    A choice that got an alias after the model was trained keeps its former name, which the model has.
+    """
+    now, at_training = stored_paths(paths, current), stored_paths(paths, tree)
+    names = {}
+    for path, stored in now.items():
+        known = current.known_prefix(stored)
+        label = (*known, *stored[len(known) :])
+        names[path] = at_training[path] if label not in tree and at_training[path] in tree else label
+    return names
 
 
 def _learned_from(services: Services, project: str, version: str) -> TrainedOn:

@@ -10,10 +10,11 @@ import pytest
 from taxonomist.backend.connection.settings import change_settings
 from taxonomist.backend.labelling.decisions import decide_anew
 from taxonomist.backend.labelling.manifests import import_manifest
-from taxonomist.backend.prediction.evaluation import evaluate_manifest
+from taxonomist.backend.prediction.evaluation import _names_in_tree, evaluate_manifest
 from taxonomist.backend.retraining.training_job import train
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
+from taxonomist.taxonomy.tree import Tree
 from tests.backend.retraining.products import add_products
 from tests.small_world import CONFIG, PATHS, image_bytes, publish_backbone, write_catalogue
 
@@ -81,6 +82,36 @@ def test_unseen_images_need_no_note_and_missing_products_do(services: Services, 
     nameless = write(tmp_path / "nameless", [("a.jpg", image_bytes(PATHS[0], 700), 0, "")])
     (caveat,) = evaluate_manifest(services, "colours", nameless).caveats
     assert caveat.startswith("Products unknown")
+
+
+CHOICES = """<View><Image name="image" value="$image"/><Choices name="colour" toName="image">
+  <Choice value="Red"/><Choice value="Yellow"/><Choice value="Blue" alias="b"/><Choice value="Green"/>
+</Choices></View>"""
+
+
+@pytest.mark.parametrize(
+    "config", [CONFIG.replace('"Blue"', '"Blue" alias="b"').replace('"Cold"', '"Cold" alias="c"'), CHOICES]
+)
+def test_names_are_read_as_an_import_reads_them(settings: Settings, tmp_path: Path, config: str) -> None:
+    services = Services(settings.model_copy(update={"views": 0, "head_epochs": 3, "min_annotators": 1}))
+    publish_backbone(services)
+    services.projects.update("7", label_config=config)
+    import_manifest(services, write_catalogue(tmp_path / "seen", 40), "7")
+    train(services, "7", lambda step, share: None)
+    scores = evaluate_manifest(services, "7", write_catalogue(tmp_path / "unseen", 20, first=500))
+    assert (scores.images, scores.outside_taxonomy) == (20, 0)
+    assert scores.levels[-1].accuracy > 0.9
+
+
+def test_a_choice_that_got_an_alias_after_training_has_its_former_name() -> None:
+    model = Tree("colour", "image", "taxonomy", (("Cold",), ("Cold", "Blue"), ("Warm",)))
+    current = Tree("colour", "image", "taxonomy", (("Cold",), ("Cold", "b"), ("w",)), values=((("Cold", "b"), "Blue"),))
+    paths = [("Cold", "Blue"), ("Cold", "Grey"), ("Hot",)]
+    assert _names_in_tree(paths, model, current) == {
+        ("Cold", "Blue"): ("Cold", "Blue"),
+        ("Cold", "Grey"): ("Cold", "Grey"),
+        ("Hot",): ("Hot",),
+    }
 
 
 def test_products_that_became_known_later_are_those_of_the_catalogue(settings: Settings, tmp_path: Path) -> None:
