@@ -121,15 +121,14 @@ class _Plan:
 
     def _former_beginnings(self, files: Iterable[FoundFile]) -> list[str]:
         """Return the beginnings of the source's addresses that end with the names of the files, the commonest first."""
-        by_name: dict[str, list[str]] = {}
+        names = Counter(_composed(file.name) for file in files)
+        deepest = max(name.count("/") for name in names) + 1
+        votes: Counter[str] = Counter()
         for address in set(self._known.values()).difference(self.addresses.values()):
-            by_name.setdefault(posixpath.basename(_composed(address)), []).append(address)
-        votes = Counter(
-            "/".join(address.split("/")[: -len(file.name.split("/"))])
-            for file in files
-            for address in by_name.get(posixpath.basename(_composed(file.name)), ())
-            if _composed(address).endswith(f"/{_composed(file.name)}")
-        )
+            parts, composed = address.split("/"), _composed(address).split("/")
+            for depth in range(1, min(deepest, len(parts) - 1) + 1):
+                if count := names["/".join(composed[-depth:])]:
+                    votes["/".join(parts[:-depth])] += count
         return [beginning for beginning, _ in sorted(votes.items(), key=lambda vote: (-vote[1], vote[0]))]
 
     def _read_also(self, beginning: str, folder: str) -> None:
