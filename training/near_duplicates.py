@@ -1,9 +1,12 @@
 """Near-duplicates among images whose product is not known: they count as one product."""
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+
+log = logging.getLogger(__name__)
 
 _BLOCK = 1 << 24  # pairs compared at once: 64 MB
 _CLOSEST = 0.02
@@ -21,23 +24,34 @@ def near_duplicates(ids: Sequence[str], vectors: npt.NDArray[np.float32]) -> dic
     """
     centred = vectors - vectors.mean(axis=0, keepdims=True) if len(vectors) else vectors
     squares = np.einsum("ij,ij->i", centred, centred)
-    root = np.arange(len(ids))
-
-    def find(row: int) -> int:
-        while root[row] != row:
-            root[row] = root[root[row]]
-            row = root[row]
-        return row
-
+    root = np.arange(len(ids))  # the first image of each image's group
     block = max(1, _BLOCK // max(1, len(ids)))
     for begin in range(0, len(ids), block):
         rows = slice(begin, begin + block)
         distances = squares[rows, None] + squares[None] - 2 * centred[rows] @ centred.T
         close = distances <= _CLOSEST * np.minimum(squares[rows, None], squares[None])
-        for row, other in np.argwhere(close):
-            if begin + row < other:
-                first, second = sorted((find(int(begin + row)), find(int(other))))
-                root[second] = first
-    roots = [find(row) for row in range(len(ids))]
-    sizes = np.bincount(roots, minlength=len(ids))
-    return {id: ids[roots[row]] for row, id in enumerate(ids) if sizes[roots[row]] > 1}
+        for row, is_close in enumerate(close, start=begin):
+            _join(root, row, root[row + 1 :][is_close[row + 1 :]])
+    sizes = np.bincount(root, minlength=len(ids))
+    if sizes.max(initial=0) > 1:
+        groups = sizes[sizes > 1]
+        log.info(
+            "%d images without a product are near-duplicates, in %d groups; the largest has %d images",
+            groups.sum(),
+            len(groups),
+            groups.max(),
+        )
+    return {id: ids[root[row]] for row, id in enumerate(ids) if sizes[root[row]] > 1}
+
+
+def _join(root: npt.NDArray[np.intp], row: int, others: npt.NDArray[np.intp]) -> None:
+    """Join the group of a row with those of the roots `others`, which may repeat: copies of one image repeat one root.
+
+    All rows of the groups get the new root at once, so there is no step for each pair.
+    """
+    others = others[others != root[row]]
+    if not len(others):
+        return
+    is_joined = np.zeros(len(root), dtype=np.bool_)
+    is_joined[others] = is_joined[root[row]] = True
+    root[is_joined[root]] = np.flatnonzero(is_joined)[0]

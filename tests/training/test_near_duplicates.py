@@ -1,4 +1,8 @@
+import logging
+import time
+
 import numpy as np
+import pytest
 
 from taxonomist.training.near_duplicates import near_duplicates
 
@@ -25,3 +29,31 @@ def test_none_one_and_equal_images() -> None:
     assert near_duplicates([], np.empty((0, 4), np.float32)) == {}
     assert near_duplicates(["a"], np.ones((1, 4), np.float32)) == {}
     assert near_duplicates(["a", "b"], np.ones((2, 4), np.float32)) == {"a": "a", "b": "a"}
+
+
+def test_thousands_of_copies_of_one_image_are_joined_in_time(caplog: pytest.LogCaptureFixture) -> None:
+    """A step of Python for each of the 4.5 million pairs takes more than 10 s."""
+    random = np.random.default_rng(0)
+    vectors = np.concatenate([np.ones((3000, 8)), random.normal(0, 9, (2, 8)).repeat(2, axis=0)]).astype(np.float32)
+    start = time.perf_counter()
+    with caplog.at_level(logging.INFO):
+        near = near_duplicates([str(row) for row in range(3004)], vectors)
+    assert time.perf_counter() - start < 4
+    assert set(near.values()) == {"0", "3000", "3002"}
+    assert "3004 images without a product are near-duplicates, in 3 groups; the largest has 3000" in caplog.text
+
+
+def test_random_groups_are_those_of_a_graph() -> None:
+    """Chains in any order of the images join as the connected components of the pairs that are close do."""
+    random = np.random.default_rng(1)
+    angles = random.permutation(np.concatenate([np.arange(0, 0.8, 0.08), np.arange(2, 3, 0.09), [4, 5, 5.05]]))
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    vectors = np.concatenate([vectors, -vectors]).astype(np.float32)  # their mean is zero
+    cosines = vectors @ vectors.T
+    groups = [{row} for row in range(len(vectors))]
+    for row, other in np.argwhere(cosines >= 0.99):
+        joined = groups[row] | groups[other]
+        for member in joined:
+            groups[member] = joined
+    expected = {str(row): str(min(group)) for row, group in enumerate(groups) if len(group) > 1}
+    assert near_duplicates([str(row) for row in range(len(vectors))], vectors) == expected
