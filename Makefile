@@ -8,9 +8,13 @@ BIN    := $(VENV)/bin
 help:
 	@echo "make help          this list"
 	@echo "make run           start Label Studio with the demo project and the backend"
+	@echo "make environment   install what the tests need beside this project"
 	@echo "make test          run every test; installs what they need first: Label Studio, Azure's emulators with node, Chromium"
 	@echo "make test-fast     run the tests that need none of these: about a minute"
 	@echo "make check         lint, types, import rules, and the documentation without warnings"
+	@echo "make lint          the linter, the formatter and the import rules"
+	@echo "make types         the type checker"
+	@echo "make site          the documentation without warnings, and whether its generated pages are current"
 	@echo "make docs          build the documentation into site/"
 	@echo "make reference     write the pages of the documentation that are made from the code"
 	@echo "make screenshots   take the screenshots of the documentation, by the end-to-end test"

@@ -42,7 +42,7 @@ def test_tasks_annotations_and_predictions(
     assert {
         key: ours[key] for key in ("id", "result", "was_cancelled", "ground_truth", "created_at", "updated_at")
     } == {key: plain[key] for key in ("id", "result", "was_cancelled", "ground_truth", "created_at", "updated_at")}
-    assert exported[submitted.id]["data"] == {"image": submitted.uri}
+    assert exported[submitted.id]["data"]["image"] == submitted.uri
 
     assert [task["id"] for task in client.tasks(name)] == sorted(task.id for task in tasks)
     assert {task["id"] for task in client.tasks(name, unlabelled=True)} == {task.id for task in open_tasks}
