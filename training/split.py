@@ -35,9 +35,10 @@ class Item:
 def assign_test(items: Sequence[Item], fixed: Mapping[str, Part], share: float = 0.2, seed: int = 0) -> dict[str, Part]:
     """Return the part of every item, by id.
 
-    The ids in `fixed` keep their part, and new images of their unit follow them. A unit that a version has learned from
-    trains, also where some of its images were in the test part. The other units are drawn so that about `share` of all
-    images, and of each stratum, is in the test part.
+    The ids in `fixed` keep their part, and new images of their unit follow them; a unit with ids of both parts trains.
+    A new unit that a version has learned from trains, too. A test unit whose product turns out to be learned stays:
+    the comparison of two versions leaves it out. The other units are drawn so that about `share` of all images, and of
+    each stratum, is in the test part.
 
     The last unit of a node is not tested at the levels where most nodes have two or more units, nor the last unit of a
     stratum: the node could not be learned. A unit that became the last one of such a node goes back to training. Below,

@@ -1,6 +1,6 @@
 """Compares a challenger with the champion on the same test images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from taxonomist.inference.head_weights import HEAD_FILE, HeadWeights
@@ -10,17 +10,21 @@ from taxonomist.taxonomy.errors import ConfigError, DamagedError, NotFoundError
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.training.heads.dataset import Example
 from taxonomist.training.heads.evaluation import Evaluation, evaluate_predictions, metrics_of, predict_paths
-from taxonomist.training.heads.promotion import Decision, decide_promotion, decide_without_comparison
+from taxonomist.training.heads.promotion import Decision, decide_promotion, decide_without_comparison, with_caveats
 from taxonomist.training.heads.trained_on import TrainedOn, trained_on
 
 
 @dataclass(frozen=True)
 class ChampionComparison:
-    """`champion` is its evaluation on the test images, None when there is none; `version` is the champion's."""
+    """`champion` is its evaluation on all test images, None when there is none; `version` is the champion's.
+
+    `left_out` test images took no part in the comparison, since the champion has learned from their products.
+    """
 
     champion: Mapping[str, Evaluation] | None
     decision: Decision
     version: str | None = None
+    left_out: int = 0
 
 
 def compare_with_champion(
@@ -31,12 +35,14 @@ def compare_with_champion(
     challenger: Mapping[str, Evaluation],
     stores: Mapping[str, Embeddings],
     *,
+    evaluate_some: Callable[[Sequence[int]], Mapping[str, Evaluation]],
     drawn_again: bool = False,
 ) -> ChampionComparison:
     """Return whether the challenger, evaluated on `test`, may replace the champion of `name`.
 
-    There is no comparison where the test part was `drawn_again`, or where the champion has learned from one of its
-    products.
+    Test images of products that the champion has learned from are left out of the comparison; `evaluate_some` returns
+    the challenger's evaluation on the test images of these indices. There is no comparison where no test image is left,
+    or where the test part was `drawn_again`.
     `stores` are the embeddings by version of the backbone. Both are scored on today's taxonomy: where it has changed
     since the champion was trained, labels that the champion does not know count against it, as they would in serving. A
     champion that cannot be read is replaced.
@@ -46,16 +52,22 @@ def compare_with_champion(
         return ChampionComparison(None, decide_promotion(metrics_of(challenger), None))
     try:
         version = registry.get(name, champion_version)
-        known = _learned(trained_on(version), test)
-        if drawn_again or known:
-            decision = decide_without_comparison(champion_version, known, len(test))
+        products = _learned(trained_on(version), test)
+        known = sum(example.product in products for example in test)
+        unseen = [n for n, example in enumerate(test) if example.product not in products]
+        if drawn_again or (known and not any(test[n].labels for n in unseen)):
+            decision = decide_without_comparison(champion_version, known, len(test), drawn_again=drawn_again)
             return ChampionComparison(None, decision, champion_version)
-        champion = evaluate_champion(version, trees, test, stores)
+        champion = evaluate_champion(version, trees, [test[n] for n in unseen], stores)
     except (NotFoundError, DamagedError, ConfigError, KeyError, ValueError) as error:
         return ChampionComparison(
             None, Decision(True, f"The champion {champion_version} cannot be used: {error}"), champion_version
         )
     metrics = metrics_of(champion) if champion is not None else None
+    if known and metrics is not None:
+        decision = decide_promotion(metrics_of(evaluate_some(unseen)), metrics, champion_version=champion_version)
+        note = f"without {known} of products that {champion_version} has learned from"
+        return ChampionComparison(None, with_caveats(decision, [note]), champion_version, known)
     return ChampionComparison(
         champion, decide_promotion(metrics_of(challenger), metrics, champion_version=champion_version), champion_version
     )
@@ -87,7 +99,6 @@ def evaluate_champion(
     return evaluations
 
 
-def _learned(learned: TrainedOn, test: Sequence[Example]) -> int:
-    """Return how many test images show a product that is among what was learned."""
-    products = {example.product for example in test if learned.knows(example.id, example.file_hash, example.group)}
-    return sum(example.product in products for example in test)
+def _learned(learned: TrainedOn, test: Sequence[Example]) -> set[str]:
+    """Return the products of the test images that are among what was learned."""
+    return {example.product for example in test if learned.knows(example.id, example.file_hash, example.group)}

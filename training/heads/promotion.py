@@ -42,12 +42,15 @@ def decide_promotion(
     return Decision(False, f"It is worse: {figures}.")
 
 
-def decide_without_comparison(champion_version: str, known: int, images: int) -> Decision:
-    """Return the decision after the split was drawn again by product: promote, since the champion's figures are void.
+def decide_without_comparison(champion_version: str, known: int, images: int, *, drawn_again: bool) -> Decision:
+    """Return the decision where no test image can compare the two: promote, since the champion's figures are void.
 
-    The champion has learned from products of `known` of the `images` test images.
+    The champion has learned from products of `known` of the `images` test images: of all that have a label to score,
+    unless the split was `drawn_again`.
     """
     learned = f": {champion_version} has learned from products of {known} of {images} test images" if known else ""
+    if not drawn_again:
+        return Decision(True, f"No test image can compare the two, so it is served without a comparison{learned}.")
     return Decision(
         True, f"The test images were drawn again by product, so it is served without a comparison{learned}."
     )

@@ -150,10 +150,20 @@ def train_project(
     validation = evaluate(head.weights, trees, data.validation_x, [example.labels for example in data.validation])
     stores = {**(other_embeddings or {}), backbone.version: embeddings}
     comparison = compare_with_champion(
-        registry, model_name(project), trees, data.scored, test, stores, drawn_again=drawn_again
+        registry,
+        model_name(project),
+        trees,
+        data.scored,
+        test,
+        stores,
+        evaluate_some=lambda rows: evaluate(
+            head.weights, trees, data.test_x[list(rows)], [data.scored[row].labels for row in rows]
+        ),
+        drawn_again=drawn_again,
     )
     tested = _tested(data)
-    shown = tested.caveats if comparison.champion else [note for note in tested.caveats if note == NEVER_TESTED]
+    compared = comparison.champion or comparison.left_out
+    shown = tested.caveats if compared else [note for note in tested.caveats if note == NEVER_TESTED]
     comparison = replace(comparison, decision=with_caveats(comparison.decision, shown))
     if by_hand:
         comparison = replace(comparison, decision=left_to_a_person(comparison.decision))

@@ -120,6 +120,39 @@ def test_a_worse_challenger_stays_a_candidate(project: Project) -> None:
     assert manifest.champion_metrics["media"].macro_f1 == pytest.approx(first.metrics["media"].macro_f1)
 
 
+@pytest.mark.parametrize("renamed", [1, 24])
+def test_test_images_of_products_that_the_champion_knows_do_not_count(project: Project, renamed: int) -> None:
+    examples = [replace(example, group=example.id) for example in project.examples(20)]
+    first = train(project, examples)
+    data = json.loads((first.version.path / "data.json").read_text())
+    learned = sorted(image["id"] for image in data["images"] if image["part"] != "test")[:renamed]
+    tested = sorted(id for id, part in first.parts.items() if part == "test")
+    assert len(tested) == 24
+    groups = dict(zip(tested, learned, strict=False))  # the test images get products whose images are gone
+    random = np.random.default_rng(0)
+    leaves = [path for path in project.tree.paths if len(path) == 2]
+    kept = []
+    for example in examples:
+        part = first.parts[example.id]
+        labels = example.labels if part == "test" else {"media": (leaves[random.integers(len(leaves))],)}
+        if example.id not in learned:
+            kept.append(
+                replace(example, group=groups.get(example.id, example.id), labels=labels, part=part, trained=True)
+            )
+    second = train(project, kept)
+    assert {id for id, part in second.parts.items() if part == "test"} == set(tested)
+    if renamed == 1:
+        assert not second.promoted
+        assert second.reason.startswith("It is worse: macro-F1")
+        assert "of v1, on 23 test images (without 1 of products that v1 has learned from)" in second.reason
+    else:
+        assert second.promoted
+        assert second.reason == (
+            "No test image can compare the two, so it is served without a comparison: "
+            "v1 has learned from products of 24 of 24 test images."
+        )
+
+
 def test_an_equal_challenger_is_promoted(project: Project) -> None:
     examples = project.examples(10)
     train(project, examples)
