@@ -54,6 +54,7 @@ def connect(
         product_field=product_field,
         annotators=annotators,
         choose=lambda question, proposal: proposal if yes else typer.prompt(question, default=proposal),
+        asked=not yes,
         may_replace=lambda question: replace or (sys.stdin.isatty() and typer.confirm(question)),
     )
     print_fields(asdict(connected))

@@ -59,10 +59,12 @@ def connect_project(
     annotators: int | None = None,
     choose: Choose | None = None,
     may_replace: Ask | None = None,
+    asked: bool = True,
 ) -> Connected:
     """`connect` with what the services know; address and token default to the stored ones, then to the settings.
 
     `product_field` and `annotators` are kept for the project; `choose` asks for them where they are set nowhere.
+    `asked` says that a person answers it, not `--yes`.
 
     Raises `ConfigError` when they are not known, `LabelStudioError` when Label Studio refuses.
     """
@@ -92,7 +94,9 @@ def connect_project(
     services.projects.update(project, announced=version)
     if predictor.model_version(project) != version:  # a training has ended meanwhile
         announce_version(services, project)
-    ask_settings(services, project, product_field=product_field, annotators=annotators, choose=choose, say=say)
+    ask_settings(
+        services, project, product_field=product_field, annotators=annotators, choose=choose, say=say, asked=asked
+    )
     services.jobs.enqueue(JobKind.SYNC, project, "the project was connected")
     in_force = services.project_settings(project)
     return replace(connected, product_field=in_force.product_field, annotators=in_force.annotators)

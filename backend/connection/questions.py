@@ -25,11 +25,12 @@ def ask_settings(
     annotators: int | None,
     choose: Choose | None,
     say: Say,
+    asked: bool = True,
 ) -> None:
     """Keep what was given, and ask by `choose` for what is set neither for the project nor in the environment.
 
-    Without `choose` nothing is asked. A wrong answer is asked again. Raises `ConfigError` for a wrong given value, and
-    `LabelStudioError`.
+    Without `choose` nothing is asked; `asked` says that a person answers, not `--yes`. A wrong answer is asked again.
+    Raises `ConfigError` for a wrong given value, and `LabelStudioError`.
     """
     given = {"product_field": product_field, "annotators": annotators}
     change_settings(services, project, [f"{name}={value}" for name, value in given.items() if value is not None])
@@ -37,7 +38,7 @@ def ask_settings(
     if choose is None:
         return
     if record.settings.product_field is None and settings.product_field is None:
-        _ask_product_field(services, project, choose, say)
+        _ask_product_field(services, project, choose, say, asked=asked)
     if record.settings.annotators is None and "min_annotators" not in settings.model_fields_set:
         _ask(services, project, "annotators", "How many annotators must name a path?", _annotators, choose, say)
 
@@ -46,9 +47,9 @@ def _annotators(services: Services, project: str) -> str:
     return str(services.project_settings(project).annotators)
 
 
-def _ask_product_field(services: Services, project: str, choose: Choose, say: Say) -> None:
+def _ask_product_field(services: Services, project: str, choose: Choose, say: Say, *, asked: bool) -> None:
     images = _sample(services, project)
-    proposal = propose_product_field(images, _classes(services, project)) if images else None
+    proposal = propose_product_field(images, _classes(services, project), asked=asked) if images else None
     fields = ", ".join(name_like_fields(images))
     question = (
         f"What names the product (or service report) of an image: a field of its task ({fields or 'there is none'}), "

@@ -17,6 +17,9 @@ from taxonomist.storage.catalog.documents import ProjectLabels
 MARK = "{product}"
 PATTERNS = ("{product}_*", "{product}-*", "{product}/*")
 _USUAL = re.compile(r"product|sku|artic|artnr|item|report|serial|asset|part_?n", re.IGNORECASE)
+_DATE_OR_CAMERA = re.compile(
+    r"(img|dsc|dscn|dscf|pxl|vid|image|photo|foto)?[_-]?((19|20)\d{2}-?[01]\d-?[0-3]\d)?", re.IGNORECASE
+)
 _MOSTLY = 0.9  # of the tasks must have a value
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # what Label Studio puts before the name of an uploaded file
 
@@ -62,17 +65,18 @@ def with_product(labels: ProjectLabels, product_field: str | None, tasks: Sequen
     return labels.model_copy(update=update)
 
 
-def propose_product_field(images: Sequence[ProductImage], classes: int) -> str | None:
+def propose_product_field(images: Sequence[ProductImage], classes: int, *, asked: bool = True) -> str | None:
     """Return the field or the pattern that most probably names the products of these tasks, None where nothing fits.
 
     Something that names products has more values than there are classes; a field that is called so (`sku`, `report`)
-    needs no more than two. On average a value has 1.5 to 100 tasks: a time or a number of the task has fewer, a state
-    such as new or used has more. Fields come before patterns of the file name.
+    needs no more than two, if a person is `asked`. On average a value has 1.5 to 100 tasks: a time or a number of the
+    task has fewer, a state such as new or used has more. Fields come before patterns of the file name, and a pattern
+    that finds the day or the camera of most images names no product.
     """
     candidates = name_like_fields(images)
     usual = [name for name in candidates if _USUAL.search(name)]
     others = [name for name in candidates if name not in usual]
-    for group, fewest in ((usual, 2), (others, classes + 1), (PATTERNS, classes + 1)):
+    for group, fewest in ((usual, 2 if asked else classes + 1), (others, classes + 1), (PATTERNS, classes + 1)):
         sizes = {name: _values(name, images) for name in group}
         fitting = {
             name: size for name, size in sizes.items() if size >= fewest and 1.5 * size <= len(images) <= 100 * size
@@ -91,6 +95,8 @@ def name_like_fields(images: Sequence[ProductImage]) -> list[str]:
 def _values(product_field: str, images: Sequence[ProductImage]) -> int:
     """Return how many products a field names, 0 where it names none for many tasks."""
     found = [product for image in images if (product := product_of(product_field, image))]
+    if MARK in product_field:
+        found = [product for product in found if not _DATE_OR_CAMERA.fullmatch(product)]
     return len(set(found)) if len(found) >= _MOSTLY * len(images) else 0
 
 

@@ -65,6 +65,18 @@ def test_a_usual_name_needs_no_more_values_than_classes() -> None:
     assert propose_product_field(images(60, sku=lambda n: 1), 6) is None
 
 
+def test_a_usual_name_needs_more_values_than_classes_when_no_person_is_asked() -> None:
+    assert propose_product_field(images(60, item_state=lambda n: n % 2), 6) == "item_state"
+    assert propose_product_field(images(60, item_state=lambda n: n % 2), 6, asked=False) is None
+    assert propose_product_field(images(60, sku=lambda n: n // 4), 6, asked=False) == "sku"
+
+
+@pytest.mark.parametrize("name", ["IMG_202401{d:02}_12{v:02}.jpg", "2024-01-{d:02}_{v}.jpg", "202401{d:02}-{v}.jpg"])
+def test_the_day_of_an_image_is_no_product(name: str) -> None:
+    tasks = [ProductImage({}, "https://x/" + name.format(d=1 + n // 4, v=n % 4)) for n in range(60)]
+    assert propose_product_field(tasks, 6) is None
+
+
 def test_times_states_and_names_that_cannot_be_written_are_not_proposed() -> None:
     assert propose_product_field(images(600, captured_at=lambda n: f"{n // 1.01}"), 6) is None
     assert propose_product_field(images(600, item_condition=lambda n: "new" if n % 2 else "used"), 1) is None
