@@ -10,14 +10,14 @@ Result = TypeVar("Result")
 
 
 class UnderWay(Generic[Key, Result]):
-    """The keys that some thread works on. Whoever claims a key must finish it, also after an error."""
+    """The keys that are being worked on. The thread that claims a key must finish it, also after an error."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._futures: dict[Key, Future[Result | None]] = {}
 
     def claim(self, keys: Iterable[Key]) -> tuple[list[Key], dict[Key, Future[Result | None]]]:
-        """Return the keys that nobody works on, which are the caller's now, and a future for each other key.
+        """Return the keys that no thread works on, which are the caller's now, and a future for each other key.
 
         Finish the own keys before waiting for others, so that no two threads wait for each other.
         """

@@ -4,8 +4,8 @@ The rules, in the order in which they apply:
 
 1. A *ground truth* annotation decides alone, the newest one when there are several; otherwise a *reviewed* annotation
    does (its last review accepted it). With `require_review` no other annotation decides.
-2. The newest annotation of each person counts. One that was made from a prediction without a person is nobody's: it
-   has no vote and replaces no other. An annotation that a reviewer rejected does not count. A skip does not
+2. The newest annotation of each person counts. One that was made from a prediction without a person has no vote and
+   replaces no other. An annotation that a reviewer rejected does not count. A skip does not
    count either, unless `skips_as` names the path that a skip votes for ("sort out").
 3. The remaining people are the *annotators* of the image. With fewer than `min_annotators` of them there is no label.
 4. An annotator who names a path names every node on it. A node is agreed on when the share of annotators who name it

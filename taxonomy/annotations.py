@@ -154,7 +154,7 @@ def parse_annotation(data: Mapping[str, Any], config: LabelConfig, *, task_id: s
 def newest_of_each(annotations: Iterable[Annotation]) -> tuple[Annotation, ...]:
     """Return the newest annotation of each person, in the order of the annotators' names.
 
-    Those that the model made are nobody's, also if Label Studio names who pressed the button.
+    Annotations that the model made are left out, although Label Studio names the person who pressed the button.
     """
     latest: dict[str, Annotation] = {}
     for annotation in annotations:

@@ -41,7 +41,7 @@ def product_of(product_field: str, image: ProductImage) -> str | None:
 
     `product_field` is the name of a field (with dots for a field in a field), or a pattern of the file name such as
     `{product}_*.jpg`, in which `*` is any text; a pattern with `/` is compared with the end of the whole path. Unicode
-    and blanks are folded, so that two spellings nobody can tell apart are one product.
+    and blanks are folded, so that two spellings that look alike are one product.
     """
     if MARK in product_field:
         path = _path_of(image.uri)

@@ -79,7 +79,7 @@ class UnfilledTasks:
             )
 
     def remove(self, project: str, task_ids: Collection[str]) -> None:
-        """Forget tasks that are answered, or that nobody needs an answer for."""
+        """Forget tasks that are answered, or that need no answer any more."""
         with self._database.write() as db:
             db.executemany(
                 "DELETE FROM unfilled WHERE project = ? AND task_id = ?",

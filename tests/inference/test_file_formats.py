@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import struct
-from importlib.util import find_spec
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from taxonomist.inference.file_formats import unreadable
+from taxonomist.inference.file_formats import readable_formats, unreadable
 from taxonomist.inference.image_decoding import NOTE, decode_image, prepare_image
 from taxonomist.inference.pipeline import DecodedImage
 from taxonomist.taxonomy.errors import ImageDecodingError
@@ -89,8 +89,10 @@ def test_heic() -> None:
         decode_image(HEIC.read_bytes(), max_pixels=100)
 
 
-@pytest.mark.skipif(find_spec("pi_heif") is not None, reason="the extra heic is installed")
-def test_heic_is_named_without_the_extra() -> None:
+def test_heic_is_named_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pi_heif", None)  # as if it were not installed
+    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
+    monkeypatch.setattr("taxonomist.inference.image_decoding._FORMATS", readable_formats())
     with pytest.raises(ImageDecodingError, match=r"HEIC.*label-studio-taxonomist\[heic\]"):
         decode_image(HEIC.read_bytes())
 

@@ -13,8 +13,8 @@ from taxonomist.taxonomy.annotations import Annotation
 def enough(images: Collection[Sequence[Annotation]], needed: int, project: str) -> Iterator[Check]:
     """Yield whether some image has the number of annotators that a label needs; nothing without annotations.
 
-    `images` has the annotations of each image. What is reviewed or ground truth is a label without others. The model's
-    own are nobody's.
+    `images` has the annotations of each image. What is reviewed or ground truth is a label without others.
+    Annotations that the model made count for no annotator.
     """
     images = [of_people for annotations in images if (of_people := [a for a in annotations if not a.by_model])]
     if not images:
