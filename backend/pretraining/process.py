@@ -8,7 +8,6 @@ import subprocess
 import sys
 
 from taxonomist.backend.extras import require
-from taxonomist.backend.pretraining.__main__ import NICENESS
 from taxonomist.backend.pretraining.state import is_running
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.jobs import JobKind, JobState
@@ -22,8 +21,8 @@ STOP_TIMEOUT_S = 12.0  # of the 20 seconds that the supervisor gives the worker
 class PretrainingProcess:
     """At most one child process. Its state is in the job table and the lock, so a crash loses nothing."""
 
-    def __init__(self, services: Services, *, niceness: int = NICENESS) -> None:
-        """Start children with `niceness` added to that of this process."""
+    def __init__(self, services: Services, *, niceness: int | None = None) -> None:
+        """Start children with `niceness` added to that of this process; None is their own default."""
         self._services = services
         self._niceness = niceness
         self._child: subprocess.Popen[bytes] | None = None
@@ -66,5 +65,6 @@ class PretrainingProcess:
     def _command(self, job_id: str) -> list[str]:
         home, level = str(self._services.settings.home), self._services.settings.log_level
         options = ["--home", home, "--log-level", level, "--job", job_id, "--parent", str(os.getpid())]
-        options += ["--niceness", str(self._niceness)]
+        if self._niceness is not None:
+            options += ["--niceness", str(self._niceness)]
         return [sys.executable, "-P", "-m", "taxonomist.backend.pretraining", *options]

@@ -40,13 +40,13 @@ def job(poor: Services, better: ModelVersion) -> Job:
 
 
 @pytest.fixture
-def niceness() -> int:
+def niceness() -> int | None:
     """Return the priority of the child: the usual one, so that tests about something else do not wait for it."""
     return 0
 
 
 @pytest.fixture
-def process(poor: Services, niceness: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[PretrainingProcess]:
+def process(poor: Services, niceness: int | None, monkeypatch: pytest.MonkeyPatch) -> Iterator[PretrainingProcess]:
     monkeypatch.chdir(ROOT)
     running = PretrainingProcess(poor, niceness=niceness)
     yield running
@@ -78,7 +78,7 @@ def wait_for_end(services: Services, process: PretrainingProcess, job: Job) -> J
     return now(services, job)
 
 
-@pytest.mark.parametrize("niceness", [NICENESS])
+@pytest.mark.parametrize("niceness", [None])
 def test_its_threads_have_low_priority_and_it_ends_well(poor: Services, process: PretrainingProcess, job: Job) -> None:
     pid = wait_for_step(poor, process, job, "embedding")
     humble = min(19, os.getpriority(os.PRIO_PROCESS, 0) + NICENESS)
