@@ -88,6 +88,7 @@ class StandIn(AbstractContextManager["StandIn"]):
             "model_version": "",
             "task_number": len(self.tasks),
             "total_annotations_number": len(submitted),
+            "skipped_annotations_number": len(self.annotations) - len(submitted),
             "num_tasks_with_annotations": len({found["task"] for found in submitted}),
         }
         return {name: value for name, value in fields.items() if name != self.missing}

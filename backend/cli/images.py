@@ -143,7 +143,7 @@ def _print_import(result: ImportResult) -> None:
             "tasks or rows": result.entries,
             "images": result.images,
             **({} if result.dry_run else decided),
-            "annotations": result.annotations,
+            "annotations": f"{result.annotations} ({result.skipped} skipped)" if result.skipped else result.annotations,
             **({} if result.dry_run else {"labelled images": result.labelled}),
             **{what: count for what, count in result.changes.items() if count},
         }

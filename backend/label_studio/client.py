@@ -62,6 +62,7 @@ class LabelStudioClient(TaskCalls):
                 tasks=found.task_number or 0,
                 annotated_tasks=found.num_tasks_with_annotations or 0,
                 annotations=found.total_annotations_number or 0,
+                skipped=found.skipped_annotations_number or 0,
             )
 
     def update_project(

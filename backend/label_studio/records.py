@@ -24,6 +24,7 @@ class Project:
     tasks: int
     annotated_tasks: int
     annotations: int
+    skipped: int = 0  # annotations by which a task was skipped; they are not in `annotations`
 
     @property
     def created(self) -> str:

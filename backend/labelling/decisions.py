@@ -26,24 +26,36 @@ def decide_dirty(services: Services, project: str, limit: int) -> bool:
     """Decide the labels of up to `limit` images whose annotations changed; return False when there was none.
 
     An image without annotations loses its label. An image without a task leaves the project. Raises `ConfigError` when
-    the project's labelling config has no taxonomy; the images then stay dirty.
+    the project's labelling config has no taxonomy; the images then stay dirty, and those without a task leave all the
+    same.
     """
-    dirty = services.journal.dirty(project)
+    dirty = services.journal.dirty(project, limit)
     if not dirty.images and not dirty.removed:
         return False
-    leave_removed(services, project, dirty)
-    images = sorted(dirty.images)[:limit]
-    if images:
-        update_labels(services, project, images)
+    _leave(services, project, dirty)
+    if images := sorted(dirty.images):
+        try:
+            update_labels(services, project, images)
+        except ConfigError:
+            leave_removed(services, project)
+            raise
         services.journal.done(project, images, dirty.position)
     return True
 
 
-def leave_removed(services: Services, project: str, dirty: Dirty) -> None:
+def leave_removed(services: Services, project: str) -> None:
     """Take the images out of the project that have no task any more. This needs no labelling config."""
+    dirty = services.journal.dirty(project, CHUNK)
+    while dirty.last:
+        _leave(services, project, dirty)
+        dirty = services.journal.dirty(project, CHUNK, after=dirty.last)
+
+
+def _leave(services: Services, project: str, dirty: Dirty) -> None:
     for image in dirty.removed:
         services.catalog.leave_project(project, image)
-    services.journal.done(project, dirty.removed, dirty.position)
+    if dirty.removed:
+        services.journal.done(project, dirty.removed, dirty.position)
 
 
 def decide_all_dirty(services: Services, project: str) -> None:

@@ -13,6 +13,7 @@ from taxonomist.taxonomy.paths import format_path
 
 MOST_PROBLEMS = 1000
 UNKNOWN_NAME = "name that the taxonomy does not have"
+NOT_STORED = "task or annotation that cannot be stored"
 _CHUNK = 500  # documents that are read together
 
 
@@ -22,18 +23,18 @@ class ImportResult:
 
     `entries` are the tasks of an export or the rows of a manifest. `images` are the different images of those that were
     taken: `accepted` of them have an accepted label now, `waiting` wait for a second opinion, and `unlabelled` has the
-    others by the reason why they have no label. `annotations` were taken, new or known. `labelled` are the labelled
-    images of the whole project.
+    others by the reason why they have no label. `annotations` were taken, new or known; `skipped` of them
+    say that a person skipped the task. `labelled` are the labelled images of the whole project.
 
     `left_out_reasons` counts by reason what was left out: tasks, rows, annotations, regions and names. `left_out` is
     their sum, and `problems` has a line for each of the first `MOST_PROBLEMS`. `unknown_names` counts the annotations
     by the path that the taxonomy does not have.
 
-    Only manifests have the rest. `taken` are the rows that were taken: with the rows left out they add up to `entries`.
-    `unknown_columns` are not used. `questions` are names that may be one, and labels that two sources give differently.
-    `changes` counts what is new, changed and withdrawn in the `source`, `changed` has a line for each of the first
-    `MOST_PROBLEMS`, and `kept` counts what stays because rows were left out. A `dry_run` stored nothing, so it says
-    nothing about accepted labels.
+    `source` names what the file comes from. Only manifests have the rest. `taken` are the rows that were taken: with
+    the rows left out they add up to `entries`. `unknown_columns` are not used. `questions` are names that may be one,
+    and labels that two sources give differently. `changes` counts what is new, changed and withdrawn in the source,
+    `changed` has a line for each of the first `MOST_PROBLEMS`, and `kept` counts what stays because rows were left out.
+    A `dry_run` stored nothing, so it says nothing about accepted labels.
     """
 
     project: str
@@ -56,6 +57,7 @@ class ImportResult:
     changed: tuple[str, ...] = ()
     kept: int = 0
     dry_run: bool = False
+    skipped: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class ImportSummary:
     def __init__(self) -> None:
         self.entries = 0
         self.annotations = 0
+        self.skipped = 0
         self.images: set[str] = set()
         self._reasons: Counter[str] = Counter()
         self._unknown: Counter[str] = Counter()
@@ -109,6 +112,7 @@ class ImportSummary:
             entries=self.entries,
             images=len(self.images),
             annotations=self.annotations,
+            skipped=self.skipped,
             accepted=0,
             waiting=0,
             unlabelled={},

@@ -7,33 +7,28 @@ moves annotations, and when a star goes to another annotation. So the pass compa
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
 
 from taxonomist.backend.label_studio import Project
 from taxonomist.backend.labelling.decisions import decide_all_dirty
+from taxonomist.backend.labelling.import_result import NOT_STORED, LeftOut
+from taxonomist.backend.labelling.kept_content import KeptContent, read_kept, same_annotation, same_task
 from taxonomist.backend.labelling.recording import record_usable
 from taxonomist.backend.labelling.sources import check_source
 from taxonomist.backend.labelling.task_events import task_events
 from taxonomist.backend.services import Services
 from taxonomist.progress import StepProgress
-from taxonomist.storage.journal import (
-    AnnotationDeleted,
-    AnnotationRecord,
-    AnnotationSaved,
-    Event,
-    TaskDeleted,
-    TaskRecord,
-    TaskSaved,
-)
+from taxonomist.storage.journal import AnnotationDeleted, AnnotationSaved, Event, TaskDeleted, TaskSaved
 from taxonomist.taxonomy.errors import BadRequestError, LabelStudioError
 from taxonomist.taxonomy.label_config import LabelConfig, parse_label_config
 
 log = logging.getLogger(__name__)
 
 CHUNK = 200  # events that are compared and recorded together
-_CONTENT = ("result", "was_cancelled", "ground_truth", "lead_time", "reviews")
 
 
 def sync(services: Services, project: str, progress: StepProgress) -> str:
@@ -62,7 +57,7 @@ def sync(services: Services, project: str, progress: StepProgress) -> str:
     reading.check_counts(before, after)
     deleted = reading.delete_missing()
     decide_all_dirty(services, project)
-    return f"{reading.found}, {reading.new} missed events, {deleted} missed deletions"
+    return reading.summary(deleted)
 
 
 class _Pass:
@@ -74,12 +69,23 @@ class _Pass:
         self._tasks: set[str] = set()
         self._annotations: set[str] = set()
         self._submitted: set[str] = set()
+        self._problems: set[int] = set()
+        self._left_out: Counter[str] = Counter()
         self.new = 0
 
+    def summary(self, deleted: int) -> str:
+        """Return what the pass has read, what of it could not be used, and what was new, in one line."""
+        parts = [f"{len(self._tasks)} tasks", f"{len(self._annotations)} annotations"]
+        if self._skipped:
+            parts[-1] += f" ({self._skipped} skipped)"
+        if self._left_out:
+            reasons = ", ".join(f"{count} × {reason}" for reason, count in self._left_out.most_common())
+            parts.append(f"{self._left_out.total()} left out ({reasons})")
+        return ", ".join([*parts, f"{self.new} missed events", f"{deleted} missed deletions"])
+
     @property
-    def found(self) -> str:
-        """The numbers of tasks and annotations, as a text."""
-        return f"{len(self._tasks)} tasks, {len(self._annotations)} annotations"
+    def _skipped(self) -> int:
+        return len(self._annotations) - len(self._submitted)
 
     def read_tasks(self, tasks: Iterable[Mapping[str, Any]], expected: int) -> Iterator[float]:
         """Read the list of all tasks; yield the share of the work that is done."""
@@ -104,6 +110,7 @@ class _Pass:
         for what, read, counts in (
             ("tasks", len(self._tasks), (before.tasks, after.tasks)),
             ("annotations", len(self._submitted), (before.annotations, after.annotations)),
+            ("skipped annotations", self._skipped, (before.skipped, after.skipped)),
         ):
             if read < min(counts):
                 raise LabelStudioError(
@@ -117,19 +124,21 @@ class _Pass:
         journal, project, source = self._services.journal, self._project, self._source
         journal.fold()
         at = datetime.now(UTC)
-        deletions: list[Event] = [
+        tasks: Iterator[Event] = (
             TaskDeleted(project, source, task.task_id, at, self._begun)
             for task in journal.tasks(project, source=source)
             if task.task_id not in self._tasks
-        ]
-        deletions += [
+        )
+        annotations: Iterator[Event] = (
             AnnotationDeleted(project, source, record.annotation_id, at, self._begun)
             for record in journal.annotations(project, source=source)
             if record.annotation_id not in self._annotations
-        ]
-        for chunk in _chunks(deletions):
+        )
+        count = 0
+        for chunk in _chunks(chain(tasks, annotations)):  # they are folded later, so the lists stay as they are
             journal.record(chunk)
-        return len(deletions)
+            count += len(chunk)
+        return count
 
     def _record(self, tasks: Sequence[Mapping[str, Any]]) -> None:
         events: list[Event] = []
@@ -138,65 +147,35 @@ class _Pass:
                 self._project, self._source, task, self._config, datetime.now(UTC), read_after=self._begun
             )
             events += found.events
-            for problem in found.problems:
-                log.warning("project %s: %s", self._project, problem)
+            self._leave_out(found.unusable)
         for chunk in _chunks(events):
             self.new += record_usable(self._services.journal, self._unknown(chunk), self._refused)[1]
 
     def _refused(self, event: Event, error: BadRequestError) -> None:
-        log.warning("project %s: task %s: %s", self._project, getattr(event, "task_id", ""), error)
+        self._leave_out([LeftOut(NOT_STORED, f"task {getattr(event, 'task_id', '')}: {error}")])
+
+    def _leave_out(self, parts: Iterable[LeftOut]) -> None:
+        """Log and count parts of tasks that cannot be used; a task with annotations is in both lists."""
+        for part in parts:
+            if (key := hash((part.reason, part.problem))) not in self._problems:
+                self._problems.add(key)
+                self._left_out[part.reason] += 1
+                log.warning("project %s: %s", self._project, part.problem)
 
     def _unknown(self, events: Sequence[Event]) -> list[Event]:
         """Return the events whose content the journal does not have."""
-        journal, project, source = self._services.journal, self._project, self._source
-        journal.fold()
-        task_ids = [event.task_id for event in events if isinstance(event, TaskSaved)]
-        tasks = {record.task_id: record for record in journal.tasks(project, source=source, ids=task_ids)}
-        ids = [event.annotation_id for event in events if isinstance(event, AnnotationSaved)]
-        annotations = {record.annotation_id: record for record in journal.annotations(project, source=source, ids=ids)}
-        unknown: list[Event] = []
-        for event in events:
-            match event:
-                case TaskSaved():
-                    is_known = _is_same_task(event, tasks.get(event.task_id))
-                case AnnotationSaved():
-                    is_known = _is_same_annotation(event, annotations.get(event.annotation_id))
-                case _:
-                    is_known = False
-            if not is_known:
-                unknown.append(event)
-        return unknown
+        self._services.journal.fold()
+        kept = read_kept(self._services.journal, self._project, self._source, events)
+        return [event for event in events if not _is_known(event, kept)]
 
 
-def _is_same_task(event: TaskSaved, record: TaskRecord | None) -> bool:
-    return record is not None and (event.uri, event.images, event.created_at, event.data) == (
-        record.uri,
-        record.images,
-        record.created_at,
-        record.data,
-    )
-
-
-def _is_same_annotation(event: AnnotationSaved, record: AnnotationRecord | None) -> bool:
-    """Return whether the journal has the annotation with this content.
-
-    What Label Studio forgot, the annotator of a deleted account, is no difference: the journal keeps it.
-    """
-    if record is None:
-        return False
-    read, known = event.data, record.data
-    return (
-        (event.task_id, event.uri, event.created_at) == (record.task_id, record.uri, record.created_at)
-        and all((read.get(name) or None) == (known.get(name) or None) for name in _CONTENT)
-        and _person(read) in {None, _person(known)}
-    )
-
-
-def _person(annotation: Mapping[str, Any]) -> str | None:
-    person = annotation.get("completed_by")
-    if isinstance(person, Mapping):
-        person = person.get("id") or person.get("email")
-    return None if person is None else str(person)
+def _is_known(event: Event, kept: KeptContent) -> bool:
+    match event:
+        case TaskSaved():
+            return same_task(event, kept.tasks.get(event.task_id))
+        case AnnotationSaved():
+            return same_annotation(event, kept.annotations.get(event.annotation_id))
+    return False
 
 
 def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:

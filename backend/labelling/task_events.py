@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from taxonomist.backend.label_studio.requests import Task
 from taxonomist.backend.label_studio.webhooks import annotation_saved, task_saved
-from taxonomist.backend.labelling.import_result import LeftOut
+from taxonomist.backend.labelling.import_result import UNKNOWN_NAME, LeftOut
 from taxonomist.storage.journal import Event
 from taxonomist.taxonomy.annotations import UnknownPath, parse_annotation
 from taxonomist.taxonomy.errors import BadRequestError
@@ -21,12 +21,24 @@ UNREADABLE = "annotation that cannot be read"
 UNREADABLE_REGION = "region that cannot be read"
 
 
+@dataclass(frozen=True)
+class StatedTimes:
+    """Which times of a task or an annotation were stated; another one is that of the file."""
+
+    created: bool
+    updated: bool
+
+
 @dataclass
 class TaskEvents:
-    """The events of one task, and what of it is not usable. `name` names the task in problems."""
+    """The events of one task, and what of it is not usable. `name` names the task in problems.
+
+    The first event is the task, the others are its annotations; `stated` says for each which times were stated.
+    """
 
     name: str
     events: list[Event] = field(default_factory=list)
+    stated: list[StatedTimes] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
     unknown: list[UnknownPath] = field(default_factory=list)
 
@@ -35,9 +47,9 @@ class TaskEvents:
         self.left_out.append(LeftOut(reason, f"{self.name}: {problem}"))
 
     @property
-    def problems(self) -> list[str]:
-        """A line for each part that is not usable and each unknown path."""
-        return [part.problem for part in self.left_out] + [f"{self.name}: {path}" for path in self.unknown]
+    def unusable(self) -> list[LeftOut]:
+        """Each part that is not usable and each unknown path."""
+        return self.left_out + [LeftOut(UNKNOWN_NAME, f"{self.name}: {path}") for path in self.unknown]
 
 
 def task_events(
@@ -71,10 +83,12 @@ def task_events(
         return found
     assert isinstance(task, Mapping)
     found.events.append(event)
+    found.stated.append(StatedTimes(saved.created_at is not None, saved.updated_at is not None))
     annotations = task.get("annotations") or []
     if not isinstance(annotations, list):
         found.leave_out(UNREADABLE, f"its annotations are not a list: {annotations!s:.80}")
         return found
+    inherited = {"task": saved.id} | ({"project": task["project"]} if task.get("project") is not None else {})
     for annotation in annotations:
         try:
             if not isinstance(annotation, Mapping):
@@ -82,14 +96,20 @@ def task_events(
             if annotation.get("result") is None and not annotation.get("was_cancelled"):
                 raise BadRequestError(f"Annotation {annotation.get('id')} has no result.")
             parsed = parse_annotation(annotation, config, task_id=str(saved.id))
-            whole = {"task": saved.id, **_with_times(annotation, saved_at)}
+            whole = {**inherited, **_with_times(annotation, saved_at)}
             found.events.append(annotation_saved(project, source, whole, event.uri, read_after))
+            found.stated.append(_stated(annotation))
             found.unknown += parsed.unknown
             for region in parsed.unreadable:
                 found.leave_out(UNREADABLE_REGION, f"annotation {parsed.id}: {region}")
         except BadRequestError as error:
             found.leave_out(UNREADABLE, str(error))
     return found
+
+
+def _stated(annotation: Mapping[str, Any]) -> StatedTimes:
+    created, updated = bool(annotation.get("created_at")), bool(annotation.get("updated_at"))
+    return StatedTimes(created, updated or created)
 
 
 def _with_times(annotation: Mapping[str, Any], saved_at: datetime) -> Mapping[str, Any]:

@@ -19,6 +19,7 @@ from taxonomist.storage.journal.events import (
     is_label_studio,
 )
 from taxonomist.storage.journal.state import Folded
+from taxonomist.storage.journal.twins import twins, unique_id_of
 from taxonomist.taxonomy.errors import StorageError
 
 log = logging.getLogger(__name__)
@@ -105,7 +106,7 @@ class _Fold:
         row = (
             *(event.project, event.source, event.annotation_id, event.task_id, image, event.uri),
             *(format_time(event.created_at), format_time(event.updated_at), born, as_of, self._seq),
-            *(_unique_id(data), _json(data)),
+            *(unique_id_of(data), _json(data)),
         )
         self._connection.execute(
             "INSERT OR REPLACE INTO annotations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row
@@ -208,24 +209,14 @@ class _Fold:
         """Return whether the annotation is kept under this source.
 
         An export holds the annotations of a Label Studio under another source. Each counts once: that of Label Studio
-        itself, else the newest. The others leave the state. The same annotation has the same `unique_id`, or the same
-        id and time of creation to the microsecond: Label Studio's API does not give the `unique_id`.
+        itself, else the newest, else that of the newer form of its task, since a corrected address leaves the times of
+        annotations as they are; else the one that came last. The others leave the state, see `twins`.
         """
-        unique_id, created = _unique_id(event.data), format_time(event.created_at)
-        is_exact = event.created_at.microsecond != 0
-        others = [
-            row
-            for row in self._connection.execute(
-                "SELECT source, annotation_id, task_id, as_of, image_id, unique_id, created_at FROM annotations"
-                " WHERE project = ? AND unique_id = ? AND source <> ? UNION"
-                " SELECT source, annotation_id, task_id, as_of, image_id, unique_id, created_at FROM annotations"
-                " WHERE project = ? AND annotation_id = ? AND source <> ?",
-                (event.project, unique_id, event.source, event.project, event.annotation_id, event.source),
-            ).fetchall()
-            if (unique_id is not None and row["unique_id"] == unique_id)
-            or (is_exact and row["created_at"] == created and None in {unique_id, row["unique_id"]})
-        ]
-        if any(_rank(other["source"], other["as_of"]) > _rank(event.source, as_of) for other in others):
+        others = twins(self._connection, event)
+        if not others:
+            return True
+        ours = self._rank(event, event.source, event.task_id, as_of)
+        if any(self._rank(event, row["source"], row["task_id"], row["as_of"]) > ours for row in others):
             return False
         for other in others:
             self._connection.execute(
@@ -234,6 +225,10 @@ class _Fold:
             )
             self._touch_annotation(event, other)
         return True
+
+    def _rank(self, event: Event, source: str, task_id: str, as_of: str) -> tuple[bool, str, str]:
+        task = next(iter(self._rows("tasks", "task_id", event, task_id, source)), None)
+        return is_label_studio(source), as_of, task["as_of"] if task is not None else ""
 
     def _learn_origin(self, event: AnnotationSaved, known: sqlite3.Row) -> None:
         """Add to the known form what an older form says about the origin of the annotation and it does not."""
@@ -287,16 +282,6 @@ class _Fold:
         """Touch the images of an annotation."""
         self._touch(event.project, row["image_id"])
         self._touch_rows("task_images", event, row["task_id"], row["source"])
-
-
-def _unique_id(data: Mapping[str, Any]) -> str | None:
-    unique_id = data.get("unique_id")
-    return unique_id if isinstance(unique_id, str) and unique_id else None
-
-
-def _rank(source: str, as_of: str) -> tuple[bool, str, list[int]]:
-    # The name decides between two exports of the same moment: the first in the alphabet.
-    return is_label_studio(source), as_of, [-ord(letter) for letter in source]
 
 
 def _with_origin(data: Mapping[str, Any], known: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -12,12 +12,20 @@ from types import TracebackType
 from typing import Any, Self
 
 from taxonomist.storage.fork_safety import after_fork
-from taxonomist.storage.journal.codec import Row, encode, parse_time
-from taxonomist.storage.journal.events import UNKNOWN_SOURCE, AnnotationDeleted, Event, TaskDeleted
+from taxonomist.storage.journal.codec import Row, encode
+from taxonomist.storage.journal.events import UNKNOWN_SOURCE, AnnotationDeleted, AnnotationSaved, Event, TaskDeleted
 from taxonomist.storage.journal.fold import fold_slice
 from taxonomist.storage.journal.migration import adopt
 from taxonomist.storage.journal.schema import SCHEMA, VERSION
-from taxonomist.storage.journal.state import AnnotationRecord, Dirty, Folded, TaskRecord
+from taxonomist.storage.journal.state import (
+    AnnotationRecord,
+    Dirty,
+    Folded,
+    TaskRecord,
+    annotation_record,
+    task_record,
+)
+from taxonomist.storage.journal.twins import live_form, lives
 from taxonomist.storage.sqlite import Database
 
 __all__ = ["Journal"]
@@ -137,9 +145,18 @@ class Journal:
                 "DELETE FROM events WHERE received_at < ? AND seq <= (SELECT seq FROM folded)", (limit,)
             ).rowcount
 
-    def adopt(self, project: str, source: str, *, former: str = UNKNOWN_SOURCE) -> int:
+    def adopt(
+        self,
+        project: str,
+        source: str,
+        *,
+        former: str = UNKNOWN_SOURCE,
+        tasks: Collection[str] | None = None,
+        annotations: Collection[str] = (),
+    ) -> int:
         """Give what the project has of the former source this source, and return how many tasks and annotations.
 
+        Given `tasks`, only these with their annotations, and the further `annotations`.
         A webhook may come before the project's time of creation is known, and earlier releases stored no sources.
         """
         rows = " UNION ALL ".join(
@@ -151,7 +168,7 @@ class Journal:
         if self._row(f"{rows} UNION ALL {waiting} LIMIT 1", (*unknown, *unknown, *unknown, project)) is None:
             return 0
         with self._database.write() as connection:
-            return adopt(connection, project, source, former)
+            return adopt(connection, project, source, former, None if tasks is None else (tasks, annotations))
 
     # --- reading
 
@@ -196,18 +213,7 @@ class Journal:
         """
         view = "live_annotations" if image_id is None else "image_annotations"
         for row in self._pages(view, "annotation_id", project, image_id, source, ids):
-            yield AnnotationRecord(
-                project=project,
-                source=row["source"],
-                annotation_id=row["annotation_id"],
-                task_id=row["task_id"],
-                image_id=row["image_id"],
-                uri=row["uri"],
-                created_at=parse_time(row["created_at"]),
-                updated_at=parse_time(row["updated_at"]),
-                data=json.loads(row["data"]),
-                task_data=json.loads(row["task_data"]) if image_id is not None and row["task_data"] else None,
-            )
+            yield annotation_record(row)
 
     def tasks(
         self,
@@ -220,29 +226,39 @@ class Journal:
         """Yield the tasks that exist as of the last fold, ordered by source and task id; see `annotations`."""
         view = "live_tasks" if image_id is None else "image_tasks"
         for row in self._pages(view, "task_id", project, image_id, source, ids):
-            yield TaskRecord(
-                project=project,
-                source=row["source"],
-                task_id=row["task_id"],
-                image_id=row["image_id"],
-                uri=row["uri"],
-                created_at=parse_time(row["created_at"]),
-                updated_at=parse_time(row["updated_at"]),
-                data=json.loads(row["data"]),
-                images=json.loads(row["images"]),
-            )
+            yield task_record(row)
 
-    def dirty(self, project: str) -> Dirty:
-        """Return the images of the project that changed and are not done yet."""
+    def dirty(self, project: str, limit: int | None = None, *, after: str = "") -> Dirty:
+        """Return the images of the project that changed and are not done yet.
+
+        At most `limit` of them, in the order of their ids, and only those after the id `after`.
+        """
         with self._database.read() as connection:
             rows = connection.execute(
-                "SELECT image_id, seq, present FROM dirty_images WHERE project = ?", (project,)
+                "SELECT image_id, seq, present FROM dirty_images WHERE project = ? AND image_id > ?"
+                " ORDER BY image_id LIMIT ?",
+                (project, after, -1 if limit is None else limit),
             ).fetchall()
         return Dirty(
             images=frozenset(row["image_id"] for row in rows if row["present"]),
             removed=frozenset(row["image_id"] for row in rows if not row["present"]),
             position=max((row["seq"] for row in rows), default=0),
         )
+
+    def lost(self, events: Collection[AnnotationSaved]) -> list[AnnotationSaved]:
+        """Return those of the annotations that do not live under their own source as of the last fold."""
+        with self._database.read() as connection:
+            return [event for event in events if not lives(connection, event)]
+
+    def counterpart(self, event: AnnotationSaved) -> tuple[AnnotationRecord | None, bool]:
+        """Return the live annotation that counts for this one as of the last fold, and whether it was deleted.
+
+        It is the annotation itself in its newest form, or the same annotation of another source. Without a record, it
+        was deleted, or it could not be folded.
+        """
+        with self._database.read() as connection:
+            row, is_deleted = live_form(connection, event)
+        return (annotation_record(row) if row is not None else None), is_deleted
 
     def dirty_projects(self) -> list[str]:
         """Return the projects that have dirty images, sorted."""

@@ -1,6 +1,8 @@
 """Changes to a journal that are done once: to the tables of a newer release, and from no source to a source."""
 
+import json
 import sqlite3
+from collections.abc import Collection
 from datetime import UTC, datetime
 
 from taxonomist.storage.journal.codec import format_time
@@ -24,6 +26,14 @@ _KEYS = {
 }
 
 _NO_MANIFEST = {"annotations": " AND task_id <> uri", "tasks": " AND task_id <> uri"}
+_TASKS = "(SELECT value FROM json_each(:tasks))"
+_ANNOTATIONS = "(SELECT value FROM json_each(:annotations))"
+_CHOSEN = {
+    "annotations": f" AND (task_id IN {_TASKS} OR annotation_id IN {_ANNOTATIONS})",
+    "tasks": f" AND task_id IN {_TASKS}",
+    "task_images": f" AND task_id IN {_TASKS}",
+    "deletions": f" AND ((what = 'task' AND id IN {_TASKS}) OR (what = 'annotation' AND id IN {_ANNOTATIONS}))",
+}
 
 
 def migrate(connection: sqlite3.Connection) -> None:
@@ -50,23 +60,31 @@ def migrate(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA user_version = 2")
 
 
-def adopt(connection: sqlite3.Connection, project: str, source: str, former: str = UNKNOWN_SOURCE) -> int:
+def adopt(
+    connection: sqlite3.Connection,
+    project: str,
+    source: str,
+    former: str = UNKNOWN_SOURCE,
+    chosen: tuple[Collection[str], Collection[str]] | None = None,
+) -> int:
     """Give the project's rows of the former source this source; return how many tasks and annotations.
 
-    A row that the source has already stays, and the other one is dropped. Events that are not folded get it too.
-    Of an earlier import, the rows of a manifest stay, where a task has the address of its image as its id: its next
-    import finds them.
+    `chosen` limits it to these tasks with their annotations, and to these further annotations. A row that the source
+    has already stays, and the other one is dropped. Events that are not folded get it too. Of an earlier import, the
+    rows of a manifest stay, where a task has the address of its image as its id: its next import finds them.
     """
+    tasks, annotations = (json.dumps(list(ids)) for ids in chosen or ((), ()))
+    values = {"project": project, "former": former, "source": source, "tasks": tasks, "annotations": annotations}
     adopted = 0
     for table, keys in _KEYS.items():
-        others = _NO_MANIFEST.get(table, "") if former == EARLIER_IMPORT else ""
+        limits = _NO_MANIFEST.get(table, "") if former == EARLIER_IMPORT else ""
+        limits += _CHOSEN[table] if chosen is not None else ""
         same = " AND ".join(f"known.{key} = {table}.{key}" for key in keys)
         twice = (  # what the source has already
-            f"FROM {table} WHERE project = ? AND source = ? AND EXISTS ("  # noqa: S608
-            f"SELECT 1 FROM {table} known WHERE known.project = {table}.project AND known.source = ? AND {same})"
-            f"{others}"
+            f"FROM {table} WHERE project = :project AND source = :former AND EXISTS ("  # noqa: S608
+            f"SELECT 1 FROM {table} known WHERE known.project = {table}.project AND known.source = :source AND {same})"
+            f"{limits}"
         )
-        values = (project, former, source)
         if table != "deletions":
             connection.execute(
                 f"INSERT OR IGNORE INTO dirty SELECT project, image_id, (SELECT seq FROM folded) {twice}",  # noqa: S608
@@ -74,13 +92,14 @@ def adopt(connection: sqlite3.Connection, project: str, source: str, former: str
             )
         connection.execute(f"DELETE {twice}", values)
         changed = connection.execute(
-            f"UPDATE {table} SET source = ? WHERE project = ? AND source = ?{others}",  # noqa: S608
-            (source, project, former),
+            f"UPDATE {table} SET source = :source WHERE project = :project AND source = :former{limits}",  # noqa: S608
+            values,
         ).rowcount
         adopted += changed if table in {"annotations", "tasks"} else 0
-    connection.execute(
-        "UPDATE events SET body = json_set(body, '$.source', ?) WHERE project = ? AND seq > (SELECT seq FROM folded)"
-        " AND coalesce(json_extract(body, '$.source'), ?) = ?",
-        (source, project, UNKNOWN_SOURCE, former),
-    )
+    if chosen is None:
+        connection.execute(
+            "UPDATE events SET body = json_set(body, '$.source', :source) WHERE project = :project"
+            " AND seq > (SELECT seq FROM folded) AND coalesce(json_extract(body, '$.source'), :unknown) = :former",
+            {**values, "unknown": UNKNOWN_SOURCE},
+        )
     return adopted

@@ -1,11 +1,15 @@
 """The records that the journal returns."""
 
+import json
+import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-__all__ = ["AnnotationRecord", "Dirty", "Folded", "TaskRecord"]
+from taxonomist.storage.journal.codec import parse_time
+
+__all__ = ["AnnotationRecord", "Dirty", "Folded", "TaskRecord", "annotation_record", "task_record"]
 
 
 @dataclass(frozen=True)
@@ -69,3 +73,40 @@ class Dirty:
     images: frozenset[str]
     removed: frozenset[str]
     position: int
+
+    @property
+    def last(self) -> str:
+        """The last id: the argument `after` of `Journal.dirty` for the next images. Empty when there are none."""
+        return max(self.images | self.removed, default="")
+
+
+def annotation_record(row: sqlite3.Row) -> AnnotationRecord:
+    """Return the annotation in a row of `live_annotations` or `image_annotations`."""
+    task_data = row["task_data"] if "task_data" in row.keys() else None  # noqa: SIM118 - a row iterates over values
+    return AnnotationRecord(
+        project=row["project"],
+        source=row["source"],
+        annotation_id=row["annotation_id"],
+        task_id=row["task_id"],
+        image_id=row["image_id"],
+        uri=row["uri"],
+        created_at=parse_time(row["created_at"]),
+        updated_at=parse_time(row["updated_at"]),
+        data=json.loads(row["data"]),
+        task_data=json.loads(task_data) if task_data else None,
+    )
+
+
+def task_record(row: sqlite3.Row) -> TaskRecord:
+    """Return the task in a row of `live_tasks` or `image_tasks`."""
+    return TaskRecord(
+        project=row["project"],
+        source=row["source"],
+        task_id=row["task_id"],
+        image_id=row["image_id"],
+        uri=row["uri"],
+        created_at=parse_time(row["created_at"]),
+        updated_at=parse_time(row["updated_at"]),
+        data=json.loads(row["data"]),
+        images=json.loads(row["images"]),
+    )

@@ -74,7 +74,7 @@ def _store(services: Services, plan: ImportPlan, progress: CountProgress) -> Non
         progress(start + len(chunk), len(touched))
     if not plan.label_config:  # then there are no labels to decide
         services.journal.fold()
-        leave_removed(services, project, services.journal.dirty(project))
+        leave_removed(services, project)
         return
     decide_all_dirty(services, project)
     if config_changed:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -19,7 +19,7 @@ from taxonomist.backend.state.jobs import JobKind
 from taxonomist.backend.use_cases import UseCases
 from taxonomist.backend.worker.job_runner import run as run_job
 from taxonomist.storage.catalog import image_id
-from taxonomist.storage.journal import AnnotationDeleted, TaskDeleted
+from taxonomist.storage.journal import AnnotationDeleted, Event, Journal, TaskDeleted
 from taxonomist.taxonomy.errors import ConfigError, LabelStudioError
 from tests.backend.labelling.test_label_studio_export import agreed, task, write
 from tests.backend.labelling.test_label_studio_export import annotation as exported
@@ -106,6 +106,79 @@ def test_a_list_that_contradicts_the_projects_own_count_deletes_nothing(
     with pytest.raises(LabelStudioError, match=r"listed \d .*Nothing was deleted"):
         run(connected)
     assert labels(connected) == {A: RED, B: RED, C: RED}
+
+
+def test_skipped_annotations_are_counted(connected: Services, label_studio: StandIn) -> None:
+    label_studio.annotate(12, 1, 7, was_cancelled=True)
+    label_studio.add_task(4, "/data/upload/4/skipped.jpg")
+    label_studio.annotate(40, 4, 7, was_cancelled=True)
+    assert run(connected) == "4 tasks, 8 annotations (2 skipped), 3 missed events, 0 missed deletions"
+    assert run(connected) == "4 tasks, 8 annotations (2 skipped), 0 missed events, 0 missed deletions"
+
+
+def test_skips_that_the_project_counts_and_no_list_has_are_not_deleted(
+    connected: Services, label_studio: StandIn
+) -> None:
+    label_studio.add_task(4, "/data/upload/4/skipped.jpg")
+    label_studio.annotate(40, 4, 7, was_cancelled=True)
+    run(connected)
+
+    def odd(method: str, path: str, answer: Any) -> Any:
+        if path.rstrip("/") != "/api/tasks":
+            return answer
+        return {
+            **answer,
+            "tasks": [{**task, "annotations": []} if task["id"] == 4 else task for task in answer["tasks"]],
+        }
+
+    label_studio.answer = odd
+    with pytest.raises(LabelStudioError, match=r"listed 0 skipped annotations .* counts 1. Nothing was deleted"):
+        run(connected)
+    assert len(list(connected.journal.annotations("4"))) == 7
+    label_studio.missing = "skipped_annotations_number"  # as a release of Label Studio that does not count them
+    assert run(connected).endswith("0 missed events, 1 missed deletions")
+
+
+def test_what_a_pass_cannot_use_is_counted_once(
+    connected: Services, label_studio: StandIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A task with annotations is in two lists."""
+    label_studio.add_task(4, "", data={"text": "no image"})
+    label_studio.annotate(40, 4, 3, RED)
+    label_studio.annotate(12, 1, 7, ["Warm", "Rad"])
+    label_studio.annotate(13, 1, 8, RED)
+    label_studio.annotations[13]["result"] = "none"
+    counted = (
+        "1 × task without an image",
+        "1 × name that the taxonomy does not have",
+        "1 × annotation that cannot be read",
+    )
+    for missed in (1, 0):
+        caplog.clear()
+        outcome = run(connected)
+        assert outcome.startswith("4 tasks, 9 annotations, 3 left out (")
+        assert all(text in outcome for text in counted)
+        assert outcome.endswith(f"{missed} missed events, 0 missed deletions")
+        assert caplog.text.count("task 4: it has no image") == 1
+
+
+def test_many_deletions_are_recorded_in_portions(
+    connected: Services, label_studio: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded: list[int] = []
+    record = Journal.record
+
+    def portion(journal: Journal, events: Sequence[Event]) -> int:
+        recorded.append(len(events))
+        return record(journal, events)
+
+    label_studio.tasks.clear()
+    label_studio.annotations.clear()
+    monkeypatch.setattr("taxonomist.backend.labelling.sync.CHUNK", 2)
+    monkeypatch.setattr(Journal, "record", portion)
+    assert run(connected).endswith("9 missed deletions")
+    assert max(recorded) == 2
+    assert labels(connected) == {}
 
 
 def test_what_was_really_deleted_goes(connected: Services, label_studio: StandIn) -> None:

@@ -204,6 +204,26 @@ def test_images_stay_dirty_until_they_are_done(journal: Journal, tmp_path: Path)
         assert after_a_crash.dirty_projects() == []
 
 
+def test_dirty_images_are_read_in_pages(journal: Journal) -> None:
+    journal.record([saved(str(n), task=str(n), uri=f"/data/upload/4/{n}.jpg") for n in range(25)])
+    journal.record([AnnotationDeleted("4", SOURCE, str(n), at(5)) for n in range(5)])
+    journal.fold()
+    whole = journal.dirty("4")
+    pages, after = [], ""
+    while (page := journal.dirty("4", 10, after=after)).last:
+        pages.append(page)
+        after = page.last
+    assert [len(page.images | page.removed) for page in pages] == [10, 10, 5]
+    assert frozenset().union(*(page.images for page in pages)) == whole.images
+    assert frozenset().union(*(page.removed for page in pages)) == whole.removed
+    assert len(whole.removed) == 5
+    journal.done("4", pages[0].images, pages[0].position)
+    journal.record([saved(str(n), task=str(n), updated=7, uri=f"/data/upload/4/{n}.jpg") for n in range(5, 25)])
+    journal.fold()
+    journal.done("4", pages[1].images, pages[1].position)  # they have changed again since they were read
+    assert journal.dirty("4").images == whole.images
+
+
 def test_what_changes_while_it_is_worked_on_stays_dirty(journal: Journal) -> None:
     journal.record([saved()])
     work = journal.dirty("4") if journal.fold().events else None

@@ -319,3 +319,38 @@ def test_a_journal_of_an_earlier_release_is_migrated(tmp_path: Path) -> None:
         assert journal.sources("4") == [LABEL_STUDIO]
     with Journal(path) as journal:
         assert live(journal)[LABEL_STUDIO, "1"]["n"] == 5
+
+
+def test_the_annotation_that_counts_for_one_of_an_export(journal: Journal) -> None:
+    exported = saved("1", source=EXPORT, unique_id="u", n=1)
+    journal.record([exported])
+    journal.fold()
+    assert journal.lost([exported]) == []
+    record, is_deleted = journal.counterpart(exported)
+    assert record is not None
+    assert (record.source, is_deleted) == (EXPORT, False)
+    journal.record([saved("8", unique_id="u", n=2)])
+    journal.fold()
+    assert journal.lost([exported]) == [exported]
+    record, is_deleted = journal.counterpart(exported)
+    assert record is not None
+    assert (record.source, record.annotation_id, record.data["n"], is_deleted) == (LABEL_STUDIO, "8", 2, False)
+    journal.record([AnnotationDeleted("4", LABEL_STUDIO, "8")])
+    journal.fold()
+    assert journal.counterpart(exported) == (None, True)
+    assert journal.counterpart(saved("2", source=EXPORT)) == (None, False)
+
+
+def test_chosen_tasks_get_their_source_and_the_others_stay(journal: Journal) -> None:
+    former = "former"
+    for number in range(1, 5):
+        uri = f"/{number}.jpg"
+        journal.record([TaskSaved("4", former, str(number), uri, at(0), images={"a": uri, "b": f"/b{number}.jpg"})])
+        journal.record([saved(f"{number}{n}", source=former, task=str(number), uri=uri) for n in (1, 2)])
+    journal.fold()
+    assert journal.adopt("4", EXPORT, former=former, tasks=["1", "2"], annotations=["41", "none"]) == 7
+    assert [task.task_id for task in journal.tasks("4", source=EXPORT)] == ["1", "2"]
+    assert [found.annotation_id for found in journal.annotations("4", source=EXPORT)] == ["11", "12", "21", "22", "41"]
+    assert [found.source for found in journal.annotations("4", image_id("/b1.jpg"))] == [EXPORT] * 2
+    assert [found.source for found in journal.annotations("4", image_id("/b3.jpg"))] == [former] * 2
+    assert journal.adopt("4", EXPORT, former=former, tasks=[]) == 0

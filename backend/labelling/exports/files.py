@@ -1,0 +1,148 @@
+"""The files of an export, read as streams of their tasks, so that a file of any size needs little memory."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import ijson
+
+from taxonomist.backend.labelling.exports.forms import AS_JSON, check_form
+from taxonomist.taxonomy.errors import ConfigError
+
+_DEEPEST = 200
+
+
+class ExportFiles:
+    """One file, or those in the folder of a target storage. Making it checks each file as a whole.
+
+    Raises `ConfigError` for a form that cannot be taken, or a file that is truncated. `entries` is the number of tasks.
+    """
+
+    def __init__(self, export: Path) -> None:
+        self.path = export
+        self._files = _files(export)
+        self._scans = [_scan(file) for file in self._files]
+        self.entries = sum(scan.entries for scan in self._scans)
+
+    def items(self) -> Iterator[object]:
+        """Yield the items of the files as `json` reads them: tasks, or what stands in their place."""
+        for file, scan in zip(self._files, self._scans, strict=True):
+            yield from _items(file, scan)
+
+    def project(self) -> str:
+        """Return the project that the files name. Raises `ConfigError` when they name none, or several."""
+        named = sorted({scan.project for scan in self._scans if scan.project})
+        if not named:
+            raise ConfigError(f"{self.path} does not name its project.", hint="Give --project.")
+        if len(named) > 1:
+            raise ConfigError(
+                f"{self.path} has tasks of several projects: {', '.join(named[:10])}.", hint="Give --project."
+            )
+        return named[0]
+
+
+@dataclass
+class _Scan:
+    """What the first pass found: the number of tasks, the project that one of them names, and whether it is a list."""
+
+    entries: int = 0
+    project: str | None = None
+    is_list: bool = True
+    top: dict[str, None] = field(default_factory=dict)  # the keys of a file that is one object
+    first: dict[str, None] = field(default_factory=dict)  # the keys of the first object of a list
+
+
+def _files(export: Path) -> list[Path]:
+    """Return the files to read: one export, or those in the folder of a target storage."""
+    if not export.is_dir():
+        return [export]
+    files = sorted(file for file in export.rglob("*") if file.is_file() and not file.name.startswith("."))
+    if not files:
+        raise ConfigError(f"There is no file in the folder {export}.")
+    return files
+
+
+def _scan(export: Path) -> _Scan:
+    """Read the whole file. Raises `ConfigError` for a form that cannot be taken, or a file that is truncated."""
+    scan = _Scan()
+    depth = 0
+    keys = [""] * (_DEEPEST + 2)
+    for event, value in _read(export, ijson.basic_parse):
+        if event in {"end_map", "end_array"}:
+            depth -= 1
+            continue
+        if depth == 0:
+            if event not in {"start_array", "start_map"}:
+                raise ConfigError(f"{export} is not a list of tasks.", hint=AS_JSON)
+            scan.is_list = event == "start_array"
+        if depth == 1 and scan.is_list:
+            scan.entries += 1
+        if event == "map_key":
+            keys[depth] = value
+            if depth == 1:
+                scan.top[value] = None
+            elif depth == 2 and scan.is_list and scan.entries == 1:
+                scan.first[value] = None
+        elif scan.project is None and keys[depth] == "project" and event in {"number", "string"}:
+            inside = depth - scan.is_list
+            if inside == 1 or (inside == 2 and keys[depth - 1] == "task"):
+                scan.project = str(value or "") or None
+        elif event in {"start_map", "start_array"}:
+            depth += 1
+            keys[depth] = ""
+        if depth > _DEEPEST:  # ijson takes memory for each pair of levels when it builds the values
+            raise ConfigError(f"{export} has values that are nested more than {_DEEPEST} deep.", hint=AS_JSON)
+    check_form(export, scan.top, scan.first)
+    scan.entries = scan.entries if scan.is_list else 1
+    return scan
+
+
+def _items(export: Path, scan: _Scan) -> Iterator[object]:
+    return map(_plain, _read(export, lambda file: ijson.items(file, "item" if scan.is_list else "")))
+
+
+def _plain(value: object) -> object:
+    """Return the value as `json` reads it. ijson reads numbers with a point as `Decimal`, of any size."""
+    match value:
+        case dict():
+            return {name: _plain(item) for name, item in value.items()}
+        case list():
+            return [_plain(item) for item in value]
+        case Decimal():
+            return float(value)
+    return value
+
+
+def _read(export: Path, parse: Callable[[BinaryIO], Iterator[Any]]) -> Iterator[Any]:
+    try:
+        with export.open("rb") as file:
+            start = file.read(4)
+            if start.startswith(b"PK"):
+                raise ConfigError(f"{export} is a zip archive.", hint=f"Unpack it. {AS_JSON}")
+            file.seek(len(codecs.BOM_UTF8) if start.startswith(codecs.BOM_UTF8) else 0)
+            wide = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+            yield from parse(cast(BinaryIO, _AsUtf8(codecs.getreader("utf-16")(file))) if wide else file)
+    except FileNotFoundError:
+        raise ConfigError(f"There is no file {export}.") from None
+    except (ijson.JSONError, OSError, ValueError) as error:
+        if "premature EOF" in str(error) or "Incomplete" in str(error):
+            raise ConfigError(
+                f"{export} ends in the middle.", hint="Export it again, and copy the whole file."
+            ) from None
+        reason = next(iter(str(error).removeprefix("b'").splitlines()), "").partition("\\n")[0].strip().rstrip(".")
+        raise ConfigError(f"{export} is not JSON: {reason}.", hint=AS_JSON) from None
+
+
+class _AsUtf8:
+    """A file in UTF-16, as PowerShell writes it, read as UTF-8."""
+
+    def __init__(self, reader: codecs.StreamReader) -> None:
+        self._reader = reader
+
+    def read(self, size: int = -1) -> bytes:
+        return self._reader.read(size).encode()

@@ -1,0 +1,91 @@
+"""Images whose labels are to be decided: each is read once, and few are in memory together."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from taxonomist.backend.labelling import decisions
+from taxonomist.backend.labelling.decisions import CHUNK, decide_all_dirty, decide_dirty, leave_removed
+from taxonomist.backend.services import Services
+from taxonomist.storage.catalog.image_ids import image_id
+from taxonomist.storage.journal import Dirty, Event, Journal, TaskDeleted, TaskSaved
+from taxonomist.taxonomy.errors import ConfigError
+from tests.small_world import CONFIG
+
+SOURCE = "7.1795531934"
+DAY = datetime(2026, 1, 5, tzinfo=UTC)
+
+
+def uri(number: int) -> str:
+    return f"/data/upload/7/{number}.jpg"
+
+
+def add(services: Services, count: int) -> None:
+    events: list[Event] = [TaskSaved("7", SOURCE, str(number), uri(number), DAY) for number in range(count)]
+    services.journal.record(events)
+
+
+def remove(services: Services, numbers: range) -> None:
+    services.journal.record([TaskDeleted("7", SOURCE, str(number)) for number in numbers])
+
+
+@pytest.fixture
+def read(services: Services, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of dirty images of each reading."""
+    sizes: list[int] = []
+    original = Journal.dirty
+
+    def dirty(journal: Journal, project: str, *limits: Any, **more: Any) -> Dirty:
+        found = original(journal, project, *limits, **more)
+        sizes.append(len(found.images) + len(found.removed))
+        return found
+
+    monkeypatch.setattr(Journal, "dirty", dirty)
+    return sizes
+
+
+def test_each_dirty_image_is_read_once(services: Services, read: list[int]) -> None:
+    services.projects.update("7", label_config=CONFIG)
+    add(services, 3 * CHUNK + 7)
+    decide_all_dirty(services, "7")
+    assert (sum(read), max(read)) == (3 * CHUNK + 7, CHUNK)
+    assert services.catalog.count("7") == 3 * CHUNK + 7
+    read.clear()
+    remove(services, range(2 * CHUNK))
+    decide_all_dirty(services, "7")
+    assert (sum(read), max(read)) == (2 * CHUNK, CHUNK)
+    assert services.catalog.count("7") == CHUNK + 7
+
+
+def test_no_more_than_the_limit_is_decided(services: Services) -> None:
+    services.projects.update("7", label_config=CONFIG)
+    add(services, 10)
+    services.journal.fold()
+    assert [decide_dirty(services, "7", 4) for _ in range(4)] == [True, True, True, False]
+    add(services, 10)
+    assert not decide_dirty(services, "7", 4)
+
+
+def test_images_without_a_task_leave_a_project_whose_labels_cannot_be_decided(
+    services: Services, read: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services.projects.update("7", label_config=CONFIG)
+    add(services, 40)
+    decide_all_dirty(services, "7")
+    add(services, 60)
+    remove(services, range(0, 40, 2))
+    services.journal.fold()
+    services.projects.update("7", label_config="<View/>")
+    monkeypatch.setattr(decisions, "CHUNK", 8)
+    read.clear()
+    with pytest.raises(ConfigError):
+        decide_dirty(services, "7", 5)
+    assert max(read) == 8
+    assert services.catalog.count("7") == 20
+    assert not services.journal.dirty("7").removed
+    assert services.journal.dirty("7").images == {image_id(uri(number)) for number in range(40, 60)}
+    leave_removed(services, "7")
+    assert services.catalog.count("7") == 20
