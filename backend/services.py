@@ -18,6 +18,7 @@ from taxonomist.backend.state.image_folders import ImageFolder, ImportedImages
 from taxonomist.backend.state.jobs import JobTable
 from taxonomist.backend.state.project_records import ProjectRecord, ProjectRecords
 from taxonomist.backend.state.project_settings import ProjectSettings, effective_settings
+from taxonomist.backend.state.suggestions import SuggestionTable
 from taxonomist.backend.state.unfilled import UnfilledTasks
 from taxonomist.inference.embedder import Embedder
 from taxonomist.inference.under_way import UnderWay
@@ -57,7 +58,7 @@ class Services:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._lock = threading.Lock()
-        self._images: dict[tuple[tuple[ImageFolder, ...], str | None, str | None, str | None], Images] = {}
+        self._images: dict[tuple[tuple[ImageFolder, ...], str | None, str | None, str | None, bool], Images] = {}
         self._http: HttpImages | None = None
         self._embeddings: dict[str, Embeddings] = {}
         self._embedders: dict[str, Embedder] = {}
@@ -116,6 +117,10 @@ class Services:
         return UnfilledTasks(self.home / "jobs.sqlite")
 
     @cached_property
+    def suggestions(self) -> SuggestionTable:
+        return SuggestionTable(self.home / "suggestions.sqlite")
+
+    @cached_property
     def registry(self) -> Registry:
         if container := self.settings.models_container:
             require("azure")
@@ -139,6 +144,9 @@ class Services:
     @cached_property
     def blob_images(self) -> BlobImages | None:
         """The images in Azure, None where no storage account is set."""
+        return self._open_blob_images(self.settings.image_cache_bytes)
+
+    def _open_blob_images(self, cache_bytes: int) -> BlobImages | None:
         settings = self.settings
         if not settings.blob_connection_string and not settings.blob_account_url:
             return None
@@ -149,7 +157,7 @@ class Services:
             self.blob_account,
             self._azure_folder / "images",
             max_bytes=settings.max_image_bytes,
-            cache_bytes=settings.image_cache_bytes,
+            cache_bytes=cache_bytes,
             timeout_s=settings.image_timeout,
             containers=settings.blob_containers,
             link_minutes=settings.link_minutes,
@@ -271,20 +279,20 @@ class Services:
             )
         return LabelStudioClient(url, token, fallback=self.other_token(project))
 
-    def images(self, project: str | None) -> Images:
+    def images(self, project: str | None, *, keep: bool = True) -> Images:
         """Return the reader of a project's images: from its folder, Label Studio or allowed hosts, through the cache.
 
-        For None, the reader that the settings alone give.
+        For None, the reader that the settings alone give. With `keep=False` nothing is added to the cache.
         """
         folders = self.projects.get(project).image_folders if project is not None else ()
-        source = (folders, *self.label_studio(project), self.other_token(project))
+        source = (folders, *self.label_studio(project), self.other_token(project), keep)
         with self._lock:
             if source not in self._images:
                 self._images[source] = self._open_images(*source)
             return self._images[source]
 
     def _open_images(
-        self, folders: tuple[ImageFolder, ...], url: str | None, token: str | None, fallback: str | None
+        self, folders: tuple[ImageFolder, ...], url: str | None, token: str | None, fallback: str | None, keep: bool
     ) -> Images:
         settings = self.settings
         if self._http is None:
@@ -293,13 +301,13 @@ class Services:
             http=self._http,
             label_studio=LabelStudioImages(url, lambda: token or "", self._http, fallback=fallback) if url else None,
             folder=FolderImages(settings.images_folder, settings.max_image_bytes) if settings.images_folder else None,
-            blobs=self.blob_images,
+            blobs=self.blob_images if keep else self._open_blob_images(0),
         )
         # Two Label Studios may use the same path for different images.
         cached = CachedImages(
             remote,
             self.home / "images" / hashlib.sha256((url or "").encode()).hexdigest()[:8],
-            settings.image_cache_bytes,
+            settings.image_cache_bytes if keep else 0,
             skip=remote.needs_no_cache,
         )
         return ImportedImages(folders, settings.max_image_bytes, cached) if folders else cached

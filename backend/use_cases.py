@@ -15,7 +15,7 @@ from taxonomist.backend.label_studio.predictions import model_version_name, pred
 from taxonomist.backend.label_studio.requests import PredictRequest, SetupRequest
 from taxonomist.backend.label_studio.webhooks import ReceivedWebhook
 from taxonomist.backend.labelling.sources import learn_source
-from taxonomist.backend.prediction.predictor import Predictor
+from taxonomist.backend.prediction.predictor import Predictions, Predictor
 from taxonomist.backend.services import Services, registry_name
 from taxonomist.backend.settings import LOOPBACK_HOSTS
 from taxonomist.backend.state.jobs import Job, JobKind
@@ -99,16 +99,23 @@ class UseCases:
         labelling config without a taxonomy gives empty predictions: an error would stop the annotator.
         """
         try:
-            predictions, unanswered = self.predictor.predict_named(request)
+            predictions = self.predictor.predict_named(request)
         except ConfigError as error:
             log.warning("project %s: %s", request.project, error)
             version = self.model_version(request.project)
-            predictions, unanswered = [prediction_json(version, ()) for _ in request.tasks], []
+            predictions = Predictions([prediction_json(version, ()) for _ in request.tasks], [], [])
         try:
-            self.services.unfilled.add(request.project, unanswered, asked=True)
+            self.services.unfilled.add(request.project, predictions.unanswered, asked=True)
+            self.services.suggestions.add(request.project, predictions.suggested)
         except StorageError as error:  # an answer is possible even when the disk is full
-            log.error("project %s: %d tasks will not be filled later: %s", request.project, len(unanswered), error)
-        return Answer(predictions)
+            log.error(
+                "project %s: %d tasks will not be filled later, and %d suggestions are not recorded: %s",
+                request.project,
+                len(predictions.unanswered),
+                len(predictions.suggested),
+                error,
+            )
+        return Answer(predictions.answers)
 
     def receive(self, webhook: ReceivedWebhook) -> Receipt:
         """Record a webhook; its events are on the disk when this returns. Raises `StorageError`.

@@ -1,4 +1,4 @@
-"""SQLite files that several threads and processes write. A commit is on the disk when it returns."""
+"""SQLite files that several threads and processes write."""
 
 import sqlite3
 import threading
@@ -18,7 +18,7 @@ _TIMEOUT_S = 30.0
 
 
 class Database:
-    """Connections to one file in WAL mode with `synchronous=FULL`.
+    """Connections to one file in WAL mode. A commit is on the disk when it returns.
 
     There is one write transaction at a time: a lock orders the threads of a process, SQLite the processes. Connections
     are opened at first use, and a forked process opens its own.
@@ -26,12 +26,16 @@ class Database:
     `schema` contains statements that can be repeated without effect, each on its own lines with `;` at the end.
     `version` is its number, stored in the file as `user_version`. A file with a newer version is refused with
     `DamagedError`; a file without a number was written by an early release and has version 1.
+
+    With `durable=False` a commit survives the end of the process, but does not wait for the disk: a loss of power may
+    cost the last commits, and never damages the file.
     """
 
-    def __init__(self, path: Path | str, schema: str, *, version: int = 1) -> None:
+    def __init__(self, path: Path | str, schema: str, *, version: int = 1, durable: bool = True) -> None:
         self.path = Path(path)
         self._schema = schema
         self._version = version
+        self._synchronous = "FULL" if durable else "NORMAL"
         self._forget()
         after_fork(self._abandon)
 
@@ -125,7 +129,7 @@ class Database:
         if not self._ready:
             # Unlike other statements, changing the journal mode does not wait for a lock.
             _retry_while_locked(connection, "PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute(f"PRAGMA synchronous={self._synchronous}")
         if not self._ready:
             _begin(connection)
             found = connection.execute("PRAGMA user_version").fetchone()[0]

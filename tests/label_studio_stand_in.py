@@ -5,9 +5,11 @@ It answers like Label Studio 1.23.2 as far as our client asks; the real one is i
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import threading
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,7 +27,8 @@ RED, BLUE, GREEN = ["Warm", "Red"], ["Cold", "Blue"], ["Cold", "Green"]
 class StandIn(AbstractContextManager["StandIn"]):
     """A project of a Label Studio, with its tasks, annotations and predictions, by id.
 
-    `answer` may replace an answer: it gets method, path and answer, and returns the answer to send.
+    `answer` may replace an answer: it gets method, path and answer, and returns the answer to send. `refuse` may give
+    a request an error status instead: it gets method and path.
     """
 
     def __init__(self, number: int = 4) -> None:
@@ -36,6 +39,10 @@ class StandIn(AbstractContextManager["StandIn"]):
         self.predictions: dict[int, dict[str, Any]] = {}
         self.answers: dict[str, Any] = {}  # further answers by path
         self.answer: Callable[[str, str, Any], Any] = lambda method, path, answer: answer
+        self.refuse: Callable[[str, str], int | None] = lambda method, path: None
+        self.drafts: set[int] = set()  # the tasks with a draft
+        self.overlap = 1  # annotations of a completed task
+        self._changes = itertools.count(1)
         self.missing = ""  # a field that an odd answer about the project lacks
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
@@ -74,8 +81,12 @@ class StandIn(AbstractContextManager["StandIn"]):
         }
 
     def predict(self, task: int, version: str, result: list[Any]) -> None:
-        id = len(self.predictions) + 1
-        self.predictions[id] = {"id": id, "task": task, "model_version": version, "score": 0.5, "result": result}
+        id = max(self.predictions, default=0) + 1
+        prediction = {"id": id, "task": task, "model_version": version, "score": 0.5, "result": result}
+        self.predictions[id] = {**prediction, "updated_at": self._now()}
+
+    def _now(self) -> str:
+        return f"2026-11-24T16:00:00.{next(self._changes):06d}Z"
 
     def project(self) -> dict[str, Any]:
         submitted = [found for found in self.annotations.values() if not found["was_cancelled"]]
@@ -114,6 +125,8 @@ class StandIn(AbstractContextManager["StandIn"]):
             "cancelled_annotations": sum(found["was_cancelled"] for found in annotations),
             "total_predictions": len(own),
             "predictions_model_versions": sorted({found["model_version"] for found in own}),
+            "draft_exists": id in self.drafts,
+            "is_labeled": sum(not found["was_cancelled"] for found in annotations) >= self.overlap,
         }
 
     def _list(self, query: dict[str, list[str]]) -> dict[str, Any]:
@@ -128,6 +141,8 @@ class StandIn(AbstractContextManager["StandIn"]):
 
     def _respond(self, method: str, address: str, body: Any) -> tuple[int, Any]:
         path, query = urlsplit(address).path.rstrip("/"), parse_qs(urlsplit(address).query)
+        if (status := self.refuse(method, path)) is not None:
+            return status, {"detail": "refused"}
         if path in self.answers:
             return 200, self.answers[path]
         match method, path.replace(f"/api/projects/{self.number}", "/api/projects/N"):
@@ -135,6 +150,8 @@ class StandIn(AbstractContextManager["StandIn"]):
                 return 200, self.project()
             case "GET", "/api/tasks":
                 return 200, self._list(query)
+            case "GET", "/api/projects/N/model-versions":
+                return 200, dict(Counter(found["model_version"] for found in self.predictions.values()))
             case "POST", "/api/projects/N/import/predictions":
                 for prediction in body:
                     self.predict(prediction["task"], prediction["model_version"], prediction["result"])
@@ -143,8 +160,14 @@ class StandIn(AbstractContextManager["StandIn"]):
             id = int(found[1])
             return (200, self._task(id)) if id in self.tasks else (404, {"detail": "No Task matches."})
         if method == "PATCH" and (found := re.fullmatch(r"/api/predictions/(\d+)", path)):
-            self.predictions[int(found[1])] |= body
+            if int(found[1]) not in self.predictions:
+                return 404, {"detail": "No Prediction matches."}
+            self.predictions[int(found[1])] |= body | {"updated_at": self._now()}
             return 200, self.predictions[int(found[1])]
+        if method == "DELETE" and (found := re.fullmatch(r"/api/predictions/(\d+)", path)):
+            if self.predictions.pop(int(found[1]), None) is None:
+                return 404, {"detail": "No Prediction matches."}
+            return 204, None
         return 404, {"detail": f"{method} {path} is not known to the stand-in"}
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
@@ -154,14 +177,15 @@ class StandIn(AbstractContextManager["StandIn"]):
             def do_GET(self) -> None:
                 raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 status, answer = stand_in._respond(self.command, self.path, json.loads(raw) if raw else None)
-                data = json.dumps(stand_in.answer(self.command, urlsplit(self.path).path, answer)).encode()
+                answer = stand_in.answer(self.command, urlsplit(self.path).path, answer)
+                data = b"" if status == 204 else json.dumps(answer).encode()
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)
 
-            do_POST = do_PATCH = do_GET  # noqa: N815
+            do_POST = do_PATCH = do_DELETE = do_GET  # noqa: N815
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -175,8 +199,8 @@ def _holds(task: dict[str, Any], name: str, operator: str, value: Any) -> bool:
             return bool(task[name] > value)
         case "equal":
             return bool(task[name] == value)
-        case "contains":
-            return set(value) <= set(task[name])
+        case "contains":  # Label Studio compares substrings
+            return any(part in text for part in value for text in task[name])
         case "not_contains":
-            return not set(value) <= set(task[name])
+            return not any(part in text for part in value for text in task[name])
     raise ValueError(operator)

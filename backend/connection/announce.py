@@ -19,7 +19,7 @@ def announce_version(services: Services, project: str) -> None:
     with services.open_label_studio(project) as client:
         check_source(services, client.project(project), client.url)
         set_model_version(client, services.projects.get(project), version, services.settings, services.credentials)
-    services.projects.update(project, announced=version)
+    services.projects.announce(project, version)
 
 
 def announce_again(services: Services, project: str) -> None:

@@ -91,7 +91,7 @@ def connect_project(
         say=say,
         may_replace=may_replace,
     )
-    services.projects.update(project, announced=version)
+    services.projects.announce(project, version)
     if predictor.model_version(project) != version:  # a training has ended meanwhile
         announce_version(services, project)
     ask_settings(
@@ -166,7 +166,7 @@ def _replace(records: ProjectRecords, about: Project, may_replace: Ask, say: Say
             hint="Use a new TAXONOMIST_HOME for it, or give --replace.",
         )
     # Before the registration: Label Studio then calls /setup, which refuses a project that is not the known one.
-    records.update(about.id, created=about.created, ml_backend=None, announced=None)
+    records.update(about.id, created=about.created, ml_backend=None, announced=None, announced_before=None)
 
 
 def check_callable(settings: Settings) -> None:

@@ -53,7 +53,7 @@ class _Filling:
     """The work on some unfilled tasks: `later` are tried again, the others are done."""
 
     def __init__(self, services: Services, predictor: Predictor, client: LabelStudioClient, project: str) -> None:
-        self._unfilled, self._predictor = services.unfilled, predictor
+        self._services, self._unfilled, self._predictor = services, services.unfilled, predictor
         self._client, self._project = client, project
         self._version = predictor.model_version(project)
         self._stored: dict[str, int | None] = {}  # by task: the id of the empty prediction that it has
@@ -86,12 +86,12 @@ class _Filling:
     def predict(self, label_config: str) -> None:
         """Predict the tasks and store the suggestions."""
         request = parse_predict({"tasks": self._tasks, "label_config": label_config, "project": self._project})
-        predictions, unanswered = self._predictor.predict_named(request)
+        predictions = self._predictor.predict_named(request)
         new: list[Prediction] = []
         done = []
-        for task, answer in zip(request.tasks, predictions, strict=True):
+        for task, answer in zip(request.tasks, predictions.answers, strict=True):
             name = str(task.id)
-            if name in unanswered:
+            if name in predictions.unanswered:
                 self.later.append(name)
                 continue
             prediction = Prediction(task.id, answer["model_version"], answer["score"], answer["result"])
@@ -108,6 +108,7 @@ class _Filling:
             self.filled += bool(answer["result"])
             done.append(name)
         self._client.push_predictions(self._project, new)
+        self._services.suggestions.add(self._project, predictions.suggested)
         self._unfilled.remove(self._project, done)
 
     def _is_own(self, prediction: Mapping[str, Any]) -> bool:

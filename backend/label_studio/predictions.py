@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,11 +11,17 @@ from taxonomist.taxonomy.suggestion import Suggestion
 from taxonomist.taxonomy.tree import Tree
 
 MODEL_PREFIX = "taxonomist-"
+_MODEL_VERSION = re.compile(r"taxonomist-(v[1-9][0-9]*|look-alikes-(0|[1-9][0-9]*))")
 
 
 def model_version_name(version: str) -> str:
     """Return the name under which Label Studio knows a version of the registry."""
     return f"{MODEL_PREFIX}{version}"
+
+
+def is_model_version(name: object) -> bool:
+    """Return whether a prediction's `model_version` is one of ours; those of other backends are not touched."""
+    return isinstance(name, str) and _MODEL_VERSION.fullmatch(name) is not None
 
 
 def prediction_json(model_version: str, suggestions: Sequence[tuple[Tree, Suggestion]]) -> dict[str, Any]:

@@ -63,6 +63,11 @@ class Task(BaseModel):
     def _null_is_empty(cls, value: object) -> object:
         return {} if value is None else value
 
+    @property
+    def is_saved(self) -> bool:
+        """Whether Label Studio has stored the task: the task of a preview has no id, or 0."""
+        return str(self.id).strip() not in {"", "0"} and not str(self.id).startswith("-")
+
     def images(self, config: LabelConfig) -> dict[str, str]:
         """Return the addresses of the task's images by the name of their `<Image>`.
 

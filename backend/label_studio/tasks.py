@@ -13,7 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from taxonomist.backend.label_studio.connection import Connection, project_number
-from taxonomist.backend.label_studio.failures import translated
+from taxonomist.backend.label_studio.failures import refusal, translated
 from taxonomist.backend.label_studio.records import Prediction
 
 if TYPE_CHECKING:
@@ -41,12 +41,18 @@ class TaskCalls(Connection):
             yield from self._tasks(project, condition, "all")
 
     def tasks(
-        self, project: str, *, unlabelled: bool = False, lacking_version: str | None = None
+        self,
+        project: str,
+        *,
+        unlabelled: bool = False,
+        lacking_version: str | None = None,
+        with_predictions: bool = False,
     ) -> Iterator[dict[str, Any]]:
         """Yield a project's tasks as Label Studio's JSON with `id`, `data` and `created_at`, without annotations.
 
         With `unlabelled` only tasks without any annotation, with `lacking_version` only tasks without a prediction of
-        that model version.
+        that model version. `with_predictions` adds all that Label Studio has of a task: its predictions, its
+        annotations, and whether it has a draft (`draft_exists`, of anybody).
         """
         conditions = []
         if unlabelled:
@@ -60,7 +66,7 @@ class TaskCalls(Connection):
                 for operator in ("contains", "not_contains")
             ]
         for condition in passes:
-            for task in self._tasks(project, condition, "task_only"):
+            for task in self._tasks(project, condition, "all" if with_predictions else "task_only"):
                 if lacking_version not in _versions(task):
                     yield task
 
@@ -79,6 +85,40 @@ class TaskCalls(Connection):
                     raise
                 return None
             return task
+
+    def tasks_with_version(self, project: str, version: str) -> Iterator[dict[str, Any]]:
+        """Yield the tasks that have a prediction of that model version, each once, with all that they have."""
+        last = None
+        for task in self._tasks(
+            project, [_filter("predictions_model_versions", "contains", [version], kind="List")], "all"
+        ):
+            # Label Studio compares substrings, and lists a task once for each prediction that matches.
+            if task["id"] != last and version in _versions(task):
+                yield task
+            last = task["id"]
+
+    def prediction_versions(self, project: str) -> list[str]:
+        """Return the model versions of all stored predictions of a project."""
+        doing = f"list the model versions of project {project}"
+        with translated(self.url, doing):
+            answer = self._http.get(f"{self.url}/api/projects/{project_number(project)}/model-versions/")
+            body = answer.json()
+        if answer.is_error or not isinstance(body, Mapping):
+            raise refusal(self.url, doing, answer.status_code, body)
+        return [version for version in body if isinstance(version, str)]
+
+    def delete_prediction(self, project: str, prediction_id: int) -> bool:
+        """Delete a stored prediction; return whether it was still there."""
+        from label_studio_sdk.core.api_error import ApiError  # noqa: PLC0415 - the SDK
+
+        with translated(self.url, f"delete prediction {prediction_id} of project {project}"):
+            try:
+                self._sdk.predictions.delete(prediction_id)
+            except ApiError as error:
+                if error.status_code != 404:
+                    raise
+                return False
+            return True
 
     def update_prediction(self, project: str, prediction_id: int, prediction: Prediction) -> None:
         """Replace the score and the result of a stored prediction."""
@@ -156,6 +196,8 @@ class TaskCalls(Connection):
 
 
 def _versions(task: Mapping[str, Any]) -> list[str]:
+    if predictions := task.get("predictions"):  # the other field is cut off after 500 characters
+        return [str(found.get("model_version")) for found in predictions if isinstance(found, Mapping)]
     versions = task.get("predictions_model_versions") or []
     return versions.split(",") if isinstance(versions, str) else list(versions)
 

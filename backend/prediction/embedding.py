@@ -51,6 +51,14 @@ class EmbeddedImages:
     notes: dict[str, str] = field(default_factory=dict)
     late: list[str] = field(default_factory=list)  # not begun before the deadline
 
+    def __or__(self, other: EmbeddedImages) -> EmbeddedImages:
+        return EmbeddedImages(
+            self.vectors | other.vectors,
+            self.failures | other.failures,
+            self.notes | other.notes,
+            [*self.late, *other.late],
+        )
+
 
 def read_image(services: Services, source: ImageSource, size: int) -> DecodedImage:
     """Return the image, read, decoded and prepared for `size` pixels.
@@ -97,6 +105,35 @@ def embed(
         missing = [image for image in missing if image not in settled]
     _log(f"project {project}: images without an embedding", embedded.failures, images)
     _log(f"project {project}: images that are used although their file has a fault", embedded.notes, images)
+    return embedded
+
+
+def embed_without_storing(
+    services: Services, project: str, images: Mapping[str, str], backbone: str, *, deadline: float | None = None
+) -> EmbeddedImages:
+    """Return the embeddings of images that are only looked at, such as Label Studio's sample in a preview.
+
+    Known embeddings are taken from the store. Of the others neither the file, nor the embedding, nor a document is
+    kept. The arguments are those of `embed`.
+    """
+    embedded = EmbeddedImages()
+    missing = _take_known(services, backbone, embedded, list(images))
+    if not missing:
+        return embedded
+    embedder = services.embedder(backbone)
+
+    def load(source: ImageSource) -> DecodedImage:
+        data = services.images(project, keep=False).read(source.uri)
+        return DecodedImage.from_bytes(data, embedder.size, max_pixels=services.settings.max_image_pixels)
+
+    sources = [ImageSource(image, images[image], project) for image in missing]
+    with closing(process_images(sources, load, embedder, deadline=deadline)) as outcomes:
+        for outcome in outcomes:
+            _add(embedded, outcome.source.id, outcome)
+    for image in missing:
+        if image in embedded.vectors:
+            embedded.vectors[image] = _as_stored(embedded.vectors[image])
+    _log(f"project {project}: images without an embedding", embedded.failures, images)
     return embedded
 
 
@@ -163,18 +200,20 @@ def _wait(
 
 
 def _keep(services: Services, backbone: str, new: NewImages) -> dict[str, NDArray[np.float32]]:
-    """Keep the embeddings and what is known of the files; return the embeddings by image id.
-
-    They are rounded to the half precision of the store, so that an image gets the same scores now and later.
-    """
+    """Keep the embeddings and what is known of the files; return the embeddings by image id, `_as_stored`."""
     ids = [result.source.id for result in new]
-    vectors = np.concatenate([result.vectors for result in new]).astype(np.float16).astype(np.float32)
+    vectors = _as_stored(np.concatenate([result.vectors for result in new]))
     try:
         services.embeddings(backbone).append(ids, vectors)
         services.catalog.update_many({result.source.id: _describe_file(result.source, result.image) for result in new})
     except TaxonomistError as error:  # a suggestion is possible even when the disk is full
         log.error("embeddings of %d images could not be kept: %s", len(ids), error)
     return dict(zip(ids, vectors, strict=True))
+
+
+def _as_stored(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return embeddings in the half precision of the store, so that an image gets the same scores now and later."""
+    return vectors.astype(np.float16).astype(np.float32)
 
 
 def _describe_file(source: ImageSource, image: DecodedImage) -> Callable[[ImageDocument], ImageDocument]:

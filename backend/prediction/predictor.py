@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from taxonomist.backend.label_studio.predictions import model_version_name, prediction_json
 from taxonomist.backend.label_studio.requests import PredictRequest
-from taxonomist.backend.prediction.embedding import embed
+from taxonomist.backend.prediction.embedding import embed, embed_without_storing
 from taxonomist.backend.prediction.look_alikes import LookAlike, LookAlikes
 from taxonomist.backend.services import BACKBONE, Services, registry_name
+from taxonomist.backend.state.suggestions import StoredSuggestion
 from taxonomist.inference.serving_model import ServingModel, load_serving_model
 from taxonomist.storage.catalog.documents import image_id
 from taxonomist.taxonomy.errors import DamagedError, StorageError, TaxonomistError
@@ -44,6 +45,18 @@ class _LabelCount(NamedTuple):
     labels_version: int
     labelled: int
     expires_at: float
+
+
+class Predictions(NamedTuple):
+    """One prediction for each task as Label Studio's JSON, in order.
+
+    `unanswered` has the ids of the tasks that may get a suggestion later: they were not answered before the deadline,
+    or an image of theirs could not be read. `suggested` is what the predictions suggest, for `Services.suggestions`.
+    """
+
+    answers: list[dict[str, Any]]
+    unanswered: list[str]
+    suggested: list[StoredSuggestion]
 
 
 class Predictor:
@@ -126,18 +139,19 @@ class Predictor:
 
         Raises `ConfigError` when the labelling config has no taxonomy.
         """
-        return self.predict_named(request)[0]
+        return self.predict_named(request).answers
 
-    def predict_named(self, request: PredictRequest) -> tuple[list[dict[str, Any]], list[str]]:
-        """Return what `predict` returns, and the ids of the tasks that may get a suggestion later.
+    def predict_named(self, request: PredictRequest) -> Predictions:
+        """Return what `predict` returns, and what became of each task.
 
-        These were not answered before the deadline, or an image of theirs could not be read.
+        The image of a task that Label Studio has not saved, such as a sample, is embedded, and nothing is stored.
         """
         deadline = time.monotonic() + self._services.settings.predict_deadline
         config = parse_label_config(request.label_config)
         model = self.model(request.project)
         version = model_version_name(model.version) if model else self.model_version(request.project)
         images: dict[str, str] = {}
+        previewed: dict[str, str] = {}
         images_of: list[dict[str, str]] = []  # by task: the id of each image by the name of its <Image>
         for task in request.tasks:
             try:
@@ -145,24 +159,46 @@ class Predictor:
             except TaxonomistError as error:
                 log.warning("project %s: %s", request.project, error)
                 addresses = {}
-            images |= {image_id(uri): uri for uri in addresses.values()}
+            (images if task.is_saved else previewed).update({image_id(uri): uri for uri in addresses.values()})
             images_of.append({name: image_id(uri) for name, uri in addresses.items()})
-        suggestions, unanswered = self._suggestions(request.project, images, model, config, deadline)
-        answers = [prediction_json(version, _task_parts(config, suggestions, ids)) for ids in images_of]
-        return answers, [
-            str(task.id)
-            for task, ids in zip(request.tasks, images_of, strict=True)
-            if not unanswered.isdisjoint(ids.values())
+        previewed = {image: uri for image, uri in previewed.items() if image not in images}
+        suggestions, unanswered = self._suggestions(request.project, images, previewed, model, config, deadline)
+        parts_of = [_task_parts(config, suggestions, ids) for ids in images_of]
+        saved = [
+            (str(task.id), ids, parts)
+            for task, ids, parts in zip(request.tasks, images_of, parts_of, strict=True)
+            if task.is_saved
         ]
+        now = time.time()
+        return Predictions(
+            [prediction_json(version, parts) for parts in parts_of],
+            [id for id, ids, _ in saved if not unanswered.isdisjoint(ids.values())],
+            [
+                StoredSuggestion(id, tree.control, version, ids[tree.to_name], found.path, found.score, now)
+                for id, ids, parts in saved
+                for tree, found in parts
+            ],
+        )
 
     def _suggestions(
-        self, project: str, images: Mapping[str, str], model: ServingModel | None, config: LabelConfig, deadline: float
+        self,
+        project: str,
+        images: Mapping[str, str],
+        previewed: Mapping[str, str],
+        model: ServingModel | None,
+        config: LabelConfig,
+        deadline: float,
     ) -> tuple[dict[str, dict[str, Suggestion]], frozenset[str]]:
-        """Return the suggestions by image, and the images that were late or could not be read."""
+        """Return the suggestions by image, and the images that were late or could not be read.
+
+        Nothing of the images in `previewed` is stored.
+        """
         backbone = self._backbone_of(model)
         if backbone is None or (model is None and not self._services.catalog.count(project, labelled=True)):
             return {}, frozenset()
         embedded = embed(self._services, project, images, backbone, deadline=deadline)
+        if previewed:
+            embedded |= embed_without_storing(self._services, project, previewed, backbone, deadline=deadline)
         if embedded.late:
             log.warning(
                 "project %s: the deadline has passed, %d images are left to the worker", project, len(embedded.late)

@@ -41,6 +41,7 @@ class ProjectRecord(BaseModel, frozen=True):
     api_key: SecretStr | None = None
     ml_backend: int | None = None
     announced: str | None = None  # the model version that Label Studio shows
+    announced_before: str | None = None  # the one that it showed before
     image_folders: tuple[ImageFolder, ...] = ()  # the folders with the images of imported manifests
     labels_version: int = 0  # grows whenever an accepted label changes
     has_unanswered: bool = False  # whether annotators agreed to leave all controls of some image empty
@@ -99,6 +100,13 @@ class ProjectRecords:
         self._folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self._folder / ".lock"):
             return self._write(self.get(project), changes)
+
+    def announce(self, project: str, version: str) -> None:
+        """Store that Label Studio shows this model version now, and which one it showed before."""
+        with FileLock(self._folder / ".lock"):
+            old = self.get(project)
+            before = old.announced_before if old.announced in {None, version} else old.announced
+            self._write(old, {"announced": version, "announced_before": before})
 
     def count_changed_labels(self, project: str, *, changes: int, waiting: int) -> None:
         """Count accepted labels that changed; `waiting` is added to the images that wait for the next training.

@@ -14,7 +14,7 @@ from flask.typing import ResponseReturnValue
 
 from taxonomist.backend.label_studio.requests import project_id
 from taxonomist.backend.labelling.missing_annotators import missing_annotators
-from taxonomist.backend.prediction.embedding import embed
+from taxonomist.backend.prediction.embedding import embed, embed_without_storing
 from taxonomist.backend.prediction.look_alikes import LookAlike
 from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.prediction.privacy import may_use
@@ -118,8 +118,9 @@ def _look_alikes(services: Services, predictor: Predictor, project: str, uri: st
     name = image_id(uri)
     document = services.catalog.get(name)
     if document is not None and project in document.projects:
-        uri = document.projects[project].uri
-    embedded = embed(services, project, {name: uri}, backbone)
+        embedded = embed(services, project, {name: document.projects[project].uri}, backbone)
+    else:  # such as the sample that Label Studio shows in the preview of its settings
+        embedded = embed_without_storing(services, project, {name: uri}, backbone)
     if name in embedded.failures:
         raise embedded.failures[name]
     return predictor.look_alikes.shown(project, np.asarray(embedded.vectors[name]), backbone, exclude=name)

@@ -15,7 +15,7 @@ from taxonomist.storage.sqlite import as_storage_error
 
 __all__ = ["OldHome", "SharedStores"]
 
-_DATABASES = ("journal.sqlite", "catalog.sqlite", "jobs.sqlite")
+_DATABASES = ("journal.sqlite", "catalog.sqlite", "jobs.sqlite", "suggestions.sqlite")
 
 
 @dataclass(frozen=True)
