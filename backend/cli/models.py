@@ -13,9 +13,9 @@ from taxonomist.backend.cli.options import Json, ModelArgument, Project, service
 from taxonomist.backend.cli.output import count_bar, print_fields, print_json, print_line, print_table, step_bar
 from taxonomist.backend.extras import require
 from taxonomist.backend.label_studio.predictions import model_version_name
+from taxonomist.backend.labelling.acceptance import Acceptance, count_accepted
 from taxonomist.backend.prediction.evaluation import LevelScores, evaluate_manifest
 from taxonomist.backend.retraining.announce_promotion import after_change
-from taxonomist.backend.retraining.first_backbone import prepare_backbone
 from taxonomist.backend.services import BACKBONE, Services, registry_name
 from taxonomist.backend.state.jobs import JobKind
 from taxonomist.backend.worker.job_runner import run
@@ -39,13 +39,19 @@ def register(app: typer.Typer) -> None:
     models.command(epilog="Example: `taxonomist models rollback --project 4`")(rollback)
 
 
-def train(context: typer.Context, project: Project = "", as_json: Json = False) -> None:
+def train(
+    context: typer.Context,
+    project: Project = "",
+    force: Annotated[
+        bool, typer.Option("--force", help="Train also when labels, settings and backbone are those of the last time.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Train a model on the accepted labels now. It is promoted if it is not worse than the champion."""
     require("train")
     services = services_of(context)
     with step_bar("Train") as progress:
-        prepare_backbone(services)
-        outcome = run(services, JobKind.TRAIN, project, progress)
+        outcome = run(services, JobKind.TRAIN, project, progress, force=force)
     version = services.registry.versions(registry_name(project))[-1]
     if as_json:
         print_json(_summary(version, services.registry.champion(version.name)))
@@ -116,15 +122,17 @@ def list_(context: typer.Context, project: Project = "", as_json: Json = False) 
 
 
 def show(context: typer.Context, version: ModelArgument, project: Project = "", as_json: Json = False) -> None:
-    """Show one version: its data, its scores and the folder of its plots."""
+    """Show one version: its data, its scores, its accepted suggestions and the folder of its plots."""
     services = services_of(context)
     found = services.registry.get(registry_name(project), version)
     services.registry.verify(found)
+    suggestions = count_accepted(services, project).get(model_version_name(version), Acceptance())
     if as_json:
-        print_json({**found.manifest, "path": found.path})
+        print_json({**found.manifest, "path": found.path, "suggestions": asdict(suggestions)})
         return
     summary = _summary(found, services.registry.champion(found.name))
-    print_fields(summary | {"caveats": ", ".join(summary["caveats"]) or "none", "folder": found.path})
+    summary |= {"caveats": ", ".join(summary["caveats"]) or "none", "folder": found.path}
+    print_fields(summary | {"accepted_suggestions": f"{suggestions.accepted} of {suggestions.shown}"})
     print_table(
         "Files",
         ["file", "bytes"],

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from filelock import FileLock
 
@@ -28,7 +28,8 @@ from taxonomist.storage.registry import ModelVersion
 from taxonomist.taxonomy.errors import DamagedError, NotFoundError, TrainingError
 from taxonomist.taxonomy.paths import NO_ANSWER
 from taxonomist.taxonomy.tree import Tree
-from taxonomist.training.heads.dataset import Example, split_examples
+from taxonomist.training.heads.dataset import Example, SplitExamples, split_examples
+from taxonomist.training.heads.fingerprint import inputs_fingerprint
 from taxonomist.training.heads.head import HeadOptions
 from taxonomist.training.heads.no_answer import learn_no_answer
 from taxonomist.training.heads.train_project import TrainingOptions, TrainingOutcome, train_project
@@ -41,12 +42,19 @@ log = logging.getLogger(__name__)
 EMBEDDING_SHARE = 0.3  # of the whole job's progress
 
 
-def train(services: Services, project: str, progress: StepProgress) -> str:
+def train(services: Services, project: str, progress: StepProgress, *, force: bool = False) -> str:
     """Train a challenger, promote it if it is not worse, and return the result in one line.
 
-    Raises `TrainingError` when there are too few labels.
+    Where the images, their labels, the settings and the backbone are those of the newest version, nothing is trained,
+    unless `force` is given. Raises `TrainingError` when there are too few labels.
     """
-    outcome = train_head(services, project, progress, prepare_backbone(services))
+    outcome = _train_head(services, project, progress, prepare_backbone(services), force=force)
+    if outcome is None:
+        newest = services.registry.versions(registry_name(project))[-1].version
+        return (
+            f"Nothing is trained: labels, settings and backbone are those of {model_version_name(newest)}. "
+            f"`taxonomist train --project {project} --force` trains all the same."
+        )
     name = model_version_name(outcome.version.version)
     left_out = f" {len(outcome.left_out)} labelled images are left out; report.md says why." if outcome.left_out else ""
     if outcome.promoted:
@@ -62,6 +70,21 @@ def train_head(
 
     Each image is read, decoded and embedded at most once. Raises `TrainingError` when there are too few labels.
     """
+    outcome = _train_head(services, project, progress, backbone, promote=promote, force=True)
+    assert outcome is not None
+    return outcome
+
+
+def _train_head(
+    services: Services,
+    project: str,
+    progress: StepProgress,
+    backbone: ModelVersion,
+    *,
+    promote: bool = True,
+    force: bool,
+) -> TrainingOutcome | None:
+    """Return what `train_head` returns; None, without `force`, when the newest version learned from the same."""
     services.settings.home.mkdir(parents=True, exist_ok=True)
     with FileLock(services.settings.home / f"training-{project}.lock"):
         services.journal.fold()
@@ -99,6 +122,8 @@ def train_head(
             )
             log_reasons(log, f"project {project}: labelled images that are left out", split.left_out)
             _keep_parts(services, project, split.parts)
+            if not force and _is_learned(services, project, split, trees, backbone, options):
+                return None
             test = {image: sources[image].uri for image, part in split.parts.items() if part == "test"}
             return train_project(
                 project,
@@ -114,6 +139,30 @@ def train_head(
                 promote=promote,
                 by_hand=promote and services.project_settings(project).promotion == "manual",
             )
+
+
+def _is_learned(
+    services: Services,
+    project: str,
+    split: SplitExamples,
+    trees: Sequence[Tree],
+    backbone: ModelVersion,
+    options: TrainingOptions,
+) -> bool:
+    """Return whether the newest version of the project began with the same images, labels, settings and backbone."""
+    registry, name = services.registry, registry_name(project)
+    versions = registry.versions(name)
+    if not versions:
+        return False
+    newest = versions[-1].head_manifest
+    if newest.data is None or newest.data.inputs is None:
+        return False
+    if newest.promotion is not None and newest.promotion.promoted and registry.champion(name) is None:
+        return False  # killed before it was served
+    found, _ = services.embeddings(backbone.version).get([example.id for example in split.usable])
+    examples = [example for example, is_embedded in zip(split.usable, found, strict=True) if is_embedded]
+    inputs = inputs_fingerprint(examples, split.parts, trees, backbone.version, asdict(options))
+    return inputs == newest.data.inputs
 
 
 def _champions_backbone(services: Services, project: str, backbone: ModelVersion) -> ModelVersion | None:

@@ -15,17 +15,17 @@ from taxonomist.progress import StepProgress
 from taxonomist.taxonomy.errors import ConfigError
 
 
-def run(services: Services, kind: JobKind, project: str, progress: StepProgress) -> str:
+def run(services: Services, kind: JobKind, project: str, progress: StepProgress, *, force: bool = False) -> str:
     """Run a job of that kind in this process; return its outcome in one line.
 
-    Raises `TaxonomistError` when it failed.
+    `force` trains also when nothing is new. Raises `TaxonomistError` when it failed.
     """
     match kind:
         case JobKind.TRAIN:
             require("train")
             from taxonomist.backend.retraining.training_job import train  # noqa: PLC0415 - brings torch
 
-            return train(services, project, progress)
+            return train(services, project, progress, force=force)
         case JobKind.EMBED:
             return embed_all(services, project, progress)
         case JobKind.SYNC:

@@ -116,13 +116,17 @@ class PromotionRecord(BaseModel):
 
 
 class TrainingData(BaseModel):
-    """The labelled images of a training: a hash of all of them, their number, and how many were left out."""
+    """The labelled images of a training: a hash of all of them, their number, and how many were left out.
+
+    `inputs` is the fingerprint of all that the training began with; None for a version of an earlier release.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     fingerprint: str
     count: Count
     left_out: Count = 0
+    inputs: str | None = None
 
 
 class Tested(BaseModel):

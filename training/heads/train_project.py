@@ -27,6 +27,7 @@ from taxonomist.training.heads.dataset import (
     split_examples,
 )
 from taxonomist.training.heads.evaluation import Evaluation, evaluate, metrics_of
+from taxonomist.training.heads.fingerprint import inputs_fingerprint
 from taxonomist.training.heads.head import HeadOptions, TrainedHead, train_head
 from taxonomist.training.heads.promotion import left_to_a_person, with_caveats
 from taxonomist.training.heads.report import data_record, write_json, write_report
@@ -83,6 +84,7 @@ class _Trained:
     validation: Mapping[str, Evaluation]
     comparison: ChampionComparison
     left_out: Mapping[str, str]
+    inputs: str
 
 
 def model_name(project: str) -> str:
@@ -167,7 +169,9 @@ def train_project(
     comparison = replace(comparison, decision=with_caveats(comparison.decision, shown))
     if by_hand:
         comparison = replace(comparison, decision=left_to_a_person(comparison.decision))
-    trained = _Trained(head, _calibrate(head, trees, data, options), data, test, validation, comparison, left_out)
+    inputs = inputs_fingerprint(usable, parts, trees, backbone.version, asdict(options))
+    calibration = _calibrate(head, trees, data, options)
+    trained = _Trained(head, calibration, data, test, validation, comparison, left_out, inputs)
     progress("publishing", 0.0)
     version = _publish(registry, project, trained, _manifest(project, backbone, trees, trained, options), started)
     if promoted := promote and comparison.decision.promote:
@@ -288,6 +292,11 @@ def _publish(
             tested=_tested(data),
             untested=_untested(data),
         )
-        summary = {"fingerprint": record["fingerprint"], "count": record["count"], "left_out": len(trained.left_out)}
+        summary = {
+            "fingerprint": record["fingerprint"],
+            "count": record["count"],
+            "left_out": len(trained.left_out),
+            "inputs": trained.inputs,
+        }
         duration = {"duration_s": round(time.monotonic() - started, 2)}
         return registry.publish(model_name(project), folder, {**manifest, "data": summary, **duration})

@@ -31,8 +31,9 @@ def test_from_a_manifest_to_a_rollback(run: Run, services: Services, tmp_path: P
     found = run_json(run, "similar", tmp_path / "query.jpg", "-k", 3)
     assert [look_alike["labels"] for look_alike in found] == [{"taxonomy": [["Cold", "Blue"]]}] * 3
 
-    run_json(run, "train")
-    run_json(run, "train")
+    assert run("train")[1].startswith("Nothing is trained: labels, settings and backbone are those of taxonomist-v1.")
+    assert run_json(run, "train")["version"] == "v1"
+    assert [run_json(run, "train", "--force")["version"] for _ in range(2)] == ["v2", "v3"]
     for version in ("v1", "v2", "v3"):
         run("models", "promote", version)
     assert run("models", "rollback")[1].strip() == "Project colours is served by taxonomist-v2 again."

@@ -47,8 +47,8 @@ def test_with_manual_promotion_a_person_promotes_each_version(run: Run, services
     assert (first["champion"], first["promoted"]) == (False, False)
     assert first["reason"].startswith("A person promotes the versions of this project.")
     run("models", "promote", "v1")
-    second = run_json(run, "train")
+    second = run_json(run, "train", "--force")
     assert (second["champion"], second["promoted"]) == (False, False)
     assert "macro-F1" in second["reason"]
     run("settings", "promotion=")
-    assert run_json(run, "train")["champion"]
+    assert run_json(run, "train", "--force")["champion"]

@@ -112,6 +112,7 @@ class TestKilled:
     @pytest.fixture
     def backend(self, trained: Services) -> Iterator[BackendProcess]:
         settings = {"retrain_every": 100000, "retrain_after": 100000, "backbone_weights": "random"}
+        settings["target_precision"] = "0.85"  # another than that of the champion, so that there is something to train
         with BackendProcess(trained.settings.home, settings) as backend:
             eventually("a worker", lambda: worker_pid(trained))
             yield backend
