@@ -282,7 +282,7 @@ class Journal:
         if ids is not None:
             where += f" AND {key} IN (SELECT value FROM json_each(?))"  # noqa: S608
             values.append(json.dumps(list(ids)))
-        if image_id is not None:  # few
+        if image_id is not None or ids is not None:  # few; with a cursor, SQLite would not look ids up in the index
             with self._database.read() as connection:
                 query = f"SELECT * FROM {view} WHERE {where} ORDER BY source, {key}"  # noqa: S608
                 rows = connection.execute(query, values).fetchall()

@@ -77,6 +77,20 @@ def test_ids_of_one_source_are_read_over_pages(journal: Journal) -> None:
     assert [(record.source, record.data["n"]) for record in some] == [(EXPORT, 3), (EXPORT, 599)]
 
 
+def test_ids_are_looked_up_in_the_index(journal: Journal) -> None:
+    """Of a large source, a few ids take a few steps, not one for each of its annotations."""
+    for start in range(0, 4000, 500):
+        journal.record([saved(f"{n:04}", n=n) for n in range(start, start + 500)])
+    journal.fold()
+    steps = []
+    with journal._database.read() as connection:
+        pass  # the next reader takes the same connection
+    connection.set_progress_handler(lambda: steps.append(1), 100)
+    found = [record.data["n"] for record in journal.annotations("4", source=LABEL_STUDIO, ids=["3998", "3999"])]
+    assert found == [3998, 3999]
+    assert len(steps) < 10
+
+
 def test_the_times_of_a_task_are_kept(journal: Journal) -> None:
     journal.record([TaskSaved("4", LABEL_STUDIO, "7", A, at(0), at(5), {"image": A})])
     journal.fold()
