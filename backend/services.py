@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taxonomist.backend.extras import require
+from taxonomist.backend.image_readers import ImageReaders, ImageSource
 from taxonomist.backend.label_studio import LabelStudioClient
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.state.credentials import Credentials, load_credentials
-from taxonomist.backend.state.image_folders import ImageFolder, ImportedImages
 from taxonomist.backend.state.jobs import JobTable
 from taxonomist.backend.state.project_records import ProjectRecord, ProjectRecords
 from taxonomist.backend.state.project_settings import ProjectSettings, effective_settings
@@ -28,11 +28,6 @@ from taxonomist.storage.embeddings import Embeddings, FolderEmbeddings
 from taxonomist.storage.home.old_home import SharedStores
 from taxonomist.storage.home.versions import home_version, open_home
 from taxonomist.storage.images import Images
-from taxonomist.storage.images.cache import CachedImages
-from taxonomist.storage.images.folder import FolderImages
-from taxonomist.storage.images.http import HttpImages
-from taxonomist.storage.images.label_studio import LabelStudioImages
-from taxonomist.storage.images.router import RoutedImages
 from taxonomist.storage.journal import Journal
 from taxonomist.storage.registry import ModelVersion, Registry
 from taxonomist.storage.registry.folder import FolderRegistry
@@ -58,8 +53,6 @@ class Services:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._lock = threading.Lock()
-        self._images: dict[tuple[tuple[ImageFolder, ...], str | None, str | None, str | None, bool], Images] = {}
-        self._http: HttpImages | None = None
         self._embeddings: dict[str, Embeddings] = {}
         self._embedders: dict[str, Embedder] = {}
         self._closing = ExitStack()
@@ -235,7 +228,7 @@ class Services:
         return FolderEmbeddings(self.home / "embeddings" / backbone, dimension=dimension)
 
     def close(self) -> None:
-        """Send what is not yet shared and close the connections to Azure; call it at the end of a command."""
+        """Send what is not yet shared and close the connections; call it at the end of a command."""
         self._closing.close()
 
     def label_studio(self, project: str | None) -> tuple[str | None, str | None]:
@@ -256,15 +249,27 @@ class Services:
         sent to another Label Studio than that of the settings.
         """
         url, token = self.label_studio(project)
-        other, own_url = self.settings.label_studio_api_key, self.settings.label_studio_url
-        if other is None or other.get_secret_value() == token:
+        other = self.settings.label_studio_api_key
+        if other is None or other.get_secret_value() == token or not self._is_of_settings(url):
             return None
-        if own_url is None:  # the token names no server, so there must be one only
-            known = {record.label_studio_url.rstrip("/") for record in self.projects if record.label_studio_url}
-            same = len(known) == 1
-        else:
-            same = url is not None and own_url.rstrip("/") == url.rstrip("/")
-        return other.get_secret_value() if same else None
+        return other.get_secret_value()
+
+    def label_studio_addresses(self, project: str | None) -> tuple[str, ...]:
+        """Return the addresses that a project's Label Studio has besides that of `label_studio`; tasks may have them.
+
+        Those of the settings count for the Label Studio of the settings only.
+        """
+        url, _ = self.label_studio(project)
+        learned = self.projects.get(project).label_studio_addresses if project is not None else ()
+        given = self.settings.label_studio_addresses
+        return tuple(dict.fromkeys([*learned, *(given if given and self._is_of_settings(url) else ())]))
+
+    def _is_of_settings(self, url: str | None) -> bool:
+        """Return whether the settings are about the Label Studio at this address."""
+        if (own_url := self.settings.label_studio_url) is not None:
+            return url is not None and own_url.rstrip("/") == url.rstrip("/")
+        # They name no server, so there must be one only.
+        return len({record.label_studio_url.rstrip("/") for record in self.projects if record.label_studio_url}) == 1
 
     def open_label_studio(self, project: str) -> LabelStudioClient:
         """Return a client for the Label Studio of a project; use it in a `with` block.
@@ -279,35 +284,29 @@ class Services:
             )
         return LabelStudioClient(url, token, fallback=self.other_token(project))
 
+    @cached_property
+    def _image_readers(self) -> ImageReaders:
+        readers = ImageReaders(
+            self.settings,
+            self.home / "images",
+            lambda keep: self.blob_images if keep else self._open_blob_images(0),
+        )
+        self._closing.callback(readers.close)
+        return readers
+
     def images(self, project: str | None, *, keep: bool = True) -> Images:
         """Return the reader of a project's images: from its folder, Label Studio or allowed hosts, through the cache.
 
         For None, the reader that the settings alone give. With `keep=False` nothing is added to the cache.
         """
-        folders = self.projects.get(project).image_folders if project is not None else ()
-        source = (folders, *self.label_studio(project), self.other_token(project), keep)
-        with self._lock:
-            if source not in self._images:
-                self._images[source] = self._open_images(*source)
-            return self._images[source]
-
-    def _open_images(
-        self, folders: tuple[ImageFolder, ...], url: str | None, token: str | None, fallback: str | None, keep: bool
-    ) -> Images:
-        settings = self.settings
-        if self._http is None:
-            self._http = HttpImages(settings.allowed_image_hosts, settings.max_image_bytes, settings.image_timeout)
-        remote = RoutedImages(
-            http=self._http,
-            label_studio=LabelStudioImages(url, lambda: token or "", self._http, fallback=fallback) if url else None,
-            folder=FolderImages(settings.images_folder, settings.max_image_bytes) if settings.images_folder else None,
-            blobs=self.blob_images if keep else self._open_blob_images(0),
+        url, token = self.label_studio(project)
+        source = ImageSource(
+            self.projects.get(project).image_folders if project is not None else (),
+            url,
+            token,
+            self.other_token(project),
+            self.label_studio_addresses(project),
+            project if project is not None and project.isdecimal() else None,
+            keep,
         )
-        # Two Label Studios may use the same path for different images.
-        cached = CachedImages(
-            remote,
-            self.home / "images" / hashlib.sha256((url or "").encode()).hexdigest()[:8],
-            settings.image_cache_bytes if keep else 0,
-            skip=remote.needs_no_cache,
-        )
-        return ImportedImages(folders, settings.max_image_bytes, cached) if folders else cached
+        return self._image_readers.get(source)

@@ -107,6 +107,7 @@ Texts = Annotated[list[str], NoDecode, BeforeValidator(_list_of_texts)]
 """A list, which the environment may give as `a,b` or as JSON."""
 
 WebAddress = Annotated[str, AfterValidator(_web_address)]
+WebAddresses = Annotated[list[WebAddress], NoDecode, BeforeValidator(_list_of_texts)]
 ProductField = Annotated[str, AfterValidator(_product_field)]
 Annotators = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -159,6 +160,11 @@ class Settings(BaseSettings):
 
     # Label Studio
     label_studio_url: WebAddress | None = Field(None, description="Address of Label Studio")
+    label_studio_addresses: WebAddresses = Field(
+        [],
+        description="Further addresses of the same Label Studio that tasks may have, besides the one by which it calls "
+        "itself",
+    )
     label_studio_api_key: SecretStr | None = Field(
         None, description="Personal access token or legacy token of a Label Studio user"
     )

@@ -19,6 +19,7 @@ from taxonomist.backend.prediction.predictor import Predictions, Predictor
 from taxonomist.backend.services import Services, registry_name
 from taxonomist.backend.settings import LOOPBACK_HOSTS
 from taxonomist.backend.state.jobs import Job, JobKind
+from taxonomist.backend.state.project_records import with_address
 from taxonomist.taxonomy.errors import ConfigError, StorageError
 from taxonomist.taxonomy.label_config import parse_label_config
 
@@ -71,9 +72,10 @@ class UseCases:
     def set_up(self, request: SetupRequest, *, caller: str | None) -> str:
         """Store what /setup says about the project; return the model version that predicts for it.
 
-        `caller` is the address of the caller's machine. Address and token of Label Studio are stored only when none are
-        known and the caller may set them. Raises `ConfigError` for a labelling config without a taxonomy, and for the
-        project of another Label Studio, since a person reads the answer to /setup.
+        `caller` is the address of the caller's machine, None behind a proxy. Address and token of Label Studio are
+        stored only when none are known and the caller may set them. Another address by which it calls itself is one
+        that tasks may have: it is read at the known one. Raises `ConfigError` for a labelling config without a
+        taxonomy, and for the project of another Label Studio, since a person reads the answer to /setup.
         """
         parse_label_config(request.label_config)
         projects, settings = self.services.projects, self.services.settings
@@ -86,9 +88,12 @@ class UseCases:
                 hint=f"If it is meant, run `taxonomist connect --project {request.project}`, which asks.",
             )
         changes: dict[str, Any] = {"label_config": request.label_config}
-        unknown = record.label_studio_url is None and settings.label_studio_url is None
-        if unknown and request.hostname and request.access_token and self._may_set(request.hostname, caller):
-            changes |= {"label_studio_url": request.hostname.rstrip("/"), "api_key": request.access_token}
+        known = record.label_studio_url or settings.label_studio_url
+        if known is None:
+            if request.hostname and request.access_token and self._may_set(request.hostname, caller):
+                changes |= {"label_studio_url": request.hostname, "api_key": request.access_token}
+        elif request.hostname and (settings.password is not None or caller in LOOPBACK_HOSTS):
+            changes["label_studio_addresses"] = with_address(record.label_studio_addresses, request.hostname, known)
         projects.update(request.project, **changes)
         return self.model_version(request.project)
 

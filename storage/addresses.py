@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote, unquote_plus, urlsplit
 
 from taxonomist.storage.signed_queries import without_signature
 
-__all__ = ["Address", "Blob", "Kind", "blob_of", "parse_address", "unsigned"]
+__all__ = ["Address", "Blob", "Kind", "blob_of", "is_label_studio_path", "parse_address", "unsigned"]
 
 Kind = Literal["azure-blob", "s3", "gs", "local-files", "upload", "http", "file", "data", "other"]
 
@@ -29,6 +29,10 @@ _LOCAL_FILES = re.compile(r"([^?#]*)/data/local-files/?\?(?:[^#]*?&)??d=(.*)", r
 _RESOLVE = re.compile(r"(.*)/(?:tasks|projects)/\d+/(?:resolve|presign)/?", re.DOTALL)
 _NESTED = re.compile(r"(?:https?:/)?/[^?#]*(?:tasks|projects)/\d+/(?:resolve|presign)/?(?:[?#]|$)", re.IGNORECASE)
 _LABEL_STUDIO = re.compile(r"/(?:data/(?:upload|local-files)|(?:tasks|projects)/\d+/(?:resolve|presign))/")
+_UPLOADED = re.compile(r"\d+/[0-9a-f]{8}-")  # Label Studio puts eight digits before the name of an uploaded file
+_SERVED = re.compile(
+    r"/(?:data/(?:upload|local-files)|storage-data|(?:tasks|projects)/\d+/(?:resolve|presign))(?:/.*)?", re.DOTALL
+)
 _CONTAINER = re.compile(r"\$root|\$web|(?=.{3,63}$)[a-z0-9]+(-[a-z0-9]+)*")
 _AZURE = re.compile(r"\.blob\.core\.[a-z.]+$")
 _VERSION_OF_BLOB = re.compile(r"(?:^|&)(?:snapshot|versionid)=", re.IGNORECASE)
@@ -41,7 +45,8 @@ class Address:
     `place` is the container, the bucket, or the host, with the port unless it is the default one. `name` is the name of
     the object as its store has it; for http(s) it is the path, in which only `%`, `/` and `?` inside a segment are
     percent-encoded. `query` has the parameters of an http(s) address that count. `url` is what a client requests by
-    http: a whole URL, or a path of Label Studio where the address names no host; "" for all others.
+    http: a whole URL, or where the address names no host a path of Label Studio, without the path of a proxy before it;
+    "" for all others.
     """
 
     kind: Kind
@@ -129,6 +134,11 @@ def blob_of(address: Address, account_url: str) -> Blob | None:
     return Blob(_decoded(container), _decoded(name))
 
 
+def is_label_studio_path(path: str) -> bool:
+    """Return whether Label Studio serves images below a path: uploads, local files, what its resolver leads to."""
+    return bool(_SERVED.fullmatch(path))
+
+
 def unsigned(uri: str) -> str:
     """Return an http(s) or azure-blob address without its signature; any other as it is."""
     address = parse_address(uri)
@@ -144,7 +154,7 @@ def unsigned(uri: str) -> str:
 def _path(text: str) -> Address:
     """Return a path of Label Studio or of a file."""
     stripped = text.rstrip()
-    if (found := _LOCAL_FILES.fullmatch(text)) and not found[1]:
+    if (found := _LOCAL_FILES.fullmatch(text)) and _is_below(found[1]):
         return _local_file("", found[2])
     if stripped.startswith("/") and (address := _of_label_studio(stripped, "", *_split(stripped))) is not None:
         return address
@@ -184,19 +194,28 @@ def _of_label_studio(text: str, site: str, path: str, query: str) -> Address | N
     """Return an upload, or what the address of Label Studio's resolver leads to; None for other paths, and for a
     resolver inside a resolver, which Label Studio never writes and a sender could nest without end.
 
-    Uploads count without the host, because a Label Studio may have several addresses. Without a host, the path must
-    begin as Label Studio's own paths do, since a path on the disk may end like one.
+    Uploads count without the host, because a Label Studio may have several addresses. Label Studio below the path of a
+    proxy writes that path before its own ones, without a host. A path on the disk may end like the path of an upload,
+    so there the name must be one that Label Studio makes.
     """
-    url = f"{site}{path}" + (f"?{query}" if query else "")
-    if (found := _UPLOAD.fullmatch(path)) and (site or not found[1]):
-        return Address("upload", "", _decoded(found[2]), "", url)
-    if (found := _RESOLVE.fullmatch(path)) and (site or not found[1]):
-        inner = next((field[8:] for field in query.split("&") if field.startswith("fileuri=")), None)
+    query = f"?{query}" if query else ""
+    if (found := _UPLOAD.fullmatch(path)) and (
+        site or not found[1] or (_is_below(found[1]) and _UPLOADED.match(found[2]))
+    ):
+        return Address("upload", "", _decoded(found[2]), "", f"{site}{path}{query}" if site else path[len(found[1]) :])
+    if (found := _RESOLVE.fullmatch(path)) and (site or _is_below(found[1])):
+        inner = next((field[8:] for field in query[1:].split("&") if field.startswith("fileuri=")), None)
         if inner and not _NESTED.match(text := _inner(inner)):
-            return replace(parse_address(text), url=url)
+            below = "" if site else found[1]
+            return replace(parse_address(text), url=f"{site}{path[len(below) :]}{query}")
     if not site and _LABEL_STUDIO.match(path):
-        return Address("file", "", posixpath.normpath(text), "", url)
+        return Address("file", "", posixpath.normpath(text), "", f"{path}{query}")
     return None
+
+
+def _is_below(prefix: str) -> bool:
+    """Return whether what stands before one of Label Studio's paths can be the path of a proxy."""
+    return not prefix or (prefix.startswith("/") and not prefix.startswith("//"))
 
 
 def _local_file(site: str, raw: str) -> Address:

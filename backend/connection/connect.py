@@ -22,7 +22,7 @@ from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.state.credentials import SECRET_HEADER, Credentials
 from taxonomist.backend.state.jobs import JobKind
-from taxonomist.backend.state.project_records import ProjectRecord, ProjectRecords
+from taxonomist.backend.state.project_records import ProjectRecord, ProjectRecords, with_address
 from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.taxonomy.label_config import parse_label_config
 
@@ -142,11 +142,13 @@ def connect(
         say(f"Tasks are pre-filled; their predictions are named {row.title!r}.")
         label_config, panel = _add_panel(client, settings, credentials, project, ask, say)
 
+        known = records.get(project)  # now, since Label Studio has called /setup meanwhile
         records.update(
             project,
             label_config=label_config,
             created=about.created,
             label_studio_url=client.url,
+            label_studio_addresses=with_address(known.label_studio_addresses, known.label_studio_url, client.url),
             api_key=SecretStr(client.token),
             ml_backend=row.id,
         )
@@ -166,7 +168,16 @@ def _replace(records: ProjectRecords, about: Project, may_replace: Ask, say: Say
             hint="Use a new TAXONOMIST_HOME for it, or give --replace.",
         )
     # Before the registration: Label Studio then calls /setup, which refuses a project that is not the known one.
-    records.update(about.id, created=about.created, ml_backend=None, announced=None, announced_before=None)
+    records.update(
+        about.id,
+        created=about.created,
+        ml_backend=None,
+        announced=None,
+        announced_before=None,
+        label_studio_url=None,
+        label_studio_addresses=(),
+        api_key=None,
+    )
 
 
 def check_callable(settings: Settings) -> None:

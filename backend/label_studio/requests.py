@@ -19,6 +19,7 @@ from pydantic import (
     field_validator,
 )
 
+from taxonomist.backend.settings import WebAddress
 from taxonomist.backend.state.project_records import is_project
 from taxonomist.taxonomy.errors import BadRequestError
 from taxonomist.taxonomy.label_config import LabelConfig
@@ -113,11 +114,12 @@ def _readable(task: object) -> Task:
 
 
 class SetupRequest(BaseModel):
-    """The body of /setup. `created` is the time stamp that Label Studio appends to the project's number."""
+    """The body of /setup. `created` is the time stamp that Label Studio appends to the project's number, `hostname` the
+    address by which it knows itself, None where that is not a web address."""
 
     project: str
     label_config: str = Field(alias="schema")
-    hostname: str | None = None
+    hostname: Annotated[WebAddress | None, Lenient] = None
     access_token: SecretStr | None = None
     created: str | None = None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -23,6 +23,7 @@ from taxonomist.storage.json_files import read_model, write_model
 from taxonomist.taxonomy.errors import BadRequestError, DamagedError
 
 log = logging.getLogger(__name__)
+_MOST_ADDRESSES = 10
 _PROJECT = re.compile(r"[\w .@-]{1,100}", re.UNICODE)
 
 
@@ -38,6 +39,7 @@ class ProjectRecord(BaseModel, frozen=True):
     label_config: str = ""
     created: str | None = None
     label_studio_url: str | None = None
+    label_studio_addresses: tuple[str, ...] = ()  # others by which it is known: those it calls itself, former ones
     api_key: SecretStr | None = None
     ml_backend: int | None = None
     announced: str | None = None  # the model version that Label Studio shows
@@ -65,6 +67,12 @@ class ProjectRecord(BaseModel, frozen=True):
     @field_serializer("api_key", when_used="json")
     def _store_key(self, key: SecretStr | None) -> str | None:
         return key.get_secret_value() if key else None
+
+
+def with_address(others: Sequence[str], new: str | None, current: str) -> tuple[str, ...]:
+    """Return the other addresses of a Label Studio with a new one, without `current`; the oldest of many go."""
+    known = dict.fromkeys([*others, *([new] if new else [])])
+    return tuple(address for address in known if address != current)[-_MOST_ADDRESSES:]
 
 
 class ProjectRecords:

@@ -27,6 +27,11 @@ class Target:
         """Scheme, host and port, to which credentials belong."""
         return (self.scheme, self.host, self.port)
 
+    @property
+    def place(self) -> str:
+        """The host, with the port unless it is the default one of the scheme."""
+        return self.host if self.port == _PORTS[self.scheme] else f"{self.host}:{self.port}"
+
 
 class AllowedHosts:
     """The setting `allowed_image_hosts`.
@@ -70,10 +75,9 @@ class AllowedHosts:
             return target
         if default and any(target.host.endswith(suffix) for suffix in self._suffixes):
             return Target(target.scheme, target.host, target.port, public_only=True)
-        name = target.host if default else f"{target.host}:{target.port}"
         raise ImageForbiddenError(
-            f'Images are not fetched from "{name}".',
-            hint=f'Add "{name}" to TAXONOMIST_ALLOWED_IMAGE_HOSTS if you trust it.',
+            f'Images are not fetched from "{target.place}".',
+            hint=f'Add "{target.place}" to TAXONOMIST_ALLOWED_IMAGE_HOSTS if you trust it.',
         )
 
     @staticmethod

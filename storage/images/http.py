@@ -31,10 +31,19 @@ _CONNECTIONS = 16
 
 @dataclass(frozen=True)
 class Credential:
-    """A header that is sent to one origin (scheme, host, port) only. This origin counts as allowed."""
+    """A header that is sent to one site only, which counts as allowed: an origin (scheme, host, port), or what is below
+    a path of it."""
 
     origin: tuple[str, str, int]
     header: Mapping[str, str]
+    path: str = ""
+
+    def covers(self, url: str) -> bool:
+        """Return whether a URL belongs to the site."""
+        if AllowedHosts.target(url).origin != self.origin:
+            return False
+        below = httpx.URL(url).path if self.path else "/"
+        return below.startswith(f"{self.path}/") and ".." not in below.split("/")
 
 
 @dataclass(frozen=True)
@@ -108,7 +117,7 @@ class HttpImages:
     async def _follow(self, url: str, credential: Credential | None) -> Answer:
         for _ in range(self._max_redirects + 1):
             target = self._allowed(url, credential)
-            headers = dict(credential.header) if credential and credential.origin == target.origin else {}
+            headers = dict(credential.header) if credential and credential.covers(url) else {}
             step = await self._step(url, target, headers)
             if isinstance(step, Answer):
                 return step
@@ -118,9 +127,8 @@ class HttpImages:
         )
 
     def _allowed(self, url: str, credential: Credential | None) -> Target:
-        target = AllowedHosts.target(url)
-        if credential is not None and target.origin == credential.origin:
-            return target
+        if credential is not None and credential.covers(url):
+            return AllowedHosts.target(url)
         return self._hosts.check(url)
 
     async def _step(self, url: str, target: Target, headers: dict[str, str]) -> Answer | str:

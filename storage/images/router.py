@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from taxonomist.storage.addresses import parse_address
 from taxonomist.storage.images import Images, without_query
-from taxonomist.storage.images.label_studio import LabelStudioImages
+from taxonomist.storage.images.label_studio import IN_A_STORAGE, LabelStudioImages
 from taxonomist.taxonomy.errors import ImageForbiddenError
 
 if TYPE_CHECKING:  # Azure's SDK takes half a second to import
@@ -16,7 +16,7 @@ __all__ = ["RoutedImages"]
 
 
 class RoutedImages:
-    """`Images` with addresses of every form: Azure blobs, Label Studio's paths and host, http(s), paths in the folder.
+    """`Images` with addresses of every form: Azure blobs, what Label Studio serves, http(s), paths in the folder.
 
     Raises `ImageForbiddenError` for sources that are not configured and for other schemes (`file:`, `ftp:`, `data:`).
     """
@@ -36,7 +36,16 @@ class RoutedImages:
 
     def read(self, uri: str) -> bytes:
         """See `Images.read`."""
-        return self._source(uri).read(uri)
+        source = self._source(uri)
+        try:
+            return source.read(uri)
+        except ImageForbiddenError as error:
+            if source is self._http and parse_address(uri).kind in {"upload", "local-files"}:
+                error.hint = (
+                    "If that is another address of your Label Studio, add it to TAXONOMIST_LABEL_STUDIO_ADDRESSES. "
+                    f"{error.hint or ''}".rstrip()
+                )
+            raise
 
     def needs_no_cache(self, uri: str) -> bool:
         """Return whether the source is the folder, or has its own cache. Raises `ImageForbiddenError` as `read`."""
@@ -53,10 +62,12 @@ class RoutedImages:
                 f'"{uri}" is an image in Label Studio.',
                 hint="Set TAXONOMIST_LABEL_STUDIO_URL and TAXONOMIST_LABEL_STUDIO_API_KEY.",
             )
-        if address.kind == "azure-blob":
+        if address.kind in IN_A_STORAGE and not address.url:
+            own = "Set TAXONOMIST_BLOB_CONNECTION_STRING or TAXONOMIST_BLOB_ACCOUNT_URL, or read"
             raise ImageForbiddenError(
-                f'"{without_query(uri)}" is a blob in Azure.',
-                hint="Set TAXONOMIST_BLOB_CONNECTION_STRING or TAXONOMIST_BLOB_ACCOUNT_URL.",
+                f'"{without_query(uri)}" is in a cloud storage that is not set up.',
+                hint=f"{own if address.kind == 'azure-blob' else 'Read'} it through the storage of a project in Label "
+                "Studio: run `taxonomist connect` for that project.",
             )
         if address.url:
             return self._http

@@ -57,7 +57,7 @@ def test_secrets_are_not_printed() -> None:
 LISTS = [name for name, field in Settings.model_fields.items() if "list[" in str(field.annotation)]
 
 
-@pytest.mark.parametrize("name", LISTS)
+@pytest.mark.parametrize("name", [name for name in LISTS if name != "label_studio_addresses"])
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
@@ -78,6 +78,22 @@ def test_a_list_is_written_with_commas_or_as_json(
     assert getattr(load_settings(), name) == expected
     (tmp_path / "taxonomist.toml").write_text(f"{name} = {json.dumps(expected)}\n")
     assert getattr(load_settings(), name) == expected
+
+
+@pytest.mark.parametrize(
+    "value", ["http://a:8080/, https://b.example/labels", '["http://a:8080","https://b.example/labels"]']
+)
+def test_a_list_of_addresses(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("TAXONOMIST_LABEL_STUDIO_ADDRESSES", value)
+    assert load_settings().label_studio_addresses == ["http://a:8080", "https://b.example/labels"]
+
+
+@pytest.mark.parametrize("wrong", ["labels.example", "ftp://labels", "http://me:secret@labels"])
+def test_a_list_with_something_else(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
+    monkeypatch.setenv("TAXONOMIST_LABEL_STUDIO_ADDRESSES", f"http://a:8080,{wrong}")
+    with pytest.raises(ConfigError, match="TAXONOMIST_LABEL_STUDIO_ADDRESSES") as error:
+        load_settings()
+    assert "secret" not in str(error.value)
 
 
 def test_all_list_settings_are_tested() -> None:

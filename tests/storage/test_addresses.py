@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from taxonomist.storage.addresses import Blob, blob_of, parse_address, unsigned
 from taxonomist.storage.catalog.image_ids import image_id
+from taxonomist.storage.home.former_image_ids import former_image_id
 from taxonomist.storage.signed_queries import without_signature
 
 SAS = "sv=2024-11-04&sr=b&sp=r&se=2026-12-01&sig=9f86d081884c7d659a2feaa0c55ad015"
@@ -81,6 +82,15 @@ def test_a_query_that_names_the_image_and_is_signed_there() -> None:
     "same",
     [
         ["/data/upload/1/x.jpg", "http://ls/data/upload/1/x.jpg", "https://ls:8080/prefix/data/upload/1/x.jpg?a=1"],
+        # Label Studio below the path of a proxy writes the path, without a host.
+        [
+            "/data/upload/4/3f2a1b0c-x%20y.jpg",
+            "/labels/data/upload/4/3f2a1b0c-x%20y.jpg",
+            "/a/b/data/upload/4/3f2a1b0c-x y.jpg",
+            "https://ls/labels/data/upload/4/3f2a1b0c-x%20y.jpg",
+        ],
+        ["/data/local-files/?d=a/b#1.jpg", "/labels/data/local-files/?d=a/b%231.jpg"],
+        ["s3://b/x.jpg", f"/labels{resolve('s3://b/x.jpg')}"],
         [
             "/data/upload/62/e4-B%C3%A4der_1.jpg",
             "/data/upload/62/e4-Bäder_1.jpg",
@@ -106,6 +116,16 @@ def test_a_query_that_names_the_image_and_is_signed_there() -> None:
 )
 def test_one_image(same: list[str]) -> None:
     assert len({image_id(uri) for uri in same}) == 1
+
+
+@pytest.mark.parametrize(
+    "path", ["/data/upload/4/3f2a1b0c-a.jpg", "/data/local-files/?d=set/a.jpg", resolve("s3://b/a.jpg")]
+)
+@pytest.mark.parametrize("below", ["", "/labels", "/a/b"])
+def test_the_path_of_a_proxy_is_no_part_of_an_image(path: str, below: str) -> None:
+    """Nor was it in version 1 of the home, so ids stay."""
+    assert parse_address(below + path).url == path
+    assert image_id(below + path) == image_id(path) == former_image_id(below + path)
 
 
 def test_different_images() -> None:
@@ -137,6 +157,9 @@ def test_different_images() -> None:
         "/srv/data/upload/1/x.jpg",
         "/mnt/data/upload/1/x.jpg",
         "/data/upload/1/x.jpg",
+        "data/upload/1/3f2a1b0c-x.jpg",
+        "//host/data/upload/1/3f2a1b0c-x.jpg",
+        "/data/upload/1/3f2a1b0c-x.jpg",
         "upload:1/x.jpg",
         "azure-blob:/c/x.jpg",
         "azure-blob://c/x.jpg",

@@ -45,7 +45,6 @@ class LabelStudio:
         web.routes["/data/upload/4/a.jpg"] = self.image
         web.routes["/data/local-files/"] = self.image
         web.routes["/tasks/7/resolve/"] = self.image
-        web.routes["/prefix/data/upload/4/a.jpg"] = self.image
         web.routes["/api/token/refresh/"] = self.refresh
 
     def image(self, handler: Handler) -> None:
@@ -104,14 +103,6 @@ def test_local_files_with_any_name(label_studio: LabelStudio, http: HttpImages, 
             assert images.read(f"{site.format(url=label_studio.web.url)}/data/local-files/?d={written}") == IMAGE
     asked = [parse_qs(path.partition("?")[2])["d"] for path, _ in label_studio.web.requests]
     assert asked == [[name] for name in names for _ in range(2)]
-
-
-@pytest.mark.parametrize("uri", ["/data/upload/4/a.jpg", "/prefix/data/upload/4/a.jpg"])
-def test_a_label_studio_below_a_path(label_studio: LabelStudio, http: HttpImages, uri: str) -> None:
-    images = LabelStudioImages(f"{label_studio.web.url}/prefix", lambda: LEGACY, http)
-    assert images.owns(uri)
-    assert images.read(uri) == IMAGE
-    assert label_studio.web.requests[-1][0] == "/prefix/data/upload/4/a.jpg"
 
 
 def test_an_access_token_is_exchanged_again_shortly_before_its_end(label_studio: LabelStudio) -> None:

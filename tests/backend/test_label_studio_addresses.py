@@ -1,0 +1,90 @@
+"""How the addresses of a Label Studio become known, and which of them count for a project."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from taxonomist.backend.services import Services
+from taxonomist.backend.state.project_records import with_address
+from taxonomist.backend.web.app import create_app
+from tests.label_studio_stand_in import StandIn
+from tests.small_world import CONFIG
+
+INNER, OUTER = "http://label-studio:8080", "https://labels.example/labels"
+
+
+def set_up(services: Services, hostname: Any, *, caller: str = "127.0.0.1", **headers: str) -> None:
+    body = {"project": "4.1795531934", "schema": CONFIG, "hostname": hostname, "access_token": "creator's"}
+    client = create_app(services.settings, services).test_client()
+    answer = client.post("/setup", json=body, headers=headers, environ_base={"REMOTE_ADDR": caller})
+    assert answer.status_code == 200, answer.text
+
+
+@pytest.fixture
+def connected(services: Services) -> Services:
+    services.projects.update("4", label_studio_url=INNER, api_key=SecretStr("token"), created="1795531934")
+    return services
+
+
+def test_setup_says_by_which_address_label_studio_knows_itself(connected: Services) -> None:
+    for hostname in (f"{OUTER}/", OUTER, INNER, "https://labels2.example"):
+        set_up(connected, hostname)
+    assert connected.label_studio_addresses("4") == (OUTER, "https://labels2.example")
+    assert connected.label_studio("4") == (INNER, "token")  # the address and the token stay
+    assert connected.label_studio_addresses("5") == ()
+
+
+@pytest.mark.parametrize(
+    "hostname", [None, "", 7, "labels", "ftp://labels", "https://user:secret@labels.example", "//x"]
+)
+def test_what_is_no_address_is_not_learned(connected: Services, hostname: object) -> None:
+    set_up(connected, hostname)
+    assert connected.label_studio_addresses("4") == ()
+
+
+def test_who_may_name_an_address(connected: Services) -> None:
+    set_up(connected, OUTER, caller="10.0.0.7")  # no password is set, so anybody could
+    set_up(connected, OUTER, **{"X-Forwarded-For": "10.0.0.7"})
+    assert connected.label_studio_addresses("4") == ()
+    set_up(connected, OUTER)
+    assert connected.label_studio_addresses("4") == (OUTER,)
+
+
+def test_the_setting_counts_for_the_label_studio_of_the_settings_only(connected: Services) -> None:
+    settings = connected.settings
+    settings.label_studio_addresses = [OUTER]
+    assert connected.label_studio_addresses("4") == (OUTER,)  # the only one that is known
+    connected.projects.update("6", label_studio_url="http://elsewhere:8080", api_key=SecretStr("theirs"))
+    assert connected.label_studio_addresses("4") == connected.label_studio_addresses("6") == ()
+    settings.label_studio_url = INNER
+    assert connected.label_studio_addresses("4") == (OUTER,)
+    assert connected.label_studio_addresses("6") == ()
+
+
+def test_images_at_the_outer_address_are_read_at_the_inner_one(services: Services) -> None:
+    path = "/data/upload/4/3f2a1b0c-a.jpg"
+    with StandIn() as label_studio:
+        label_studio.answers[path] = "an image"
+        services.projects.update("4", label_studio_url=label_studio.url, api_key=SecretStr("token"))
+        set_up(services, OUTER)
+        for uri in (path, f"/labels{path}", OUTER + path, label_studio.url + path):
+            assert services.images("4").read(uri) == b'"an image"'
+
+
+def test_objects_are_read_through_the_storages_of_the_project(services: Services) -> None:
+    with StandIn() as label_studio:
+        label_studio.answers["/projects/4/resolve"] = "an image"
+        services.projects.update("4", label_studio_url=label_studio.url, api_key=SecretStr("token"))
+        for uri in ("s3://photos/a.jpg", "gs://photos/a.jpg", "azure-blob://photos/a.jpg"):
+            assert services.images("4").read(uri) == b'"an image"'
+
+
+def test_addresses_that_are_kept() -> None:
+    assert with_address((), None, INNER) == ()
+    assert with_address(("a", "b"), "a", "b") == ("a",)
+    assert with_address(("a",), "b", "c") == ("a", "b")
+    many = tuple(f"http://host{number}" for number in range(10))
+    assert with_address(many, OUTER, INNER) == (*many[1:], OUTER)
