@@ -22,6 +22,7 @@ from taxonomist.backend.state import heartbeat
 from taxonomist.backend.state.credentials import SECRET_HEADER
 from taxonomist.backend.use_cases import UseCases
 from taxonomist.backend.web.metrics import Metrics
+from taxonomist.backend.web.path_prefix import BelowPath, direct_caller
 from taxonomist.backend.web.similar_page import similar_pages
 from taxonomist.taxonomy.errors import BadRequestError, DamagedError, NotFoundError, StorageError, TaxonomistError
 
@@ -38,6 +39,7 @@ def create_app(settings: Settings, services: Services | None = None) -> Flask:
     app = Flask("taxonomist.backend.web")
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
+    app.wsgi_app = BelowPath(app.wsgi_app, settings)  # type: ignore[method-assign]
     routes = _Routes(services or Services(settings))
     routes.services.open_existing_home()
     app.add_url_rule("/", "root", routes.health)
@@ -70,7 +72,7 @@ class _Routes:
 
     def setup(self) -> ResponseReturnValue:
         self._check_call()
-        version = self.use_cases.set_up(parse_setup(_json()), caller=request.remote_addr)
+        version = self.use_cases.set_up(parse_setup(_json()), caller=direct_caller(request.environ))
         return jsonify(model_version=version)
 
     def predict(self) -> ResponseReturnValue:

@@ -48,6 +48,7 @@ from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings, load_settings
 from taxonomist.backend.state.credentials import SECRET_HEADER, check_exposure
 from taxonomist.backend.use_cases import UseCases
+from taxonomist.backend.web.path_prefix import BelowPath
 from taxonomist.taxonomy.errors import AuthError, TaxonomistError
 
 try:
@@ -177,6 +178,7 @@ def make_app(settings: Settings | None = None) -> Flask:
         api._manager = _first_generation_manager()
         model_dir = os.environ.get("MODEL_DIR") or settings.home / "label-studio-ml"
         app = api.init_app(TaxonomistModel, model_dir=str(model_dir))
+    app.wsgi_app = BelowPath(app.wsgi_app, settings)  # type: ignore[method-assign]
     app.before_request(_guard)
     app.register_error_handler(TaxonomistError, _explain)
     return app

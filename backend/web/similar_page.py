@@ -6,10 +6,10 @@ import io
 import logging
 import re
 from functools import lru_cache
-from urllib.parse import unquote_plus
+from urllib.parse import unquote_plus, urlencode
 
 import numpy as np
-from flask import Blueprint, Response, render_template, request, url_for
+from flask import Blueprint, Response, render_template, request
 from flask.typing import ResponseReturnValue
 
 from taxonomist.backend.label_studio.requests import project_id
@@ -44,6 +44,7 @@ def similar_pages(services: Services, predictor: Predictor) -> Blueprint:
         image.save(out, "JPEG", quality=85)
         return out.getvalue()
 
+    # Its links are relative, since a proxy may serve it below any path.
     @pages.get("/similar")
     def similar() -> ResponseReturnValue:
         project, key = _project_and_key(services)
@@ -54,7 +55,7 @@ def similar_pages(services: Services, predictor: Predictor) -> Blueprint:
             cards = [
                 {
                     "image": _link(services, look_alike.uri)
-                    or url_for("pages.thumbnail", project=project, key=key, id=look_alike.image_id),
+                    or f"thumbnail?{urlencode({'project': project, 'key': key, 'id': look_alike.image_id})}",
                     "paths": [format_path(path) for paths in look_alike.labels.values() for path in paths],
                     "similarity": f"{look_alike.similarity:.2f}",
                 }
