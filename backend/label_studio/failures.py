@@ -23,6 +23,10 @@ ACCESS_FIX = (
     "Make an access token in Label Studio (Account & Settings) and give it as --api-key or in "
     "TAXONOMIST_LABEL_STUDIO_API_KEY."
 )
+REVOKED_FIX = (
+    "It was revoked, or it is the token of another Label Studio. Make a new one (Account & Settings > Personal Access "
+    "Token) and give it as --api-key to `taxonomist connect`, or in TAXONOMIST_LABEL_STUDIO_API_KEY."
+)
 LEGACY_FIX = (
     "Use a personal access token (Account & Settings > Personal Access Token), or allow legacy tokens under "
     "Organization > Access Token Settings."
@@ -49,7 +53,7 @@ def translated(url: str, doing: str) -> Iterator[None]:
     except ApiError as error:
         raise refusal(url, doing, error.status_code or 0, error.body) from None
     except AuthError as error:
-        raise LabelStudioError(f"Cannot {doing}: {error.args[0]}", hint=ACCESS_FIX) from None
+        raise LabelStudioError(f"Cannot {doing}: {error.args[0]}", hint=REVOKED_FIX) from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise unreachable(url, doing, error) from None
     except (ValidationError, KeyError, TypeError, AttributeError, ValueError) as error:
@@ -99,7 +103,7 @@ def _hint(status: int, reason: str) -> str:
     if "look like a valid ml backend" in lower:
         return "The log of `taxonomist serve` has the reason."
     if status == 401:
-        return LEGACY_FIX if "legacy" in lower else ACCESS_FIX
+        return LEGACY_FIX if "legacy" in lower else REVOKED_FIX
     if status == 403:
         return "The token's user may not do this: use a token of the project's owner or of an administrator."
     if status == 404:

@@ -10,7 +10,7 @@ import pytest
 from taxonomist.backend.demo.project import CatalogueImage
 from taxonomist.backend.demo.server import LabelStudioServer
 from taxonomist.backend.label_studio import LabelStudioClient, Prediction
-from taxonomist.backend.label_studio.failures import ACCESS_FIX, BACKEND_AUTH_FIX, DOTLESS_FIX, REACH_FIX
+from taxonomist.backend.label_studio.failures import BACKEND_AUTH_FIX, DOTLESS_FIX, REACH_FIX, REVOKED_FIX
 from taxonomist.taxonomy.errors import LabelStudioError
 from tests.e2e.in_process import MakeProject, Ours, annotation
 
@@ -77,9 +77,9 @@ def test_refusals_name_their_fix(
 
     with LabelStudioClient(label_studio.url, "0" * 40) as stranger:
         assert stranger.version() == label_studio.version
-        assert hint(stranger.user) == ACCESS_FIX
+        assert hint(stranger.user) == REVOKED_FIX
     with LabelStudioClient(label_studio.url, "aaa.bbb.ccc") as stranger:
-        assert hint(stranger.user) == ACCESS_FIX
+        assert hint(stranger.user) == REVOKED_FIX
     assert "/projects/" in (hint(lambda: client.project("999999")) or "")
     assert hint(lambda: client.create_ml_backend(name, "http://127.0.0.1:1", "v1")) == REACH_FIX
     assert hint(lambda: client.create_webhook(name, "http://taxonomist:9090/webhook", {})) == DOTLESS_FIX

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from taxonomist.backend.connection.connect import own_row, own_webhooks, webhook_address, webhook_is_right
 from taxonomist.backend.connection.doctor.check import Check, failed, failure, guarded, passed, warned
@@ -19,13 +19,13 @@ from taxonomist.inference.image_decoding import decode_image
 from taxonomist.taxonomy.errors import ConfigError, LabelStudioError, TaxonomistError
 from taxonomist.taxonomy.label_config import LabelConfig, parse_label_config
 
-TESTED = (1, 23)
+OLDEST_TESTED, NEWEST_TESTED = (1, 23), (1, 23)  # README names them too; see CONTRIBUTING.md
 
 
 def checks(services: Services, project: str, client: LabelStudioClient) -> Iterator[Check]:
     """Yield the checks of one project. They end early when a failure makes the other checks impossible."""
     try:
-        yield _version(client.url, client.version())
+        yield _version(client.url, client.version(), services.label_studio_addresses(project))
     except LabelStudioError as error:
         yield failure("Label Studio", error)
         return
@@ -65,14 +65,16 @@ def checks(services: Services, project: str, client: LabelStudioClient) -> Itera
         yield _image(services, project, client, config)
 
 
-def _version(url: str, release: str) -> Check:
+def _version(url: str, release: str, others: Sequence[str]) -> Check:
     numbers = tuple(int(number) for number in re.findall(r"\d+", release)[:2])
-    if numbers < TESTED:
-        tested = ".".join(map(str, TESTED))
-        return warned(
-            "Label Studio", f"{release} at {url} is older than {tested}, the oldest tested", "update Label Studio"
-        )
-    return passed("Label Studio", f"{release} at {url}")
+    oldest, newest = (".".join(map(str, tested)) for tested in (OLDEST_TESTED, NEWEST_TESTED))
+    detail = f"{release} at {url}" + (f", also known as {', '.join(others)}" if others else "")
+    if numbers < OLDEST_TESTED:
+        return warned("Label Studio", f"{detail}: older than {oldest}, the oldest tested", "update Label Studio")
+    if numbers > NEWEST_TESTED:
+        fix = "update taxonomist, or see whether the other checks pass"
+        return warned("Label Studio", f"{detail}: newer than {newest}, the newest tested", fix)
+    return passed("Label Studio", detail)
 
 
 def _connect(project: str) -> str:

@@ -13,12 +13,12 @@ import pytest
 
 from taxonomist.backend.label_studio import LabelStudioClient, Prediction, Project, Webhook
 from taxonomist.backend.label_studio.failures import (
-    ACCESS_FIX,
     ADDRESS_FIX,
     BACKEND_AUTH_FIX,
     DOTLESS_FIX,
     LEGACY_FIX,
     REACH_FIX,
+    REVOKED_FIX,
     SSRF_FIX,
     explain,
     refusal,
@@ -55,7 +55,7 @@ PASSWORD = {
     [
         (403, SSRF, SSRF_FIX),
         (401, LEGACY, LEGACY_FIX),
-        (401, {"detail": "Invalid token."}, ACCESS_FIX),
+        (401, {"detail": "Invalid token."}, REVOKED_FIX),
         (400, DOTLESS, DOTLESS_FIX),
         (400, DOWN, REACH_FIX),
         (400, PASSWORD, BACKEND_AUTH_FIX),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import pytest
@@ -13,6 +15,7 @@ from taxonomist.backend.label_studio import Project
 from taxonomist.backend.services import Services
 from taxonomist.taxonomy.label_config import parse_label_config
 from tests.backend.connection.doctor.conftest import CONFIG, seen
+from tests.label_studio_stand_in import StandIn
 
 
 def test_label_studio_that_is_unknown_or_away(services: Services) -> None:
@@ -24,6 +27,49 @@ def test_label_studio_that_is_unknown_or_away(services: Services) -> None:
     away = seen(services, "4")["Label Studio"]
     assert "cannot be reached" in away.detail
     assert away.fix
+
+
+@pytest.mark.parametrize(
+    ("release", "status", "says"),
+    [
+        ("1.23.2", "ok", "1.23.2 at http"),
+        ("1.23.2.post0", "ok", "1.23.2"),
+        ("1.7.3", "warn", "older than"),
+        ("0.9.1", "warn", "older than"),
+        ("1.99.0", "warn", "newer than"),
+        ("2.0.0", "warn", "newer than"),
+    ],
+)
+def test_releases_outside_the_tested_range(services: Services, release: str, status: str, says: str) -> None:
+    with connected(services) as label_studio:
+        label_studio.answers["/api/version"] = {"release": release}
+        check = seen(services, "4")["Label Studio"]
+    assert (check.status, says in check.detail) == (status, True)
+    assert bool(check.fix) == (status == "warn")
+
+
+def test_the_other_addresses_are_named(services: Services) -> None:
+    with connected(services) as label_studio:
+        services.projects.update("4", label_studio_addresses=("https://labels.example",))
+        label_studio.answers["/api/version"] = {"release": "1.23.2"}
+        assert "also known as https://labels.example" in seen(services, "4")["Label Studio"].detail
+
+
+def test_a_revoked_token_is_told_from_other_faults(services: Services) -> None:
+    with connected(services) as label_studio:
+        label_studio.answers["/api/version"] = {"release": "1.23.2"}
+        label_studio.refused.add("/api/current-user/whoami")
+        check = seen(services, "4")["token"]
+    assert (check.status, "401" in check.detail) == ("fail", True)
+    for part in ("revoked", "Personal Access Token", "taxonomist connect", "TAXONOMIST_LABEL_STUDIO_API_KEY"):
+        assert part in check.fix
+
+
+@contextmanager
+def connected(services: Services) -> Iterator[StandIn]:
+    with StandIn() as label_studio:
+        services.projects.update("4", label_config=CONFIG, label_studio_url=label_studio.url, api_key=SecretStr("t"))
+        yield label_studio
 
 
 @pytest.mark.parametrize("browser_url", [None, "https://images.example/panel"])
