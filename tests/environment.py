@@ -3,6 +3,7 @@
 - `.venv-label-studio`: a real Label Studio, the same that the demo uses, and an empty database for it;
 - `.venv-serve`: the dependencies of the plain install, without any extra;
 - `.venv-label-studio-ml`: label-studio-ml 1.0.9 with today's Flask, and this project's plain install, without torch;
+- `.venv-s3`: moto's S3 server;
 - `.venv-azure`: Azurite and a Cosmos DB from npm, and in `.venv-node` node itself where the machine has none;
 - a Chromium.
 
@@ -11,6 +12,7 @@ Nothing of it needs root, but the libraries of a Chromium. A second run finds al
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -20,13 +22,15 @@ from pathlib import Path
 import emulators
 from emulators.system_packages import apt_install, is_root
 from taxonomist.backend.demo import server
-from taxonomist.backend.demo.environment import Say, label_studio, make_environment
+from taxonomist.backend.demo.environment import Say, label_studio, make_environment, silent
 from taxonomist.taxonomy.errors import TaxonomistError
 
 ROOT = Path(__file__).resolve().parent.parent
-LABEL_STUDIO = ROOT / ".venv-label-studio"
-LABEL_STUDIO_CACHE = ROOT / ".venv-label-studio-cache"
+OTHER_RELEASE = os.environ.get("LABEL_STUDIO_ENVIRONMENT")  # a virtual environment with another Label Studio
+LABEL_STUDIO = Path(OTHER_RELEASE or ROOT / ".venv-label-studio")
+LABEL_STUDIO_CACHE = LABEL_STUDIO.with_name(f"{LABEL_STUDIO.name}-cache")
 LABEL_STUDIO_ML = ROOT / ".venv-label-studio-ml"
+S3 = ROOT / ".venv-s3"
 SERVE = ROOT / ".venv-serve"
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -37,6 +41,11 @@ def serving_requirements() -> list[str]:
     """Return the dependencies of the plain install, as pyproject.toml lists them."""
     dependencies: list[str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     return dependencies
+
+
+def label_studio_program(progress: Say = silent) -> Path:
+    """Return the `label-studio` that the tests run: that of the demo, or the one in `LABEL_STUDIO_ENVIRONMENT`."""
+    return LABEL_STUDIO / "bin" / "label-studio" if OTHER_RELEASE else label_studio(LABEL_STUDIO, progress)
 
 
 def plain_install(progress: Say) -> Path:
@@ -56,6 +65,11 @@ def label_studio_ml(progress: Say) -> Path:
         ["--no-deps", "--editable", str(ROOT)],
     ]
     return make_environment(LABEL_STUDIO_ML, installs, progress, title="label-studio-ml")
+
+
+def s3_server(progress: Say = silent) -> Path:
+    """Return the python of the environment that holds moto, whose server is an S3."""
+    return make_environment(S3, [["moto[s3,server]>=5"]], progress, title="S3 server")
 
 
 def find_chromium() -> Path | None:
@@ -110,11 +124,12 @@ def main() -> int:
         print(f"  {line}", flush=True)  # noqa: T201 - a command line
 
     try:
-        program = label_studio(LABEL_STUDIO, say)
+        program = label_studio_program(say)
         say(f"Label Studio: {program}")
         say(f"Label Studio's empty database: {server.empty_database(program, LABEL_STUDIO_CACHE, say)}")
         say(f"Plain install: {plain_install(say)}")
         say(f"label-studio-ml 1.0.9: {label_studio_ml(say)}")
+        say(f"S3 server: {s3_server(say)}")
         say(f"Azure emulators: {emulators.install(say)}")
         say(f"Chromium: {chromium(say)}")
     except TaxonomistError as error:

@@ -68,13 +68,15 @@ def start(
     *,
     port: int | None = None,
     cache: Path | None = None,
+    outer_url: str | None = None,
     say: Say = silent,
 ) -> LabelStudioServer:
     """Start the `label-studio` at `program` on loopback and wait until it answers.
 
     `port` is used when it is free, otherwise (or for None) any free port. Users, tasks and uploads are kept in
     `data_folder` for the next start. `cache` is a folder for an empty database with all migrations: the first start
-    makes it (about two minutes), every new data folder gets a copy.
+    makes it (about two minutes), every new data folder gets a copy. `outer_url` is the address by which Label Studio
+    calls itself, by default the one at which it is started.
 
     Raises `LabelStudioError` with the end of Label Studio's log when it ends or does not answer, and when another
     server runs on `data_folder`.
@@ -89,13 +91,15 @@ def start(
     try:
         if cache is not None and not (data_folder / DATABASE).exists():
             shutil.copyfile(empty_database(program, cache, say), data_folder / DATABASE)
-        return _start(program, data_folder, port, lock, say)
+        return _start(program, data_folder, port, outer_url, lock, say)
     except BaseException:
         lock.release()
         raise
 
 
-def _start(program: Path, data_folder: Path, port: int | None, lock: FileLock, say: Say) -> LabelStudioServer:
+def _start(
+    program: Path, data_folder: Path, port: int | None, outer_url: str | None, lock: FileLock, say: Say
+) -> LabelStudioServer:
     owner = first_user(data_folder / "owner.json")
     for attempt in range(3):
         chosen = port if port and attempt == 0 and is_free(port) else free_port()
@@ -109,7 +113,7 @@ def _start(program: Path, data_folder: Path, port: int | None, lock: FileLock, s
                 "USERNAME": owner.email,
                 "PASSWORD": owner.password,
                 "USER_TOKEN": owner.token,
-                "HOST": url,  # the address of itself that Label Studio gives to ML backends
+                "HOST": outer_url or url,  # the address of itself that Label Studio gives to ML backends
             },
         )
         try:

@@ -24,7 +24,7 @@ from taxonomist.backend.label_studio import LabelStudioClient
 from tests.backend_process import BackendProcess
 from tests.e2e.in_process import MakeProject, Ours
 from tests.e2e.screens import FLAGS
-from tests.environment import LABEL_STUDIO, LABEL_STUDIO_CACHE, chromium
+from tests.environment import LABEL_STUDIO_CACHE, chromium, label_studio_program
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabelStudioServer]:
     """One real Label Studio for the session; tests make projects of their own in it."""
-    program = environment.label_studio(LABEL_STUDIO)
+    program = label_studio_program()
     folder = tmp_path_factory.mktemp("label-studio")
     with server.start(program, folder, cache=LABEL_STUDIO_CACHE) as running:
         yield running

@@ -8,12 +8,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from taxonomist.backend.demo import environment, process, server
+from taxonomist.backend.demo import process, server
 from taxonomist.backend.demo.project import CatalogueImage, create_project, label_config
 from taxonomist.backend.label_studio.failures import SSRF_FIX
 from taxonomist.taxonomy.errors import LabelStudioError
 from tests.e2e.in_process import NO_MODEL, MakeProject, Ours, state
-from tests.environment import LABEL_STUDIO, LABEL_STUDIO_CACHE
+from tests.environment import LABEL_STUDIO_CACHE, label_studio_program
 
 
 def test_what_was_broken_is_found_and_mended(
@@ -80,7 +80,7 @@ def test_ssrf_settings_that_forbid_us_are_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, catalogue: tuple[CatalogueImage, ...]
 ) -> None:
     """Label Studio keeps the webhook, says that all is well, and drops every event."""
-    program = environment.label_studio(LABEL_STUDIO)
+    program = label_studio_program()
     with server.start(program, tmp_path / "data", cache=LABEL_STUDIO_CACHE) as running:
         ours = Ours(tmp_path / "home", running)
         with running.owner.client(running.url) as owner:

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser
 
-from taxonomist.backend.demo import environment, server
+from taxonomist.backend.demo import server
 from taxonomist.backend.demo.accounts import Account, sign_up
 from taxonomist.backend.demo.annotators import Outcome, annotate, plan
 from taxonomist.backend.demo.project import CONTROL, TO_NAME, CatalogueImage
@@ -22,7 +22,7 @@ from taxonomist.backend.demo.server import LabelStudioServer
 from taxonomist.taxonomy.errors import LabelStudioError
 from tests.e2e.in_process import MakeProject
 from tests.e2e.screens import expect_paths, logged_in, open_task, shoot
-from tests.environment import LABEL_STUDIO, LABEL_STUDIO_CACHE
+from tests.environment import LABEL_STUDIO_CACHE, label_studio_program
 from tests.waiting import eventually
 
 
@@ -93,7 +93,7 @@ def test_project_annotations_and_screen(
 
 
 def test_it_moves_to_another_port_and_keeps_its_data(tmp_path: Path) -> None:
-    program = environment.label_studio(LABEL_STUDIO)
+    program = label_studio_program()
 
     class Stranger(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

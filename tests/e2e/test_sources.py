@@ -16,7 +16,7 @@ import pytest
 from pydantic import SecretStr
 
 from taxonomist.backend.connection.fill_predictions import fill
-from taxonomist.backend.demo import environment, server
+from taxonomist.backend.demo import server
 from taxonomist.backend.demo.accounts import Account, checked
 from taxonomist.backend.demo.project import CatalogueImage, create_project, label_config, upload
 from taxonomist.backend.labelling.label_studio_export import import_export
@@ -26,7 +26,7 @@ from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
 from taxonomist.taxonomy.errors import ConfigError, LabelStudioError
 from tests.e2e.in_process import NO_MODEL, MakeProject, Ours, annotation
-from tests.environment import LABEL_STUDIO, LABEL_STUDIO_CACHE
+from tests.environment import LABEL_STUDIO_CACHE, label_studio_program
 from tests.small_world import publish_backbone
 
 Labels = dict[str, Any]
@@ -203,7 +203,7 @@ def another_label_studio(running: Running, images: tuple[CatalogueImage, ...], f
     """It starts without its volume: the same number, another project. Then its export is imported, and it goes."""
     ours, name, before = running.ours, str(running.project), running.labels()
     record = running.services.projects.get(name)
-    with server.start(environment.label_studio(LABEL_STUDIO), folder / "other", cache=LABEL_STUDIO_CACHE) as other:
+    with server.start(label_studio_program(), folder / "other", cache=LABEL_STUDIO_CACHE) as other:
         with other.owner.client(other.url) as owner:
             config = label_config(image.path for image in images)
             number = 0
