@@ -58,7 +58,7 @@ def test_the_other_addresses_are_named(services: Services) -> None:
 def test_a_revoked_token_is_told_from_other_faults(services: Services) -> None:
     with connected(services) as label_studio:
         label_studio.answers["/api/version"] = {"release": "1.23.2"}
-        label_studio.refused.add("/api/current-user/whoami")
+        label_studio.refuse = lambda method, path: 401 if path == "/api/current-user/whoami" else None
         check = seen(services, "4")["token"]
     assert (check.status, "401" in check.detail) == ("fail", True)
     for part in ("revoked", "Personal Access Token", "taxonomist connect", "TAXONOMIST_LABEL_STUDIO_API_KEY"):
