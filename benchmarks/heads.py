@@ -38,8 +38,8 @@ from taxonomist.inference.image_decoding import prepare_image
 from taxonomist.storage.catalog.documents import image_id
 from taxonomist.storage.embeddings import FolderEmbeddings
 from taxonomist.taxonomy.paths import TaxonomyPath, prefixes
+from taxonomist.training.heads.data.view_embeddings import fill_embeddings, view_id
 from taxonomist.training.heads.head import HeadOptions, threads_for
-from taxonomist.training.heads.view_embeddings import fill_embeddings, view_id
 
 PROJECT = "7"
 DIMENSION = 512

@@ -4,13 +4,14 @@ Labels:
 
     paths               a taxonomy path and its prefixes
     tree                the tree of choices of one control
+    names               names as people read them: spellings that look the same, and similar ones
     label_config        Label Studio's labelling config, read and written
     annotations         Label Studio's annotations, read from its JSON
 
 Agreement of annotators:
 
-    agreement           from annotations to accepted labels, or the reason why an image has none
-    reliability         Krippendorff's alpha and pairwise agreement per level
+    agreement           from annotations to accepted labels, or the reason why an image has none; Krippendorff's
+                        alpha and pairwise agreement per level
 
 Predictions:
 

@@ -42,8 +42,8 @@ def assign_test(items: Sequence[Item], fixed: Mapping[str, Part], share: float =
 
     The last unit of a node is not tested at the levels where most nodes have two or more units, nor the last unit of a
     stratum: the node could not be learned. A unit that became the last one of such a node goes back to training. Below,
-    a tested image is scored down to the deepest node that training knows, see `heads.targets.scored`. The draw depends
-    on `seed` and ids, not on the order of `items`.
+    a tested image is scored down to the deepest node that training knows, see `heads.data.targets.scored`. The draw
+    depends on `seed` and ids, not on the order of `items`.
     """
     units = _units(items)
     draw = _Draw(units, share)

@@ -1,6 +1,7 @@
 """The command line `taxonomist`. Each command turns its options into calls and prints the result.
 
-A module has the commands of one subject; `options` has what several commands share, `output` prints.
+A module has the commands of one subject: those about one project are in `project/`, those that train in `training/`.
+`options` has what several commands share, `output` prints.
 """
 
 from __future__ import annotations
@@ -12,20 +13,10 @@ from typing import Annotated
 
 import typer
 
-from taxonomist.backend.cli import (
-    azure,
-    backbone,
-    connect,
-    data,
-    demo,
-    images,
-    models,
-    pretrain,
-    serve,
-    settings,
-    study,
-)
+from taxonomist.backend.cli import azure, data, demo, serve
 from taxonomist.backend.cli.output import print_error
+from taxonomist.backend.cli.project import connect, images, settings
+from taxonomist.backend.cli.training import backbone, models, pretrain, study
 from taxonomist.backend.error_codes import exit_code
 from taxonomist.backend.labelling.decisions import decide_after_migration
 from taxonomist.backend.logs import set_up_logging

@@ -26,7 +26,7 @@ from taxonomist.taxonomy.paths import TaxonomyPath, prefixes
 from taxonomist.taxonomy.suggestion import Suggestion, suggest
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.taxonomy.tree_metrics import evaluate_paths
-from taxonomist.training.heads.trained_on import TrainedOn, trained_on
+from taxonomist.training.heads.data.trained_on import TrainedOn, trained_on
 
 
 @dataclass(frozen=True)

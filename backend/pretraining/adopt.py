@@ -24,7 +24,7 @@ from taxonomist.storage.formats import check_format, format_of
 from taxonomist.storage.prepared_images import PreparedImageStore
 from taxonomist.storage.registry import ModelVersion
 from taxonomist.taxonomy.errors import ConfigError, ConflictError, DamagedError, NotFoundError, TrainingError
-from taxonomist.training.heads.promotion import Vote, decide_backbone, vote_of
+from taxonomist.training.heads.promotion.decision import Vote, decide_backbone, vote_of
 
 log = logging.getLogger(__name__)
 

@@ -28,12 +28,12 @@ from taxonomist.storage.registry import ModelVersion
 from taxonomist.taxonomy.errors import DamagedError, NotFoundError, TrainingError
 from taxonomist.taxonomy.paths import NO_ANSWER
 from taxonomist.taxonomy.tree import Tree
-from taxonomist.training.heads.dataset import Example, SplitExamples, split_examples
-from taxonomist.training.heads.fingerprint import inputs_fingerprint
+from taxonomist.training.heads.data.dataset import Example, SplitExamples, split_examples
+from taxonomist.training.heads.data.fingerprint import inputs_fingerprint
+from taxonomist.training.heads.data.no_answer import learn_no_answer
+from taxonomist.training.heads.data.trained_on import ever_trained_on
 from taxonomist.training.heads.head import HeadOptions
-from taxonomist.training.heads.no_answer import learn_no_answer
 from taxonomist.training.heads.train_project import TrainingOptions, TrainingOutcome, train_project
-from taxonomist.training.heads.trained_on import ever_trained_on
 from taxonomist.training.near_duplicates import near_duplicates
 from taxonomist.training.split import Part
 

@@ -20,10 +20,10 @@ from taxonomist.backend.services import Services, registry_name
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.state import heartbeat
 from taxonomist.backend.state.credentials import SECRET_HEADER
-from taxonomist.backend.use_cases import UseCases
 from taxonomist.backend.web.metrics import Metrics
 from taxonomist.backend.web.path_prefix import BelowPath, direct_caller
 from taxonomist.backend.web.similar_page import similar_pages
+from taxonomist.backend.web.use_cases import UseCases
 from taxonomist.taxonomy.errors import BadRequestError, DamagedError, NotFoundError, StorageError, TaxonomistError
 
 log = logging.getLogger(__name__)

@@ -47,8 +47,8 @@ from taxonomist.backend.logs import set_up_logging
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings, load_settings
 from taxonomist.backend.state.credentials import SECRET_HEADER, check_exposure
-from taxonomist.backend.use_cases import UseCases
 from taxonomist.backend.web.path_prefix import BelowPath
+from taxonomist.backend.web.use_cases import UseCases
 from taxonomist.taxonomy.errors import AuthError, TaxonomistError
 
 try:

@@ -15,7 +15,7 @@ from taxonomist.taxonomy.paths import TaxonomyPath
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.training.backbones.publish import ensure_backbone
 from taxonomist.training.backbones.spec import BackboneSpec
-from taxonomist.training.heads.dataset import Example
+from taxonomist.training.heads.data.dataset import Example
 
 SIZE = 64
 SPEC = BackboneSpec(weights="random", size=SIZE)

@@ -12,7 +12,7 @@ from taxonomist.taxonomy.path_probabilities import path_log_probabilities
 from taxonomist.taxonomy.paths import TaxonomyPath, format_path
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.taxonomy.tree_metrics import NodeScores, TreeMetrics, count_level, evaluate_paths
-from taxonomist.training.heads.targets import Labels
+from taxonomist.training.heads.data.targets import Labels
 
 NO_PREDICTION = "(none)"
 

@@ -16,11 +16,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from taxonomist.inference.head_weights import HeadWeights
 from taxonomist.progress import CountProgress, ignore_counts
 from taxonomist.taxonomy.errors import TrainingError
+from taxonomist.training.heads.data.targets import HeadData, Outputs, Vectors, balance
 from taxonomist.training.heads.loss import SiblingCrossEntropy
-from taxonomist.training.heads.targets import Outputs, Targets, balance
 
 Imbalance = Literal["none", "oversample", "weights"]
-Vectors = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -38,24 +37,6 @@ class HeadOptions:
     imbalance: Imbalance = "oversample"
     seed: int = 0
     threads: int | None = None  # None: half of the cores; see `threads_for`
-
-
-@dataclass(frozen=True)
-class HeadData:
-    """Embeddings and targets of images.
-
-    An image has a row for itself and then one for each augmented view: `vectors` (rows, d), and `owners` (rows,), the
-    number of each row's image, ascending. `targets` are (images, nodes).
-    """
-
-    vectors: Vectors
-    owners: npt.NDArray[np.int64]
-    targets: Targets
-
-    @classmethod
-    def plain(cls, vectors: Vectors, targets: Targets) -> "HeadData":
-        """Return data with one row for each image."""
-        return cls(vectors, np.arange(len(vectors)), targets)
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,7 @@ from taxonomist.taxonomy.calibration import Calibration, fit_calibration
 from taxonomist.taxonomy.paths import TaxonomyPath, prefixes
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.taxonomy.tree_metrics import TreeMetrics
-from taxonomist.training.heads.champion import ChampionComparison, compare_with_champion
-from taxonomist.training.heads.dataset import (
+from taxonomist.training.heads.data.dataset import (
     Dataset,
     Example,
     SplitExamples,
@@ -26,14 +25,15 @@ from taxonomist.training.heads.dataset import (
     check_enough,
     split_examples,
 )
+from taxonomist.training.heads.data.targets import Outputs, nodes_of
+from taxonomist.training.heads.data.trained_on import DATA_FILE, ever_trained_on
+from taxonomist.training.heads.data.view_embeddings import ReadImage, fill_embeddings
 from taxonomist.training.heads.evaluation import Evaluation, evaluate, metrics_of
-from taxonomist.training.heads.fingerprint import inputs_fingerprint
+from taxonomist.training.heads.data.fingerprint import inputs_fingerprint
 from taxonomist.training.heads.head import HeadOptions, TrainedHead, train_head
-from taxonomist.training.heads.promotion import left_to_a_person, with_caveats
-from taxonomist.training.heads.report import data_record, write_json, write_report
-from taxonomist.training.heads.targets import Outputs, nodes_of
-from taxonomist.training.heads.trained_on import DATA_FILE, ever_trained_on
-from taxonomist.training.heads.view_embeddings import ReadImage, fill_embeddings
+from taxonomist.training.heads.promotion.champion import ChampionComparison, compare_with_champion
+from taxonomist.training.heads.promotion.decision import left_to_a_person, with_caveats
+from taxonomist.training.heads.report.version_files import data_record, write_json, write_report
 from taxonomist.training.split import Part
 
 __all__ = ["Example", "TrainingOptions", "TrainingOutcome", "model_name", "train_project"]

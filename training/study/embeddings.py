@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from taxonomist.training.heads.label_views import label_views
+from taxonomist.training.heads.data.label_views import label_views
 from taxonomist.training.study.contestants import Embed
 from taxonomist.training.study.labelled_images import Images, LabelledImages
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from taxonomist.training.backbones.backbone import Backbone
 from taxonomist.training.devices import default_device
+from taxonomist.training.heads.data.targets import Outputs, balance
 from taxonomist.training.heads.loss import SiblingCrossEntropy
-from taxonomist.training.heads.targets import Outputs, balance
 from taxonomist.training.study.contestants import TorchEmbed, at_size
 from taxonomist.training.study.embeddings import images_with_views
 from taxonomist.training.study.labelled_images import LabelledImages

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from taxonomist.training.heads.plots import drawable, short
+from taxonomist.training.heads.report.plots import drawable, short
 from taxonomist.training.study.labelled_images import LabelledImages
 from taxonomist.training.study.trial import Trial
 

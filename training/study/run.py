@@ -11,7 +11,7 @@ from taxonomist.progress import StepProgress, ignore_steps
 from taxonomist.storage.files import storage_errors, write_atomically
 from taxonomist.storage.formats import FORMAT
 from taxonomist.taxonomy.errors import ConfigError
-from taxonomist.training.heads.plots import plot_confusion
+from taxonomist.training.heads.report.plots import plot_confusion
 from taxonomist.training.study.contestants import Contestant
 from taxonomist.training.study.embeddings import CachedEmbeddings
 from taxonomist.training.study.fine_tune import TuneOptions

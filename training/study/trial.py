@@ -14,9 +14,9 @@ from sklearn.preprocessing import StandardScaler
 
 from taxonomist.taxonomy.paths import TaxonomyPath, format_path
 from taxonomist.taxonomy.tree import Tree
+from taxonomist.training.heads.data.targets import HeadData, Outputs
 from taxonomist.training.heads.evaluation import predict_paths
-from taxonomist.training.heads.head import Epoch, HeadData, HeadOptions, Imbalance, TrainedHead, train_head
-from taxonomist.training.heads.targets import Outputs
+from taxonomist.training.heads.head import Epoch, HeadOptions, Imbalance, TrainedHead, train_head
 from taxonomist.training.study.contestants import Contestant
 from taxonomist.training.study.embeddings import CachedEmbeddings
 from taxonomist.training.study.fine_tune import TuneOptions, fine_tune

@@ -10,7 +10,7 @@ from typing import Any
 from taxonomist.backend.connection.doctor import annotators
 from taxonomist.backend.connection.doctor.check import Check, passed, warned
 from taxonomist.backend.labelling.image_decision import read_annotations
-from taxonomist.backend.labelling.manifests.rows import IMPORT_ANNOTATOR
+from taxonomist.backend.labelling.manifests.reading.rows import IMPORT_ANNOTATOR
 from taxonomist.backend.services import Services
 from taxonomist.storage.journal import AnnotationRecord
 from taxonomist.taxonomy.agreement import LevelAgreement, agreement_report

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from taxonomist.backend.labelling.manifests.files import FoundFile, cover
+from taxonomist.backend.labelling.manifests.reading.files import FoundFile, cover
 from taxonomist.backend.state.image_folders import ImageFolder, image_folder
 from taxonomist.taxonomy.errors import ConfigError
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from taxonomist.backend.labelling.manifests.plan import ImportPlan
-from taxonomist.backend.labelling.manifests.rows import IMPORT_ANNOTATOR
+from taxonomist.backend.labelling.manifests.reading.rows import IMPORT_ANNOTATOR
 from taxonomist.storage.journal import (
     EARLIER_IMPORT,
     AnnotationDeleted,

@@ -11,8 +11,8 @@ from pathlib import Path
 from taxonomist.backend.labelling.manifests.addresses import Addresses, assign_addresses
 from taxonomist.backend.labelling.manifests.difference import Difference, SourceImage, compare
 from taxonomist.backend.labelling.manifests.label_configs import config_with, read_config, stored_paths
-from taxonomist.backend.labelling.manifests.reading import Manifest, open_manifest
-from taxonomist.backend.labelling.manifests.rows import IMPORT_ANNOTATOR, BadRow, ManifestRow
+from taxonomist.backend.labelling.manifests.reading.manifest import Manifest, open_manifest
+from taxonomist.backend.labelling.manifests.reading.rows import IMPORT_ANNOTATOR, BadRow, ManifestRow
 from taxonomist.backend.labelling.manifests.source_state import ProjectState, read_state
 from taxonomist.backend.labelling.sources import file_source
 from taxonomist.backend.services import Services

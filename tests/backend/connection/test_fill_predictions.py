@@ -16,7 +16,7 @@ from taxonomist.backend.retraining.embedding_job import embed_all
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.jobs import JobKind
 from taxonomist.backend.state.unfilled import FIRST_RETRY_S, LAST_RETRY_S, UnfilledTasks
-from taxonomist.backend.use_cases import UseCases
+from taxonomist.backend.web.use_cases import UseCases
 from taxonomist.backend.worker.worker import Worker
 from taxonomist.taxonomy.errors import LabelStudioError
 from tests.label_studio_stand_in import StandIn

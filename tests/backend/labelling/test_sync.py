@@ -16,7 +16,7 @@ from taxonomist.backend.labelling.label_studio_export import import_export
 from taxonomist.backend.labelling.sync import sync
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.jobs import JobKind
-from taxonomist.backend.use_cases import UseCases
+from taxonomist.backend.web.use_cases import UseCases
 from taxonomist.backend.worker.job_runner import run as run_job
 from taxonomist.storage.catalog import image_id
 from taxonomist.storage.journal import AnnotationDeleted, Event, Journal, TaskDeleted

@@ -18,7 +18,7 @@ from taxonomist.inference import image_decoding, pipeline
 from taxonomist.inference.embedder import Embedder
 from taxonomist.storage.catalog.documents import ImageDocument
 from taxonomist.storage.images import Images
-from taxonomist.training.heads import dataset
+from taxonomist.training.heads.data import dataset
 
 
 @dataclass

@@ -15,7 +15,7 @@ from taxonomist.backend.retraining.training_job import train
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.state.jobs import JobKind, JobState
-from taxonomist.backend.use_cases import UseCases
+from taxonomist.backend.web.use_cases import UseCases
 from taxonomist.backend.worker.job_loop import JobLoop
 from taxonomist.storage.registry.manifest_file import manifest_bytes, sealed
 from tests.small_world import CONFIG, publish_backbone, write_catalogue

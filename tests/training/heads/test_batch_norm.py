@@ -8,8 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from taxonomist.taxonomy.tree import Tree
+from taxonomist.training.heads.data.targets import Outputs
 from taxonomist.training.heads.head import train_head
-from taxonomist.training.heads.targets import Outputs
 from tests.training.heads.test_head import OPTIONS, data_of, toy
 
 

@@ -13,9 +13,9 @@ from taxonomist.taxonomy.tree import Tree
 from taxonomist.taxonomy.tree_metrics import LevelMetrics, TreeMetrics
 from taxonomist.training.heads.evaluation import NO_PREDICTION, evaluate, evaluate_predictions, predict_paths
 from taxonomist.training.heads.head import Epoch
-from taxonomist.training.heads.plots import plot_confusion, plot_curves
-from taxonomist.training.heads.promotion import decide_promotion
-from taxonomist.training.heads.report import write_json
+from taxonomist.training.heads.promotion.decision import decide_promotion
+from taxonomist.training.heads.report.plots import plot_confusion, plot_curves
+from taxonomist.training.heads.report.version_files import write_json
 
 
 def random_labels(tree: Tree, count: int, seed: int) -> list[dict[str, tuple[TaxonomyPath, ...]]]:

@@ -12,9 +12,9 @@ from taxonomist.inference.head_weights import HeadWeights
 from taxonomist.taxonomy.errors import DamagedError, TrainingError
 from taxonomist.taxonomy.paths import TaxonomyPath
 from taxonomist.taxonomy.tree import Tree
+from taxonomist.training.heads.data.targets import HeadData, Outputs
 from taxonomist.training.heads.evaluation import predict_paths
-from taxonomist.training.heads.head import HeadData, HeadOptions, _Trainer, train_head
-from taxonomist.training.heads.targets import Outputs
+from taxonomist.training.heads.head import HeadOptions, _Trainer, train_head
 
 OPTIONS = HeadOptions(hidden=32, threads=1)
 

@@ -5,8 +5,8 @@ import torch
 from taxonomist.taxonomy.path_probabilities import group_log_softmax
 from taxonomist.taxonomy.paths import TaxonomyPath
 from taxonomist.taxonomy.tree import Tree
+from taxonomist.training.heads.data.targets import Outputs, balance
 from taxonomist.training.heads.loss import SiblingCrossEntropy
-from taxonomist.training.heads.targets import Outputs, balance
 
 LABELS: list[dict[str, tuple[TaxonomyPath, ...]]] = [
     {"media": (("bath", "bath-a"),)},

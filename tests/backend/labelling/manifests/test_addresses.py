@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from taxonomist.backend.labelling.manifests.addresses import assign_addresses
-from taxonomist.backend.labelling.manifests.files import FoundFile
+from taxonomist.backend.labelling.manifests.reading.files import FoundFile
 
 
 def test_a_folder_with_repeated_file_names_moves() -> None:

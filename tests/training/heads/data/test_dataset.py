@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from taxonomist.taxonomy.tree import Tree
-from taxonomist.training.heads.dataset import Example, split_examples
+from taxonomist.training.heads.data.dataset import Example, split_examples
 
 KINDS = {
     ("a", "common"): 20,

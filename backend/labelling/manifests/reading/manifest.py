@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from taxonomist.backend.labelling.manifests.columns import find_columns, is_column
-from taxonomist.backend.labelling.manifests.files import ImageFinder
-from taxonomist.backend.labelling.manifests.rows import CheckedRows, ManifestRow, check_rows
+from taxonomist.backend.labelling.manifests.reading.columns import find_columns, is_column
+from taxonomist.backend.labelling.manifests.reading.files import ImageFinder
+from taxonomist.backend.labelling.manifests.reading.rows import CheckedRows, ManifestRow, check_rows
 from taxonomist.storage.csv_text import open_csv
 
 

@@ -10,11 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taxonomist.taxonomy.agreement import agreement_report
+from taxonomist.taxonomy.agreement.reliability import nominal_alpha, pairwise_agreement
 from taxonomist.taxonomy.label_config import LabelConfig
-from taxonomist.taxonomy.reliability import nominal_alpha, pairwise_agreement
-from tests.taxonomy.conftest import annotations_of
-
-from .conftest import SMALL, said
+from tests.taxonomy.conftest import SMALL, annotations_of, said
 
 
 def test_by_hand() -> None:

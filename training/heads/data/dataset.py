@@ -11,9 +11,8 @@ from taxonomist.storage.embeddings import Embeddings
 from taxonomist.taxonomy.errors import TrainingError
 from taxonomist.taxonomy.paths import TaxonomyPath, deepest, format_path, prefixes
 from taxonomist.taxonomy.tree import Tree
-from taxonomist.training.heads.head import HeadData
-from taxonomist.training.heads.targets import Labels, Outputs, nodes_of, scored
-from taxonomist.training.heads.view_embeddings import read_embeddings
+from taxonomist.training.heads.data.targets import HeadData, Labels, Outputs, nodes_of, scored
+from taxonomist.training.heads.data.view_embeddings import read_embeddings
 from taxonomist.training.split import Item, Part, assign_test, draw_again, lost_test_share, split_validation
 
 _MIN_IMAGES = 4

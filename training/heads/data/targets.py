@@ -1,4 +1,6 @@
-"""Labels: their nodes, the part of them that a head knows, and as numbers the head's outputs and their weights."""
+"""Labels: their nodes, the part of them that a head knows, and as numbers what it learns from and their weights."""
+
+from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +17,9 @@ Labels = Mapping[str, tuple[TaxonomyPath, ...]]
 
 Node = tuple[str, ...]
 """A control and a path of its taxonomy."""
+
+Vectors = npt.NDArray[np.float32]
+"""(rows, d): embeddings."""
 
 Targets = npt.NDArray[np.float32]
 """(n, nodes): the weight of -log P(node | parent) in the loss of each image."""
@@ -67,6 +72,24 @@ class Outputs:
                     for node in prefixes(path):
                         targets[row, start + tree.index[node]] += 1 / len(paths)
         return targets
+
+
+@dataclass(frozen=True)
+class HeadData:
+    """Embeddings and targets of images.
+
+    An image has a row for itself and then one for each augmented view: `vectors` (rows, d), and `owners` (rows,), the
+    number of each row's image, ascending. `targets` are (images, nodes).
+    """
+
+    vectors: Vectors
+    owners: npt.NDArray[np.int64]
+    targets: Targets
+
+    @classmethod
+    def plain(cls, vectors: Vectors, targets: Targets) -> HeadData:
+        """Return data with one row for each image."""
+        return cls(vectors, np.arange(len(vectors)), targets)
 
 
 def balance(targets: Targets, outputs: Outputs) -> npt.NDArray[np.float64]:

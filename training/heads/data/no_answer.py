@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from taxonomist.taxonomy.paths import NO_ANSWER
 from taxonomist.taxonomy.tree import Tree
-from taxonomist.training.heads.dataset import Example
+from taxonomist.training.heads.data.dataset import Example
 
 OFTEN = 0.05
 """The share of a control's images, with an answer or agreed to have none, from which on emptiness is learned. Below,

@@ -12,12 +12,12 @@ from typing import Any
 from taxonomist.storage.formats import FORMAT
 from taxonomist.storage.registry.manifests import Tested
 from taxonomist.taxonomy.paths import TaxonomyPath, format_path
-from taxonomist.training.heads.dataset import Example
+from taxonomist.training.heads.data.dataset import Example
+from taxonomist.training.heads.data.trained_on import TrainedOn
 from taxonomist.training.heads.evaluation import NO_PREDICTION, Evaluation, LevelReport
 from taxonomist.training.heads.head import TrainedHead
-from taxonomist.training.heads.plots import plot_confusion, plot_curves
-from taxonomist.training.heads.promotion import Decision
-from taxonomist.training.heads.trained_on import TrainedOn
+from taxonomist.training.heads.promotion.decision import Decision
+from taxonomist.training.heads.report.plots import plot_confusion, plot_curves
 
 Evaluations = Mapping[str, Evaluation]
 _ROWS = 60  # classes of a level in the text report; report.json has all

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from taxonomist.backend.labelling.manifests.columns import Columns
-from taxonomist.backend.labelling.manifests.files import FoundFile
+from taxonomist.backend.labelling.manifests.reading.columns import Columns
+from taxonomist.backend.labelling.manifests.reading.files import FoundFile
 from taxonomist.storage.csv_text import CsvRow
 from taxonomist.taxonomy.names import clean_name, unusable_character
 from taxonomist.taxonomy.paths import TaxonomyPath, format_path

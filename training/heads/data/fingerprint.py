@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from taxonomist.taxonomy.tree import Tree
-from taxonomist.training.heads.dataset import Example
+from taxonomist.training.heads.data.dataset import Example
 from taxonomist.training.split import Part
 
 __all__ = ["inputs_fingerprint"]

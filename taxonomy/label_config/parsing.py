@@ -1,19 +1,18 @@
-"""The labelling config of a Label Studio project, read and written."""
+"""Reads the labelling config of a Label Studio project."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError
-from xml.sax.saxutils import quoteattr
 
 from defusedxml.ElementTree import fromstring
 
 from taxonomist.taxonomy.errors import ConfigError
-from taxonomist.taxonomy.image_value import fill_in, has_field
+from taxonomist.taxonomy.label_config.image_value import fill_in, has_field
+from taxonomist.taxonomy.label_config.visibility import Condition, visible_controls
 from taxonomist.taxonomy.paths import TaxonomyPath
 from taxonomist.taxonomy.tree import Kind, Tree, check_depth
-from taxonomist.taxonomy.visibility import Condition, visible_controls
 
 _NO_NAME = "$undefined$"
 
@@ -274,35 +273,3 @@ def _choice_names(element: Element, control: str) -> tuple[str, str]:
     if not name:
         raise ConfigError(f'A <Choice> of "{control}" has an empty name.', hint='Give it a value="…".')
     return name, value
-
-
-def write_label_config(paths: Iterable[TaxonomyPath], *, control: str = "taxonomy", image: str = "image") -> str:
-    """Return a labelling config with one image and a `<Taxonomy>` of these paths, in the given order.
-
-    Missing parents of a path are added. `showFullPath` shows annotators the whole path, not only its last name.
-    """
-    tree: dict[str, Any] = {}
-    for path in paths:
-        node = tree
-        for name in path:
-            node = node.setdefault(name, {})
-    return "\n".join(
-        [
-            "<View>",
-            f'  <Image name={quoteattr(image)} value="$image"/>',
-            f'  <Taxonomy name={quoteattr(control)} toName={quoteattr(image)} showFullPath="true">',
-            *_choice_lines(tree, "    "),
-            "  </Taxonomy>",
-            "</View>",
-        ]
-    )
-
-
-def _choice_lines(tree: Mapping[str, Any], indent: str) -> Iterator[str]:
-    for name, below in tree.items():
-        if below:
-            yield f"{indent}<Choice value={quoteattr(name)}>"
-            yield from _choice_lines(below, indent + "  ")
-            yield f"{indent}</Choice>"
-        else:
-            yield f"{indent}<Choice value={quoteattr(name)}/>"

@@ -8,10 +8,15 @@ from taxonomist.storage.embeddings import Embeddings
 from taxonomist.storage.registry import ModelVersion, Registry
 from taxonomist.taxonomy.errors import ConfigError, DamagedError, NotFoundError
 from taxonomist.taxonomy.tree import Tree
-from taxonomist.training.heads.dataset import Example
+from taxonomist.training.heads.data.dataset import Example
+from taxonomist.training.heads.data.trained_on import TrainedOn, trained_on
 from taxonomist.training.heads.evaluation import Evaluation, evaluate_predictions, metrics_of, predict_paths
-from taxonomist.training.heads.promotion import Decision, decide_promotion, decide_without_comparison, with_caveats
-from taxonomist.training.heads.trained_on import TrainedOn, trained_on
+from taxonomist.training.heads.promotion.decision import (
+    Decision,
+    decide_promotion,
+    decide_without_comparison,
+    with_caveats,
+)
 
 
 @dataclass(frozen=True)

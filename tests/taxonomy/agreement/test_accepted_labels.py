@@ -10,9 +10,7 @@ from taxonomist.taxonomy.annotations import Annotation, UnreadableRegion
 from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.taxonomy.label_config import LabelConfig
 from taxonomist.taxonomy.paths import format_path, prefixes
-from tests.taxonomy.conftest import annotations_of
-
-from .conftest import SMALL, said, unknown
+from tests.taxonomy.conftest import SMALL, annotations_of, said, unknown
 
 DEFAULT = AgreementPolicy()
 HALF = AgreementPolicy(min_agreement=0.5)

@@ -1,7 +1,7 @@
 from taxonomist.taxonomy.paths import NO_ANSWER
 from taxonomist.taxonomy.tree import Tree
-from taxonomist.training.heads.dataset import Example
-from taxonomist.training.heads.no_answer import learn_no_answer
+from taxonomist.training.heads.data.dataset import Example
+from taxonomist.training.heads.data.no_answer import learn_no_answer
 
 COLOUR = Tree("colour", "image", "taxonomy", (("Red",), ("Blue",)))
 MARK = Tree("mark", "image", "taxonomy", (("Scratch",),))

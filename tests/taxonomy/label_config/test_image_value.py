@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from taxonomist.taxonomy.image_value import fill_in, has_field
+from taxonomist.taxonomy.label_config.image_value import fill_in, has_field
 
 DATA: dict[str, Any] = {
     "image": "1.jpg",

@@ -31,9 +31,6 @@ from typing import Literal
 from taxonomist.taxonomy.annotations import Annotation, UnknownPath, named_nodes, newest, newest_of_each
 from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.taxonomy.paths import TaxonomyPath, deepest, format_path, prefixes
-from taxonomist.taxonomy.reliability import LevelAgreement, agreement_report
-
-__all__ = ["AgreementPolicy", "LevelAgreement", "Reason", "Verdict", "agreement_report", "decide"]
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from taxonomist.backend.cli.models import print_changes
 from taxonomist.backend.cli.options import BackboneArgument, FormerPictures, Json, services_of
 from taxonomist.backend.cli.output import print_error, print_fields, print_json, print_line, print_table, step_bar
+from taxonomist.backend.cli.training.models import print_changes
 from taxonomist.backend.extras import require
 from taxonomist.backend.label_studio.predictions import model_version_name
 from taxonomist.backend.pretraining.manual_promotion import promote_backbone

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from taxonomist.training.heads.promotion import WORST_LOSS, Vote, decide_backbone
+from taxonomist.training.heads.promotion.decision import WORST_LOSS, Vote, decide_backbone
 
 
 def votes(*scores: tuple[float, float]) -> list[Vote]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from taxonomist.training.heads.label_views import Augmentation, label_views
+from taxonomist.training.heads.data.label_views import Augmentation, label_views
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
 STILL = Augmentation(0, 0, 0, 0, 0, 0, 0)

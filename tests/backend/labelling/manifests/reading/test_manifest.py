@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from taxonomist.backend.labelling.manifests.reading import Manifest, open_manifest
+from taxonomist.backend.labelling.manifests.reading.manifest import Manifest, open_manifest
 from taxonomist.taxonomy.errors import ConfigError
 
 

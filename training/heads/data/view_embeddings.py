@@ -12,7 +12,7 @@ from taxonomist.inference.embedder import Embedder
 from taxonomist.inference.image_decoding import PreparedImage
 from taxonomist.inference.pipeline import EMBEDDING, ImageFailure, ImageResult, in_batches, process_images
 from taxonomist.storage.embeddings import Embeddings
-from taxonomist.training.heads.label_views import label_views
+from taxonomist.training.heads.data.label_views import label_views
 
 ReadImage = Callable[[str], PreparedImage]
 """Returns the prepared image of an id; called from several threads. Raises `ImageError` or `ImageDecodingError`."""

@@ -1,0 +1,1 @@
+"""The commands that train: heads, backbones, pre-training and studies."""

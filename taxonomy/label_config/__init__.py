@@ -1,0 +1,10 @@
+"""Label Studio's labelling config.
+
+`parsing` reads it and `writing` writes one. `image_value` fills in the address of an `<Image>` from the data of a task,
+and `visibility` says which controls an annotator sees.
+"""
+
+from taxonomist.taxonomy.label_config.parsing import LabelConfig, parse_label_config
+from taxonomist.taxonomy.label_config.writing import write_label_config
+
+__all__ = ["LabelConfig", "parse_label_config", "write_label_config"]

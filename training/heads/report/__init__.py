@@ -1,0 +1,1 @@
+"""What people see of a version: the files of its report, learning curves and confusion matrices."""
