@@ -17,7 +17,7 @@ from taxonomist.backend.labelling.manifests import ManifestOptions, import_manif
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
 from taxonomist.taxonomy.errors import TaxonomistError
-from tests.backend.labelling.manifests.test_import import state
+from tests.backend.labelling.manifests.small_manifests import state
 
 FILES = ("a.jpg", "b b.jpg", "sub/c.jpg", "Küche.jpg", unicodedata.normalize("NFD", "Bäder.jpg"), "d;e,f.jpg", "g.jpg")
 NAMES = (
