@@ -157,7 +157,7 @@ def test_what_publishers_left_that_died_goes_after_a_day(place: BlobPlace, monke
     assert left in place.names()
     two_days_on = time.time() + 2 * 86_400
     with monkeypatch.context() as patch:
-        patch.setattr("taxonomist.storage.registry.blob.time.time", lambda: two_days_on)
+        patch.setattr("taxonomist.storage.registry.blob_versions.time.time", lambda: two_days_on)
         publish(registry)
     assert left not in place.names()
     for version in registry.versions("project-4"):
