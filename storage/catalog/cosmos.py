@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
 import logging
 import random
-import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from azure.core import MatchConditions
-from azure.core.exceptions import HttpResponseError
-
-from taxonomist.storage.azure.cosmos_connection import INSTALL_HINT, Container, CosmosAccess, CosmosConnection
-from taxonomist.storage.azure.retry_policy import RetryPolicy, status_of
+from taxonomist.storage.azure.cosmos_connection import CosmosAccess, CosmosConnection
+from taxonomist.storage.azure.retry_policy import RetryPolicy
 from taxonomist.storage.catalog.cosmos_documents import body, parse, was_written_by
+from taxonomist.storage.catalog.cosmos_items import CosmosItems, Stored
 from taxonomist.storage.catalog.documents import ImageDocument
 from taxonomist.storage.catalog.label_query import Found, LabelQuery, cosmos_where
-from taxonomist.taxonomy.errors import ConflictError, DamagedError, NotFoundError, StorageError
+from taxonomist.taxonomy.errors import ConflictError, DamagedError
 
 if TYPE_CHECKING:
     from taxonomist.storage.catalog import Change
@@ -32,18 +27,8 @@ __all__ = ["CosmosCatalog"]
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-Json = dict[str, Any]
-_PAGE = 2500
 _CONCURRENCY = 16
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.01, 0.5
-_FORBIDDEN_IN_IDS = re.compile(r"[/\\?#]")
-
-
-class _Stored(NamedTuple):
-    """An item and its container."""
-
-    container: Container
-    item: Json
 
 
 @dataclass
@@ -63,6 +48,7 @@ class CosmosCatalog:
 
     def __init__(self, access: CosmosAccess, retry_policy: RetryPolicy | None = None) -> None:
         self._connection = CosmosConnection(access, retry_policy or RetryPolicy())
+        self._items = CosmosItems(self._connection)
 
     def __enter__(self) -> Self:
         return self
@@ -78,13 +64,13 @@ class CosmosCatalog:
 
     def get(self, id: str) -> ImageDocument | None:
         """See `Catalog.get`."""
-        stored = self._connection.run(lambda: self._locate(id))
+        stored = self._connection.run(lambda: self._items.locate(id))
         return parse(stored.item) if stored else None
 
     def get_many(self, ids: Iterable[str]) -> dict[str, ImageDocument]:
         """See `Catalog.get_many`."""
         wanted = list(dict.fromkeys(ids))
-        found = self._connection.run(lambda: _bounded(self._locate, wanted))
+        found = self._connection.run(lambda: _bounded(self._items.locate, wanted))
         return {id: parse(stored.item) for id, stored in zip(wanted, found, strict=True) if stored}
 
     def put(self, document: ImageDocument, *, if_match: str | None = None) -> ImageDocument:
@@ -109,7 +95,7 @@ class CosmosCatalog:
         """See `Catalog.count`. Ids that are stored twice and documents that cannot be read are counted too."""
         where, parameters = _membership(project, labelled)
         sql = f"SELECT VALUE COUNT(1) FROM c WHERE {where}"  # noqa: S608
-        return sum(self._ask(sql, parameters, "count documents"))
+        return sum(self._items.ask(sql, parameters, "count documents"))
 
     def find(self, query: LabelQuery) -> Iterator[Found]:
         """See `Catalog.find`."""
@@ -126,63 +112,13 @@ class CosmosCatalog:
             "SELECT TOP 1 VALUE p FROM c JOIN p IN c.taxonomist.projects"
             " WHERE IS_STRING(p) AND NOT ARRAY_CONTAINS(@known, p)"
         )
-        while more := self._ask(sql, {"@known": known}, "list the projects"):
+        while more := self._items.ask(sql, {"@known": known}, "list the projects"):
             known = sorted({*known, *more})
         return known
 
-    # Reading
-
-    async def _locate(self, id: str) -> _Stored | None:
-        containers = await self._connection.containers()
-        if not id or _FORBIDDEN_IN_IDS.search(id):  # no item can have such an id
-            return None
-        items = await asyncio.gather(*(self._read(container, id) for container in containers))
-        pairs = zip(containers, items, strict=True)
-        return next((_Stored(container, item) for container, item in pairs if item), None)
-
-    async def _read(self, container: Container, id: str) -> Json | None:
-        what = f"read the document {id}"
-        if not container.by_id:
-            items = await self._query(container, "SELECT * FROM c WHERE c.id = @id", {"@id": id}, what)
-            return items[0] if items else None
-        try:
-            return await self._connection.retry_policy.call(
-                lambda: container.proxy.read_item(id, partition_key=id), what
-            )
-        except HttpResponseError as error:
-            if status_of(error) == 404:
-                return None
-            raise _failed(error, what) from error
-
-    async def _query(self, container: Container, sql: str, parameters: Mapping[str, Any], what: str) -> list[Any]:
-        values = [{"name": name, "value": value} for name, value in parameters.items()]
-
-        async def ask() -> list[Any]:
-            return [item async for item in container.proxy.query_items(sql, parameters=values)]
-
-        try:
-            return await self._connection.retry_policy.call(ask, what)
-        except HttpResponseError as error:
-            raise _failed(error, what) from error
-
-    def _ask(self, sql: str, parameters: Mapping[str, Any], what: str) -> list[Any]:
-        """Return the results of a query from all containers."""
-
-        async def ask() -> list[list[Any]]:
-            containers = await self._connection.containers()
-            return await asyncio.gather(*(self._query(container, sql, parameters, what) for container in containers))
-
-        return list(itertools.chain(*self._connection.run(ask)))
-
     def _found(self, where: str, parameters: Mapping[str, Any]) -> Iterator[Found]:
         """Return the documents for which a condition holds, in the order of their ids over all containers."""
-        containers = self._connection.run(self._connection.containers)
-        streams = [self._items(container, where, parameters) for container in containers]
-        last = ""
-        for container, item in heapq.merge(*streams, key=lambda stored: str(stored.item["id"])):
-            if item["id"] == last:
-                continue
-            last = item["id"]
+        for container, item in self._items.find(where, parameters):
             try:
                 document = parse(item)
             except DamagedError as error:
@@ -190,24 +126,10 @@ class CosmosCatalog:
                 continue
             yield Found(document, container.name)
 
-    def _items(self, container: Container, where: str, parameters: Mapping[str, Any]) -> Iterator[_Stored]:
-        """Yield items by pages. Each page is a query, so it can be retried and a slow reader holds nothing open."""
-        sql = f"SELECT TOP {_PAGE} * FROM c WHERE c.id > @last AND {where} ORDER BY c.id"  # noqa: S608
-        last = ""
-        while True:
-            values = {**parameters, "@last": last}
-            page = self._connection.run(lambda: self._query(container, sql, values, "list documents"))  # noqa: B023
-            yield from (_Stored(container, item) for item in page)
-            if len(page) < _PAGE:
-                return
-            last = page[-1]["id"]
-
-    # Writing
-
     async def _update(self, id: str, change: Change, batch: _Batch | None = None) -> tuple[ImageDocument, bool]:
         mark, batch = secrets.token_hex(4), batch or _Batch()
 
-        async def attempt(stored: _Stored | None) -> tuple[ImageDocument, bool] | None:
+        async def attempt(stored: Stored | None) -> tuple[ImageDocument, bool] | None:
             if stored and was_written_by(mark, stored.item):
                 return parse(stored.item), True
             before = parse(stored.item) if stored else ImageDocument(id=id)
@@ -215,7 +137,7 @@ class CosmosCatalog:
             if after is None or (stored and after == before):
                 return before, False
             wanted = after.model_copy(update={"id": id})
-            written = await self._write(id, stored, body(wanted, mark, stored.item if stored else {}))
+            written = await self._items.write(id, stored, body(wanted, mark, stored.item if stored else {}))
             return (parse(written), True) if written else None
 
         if batch.new:
@@ -224,7 +146,7 @@ class CosmosCatalog:
             if created and created[1]:
                 return created
 
-        async def informed(stored: _Stored | None) -> tuple[ImageDocument, bool] | None:
+        async def informed(stored: Stored | None) -> tuple[ImageDocument, bool] | None:
             batch.new = stored is None and await self._ids_are_unique()
             return await attempt(stored)
 
@@ -238,7 +160,7 @@ class CosmosCatalog:
     async def _put(self, document: ImageDocument, if_match: str | None) -> ImageDocument:
         mark = secrets.token_hex(4)
 
-        async def attempt(stored: _Stored | None) -> ImageDocument | None:
+        async def attempt(stored: Stored | None) -> ImageDocument | None:
             if stored and was_written_by(mark, stored.item):
                 return parse(stored.item)
             if if_match is not None and (stored is None or stored.item["_etag"] != if_match):
@@ -246,55 +168,21 @@ class CosmosCatalog:
                     f"The document {document.id} changed since it was read.", hint="Read it again and repeat."
                 )
             content = body(document, mark, stored.item if stored else {}, whole=True)
-            written = await self._write(document.id, stored, content)
+            written = await self._items.write(document.id, stored, content)
             return parse(written) if written else None
 
         return await self._until_done(document.id, attempt)
 
-    async def _until_done(self, id: str, attempt: Callable[[_Stored | None], Awaitable[T | None]]) -> T:
+    async def _until_done(self, id: str, attempt: Callable[[Stored | None], Awaitable[T | None]]) -> T:
         """Read and attempt, again after a conflict (None), so that changes of other writers are merged, never lost."""
         until, pause = time.monotonic() + self._connection.retry_policy.total_s, _FIRST_PAUSE_S
         while True:
-            if (done := await attempt(await self._locate(id))) is not None:
+            if (done := await attempt(await self._items.locate(id))) is not None:
                 return done
             if time.monotonic() > until:
                 raise ConflictError(f"Other writers keep changing the document {id}.", hint="Try again later.")
             await asyncio.sleep(pause * random.random())  # noqa: S311 - not used for security
             pause = min(pause * 2, _LONGEST_PAUSE_S)
-
-    async def _write(self, id: str, stored: _Stored | None, content: Json) -> Json | None:
-        """Return the item as it is stored now, None after a conflict.
-
-        A conflict means that the item changed since it was read, or that an earlier write whose response was lost has
-        succeeded; the next read tells which.
-        """
-        what = f"write the document {id}"
-        container = stored.container if stored else (await self._connection.containers())[0]
-        self._check(id, container, stored, content)
-
-        async def write() -> Json:
-            if stored is None:
-                return await container.proxy.create_item(content)
-            return await container.proxy.replace_item(
-                id, content, etag=stored.item["_etag"], match_condition=MatchConditions.IfNotModified
-            )
-
-        try:
-            return await self._connection.retry_policy.call(write, what)
-        except HttpResponseError as error:
-            if status_of(error) in (409, 412) or (stored and status_of(error) == 404):
-                return None
-            raise _failed(error, what) from error
-
-    def _check(self, id: str, container: Container, stored: _Stored | None, content: Json) -> None:
-        if not id or _FORBIDDEN_IN_IDS.search(id):
-            raise StorageError(f"'{id}' is not a valid id in Cosmos DB.", hint="Remove / \\ ? and # from it.")
-        for path in container.key_paths:
-            if stored and _value(content, path) != _value(stored.item, path):
-                raise StorageError(
-                    f"The document {id} cannot change {path}, the partition key of its container '{container.name}'.",
-                    hint="Use a container with the partition key /id for documents that are changed.",
-                )
 
 
 def _membership(project: str | None, labelled: bool | None) -> tuple[str, dict[str, Any]]:
@@ -308,23 +196,6 @@ def _membership(project: str | None, labelled: bool | None) -> tuple[str, dict[s
         demand = "(IS_ARRAY(c.taxonomist.labelled) AND " + inside.format("labelled") + ")"
         demands.append(demand if labelled else f"NOT {demand}")
     return " AND ".join(demands) or "true", values
-
-
-def _value(item: Mapping[str, Any], path: str) -> Any:
-    value: Any = item
-    for step in path.strip("/").split("/"):
-        value = value.get(step.strip('"')) if isinstance(value, Mapping) else None
-    return value
-
-
-def _failed(error: HttpResponseError, what: str) -> StorageError:
-    status = status_of(error)
-    if status == 404:
-        return NotFoundError(f"Azure did not {what}: the container does not exist.", hint=INSTALL_HINT)
-    if status == 413:
-        return StorageError(f"Azure did not {what}: the document has more than 2 MB.")
-    hint = "The query function may be missing or old. Run `taxonomist cosmos install`." if status == 400 else None
-    return StorageError(f"Azure did not {what}: status {status}.", hint=hint)
 
 
 async def _bounded(work: Callable[[str], Awaitable[T]], ids: list[str]) -> list[T]:

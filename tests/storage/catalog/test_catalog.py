@@ -52,7 +52,7 @@ def catalog(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
         with SqliteCatalog(tmp_path / "catalog.sqlite") as catalog:
             yield catalog
     else:
-        monkeypatch.setattr("taxonomist.storage.catalog.cosmos._PAGE", 500)
+        monkeypatch.setattr("taxonomist.storage.catalog.cosmos_items._PAGE", 500)
         with CosmosCatalog(request.getfixturevalue("cosmos_access")) as cosmos:
             yield cosmos
 

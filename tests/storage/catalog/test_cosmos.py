@@ -181,7 +181,7 @@ def test_ids_that_cosmos_cannot_have(catalog: CosmosCatalog) -> None:
 @slow
 def test_work_is_bounded(catalog: CosmosCatalog) -> None:
     running, most = 0, 0
-    read = catalog._read
+    read = catalog._items._read
 
     async def counted(*arguments: Any) -> Any:
         nonlocal running, most
@@ -193,7 +193,7 @@ def test_work_is_bounded(catalog: CosmosCatalog) -> None:
         finally:
             running -= 1
 
-    catalog._read = counted  # type: ignore[method-assign, assignment]
+    catalog._items._read = counted  # type: ignore[method-assign, assignment]
     catalog.get_many(f"{number}" for number in range(200))
     assert most == 32  # 16 documents in two containers each
 
