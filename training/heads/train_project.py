@@ -25,11 +25,11 @@ from taxonomist.training.heads.data.dataset import (
     check_enough,
     split_examples,
 )
+from taxonomist.training.heads.data.fingerprint import inputs_fingerprint
 from taxonomist.training.heads.data.targets import Outputs, nodes_of
 from taxonomist.training.heads.data.trained_on import DATA_FILE, ever_trained_on
 from taxonomist.training.heads.data.view_embeddings import ReadImage, fill_embeddings
 from taxonomist.training.heads.evaluation import Evaluation, evaluate, metrics_of
-from taxonomist.training.heads.data.fingerprint import inputs_fingerprint
 from taxonomist.training.heads.head import HeadOptions, TrainedHead, train_head
 from taxonomist.training.heads.promotion.champion import ChampionComparison, compare_with_champion
 from taxonomist.training.heads.promotion.decision import left_to_a_person, with_caveats
