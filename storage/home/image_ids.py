@@ -13,7 +13,7 @@ from taxonomist.storage.arrays.append_only_store import rename_rows
 from taxonomist.storage.catalog import Catalog, SqliteCatalog
 from taxonomist.storage.files import storage_errors, write_atomically
 from taxonomist.storage.home.image_documents import move_documents
-from taxonomist.storage.home.image_moves import ImageMoves, find_moves, read_moves
+from taxonomist.storage.home.image_moves import ImageMoves, find_moves, read_moves, write_split_images
 from taxonomist.storage.home.old_home import OldHome
 
 __all__ = ["give_new_image_ids"]
@@ -34,7 +34,8 @@ def give_new_image_ids(home: OldHome) -> None:
     catalog = home.shared.catalog() if home.shared.catalog else _own_catalog(home.path)
     try:
         with home.transaction("journal.sqlite") as journal:
-            moves = read_moves(home.copies, lambda: find_moves(journal, catalog))
+            moves = read_moves(home.working, lambda: find_moves(journal, catalog))
+            write_split_images(home.copies, moves)
             if journal is not None:
                 _move_rows(journal, moves)
         if catalog is not None and moves.targets:

@@ -19,7 +19,7 @@ from taxonomist.storage.files import storage_errors, write_atomically
 from taxonomist.storage.home.former_image_ids import former_image_id
 from taxonomist.taxonomy.errors import DamagedError
 
-__all__ = ["ImageMoves", "Targets", "find_moves", "read_moves", "read_split_images", "write_moves"]
+__all__ = ["ImageMoves", "Targets", "find_moves", "read_moves", "read_split_images", "write_split_images"]
 
 _FILE, _SPLIT_FILE = "image-ids.json", "split-images.csv"
 
@@ -92,9 +92,9 @@ def _document_rows(document: ImageDocument) -> Iterator[_Row]:
 
 
 def read_moves(folder: Path, find: Callable[[], ImageMoves]) -> ImageMoves:
-    """Return the moves that an earlier attempt has found; the first attempt finds and keeps them.
+    """Return the moves that an earlier attempt of the migration has found; the first attempt finds and keeps them.
 
-    Raises `DamagedError` when the file cannot be read.
+    `folder` has the working files of this migration. Raises `DamagedError` when the file cannot be read.
     """
     path = folder / _FILE
     with storage_errors(path):
@@ -102,24 +102,24 @@ def read_moves(folder: Path, find: Callable[[], ImageMoves]) -> ImageMoves:
             try:
                 return ImageMoves(_MOVES.validate_json(path.read_bytes()))
             except ValidationError as error:
-                raise DamagedError(f"{path} cannot be read.", hint=f"Delete {folder} and start again.") from error
+                raise DamagedError(f"{path} cannot be read.", hint="Delete it and start again.") from error
     moves = find()
-    write_moves(folder, moves)
+    write_atomically(path, json.dumps(moves.targets, indent=1).encode())
     return moves
 
 
-def write_moves(folder: Path, moves: ImageMoves) -> None:
-    """Write the moves, and a table for people with the images that shared an id."""
-    if moves.split:
-        table = io.StringIO()
-        rows = csv.writer(table)
-        rows.writerow(["former_id", "id", "address", "projects"])
-        for former, targets in sorted(moves.split.items()):
-            for new, addresses in sorted(targets.items()):
-                uri = next(uri for uris in addresses.values() for uri in uris)
-                rows.writerow([former, new, uri, " ".join(sorted(filter(None, addresses)))])
-        write_atomically(folder / _SPLIT_FILE, table.getvalue().encode("utf-8", "surrogatepass"))
-    write_atomically(folder / _FILE, json.dumps(moves.targets, indent=1).encode())
+def write_split_images(folder: Path, moves: ImageMoves) -> None:
+    """Write a table for people with the images that shared an id, if there are any."""
+    if not moves.split:
+        return
+    table = io.StringIO()
+    rows = csv.writer(table)
+    rows.writerow(["former_id", "id", "address", "projects"])
+    for former, targets in sorted(moves.split.items()):
+        for new, addresses in sorted(targets.items()):
+            uri = next(uri for uris in addresses.values() for uri in uris)
+            rows.writerow([former, new, uri, " ".join(sorted(filter(None, addresses)))])
+    write_atomically(folder / _SPLIT_FILE, table.getvalue().encode("utf-8", "surrogatepass"))
 
 
 def read_split_images(folder: Path) -> list[dict[str, str]]:

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from taxonomist.storage.catalog import Catalog
-from taxonomist.storage.files import storage_errors, sync_file, sync_folder
+from taxonomist.storage.files import storage_errors, sync_file, sync_folder, write_atomically
 from taxonomist.storage.sqlite import as_storage_error
 
 __all__ = ["OldHome", "SharedStores"]
 
 _DATABASES = ("journal.sqlite", "catalog.sqlite", "jobs.sqlite", "suggestions.sqlite")
+_ALIASES = Path("models", "aliases.json")  # a newer release may write it in another format
 
 
 @dataclass(frozen=True)
@@ -28,24 +29,33 @@ class SharedStores:
 
 @dataclass(frozen=True)
 class OldHome:
-    """A home on its way to `version`. A step changes what lies in `path`, and may keep files of its own in `copies`.
+    """A home during one migration. A step changes what lies in `path`.
 
-    A migration that was killed begins again, so a step must give the same result when its work is done in part.
+    `copies` is the folder of this migration alone, with the databases as they were before it. A migration that was
+    killed begins again, so a step must give the same result when its work is done in part. Until then a step may keep
+    files in `working`.
     """
 
     path: Path
-    version: int
+    copies: Path
     shared: SharedStores = SharedStores()
 
     @property
-    def copies(self) -> Path:
-        """The folder with the databases as they were before this migration."""
-        return self.path / f"before-version-{self.version}"
+    def working(self) -> Path:
+        """The folder of files that only this migration needs."""
+        return self.copies / "working"
+
+    def remove_working_files(self) -> None:
+        """Remove the folder `working`; call it when the migration is done."""
+        shutil.rmtree(self.working, ignore_errors=True)
 
     def copy_databases(self) -> None:
-        """Copy the databases and the project records, unless an earlier attempt did. Raises `StorageError`."""
+        """Copy the databases, the project records and the aliases, unless an earlier attempt of this migration did.
+
+        Raises `StorageError`.
+        """
         with storage_errors(self.copies):
-            self.copies.mkdir(exist_ok=True, mode=0o700)
+            self.working.mkdir(parents=True, exist_ok=True, mode=0o700)
             for name in _DATABASES:
                 source, copy = self.path / name, self.copies / name
                 if source.exists() and not copy.exists():
@@ -56,6 +66,10 @@ class OldHome:
                 shutil.rmtree(unfinished, ignore_errors=True)
                 shutil.copytree(records, unfinished, ignore=shutil.ignore_patterns(".*"))
                 unfinished.rename(copy)
+            aliases, copy = self.path / _ALIASES, self.copies / _ALIASES
+            if aliases.exists() and not copy.exists():
+                copy.parent.mkdir(exist_ok=True, mode=0o700)
+                write_atomically(copy, aliases.read_bytes())
             sync_folder(self.copies)
 
     @contextmanager

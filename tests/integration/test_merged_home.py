@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import shutil
 import sqlite3
 import tarfile
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from taxonomist.backend.pretraining.dataset import read_data
 from taxonomist.backend.pretraining.prepared_images import prepared_image_store
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
-from taxonomist.storage.catalog import ImageDocument, SqliteCatalog
+from taxonomist.storage.catalog import ImageDocument, ProjectLabels, SqliteCatalog
 from taxonomist.storage.catalog.image_ids import image_id
 from taxonomist.storage.home import image_ids
 from taxonomist.storage.home.former_image_ids import former_image_id
@@ -182,3 +183,64 @@ def test_a_shared_catalogue_keeps_the_former_documents(home: Path, tmp_path: Pat
             assert json.loads(kept[id].model_dump_json())["moved_to"]
         assert set(names) == former - {image_id(ADDRESSES[12])}
     assert len((home / "before-version-2" / "documents.jsonl").read_text().splitlines()) == 7
+
+
+def go_back(home: Path) -> None:
+    """Go back to the earlier release, as docs/concepts/what-is-kept.md says."""
+    (home / "home.json").unlink(missing_ok=True)
+    for file in [*home.glob("*.sqlite-wal"), *home.glob("*.sqlite-shm")]:
+        file.unlink()
+    shutil.copytree(home / "before-version-2", home, dirs_exist_ok=True)
+
+
+def annotate_in_the_first_release(home: Path, number: int, uri: str, path: list[str]) -> None:
+    """Store a task with the annotations of two people as release 0.1.0 does, or what they correct in it later."""
+    time, id = f"2026-06-01T10:{number:02d}:00.000000+00:00", former_image_id(uri)
+    result = [{"from_name": "colour", "to_name": "image", "type": "taxonomy", "value": {"taxonomy": [path]}}]
+    with contextlib.closing(sqlite3.connect(home / "journal.sqlite")) as journal, journal:
+        journal.execute(
+            "INSERT OR REPLACE INTO tasks VALUES ('7', ?, ?, ?, ?, ?, '{}')", (str(number), id, uri, time, time)
+        )
+        for person in (1, 2):
+            data = {"id": 10 * number + person, "completed_by": person, "created_at": time, "updated_at": time}
+            journal.execute(
+                "INSERT OR REPLACE INTO annotations VALUES ('7', ?, ?, ?, ?, ?, ?, ?)",
+                (str(data["id"]), str(number), id, uri, time, time, json.dumps(data | {"result": result})),
+            )
+    with SqliteCatalog(home / "catalog.sqlite") as catalog:
+        entry = ProjectLabels(uri=uri, task_id=str(number), accepted={"colour": [path]}, group="made in between")
+        catalog.put(ImageDocument(id=id, uri_orig=uri, projects={"7": entry}))
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_home_that_went_back_is_migrated_anew_with_the_labels_made_in_between(
+    home: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    if killed:
+        with monkeypatch.context() as patched:
+            patched.setattr(image_ids, "_rename_arrays", lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                open_home(home)
+    else:
+        open_home(home)
+    copies = home / "before-version-2"
+    first = {file: file.read_bytes() for file in copies.rglob("*") if file.is_file()}
+    go_back(home)
+    assert home_version(home) == 1
+    stools = [f"azure-blob://photos/stool #{number}.jpg" for number in (1, 2)]
+    annotate_in_the_first_release(home, 20, stools[0], PATHS[0])
+    annotate_in_the_first_release(home, 21, stools[1], PATHS[2])  # in its home both have the label of this one
+    annotate_in_the_first_release(home, 3, ADDRESSES[3], PATHS[1])  # a correction
+
+    services = Services(Settings(home=home))
+    assert services.open_existing_home()
+    decide_after_migration(services)
+    assert labels(services) == WANTED | {stools[0]: [PATHS[0]], stools[1]: [PATHS[2]], ADDRESSES[3]: [PATHS[1]]}
+    assert {document.id for document in services.catalog.documents()} == {
+        image_id(uri) for uri in [*ADDRESSES, *stools]
+    }
+    assert {file: file.read_bytes() for file in first} == first
+    with contextlib.closing(sqlite3.connect(home / "before-version-2-2" / "journal.sqlite")) as journal:
+        assert journal.execute("SELECT count(DISTINCT image_id) FROM annotations").fetchone() == (9,)
+    (check,) = [check for check in run_checks(services) if "stool" in check.detail]
+    assert check.name == "split images"

@@ -98,7 +98,7 @@ def test_a_step_that_fails_changes_nothing_in_its_database(tmp_path: Path) -> No
     home = make_old(tmp_path / "home")
 
     def half() -> None:
-        with OldHome(home, 2).transaction("journal.sqlite") as connection:
+        with OldHome(home, home / "copies").transaction("journal.sqlite") as connection:
             assert connection is not None
             connection.execute("INSERT INTO steps VALUES ('half')")
             connection.execute("INSERT INTO missing VALUES (1)")
@@ -106,7 +106,7 @@ def test_a_step_that_fails_changes_nothing_in_its_database(tmp_path: Path) -> No
     with pytest.raises(StorageError, match="no such table"):
         half()
     assert steps(home) == []
-    with OldHome(home, 2).transaction("catalog.sqlite") as connection:
+    with OldHome(home, home / "copies").transaction("catalog.sqlite") as connection:
         assert connection is None
 
 
@@ -144,3 +144,43 @@ def test_a_worker_of_an_earlier_release_must_stop_first(tmp_path: Path, monkeypa
         open_home(home)
     assert home_version(home) == 1
     assert not (home / f"before-version-{VERSION}").exists()
+
+
+def leave_file(old: OldHome) -> None:
+    """A step with a working file, which an earlier attempt may have left."""
+    file = old.working / "found.txt"
+    with old.transaction("journal.sqlite") as connection:
+        assert connection is not None
+        if not file.exists():
+            (found,) = connection.execute("SELECT count(*) FROM steps").fetchone()
+            file.write_text(str(found))
+        connection.execute("INSERT INTO steps VALUES (?)", (file.read_text(),))
+
+
+def test_working_files_live_as_long_as_their_migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = make_old(tmp_path / "home")
+    (home / "models").mkdir()
+    (home / "models" / "aliases.json").write_text("before")
+
+    def dies(_: OldHome) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(versions, "STEPS", {VERSION: [leave_file, dies]})
+    with pytest.raises(KeyboardInterrupt):
+        open_home(home)
+    monkeypatch.setattr(versions, "STEPS", {VERSION: [leave_file]})
+    open_home(home)
+    assert steps(home) == ["0", "0"]  # the second attempt has used the file of the first
+    first = home / f"before-version-{VERSION}"
+    assert not (first / "working").exists()
+    assert (first / "models" / "aliases.json").read_text() == "before"
+
+    (home / "home.json").unlink()  # a person went back to the earlier release
+    (home / "models" / "aliases.json").write_text("in between")
+    open_home(home)
+    assert steps(home) == ["0", "0", "2"]
+    second = home / f"before-version-{VERSION}-2"
+    assert (steps(first), steps(second)) == ([], ["0", "0"])
+    assert (second / "models" / "aliases.json").read_text() == "in between"
+    assert (first / "models" / "aliases.json").read_text() == "before"
+    assert not (second / "working").exists()
