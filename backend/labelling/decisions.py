@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import Any
 
 from taxonomist.backend.labelling.image_decision import DocumentChange, decide_image, store_decision
 from taxonomist.backend.labelling.products import with_product
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.jobs import JobKind
 from taxonomist.storage.catalog.documents import ImageDocument, ProjectLabels
-from taxonomist.storage.journal import Dirty, is_label_studio
+from taxonomist.storage.journal import Dirty, TaskRecord, is_label_studio
 from taxonomist.taxonomy.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
-_RULES = 2  # grows when the rules by which images are decided change, so that all are decided anew
+_RULES = 3  # grows when the rules by which images are decided change, so that all are decided anew
 CHUNK = 500  # images that are decided in one update of the catalogue
 
 
@@ -110,7 +109,7 @@ def update_labels(services: Services, project: str, images: Collection[str]) -> 
         labels[image] = decision.accepted
         has_unanswered |= bool(decision.unanswered and not decision.accepted)
         store = store_decision(project, decision)
-        named = _name_product(project, product_field, [task.data for task in tasks])
+        named = _name_product(project, product_field, tasks)
         changes[image] = _keep_original(before, _both(store, named))
     services.catalog.update_many(changes)
     known = {image: before[image].projects.get(project) or ProjectLabels(uri="") for image in images}
@@ -140,7 +139,7 @@ def _rule(services: Services, project: str) -> str:
     return hashlib.sha256(rule.encode()).hexdigest()
 
 
-def _name_product(project: str, product_field: str | None, tasks: Sequence[Mapping[str, Any]]) -> DocumentChange:
+def _name_product(project: str, product_field: str | None, tasks: Sequence[TaskRecord]) -> DocumentChange:
     """Return the change that writes the image's product into its document."""
 
     def change(document: ImageDocument) -> ImageDocument:

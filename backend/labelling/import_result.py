@@ -34,7 +34,9 @@ class ImportResult:
     the rows left out they add up to `entries`. `unknown_columns` are not used. `questions` are names that may be one,
     and labels that two sources give differently. `changes` counts what is new, changed and withdrawn in the source,
     `changed` has a line for each of the first `MOST_PROBLEMS`, and `kept` counts what stays because rows were left out.
-    A `dry_run` stored nothing, so it says nothing about accepted labels.
+    `of_earlier_imports` counts the images of manifests imported before sources had names that the file does not name:
+    they stay, and `unnamed_images` has the addresses of the first `MOST_PROBLEMS`. A `dry_run` stored nothing, so it
+    says nothing about accepted labels.
     """
 
     project: str
@@ -56,6 +58,8 @@ class ImportResult:
     changes: Mapping[str, int] = field(default_factory=dict)
     changed: tuple[str, ...] = ()
     kept: int = 0
+    of_earlier_imports: int = 0
+    unnamed_images: tuple[str, ...] = ()
     dry_run: bool = False
     skipped: int = 0
 

@@ -13,13 +13,18 @@ from urllib.parse import unquote
 
 from taxonomist.storage.addresses import parse_address
 from taxonomist.storage.catalog.documents import ProjectLabels
+from taxonomist.storage.journal import TaskRecord
 
 MARK = "{product}"
 PATTERNS = ("{product}_*", "{product}-*", "{product}/*")
 _USUAL = re.compile(r"product|sku|artic|artnr|item|report|serial|asset|part_?n", re.IGNORECASE)
-_DATE_OR_CAMERA = re.compile(
-    r"(img|dsc|dscn|dscf|pxl|vid|image|photo|foto)?[_-]?((19|20)\d{2}-?[01]\d-?[0-3]\d)?", re.IGNORECASE
-)
+_SHOT = re.compile(
+    r"(?:img|mvimg|image|dsc|dscn|dscf|pxl|vid|mov|mvi|gopr|dji|photo|foto|bild|pict?|scan|screenshot|whatsapp image)"
+    r"[\d _.:()-]*(?:wa\d+)?"
+    r"|(?:19|20)\d\d(?:[-_.][01]\d|-?[01]\d-?[0-3]\d)(?:[-_. T]*\d[\d _.:-]*)?Z?"
+    r"|\d{3}(?:canon|nikon|apple|msdcf|_pana|olymp|_fuji|gopro|ricoh|pentx|casio|media)",
+    re.IGNORECASE,
+)  # what cameras and telephones name files and folders: a word and numbers, a day, a folder such as 100CANON
 _MOSTLY = 0.9  # of the tasks must have a value
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # what Label Studio puts before the name of an uploaded file
 
@@ -51,15 +56,20 @@ def product_of(product_field: str, image: ProductImage) -> str | None:
     return _folded(_field(image.data, product_field))
 
 
-def with_product(labels: ProjectLabels, product_field: str | None, tasks: Sequence[Mapping[str, Any]]) -> ProjectLabels:
-    """Return the labels with the product that the field names; `tasks` has the data of those that show the image.
+def with_product(labels: ProjectLabels, product_field: str | None, tasks: Sequence[TaskRecord]) -> ProjectLabels:
+    """Return the labels with the product of the image; `tasks` are those that show it.
 
-    A product from elsewhere, such as a manifest's column, stays: a field that is set later, and unset again, must not
-    lose it.
+    The column of a manifest comes before the field. It is read from the manifest's own rows in the journal, so a field
+    that is set and unset again cannot lose it. A product from elsewhere, such as a manifest that an earlier release has
+    imported, stays.
     """
+    rows = [task for task in tasks if task.is_manifest_row and task.data.get("product")]
+    if rows:
+        newest = max(rows, key=lambda row: (row.updated_at, row.source))
+        return labels.model_copy(update={"group": newest.data["product"], "group_by": None})
     if labels.group and labels.group_by is None:
         return labels
-    images = [ProductImage(data, labels.uri) for data in tasks or [{}]]
+    images = [ProductImage(data, labels.uri) for data in [task.data for task in tasks] or [{}]]
     found = [product for image in images if product_field and (product := image.product(product_field))]
     update = {"group": min(found), "group_by": product_field} if found else {"group": None, "group_by": None}
     return labels.model_copy(update=update)
@@ -70,8 +80,8 @@ def propose_product_field(images: Sequence[ProductImage], classes: int, *, asked
 
     Something that names products has more values than there are classes; a field that is called so (`sku`, `report`)
     needs no more than two, if a person is `asked`. On average a value has 1.5 to 100 tasks: a time or a number of the
-    task has fewer, a state such as new or used has more. Fields come before patterns of the file name, and a pattern
-    that finds the day or the camera of most images names no product.
+    task has fewer, a state such as new or used has more. Fields come before patterns of the file name. A pattern or
+    another field that finds the day, or the name that a camera gave, names no product.
     """
     candidates = name_like_fields(images)
     usual = [name for name in candidates if _USUAL.search(name)]
@@ -95,8 +105,8 @@ def name_like_fields(images: Sequence[ProductImage]) -> list[str]:
 def _values(product_field: str, images: Sequence[ProductImage]) -> int:
     """Return how many products a field names, 0 where it names none for many tasks."""
     found = [product for image in images if (product := product_of(product_field, image))]
-    if MARK in product_field:
-        found = [product for product in found if not _DATE_OR_CAMERA.fullmatch(product)]
+    if MARK in product_field or not _USUAL.search(product_field):
+        found = [product for product in found if not _SHOT.fullmatch(product)]
     return len(set(found)) if len(found) >= _MOSTLY * len(images) else 0
 
 

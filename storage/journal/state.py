@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from taxonomist.storage.journal.codec import parse_time
+from taxonomist.storage.journal.events import is_label_studio
 
 __all__ = ["AnnotationRecord", "Dirty", "Folded", "TaskRecord", "annotation_record", "task_record"]
 
@@ -47,6 +48,11 @@ class TaskRecord:
     updated_at: datetime
     data: Mapping[str, Any]
     images: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_manifest_row(self) -> bool:
+        """Whether an imported manifest made the task: its id is then the address of its image."""
+        return self.task_id == self.uri and not is_label_studio(self.source)
 
 
 @dataclass(frozen=True)

@@ -156,6 +156,12 @@ def _print_import(result: ImportResult) -> None:
         print_line(f"columns that are not used: {', '.join(result.unknown_columns)}")
     if result.kept:
         print_line(f"kept, since rows were left out: {result.kept} images or labels without a row")
+    if result.of_earlier_imports:
+        print_line(
+            f"stay: {result.of_earlier_imports} images of imports by an earlier release that this file does not name. "
+            "Import their own file again, or remove one by taxonomist forget --image ADDRESS:"
+        )
+        _print_some(result.unnamed_images, result.of_earlier_imports)
     _print_some(result.problems, result.left_out)
     _print_some(result.changed, len(result.changed))
     _print_some([f"question: {question}" for question in result.questions], len(result.questions))

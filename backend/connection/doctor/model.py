@@ -64,7 +64,10 @@ def _figures(model: ModelVersion, project: str) -> Iterator[Check]:
     if NEVER_TESTED in manifest.caveats:
         yield warned("model's figures", detail, "label images of more products, then train again")
     elif manifest.caveats:
-        fix = f"taxonomist settings --project {project} product_field=…, then train again"
+        fix = (
+            f"taxonomist settings --project {project} product_field=…, or import its manifest again with the column "
+            "product; then train again"
+        )
         yield warned("model's figures", detail, fix)
     else:
         yield passed("model's figures", detail)

@@ -16,14 +16,15 @@ class ProjectState:
     """The images of the source by their addresses, and what other sources say about an image by its id.
 
     `former` are images from manifests that were imported before sources had names. An entry of `others` is the
-    source, the annotator and their paths; `images_of` are the image ids of each other manifest. `foreign` says that
-    the source has tasks which no manifest made.
+    source, the annotator and their paths; `images_of` are the image ids of each other manifest. `unnamed` are the
+    former images that the file does not name. `foreign` says that the source has tasks which no manifest made.
     """
 
     own: dict[str, SourceImage] = field(default_factory=dict)
     former: dict[str, SourceImage] = field(default_factory=dict)
     others: dict[str, list[tuple[str, str, tuple[TaxonomyPath, ...]]]] = field(default_factory=dict)
     images_of: dict[str, set[str]] = field(default_factory=dict)
+    unnamed: tuple[str, ...] = ()
     foreign: bool = False
 
     def taken_over_by(self, now: Mapping[str, SourceImage]) -> ProjectState:
@@ -33,7 +34,8 @@ class ProjectState:
             for address, image in self.former.items()
             if address in now and address not in self.own
         }
-        return replace(self, former=former)
+        unnamed = tuple(sorted(self.former.keys() - now.keys()))
+        return replace(self, former=former, unnamed=unnamed)
 
 
 def read_state(journal: Journal, project: str, source: str, control: str | None) -> ProjectState:

@@ -42,6 +42,8 @@ def import_result(services: Services, plan: ImportPlan, *, dry_run: bool) -> Imp
         changes=plan.shown.counts,
         changed=tuple(islice(describe(plan.shown, before, plan.now), MOST_PROBLEMS)),
         kept=plan.shown.kept,
+        of_earlier_imports=len(plan.state.unnamed),
+        unnamed_images=plan.state.unnamed[:MOST_PROBLEMS],
         dry_run=dry_run,
     )
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from taxonomist.backend.labelling.products import ProductImage, product_of, propose_product_field, with_product
 from taxonomist.storage.catalog.documents import ProjectLabels
+from taxonomist.storage.journal import TaskRecord, is_label_studio
 
 
 @pytest.mark.parametrize(
@@ -71,10 +73,37 @@ def test_a_usual_name_needs_more_values_than_classes_when_no_person_is_asked() -
     assert propose_product_field(images(60, sku=lambda n: n // 4), 6, asked=False) == "sku"
 
 
-@pytest.mark.parametrize("name", ["IMG_202401{d:02}_12{v:02}.jpg", "2024-01-{d:02}_{v}.jpg", "202401{d:02}-{v}.jpg"])
-def test_the_day_of_an_image_is_no_product(name: str) -> None:
-    tasks = [ProductImage({}, "https://x/" + name.format(d=1 + n // 4, v=n % 4)) for n in range(60)]
-    assert propose_product_field(tasks, 6) is None
+@pytest.mark.parametrize("asked", [True, False])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "IMG_{n:04}.jpg",
+        "DSC{n:04}.JPG",
+        "DSC_{n:04}.JPG",
+        "img-{g:04}_{v}.jpg",  # several exposures of one shot
+        "DSC{g:05}-{v}.JPG",
+        "DCIM/1{g:02}CANON/IMG_{v}.JPG",
+        "IMG_202401{d:02}_12{v:02}.jpg",
+        "IMG_202401{d:02}_1201{g:02}_{v}.jpg",
+        "IMG-202401{d:02}-WA{v:04}.jpg",
+        "PXL_202401{d:02}_1012{g:02}123_{v}.jpg",
+        "Screenshot 2024-01-{d:02} at 12.00.0{v}.png",
+        "2024-01-{d:02}_{v}.jpg",
+        "202401{d:02}-{v}.jpg",
+        "202401{d:02}_1201{g:02}_{v}.jpg",
+        "2024-01-{d:02}/{n}.jpg",
+        "{n:08x}-{n:04x}.jpg",
+    ],
+)
+def test_what_a_camera_named_is_no_product(name: str, asked: bool) -> None:
+    tasks = [ProductImage({}, "https://x/" + name.format(n=n, g=n // 4, d=1 + n // 4, v=n % 4)) for n in range(60)]
+    assert propose_product_field(tasks, 6, asked=asked) is None
+
+
+def test_a_day_in_a_field_is_no_product_unless_its_name_says_so() -> None:
+    assert propose_product_field(images(60, taken=lambda n: f"2024-01-{1 + n // 4:02}"), 6) is None
+    assert propose_product_field(images(60, file=lambda n: f"IMG_{n // 4:04}"), 6) is None
+    assert propose_product_field(images(60, report=lambda n: f"20240105-{n // 4:04}"), 6) == "report"
 
 
 def test_times_states_and_names_that_cannot_be_written_are_not_proposed() -> None:
@@ -85,22 +114,53 @@ def test_times_states_and_names_that_cannot_be_written_are_not_proposed() -> Non
 
 @pytest.mark.parametrize(
     ("name", "pattern"),
-    [("{p}_{v}.jpg", "{product}_*"), ("{p}-{v}.jpg", "{product}-*"), ("{p}/{v}.jpg", "{product}/*")],
+    [
+        ("sku{p}_{v}.jpg", "{product}_*"),
+        ("sku{p}-{v}.jpg", "{product}-*"),
+        ("sku{p}/{v}.jpg", "{product}/*"),
+        ("{p:04}_{v}.jpg", "{product}_*"),
+        ("IMG-A{p}_{v}.jpg", "{product}_*"),
+        ("A{p}/IMG_{n:04}.jpg", "{product}/*"),
+    ],
 )
 def test_a_prefix_or_a_folder_of_the_file_is_proposed(name: str, pattern: str) -> None:
-    tasks = [ProductImage({}, "https://x/" + name.format(p=f"sku{n // 4}", v=n % 4)) for n in range(60)]
+    tasks = [ProductImage({}, "https://x/" + name.format(n=n, p=n // 4, v=n % 4)) for n in range(60)]
     assert propose_product_field(tasks, 6) == pattern
 
 
-def test_a_manifests_product_stays_and_a_field_that_is_not_used_any_more_names_none() -> None:
-    manifest = ProjectLabels(uri="a.jpg", group="from the manifest")
-    assert with_product(manifest, None, []).group == "from the manifest"
-    assert with_product(manifest, "sku", [{}]).group == "from the manifest"
-    both = with_product(manifest, "sku", [{"sku": "A"}])
-    assert with_product(both, None, [{"sku": "A"}]).group == both.group == "from the manifest"
-    named = with_product(ProjectLabels(uri="a.jpg"), "sku", [{"sku": "A"}])
+def task(source: str = "4.1795531934", *, uri: str = "a.jpg", day: int = 1, **data: Any) -> TaskRecord:
+    """Return a task; that of a manifest has the address of its image as its id."""
+    time = datetime(2026, 11, day, tzinfo=UTC)
+    id = "17" if is_label_studio(source) else uri
+    return TaskRecord("4", source, id, "image", uri, time, time, data)
+
+
+def test_a_product_from_elsewhere_stays_and_a_field_that_is_not_used_any_more_names_none() -> None:
+    earlier = ProjectLabels(uri="a.jpg", group="from an earlier release")
+    assert with_product(earlier, None, []).group == "from an earlier release"
+    assert with_product(earlier, "sku", [task()]).group == "from an earlier release"
+    both = with_product(earlier, "sku", [task(sku="A")])
+    assert with_product(both, None, [task(sku="A")]).group == both.group == "from an earlier release"
+    named = with_product(ProjectLabels(uri="a.jpg"), "sku", [task(sku="A")])
     assert (named.group, named.group_by) == ("A", "sku")
-    assert with_product(named, "report", [{"sku": "A"}]).group is None
+    assert with_product(named, "report", [task(sku="A")]).group is None
     pattern = with_product(ProjectLabels(uri="https://x/A_1.jpg"), "{product}_*", [])
     assert (pattern.group, pattern.group_by) == ("A", "{product}_*")
-    assert with_product(named, None, [{"sku": "A"}]).group is None
+    assert with_product(named, None, [task(sku="A")]).group is None
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        ProjectLabels(uri="a.jpg"),  # set and unset by an earlier release
+        ProjectLabels(uri="a.jpg", group="A", group_by="sku"),
+        ProjectLabels(uri="a.jpg", group="old"),
+    ],
+)
+@pytest.mark.parametrize("product_field", [None, "sku", "product"])
+def test_the_rows_of_manifests_name_the_product_whatever_is_stored(
+    stored: ProjectLabels, product_field: str | None
+) -> None:
+    rows = [task("m.csv", product="new", day=2), task("other.csv", product="older"), task("third.csv", day=3)]
+    found = with_product(stored, product_field, [*rows, task(sku="A", product="no column")])
+    assert (found.group, found.group_by) == ("new", None)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import unicodedata
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from taxonomist.backend.services import Services
 from taxonomist.storage.catalog.documents import ProjectLabels
+from taxonomist.storage.journal import EARLIER_IMPORT, TaskSaved
 from tests.backend.cli.conftest import Run, run_json
 from tests.small_world import image_bytes
 
@@ -169,3 +171,19 @@ def test_one_file_with_two_labels_is_an_error(run: Run, services: Services, imag
     assert stored(services) == {}
     assert run_json(run, "import", manifest, "--project", "p", "--multi-label")["labelled"] == 12
     assert len(label(services, "00.jpg")) == 2
+
+
+def test_images_of_an_earlier_import_that_the_file_does_not_name_are_listed(
+    run: Run, services: Services, images: Path
+) -> None:
+    manifest = write(images, "file,level1,level2,product")
+    assert "stay:" not in run("import", manifest, "--project", "p")[1]
+    gone = str(images / "gone.jpg")
+    services.journal.record([TaskSaved("p", EARLIER_IMPORT, gone, gone, datetime(2026, 1, 1, tzinfo=UTC))])
+    for options in ((), ("--dry-run",)):
+        services.journal.fold()
+        out = run("import", manifest, "--project", "p", *options)[1]
+        assert "stay: 1 images of imports by an earlier release that this file does not name" in out
+        assert f"taxonomist forget --image ADDRESS:\n  {gone}" in out
+    result = run_json(run, "import", manifest, "--project", "p")
+    assert (result["of_earlier_imports"], result["unnamed_images"]) == (1, [gone])

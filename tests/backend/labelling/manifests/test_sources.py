@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from taxonomist.backend.labelling.decisions import decide_all_dirty
+from taxonomist.backend.labelling.decisions import decide_all_dirty, decide_anew
 from taxonomist.backend.services import Services
+from taxonomist.storage.catalog import ImageDocument
 from taxonomist.storage.journal import EARLIER_IMPORT, AnnotationSaved, Event, TaskSaved
 from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.taxonomy.label_config import write_label_config
@@ -116,12 +118,11 @@ def test_the_record_of_an_earlier_version_names_one_folder(services: Services, c
     assert not any(follow(Services(services.settings), catalogue / "m.csv").changes.values())
 
 
-def test_images_from_before_sources_had_names_are_followed(services: Services, catalogue: Path) -> None:
-    """Their tasks had their addresses as ids and no source. What the file does not name stays."""
-    manifest = write(catalogue, ROWS)
+def record_before_sources(services: Services, catalogue: Path, rows: Mapping[str, Sequence[str]]) -> None:
+    """Record an import of a release without sources: tasks had the addresses of their images as ids."""
     time = datetime(2031, 1, 1, tzinfo=UTC)  # the file's time was used, and may lie in the future
     events: list[Event] = []
-    for name, path in (ROWS | {"old.jpg": ("Bath", "Sink")}).items():
+    for name, path in rows.items():
         uri = str(catalogue / "images" / name)
         region = {"from_name": "taxonomy", "to_name": "image", "type": "taxonomy", "value": {"taxonomy": [list(path)]}}
         data = {"id": f"{uri}|import", "task": uri, "completed_by": "import", "ground_truth": True, "result": [region]}
@@ -133,11 +134,44 @@ def test_images_from_before_sources_had_names_are_followed(services: Services, c
     services.projects.update("p", label_config=write_label_config([("Bath", "Sink"), ("Kitchen", "Tap")]))
     services.journal.record(events)
     decide_all_dirty(services, "p")
+
+
+def test_images_from_before_sources_had_names_are_followed(services: Services, catalogue: Path) -> None:
+    """What the file does not name stays, and the summary says so."""
+    manifest = write(catalogue, ROWS)
+    record_before_sources(services, catalogue, ROWS | {"old.jpg": ("Bath", "Sink")})
     assert services.journal.adopt("p", "export.json", former=EARLIER_IMPORT) == 0  # an export takes none of them over
     result = follow(services, write(catalogue, ROWS | {"00.jpg": ("Bath", "Sink")}))
+    assert (result.of_earlier_imports, result.unnamed_images) == (1, (str(catalogue / "images" / "old.jpg"),))
     assert {what: count for what, count in result.changes.items() if count} == {"changed labels": 1}
     expected = {name: [list(path)] for name, path in ROWS.items()}
     assert labels(services) == expected | {"00.jpg": [["Bath", "Sink"]], "old.jpg": [["Bath", "Sink"]]}
     assert not any(follow(services, manifest).changes.values())
     follow(services, write(catalogue, dict(list(ROWS.items())[1:])))
     assert "00.jpg" not in labels(services)
+
+
+def test_products_that_an_earlier_release_has_lost_come_back(services: Services, catalogue: Path) -> None:
+    """They are in the rows of manifests; those of an import before sources had names, in its file alone."""
+    rows = [["a.jpg", "Bath", "Sink", "p1"], ["b.jpg", "Kitchen", "Tap", "p2"], ["c.jpg", "Bath", "Sink"]]
+
+    def groups() -> list[tuple[str | None, str | None]]:
+        documents = sorted(services.catalog.documents("p"), key=lambda document: document.projects["p"].uri)
+        return [(document.projects["p"].group, document.projects["p"].group_by) for document in documents]
+
+    def lose(document: ImageDocument) -> ImageDocument:
+        lost = document.projects["p"].model_copy(update={"group": None, "group_by": None})
+        return document.in_project("p", lost)
+
+    def field_was_set_and_unset() -> None:
+        services.catalog.update_many({document.id: lose for document in services.catalog.documents("p")})
+        services.projects.update("p", decided_with="the rules of an earlier release")
+
+    known = [("p1", None), ("p2", None), (None, None)]
+    record_before_sources(services, catalogue, {row[0]: row[1:3] for row in rows})
+    field_was_set_and_unset()
+    follow(services, write(catalogue, rows))
+    assert groups() == known
+    field_was_set_and_unset()
+    decide_anew(services, "p")
+    assert groups() == known
