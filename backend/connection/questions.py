@@ -11,6 +11,7 @@ from taxonomist.backend.services import Services
 from taxonomist.taxonomy.errors import ConfigError
 
 SAMPLE = 1000  # tasks that a proposal looks at
+_NOTHING = "-"  # an empty answer takes the proposal
 
 Choose = Callable[[str, str], str]
 """Returns the answer to a question, the second text is the proposed one; "" for none."""
@@ -53,7 +54,7 @@ def _ask_product_field(services: Services, project: str, choose: Choose, say: Sa
     fields = ", ".join(name_like_fields(images))
     question = (
         f"What names the product (or service report) of an image: a field of its task ({fields or 'there is none'}), "
-        f"or a pattern of the file name ({', '.join(PATTERNS)})? Empty if nothing does"
+        f"or a pattern of the file name ({', '.join(PATTERNS)})? Type {_NOTHING} if nothing does"
     )
     _ask(services, project, "product_field", question, lambda *_: proposal or "", choose, say)
     chosen = services.project_settings(project).product_field
@@ -76,6 +77,7 @@ def _ask(
     proposal = propose(services, project)
     while True:
         answer = choose(question, proposal).strip()
+        answer = "" if answer == _NOTHING else answer
         try:
             if answer != (str(getattr(services.project_settings(project), name) or "")):
                 change_settings(services, project, [f"{name}={answer}"])

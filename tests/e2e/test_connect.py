@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from typing import Any
 
 import httpx
@@ -9,14 +10,18 @@ import pytest
 
 from taxonomist.backend.connection.announce import set_model_version
 from taxonomist.backend.connection.look_alike_panel import panel_address, panels_in
-from taxonomist.backend.demo.accounts import sign_up
-from taxonomist.backend.demo.project import CatalogueImage
+from taxonomist.backend.demo.accounts import checked, sign_up
+from taxonomist.backend.demo.project import CatalogueImage, create_project
 from taxonomist.backend.label_studio import LabelStudioClient, Prediction
+from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.state.credentials import SECRET_HEADER
 from taxonomist.taxonomy.errors import LabelStudioError
 from taxonomist.taxonomy.label_config import parse_label_config
+from tests.backend_process import BackendProcess
 from tests.e2e.in_process import NO_MODEL, MakeProject, Ours, annotation, next_task, state
+from tests.small_world import CONFIG
+from tests.terminal import run_on_terminal
 
 
 def test_connecting_twice_sets_everything_up_once(
@@ -190,3 +195,78 @@ def test_a_personal_access_token_does_all_of_it(
     checks = ours.doctor(project)
     assert checks["token"].detail.endswith("pat@example.com")
     assert checks["image"].status == "ok"
+
+
+def project_with_states(owner: httpx.Client, title: str) -> str:
+    """Return the number of a new project with 24 tasks, whose field `item_state` has two values."""
+    number = create_project(owner, title, CONFIG)
+    data = [{"image": f"https://x.example/IMG_{n:04}.jpg", "item_state": "new" if n % 2 else "used"} for n in range(24)]
+    checked(owner.post(f"/api/projects/{number}/import", json=[{"data": row} for row in data]))
+    return str(number)
+
+
+def test_the_questions_are_answered_on_a_terminal(owner: httpx.Client, backend: BackendProcess) -> None:
+    project = project_with_states(owner, "On a terminal")
+    before = state(owner, int(project))["about"]["label_config"]
+    command = [*backend.program, "connect", "--project", project]
+    code, shown = run_on_terminal(
+        command,
+        [
+            ("Add a panel with labelled look-alikes", "n"),
+            ("What names the product (or service report) of an image", "{article}_*"),
+            ("What names the product", "-"),
+            ("How many annotators must name a path?", "0"),
+            ("How many annotators must name a path?", "1"),
+        ],
+        folder=backend.home,
+        environment=backend.environment,
+    )
+    assert code == 0, shown
+    assert "a field of its task (item_state), or a pattern of the file name" in shown
+    assert "[item_state]" in shown  # proposed
+    assert "a pattern of the file name has {product} once" in shown
+    assert "The products are not known" in shown
+    assert "greater than or equal to 1 (seen: '0')" in shown
+    services = Services(Settings(home=backend.home))
+    kept = services.projects.get(project)
+    assert (kept.settings.product_field, kept.settings.annotators) == (None, 1)
+    assert state(owner, int(project))["about"]["label_config"] == before
+
+    # Again: what is set is not asked. An empty answer takes what is proposed.
+    code, shown = run_on_terminal(
+        command,
+        [("Add a panel with labelled look-alikes", "y"), ("What names the product", "")],
+        folder=backend.home,
+        environment=backend.environment,
+    )
+    assert code == 0, shown
+    assert "Products are named by item_state: 2 in the first 24 tasks." in shown
+    assert "How many annotators" not in shown
+    assert services.projects.get(project).settings.product_field == "item_state"
+    assert panels_in(state(owner, int(project))["about"]["label_config"])
+
+
+def test_yes_asks_nothing_and_takes_no_state_for_a_product(owner: httpx.Client, backend: BackendProcess) -> None:
+    project = project_with_states(owner, "With --yes")
+    said = backend.command("connect", "--project", project, "--yes").stdout  # without a terminal
+    assert "Added the look-alike panel." in said
+    assert "The products are not known" in said
+    kept = Services(Settings(home=backend.home)).projects.get(project).settings
+    assert (kept.product_field, kept.annotators) == (None, None)
+    assert panels_in(state(owner, int(project))["about"]["label_config"])
+
+
+def test_without_a_terminal_a_question_ends_the_command(owner: httpx.Client, backend: BackendProcess) -> None:
+    project = project_with_states(owner, "Nobody answers")
+    done = subprocess.run(
+        [*backend.program, "connect", "--project", project],
+        cwd=backend.home,
+        env=backend.environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
