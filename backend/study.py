@@ -19,6 +19,7 @@ from taxonomist.taxonomy.errors import ConfigError, TrainingError
 from taxonomist.taxonomy.paths import TaxonomyPath, deepest
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.training.backbones.spec import BackboneSpec
+from taxonomist.training.near_duplicates import near_duplicates_of_unknown
 from taxonomist.training.study.contestants import Contestant, pixels, published, resnet
 from taxonomist.training.study.labelled_images import LabelledImages
 from taxonomist.training.study.options import StudyOptions
@@ -87,7 +88,11 @@ def collect_labelled_images(
             f"Project {project} has no labelled image that can be read.",
             hint=f"Label images, or see {folder / FAILURES}.",
         )
-    groups = [document.projects[project].group or document.id for document in used]
+    products = {document.id: document.product(project) for document in used}
+    near: dict[str, str] = {}
+    if backbone := services.backbone():
+        near = near_duplicates_of_unknown(products, services.embeddings(backbone.version))
+    groups = [product or near.get(id, id) for id, product in products.items()]
     is_test = [document.projects[project].part == "test" for document in used]
     skipped = services.settings.pretrain_skip_test
     labelled = LabelledImages(
@@ -103,9 +108,14 @@ def collect_labelled_images(
         "they have several accepted paths, or none in the taxonomy": len(documents) - len(usable),
         f"they cannot be read (see {FAILURES})": len(usable) - len(used),
     }
-    return labelled, [
-        f"Labelled images left out because {reason}: {count}." for reason, count in left_out.items() if count
-    ]
+    notes = [f"Labelled images left out because {reason}: {count}." for reason, count in left_out.items() if count]
+    if unknown := sum(product is None for product in products.values()):
+        notes.append(
+            f"Products unknown: {unknown} of {len(used)} images have none. Near-duplicates of these count as one "
+            f"product, as far as they are embedded ({len(near)} images), so a test image may show a product that was "
+            "learned."
+        )
+    return labelled, notes
 
 
 def _prepare_images(

@@ -15,7 +15,9 @@ from taxonomist.backend.data_stages.files import PARTS
 from taxonomist.backend.data_stages.query import QueryOptions, run_query
 from taxonomist.backend.data_stages.split import SplitOptions, run_split
 from taxonomist.backend.pretraining.prepared_images import serving_size
+from taxonomist.backend.services import Services
 from taxonomist.storage.catalog.label_query import LabelQuery
+from taxonomist.storage.embeddings import Embeddings
 from taxonomist.taxonomy.errors import ConfigError
 
 data = typer.Typer(
@@ -134,8 +136,12 @@ def split(
     ] = True,
     as_json: Json = False,
 ) -> None:
-    """Split the images of a query into train, validation and test parts: by product, stratified by class, seeded."""
-    settings = services_of(context).settings
+    """Split the images of a query into train, validation and test parts: by product, stratified by class, seeded.
+
+    Where products are not known, near-duplicates count as one product, as far as the images are embedded.
+    """
+    services = services_of(context)
+    settings = services.settings
     options = SplitOptions(
         level=level,
         test=settings.test_share if test is None else test,
@@ -144,13 +150,18 @@ def split(
         oversample=settings.imbalance == "oversample" if oversample is None else oversample,
         keep=keep,
     )
-    result = run_split(query, out or query, options)
+    result = run_split(query, out or query, options, lambda: _served_embeddings(services))
     if as_json:
         print_json(result.to_json())
         return
     rows = [(counts.label, counts.train, counts.copies, counts.validation, counts.test) for counts in result.classes]
     print_table("Images", ["class", "train", "with copies", "validation", "test"], rows)
     print_fields({"folder": result.folder, **result.images})
+    if result.without_product:
+        print_line(
+            f"  products unknown: {result.without_product} images; {result.near_duplicates} of them have "
+            f"near-duplicates, which stand in the same part; {result.not_embedded} have no embedding (taxonomist embed)"
+        )
     _print_left_out(result.left_out)
 
 
@@ -192,6 +203,11 @@ def fetch(
     print_fields(asdict(result) | {"size": f"{result.size} pixels", "failures": len(result.failures)})
     for image, reason in list(result.failures.items())[:_FAILURES_SHOWN]:
         print_line(f"  failed: {image}: {reason}")
+
+
+def _served_embeddings(services: Services) -> Embeddings | None:
+    backbone = services.backbone()
+    return services.embeddings(backbone.version) if backbone else None
 
 
 def _print_left_out(reasons: dict[str, int]) -> None:

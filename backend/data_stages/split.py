@@ -1,7 +1,8 @@
 """The second stage: the chosen images are split into training, validation and test parts.
 
-Images of one product, and copies of one file, stay in one part. In the training part rare classes are repeated until
-each class is as large as the largest (section 6.2.1 of the thesis). The other parts are not changed.
+Images of one product, and copies of one file, stay in one part; where the product is not known, near-duplicates do. In
+the training part rare classes are repeated until each class is as large as the largest (section 6.2.1 of the thesis).
+The other parts are not changed.
 """
 
 from __future__ import annotations
@@ -9,14 +10,16 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from taxonomist.backend.data_stages.files import PARTS, ChosenImage, Part, PlacedImage, read_query, write_split
+from taxonomist.storage.embeddings import Embeddings
 from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.taxonomy.paths import format_path
+from taxonomist.training.near_duplicates import near_duplicates_of_unknown
 from taxonomist.training.split import Item, assign_test, split_validation
 from taxonomist.training.split import Part as FixedPart
 
@@ -55,22 +58,36 @@ class ClassCounts:
 
 @dataclass(frozen=True)
 class SplitResult:
-    """The result of a split: `images` counts them by part, `left_out` counts the others by reason."""
+    """The result of a split: `images` counts them by part, `left_out` counts the others by reason.
+
+    `without_product` of the images have no known product. `near_duplicates` of these look like another one and stand in
+    its part, and `not_embedded` of them cannot be compared.
+    """
 
     folder: Path
     images: dict[str, int]
     classes: tuple[ClassCounts, ...]
     left_out: dict[str, int]
+    without_product: int = 0
+    near_duplicates: int = 0
+    not_embedded: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields for JSON. `pictures` is the former name of `images`."""
         return asdict(self) | {"pictures": self.images}
 
 
-def run_split(query: Path, folder: Path, options: SplitOptions) -> SplitResult:
+def run_split(
+    query: Path,
+    folder: Path,
+    options: SplitOptions,
+    embeddings: Callable[[], Embeddings | None] = lambda: None,
+) -> SplitResult:
     """Split what the query in the folder `query` chose; write `split.csv` and `split.json` into `folder`.
 
-    Return the counts. Raises `ConfigError` when no image has a label of that level, and `StorageError`.
+    `embeddings` returns those of the served backbone, None where there are none. It is called if the product of an
+    image is not known: near-duplicates then count as one product, as in a training. Return the counts. Raises
+    `ConfigError` when no image has a label of that level, and `StorageError`.
     """
     labels, left_out = _labels(read_query(query), options.level)
     if not labels:
@@ -78,14 +95,19 @@ def run_split(query: Path, folder: Path, options: SplitOptions) -> SplitResult:
             f"No image in {query} has a label of level {options.level}.",
             hint="Choose labelled images by `taxonomist data query --labelled`.",
         )
-    placed = split_images(
-        [image for image, _ in labels.values()], {id: label for id, (_, label) in labels.items()}, options
-    )
+    chosen = [image for image, _ in labels.values()]
+    unknown = [image.id for image in chosen if not image.group]
+    store = embeddings() if unknown else None
+    near = near_duplicates_of_unknown({image.id: image.group for image in chosen}, store) if store is not None else {}
+    placed = split_images(chosen, {id: label for id, (_, label) in labels.items()}, options, near)
     result = SplitResult(
         folder,
         {part: sum(1 for image in placed if image.part == part) for part in PARTS},
         _class_counts(placed),
         dict(left_out.most_common()),
+        without_product=len(unknown),
+        near_duplicates=len(near),
+        not_embedded=len(unknown) if store is None else int((~store.get(unknown)[0]).sum()),
     )
     log.info("%(train)d images train, %(validation)d validate, %(test)d test", result.images)
     for counts in result.classes:
@@ -98,13 +120,23 @@ def run_split(query: Path, folder: Path, options: SplitOptions) -> SplitResult:
     return result
 
 
-def split_images(chosen: Sequence[ChosenImage], labels: Mapping[str, str], options: SplitOptions) -> list[PlacedImage]:
+def split_images(
+    chosen: Sequence[ChosenImage],
+    labels: Mapping[str, str],
+    options: SplitOptions,
+    near: Mapping[str, str] | None = None,
+) -> list[PlacedImage]:
     """Return the images in their parts, in order of ids. `labels` has the class of each image.
 
-    The result depends only on the images, the options and their seed, not on the order of `chosen`.
+    `near` has the id that stands for the near-duplicates of an image, see `near_duplicates`. The result depends only on
+    the images, the options and their seed, not on the order of `chosen`.
     """
     chosen = sorted(chosen, key=lambda image: image.id)
-    items = [Item(image.id, image.group or None, image.file_hash or None, labels[image.id]) for image in chosen]
+    near = near or {}
+    items = [
+        Item(image.id, image.group or None, image.file_hash or None, labels[image.id], near=near.get(image.id))
+        for image in chosen
+    ]
     fixed: dict[str, FixedPart] = {}
     for image in chosen if options.keep else ():
         if image.part == "test" or image.part == "train":

@@ -16,9 +16,10 @@ from taxonomist.backend.labelling.decisions import decide_anew, decide_dirty
 from taxonomist.backend.labelling.missing_annotators import fewer_annotators, missing_annotators
 from taxonomist.backend.prediction.embedding import embed
 from taxonomist.backend.retraining.announce_promotion import after_promotion
+from taxonomist.backend.retraining.embedding_job import champions_backbone
 from taxonomist.backend.retraining.first_backbone import prepare_backbone
 from taxonomist.backend.retraining.training_images import TrainingImages
-from taxonomist.backend.services import BACKBONE, Services, registry_name
+from taxonomist.backend.services import Services, registry_name
 from taxonomist.inference.pipeline import ImageSource
 from taxonomist.inference.reasons import log_reasons
 from taxonomist.progress import StepProgress
@@ -34,7 +35,7 @@ from taxonomist.training.heads.data.no_answer import learn_no_answer
 from taxonomist.training.heads.data.trained_on import ever_trained_on
 from taxonomist.training.heads.head import HeadOptions
 from taxonomist.training.heads.train_project import TrainingOptions, TrainingOutcome, train_project
-from taxonomist.training.near_duplicates import near_duplicates
+from taxonomist.training.near_duplicates import near_duplicates_of_unknown
 from taxonomist.training.split import Part
 
 log = logging.getLogger(__name__)
@@ -100,7 +101,7 @@ def _train_head(
             document.id: ImageSource(document.id, document.projects[project].uri, project) for document in documents
         }
         size = backbone.backbone_manifest.size
-        other = _champions_backbone(services, project, backbone)
+        other = champions_backbone(services, project, backbone)
         with TrainingImages(services, {size} | ({other.backbone_manifest.size} if other else set())) as images:
             embed(
                 services,
@@ -163,23 +164,6 @@ def _is_learned(
     examples = [example for example, is_embedded in zip(split.usable, found, strict=True) if is_embedded]
     inputs = inputs_fingerprint(examples, split.parts, trees, backbone.version, asdict(options))
     return inputs == newest.data.inputs
-
-
-def _champions_backbone(services: Services, project: str, backbone: ModelVersion) -> ModelVersion | None:
-    """Return the backbone of the project's champion where that is another one than `backbone`, else None.
-
-    A champion that cannot be read is logged: the new head is then not compared with it.
-    """
-    registry, name = services.registry, registry_name(project)
-    champion = registry.champion(name)
-    if champion is None:
-        return None
-    try:
-        version = registry.get(name, champion).head_manifest.backbone
-        return registry.get(BACKBONE, version) if version != backbone.version else None
-    except (NotFoundError, DamagedError) as error:
-        log.warning("project %s: no comparison with the champion %s: %s", project, champion, error)
-        return None
 
 
 def _embeddings_of_champion(
@@ -254,9 +238,7 @@ def _example(project: str, document: ImageDocument, file_hashes: Mapping[str, st
 
 def _with_near_duplicates(examples: Sequence[Example], embeddings: Embeddings) -> list[Example]:
     """Return the examples; those without a product know their near-duplicates among each other."""
-    unknown = [example.id for example in examples if example.group is None]
-    found, vectors = embeddings.get(unknown)
-    near = near_duplicates([id for id, is_found in zip(unknown, found, strict=True) if is_found], vectors[found])
+    near = near_duplicates_of_unknown({example.id: example.group for example in examples}, embeddings)
     return [replace(example, near=near.get(example.id)) for example in examples]
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from taxonomist.backend.retraining.embedding_job import embed_all
 from taxonomist.backend.services import BACKBONE, Services
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.study import build_contestants, collect_labelled_images, study_project
@@ -120,3 +121,27 @@ def test_what_cannot_be_studied(world: Services, services: Services, tmp_path: P
         Path(document.projects["7"].uri).unlink()
     with pytest.raises(TrainingError, match="no labelled image that can be read"):
         study_project(world, "7", tmp_path, replace(OPTIONS, seeds=2), imagenet=False)
+
+
+def test_near_duplicates_count_as_one_product_where_it_is_not_known(world: Services, tmp_path: Path) -> None:
+    """The images of one colour are near-duplicates; one of them has a service report, which names the product."""
+
+    def forget_product(document: ImageDocument) -> ImageDocument:
+        return document.in_project("7", document.projects["7"].model_copy(update={"group": None}))
+
+    ids = [document.id for document in world.catalog.documents("7")]
+    world.catalog.update_many(dict.fromkeys(ids, forget_product))
+    alone, notes = collect_labelled_images(world, "7", tmp_path)
+    assert (len(set(alone.groups)), len(notes)) == (80, 1)
+    assert notes[0].startswith("Products unknown: 80 of 80 images have none.")
+    embed_all(world, "7", lambda step, share: None)
+    world.catalog.update(ids[0], lambda document: document.model_copy(update={"servicereport_filename": "r1"}))
+    labelled, notes = collect_labelled_images(world, "7", tmp_path)
+    groups = dict(zip(labelled.ids, labelled.groups, strict=True))
+    assert groups.pop(ids[0]) == "r1"
+    colours: dict[str, set[tuple[str, ...]]] = {}
+    for id, path in zip(labelled.ids, labelled.paths, strict=True):
+        if id in groups:
+            colours.setdefault(groups[id], set()).add(path)
+    assert sorted(map(len, colours.values())) == [1, 1, 1, 1]
+    assert "(79 images)" in notes[0]

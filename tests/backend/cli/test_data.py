@@ -8,6 +8,7 @@ import pytest
 
 from taxonomist.backend.data_stages.files import read_split
 from taxonomist.backend.services import Services
+from taxonomist.storage.catalog import ImageDocument
 from taxonomist.storage.prepared_images import PreparedImageStore
 from tests.backend.cli.conftest import Run, run_json
 from tests.small_world import SIZE
@@ -65,3 +66,23 @@ def test_errors_are_one_line_with_a_hint(run: Run, arguments: list[str], code: i
     assert (exit_code, out) == (code, "")
     assert message in err
     assert "Traceback" not in err
+
+
+def test_a_split_knows_the_near_duplicates_of_images_without_a_product(
+    run: Run, world: Services, tmp_path: Path
+) -> None:
+    """The images of one colour are near-duplicates."""
+
+    def forget_product(document: ImageDocument) -> ImageDocument:
+        return document.in_project("7", document.projects["7"].model_copy(update={"group": None}))
+
+    run("data", "query", "--out", tmp_path, "--labelled")
+    assert run_json(run, "data", "split", "--query", tmp_path)["without_product"] == 0
+    world.catalog.update_many({document.id: forget_product for document in world.catalog.documents("7")})
+    run("embed", "--project", "7")
+    run("data", "query", "--out", tmp_path, "--labelled")
+    split = run_json(run, "data", "split", "--query", tmp_path, "--level", 2)
+    assert (split["without_product"], split["near_duplicates"], split["not_embedded"]) == (80, 80, 0)
+    assert {max(counts[part] for part in ("train", "validation", "test")) for counts in split["classes"]} == {20}
+    _, out, _ = run("data", "split", "--query", tmp_path)
+    assert "products unknown: 80 images; 80 of them have near-duplicates" in out

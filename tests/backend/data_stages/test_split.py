@@ -7,12 +7,14 @@ import json
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from taxonomist.backend.data_stages.files import PARTS, ChosenImage, PlacedImage, read_split, write_query
 from taxonomist.backend.data_stages.split import NO_LABEL, SplitOptions, oversample, run_split, split_images
+from taxonomist.storage.embeddings import FolderEmbeddings
 from taxonomist.taxonomy.errors import ConfigError
 
 # Class sizes of the thesis (table 6.2).
@@ -159,3 +161,31 @@ def test_a_row_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert read_split(tmp_path) == split_images(chosen, labels_of(chosen), SplitOptions(seed=5))
     assert isinstance(read_split(tmp_path)[0], PlacedImage)
     assert {image.part for image in read_split(tmp_path)} == set(PARTS)
+
+
+def test_near_duplicates_stay_together_where_products_are_not_known(tmp_path: Path) -> None:
+    """As in a training. Two images of known products are never joined, and one without embedding cannot be."""
+    random = np.random.default_rng(0)
+    vectors = random.normal(3, 1, (20, 32)).repeat(2, axis=0) + random.normal(0, 0.03, (40, 32))
+    store = FolderEmbeddings(tmp_path / "embeddings", 32)
+    ids = [f"{number:02d}" for number in range(40)]
+    store.append([*ids, "known a", "known b"], np.concatenate([vectors, vectors[:1], vectors[:1]]).astype(np.float32))
+    chosen = [ChosenImage(id, "x", path=("A",)) for id in ids]
+    chosen += [ChosenImage(f"known {name}", "x", group=name, path=("A",)) for name in "ab"]
+    write_query(tmp_path, [*chosen, ChosenImage("not embedded", "x", path=("A",))], {})
+    result = run_split(tmp_path, tmp_path, SplitOptions(), lambda: store)
+    assert (result.without_product, result.near_duplicates, result.not_embedded) == (41, 40, 1)
+    part = {image.id: image.part for image in read_split(tmp_path)}
+    assert all(part[one] == part[other] for one, other in zip(ids[::2], ids[1::2], strict=True))
+    assert json.loads((tmp_path / "split.json").read_text())["near_duplicates"] == 40
+
+    alone = run_split(tmp_path, tmp_path, SplitOptions())
+    assert (alone.without_product, alone.near_duplicates, alone.not_embedded) == (41, 0, 41)
+    part = {image.id: image.part for image in read_split(tmp_path)}
+    assert not all(part[one] == part[other] for one, other in zip(ids[::2], ids[1::2], strict=True))
+
+
+def test_embeddings_are_not_opened_where_all_products_are_known(tmp_path: Path) -> None:
+    write_query(tmp_path, catalogue(), {})
+    result = run_split(tmp_path, tmp_path, SplitOptions(), lambda: pytest.fail("not needed"))
+    assert (result.without_product, result.not_embedded) == (0, 0)
