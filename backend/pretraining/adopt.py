@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from taxonomist.backend.label_studio.predictions import model_version_name
 from taxonomist.backend.prediction.embedding import embed
+from taxonomist.backend.pretraining.manual_promotion import waits_for_a_person
 from taxonomist.backend.pretraining.prepared_images import prepared_image_store
 from taxonomist.backend.pretraining.state import ShouldStop, StoppedError, pretraining_folder, read_state, write_state
 from taxonomist.backend.retraining.announce_promotion import after_change
@@ -62,8 +63,7 @@ def adopt(
 ) -> str:
     """Promote this version of the backbone for all projects if it is better on their test images.
 
-    A project whose versions a person promotes votes, and keeps its head and that head's backbone.
-
+    A project whose versions a person promotes votes, and keeps its head and that head's backbone: its new head waits.
     `prepared` has the prepared images; default is the store of the home folder. Return the outcome in one line. Raises
     `StoppedError`, or `StorageError` when the disk is full.
     """
@@ -80,8 +80,9 @@ def adopt(
         decision = decide_backbone([head.vote for head in heads if head.vote is not None])
         if not decision.promote:
             return f"Backbone {version.version} stays a candidate: {decision.reason}"
-        heads = [head for head in heads if services.project_settings(head.project).promotion == "auto"]
-        by_name = {registry_name(head.project): head for head in heads}
+        by_hand = [head for head in heads if services.project_settings(head.project).promotion == "manual"]
+        promoted = [head for head in heads if head not in by_hand]
+        by_name = {registry_name(head.project): head for head in promoted}
         try:
             registry.promote_together(
                 {BACKBONE: version.version, **{name: head.head for name, head in by_name.items()}},
@@ -91,9 +92,14 @@ def adopt(
             log.info("a champion has changed, compare again: %s", conflict)
             continue
         _announce(services, before)
-        served = ", ".join(f"{model_version_name(head.head)} of project {head.project}" for head in heads)
+        served = ", ".join(f"{model_version_name(head.head)} of project {head.project}" for head in promoted)
         with_heads = f", with {served}" if served else ""
-        return f"Backbone {version.version} is served now{with_heads}. {decision.reason}"
+        return " ".join(
+            [
+                f"Backbone {version.version} is served now{with_heads}. {decision.reason}",
+                *(waits_for_a_person(head.project, head.head) for head in by_hand),
+            ]
+        )
     return f"Backbone {version.version} stays a candidate: the champions changed each time it was compared with them."
 
 

@@ -12,7 +12,7 @@ from taxonomist.backend.cli.output import print_error, print_fields, print_json,
 from taxonomist.backend.cli.training.models import print_changes
 from taxonomist.backend.extras import require
 from taxonomist.backend.label_studio.predictions import model_version_name
-from taxonomist.backend.pretraining.manual_promotion import promote_backbone
+from taxonomist.backend.pretraining.manual_promotion import promote_backbone, waits_for_a_person
 from taxonomist.backend.pretraining.state import StoppedError, StopSignal, exclusive_pretraining
 from taxonomist.backend.services import BACKBONE
 from taxonomist.storage.prepared_images import PreparedImageStore
@@ -110,11 +110,16 @@ def adopt(
 
 
 def promote(context: typer.Context, version: BackboneArgument) -> None:
-    """Serve this backbone from now on, and for each project the newest model that was trained on it."""
+    """Serve this backbone from now on, and for each project the newest model that was trained on it.
+
+    A project with promotion=manual keeps its model until `taxonomist models promote`.
+    """
     promoted = promote_backbone(services_of(context), version)
     print_line(f"New images are embedded by backbone {version}.")
     for project, head in promoted.heads.items():
         print_line(f"Project {project} is served by {model_version_name(head)}.")
+    for project, head in promoted.waiting.items():
+        print_line(waits_for_a_person(project, head))
     for project in promoted.kept:
         print_line(
             f"Project {project} has no model on it and keeps its own until `taxonomist train --project {project}`."

@@ -12,18 +12,22 @@ import numpy as np
 import pytest
 
 from taxonomist.backend.label_studio.requests import PredictRequest, Task
+from taxonomist.backend.labelling.manifests import ManifestOptions, import_manifest
 from taxonomist.backend.prediction.embedding import embed
+from taxonomist.backend.prediction.look_alikes import LookAlikes
 from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.pretraining.adopt import Adoption, adopt, embed_catalogue
 from taxonomist.backend.pretraining.prepared_images import prepare_all, prepared_image_store
 from taxonomist.backend.pretraining.state import StoppedError, pretraining_folder, read_state
+from taxonomist.backend.retraining.embedding_job import embed_all
 from taxonomist.backend.retraining.training_job import train_head
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.state.jobs import JobKind
+from taxonomist.backend.state.project_settings import ProjectChoices
 from taxonomist.storage.catalog.documents import ProjectLabels
 from taxonomist.storage.registry import ModelVersion
-from tests.small_world import CONFIG, SIZE, publish_backbone, publish_poor_backbone
+from tests.small_world import CONFIG, SIZE, publish_backbone, publish_poor_backbone, write_catalogue
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.slow
@@ -140,6 +144,42 @@ def test_a_retraining_is_compared_with_a_champion_of_another_backbone(poor: Serv
     outcome = train_head(poor, "7", silent, better)
     assert outcome.promoted
     assert outcome.reason.startswith("It is not worse: macro-F1 1.000")
+
+
+def test_a_project_whose_versions_a_person_promotes_keeps_its_suggestions_until_then(
+    poor: Services, better: ModelVersion, tmp_path: Path
+) -> None:
+    poor.projects.update("7", settings=ProjectChoices(promotion="manual"))
+    uris = [document.projects["7"].uri for document in poor.catalog.documents("7")][:4]
+    before = suggestions(poor, uris)
+    assert {answer["model_version"] for answer in before} == {"taxonomist-v1"}
+
+    outcome = adopt(poor, better, silent, never)
+    assert outcome.startswith("Backbone v2 is served now. It is better: macro-F1 1.000")
+    assert "taxonomist models promote v2 --project 7 serves the new one" in outcome
+    assert poor.registry.champions() == {"backbone": "v2", "project-7": "v1"}
+    assert suggestions(poor, uris) == before
+
+    # An image that is labelled afterwards gets suggestions, and is a look-alike of others.
+    more = write_catalogue(tmp_path / "more", 4, first=80)
+    import_manifest(poor, more, "7", options=ManifestOptions(source="more"))
+    embed_all(poor, "7", silent)
+    new = [
+        document.id for document in poor.catalog.documents("7") if str(tmp_path / "more") in document.projects["7"].uri
+    ]
+    assert len(new) == 4
+    for backbone in ("v1", "v2"):
+        assert poor.embeddings(backbone).get(new)[0].all()
+    vector = poor.embeddings("v1").get(new[:1])[1][0]
+    assert new[0] in {look_alike.image_id for look_alike in LookAlikes(poor).shown("7", vector, "v1", k=100)}
+
+    poor.registry.promote("project-7", "v2")
+    assert {answer["model_version"] for answer in suggestions(poor, uris)} == {"taxonomist-v2"}
+
+
+def suggestions(services: Services, uris: list[str]) -> list[dict[str, Any]]:
+    tasks = [Task.model_validate({"id": n, "data": {"image": uri}}) for n, uri in enumerate(uris)]
+    return Predictor(services).predict(PredictRequest(tasks=tasks, label_config=CONFIG, project="7"))
 
 
 NURSERY = """

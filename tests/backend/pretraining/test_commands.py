@@ -66,6 +66,17 @@ def test_promote_takes_the_heads_along_that_there_are(run: Run, poor: Services, 
     assert poor.registry.champions() == {"backbone": "v2", "project-7": "v2"}
 
 
+def test_promote_leaves_the_head_of_a_project_to_the_person_who_promotes_its_versions(
+    run: Run, poor: Services, better: ModelVersion
+) -> None:
+    train_head(poor, "7", silent, better, promote=False)
+    run("settings", "promotion=manual")
+    output = run("backbone", "promote", "v2")
+    assert "taxonomist models promote v2 --project 7 serves the new one" in output
+    assert "keeps its own until" not in output
+    assert poor.registry.champions() == {"backbone": "v2", "project-7": "v1"}
+
+
 @pytest.mark.parametrize("command", [("backbone", "rollback"), ("models", "rollback")])
 def test_either_rollback_restores_both(
     run: Run, poor: Services, better: ModelVersion, command: tuple[str, ...]
