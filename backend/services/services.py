@@ -1,18 +1,16 @@
-"""The composition root: it makes the implementation of each protocol from the settings, once per process."""
+"""Everything that keeps state, opened from the settings at its first use."""
 
 from __future__ import annotations
 
-import hashlib
 import threading
-from collections.abc import Mapping
 from contextlib import ExitStack
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from taxonomist.backend.extras import require
-from taxonomist.backend.image_readers import ImageReaders, ImageSource
 from taxonomist.backend.label_studio import LabelStudioClient
+from taxonomist.backend.services.azure_stores import AzureStores
+from taxonomist.backend.services.image_readers import ImageReaders, ImageSource
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.state.credentials import Credentials, load_credentials
 from taxonomist.backend.state.jobs import JobTable
@@ -56,6 +54,7 @@ class Services:
         self._embeddings: dict[str, Embeddings] = {}
         self._embedders: dict[str, Embedder] = {}
         self._closing = ExitStack()
+        self._azure = AzureStores(settings, lambda: self.home, self._closing)
         # By version of the backbone and image id; prediction.embedding uses it.
         self.embedding: UnderWay[tuple[str, str], Any] = UnderWay()
 
@@ -87,14 +86,8 @@ class Services:
 
     @cached_property
     def catalog(self) -> Catalog:
-        if self.settings.cosmos_connection_string or self.settings.cosmos_endpoint:
-            require("azure")
-            from taxonomist.backend.azure.accounts import cosmos_access, retry_policy  # noqa: PLC0415 - the extra azure
-            from taxonomist.storage.catalog.cosmos import CosmosCatalog  # noqa: PLC0415 - the extra azure
-
-            documents = CosmosCatalog(cosmos_access(self.settings), retry_policy(self.settings))
-            self._closing.callback(documents.close)
-            return documents
+        if self._azure.has_catalog:
+            return self._azure.catalog()
         return SqliteCatalog(self.home / "catalog.sqlite")
 
     @cached_property
@@ -116,65 +109,24 @@ class Services:
     @cached_property
     def registry(self) -> Registry:
         if container := self.settings.models_container:
-            require("azure")
-            from taxonomist.storage.registry.blob import BlobRegistry  # noqa: PLC0415 - the extra azure
-
-            registry = BlobRegistry(self.blob_account, container, self._azure_folder / "models" / container)
-            self._closing.callback(registry.close)
-            return registry
+            return self._azure.registry(container)
         return FolderRegistry(self.home / "models")
 
-    @cached_property
+    @property
     def blob_account(self) -> BlobAccount:
         """The storage account of the settings. Raises `ConfigError` when there is none."""
-        require("azure")
-        from taxonomist.backend.azure.accounts import blob_account  # noqa: PLC0415 - the extra azure
+        return self._azure.blob_account
 
-        account = blob_account(self.settings)
-        self._closing.callback(account.close)
-        return account
-
-    @cached_property
+    @property
     def blob_images(self) -> BlobImages | None:
         """The images in Azure, None where no storage account is set."""
-        return self._open_blob_images(self.settings.image_cache_bytes)
-
-    def _open_blob_images(self, cache_bytes: int) -> BlobImages | None:
-        settings = self.settings
-        if not settings.blob_connection_string and not settings.blob_account_url:
-            return None
-        require("azure")
-        from taxonomist.storage.images.blob import BlobImages  # noqa: PLC0415 - the extra azure
-
-        return BlobImages(
-            self.blob_account,
-            self._azure_folder / "images",
-            max_bytes=settings.max_image_bytes,
-            cache_bytes=cache_bytes,
-            timeout_s=settings.image_timeout,
-            containers=settings.blob_containers,
-            link_minutes=settings.link_minutes,
-        )
+        return self._azure.blob_images
 
     def _shared_stores(self) -> SharedStores:
         """Return the stores in Azure, for a migration of the home."""
-        settings = self.settings
-        in_cosmos = settings.cosmos_connection_string or settings.cosmos_endpoint
-        container = settings.models_container
-
-        def rename(names: Mapping[str, str]) -> None:
-            from taxonomist.storage.embeddings.blob import rename_shared  # noqa: PLC0415 - the extra azure
-
-            assert container is not None
-            rename_shared(self.blob_account, container, "embeddings", names)
-
-        return SharedStores((lambda: self.catalog) if in_cosmos else None, rename if container else None)
-
-    @property
-    def _azure_folder(self) -> Path:
-        """The folder of this machine's copies from the storage account; each account has its own."""
-        account = hashlib.sha256(self.blob_account.url.encode()).hexdigest()[:8]
-        return self.home / "azure" / f"{self.blob_account.account}-{account}"
+        container = self.settings.models_container
+        rename = partial(self._azure.rename_embeddings, container) if container else None
+        return SharedStores((lambda: self.catalog) if self._azure.has_catalog else None, rename)
 
     def label_config(self, project: str) -> LabelConfig:
         """Return the labelling config of a project. Raises `ConfigError` when it is not known or has no taxonomy."""
@@ -218,13 +170,7 @@ class Services:
 
     def _open_embeddings(self, backbone: str, dimension: int) -> Embeddings:
         if container := self.settings.models_container:
-            require("azure")
-            from taxonomist.storage.embeddings.blob import BlobEmbeddings  # noqa: PLC0415 - the extra azure
-
-            folder = self._azure_folder / "embeddings" / container / backbone
-            shared = BlobEmbeddings(self.blob_account, container, f"embeddings/{backbone}", folder, dimension)
-            self._closing.callback(shared.close)
-            return shared
+            return self._azure.embeddings(container, backbone, dimension)
         return FolderEmbeddings(self.home / "embeddings" / backbone, dimension=dimension)
 
     def close(self) -> None:
@@ -289,7 +235,7 @@ class Services:
         readers = ImageReaders(
             self.settings,
             self.home / "images",
-            lambda keep: self.blob_images if keep else self._open_blob_images(0),
+            lambda keep: self.blob_images if keep else self._azure.open_blob_images(cache_bytes=0),
         )
         self._closing.callback(readers.close)
         return readers
