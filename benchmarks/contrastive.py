@@ -8,9 +8,10 @@ import logging
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -30,8 +31,11 @@ from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from taxonomist.inference.image_decoding import prepare_image
+from taxonomist.training.pretraining.batches import RowIndices
+from taxonomist.training.pretraining.loop import fast_kernels
 from taxonomist.training.pretraining.pretrain import Interrupted, pretrain
 from taxonomist.training.pretraining.recipe import Recipe
+from taxonomist.training.pretraining.step import PretrainingStep, StepInputs
 
 Numbers = dict[str, float]
 SIDE = 160  # pixels of the files
@@ -80,8 +84,9 @@ class Clock:
 
     @contextmanager
     def watching_data(self) -> Iterator[None]:
-        """Count every wait for the next batch of any DataLoader within the block."""
+        """Count every wait for the next batch of any DataLoader, and of our own step, within the block."""
         plain = _BaseDataLoaderIter.__next__
+        inputs = PretrainingStep.inputs
 
         def timed(loader: Any) -> Any:
             began = time.perf_counter()
@@ -90,7 +95,21 @@ class Clock:
             finally:
                 self._waited += time.perf_counter() - began
 
-        with patch.object(_BaseDataLoaderIter, "__next__", timed):
+        def timed_inputs(step: PretrainingStep, start: int) -> Generator[StepInputs]:
+            with closing(inputs(step, start)) as waiting:
+                while True:
+                    began = time.perf_counter()
+                    try:
+                        prepared = next(waiting)
+                    except StopIteration:
+                        return
+                    self._waited += time.perf_counter() - began
+                    yield prepared
+
+        with (
+            patch.object(_BaseDataLoaderIter, "__next__", timed),
+            patch.object(PretrainingStep, "inputs", timed_inputs),
+        ):
             yield
 
     def _now(self) -> float:
@@ -124,18 +143,10 @@ def prepared(folder: Path, into: Path) -> Numbers:
     return {"rate": len(files) / (time.perf_counter() - began)}
 
 
-def ours(work: Work, file: Path) -> Numbers:
+def ours(work: Work, file: Path, recipe: Recipe | None = None, groups: RowIndices | None = None) -> Numbers:
     """Measure `pretrain` unchanged, checkpoints included; only the precision is set."""
     images = np.memmap(file, np.uint8, "r", shape=(work.images, SIDE, SIDE, 3))
-    recipe = Recipe(
-        size=work.size,
-        batch=work.batch,
-        queue=work.queue,
-        epochs=100_000,
-        lr=LR,
-        key_momentum=KEY_MOMENTUM,
-        projection=PROJECTION,
-    )
+    recipe = replace(recipe or recipe_of(work), epochs=100_000)
     clock = Clock(work)
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -143,9 +154,16 @@ def ours(work: Work, file: Path) -> Numbers:
         clock.watching_data(),
         suppress(Interrupted),
     ):
-        pretrain(images, recipe, Path(folder), device=work.device, should_stop=clock.step)
+        pretrain(images, recipe, Path(folder), groups=groups, device=work.device, should_stop=clock.step)
     gc.collect()
     return clock.numbers()
+
+
+def recipe_of(work: Work) -> Recipe:
+    """Return the recipe that trains as the peer does."""
+    return Recipe(
+        size=work.size, batch=work.batch, queue=work.queue, lr=LR, key_momentum=KEY_MOMENTUM, projection=PROJECTION
+    )
 
 
 class Peer(pl.LightningModule):
@@ -215,15 +233,18 @@ def lightlys(work: Work, folder: Path) -> Numbers:
     return clock.numbers()
 
 
-def encoders_alone(work: Work) -> Numbers:
-    """Measure the limit: both encoders forward, one back, the optimiser, on one random batch; no views, no queue."""
+def encoders_alone(work: Work, *, recorded: bool = False) -> Numbers:
+    """Measure the limit: both encoders forward, one back, the optimiser, on one random batch; no views, no queue.
+
+    With `recorded` the step is one CUDA graph.
+    """
     model = Peer(work).to(work.device, memory_format=torch.channels_last)
     x = torch.randn(work.batch, 3, work.size, work.size, device=work.device)
     x = x.contiguous(memory_format=torch.channels_last)
-    optimiser = model.configure_optimizers()
+    optimiser = torch.optim.SGD(model.parameters(), lr=LR, momentum=MOMENTUM, fused=work.device == "cuda")
     kind = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(work.precision)
-    clock = Clock(work)
-    while True:
+
+    def step() -> None:
         with torch.autocast(work.device, kind or torch.bfloat16, enabled=kind is not None):
             query = model.projection_head(model.backbone(x))
             with torch.no_grad():
@@ -232,8 +253,36 @@ def encoders_alone(work: Work) -> Numbers:
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        if clock.step():
-            return {"rate": clock.numbers()["rate"]}
+
+    with fast_kernels(torch.device(work.device), mixed=kind is not None):
+        if recorded:
+            step = _recorded(step)
+        clock = Clock(work)
+        while True:
+            step()
+            if clock.step():
+                return {"rate": clock.numbers()["rate"]}
+
+
+def _recorded(step: Callable[[], None]) -> Callable[[], None]:
+    """Return a function that replays `step` as a CUDA graph. Only a few replays wait on the device at any time."""
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            step()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    running: deque[torch.cuda.Event] = deque()
+
+    def replay() -> None:
+        graph.replay()
+        running.append(torch.cuda.current_stream().record_event())
+        if len(running) > 4:
+            running.popleft().synchronize()
+
+    return replay
 
 
 def quiet() -> None:

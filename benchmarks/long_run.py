@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.catalogue import read_catalogue
 from benchmarks.yardstick import LITE0, built
-from taxonomist.training.pretraining import moco_module
+from taxonomist.training.pretraining import step
 from taxonomist.training.pretraining.pretrain import Probe, Status, pretrain
 from taxonomist.training.pretraining.recipe import PRESETS
 
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--lite0", action="store_true", help="from ImageNet's weights, 200,000 images")
     arguments = parser.parse_args()
-    moco_module.build_backbone = built  # type: ignore[attr-defined]  # what it imports is replaced
+    step.build_backbone = built  # type: ignore[attr-defined]  # what it imports is replaced
     torch.set_num_threads(arguments.threads)
     source = read_catalogue(arguments.catalogue, PREPARED, arguments.cache)
     served = read_catalogue(arguments.catalogue, SERVED, arguments.cache)

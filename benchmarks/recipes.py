@@ -28,7 +28,7 @@ from benchmarks.scores import SCORES, embedding_of, judge, pixels
 from benchmarks.yardstick import LITE0, built
 from taxonomist.training.backbones.spec import BackboneSpec
 from taxonomist.training.backbones.weights import read_weights
-from taxonomist.training.pretraining import moco_module
+from taxonomist.training.pretraining import step
 from taxonomist.training.pretraining.moco import MoCo
 from taxonomist.training.pretraining.pretrain import Probe, pretrain
 from taxonomist.training.pretraining.recipe import Recipe
@@ -142,9 +142,10 @@ class InBatch(MoCo):
         x_q: Tensor,
         x_k: Tensor,
         ids: Tensor,  # noqa: ARG002
+        order: Tensor,  # noqa: ARG002
         local: Sequence[Tensor] = (),  # noqa: ARG002
     ) -> tuple[Tensor, Tensor]:
-        """Return the loss and the projections as `MoCo.forward` does; `ids` and `local` are not used."""
+        """Return the loss and the projections as `MoCo.forward` does; the others are not used."""
         projections = [self.projection_head(self.backbone(views)).float() for views in (x_q, x_k)]
         loss: Tensor = getattr(lightly.loss, self.method)()(*projections)
         return loss, normalize(projections[0], dim=1).detach()
@@ -170,7 +171,7 @@ def main() -> None:
     parser.add_argument("--report", action="store_true", help="write the table into benchmarks/results/")
     arguments = parser.parse_args()
     share, shares = map(int, arguments.share.split("/"))
-    moco_module.build_backbone = built  # type: ignore[attr-defined]  # what it imports is replaced
+    step.build_backbone = built  # type: ignore[attr-defined]  # what it imports is replaced
     names = list(arguments.only or (*RECIPES, *OF_STARTER))[share::shares]
     results = {name: run(name, arguments) for name in names}
     if arguments.report:
@@ -182,7 +183,7 @@ def run(name: str, arguments: argparse.Namespace) -> dict[str, Any] | None:
     changes = dict({**RECIPES, **OF_STARTER}[name])
     part = "test" if name in OF_STARTER else "validation"
     InBatch.method = changes.pop("method", "")
-    moco_module.MoCo = InBatch if InBatch.method else MoCo  # type: ignore[attr-defined]
+    step.MoCo = InBatch if InBatch.method else MoCo  # type: ignore[attr-defined]
     recipe = changed(changed(BASE, json.loads(arguments.base)), changes)
     served = round(arguments.serve * recipe.size / 16) * 16
     pretraining = read_catalogue(arguments.catalogue, PREPARED, arguments.folder).of("pretrain")

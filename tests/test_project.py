@@ -55,7 +55,7 @@ def test_server_worker_and_command_line_start_without_extras_and_sdk() -> None:
 def test_extras_know_what_pyproject_lists() -> None:
     """Each package of an extra has a module by which `backend.extras` finds it."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    modules = {"scikit-learn": "sklearn", "pytorch-lightning": "pytorch_lightning"}
+    modules = {"scikit-learn": "sklearn"}
     for extra in get_args(Extra):
         names = [re.split(r"[<>=]", requirement)[0] for requirement in extras[extra] if "[" not in requirement]
         expected = {modules.get(name, name.replace("-", ".") if name.startswith("azure") else name) for name in names}

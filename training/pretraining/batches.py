@@ -1,14 +1,12 @@
 """Which images a step sees: a function of the seed and the step alone, so that a run can resume at any step."""
 
 import logging
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import IterableDataset
 
 from taxonomist.training.pretraining.recipe import Recipe
 
@@ -16,9 +14,6 @@ log = logging.getLogger(__name__)
 
 RowIndices = npt.NDArray[np.int64]
 """(n,): rows of an array."""
-
-Batch = tuple[int, Tensor, Tensor, Tensor]
-"""Step, ids (n,), queries and keys; see `Batches`."""
 
 _CHUNK = 4096  # images that are copied at once
 _LARGEST_SHARE = 0.5
@@ -127,27 +122,3 @@ class ImageSelection:
             positions = np.arange(start, min(start + _CHUNK, len(self)))
             images[start : start + _CHUNK] = torch.from_numpy(self.take(positions))
         return images
-
-
-class Batches(IterableDataset[Batch]):
-    """The steps from `start` to before `stop`: each (step, ids, queries, keys).
-
-    Queries and keys are images uint8 (n, s, s, 3), or their rows (n,) when `images` is None, for a training that has
-    the images on its device.
-    """
-
-    def __init__(self, images: ImageSelection | None, schedule: BatchSchedule, start: int, stop: int) -> None:
-        self._images, self._schedule, self._steps = images, schedule, range(start, stop)
-
-    def __len__(self) -> int:
-        return len(self._steps)
-
-    def __iter__(self) -> Iterator[Batch]:
-        for step in self._steps:
-            query_rows, key_rows = self._schedule.rows(step)
-            queries = self._take(query_rows)
-            keys = queries if key_rows is query_rows else self._take(key_rows)
-            yield step, torch.from_numpy(self._schedule.ids(query_rows)), queries, keys
-
-    def _take(self, rows: RowIndices) -> Tensor:
-        return torch.from_numpy(rows if self._images is None else self._images.take(rows))

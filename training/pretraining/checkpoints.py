@@ -7,51 +7,69 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric.plugins import TorchCheckpointIO
 
 from taxonomist.storage.files import sync_file, sync_folder
+from taxonomist.storage.formats import FORMAT, check_format
 from taxonomist.taxonomy.errors import DamagedError
 
 log = logging.getLogger(__name__)
 
+CHECKPOINT_INTERVAL = 60.0
+"""Seconds between two checkpoints."""
+
 LAST, PREVIOUS = "last.ckpt", "last-1.ckpt"
 # Names in checkpoints of earlier versions, and those of today.
 _RENAMED_BUFFERS = {"moco.keys": "moco.queue", "moco.key_ids": "moco.queue_ids", "moco.position": "moco.queue_ptr"}
-_RENAMED_CALLBACKS = {"Watch": "PretrainingCallback"}
 _RENAMED_COLUMNS = {"spread": "projection_std"}
 
 
-class CheckpointFiles(TorchCheckpointIO):
-    """Writes each checkpoint whole or not at all, directly to its place, and keeps the former one.
+def save_checkpoint(checkpoint: Mapping[str, Any], path: Path) -> None:
+    """Write a checkpoint whole or not at all, and keep the former one.
 
-    Lightning's own implementation makes two copies first, one in memory and one in the system's folder for temporary
-    files.
+    Raises OSError; the former checkpoints then stay as they were.
     """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("wb") as file:
+            _save({FORMAT: 2, **checkpoint}, file)
+        sync_file(part)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    if path.exists():
+        path.replace(path.with_name(PREVIOUS))
+    part.replace(path)
+    sync_folder(path.parent)
 
-    def save_checkpoint(self, checkpoint: Mapping[str, Any], path: Path | str, storage_options: Any = None) -> None:  # noqa: ARG002
-        """Raises OSError; the former checkpoints then stay as they were."""
-        path = Path(path)
-        part = path.with_name(f".{path.name}.part")
-        try:
-            with part.open("wb") as file:
-                _save(checkpoint, file)
-            sync_file(part)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
-        if path.exists():
-            path.replace(path.with_name(PREVIOUS))
-        part.replace(path)
-        sync_folder(path.parent)
 
-    def load_checkpoint(self, path: Path | str, *arguments: Any, **options: Any) -> dict[str, Any]:
-        """Return a checkpoint, with the names of today where an earlier version has written it."""
-        checkpoint = super().load_checkpoint(path, *arguments, **options)
-        _rename(checkpoint["state_dict"], _RENAMED_BUFFERS)
-        _rename(checkpoint["callbacks"], _RENAMED_CALLBACKS)
-        for point in checkpoint["callbacks"]["PretrainingCallback"]["points"]:
-            _rename(point, _RENAMED_COLUMNS)
-        return checkpoint
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Return a checkpoint, its tensors on the CPU, with the names of today where an earlier version has written it."""
+    checkpoint = dict(torch.load(path, map_location="cpu", weights_only=True))
+    if FORMAT not in checkpoint:
+        return _of_lightning(checkpoint)
+    check_format(path, checkpoint[FORMAT], newest=2)
+    return checkpoint
+
+
+def _of_lightning(old: dict[str, Any]) -> dict[str, Any]:
+    """Return a checkpoint that pytorch-lightning has written, which was at the end of a segment of the curves."""
+    _rename(old["state_dict"], _RENAMED_BUFFERS)
+    callbacks = old["callbacks"]
+    curve = callbacks.get("PretrainingCallback", callbacks.get("Watch"))
+    for point in curve["points"]:
+        _rename(point, _RENAMED_COLUMNS)
+    return {
+        "step": old["global_step"],
+        "points": curve["points"],
+        "best": curve["best"],
+        "point_steps": curve["points"][0]["step"] if curve["points"] else None,
+        "points_per_score": None,
+        "seconds": 0.0,
+        "state_dict": old["state_dict"],
+        "optimizer": old["optimizer_states"][0],
+        "scaler": old.get("MixedPrecision", {}),
+        "sums": [0.0, 0.0, 0.0],
+    }
 
 
 def newest_checkpoint(folder: Path) -> Path | None:

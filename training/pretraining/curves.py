@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from taxonomist.storage.files import write_atomically
 
-CURVES, PLOT = "curves.csv", "loss.png"
+CURVES, PLOT, TENSORBOARD = "curves.csv", "loss.png", "tensorboard"
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,16 @@ second encoder, a moving average of the first one, and wait in a queue, so that 
 batch. Shapes: n views in a batch, c numbers in a projection, K keys in the queue.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
+from functools import cache, partial
 
 import torch
 from lightly.models.modules import MoCoProjectionHead
-from lightly.models.utils import batch_shuffle_distributed, batch_unshuffle_distributed, concat_all_gather
+from lightly.models.utils import concat_all_gather
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
+from torch.nn.modules.batchnorm import _BatchNorm
 
 _NO_IMAGE = -1  # the id of a key that belongs to no image: the queue starts with random directions
 
@@ -61,26 +63,49 @@ class MoCo(nn.Module):
         self.projection_head_momentum = deepcopy(self.projection_head)
         for parameter in self._key_parameters():
             parameter.requires_grad_(False)
+        for layer in (*self.backbone_momentum.modules(), *self.projection_head_momentum.modules()):
+            if isinstance(layer, _BatchNorm):
+                layer.track_running_stats = False  # nobody reads them, and groups would write them at the same time
         self.register_buffer("queue", normalize(torch.randn(queue_size, projection), dim=1))
         self.register_buffer("queue_ids", torch.full((queue_size,), _NO_IMAGE))
         self.register_buffer("queue_ptr", torch.zeros((), dtype=torch.long))
 
-    def forward(self, x_q: Tensor, x_k: Tensor, ids: Tensor, local: Sequence[Tensor] = ()) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x_q: Tensor, x_k: Tensor, ids: Tensor, order: Tensor, local: Sequence[Tensor] = ()
+    ) -> tuple[Tensor, Tensor]:
         """Return the loss of a batch, and its projected queries (n, c).
 
         `x_q` and `x_k` (n, 3, h, w) are views of the same images, query and key. `local` are further, smaller views
         (n, 3, h', w') that are queries only ("multi-crop", Caron et al. 2020, https://arxiv.org/abs/2006.09882).
-        `ids` (n,) say what the views show: a key in the queue with the id of a query is not a negative of it. The keys
-        then enter the queue.
+        `ids` (n,) say what the views show: a key in the queue with the id of a query is not a negative of it. `order`
+        is a random permutation by which the keys of all devices are shuffled. The keys then enter the queue.
         """
-        q = self.encode_queries(x_q)  # (n, c)
-        k = self.encode_keys(x_k)  # (n, c)
+        q, k = self.encode(x_q, x_k, order)  # (n, c) each
         losses = [self.info_nce(q, k, ids)]
         losses += [self.info_nce(self.encode_queries(x), k, ids) for x in local]
         if self.symmetric:
-            losses.append(self.info_nce(self.encode_queries(x_k), self.encode_keys(x_q), ids))
+            losses.append(self.info_nce(*self.encode(x_k, x_q, order), ids))
         self.dequeue_and_enqueue(k, ids)
         return torch.stack(losses).mean(), q.detach()
+
+    def encode(self, x_q: Tensor, x_k: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
+        """Return queries and keys (n, c), each of length 1 and in the order of their views (n, 3, h, w).
+
+        The keys have no gradient. On a GPU the queries and the groups of keys are encoded beside each other.
+        """
+        own = order
+        if _distributed():
+            x_k = concat_all_gather(x_k)
+            own = order.view(torch.distributed.get_world_size(), -1)[torch.distributed.get_rank()]
+        shuffled = x_k.permute(0, 2, 3, 1)[own].permute(0, 3, 1, 2)  # channels last stay last
+        groups = 1 if _distributed() else max(1, min(self.shuffle_groups, len(own) // 2))
+        encoders = [partial(self._encode_key_group, group) for group in shuffled.chunk(groups)]
+        q, *keys = _in_parallel([partial(self.encode_queries, x_q), *encoders], x_q.device)
+        k = torch.cat(keys)
+        if _distributed():
+            k = concat_all_gather(k)[order.argsort()].view(-1, *x_q.shape[:1], k.shape[1])
+            return q, k[torch.distributed.get_rank()]
+        return q, k[order.argsort()]
 
     def info_nce(self, q: Tensor, k: Tensor, ids: Tensor) -> Tensor:
         """Return the mean of InfoNCE (equation 1 of the paper) over queries `q` and their keys `k`, both (n, c)."""
@@ -95,18 +120,6 @@ class MoCo(nn.Module):
         return normalize(self.projection_head(self.backbone(x)).float(), dim=1)
 
     @torch.no_grad()
-    def encode_keys(self, x: Tensor) -> Tensor:
-        """Return keys (n, c), each of length 1, of views (n, 3, h, w), in their order; without a gradient."""
-        if _distributed():
-            shuffled, order = batch_shuffle_distributed(x)
-            restored: Tensor = batch_unshuffle_distributed(self._encode_key_group(shuffled), order)
-            return restored
-        order = torch.randperm(len(x), device=x.device)
-        groups = x[order].chunk(max(1, min(self.shuffle_groups, len(x) // 2)))
-        k = torch.cat([self._encode_key_group(group.contiguous(memory_format=torch.channels_last)) for group in groups])
-        return k[order.argsort()]
-
-    @torch.no_grad()
     def dequeue_and_enqueue(self, k: Tensor, ids: Tensor) -> None:
         """Replace the oldest keys of the queue by `k` (n, c) with their `ids` (n,), those of all devices."""
         if _distributed():
@@ -116,13 +129,14 @@ class MoCo(nn.Module):
         rows = (self.queue_ptr + torch.arange(len(k), device=k.device)) % queue_size
         self.queue[rows] = k.to(self.queue.dtype)
         self.queue_ids[rows] = ids
-        self.queue_ptr = (self.queue_ptr + len(k)) % queue_size
+        self.queue_ptr.add_(len(k)).remainder_(queue_size)  # in place: a recorded step would keep the former tensor
 
     @torch.no_grad()
     def momentum_update(self) -> None:
         """Move the key encoder a little towards the query encoder (equation 2 of the paper). Call it once a step."""
         torch._foreach_lerp_(self._key_parameters(), self._query_parameters(), 1 - self.key_momentum)
 
+    @torch.no_grad()
     def _encode_key_group(self, x: Tensor) -> Tensor:
         return normalize(self.projection_head_momentum(self.backbone_momentum(x)).float(), dim=1)
 
@@ -131,6 +145,40 @@ class MoCo(nn.Module):
 
     def _key_parameters(self) -> list[Tensor]:
         return [*self.backbone_momentum.parameters(), *self.projection_head_momentum.parameters()]
+
+
+def projection_std(projections: Tensor) -> Tensor:
+    """Return how evenly vectors (n, c) of length 1 fill the sphere: 1 when evenly, 0 when all are the same.
+
+    It is their standard deviation, a mean over the c dimensions, times sqrt(c); see Chen and He 2021, Exploring simple
+    Siamese representation learning, section 4.1, https://arxiv.org/abs/2011.10566.
+    """
+    normalised: Tensor = projections.std(0).mean() * projections.shape[1] ** 0.5
+    return normalised
+
+
+def _in_parallel(calls: Sequence[Callable[[], Tensor]], device: torch.device) -> list[Tensor]:
+    """Return the results of calls that do not depend on each other; on a GPU each has a stream of its own.
+
+    The first call, which may have a gradient, stays on the current stream.
+    """
+    if device.type != "cuda":
+        return [call() for call in calls]
+    current, streams = torch.cuda.current_stream(device), [_side_stream(device, n) for n in range(len(calls) - 1)]
+    for stream in streams:
+        stream.wait_stream(current)
+    results = [calls[0]()]
+    for call, stream in zip(calls[1:], streams, strict=True):
+        with torch.cuda.stream(stream):
+            results.append(call())
+    for stream in streams:
+        current.wait_stream(stream)
+    return results
+
+
+@cache
+def _side_stream(device: torch.device, number: int) -> torch.cuda.Stream:  # noqa: ARG001 - one stream for each number
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def _distributed() -> bool:

@@ -6,9 +6,7 @@ before it, `best.safetensors` (the encoder with the best score so far), `curves.
 
 import logging
 import shutil
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,10 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.loggers import TensorBoardLogger
-from pytorch_lightning.strategies import DDPStrategy
 
 from taxonomist.storage.files import storage_errors
 from taxonomist.storage.registry import ModelVersion, Registry
@@ -30,8 +25,7 @@ from taxonomist.training.backbones.publish import publish_backbone
 from taxonomist.training.backbones.weights import load_weights, read_weights
 from taxonomist.training.devices import choose_precision, device_kind, device_name
 from taxonomist.training.pretraining.batches import ImageSelection, RowIndices, with_usable_groups
-from taxonomist.training.pretraining.callback import BEST, PretrainingCallback, Status
-from taxonomist.training.pretraining.checkpoints import LAST, PREVIOUS, CheckpointFiles, newest_checkpoint
+from taxonomist.training.pretraining.checkpoints import CHECKPOINT_INTERVAL, LAST, PREVIOUS, newest_checkpoint
 from taxonomist.training.pretraining.curves import CURVES, PLOT
 from taxonomist.training.pretraining.distributed.inputs import FOLDER, PretrainingInputs
 from taxonomist.training.pretraining.distributed.launch import launch
@@ -41,7 +35,7 @@ from taxonomist.training.pretraining.distributed.process_group import (
     started_by_torchrun,
 )
 from taxonomist.training.pretraining.interruption import Interrupted
-from taxonomist.training.pretraining.moco_module import MoCoModule
+from taxonomist.training.pretraining.loop import BEST, PretrainingLoop, Status
 from taxonomist.training.pretraining.probe import Probe
 from taxonomist.training.pretraining.recipe import PRESETS, Precision, Recipe
 from taxonomist.training.pretraining.run_folder import (
@@ -52,12 +46,12 @@ from taxonomist.training.pretraining.run_folder import (
     read_run,
     write_summary,
 )
+from taxonomist.training.pretraining.step import PretrainingStep
 
 __all__ = ["Interrupted", "PretrainingResult", "Probe", "Status", "pretrain", "publish_pretrained"]
 
 log = logging.getLogger(__name__)
 
-_SEGMENT_STEPS = 100  # at most; a checkpoint is written after each segment, and a killed run resumes from the last one
 _MIN_IMAGES = 16
 # Pixels of a view. In bfloat16 oneDNN (of torch 2.14) leaves gradients unset where a layer halves a map of one pixel,
 # and the last stage of a ResNet does that to smaller views.
@@ -79,6 +73,7 @@ def pretrain(
     devices: int | str = 1,
     nodes: int = 1,
     precision: Precision = "auto",
+    checkpoint_interval: float = CHECKPOINT_INTERVAL,
     on_status: Callable[[Status], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> PretrainingResult:
@@ -115,32 +110,44 @@ def pretrain(
             device_kind(device, count)
             if precision != "auto":  # the processes find it in the run's folder
                 _run_of(folder, recipe_and_data, kind, precision)
-            inputs = PretrainingInputs(images, recipe, rows, groups, probe)
+            inputs = PretrainingInputs(images, recipe, rows, groups, probe, checkpoint_interval)
             launch(folder, inputs, kind, count, nodes, on_status, should_stop)
             if (result := read_result(folder, recipe_and_data)) is None:
                 raise TrainingError("The processes have ended, and the pre-training is not finished.")
             return result
     kind = device_kind(device)
-    with process_group(kind) as group, _quiet(), storage_errors(folder):
+    with process_group(kind) as group, storage_errors(folder):
         if recipe.batch < 2 * group.world_size:
             raise TrainingError(
                 f"A batch of {recipe.batch} is too small for {group.world_size} devices.",
                 hint="Use fewer --devices or --nodes.",
             )
         number_format, checkpoint = _begin(folder, recipe_and_data, kind, precision, group)
-        segment_steps = min(max(1, len(selection) // recipe.batch), _SEGMENT_STEPS)
-        module = MoCoModule(selection, recipe, groups, segment_steps)
-        bfloat16 = number_format.startswith("bf16")
-        callback = PretrainingCallback(module, folder, probe, on_status, should_stop, bfloat16=bfloat16, group=group)
-        trainer = _trainer(kind, group, number_format, folder, callback, module.total_steps)
-        trainer.fit(module, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
+        step = PretrainingStep(
+            selection,
+            recipe,
+            groups,
+            device=torch.device(f"cuda:{torch.cuda.current_device()}" if kind == "cuda" else kind),
+            number_format=number_format,
+            process_group=group,
+        )
+        loop = PretrainingLoop(
+            step,
+            folder,
+            probe,
+            group,
+            checkpoint_interval=checkpoint_interval,
+            on_status=on_status,
+            should_stop=should_stop,
+        )
+        loop.run(checkpoint)
         summary = {
             **recipe_and_data,
-            "origin": module.origin,
+            "origin": step.origin,
             "device": device_name(kind, group.world_size),
             "precision": number_format,
             "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            **callback.summary(),
+            **loop.summary(),
         }
         if group.is_first:
             write_summary(folder, summary)
@@ -229,44 +236,3 @@ def _number_format(recipe: Mapping[str, Any], kind: str, precision: Precision) -
             hint="Use --precision 32.",
         )
     return _FORMATS[precision]
-
-
-def _trainer(
-    kind: str, group: ProcessGroup, precision: str, folder: Path, callback: PretrainingCallback, steps: int
-) -> pl.Trainer:
-    return pl.Trainer(
-        accelerator="gpu" if kind == "cuda" else kind,
-        devices=group.local_world_size,
-        num_nodes=group.nodes,
-        # The queue is filled with the same keys on all devices, so there is no need to send it with each step.
-        strategy=DDPStrategy(broadcast_buffers=False) if group.world_size > 1 else "auto",
-        precision=precision,  # type: ignore[arg-type]  # one of Lightning's names
-        max_steps=steps,
-        max_epochs=-1,
-        logger=TensorBoardLogger(str(folder), name="", version="tensorboard"),
-        callbacks=[callback],
-        plugins=[CheckpointFiles()],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        reload_dataloaders_every_n_epochs=1,
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-        log_every_n_steps=10,
-    )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence Lightning's advice for users at a terminal."""
-    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="(pytorch_lightning|lightning_fabric|torch)\\..*")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -15,9 +15,9 @@ from taxonomist.storage.files import write_atomically
 from taxonomist.storage.formats import FORMAT, check_format
 from taxonomist.taxonomy.errors import DamagedError
 from taxonomist.training.pretraining.batches import ImageSelection, RowIndices
-from taxonomist.training.pretraining.callback import BEST
 from taxonomist.training.pretraining.checkpoints import LAST, PREVIOUS
-from taxonomist.training.pretraining.curves import CURVES, PLOT
+from taxonomist.training.pretraining.curves import CURVES, PLOT, TENSORBOARD
+from taxonomist.training.pretraining.loop import BEST
 
 _RUN, _SUMMARY = "run.json", "summary.json"
 
@@ -57,7 +57,7 @@ def begin_run(folder: Path, run: Mapping[str, Any]) -> None:
     """Remove the files of another run, and write what this one is."""
     for name in (LAST, PREVIOUS, BEST, CURVES, PLOT, _SUMMARY):
         (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+    shutil.rmtree(folder / TENSORBOARD, ignore_errors=True)
     write_atomically(folder / _RUN, json.dumps({FORMAT: 1, **run}, indent=2).encode())
 
 

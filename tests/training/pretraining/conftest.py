@@ -28,12 +28,12 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Use a small encoder instead of ResNet18, whose checkpoints are 135 MB."""
-    monkeypatch.setattr("taxonomist.training.pretraining.moco_module.build_backbone", small_backbone)
+    monkeypatch.setattr("taxonomist.training.pretraining.step.build_backbone", small_backbone)
 
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> PretrainingResult:
     """A run of the small encoder without interruption."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("taxonomist.training.pretraining.moco_module.build_backbone", small_backbone)
+        patch.setattr("taxonomist.training.pretraining.step.build_backbone", small_backbone)
         return pretrain(small_images(), RECIPE, tmp_path_factory.mktemp("unbroken"), probe=probe(), device="cpu")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from taxonomist.training.pretraining.batches import Batches, BatchSchedule, ImageSelection
+from taxonomist.training.pretraining.batches import BatchSchedule, ImageSelection
 from tests.training.pretraining.small_images import small_images
 
 
@@ -36,16 +36,6 @@ def test_devices_share_a_batch() -> None:
     parts = [BatchSchedule(count=64, batch=16, seed=2, rank=rank, world_size=2).rows(3)[0] for rank in (0, 1)]
     assert [len(part) for part in parts] == [8, 8]
     assert np.concatenate(parts).tolist() == whole.tolist()
-
-
-def test_batches_have_images_or_their_rows() -> None:
-    schedule = BatchSchedule(count=64, batch=16, seed=0)
-    (step, ids, queries, keys), *rest = Batches(ImageSelection(small_images()), schedule, 2, 5)
-    assert (step, len(rest)) == (2, 2)
-    np.testing.assert_array_equal(queries.numpy(), small_images()[ids.numpy()])
-    assert keys is queries
-    rows = next(iter(Batches(None, schedule, 2, 5)))[2]
-    torch.testing.assert_close(rows, ids)
 
 
 def test_a_selection_comes_whole_onto_a_device(monkeypatch: pytest.MonkeyPatch) -> None:

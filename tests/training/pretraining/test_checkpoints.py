@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from taxonomist.training.pretraining.checkpoints import CheckpointFiles
+from taxonomist.training.pretraining.batches import ImageSelection
+from taxonomist.training.pretraining.checkpoints import load_checkpoint
+from taxonomist.training.pretraining.distributed.process_group import ProcessGroup
 from taxonomist.training.pretraining.pretrain import pretrain
+from taxonomist.training.pretraining.step import PretrainingStep
 from tests.training.pretraining.small_images import small_images
-from tests.training.pretraining.small_runs import RECIPE, losses, probe, stopped
+from tests.training.pretraining.small_runs import RECIPE, losses, probe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -31,27 +34,46 @@ def old_run(tmp_path: Path) -> Path:
 
 def test_the_names_of_an_old_checkpoint_become_those_of_today(old_run: Path) -> None:
     old = torch.load(old_run / "last.ckpt", weights_only=True)
-    new = CheckpointFiles().load_checkpoint(old_run / "last.ckpt", weights_only=True)
+    new = load_checkpoint(old_run / "last.ckpt")
     for old_name, name in (("keys", "queue"), ("key_ids", "queue_ids"), ("position", "queue_ptr")):
         assert torch.equal(new["state_dict"][f"moco.{name}"], old["state_dict"][f"moco.{old_name}"])
         assert f"moco.{old_name}" not in new["state_dict"]
-    (point,) = new["callbacks"]["PretrainingCallback"]["points"]
+    (point,) = new["points"]
     (old_point,) = old["callbacks"]["Watch"]["points"]
     assert point["projection_std"] == old_point["spread"] > 0
     assert "spread" not in point
+
+
+@pytest.mark.usefixtures("small")
+def test_the_state_of_an_old_checkpoint_is_taken_whole(old_run: Path) -> None:
+    old = torch.load(old_run / "last.ckpt", weights_only=True)
+    step = PretrainingStep(
+        ImageSelection(small_images()),
+        RECIPE,
+        None,
+        device=torch.device("cpu"),
+        number_format="32-true",
+        process_group=ProcessGroup(),
+    )
+    step.load_state_dict(load_checkpoint(old_run / "last.ckpt"))
+    assert torch.equal(step.moco.queue, old["state_dict"]["moco.keys"])
+    momenta = old["optimizer_states"][0]["state"]
+    state = step.optimiser.state_dict()["state"]
+    assert len(state) == len(momenta) > 5
+    for number, values in state.items():
+        assert torch.equal(values["momentum_buffer"], momenta[number]["momentum_buffer"])
 
 
 @pytest.mark.slow
 def test_a_run_that_an_earlier_version_has_begun_is_resumed(small: None, old_run: Path, tmp_path: Path) -> None:
     assert json.loads((old_run / "run.json").read_text())["recipe"] == json.loads(json.dumps(asdict(RECIPE)))
     done = pretrain(small_images(), RECIPE, old_run, probe=probe(), device="cpu")
-    stopped(tmp_path / "today", 5, probe=probe())
     pretrain(small_images(), RECIPE, tmp_path / "today", probe=probe(), device="cpu")
     assert [step for step, _ in losses(old_run)] == [4, 8, 12, 16]
     assert losses(old_run)[0][1] == 2.4118528366088867  # of the old run: it was not begun anew
-    # Other processors round in another way.
+    # The same images in the same order; but the earlier release drew other numbers for their views.
     resumed, today = ([loss for _, loss in losses(folder)] for folder in (old_run, tmp_path / "today"))
-    assert resumed == pytest.approx(today, abs=0.01)
+    assert resumed == pytest.approx(today, abs=0.25)
     assert done.summary["seen"] == 256
     header = (old_run / "curves.csv").read_text().splitlines()[0]
     assert header == "step,epoch,seen,loss,projection_std,lr,size,seconds,score"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from taxonomist.training.pretraining.contrastive_views import contrastive_views
+from taxonomist.training.pretraining.contrastive_views import VIEW_NUMBERS, contrastive_views, view_parameters
 from taxonomist.training.pretraining.recipe import ViewOptions
+from tests.training.pretraining.small_images import small_images
 
 PLAIN = ViewOptions(min_scale=1.0, max_scale=1.0, horizontal_flip=0.0, jitter=0.0, grey=0.0, blur=0.0)
 SIZE = 32
@@ -29,7 +31,12 @@ def scene(side: int = 64) -> NDArray[Any]:
 
 def ours(count: int, options: ViewOptions, *, seed: int = 0, size: int = SIZE) -> Tensor:
     images = torch.from_numpy(np.repeat(scene()[None], count, 0))
-    return contrastive_views(images, size, options, torch.Generator().manual_seed(seed), normalised=False)
+    return contrastive_views(images, size, options, parameters(count, options, seed), normalised=False)
+
+
+def parameters(count: int, options: ViewOptions, seed: int = 0) -> Tensor:
+    numbers = torch.rand(count, VIEW_NUMBERS, generator=torch.Generator().manual_seed(seed))
+    return view_parameters(numbers, options)
 
 
 def lightlys(count: int) -> Tensor:
@@ -122,9 +129,26 @@ def test_colours_stay_in_range_and_are_normalised_at_last() -> None:
     assert float(views.min()) > -1e-5
     assert float(views.max()) < 1 + 1e-5
     images = torch.from_numpy(np.repeat(scene()[None], 4, 0))
-    normal = contrastive_views(images, SIZE, PLAIN, torch.Generator().manual_seed(0))
+    normal = contrastive_views(images, SIZE, PLAIN, parameters(4, PLAIN))
     expected = (ours(4, PLAIN) - torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)) / torch.tensor(
         [0.229, 0.224, 0.225]
     ).view(1, 3, 1, 1)
     torch.testing.assert_close(normal, expected)
     assert normal.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "size"),
+    [
+        ("default", ViewOptions(), 24),
+        ("turned", ViewOptions(vertical_flip=0.5, rotation=0.7, min_scale=0.05, hue=0.3), 12),
+        ("plain", ViewOptions(blur=0.0, jitter=0.0, grey=0.0), 40),
+    ],
+)
+def test_equal_numbers_give_the_views_of_an_earlier_release(name: str, options: ViewOptions, size: int) -> None:
+    """The release drew its numbers as it computed the views: numbers and views are in the file."""
+    with np.load(Path(__file__).parent / "earlier_release.npz") as earlier:
+        numbers, expected = (torch.from_numpy(earlier[f"{kind}_{name}"]) for kind in ("numbers", "views"))
+    images = torch.from_numpy(small_images(6, 64))
+    views = contrastive_views(images, size, options, view_parameters(numbers, options))
+    torch.testing.assert_close(views, expected, atol=1e-5, rtol=0)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from taxonomist.taxonomy.errors import TrainingError
-from taxonomist.training.pretraining import callback
+from taxonomist.training.pretraining import loop
 from taxonomist.training.pretraining.batches import RowIndices, with_usable_groups
 from taxonomist.training.pretraining.pretrain import pretrain
 from tests.training.pretraining.small_images import small_images
@@ -58,8 +58,8 @@ def test_one_group_trains_as_without_groups(tmp_path: Path, caplog: pytest.LogCa
 
 def test_a_loss_of_exactly_zero_is_an_error() -> None:
     with pytest.raises(TrainingError, match="exactly zero after 4 steps"):
-        callback._check_health(0.0, 1.0, 4)
-    callback._check_health(1e-12, 1.0, 4)
+        loop._check_health(0.0, 1.0, 4)
+    loop._check_health(1e-12, 1.0, 4)
 
 
 @pytest.mark.slow

@@ -9,8 +9,7 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from taxonomist.training.pretraining.moco import MoCo
-from taxonomist.training.pretraining.moco_module import projection_std
+from taxonomist.training.pretraining.moco import MoCo, projection_std
 
 
 class Tiny(nn.Module):
@@ -103,7 +102,7 @@ def test_the_key_encoder_follows_by_equation_5_4() -> None:
 def test_no_gradient_reaches_the_keys() -> None:
     moco = tiny()
     views = torch.rand(8, 3, 4, 4)
-    loss, _ = moco(views, views.flip(3), torch.arange(8))
+    loss, _ = moco(views, views.flip(3), torch.arange(8), torch.randperm(8))
     loss.backward()
     assert all(parameter.grad is None for parameter in moco.backbone_momentum.parameters())
     assert all(parameter.grad is None for parameter in moco.projection_head_momentum.parameters())
@@ -116,18 +115,22 @@ def test_keys_keep_their_order_and_are_normalised_in_groups() -> None:
     moco.backbone_momentum.eval()  # with fixed statistics, groups and order make no difference
     views = torch.rand(10, 3, 4, 4)
     expected = normalize(moco.projection_head_momentum(moco.backbone_momentum(views)), dim=1)
-    torch.testing.assert_close(moco.encode_keys(views), expected)
+    order = torch.randperm(10)
+    torch.testing.assert_close(moco.encode(views, views, order)[1], expected)
     moco.backbone_momentum.train()
-    batches = moco.backbone_momentum.get_buffer("norm.num_batches_tracked")
-    before = int(batches)
-    moco.encode_keys(views)
-    assert int(batches) == before + 2
+    before = moco.backbone_momentum.get_buffer("norm.running_mean").clone()
+    groups = []
+    moco.backbone_momentum.register_forward_pre_hook(lambda module, inputs: groups.append(inputs[0]))
+    moco.encode(views, views, order)
+    torch.testing.assert_close(torch.cat(groups), views[order])
+    assert [len(group) for group in groups] == [5, 5]
+    torch.testing.assert_close(moco.backbone_momentum.get_buffer("norm.running_mean"), before)  # nobody reads it
 
 
 def test_what_counts_as_the_same_decides_what_is_pushed_apart() -> None:
     moco = tiny(queue_size=4)
     views = torch.rand(4, 3, 4, 4)
-    loss = [float(moco(views, views, torch.zeros(4, dtype=torch.long))[0].detach()) for _ in range(2)]
+    loss = [float(moco(views, views, torch.zeros(4, dtype=torch.long), torch.arange(4))[0].detach()) for _ in range(2)]
     # The second time all four keys in the queue are of the same product: nothing is left to tell apart.
     assert loss[0] > 0.1
     assert loss[1] == pytest.approx(0.0, abs=1e-6)
@@ -135,16 +138,16 @@ def test_what_counts_as_the_same_decides_what_is_pushed_apart() -> None:
 
 def test_symmetric_and_local_views_enter_the_mean() -> None:
     views, other, small = torch.rand(6, 3, 4, 4), torch.rand(6, 3, 4, 4), torch.rand(6, 3, 2, 2)
-    ids = torch.arange(6)
+    ids = order = torch.arange(6)
     moco = tiny(symmetric=True).eval()
-    key, back = moco.encode_keys(other), moco.encode_keys(views)
+    (_, key), (_, back) = moco.encode(views, other, order), moco.encode(other, views, order)
     projected = [moco.encode_queries(view) for view in (views, small, other)]
     expected = (
         moco.info_nce(projected[0], key, ids)
         + moco.info_nce(projected[1], key, ids)
         + moco.info_nce(projected[2], back, ids)
     ) / 3
-    torch.testing.assert_close(moco(views, other, ids, [small])[0], expected)
+    torch.testing.assert_close(moco(views, other, ids, order, [small])[0], expected)
 
 
 def test_projection_std_is_one_on_the_whole_sphere_and_zero_at_a_point() -> None:

@@ -47,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             groups=inputs.groups,
             probe=inputs.probe,
             device=device,
+            checkpoint_interval=inputs.checkpoint_interval,
             on_status=lambda status: write_status(shared, status),
             should_stop=_is_unwanted(shared) if depends_on_starter else None,
         )

@@ -14,8 +14,8 @@ from filelock import FileLock, Timeout
 from taxonomist.storage.files import write_atomically
 from taxonomist.taxonomy import errors
 from taxonomist.taxonomy.errors import TaxonomistError, TrainingError
-from taxonomist.training.pretraining.callback import Status
 from taxonomist.training.pretraining.interruption import Interrupted
+from taxonomist.training.pretraining.loop import Status
 
 _STATUS, _OUTCOME, _LOCK = "status.json", "outcome.json", "wanted.lock"
 

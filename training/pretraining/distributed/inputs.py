@@ -13,6 +13,7 @@ from taxonomist.storage.files import write_atomically
 from taxonomist.storage.formats import FORMAT, check_format, format_of
 from taxonomist.taxonomy.errors import TrainingError
 from taxonomist.training.pretraining.batches import RowIndices
+from taxonomist.training.pretraining.checkpoints import CHECKPOINT_INTERVAL
 from taxonomist.training.pretraining.probe import Probe
 from taxonomist.training.pretraining.recipe import Recipe
 
@@ -25,13 +26,15 @@ _PROBE_FIELDS = ("images", "labels", "groups")
 
 @dataclass(frozen=True)
 class PretrainingInputs:
-    """The arguments of `pretrain`: images uint8 (m, s, s, 3), recipe, rows (n,), groups (n,) and probe."""
+    """The arguments of `pretrain`: images uint8 (m, s, s, 3), recipe, rows (n,), groups (n,), probe, and seconds
+    between two checkpoints."""
 
     images: npt.NDArray[np.uint8]
     recipe: Recipe
     rows: RowIndices | None
     groups: RowIndices | None
     probe: Probe | None
+    checkpoint_interval: float = CHECKPOINT_INTERVAL
 
     def write(self, folder: Path, kind: str) -> None:
         """Write the inputs and the kind of device into `folder`. Images that are a file already are not copied."""
@@ -49,6 +52,7 @@ class PretrainingInputs:
             "device": kind,
             "location": location,
             "shape": self.images.shape,
+            "checkpoint_interval": self.checkpoint_interval,
         }
         write_atomically(folder / _INPUTS, json.dumps(inputs).encode())
 
@@ -74,8 +78,9 @@ class PretrainingInputs:
         probe = None
         if "probe_labels" in arrays:
             probe = Probe(*(arrays[f"probe_{name}"] for name in _PROBE_FIELDS))
+        interval = float(inputs.get("checkpoint_interval", CHECKPOINT_INTERVAL))
         recipe = TypeAdapter(Recipe).validate_python(inputs["recipe"])
-        return cls(images, recipe, arrays.get("rows"), arrays.get("groups"), probe), str(inputs["device"])
+        return cls(images, recipe, arrays.get("rows"), arrays.get("groups"), probe, interval), str(inputs["device"])
 
 
 def _location(images: npt.NDArray[np.uint8]) -> tuple[str, int] | None:

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from taxonomist.storage.files import storage_errors
 from taxonomist.taxonomy.errors import TrainingError
-from taxonomist.training.pretraining.callback import Status
 from taxonomist.training.pretraining.distributed.exchange import clear, keep_wanted, read_error, read_status
 from taxonomist.training.pretraining.distributed.inputs import FOLDER, PretrainingInputs
 from taxonomist.training.pretraining.interruption import Interrupted, SigtermFlag
+from taxonomist.training.pretraining.loop import Status
 
 _LOG = "log.txt"
 _LOG_LINES = 25  # in an error

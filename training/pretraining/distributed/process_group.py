@@ -6,13 +6,14 @@ https://docs.pytorch.org/docs/stable/distributed.html.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 _TIMEOUT = timedelta(minutes=30)
 
@@ -21,8 +22,8 @@ _TIMEOUT = timedelta(minutes=30)
 class ProcessGroup:
     """The number of this process, that of all processes, and that of the processes on this machine.
 
-    It communicates between CPUs, so that no process waits for a GPU. All processes must call `broadcast`,
-    `broadcast_bytes`, `any` and `barrier` alike.
+    It communicates between CPUs, so that no process waits for a GPU. All processes must call its methods alike.
+    `broadcast_tensors` and `average_gradients` communicate between the devices.
     """
 
     rank: int = 0
@@ -60,13 +61,39 @@ class ProcessGroup:
         dist.broadcast(shared, 0, group=self._group)
         return shared.numpy().tobytes()
 
-    def any(self, flag: bool) -> bool:
-        """Return whether any process passes true."""
+    def broadcast_tensors(self, tensors: Iterable[Tensor]) -> None:
+        """Replace tensors on the devices, in place, by those of the first process."""
+        if self._group is not None:
+            for tensor in tensors:
+                dist.broadcast(tensor, 0)
+
+    def average_gradients(self, parameters: Iterable[Tensor]) -> None:
+        """Replace the gradients of parameters, in place, by their mean over all processes."""
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        if self._group is None or not gradients:
+            return
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(flat)
+        flat /= self.world_size
+        means = torch.split(flat, [gradient.numel() for gradient in gradients])
+        for gradient, mean in zip(gradients, means, strict=True):
+            gradient.copy_(mean.view_as(gradient))
+
+    def mean(self, *numbers: float) -> list[float]:
+        """Return the mean of each number over all processes."""
         if self._group is None:
-            return flag
-        shared = torch.tensor(int(flag))
+            return list(numbers)
+        shared = torch.tensor(numbers, dtype=torch.float64)
+        dist.all_reduce(shared, group=self._group)
+        return [float(number) / self.world_size for number in shared]
+
+    def max(self, number: int) -> int:
+        """Return the largest number that a process passes."""
+        if self._group is None:
+            return number
+        shared = torch.tensor(number)
         dist.all_reduce(shared, dist.ReduceOp.MAX, group=self._group)
-        return bool(shared)
+        return int(shared)
 
     def barrier(self) -> None:
         """Wait until all processes have called this."""

@@ -68,10 +68,10 @@ def test_inputs_come_back(tmp_path: Path, first: int) -> None:
     stored[:] = small_images()
     rows, groups = np.arange(40)[::-1].copy(), np.arange(40) // 3
     recipe = replace(RECIPE, sizes=(8,), views=replace(RECIPE.views, blur=0.1))
-    PretrainingInputs(stored[first:50], recipe, rows, groups, probe()).write(tmp_path / "a", "cpu")
+    PretrainingInputs(stored[first:50], recipe, rows, groups, probe(), 7.0).write(tmp_path / "a", "cpu")
     assert {path.name for path in (tmp_path / "a").iterdir()} == {"inputs.json", "arrays.npz"}  # and no copy
     back, kind = PretrainingInputs.read(tmp_path / "a")
-    assert (back.recipe, kind) == (recipe, "cpu")
+    assert (back.recipe, kind, back.checkpoint_interval) == (recipe, "cpu", 7.0)
     np.testing.assert_array_equal(back.images, small_images()[first:50])
     np.testing.assert_array_equal(back.rows, rows)
     np.testing.assert_array_equal(back.groups, groups)
@@ -148,7 +148,7 @@ def test_stopped_and_killed_it_ends_as_the_unbroken_one(unbroken: PretrainingRes
             for process in processes(tmp_path, rank=1):
                 os.kill(process, signal.SIGKILL)
 
-    options: dict[str, Any] = {"probe": probe(), "device": "cpu", "devices": 2}
+    options: dict[str, Any] = {"probe": probe(), "device": "cpu", "devices": 2, "checkpoint_interval": 0.0}
     with pytest.raises(TrainingError, match="SIGKILL"):
         pretrain(small_images(), LONGER, tmp_path, on_status=kill_the_second, **options)
     assert not processes(tmp_path)

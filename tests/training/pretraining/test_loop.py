@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 
 def test_progress_is_reported(small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("taxonomist.training.pretraining.callback._STATUS_INTERVAL", 0)
+    monkeypatch.setattr("taxonomist.training.pretraining.loop._STATUS_INTERVAL", 0)
     statuses: list[Status] = []
     pretrain(small_images(), RECIPE, tmp_path, device="cpu", on_status=statuses.append)
     assert [status.step for status in statuses] == list(range(1, 17))
@@ -30,7 +30,7 @@ def test_progress_is_reported(small: None, tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_collapsed_embedding_stops_the_run(small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("taxonomist.training.pretraining.callback._SETTLED_STEPS", 2)
+    monkeypatch.setattr("taxonomist.training.pretraining.loop._SETTLED_STEPS", 2)
     same = np.full((64, 24, 24, 3), 200, np.uint8)  # identical images
     views = replace(RECIPE.views, jitter=0.0, grey=0.0)
     with pytest.raises(TrainingError, match="collapsed"):
