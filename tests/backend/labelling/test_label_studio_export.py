@@ -193,6 +193,37 @@ def test_what_other_controls_hold_is_ignored(known: Services, tmp_path: Path, od
     assert (done.accepted, done.left_out) == (1, 0)
 
 
+def test_nameless_annotations_of_an_export_count_one_by_one(known: Services, tmp_path: Path) -> None:
+    """The accounts of their annotators are deleted."""
+    tasks = [task(id, annotation(10 * id, 3, RED), annotation(10 * id + 1, 4, RED)) for id in (1, 2)]
+    for found in (found for each in tasks for found in each["annotations"]):
+        found["completed_by"] = None
+    done = import_export(known, write(tmp_path, tasks))
+    assert (done.annotations, done.accepted, done.left_out) == (4, 2, 0)
+
+
+def test_an_account_that_is_deleted_takes_no_label_from_a_later_export(known: Services, tmp_path: Path) -> None:
+    import_export(known, write(tmp_path, [agreed(1)]))
+    nameless = agreed(1)
+    for found in nameless["annotations"]:
+        found["completed_by"] = None
+    done = import_export(known, write(tmp_path, [nameless]))
+    assert (done.annotations, done.accepted, done.left_out) == (2, 1, 0)
+    assert [record.data["completed_by"] for record in known.journal.annotations("7")] == [3, 4]
+
+
+def test_the_models_annotations_in_an_export_are_no_opinions(known: Services, tmp_path: Path) -> None:
+    """*Create annotations from predictions*, pressed by person 5, before the export."""
+    made = {"parent_prediction": 8, "lead_time": None, "updated_at": "2026-11-25T15:00:00Z"}
+    open_task = task(2, annotation(20, 5, BLUE, **made), annotation(21, 3, BLUE, lead_time=3.5))
+    tasks = [agreed(1), open_task, task(3, annotation(30, 5, **made), annotation(31, 3, RED), annotation(32, 4, RED))]
+    tasks[0]["annotations"].append(annotation(12, 5, BLUE, **made))
+    done = import_export(known, write(tmp_path, tasks))
+    assert (done.annotations, done.accepted, done.waiting) == (8, 2, 1)
+    labels = [document["projects"]["7"]["accepted"] for document in documents(known)]
+    assert sorted(map(str, labels)) == ["{'colour': [['Warm', 'Red']]}"] * 2 + ["{}"]
+
+
 def test_the_summary_counts_what_became_of_the_input(known: Services, tmp_path: Path) -> None:
     tasks = [
         agreed(1),

@@ -77,6 +77,15 @@ def test_another_label_studio_under_the_same_name_changes_nothing(known: Service
     assert import_export(known, theirs, project="7", source="theirs") == done
 
 
+def test_exports_with_two_names_need_no_source(known: Services, tmp_path: Path) -> None:
+    for name, path, day in (("aa", RED, MONDAY), ("bb", BLUE, TUESDAY)):
+        file = write(tmp_path, instance(name, path, day)).rename(tmp_path / f"{name}.json")
+        done = import_export(known, file, project="7")
+        assert (done.images, done.accepted, done.left_out) == (3, 3, 0)
+    expected = {"aa": RED, "bb": BLUE}
+    assert labels(known) == {f"/data/upload/1/{name}-{id}.jpg": expected[name] for name in expected for id in (1, 2, 3)}
+
+
 def test_the_first_import_of_the_project_that_the_file_names(known: Services, tmp_path: Path) -> None:
     """The same two files as a user has them: in two folders, both called export.json."""
     for name, path, day in (("aa", RED, MONDAY), ("bb", BLUE, TUESDAY)):
