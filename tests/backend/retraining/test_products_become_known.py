@@ -68,7 +68,7 @@ def test_products_become_known(services: Services, tmp_path: Path) -> None:
     documents = services.catalog.documents("7")
     assert not tested & {document.projects["7"].group for document in documents if document.id in trained}
 
-    said = train(services, "7", silent)  # from then on the parts stay, and versions are compared
+    said = train(services, "7", silent, force=True)  # from then on the parts stay, and versions are compared
     assert sides(services) == known
     assert "of v2, on 12 test images" in said
     assert not trained_products(newest(services)) & tested
@@ -83,7 +83,7 @@ def test_where_every_product_was_trained_on_the_reason_says_so(services: Service
     assert said.endswith("of 8 test images.")
     assert all(len(parts) == 1 for parts in sides(services).values())
     before = sides(services)
-    assert "of v2, on 8 test images" in train(services, "7", silent)
+    assert "of v2, on 8 test images" in train(services, "7", silent, force=True)
     assert sides(services) == before
 
 
@@ -106,6 +106,6 @@ def test_a_product_that_was_trained_on_is_never_tested_although_its_images_were_
         number = int(product[1:])
         add_products(services, tmp_path / "again", number, 1)
     for _ in range(2):
-        train(services, "7", silent)
+        train(services, "7", silent, force=True)
         tested = {product for product, parts in sides(services).items() if "test" in parts}
         assert not tested & trained
