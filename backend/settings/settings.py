@@ -2,117 +2,39 @@
 
 from __future__ import annotations
 
-import json
-import os
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from typing import Literal
 
 import platformdirs
-from cronsim import CronSim, CronSimError
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr
 from pydantic_settings import (
     BaseSettings,
-    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
-from rapidfuzz import process
 
+from taxonomist.backend.settings.fields import (
+    Annotators,
+    ArchitectureName,
+    CronSchedule,
+    LogLevel,
+    OptionalTexts,
+    ProductField,
+    Promotion,
+    SendableSecret,
+    Share,
+    TargetPrecision,
+    Texts,
+    WebAddress,
+    WebAddresses,
+)
 from taxonomist.taxonomy.agreement import AgreementPolicy
-from taxonomist.taxonomy.errors import ConfigError
-from taxonomist.training.backbones.architectures import architecture_names, list_of_names
+from taxonomist.training.backbones.architectures import list_of_names
 from taxonomist.training.pretraining.recipe import Precision
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
-
-
-def _web_address(url: str) -> str:
-    """Return an http(s) address without a trailing slash.
-
-    Credentials in it are refused: they would end up in logs and in Label Studio's database.
-    """
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("must look like http://host:port")
-    if parts.username or parts.password:
-        raise ValueError("must not contain a user name or password; use the settings for them")
-    return url.rstrip("/")
-
-
-def _sendable(secret: SecretStr) -> SecretStr:
-    """Refuse characters outside Latin-1: Label Studio sends basic authentication in Latin-1 and fails with others."""
-    try:
-        secret.get_secret_value().encode("latin-1")
-    except UnicodeEncodeError:
-        raise ValueError(
-            "has characters that Label Studio cannot send; use letters, digits and punctuation of Latin-1"
-        ) from None
-    return secret
-
-
-def _schedule(text: str) -> str:
-    """Refuse everything but a schedule of five fields, as in a crontab."""
-    try:
-        CronSim(text, datetime.now())
-    except CronSimError as error:
-        raise ValueError(f'is not a schedule such as "0 1 * * 6": {error}') from None
-    if len(text.split()) != 5:
-        raise ValueError('needs five fields, such as "0 1 * * 6"')
-    return text
-
-
-def _architecture(name: str) -> str:
-    """Return the name of a registered architecture."""
-    if name not in architecture_names():
-        raise ValueError(f"must be {list_of_names()}")
-    return name
-
-
-def _product_field(text: str) -> str:
-    """Return the name of a task field, or a pattern of the file name in which `{product}` stands once."""
-    text = text.strip()
-    if not text:
-        raise ValueError("must name a field of the tasks, or be a pattern such as {product}_*.jpg")
-    if ("{" in text or "}" in text or "*" in text) and (
-        text.count("{product}") != 1 or set("{}") & set(text.replace("{product}", ""))
-    ):
-        raise ValueError("a pattern of the file name has {product} once, such as {product}_*.jpg or {product}/*")
-    return text
-
-
-def _list_of_texts(value: object) -> object:
-    """Return the list in a text such as `a,b` or `["a", "b"]`; other values are returned as they are."""
-    if not isinstance(value, str):
-        return value
-    if not value.lstrip().startswith("["):
-        return [part for part in (part.strip() for part in value.split(",")) if part]
-    try:
-        parts: Any = json.loads(value)
-    except ValueError:
-        parts = None
-    if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
-        raise ValueError('is not a list; write it as a,b or as ["a", "b"]')
-    return parts
-
-
-def _upper(value: object) -> object:
-    return value.upper() if isinstance(value, str) else value
-
-
-Texts = Annotated[list[str], NoDecode, BeforeValidator(_list_of_texts)]
-"""A list, which the environment may give as `a,b` or as JSON."""
-
-WebAddress = Annotated[str, AfterValidator(_web_address)]
-WebAddresses = Annotated[list[WebAddress], NoDecode, BeforeValidator(_list_of_texts)]
-ProductField = Annotated[str, AfterValidator(_product_field)]
-Annotators = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(gt=0, le=1)]
-TargetPrecision = Annotated[float, Field(gt=0, lt=1)]
-Promotion = Literal["auto", "manual"]
 
 
 class Settings(BaseSettings):
@@ -145,14 +67,14 @@ class Settings(BaseSettings):
         None, description="Address at which browsers reach the look-alike page; unset: public_url"
     )
     username: str = Field("taxonomist", description="User name for basic authentication")
-    password: Annotated[SecretStr, AfterValidator(_sendable)] | None = Field(
+    password: SendableSecret | None = Field(
         None, description="Password for basic authentication; unset: no password is needed"
     )
     webhook_secret: SecretStr | None = Field(
         None, description="Value of the secret header of webhooks; unset: made once and kept in the home folder"
     )
     allow_no_password: bool = Field(False, description="Serve without a password on addresses other than loopback")
-    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = Field(
+    log_level: LogLevel = Field(
         "INFO",
         description="Least severe messages that are logged; unset: commands other than serve and worker log from "
         "WARNING on",
@@ -203,14 +125,12 @@ class Settings(BaseSettings):
         description="Share of an image's annotators that must name a path; 0.67 is more than two of three",
     )
     require_review: bool = Field(False, description="Accept only annotations that were reviewed or are ground truth")
-    skips_as: Annotated[list[str] | None, NoDecode, BeforeValidator(_list_of_texts)] = Field(
+    skips_as: OptionalTexts = Field(
         None, description="Taxonomy path that a skipped task votes for, level by level; unset: no vote"
     )
 
     # Backbone and head
-    backbone: Annotated[str, AfterValidator(_architecture)] = Field(
-        "resnet18", description=f"Architecture of the backbone: {list_of_names()}"
-    )
+    backbone: ArchitectureName = Field("resnet18", description=f"Architecture of the backbone: {list_of_names()}")
     backbone_weights: str = Field(
         "auto",
         description="Start weights: auto (ImageNet's where they can be downloaded, else the starter), imagenet, "
@@ -242,7 +162,7 @@ class Settings(BaseSettings):
     seed: int = Field(0, ge=0, description="Seed of every random choice")
 
     # Pre-training of the backbone
-    pretrain_schedule: Annotated[str, AfterValidator(_schedule)] | None = Field(
+    pretrain_schedule: CronSchedule | None = Field(
         None,
         description='When to pre-train, as cron writes it, in local time: "0 1 * * 6" is Saturdays at one; '
         "unset: only by command",
@@ -354,30 +274,3 @@ class Settings(BaseSettings):
     def is_loopback(self) -> bool:
         """Whether only this machine can reach the server."""
         return self.host in LOOPBACK_HOSTS or self.host.startswith("127.")
-
-
-def load_settings(**overrides: object) -> Settings:
-    """Return the settings; `overrides` (None for not given) take precedence over environment and file.
-
-    Raises `ConfigError` that names each wrong setting with the value seen, and the nearest name for a misspelt one.
-    """
-    given = {name: value for name, value in overrides.items() if value is not None}
-    try:
-        return Settings(**given)  # type: ignore[arg-type]
-    except ValidationError as error:
-        raise ConfigError("; ".join(_explain(part) for part in error.errors())) from None
-    except ValueError as error:  # a taxonomist.toml that is not TOML
-        raise ConfigError(f"taxonomist.toml cannot be read: {error}.") from None
-
-
-def _explain(part: object) -> str:
-    assert isinstance(part, dict)
-    name = str(part["loc"][0]) if part["loc"] else ""
-    if part["type"] == "extra_forbidden":
-        near = process.extractOne(name, Settings.model_fields.keys(), score_cutoff=60)
-        return f"There is no setting '{name}'" + (f", did you mean '{near[0]}'?" if near else ".")
-    secret = "SecretStr" in str(Settings.model_fields[name].annotation) if name in Settings.model_fields else True
-    seen = "" if secret or "@" in str(part["input"]) else f" (seen: {part['input']!r})"
-    variable = f"TAXONOMIST_{name.upper()}"
-    origin = f" ({variable})" if os.environ.get(variable) else ""
-    return f"Setting '{name}'{origin}: {part['msg'].removeprefix('Value error, ')}{seen}"
