@@ -87,6 +87,28 @@ class Database:
                 _roll_back(self._writer)
                 raise
 
+    def erase_deleted(self, *, rebuild: bool = False) -> None:
+        """Remove what was deleted from the files on the disk, too.
+
+        Deleted rows are overwritten when they are deleted, but the write-ahead log has them until it is written back
+        and cut, which is left to the next call while others read. With `rebuild` the file is written anew, since
+        earlier releases did not overwrite deleted rows; this waits for readers.
+        """
+        with self._writing, self._storage_errors():
+            if self._writer is None:
+                self._writer = self._open()
+            if rebuild:
+                _retry_while_locked(self._writer, "VACUUM")
+            until = time.monotonic() + (_TIMEOUT_S if rebuild else 0.0)
+            self._writer.execute("PRAGMA busy_timeout=0")  # a waiting checkpoint would hold up webhooks
+            try:
+                while self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                    if time.monotonic() >= until:
+                        return
+                    time.sleep(0.02)
+            finally:
+                self._writer.execute(f"PRAGMA busy_timeout={int(_TIMEOUT_S * 1000)}")
+
     def close(self) -> None:
         """Close all connections. The next use opens new ones."""
         with self._lock, self._writing:
@@ -130,6 +152,7 @@ class Database:
             # Unlike other statements, changing the journal mode does not wait for a lock.
             _retry_while_locked(connection, "PRAGMA journal_mode=WAL")
         connection.execute(f"PRAGMA synchronous={self._synchronous}")
+        connection.execute("PRAGMA secure_delete=ON")  # rows that are deleted or replaced are overwritten with zeros
         if not self._ready:
             _begin(connection)
             found = connection.execute("PRAGMA user_version").fetchone()[0]

@@ -25,7 +25,7 @@ RED, BLUE, GREEN = ["Warm", "Red"], ["Cold", "Blue"], ["Cold", "Green"]
 
 
 class StandIn(AbstractContextManager["StandIn"]):
-    """A project of a Label Studio, with its tasks, annotations and predictions, by id.
+    """A project of a Label Studio, with its tasks, annotations, predictions, ML backends and webhooks, by id.
 
     `answer` may replace an answer: it gets method, path and answer, and returns the answer to send. `refuse` may give
     a request an error status instead: it gets method and path.
@@ -37,6 +37,9 @@ class StandIn(AbstractContextManager["StandIn"]):
         self.tasks: dict[int, dict[str, Any]] = {}
         self.annotations: dict[int, dict[str, Any]] = {}
         self.predictions: dict[int, dict[str, Any]] = {}
+        self.ml_backends: dict[int, dict[str, Any]] = {}
+        self.webhooks: dict[int, dict[str, Any]] = {}
+        self.files: dict[str, bytes] = {}  # images by path
         self.answers: dict[str, Any] = {}  # further answers by path
         self.answer: Callable[[str, str, Any], Any] = lambda method, path, answer: answer
         self.refuse: Callable[[str, str], int | None] = lambda method, path: None
@@ -156,6 +159,13 @@ class StandIn(AbstractContextManager["StandIn"]):
                 for prediction in body:
                     self.predict(prediction["task"], prediction["model_version"], prediction["result"])
                 return 201, {"created": len(body)}
+            case "GET", "/api/ml":
+                return 200, list(self.ml_backends.values())
+            case "GET", "/api/webhooks":
+                return 200, list(self.webhooks.values())
+        if method == "DELETE" and (found := re.fullmatch(r"/api/(ml|webhooks)/(\d+)", path)):
+            rows = self.ml_backends if found[1] == "ml" else self.webhooks
+            return (204, None) if rows.pop(int(found[2]), None) else (404, {"detail": "Not found."})
         if method == "GET" and (found := re.fullmatch(r"/api/tasks/(\d+)", path)):
             id = int(found[1])
             return (200, self._task(id)) if id in self.tasks else (404, {"detail": "No Task matches."})
@@ -175,6 +185,12 @@ class StandIn(AbstractContextManager["StandIn"]):
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
+                if (file := stand_in.files.get(urlsplit(self.path).path)) is not None:
+                    self.send_response(200)
+                    self.send_header("Content-Length", str(len(file)))
+                    self.end_headers()
+                    self.wfile.write(file)
+                    return
                 raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 status, answer = stand_in._respond(self.command, self.path, json.loads(raw) if raw else None)
                 answer = stand_in.answer(self.command, urlsplit(self.path).path, answer)

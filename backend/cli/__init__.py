@@ -15,7 +15,7 @@ import typer
 
 from taxonomist.backend.cli import azure, data, demo, serve
 from taxonomist.backend.cli.output import print_error
-from taxonomist.backend.cli.project import connect, images, settings
+from taxonomist.backend.cli.project import connect, forget, images, settings
 from taxonomist.backend.cli.training import backbone, models, pretrain, study
 from taxonomist.backend.error_codes import exit_code
 from taxonomist.backend.labelling.decisions import decide_after_migration
@@ -33,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for module in (demo, serve, connect, settings, images, models, data, pretrain, study, backbone, azure):
+for module in (demo, serve, connect, settings, images, forget, models, data, pretrain, study, backbone, azure):
     module.register(app)
 
 

@@ -1,6 +1,7 @@
 """Connecting a Label Studio project: ML backend, webhook with its secret, look-alike panel, pre-filling.
 
-Connecting again repairs what is wrong and changes nothing else. It neither makes anything twice nor deletes anything.
+Connecting again repairs what is wrong and changes nothing else. It neither makes anything twice nor deletes anything;
+`disconnect` removes the registration.
 """
 
 from __future__ import annotations

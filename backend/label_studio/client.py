@@ -138,6 +138,11 @@ class LabelStudioClient(TaskCalls):
             )
             return _ml_backend(row)
 
+    def delete_ml_backend(self, backend: MlBackend) -> None:
+        """Remove an ML backend from its project; the predictions that it made stay."""
+        with translated(self.url, f"remove the ML backend {backend.id} of project {backend.project}"):
+            self._sdk.ml.delete(backend.id, request_options=_ONCE)
+
     # Webhooks
 
     def webhooks(self, project: str) -> list[Webhook]:
@@ -182,6 +187,11 @@ class LabelStudioClient(TaskCalls):
         given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
         with translated(self.url, f"change the webhook {webhook.id}"):
             return _webhook(self._sdk.webhooks.update(webhook.id, url=url, **given))
+
+    def delete_webhook(self, webhook: Webhook) -> None:
+        """Remove a webhook."""
+        with translated(self.url, f"remove the webhook {webhook.id}"):
+            self._sdk.webhooks.delete(webhook.id, request_options=_ONCE)
 
 
 def _auth(username: str | None, password: str | None) -> dict[str, Any]:

@@ -6,7 +6,10 @@ import hashlib
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from functools import reduce
+from typing import Literal
 
+from taxonomist.backend.forgetting.images import erase_deleted, leave_project
 from taxonomist.backend.labelling.image_decision import DocumentChange, decide_image, store_decision
 from taxonomist.backend.labelling.products import with_product
 from taxonomist.backend.services import Services
@@ -51,10 +54,12 @@ def leave_removed(services: Services, project: str) -> None:
 
 
 def _leave(services: Services, project: str, dirty: Dirty) -> None:
-    for image in dirty.removed:
-        services.catalog.leave_project(project, image)
+    """Take the images out of the project that have no task any more. Those that nothing else uses are forgotten."""
     if dirty.removed:
+        forgotten = leave_project(services, project, dirty.removed)
         services.journal.done(project, dirty.removed, dirty.position)
+        if forgotten:
+            erase_deleted(services)
 
 
 def decide_all_dirty(services: Services, project: str) -> None:
@@ -100,6 +105,7 @@ def update_labels(services: Services, project: str, images: Collection[str]) -> 
     labels: dict[str, dict[str, list[list[str]]]] = {}
     changes: dict[str, DocumentChange] = {}
     has_unanswered = False
+    parts = services.journal.withdrawal.kept_parts(project, images)
     for image in images:
         records = list(services.journal.annotations(project, image))
         tasks = sorted(services.journal.tasks(project, image), key=lambda task: not is_label_studio(task.source))
@@ -110,7 +116,7 @@ def update_labels(services: Services, project: str, images: Collection[str]) -> 
         has_unanswered |= bool(decision.unanswered and not decision.accepted)
         store = store_decision(project, decision)
         named = _name_product(project, product_field, tasks)
-        changes[image] = _keep_original(before, _both(store, named))
+        changes[image] = _keep_original(before, _all(store, named, _put_back(project, parts.get(image))))
     services.catalog.update_many(changes)
     known = {image: before[image].projects.get(project) or ProjectLabels(uri="") for image in images}
     services.projects.count_changed_labels(
@@ -148,8 +154,20 @@ def _name_product(project: str, product_field: str | None, tasks: Sequence[TaskR
     return change
 
 
-def _both(first: DocumentChange, second: DocumentChange) -> DocumentChange:
-    return lambda document: second(first(document))
+def _put_back(project: str, part: Literal["test", "train"] | None) -> DocumentChange:
+    """Return the change that puts an image that was forgotten, and came back, into its part again."""
+
+    def change(document: ImageDocument) -> ImageDocument:
+        labels = document.projects[project]
+        if part is None or labels.part is not None:
+            return document
+        return document.in_project(project, labels.model_copy(update={"part": part}))
+
+    return change
+
+
+def _all(*changes: DocumentChange) -> DocumentChange:
+    return lambda document: reduce(lambda changed, change: change(changed), changes, document)
 
 
 def _keep_original(before: dict[str, ImageDocument], change: DocumentChange) -> DocumentChange:

@@ -96,21 +96,25 @@ class LookAlikes:
     def _nearest(
         self, project: str, vector: NDArray[np.float32], backbone: str, k: int | None, exclude: Collection[str]
     ) -> list[LookAlike]:
+        k = k or self._services.settings.neighbours
         index = self._index(project, backbone)
-        if not index.ids:
-            return []
-        hits = nearest(vector, index.ids, index.matrix, k or self._services.settings.neighbours, exclude=exclude)
+        hits = nearest(vector, index.ids, index.matrix, k, exclude=exclude) if index.ids else []
+        store = self._services.embeddings(backbone)
+        if any(hit.id not in store for hit in hits):  # an image was forgotten since
+            index = self._index(project, backbone, at_once=True)
+            hits = nearest(vector, index.ids, index.matrix, k, exclude=exclude) if index.ids else []
         return [
             LookAlike(hit.id, index.uris[hit.id], index.labels[hit.id], hit.similarity, index.unanswered[hit.id])
             for hit in hits
         ]
 
-    def _index(self, project: str, backbone: str) -> _Index:
+    def _index(self, project: str, backbone: str, *, at_once: bool = False) -> _Index:
         key = (project, backbone)
         stamp = (self._services.projects.get(project).labels_version, len(self._services.embeddings(backbone)))
         with self._lock:
             index = self._indexes.get(key)
-            if index is None or (index.stamp != stamp and time.monotonic() - index.built_at > REFRESH_S):
+            is_old = index is not None and index.stamp != stamp and time.monotonic() - index.built_at > REFRESH_S
+            if index is None or is_old or at_once:
                 index = self._indexes[key] = self._build(project, backbone, stamp)
         return index
 

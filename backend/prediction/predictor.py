@@ -194,7 +194,7 @@ class Predictor:
         Nothing of the images in `previewed` is stored.
         """
         backbone = self._backbone_of(model)
-        if backbone is None or (model is None and not self._services.catalog.count(project, labelled=True)):
+        if backbone is None or (model is None and not self._can_vote(project)):
             return {}, frozenset()
         embedded = embed(self._services, project, images, backbone, deadline=deadline)
         if previewed:
@@ -210,6 +210,10 @@ class Predictor:
         vectors = np.stack([embedded.vectors[name] for name in names])
         rows = self._suggest(project, config, model, backbone, vectors, names)
         return dict(zip(names, rows, strict=True)), unanswered
+
+    def _can_vote(self, project: str) -> bool:
+        """Return whether labels of the project may vote; not those of one that is being forgotten, without a record."""
+        return self._services.projects.exists(project) and bool(self._services.catalog.count(project, labelled=True))
 
     def _backbone_of(self, model: ServingModel | None) -> str | None:
         return model.backbone if model else self._services.registry.champion(BACKBONE)

@@ -47,7 +47,7 @@ def choose_images(services: Services, store: PreparedImageStore, *, grouped: boo
 
     With `fetched`, a query has chosen the images of the store, and all of them take part.
     """
-    ids = store.snapshot()[0]
+    ids = [id for id in store.snapshot()[0] if id]  # the others were forgotten
     wanted = set(ids) if fetched else {source.id for source in wanted_images(services)}
     ids = [id for id in ids if id in wanted]
     groups: list[str | None] = []
@@ -69,7 +69,10 @@ def read_data(home: Path) -> RunData | None:
 
 
 def images_and_rows(store: PreparedImageStore, ids: Sequence[str]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Return all images of the store (m, s, s, 3) and the rows (n,) of these ids. Ids that it lacks have no row."""
+    """Return all images of the store (m, s, s, 3) and the rows (n,) of these ids. Ids that it lacks have no row.
+
+    An image that was forgotten since the run began has the id "" and a row of zeros.
+    """
     stored_ids, images = store.snapshot()
     row_of = {id: row for row, id in enumerate(stored_ids)}
     return images, np.array([row_of[id] for id in ids if id in row_of], np.int64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
@@ -101,6 +101,12 @@ class AzureStores:
         from taxonomist.storage.embeddings.blob import rename_shared  # noqa: PLC0415 - the extra azure
 
         rename_shared(self.blob_account, container, "embeddings", names)
+
+    def forget_embeddings(self, container: str, images: Collection[str]) -> int:
+        """Remove the shared embeddings of images and return how many."""
+        from taxonomist.storage.embeddings.blob import forget_shared  # noqa: PLC0415 - the extra azure
+
+        return forget_shared(self.blob_account, container, "embeddings", images)
 
     @property
     def _folder(self) -> Path:

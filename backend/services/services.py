@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection
 from contextlib import ExitStack
 from functools import cached_property, partial
 from pathlib import Path
@@ -167,6 +168,11 @@ class Services:
                 dimension = self.registry.get(BACKBONE, backbone).backbone_manifest.dimension
                 self._embeddings[backbone] = self._open_embeddings(backbone, dimension)
             return self._embeddings[backbone]
+
+    def forget_shared_embeddings(self, images: Collection[str]) -> int:
+        """Remove the embeddings of images from Azure, if they are shared there, and return how many."""
+        container = self.settings.models_container
+        return self._azure.forget_embeddings(container, images) if container else 0
 
     def _open_embeddings(self, backbone: str, dimension: int) -> Embeddings:
         if container := self.settings.models_container:

@@ -169,6 +169,17 @@ class JobTable:
         with self._database.write() as db:
             return db.execute("DELETE FROM jobs WHERE ended_at < ?", (time.time() - days * 86400,)).rowcount
 
+    def count(self, project: str) -> int:
+        """Return the number of jobs of a project, whatever their state."""
+        with self._database.read() as db:
+            return int(db.execute("SELECT count(*) FROM jobs WHERE project = ?", (project,)).fetchone()[0])
+
+    def forget(self, project: str) -> None:
+        """Delete all jobs of a project, those that wait too."""
+        with self._database.write() as db:
+            db.execute("DELETE FROM jobs WHERE project = ?", (project,))
+        self._database.erase_deleted()
+
     def _select(self, condition: str, values: tuple[object, ...] = ()) -> list[Job]:
         with self._database.read() as db:
             rows = db.execute(f"SELECT * FROM jobs WHERE {condition}", values).fetchall()  # noqa: S608

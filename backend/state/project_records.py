@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from pydantic import BaseModel, SecretStr, field_serializer, model_validator
 
 from taxonomist.backend.state.image_folders import ImageFolder
 from taxonomist.backend.state.project_settings import ProjectChoices
+from taxonomist.storage.files import storage_errors
 from taxonomist.storage.journal import UNKNOWN_SOURCE
 from taxonomist.storage.json_files import read_model, write_model
 from taxonomist.taxonomy.errors import BadRequestError, DamagedError
@@ -102,6 +104,18 @@ class ProjectRecords:
         self._cached[path] = (stamp, record)
         return record
 
+    def exists(self, project: str) -> bool:
+        """Return whether there is a record of the project."""
+        return self._path(project).exists()
+
+    def remove(self, project: str) -> None:
+        """Delete the record of a project, if there is one."""
+        path = self._path(project)
+        if path.exists():
+            with FileLock(self._folder / ".lock"), storage_errors(path):
+                path.unlink(missing_ok=True)
+                self._cached.pop(path, None)
+
     def update(self, project: str, **changes: object) -> ProjectRecord:
         """Change some fields of a project's record and return the new record. Writes only when something differs."""
         self._path(project)
@@ -125,7 +139,9 @@ class ProjectRecords:
             with FileLock(self._folder / ".lock"):
                 old = self.get(project)
                 count = max(0, old.changed_labels + waiting)
-                self._write(old, {"changed_labels": count, "labels_version": old.labels_version + 1})
+                # The clock, since a project that was forgotten begins anew and must not repeat a version.
+                version = max(old.labels_version + 1, time.time_ns() // 1_000_000)
+                self._write(old, {"changed_labels": count, "labels_version": version})
 
     def __iter__(self) -> Iterator[ProjectRecord]:
         for path in sorted(self._folder.glob("*.json")):

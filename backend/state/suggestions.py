@@ -90,6 +90,16 @@ class SuggestionTable:
             query = "SELECT count(*) FROM suggestions WHERE project = ?"
             return int(connection.execute(query, (project,)).fetchone()[0])
 
+    def count_of_image(self, image_id: str) -> int:
+        """Return the number of suggestions for an image, in all projects."""
+        with self._database.read() as connection:
+            query = "SELECT count(*) FROM suggestions WHERE image_id = ?"
+            return int(connection.execute(query, (image_id,)).fetchone()[0])
+
+    def erase_deleted(self) -> None:
+        """See `Database.erase_deleted`."""
+        self._database.erase_deleted()
+
     def delete(
         self,
         *,

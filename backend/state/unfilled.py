@@ -68,6 +68,11 @@ class UnfilledTasks:
         with self._database.read() as db:
             return int(db.execute("SELECT count(*) FROM unfilled WHERE project = ?", (project,)).fetchone()[0])
 
+    def forget(self, project: str) -> None:
+        """Remove all tasks of a project."""
+        with self._database.write() as db:
+            db.execute("DELETE FROM unfilled WHERE project = ?", (project,))
+
     def postpone(self, project: str, task_ids: Collection[str]) -> None:
         """Try these tasks again later."""
         now = time.time()

@@ -37,7 +37,8 @@ def similar_pages(services: Services, predictor: Predictor) -> Blueprint:
     pages = Blueprint("pages", __name__)
 
     @lru_cache(maxsize=1024)
-    def thumbnail_bytes(project: str, uri: str) -> bytes:
+    def thumbnail_bytes(project: str, uri: str, file_hash: str | None) -> bytes:  # noqa: ARG001
+        """Return the thumbnail of an image; `file_hash` tells it from a former file at the same address."""
         image = decode_image(services.images(project).read(uri), max_pixels=services.settings.max_image_pixels)
         image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
         out = io.BytesIO()
@@ -77,9 +78,9 @@ def similar_pages(services: Services, predictor: Predictor) -> Blueprint:
         project, _ = _project_and_key(services)
         document = services.catalog.get(request.args.get("id", ""))
         labels = document.projects.get(project) if document and may_use(document, services.settings) else None
-        if labels is None or not labels.accepted:
+        if document is None or labels is None or not labels.accepted:
             raise NotFoundError("There is no such labelled image in this project.")
-        response = Response(thumbnail_bytes(project, labels.uri), content_type="image/jpeg")
+        response = Response(thumbnail_bytes(project, labels.uri, document.file_hash), content_type="image/jpeg")
         response.headers["Cache-Control"] = "private, max-age=86400"
         return response
 
@@ -89,6 +90,8 @@ def similar_pages(services: Services, predictor: Predictor) -> Blueprint:
 def _project_and_key(services: Services) -> tuple[str, str]:
     project, key = project_id(request.args.get("project", "")), request.args.get("key", "")
     services.credentials.check_project_key(project, key)
+    if not services.projects.exists(project):  # it was forgotten: nothing of it is stored again
+        raise NotFoundError(f"Project {project} is not known.")
     return project, key
 
 

@@ -67,7 +67,6 @@ class UseCases:
     def __init__(self, services: Services) -> None:
         self.services = services
         self.predictor = Predictor(services)
-        self._stored_configs: dict[str, int] = {}
 
     def set_up(self, request: SetupRequest, *, caller: str | None) -> str:
         """Store what /setup says about the project; return the model version that predicts for it.
@@ -170,9 +169,8 @@ class UseCases:
         return list(names)
 
     def _store_config(self, project: str, xml: str) -> None:
-        if self._stored_configs.get(project) != hash(xml):  # each webhook has it; the record is a file
+        if self.services.projects.get(project).label_config != xml:  # each webhook has it; the record is a file
             self.services.projects.update(project, label_config=xml)
-            self._stored_configs[project] = hash(xml)
 
     def _may_set(self, hostname: str, caller: str | None) -> bool:
         """Return whether /setup may set Label Studio's address: for a caller with the password, or on this machine."""

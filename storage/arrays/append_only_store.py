@@ -14,7 +14,15 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from taxonomist.storage.arrays.store_index import ArrayLayout, Batch, DamagedArraysError, StoreIndex, renamed_index
+from taxonomist.storage.arrays.store_index import (
+    FORGETTING,
+    FORGOTTEN,
+    ArrayLayout,
+    Batch,
+    DamagedArraysError,
+    StoreIndex,
+    renamed_index,
+)
 from taxonomist.storage.files import storage_errors, sync_folder, write_atomically
 from taxonomist.storage.fork_safety import after_fork
 from taxonomist.taxonomy.errors import StorageError
@@ -32,6 +40,7 @@ class AppendOnlyStore(Generic[Scalar]):
     A batch exists once its line in the index is complete; its rows are on the disk before. So a killed process leaves
     at most a tail that no reader sees and that the next append overwrites. Every other mismatch of a checksum is
     damage: the files are moved aside, the store starts empty, and its content is made again when it is needed.
+    Rows can be forgotten, see `forgetting`: they stay in their places as zeros, without an id.
 
     Threads and processes may share a store. Every method raises `StorageError` when it cannot be read or written.
     """
@@ -86,21 +95,24 @@ class AppendOnlyStore(Generic[Scalar]):
             raise StorageError(f"{len(ids)} ids need {self._layout.what} of shape {expected}, not {rows.shape}.")
 
     def snapshot(self) -> tuple[list[str], NDArray[Scalar]]:
-        """Return all n ids and their rows (n, ...), memory-mapped and read-only, valid while the store grows."""
+        """Return all n ids and their rows (n, ...), memory-mapped and read-only, valid while the store grows.
+
+        The id of a row that was forgotten is "".
+        """
         with self._mutex:
             self._refresh()
             return list(self._ids), self._matrix
 
     def __contains__(self, id: object) -> bool:
         with self._mutex:
-            if id not in self._rows:
-                self._refresh()
+            self._refresh()
             return id in self._rows
 
     def __len__(self) -> int:
+        """Return the number of rows, without those that were forgotten."""
         with self._mutex:
             self._refresh()
-            return len(self._ids)
+            return len(self._rows)
 
     # --- inside
 
@@ -138,14 +150,23 @@ class AppendOnlyStore(Generic[Scalar]):
         try:
             with storage_errors(self._index):
                 self._read_on()
-        except DamagedArraysError as damage:
+        except DamagedArraysError:
             self._forget()
             if locked:
-                self._move_aside(damage)
+                self._read_all()
                 return
             with self._exclusively():
                 # Without the lock, the damage may have been a replacement in progress.
                 self._refresh(locked=True)
+
+    def _read_all(self) -> None:
+        """Read the files from their beginning, since they may have been replaced; move them aside when damaged."""
+        try:
+            with storage_errors(self._index):
+                self._read_on()
+        except DamagedArraysError as damage:
+            self._forget()
+            self._move_aside(damage)
 
     def _read_on(self) -> None:
         try:
@@ -176,7 +197,9 @@ class AppendOnlyStore(Generic[Scalar]):
             start += len(batch.ids)
         for batch in batches:
             self._rows.update(zip(batch.ids, range(len(self._ids), rows), strict=False))
-            self._ids.extend(batch.ids)
+            self._ids.extend(FORGOTTEN if id == FORGETTING else id for id in batch.ids)
+        for gone in (FORGOTTEN, FORGETTING):
+            self._rows.pop(gone, None)
         self._matrix = matrix
 
     def _write(self, ids: Sequence[str], rows: NDArray[Scalar]) -> None:

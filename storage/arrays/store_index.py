@@ -6,14 +6,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from taxonomist.storage.formats import check_format, format_of
 from taxonomist.taxonomy.errors import StorageError
 
-__all__ = ["ArrayLayout", "Batch", "DamagedArraysError", "StoreIndex", "renamed_index"]
+__all__ = [
+    "FORGETTING",
+    "FORGOTTEN",
+    "ArrayLayout",
+    "Batch",
+    "DamagedArraysError",
+    "StoreIndex",
+    "packed_index",
+    "renamed_index",
+    "unpacked_index",
+]
 
 _FORMAT = 1
+FORGOTTEN = ""
+"""The id of rows that were forgotten: they are zeros."""
+FORGETTING = "?"
+"""The id of rows that are being forgotten: they may be zeros or not. Checksums count both as zeros."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +65,10 @@ class Batch:
 
     def check(self, rows: NDArray[Any]) -> None:
         """Raise `DamagedArraysError` when the rows (a contiguous array) are not those that were written."""
+        gone = [row for row, id in enumerate(self.ids) if id in (FORGOTTEN, FORGETTING)]
+        if gone:
+            rows = np.array(rows)
+            rows[gone] = 0
         if zlib.crc32(rows.data) != self.checksum:
             raise DamagedArraysError("the checksum of a batch of rows is wrong")
 
@@ -99,7 +118,7 @@ def renamed_index(data: bytes, names: Mapping[str, str]) -> tuple[bytes, int]:
 
     Raises `DamagedArraysError`.
     """
-    header, *batches = [_unpack(line) for line in data[: data.rfind(b"\n") + 1].splitlines(keepends=True)] or [{}]
+    header, *batches = unpacked_index(data) or [{}]
     taken = {id for batch in batches for id in batch["ids"]} - names.keys()
     renamed = 0
     for batch in batches:
@@ -108,7 +127,20 @@ def renamed_index(data: bytes, names: Mapping[str, str]) -> tuple[bytes, int]:
                 batch["ids"][position] = f"{new}~" if new in taken else new
                 taken.add(new)
                 renamed += 1
-    return b"".join(map(_pack, [header, *batches])), renamed
+    return packed_index([header, *batches]), renamed
+
+
+def unpacked_index(data: bytes) -> list[dict[str, Any]]:
+    """Return the lines of an index, the header first; a line that is not complete is left out.
+
+    Raises `DamagedArraysError`.
+    """
+    return [_unpack(line) for line in data[: data.rfind(b"\n") + 1].splitlines(keepends=True)]
+
+
+def packed_index(lines: Sequence[dict[str, Any]]) -> bytes:
+    """Return the bytes of an index with these lines."""
+    return b"".join(map(_pack, lines))
 
 
 def _pack(content: dict[str, Any]) -> bytes:

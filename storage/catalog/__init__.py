@@ -77,8 +77,12 @@ class Catalog(Protocol):
         """
         ...
 
-    def leave_project(self, project: str, id: str) -> None:
-        """Remove the image from the project with its labels there; the document stays."""
+    def leave_project(self, project: str, ids: Iterable[str]) -> None:
+        """Remove the images from the project with their labels there; the documents stay."""
+        ...
+
+    def drop(self, ids: Iterable[str]) -> int:
+        """Delete those of the documents that are `unused` and return how many."""
         ...
 
     def projects(self) -> list[str]:

@@ -101,9 +101,17 @@ class CosmosCatalog:
         """See `Catalog.find`."""
         return self._found(*cosmos_where(query))
 
-    def leave_project(self, project: str, id: str) -> None:
+    def leave_project(self, project: str, ids: Iterable[str]) -> None:
         """See `Catalog.leave_project`."""
-        self.update(id, lambda document: document.without_project(project) if document.etag else None)
+
+        def leave(document: ImageDocument) -> ImageDocument | None:
+            return document.without_project(project) if document.etag else None
+
+        self.update_many(dict.fromkeys(ids, leave))
+
+    def drop(self, ids: Iterable[str]) -> int:
+        """See `Catalog.drop`."""
+        return sum(self._connection.run(lambda: _bounded(self._drop, list(ids))))
 
     def projects(self) -> list[str]:
         """See `Catalog.projects`."""
@@ -183,6 +191,19 @@ class CosmosCatalog:
                 raise ConflictError(f"Other writers keep changing the document {id}.", hint="Try again later.")
             await asyncio.sleep(pause * random.random())  # noqa: S311 - not used for security
             pause = min(pause * 2, _LONGEST_PAUSE_S)
+
+    async def _drop(self, id: str) -> bool:
+        """Delete the document from every container in which it is unused; return whether there was one."""
+        dropped = False
+
+        async def attempt(stored: Stored | None) -> bool | None:
+            nonlocal dropped
+            if stored is None or not parse(stored.item).unused:
+                return dropped
+            dropped = await self._items.delete(id, stored) or dropped
+            return None  # another container may have it too
+
+        return await self._until_done(id, attempt)
 
 
 def _membership(project: str | None, labelled: bool | None) -> tuple[str, dict[str, Any]]:

@@ -123,6 +123,27 @@ class CosmosItems:
                 return None
             raise _failed(error, what) from error
 
+    async def delete(self, id: str, stored: Stored) -> bool:
+        """Delete an item; return False when it has changed since it was read, or is gone."""
+        container, what = stored.container, f"delete the document {id}"
+        values = [_value(stored.item, path) for path in container.key_paths]
+
+        async def delete() -> None:
+            await container.proxy.delete_item(
+                id,
+                partition_key=values[0] if len(values) == 1 else values,
+                etag=stored.item["_etag"],
+                match_condition=MatchConditions.IfNotModified,
+            )
+
+        try:
+            await self._connection.retry_policy.call(delete, what)
+        except HttpResponseError as error:
+            if status_of(error) in (404, 412):
+                return False
+            raise _failed(error, what) from error
+        return True
+
     def _check(self, id: str, container: Container, stored: Stored | None, content: Json) -> None:
         if not id or _FORBIDDEN_IN_IDS.search(id):
             raise StorageError(f"'{id}' is not a valid id in Cosmos DB.", hint="Remove / \\ ? and # from it.")

@@ -11,6 +11,12 @@ from taxonomist.storage.catalog.image_ids import image_id
 __all__ = ["PRIVATE_FIELDS", "AnnotatorLabels", "ImageDocument", "ProjectLabels", "image_id", "is_private"]
 
 PRIVATE_FIELDS = ("face_rects", "pii_entities")
+_OTHER_PROGRAMS = (
+    *PRIVATE_FIELDS,
+    *("text", "artnr_ocr", "is_blurred", "servicereport_artnr", "servicereport_filename", "sortout"),
+    *("sortout_testset", "labels_with_taxonomy"),
+)
+"""The fields that we do not write, or that have only what others wrote once an image has left all projects."""
 
 
 def is_private(document: Mapping[str, Any]) -> bool:
@@ -109,6 +115,14 @@ class ImageDocument(BaseModel):
     def private(self) -> bool:
         """Whether the image shows faces or personal data."""
         return is_private({name: getattr(self, name) for name in PRIVATE_FIELDS})
+
+    @property
+    def unused(self) -> bool:
+        """Whether the image is in no project, and no other program has written into its document."""
+        extra = self.model_extra or {}
+        others = [getattr(self, name) for name in _OTHER_PROGRAMS]
+        others += [extra[name] for name in extra if not name.startswith("_")]  # those are Cosmos DB's own
+        return not self.projects and not any(value is not None and value != [] for value in others)
 
     def to_json(self) -> dict[str, Any]:
         """Return the document in JSON form as it is stored, with the key `_etag`."""

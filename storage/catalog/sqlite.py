@@ -131,11 +131,23 @@ class SqliteCatalog:
             connection.executemany("DELETE FROM documents WHERE id = ?", rows)
             connection.executemany("DELETE FROM memberships WHERE image_id = ?", rows)
 
-    def leave_project(self, project: str, id: str) -> None:
+    def leave_project(self, project: str, ids: Iterable[str]) -> None:
         """See `Catalog.leave_project`."""
         with self._database.write() as connection:
-            if _load(connection, id) is not None:
-                _change(connection, id, lambda document: document.without_project(project))
+            for id in ids:
+                if _load(connection, id) is not None:
+                    _change(connection, id, lambda document: document.without_project(project))
+
+    def drop(self, ids: Iterable[str]) -> int:
+        """See `Catalog.drop`."""
+        with self._database.write() as connection:
+            unused = [id for id in ids if (document := _load(connection, id)) is not None and document.unused]
+            connection.executemany("DELETE FROM documents WHERE id = ?", [(id,) for id in unused])
+        return len(unused)
+
+    def erase_deleted(self, *, rebuild: bool = False) -> None:
+        """See `Database.erase_deleted`."""
+        self._database.erase_deleted(rebuild=rebuild)
 
     def projects(self) -> list[str]:
         """See `Catalog.projects`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -19,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from taxonomist.storage.arrays.forgetting import is_of
 from taxonomist.storage.azure.background_refresh import BackgroundRefresh
 from taxonomist.storage.azure.blob_account import BlobAccount, ListedBlob
 from taxonomist.storage.azure.retry_policy import status_of
@@ -27,7 +28,7 @@ from taxonomist.storage.files import storage_errors, write_atomically
 from taxonomist.storage.fork_safety import after_fork
 from taxonomist.storage.formats import FORMAT
 
-__all__ = ["BlobEmbeddings", "rename_shared"]
+__all__ = ["BlobEmbeddings", "forget_shared", "rename_shared"]
 
 log = logging.getLogger(__name__)
 
@@ -151,8 +152,9 @@ class BlobEmbeddings:
         ids, matrix = self._local.snapshot()
         while shared.rows < len(ids):
             end = min(len(ids), shared.rows + _MAX_ROWS)
-            name = self._send(ids[shared.rows : end], np.array(matrix[shared.rows : end]))
-            shared = _Shared([*shared.segments, name], end)
+            rows = [row for row in range(shared.rows, end) if ids[row]]  # the others were forgotten
+            sent = [self._send([ids[row] for row in rows], np.array(matrix[rows]))] if rows else []
+            shared = _Shared([*shared.segments, *sent], end)
             self._write(shared)
         return shared
 
@@ -160,11 +162,11 @@ class BlobEmbeddings:
         for blob in blobs:
             if blob.name in shared.segments:
                 continue
-            before = len(self._local)
+            before = self._rows()
             segment = self._fetch(blob.name)
             new = self._local.append(segment[0], segment[1].astype(np.float32)) if segment else 0
             # If another process has appended meanwhile, the rows are sent again, which does no harm.
-            alone = shared.rows == before and len(self._local) == before + new
+            alone = shared.rows == before and self._rows() == before + new
             shared = _Shared([*shared.segments, blob.name], before + new if alone else shared.rows)
         return shared
 
@@ -191,12 +193,16 @@ class BlobEmbeddings:
             return None
         return segment
 
+    def _rows(self) -> int:
+        """Return the number of local rows, with those that were forgotten."""
+        return len(self._local.snapshot()[0])
+
     def _read(self, blobs: list[ListedBlob]) -> _Shared:
         try:
             shared = _SHARED.validate_json((self._folder / "shared.json").read_bytes())
         except (FileNotFoundError, ValidationError):
             return _Shared()
-        if shared.rows > len(self._local):  # the store was damaged and has started again
+        if shared.rows > self._rows():  # the store was damaged and has started again
             return _Shared()
         names = {blob.name for blob in blobs}
         return _Shared([name for name in shared.segments if name in names], shared.rows)
@@ -214,6 +220,32 @@ def rename_shared(account: BlobAccount, container: str, prefix: str, names: Mapp
         ids = [names.get(id, id) for id in segment[0]]
         _send(account, container, f"{blob.name.rpartition('/')[0]}/", ids, segment[1])
         account.run(lambda name=blob.name: account.delete(container, name))  # type: ignore[misc]
+
+
+def forget_shared(account: BlobAccount, container: str, prefix: str, ids: Collection[str]) -> int:
+    """Remove the embeddings of images below `prefix` in Azure, and return how many. Raises `StorageError`.
+
+    A segment that has some of them is written anew without them. Copies on other machines stay until they are deleted.
+    """
+    removed = 0
+    for blob in account.run(lambda: account.list(container, f"{prefix.rstrip('/')}/")):
+        segment = _fetch(account, container, blob.name)
+        if segment is None:
+            continue
+        kept = [row for row, id in enumerate(segment[0]) if not is_of(id, ids)]
+        if len(kept) == len(segment[0]):
+            continue
+        if kept:
+            _send(
+                account,
+                container,
+                f"{blob.name.rpartition('/')[0]}/",
+                [segment[0][row] for row in kept],
+                segment[1][kept],
+            )
+        account.run(lambda name=blob.name: account.delete(container, name))  # type: ignore[misc]
+        removed += len(segment[0]) - len(kept)
+    return removed
 
 
 def _send(account: BlobAccount, container: str, prefix: str, ids: Sequence[str], vectors: NDArray[np.float16]) -> str:

@@ -75,6 +75,11 @@ class BlobImages:
         """See `Images.read`."""
         return self._account.run(lambda: self._read(uri))
 
+    def forget(self, uri: str) -> None:
+        """Delete the copy of the blob on this machine; nothing for other addresses."""
+        if (blob := self._blob(uri)) is not None:
+            self._cache.drop(_cache_id(blob))
+
     def link(self, uri: str) -> str:
         """Return an address with which a browser may read this blob, and no other, for a limited time.
 
@@ -101,7 +106,7 @@ class BlobImages:
 
     async def _read(self, uri: str) -> bytes:
         wanted = self._allowed(uri)
-        id = id_of_address(Address("azure-blob", wanted.container, wanted.name))
+        id = _cache_id(wanted)
         etag, cached = _unpack(self._cache.get(id))
         if cached is not None and time.monotonic() < self._unreachable_until:
             return cached
@@ -144,6 +149,10 @@ class BlobImages:
             raise ImageUnavailableError(f"{where} is empty.")
         if blob.md5 is not None and hashlib.md5(blob.data, usedforsecurity=False).digest() != blob.md5:
             raise ImageUnavailableError(f"{where} does not match its Content-MD5.", hint="Upload it again.")
+
+
+def _cache_id(blob: BlobName) -> str:
+    return id_of_address(Address("azure-blob", blob.container, blob.name))
 
 
 def _unpack(content: bytes | None) -> tuple[str | None, bytes | None]:

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,7 +13,7 @@ from taxonomist.storage.catalog.image_ids import id_of_address
 from taxonomist.storage.files import write_atomically
 from taxonomist.storage.images import Images
 
-__all__ = ["ByteCache", "CachedImages"]
+__all__ = ["ByteCache", "CachedImages", "cached_files"]
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +60,14 @@ def _cache_id(uri: str) -> str:
     address = parse_address(uri)
     host = "" if address.kind == "http" else urlsplit(address.url).netloc.lower()
     return id_of_address(address) + (f"-{hashlib.sha256(host.encode()).hexdigest()[:8]}" if host else "")
+
+
+def cached_files(folder: Path, ids: Collection[str]) -> Iterator[Path]:
+    """Yield the files that the cache in `folder` has of these images."""
+    digests = {id.partition("-")[0] for id in ids}
+    for prefix in sorted({digest[:2] for digest in digests}):
+        if (folder / prefix).is_dir():
+            yield from (path for path in (folder / prefix).iterdir() if path.name.partition("-")[0] in digests)
 
 
 class ByteCache:

@@ -26,6 +26,7 @@ from taxonomist.storage.journal.state import (
     task_record,
 )
 from taxonomist.storage.journal.twins import live_form, lives
+from taxonomist.storage.journal.withdrawal import Withdrawal
 from taxonomist.storage.sqlite import Database
 
 __all__ = ["Journal"]
@@ -43,6 +44,7 @@ class Journal:
 
     def __init__(self, path: Path | str) -> None:
         self._database = Database(path, SCHEMA, version=VERSION)
+        self.withdrawal = Withdrawal(self._database)
         self._reset_queue()
         after_fork(self._reset_queue)
 

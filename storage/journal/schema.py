@@ -15,6 +15,8 @@ Views compute from the state which annotations and tasks exist:
 - the deletion of a task applies to the annotations that belong to it now, not to those that were moved to another task;
 - a task with the same id and another image that was created after an annotation means that a deletion was missed;
 - the annotations of a task with several images (`task_images`) belong to each of them.
+
+`former_parts` has the part (test or train) of images that were forgotten, under a hash of their id; see `withdrawal`.
 """
 
 __all__ = ["SCHEMA", "STATE", "VERSION"]
@@ -106,6 +108,8 @@ CREATE INDEX IF NOT EXISTS events_received ON events (received_at);
 CREATE TABLE IF NOT EXISTS projects (project TEXT PRIMARY KEY, last_event_at REAL NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS folded (id INTEGER PRIMARY KEY CHECK (id = 1), seq INTEGER NOT NULL);
 INSERT OR IGNORE INTO folded VALUES (1, 0);
+CREATE TABLE IF NOT EXISTS former_parts (
+    project TEXT NOT NULL, image TEXT NOT NULL, part TEXT NOT NULL, PRIMARY KEY (project, image)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS dirty (
     project TEXT NOT NULL, image_id TEXT NOT NULL, seq INTEGER NOT NULL,
     PRIMARY KEY (project, image_id)) WITHOUT ROWID"""

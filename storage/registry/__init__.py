@@ -88,6 +88,14 @@ class Registry(Protocol):
         """
         ...
 
+    def remove(self, name: str) -> int:
+        """Delete all versions of the name and return how many; nothing of it is served from the first moment on.
+
+        Promotions of other names no longer know it. The number of its last version stays taken, so that a version that
+        another process or machine still holds is never mistaken for a new one.
+        """
+        ...
+
     def alias_stamp(self, name: str) -> Hashable:
         """Return a value that changes exactly when the aliases of the name change; fast enough for each request."""
         ...

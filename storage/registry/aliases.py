@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from filelock import FileLock
@@ -15,7 +15,7 @@ from taxonomist.storage.formats import FORMAT, check_format
 from taxonomist.storage.registry import Moves
 from taxonomist.taxonomy.errors import ConflictError, DamagedError, NotFoundError, StorageError
 
-__all__ = ["NOWHERE", "Alias", "Aliases", "moved", "rolled_back", "way_back"]
+__all__ = ["NOWHERE", "Alias", "Aliases", "moved", "removed", "rolled_back", "way_back"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Alias:
     `before` maps every name that the last promotion moved (this one included) to its champion before; `number` is that
     promotion's, 0 where it was stored without one. `earlier` are the promotions before it, the latest first. A rollback
     removes the last promotion, so that the next one goes further back. `changes` counts promotions and rollbacks.
+    `last` is the number of the last version that was removed: the next one has a higher number.
     """
 
     champion: str | None = None
@@ -40,6 +41,7 @@ class Alias:
     changes: int = 0
     number: int = 0
     earlier: tuple[Change, ...] = ()
+    last: int = 0
 
     @property
     def history(self) -> tuple[Change, ...]:
@@ -69,7 +71,8 @@ def moved(
     after = {}
     for name in before:
         alias = now.get(name, NOWHERE)
-        after[name] = Alias(to[name], before, alias.changes + 1, number, alias.history[: _MOST_CHANGES - 1])
+        history = alias.history[: _MOST_CHANGES - 1]
+        after[name] = Alias(to[name], before, alias.changes + 1, number, history, alias.last)
     return {**now, **after}
 
 
@@ -93,8 +96,29 @@ def rolled_back(now: Mapping[str, Alias], name: str) -> Mapping[str, Alias]:
         history = tuple(change for change in alias.history if change.number < undone)
         last = history[0] if history else Change(0, {})
         changes = alias.changes + (version != alias.champion)
-        after[other] = Alias(version, last.before, changes, last.number, history[1:])
+        after[other] = Alias(version, last.before, changes, last.number, history[1:], alias.last)
     return after
+
+
+def removed(now: Mapping[str, Alias], name: str, last: int) -> Mapping[str, Alias]:
+    """Return the aliases without the name, in the promotions of others too. `last` is the number of its last version.
+
+    What stays of it is that number, and the count of its changes.
+    """
+    after = {}
+    for other, alias in now.items():
+        earlier = tuple(replace(change, before=_without(change.before, name)) for change in alias.earlier)
+        after[other] = replace(alias, before=_without(alias.before, name), earlier=earlier)
+    alias = now.get(name, NOWHERE)
+    last = max(last, alias.last)
+    if last or alias.champion is not None:
+        is_new = alias.champion is not None or last != alias.last
+        after[name] = Alias(changes=alias.changes + is_new, last=last)
+    return after
+
+
+def _without(before: Mapping[str, str | None], name: str) -> dict[str, str | None]:
+    return {other: version for other, version in before.items() if other != name}
 
 
 class Aliases:

@@ -13,7 +13,7 @@ from typing import Any
 from taxonomist.storage.azure.blob_account import BlobAccount
 from taxonomist.storage.files import storage_errors
 from taxonomist.storage.registry import ModelVersion, Moves
-from taxonomist.storage.registry.aliases import NOWHERE, Alias, moved, rolled_back, way_back
+from taxonomist.storage.registry.aliases import NOWHERE, Alias, moved, removed, rolled_back, way_back
 from taxonomist.storage.registry.blob_aliases import BlobAliases
 from taxonomist.storage.registry.blob_versions import ROOT, BlobVersions
 from taxonomist.storage.registry.folder import VERSION, FolderRegistry, check_name
@@ -62,7 +62,8 @@ class BlobRegistry:
         with storage_errors(files):
             content = manifest_of(name, files, manifest)
             data = manifest_bytes(content)
-            version = self._account.run(lambda: self._versions.upload(name, files, content, data))
+            last = partial(self._aliases.last, name)
+            version = self._account.run(lambda: self._versions.upload(name, files, content, data, last))
             (files / MANIFEST).write_bytes(data)
         return self._mirror.place(name, version, files)
 
@@ -135,6 +136,15 @@ class BlobRegistry:
                 continue
             return str(before[name])
         raise ConflictError(f'Other processes keep changing the champion of "{name}".', hint="Try again.")
+
+    def remove(self, name: str) -> int:
+        """See `Registry.remove`. Copies on other machines stay until they are deleted there."""
+        check_name(name)
+        numbers = self._account.run(lambda: self._versions.numbers(name))
+        self._aliases.change(partial(removed, name=name, last=max(numbers, default=0)))
+        self._account.run(lambda: self._versions.delete(name))
+        shutil.rmtree(self._root / name, ignore_errors=True)
+        return len(numbers)
 
     def alias_stamp(self, name: str) -> Hashable:
         """See `Registry.alias_stamp`: the champion and the number of its changes."""

@@ -21,7 +21,7 @@ from taxonomist.storage.azure.retry_policy import RetryPolicy, status_of
 from taxonomist.storage.files import write_atomically
 from taxonomist.storage.fork_safety import after_fork
 from taxonomist.storage.formats import check_format
-from taxonomist.storage.registry.aliases import Alias
+from taxonomist.storage.registry.aliases import NOWHERE, Alias
 from taxonomist.taxonomy.errors import ConflictError, DamagedError, StorageError
 
 __all__ = ["BlobAliases"]
@@ -104,6 +104,10 @@ class BlobAliases:
         """
         with self._lock:
             self._take(self._account.run(lambda: self._swap(decide, uuid4().hex)))
+
+    async def last(self, name: str) -> int:
+        """Return the number of the last version of the name that was removed, 0 when there is none."""
+        return (await self._read(self._account.retry_policy)).state.aliases.get(name, NOWHERE).last
 
     async def _swap(self, decide: Callable[[Aliases], Aliases], mark: str) -> _Known:
         for _ in range(_ATTEMPTS):

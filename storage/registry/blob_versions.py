@@ -6,7 +6,7 @@ import hashlib
 import logging
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -146,8 +146,25 @@ class BlobVersions:
         if digest.hexdigest() != described["sha256"]:
             raise damaged(source, "does not match its SHA-256 in Azure")
 
-    async def upload(self, name: str, files: Path, content: Mapping[str, Any], manifest: bytes) -> str:
-        """Upload the files and return their version."""
+    async def numbers(self, name: str) -> list[int]:
+        """Return the numbers of all versions of a name, ascending."""
+        return [_number(version) for version in (await self._list(name)).versions]
+
+    async def delete(self, name: str) -> None:
+        """Delete all versions of a name, the manifests first: a version without one does not count."""
+        blobs = await self._account.list(self._container, f"{ROOT}/{name}/")
+        for blob in sorted(blobs, key=lambda blob: not blob.name.endswith(f"/{MANIFEST}")):
+            await self._account.delete(self._container, blob.name)
+
+    async def upload(
+        self,
+        name: str,
+        files: Path,
+        content: Mapping[str, Any],
+        manifest: bytes,
+        last: Callable[[], Awaitable[int]],
+    ) -> str:
+        """Upload the files and return their version. `last` gives the number of the last version that was removed."""
         listing = await self._list(name)
         await self._clean(listing)
         place = uuid4().hex
@@ -158,7 +175,7 @@ class BlobVersions:
                 files / path,
                 metadata={"sha256": described["sha256"]},
             )
-        number = max(map(_number, listing.versions), default=0)
+        number = max(map(_number, listing.versions), default=0) or await last()
         while True:
             number += 1
             if await self._claim(f"{ROOT}/{name}/v{number}/{MANIFEST}", manifest, place):

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from taxonomist.storage.files import storage_errors, sync_file, sync_folder
 from taxonomist.storage.registry import ModelVersion, Moves
-from taxonomist.storage.registry.aliases import Aliases, rolled_back, way_back
+from taxonomist.storage.registry.aliases import Aliases, removed, rolled_back, way_back
 from taxonomist.storage.registry.manifest_file import MANIFEST, check_files, manifest_bytes, manifest_of, read_manifest
 from taxonomist.taxonomy.errors import DamagedError, NotFoundError
 
@@ -63,7 +63,7 @@ class FolderRegistry:
         with storage_errors(files):
             (files / MANIFEST).write_bytes(manifest_bytes(manifest_of(name, files, manifest)))
             _sync_tree(files)
-            version = _move_in(files, folder)
+            version = _move_in(files, folder, self._aliases.get(name).last)
             sync_folder(folder)
         return self.get(name, version)
 
@@ -162,6 +162,18 @@ class FolderRegistry:
             self._aliases.write(rolled_back(now, name))
         return str(before[name])
 
+    def remove(self, name: str) -> int:
+        """See `Registry.remove`."""
+        folder = self._folder(name)
+        numbers = _numbers(folder, complete=False)
+        with self._aliases.locked():
+            self._aliases.write(removed(self._aliases.all(), name, max(numbers, default=0)))
+        with storage_errors(folder):
+            if folder.exists():
+                shutil.rmtree(folder)
+                sync_folder(folder.parent)
+        return len(numbers)
+
     def alias_stamp(self, name: str) -> Hashable:
         """See `Registry.alias_stamp`: the champion and the number of its changes."""
         alias = self._aliases.get(name)
@@ -188,8 +200,8 @@ def _numbers(folder: Path, *, complete: bool) -> list[int]:
     return sorted(int(match[1]) for path, match in matches if match and (not complete or (path / MANIFEST).is_file()))
 
 
-def _move_in(staged: Path, folder: Path) -> str:
-    number = max(_numbers(folder, complete=False), default=0)
+def _move_in(staged: Path, folder: Path, last: int) -> str:
+    number = max([last, *_numbers(folder, complete=False)])
     while True:
         number += 1
         try:

@@ -100,3 +100,51 @@ def test_a_newer_format_is_refused(tmp_path: Path) -> None:
         database.write(),
     ):
         pass
+
+
+def holds(database: Database, text: bytes) -> bool:
+    return any(text in path.read_bytes() for path in database.path.parent.glob(f"{database.path.name}*"))
+
+
+def test_what_was_deleted_or_replaced_is_gone_from_the_files(tmp_path: Path) -> None:
+    database = Database(tmp_path / "a.sqlite", "CREATE TABLE IF NOT EXISTS a (n INTEGER PRIMARY KEY, text TEXT)")
+    long = "long-secret " * 2000  # several pages
+    with database.write() as connection:
+        connection.executemany("INSERT INTO a VALUES (?, ?)", [(1, "first-secret"), (2, long), (3, "stays")])
+    with database.write() as connection:
+        connection.execute("UPDATE a SET text = 'other' WHERE n = 1")
+        connection.execute("DELETE FROM a WHERE n = 2")
+    assert holds(database, b"-secret")  # in the log
+    database.erase_deleted()
+    assert not holds(database, b"-secret")
+    assert holds(database, b"stays")
+    database.close()
+
+
+def test_what_an_earlier_release_deleted_is_gone_once_the_file_is_rebuilt(tmp_path: Path) -> None:
+    path, schema = tmp_path / "a.sqlite", "CREATE TABLE IF NOT EXISTS a (n INTEGER PRIMARY KEY, text TEXT)"
+    with sqlite3.connect(path) as earlier:
+        earlier.execute("PRAGMA secure_delete=OFF")
+        earlier.execute(schema)
+        earlier.executemany("INSERT INTO a VALUES (?, ?)", [(1, "old-secret"), (2, "stays")])
+        earlier.commit()
+        earlier.execute("DELETE FROM a WHERE n = 1")
+    earlier.close()
+    database = Database(path, schema)
+    database.erase_deleted()
+    assert holds(database, b"old-secret")
+    database.erase_deleted(rebuild=True)
+    assert not holds(database, b"old-secret")
+    with database.read() as connection:
+        assert connection.execute("SELECT text FROM a").fetchone()[0] == "stays"
+    database.close()
+
+
+def test_a_reader_does_not_hold_up_the_erasing(database: Database) -> None:
+    with database.write() as connection:
+        connection.execute("INSERT INTO a VALUES (1)")
+    with database.read() as reader:
+        assert reader.execute("SELECT count(*) FROM a").fetchone()[0] == 1
+        database.erase_deleted()  # the log is cut by the next call
+    with database.write() as connection:
+        assert connection.execute("PRAGMA busy_timeout").fetchone()[0] == 30_000

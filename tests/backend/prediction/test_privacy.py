@@ -85,7 +85,7 @@ def test_an_image_that_becomes_private_is_hidden_at_once(trained: Services) -> N
     found = shown(trained, look_alikes, document)
     assert len(found) == 3
     assert found[0] == others[1]
-    trained.catalog.leave_project("7", others[1])
+    trained.catalog.leave_project("7", [others[1]])
     assert others[1] not in shown(trained, look_alikes, document)
 
 

@@ -95,9 +95,9 @@ def test_the_settings_decide_what_is_left_out(tmp_path: Path, skip: dict[str, An
 def test_an_image_of_two_projects_is_prepared_once_and_one_of_none_is_not(catalogue: Services, tmp_path: Path) -> None:
     import_manifest(catalogue, tmp_path / "catalogue" / "manifest.csv", "8")
     left = first(catalogue)
-    catalogue.catalog.leave_project("7", left.id)
+    catalogue.catalog.leave_project("7", [left.id])
     assert len(wanted_images(catalogue)) == 8
-    catalogue.catalog.leave_project("8", left.id)
+    catalogue.catalog.leave_project("8", [left.id])
     prepared = prepare_all(catalogue, SIZE)
     assert (prepared.new, prepared.failures) == (7, {})
     assert left.id not in prepared_image_store(catalogue, SIZE)

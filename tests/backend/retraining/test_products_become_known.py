@@ -96,7 +96,7 @@ def test_a_product_that_was_trained_on_is_never_tested_although_its_images_were_
     trained = trained_products(newest(services))
     for document in list(services.catalog.documents("7")):
         if document.projects["7"].group in trained:
-            services.catalog.leave_project("7", document.id)
+            services.catalog.leave_project("7", [document.id])
     add_products(services, tmp_path / "i", 20, 6)
     train(services, "7", silent)
     gone = trained - trained_products(newest(services))

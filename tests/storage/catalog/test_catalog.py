@@ -146,8 +146,7 @@ def test_leaving_a_project_keeps_the_rest(catalog: Catalog) -> None:
     document = document.annotated("4", [AnnotatorLabels(annotator_id=3, taxonomy=[["A"]])], has_review=False)
     assert document.total_annotations == 3
     catalog.put(document)
-    catalog.leave_project("4", "a")
-    catalog.leave_project("4", "missing")
+    catalog.leave_project("4", ["a", "missing"])
     left = catalog.get("a")
     assert left is not None
     assert list(left.projects) == ["5"]
@@ -254,3 +253,16 @@ def test_sqlite_names_a_document_that_cannot_be_read(sqlite: SqliteCatalog, tmp_
     with pytest.raises(DamagedError, match=r"document a .* resolution_width"):
         sqlite.get("a")
     assert list(sqlite.find(LabelQuery())) == []
+
+
+def test_documents_that_nothing_uses_are_dropped(catalog: Catalog) -> None:
+    for id in ("ours", "kept", "twice"):
+        catalog.put(member(id).annotated("4", [AnnotatorLabels(annotator_id=1)], has_review=False))
+    catalog.update("twice", lambda document: document.in_project("5", labels()))
+    catalog.put(ImageDocument.model_validate(THESIS))
+    catalog.put(ImageDocument(id="marked", is_blurred=False))
+    catalog.leave_project("4", ["ours", "twice", "missing"])
+    assert catalog.drop(["ours", "kept", "twice", THESIS["id"], "marked", "missing"]) == 1
+    left = {document.id: sorted(document.projects) for document in catalog.documents()}
+    assert left == {"kept": ["4"], "twice": ["5"], THESIS["id"]: [], "marked": []}
+    assert catalog.drop(["ours"]) == 0

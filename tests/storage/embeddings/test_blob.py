@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 import emulators
+from taxonomist.storage.arrays.forgetting import forget_rows
 from taxonomist.storage.azure.blob_account import BlobAccount
 from taxonomist.storage.azure.retry_policy import RetryPolicy
-from taxonomist.storage.embeddings.blob import BlobEmbeddings
+from taxonomist.storage.embeddings.blob import BlobEmbeddings, forget_shared
 from tests.fault_proxy import Fault, fault_proxy
 from tests.storage.embeddings.test_folder import half, vectors
 from tests.storage.workers import vector
@@ -135,3 +136,27 @@ def test_all_goes_on_while_azure_is_away_and_is_sent_later(
         machine("one", account).get(["x"])  # the next process on that machine
         account.close()
     assert "a" in machine()
+
+
+def test_forgotten_embeddings_are_gone_from_azure_and_not_sent_again(
+    machine: Open, blob_account: BlobAccount, container: str, tmp_path: Path
+) -> None:
+    store = machine("one")
+    store.append(["a", "b"], vectors(1, 2))
+    store.append(["c"], vectors(3))
+    unsent = machine("one", every_s=1000)
+    unsent.append(["d", "e"], vectors(4, 5))
+    forget_rows(tmp_path / "one", {"b", "c", "d"})
+    assert forget_shared(blob_account, container, "embeddings", {"b", "c", "d"}) == 2
+    store.append(["f"], vectors(6))  # sends what was not sent yet
+    for reader in (store, machine()):
+        found, values = reader.get(["a", "b", "c", "d", "e", "f"])
+        assert found.tolist() == [True, False, False, False, True, True]
+        np.testing.assert_array_equal(values[found], half(1, 5, 6))
+        assert len(reader) == 3
+    unsent.close()
+    assert not any(segment.count(b'\\"b\\"') for segment in contents(blob_account, container))
+
+
+def contents(account: BlobAccount, container: str) -> list[bytes]:
+    return [account.run(lambda name=name: account.read(container, name)).data for name in segments(account, container)]  # type: ignore[misc]

@@ -59,6 +59,7 @@ def test_a_folder_of_early_releases_opens(registry: Registry, tmp_path: Path) ->
                 "changes": 2,
                 "number": 1,
                 "earlier": [{"number": 0, "before": {"format": None}}],
+                "last": 0,
             }
         },
     }

@@ -211,3 +211,35 @@ def test_aliases_that_cannot_be_read_are_reported(registry: Registry, place: Pla
     place.write_aliases(None)
     registry.promote("project-4", "v1")
     assert registry.champion("project-4") == "v1"
+
+
+def test_a_name_is_removed_with_its_versions(place: Place, registry: Registry) -> None:
+    publish(registry, name="backbone")
+    for name in ("project-4", "project-5"):
+        publish(registry, "one", name)
+        publish(registry, "two", name)
+    registry.promote("backbone", "v1")
+    registry.promote_together({"project-4": "v1", "project-5": "v1"})
+    registry.promote_together({"project-4": "v2", "project-5": "v2"})
+    stamp = registry.alias_stamp("project-4")
+    assert registry.remove("project-4") == 2
+    for reader in (registry, place.open()):
+        assert (reader.champion("project-4"), reader.previous("project-4")) == (None, None)
+        assert reader.versions("project-4") == []
+        assert reader.names() == ["backbone", "project-5"]
+        assert reader.champions() == {"backbone": "v1", "project-5": "v2"}
+        with pytest.raises(NotFoundError):
+            reader.get("project-4", "v2")
+    assert registry.rollback("project-5") == "v1"  # what was promoted with it is not missed
+    assert registry.remove("project-4") == 0
+
+    # A version that comes later is never mistaken for one that another process still holds.
+    assert publish(registry, "three").version == "v3"
+    registry.promote("project-4", "v3")
+    assert registry.alias_stamp("project-4") != stamp
+    assert place.open().champion("project-4") == "v3"
+
+
+def test_a_name_that_never_had_a_version_is_removed_without_a_trace(registry: Registry) -> None:
+    assert registry.remove("project-9") == 0
+    assert publish(registry, name="project-9").version == "v1"
