@@ -102,6 +102,10 @@ def test_a_project_over_time(
     running.sync()
     assert len(running.labels()) == 3
     assert running.sync().endswith(UNCHANGED)  # API and webhooks say the same
+    skip = {"result": [], "was_cancelled": True}
+    checked(owner.post(f"/api/tasks/{tasks[0].id}/annotations/", json=skip))
+    assert "7 annotations (1 skipped), " in running.sync()
+    assert len(running.labels()) == 3
 
     late_predictions_are_filled(running, [task.id for task in tasks[3:]])
     duplicates_are_removed(running, catalogue[1])

@@ -52,7 +52,7 @@ def checks(services: Services, project: str, client: LabelStudioClient) -> Itera
         config = parse_label_config(about.label_config)
         yield _taxonomy(about, record, config)
     except ConfigError as error:
-        yield failed("taxonomy", str(error.args[0]), error.hint or "correct the labelling config in Label Studio")
+        yield failure("taxonomy", error, "correct the labelling config in Label Studio")
     rows = client.ml_backends(project)
     row = own_row(rows, services.settings, record)
     yield _ml_backend(services, project, rows, row)
