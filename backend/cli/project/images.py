@@ -159,7 +159,7 @@ def _print_import(result: ImportResult) -> None:
     if result.of_earlier_imports:
         print_line(
             f"stay: {result.of_earlier_imports} images of imports by an earlier release that this file does not name. "
-            "Import their own file again, or remove one (taxonomist forget):"
+            "Import their own file again, or remove one by taxonomist forget --image ADDRESS:"
         )
         _print_some(result.unnamed_images, result.of_earlier_imports)
     _print_some(result.problems, result.left_out)

@@ -184,6 +184,8 @@ def test_images_of_an_earlier_import_that_the_file_does_not_name_are_listed(
         services.journal.fold()
         out = run("import", manifest, "--project", "p", *options)[1]
         assert "stay: 1 images of imports by an earlier release that this file does not name" in out
-        assert f"or remove one (taxonomist forget):\n  {gone}" in out
+        assert f"taxonomist forget --image ADDRESS:\n  {gone}" in out
     result = run_json(run, "import", manifest, "--project", "p")
     assert (result["of_earlier_imports"], result["unnamed_images"]) == (1, [gone])
+    assert run("forget", "--image", gone, "--yes")[0] == 0
+    assert run_json(run, "import", manifest, "--project", "p")["of_earlier_imports"] == 0
