@@ -14,7 +14,7 @@ from xdist.scheduler import LoadScopeScheduling
 import emulators
 
 ROOT = Path(__file__).parents[1]
-pytest_plugins = ["tests.homes"]
+pytest_plugins = ["tests.homes", "tests.network"]
 
 
 class Units(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types

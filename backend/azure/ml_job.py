@@ -21,6 +21,7 @@ from pydantic import SecretStr
 from taxonomist.backend.extras import require
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.state.project_records import ProjectRecords
+from taxonomist.storage.network.certificates import bundle_for_requests, untrusted
 from taxonomist.taxonomy.errors import AuthError, ConfigError, StorageError
 
 if TYPE_CHECKING:  # the extra `azureml`
@@ -173,7 +174,7 @@ def submit_job(job: PipelineJob, workspace: Workspace) -> SubmittedJob:
         from taxonomist.storage.azure.retry_policy import brief, status_of  # noqa: PLC0415 - the extra azureml
 
         try:
-            with DefaultAzureCredential() as credential:
+            with bundle_for_requests(), DefaultAzureCredential() as credential:
                 client = azure.MLClient(
                     credential,
                     workspace.subscription,
@@ -188,6 +189,8 @@ def submit_job(job: PipelineJob, workspace: Workspace) -> SubmittedJob:
                     f"Azure denies access ({brief(error)}).",
                     hint=f"Run `az login`. You need the role AzureML Data Scientist on the workspace {workspace.name}.",
                 ) from error
+            if refused := untrusted(error):
+                raise StorageError(f"Azure ML did not accept the job: {refused[0]}.", hint=refused[1]) from error
             raise StorageError(
                 f"Azure ML did not accept the job ({brief(error)}).",
                 hint="Check that the workspace and both compute clusters exist.",

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 
 from taxonomist.storage.formats import FORMAT, check_format
+from taxonomist.storage.network.http_clients import http_client
 from taxonomist.taxonomy.errors import LabelStudioError
 
 TIMEOUT_S = 60.0
@@ -27,10 +28,7 @@ class Account:
 
     def client(self, url: str) -> httpx.Client:
         """Return an HTTP client for the Label Studio at `url` with this user's token."""
-        # The server is on this machine, so the proxy settings of the environment do not apply.
-        return httpx.Client(
-            base_url=url, headers={"Authorization": f"Token {self.token}"}, timeout=TIMEOUT_S, trust_env=False
-        )
+        return http_client(url, headers={"Authorization": f"Token {self.token}"}, timeout=TIMEOUT_S)
 
 
 def first_user(file: Path, email: str = "admin@example.com") -> Account:
@@ -52,7 +50,7 @@ def sign_up(url: str, host: Account, email: str, password: str) -> Account:
     Raises `LabelStudioError` when the address is taken with another password or Label Studio refuses.
     """
     invite = checked(_get(host, url, "/api/invite")).json()["invite_url"]
-    with httpx.Client(base_url=url, timeout=TIMEOUT_S, follow_redirects=True, trust_env=False) as browser:
+    with http_client(url, timeout=TIMEOUT_S, stay=False) as browser:
         form = {"email": email, "password": password}
         _post_form(browser, invite, form)
         answer = browser.get("/api/current-user/token")

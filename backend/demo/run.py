@@ -33,6 +33,7 @@ from taxonomist.backend.label_studio.predictions import model_version_name
 from taxonomist.backend.services import Services, registry_name
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.state.jobs import JobState
+from taxonomist.storage.network.http_clients import http_client
 from taxonomist.taxonomy.errors import TaxonomistError
 
 TITLE = "Furniture (demo)"
@@ -124,14 +125,15 @@ def _backend(home: Path, server: LabelStudioServer, port: int) -> Iterator[Servi
 
 
 def _wait_until_up(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    for _ in range(600):
-        if process.poll() is not None:
-            raise TaxonomistError(f"The backend ended with {process.returncode}.", hint=f"Its log: {log}")
-        try:
-            if httpx.get(f"{url}/health", timeout=1, trust_env=False).is_success:
-                return
-        except httpx.TransportError:
-            time.sleep(0.2)
+    with http_client(timeout=1) as client:
+        for _ in range(600):
+            if process.poll() is not None:
+                raise TaxonomistError(f"The backend ended with {process.returncode}.", hint=f"Its log: {log}")
+            try:
+                if client.get(f"{url}/health").is_success:
+                    return
+            except httpx.TransportError:
+                time.sleep(0.2)
     raise TaxonomistError("The backend does not answer.", hint=f"Its log: {log}")
 
 

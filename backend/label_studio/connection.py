@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Generator
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
-from urllib.parse import urlsplit
 
 import httpx
 
-from taxonomist.backend.label_studio.failures import ACCESS_FIX
-from taxonomist.backend.settings import LOOPBACK_HOSTS
+from taxonomist.backend.label_studio.failures import ACCESS_FIX, ADDRESS_FIX
 from taxonomist.storage.images.label_studio_token import TokenAuth
+from taxonomist.storage.network.http_clients import http_client
 from taxonomist.taxonomy.errors import LabelStudioError
 
 if TYPE_CHECKING:
@@ -28,14 +27,13 @@ class Connection:
         self.url = url.rstrip("/")
         if not api_key.strip() or not api_key.isascii():
             raise LabelStudioError("The token for Label Studio is empty or not ASCII.", hint=ACCESS_FIX)
-        host = urlsplit(self.url).hostname or ""
         self._token = TokenAuth(self.url, lambda: api_key, fallback=fallback)
-        self._http = httpx.Client(
-            auth=_Authorization(self._token),
-            timeout=httpx.Timeout(timeout_s, connect=5.0),
-            follow_redirects=True,
-            trust_env=host not in LOOPBACK_HOSTS,  # a proxy cannot reach loopback
-        )
+        try:
+            self._http = http_client(
+                self.url, auth=_Authorization(self._token), timeout=httpx.Timeout(timeout_s, connect=5.0)
+            )
+        except (httpx.InvalidURL, ValueError) as error:
+            raise LabelStudioError(f"{url!r} is not an address ({error}).", hint=ADDRESS_FIX) from error
 
     @property
     def token(self) -> str:

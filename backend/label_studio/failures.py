@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 from pydantic import ValidationError
 
+from taxonomist.storage.network.http_clients import RedirectedElsewhere, reason_and_fix
 from taxonomist.taxonomy.errors import AuthError, LabelStudioError
 
 SSRF_FIX = (
@@ -69,7 +70,14 @@ def unreachable(url: str, doing: str, error: Exception) -> LabelStudioError:
         return LabelStudioError(
             f"Cannot {doing}: Label Studio at {url} took too long to answer.", hint="Try again when it is less busy."
         )
-    return LabelStudioError(f"Label Studio at {url} cannot be reached ({_cause(error)}).", hint=ADDRESS_FIX)
+    if isinstance(error, RedirectedElsewhere) and not error.is_downgrade:
+        return LabelStudioError(
+            f"Cannot {doing}: {error}.",
+            hint=f"If Label Studio is there, run `taxonomist connect --url {error.base} …`, or set "
+            f"TAXONOMIST_LABEL_STUDIO_URL={error.base}. If that is a page to log in, it must let /api through.",
+        )
+    reason, fix = reason_and_fix(error)
+    return LabelStudioError(f"Label Studio at {url} cannot be reached ({reason}).", hint=fix or ADDRESS_FIX)
 
 
 def refusal(url: str, doing: str, status: int, body: Any) -> LabelStudioError:
@@ -123,8 +131,3 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(inner)
     elif value:
         yield str(value)
-
-
-def _cause(error: Exception) -> str:
-    text = str(error).strip()
-    return text if text and len(text) < 200 else type(error).__name__

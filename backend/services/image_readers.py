@@ -43,7 +43,13 @@ class ImageReaders:
         self._settings = settings
         self._folder = folder
         self._blobs = blobs
-        self._http = HttpImages(settings.allowed_image_hosts, settings.max_image_bytes, settings.image_timeout)
+        proxy = settings.image_proxy
+        self._http = HttpImages(
+            settings.allowed_image_hosts,
+            settings.max_image_bytes,
+            settings.image_timeout,
+            proxy=proxy.get_secret_value() if proxy else None,
+        )
         self._lock = threading.Lock()
         self._readers: dict[ImageSource, Images] = {}
 

@@ -11,6 +11,8 @@ from cronsim import CronSim, CronSimError
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
+from taxonomist.storage.network.proxies import parse_proxy
+from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.training.backbones.architectures import architecture_names, list_of_names
 
 
@@ -34,6 +36,17 @@ def _sendable(secret: SecretStr) -> SecretStr:
     except UnicodeEncodeError:
         raise ValueError(
             "has characters that Label Studio cannot send; use letters, digits and punctuation of Latin-1"
+        ) from None
+    return secret
+
+
+def _proxy(secret: SecretStr) -> SecretStr:
+    """Refuse everything but the address of an http(s) proxy. It is secret, because it may have a password."""
+    try:
+        parse_proxy(secret.get_secret_value(), "it")
+    except ConfigError:
+        raise ValueError(
+            "must look like http://host:port; in a password, write @ as %40, / as %2F and # as %23"
         ) from None
     return secret
 
@@ -94,6 +107,7 @@ OptionalTexts = Annotated[list[str] | None, NoDecode, BeforeValidator(_list_of_t
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 WebAddresses = Annotated[list[WebAddress], NoDecode, BeforeValidator(_list_of_texts)]
 SendableSecret = Annotated[SecretStr, AfterValidator(_sendable)]
+ProxyAddress = Annotated[SecretStr, AfterValidator(_proxy)]
 CronSchedule = Annotated[str, AfterValidator(_schedule)]
 ArchitectureName = Annotated[str, AfterValidator(_architecture)]
 ProductField = Annotated[str, AfterValidator(_product_field)]

@@ -23,6 +23,7 @@ from taxonomist.backend.settings.fields import (
     OptionalTexts,
     ProductField,
     Promotion,
+    ProxyAddress,
     SendableSecret,
     Share,
     TargetPrecision,
@@ -103,6 +104,11 @@ class Settings(BaseSettings):
     allowed_image_hosts: Texts = Field(
         [],
         description="Hosts besides Label Studio from which images may be fetched: host, host:port or *.suffix",
+    )
+    image_proxy: ProxyAddress | None = Field(
+        None,
+        description="Proxy for images that are not on Label Studio's host, such as http://user:password@proxy:3128; "
+        "only hosts that allowed_image_hosts names in full are read through it, those in NO_PROXY are read directly",
     )
     max_image_bytes: int = Field(50_000_000, ge=1, description="Largest image file that is read, in bytes")
     max_image_pixels: int = Field(50_000_000, ge=1, description="Largest image that is decoded, in pixels")

@@ -17,11 +17,13 @@ from taxonomist.storage.azure.credential import entra_credential
 from taxonomist.storage.azure.retry_policy import RetryPolicy, brief
 from taxonomist.storage.event_loop_thread import EventLoopThread
 from taxonomist.storage.fork_safety import after_fork
+from taxonomist.storage.network.azure_transport import AzureTransport
 from taxonomist.taxonomy.errors import ConfigError, StorageError
 
 T = TypeVar("T")
 PART = 4 * 2**20
 """The most bytes of one request, so small that a slow connection transfers them within one attempt."""
+_BLOCK = 256 * 2**10  # bytes that are read from the socket at a time, as in the SDK's own transport
 
 
 class BlobConnection:
@@ -116,11 +118,14 @@ class BlobConnection:
             self._client = BlobServiceClient(
                 self.url,
                 credential=credential,
+                transport=AzureTransport(
+                    connection_timeout=self.retry_policy.attempt_s,
+                    read_timeout=self.retry_policy.attempt_s,
+                    connection_data_block_size=_BLOCK,
+                ),
                 retry_total=0,
                 max_single_get_size=PART,
                 max_chunk_get_size=PART,
-                connection_timeout=self.retry_policy.attempt_s,
-                read_timeout=self.retry_policy.attempt_s,
             )
         return self._client
 

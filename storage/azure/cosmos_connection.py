@@ -19,6 +19,7 @@ from taxonomist.storage.azure.credential import entra_credential
 from taxonomist.storage.azure.retry_policy import RetryPolicy, status_of
 from taxonomist.storage.event_loop_thread import EventLoopThread
 from taxonomist.storage.fork_safety import after_fork, never_finalise
+from taxonomist.storage.network.azure_transport import AzureTransport
 from taxonomist.taxonomy.errors import ConfigError, NotFoundError, StorageError
 
 __all__ = ["INSTALL_HINT", "Container", "CosmosAccess", "CosmosConnection"]
@@ -124,6 +125,7 @@ class CosmosConnection:
             client = CosmosClient(
                 self.access.endpoint,
                 credential,
+                transport=AzureTransport(),
                 connection_policy=_without_retries(),
                 enable_endpoint_discovery=False,
                 retry_connect=0,

@@ -16,6 +16,8 @@ from azure.core.exceptions import (
     ServiceResponseError,
 )
 
+from taxonomist.storage.network.azure_transport import AzureProxyError
+from taxonomist.storage.network.certificates import untrusted
 from taxonomist.taxonomy.errors import StorageError
 
 __all__ = ["RetryPolicy", "brief", "status_of"]
@@ -75,6 +77,8 @@ def status_of(error: BaseException) -> int | None:
 
 
 def _is_transient(error: BaseException) -> bool:
+    if untrusted(error):
+        return False
     if isinstance(error, (ServiceRequestError, ServiceResponseError, IncompleteReadError, TimeoutError, OSError)):
         return True
     # A response that is cut off is an HttpResponseError with the status of its beginning, 200 or 206.
@@ -94,6 +98,8 @@ def _requested_pause(error: BaseException) -> float | None:
 
 
 def _refusal(error: BaseException, what: str) -> BaseException:
+    if refused := untrusted(error):
+        return StorageError(f"Azure did not {what}: {refused[0]}.", hint=refused[1])
     if status_of(error) in _REFUSED:
         return StorageError(
             f"Azure did not {what}: access is refused ({brief(error)}).",
@@ -108,4 +114,4 @@ def brief(error: BaseException) -> str:
     code = getattr(error, "error_code", None) or getattr(error, "sub_status", None)
     if status is not None:
         return f"status {status}" + (f" {getattr(code, 'value', code)}" if code else "")
-    return type(error).__name__
+    return str(error) if isinstance(error, AzureProxyError) else type(error).__name__

@@ -15,16 +15,19 @@ from taxonomist.storage.event_loop_thread import EventLoopThread
 from taxonomist.storage.fork_safety import after_fork
 from taxonomist.storage.images import without_query
 from taxonomist.storage.images.allowed_hosts import AllowedHosts, Target, is_public
-from taxonomist.storage.images.certificates import certificates
+from taxonomist.storage.network.http_clients import ProxyFailure, failures_of, image_client, reason_and_fix
+from taxonomist.storage.network.proxies import Proxy, is_reached_directly, parse_proxy, proxy_for
 from taxonomist.taxonomy.errors import (
+    ConfigError,
     ImageForbiddenError,
     ImageNotFoundError,
     ImageTooLargeError,
     ImageUnavailableError,
 )
 
-__all__ = ["Answer", "Credential", "HttpImages", "data_of"]
+__all__ = ["IMAGE_PROXY", "Answer", "Credential", "HttpImages", "data_of"]
 
+IMAGE_PROXY = "TAXONOMIST_IMAGE_PROXY"
 _REDIRECTS = {301, 302, 303, 307, 308}
 _CONNECTIONS = 16
 
@@ -40,10 +43,16 @@ class Credential:
 
     def covers(self, url: str) -> bool:
         """Return whether a URL belongs to the site."""
-        if AllowedHosts.target(url).origin != self.origin:
+        if not self.is_at(AllowedHosts.target(url)):
             return False
         below = httpx.URL(url).path if self.path else "/"
         return below.startswith(f"{self.path}/") and ".." not in below.split("/")
+
+    def is_at(self, target: Target) -> bool:
+        """Return whether a target is the site's origin, or the https of an http origin, both on their default ports."""
+        return target.origin == self.origin or (
+            self.origin == ("http", target.host, 80) and target.origin == ("https", target.host, 443)
+        )
 
 
 @dataclass(frozen=True)
@@ -60,23 +69,33 @@ class HttpImages:
     """`Images` by http and https.
 
     Each redirect, at most `max_redirects`, is checked like the first address. `max_bytes` limits the bytes that are
-    really read, `timeout_s` the time from the first name lookup to the last byte. Proxies of the environment are not
-    used, because they would look up names without our checks.
+    really read, `timeout_s` the time from the first name lookup to the last byte.
+
+    Only the origin of a credential, which is Label Studio's, is reached through the proxies of the environment. Others
+    are reached through `proxy`, and then only hosts that are named in full: a proxy looks up names without our checks.
+    Hosts in `NO_PROXY` are reached directly. Raises `ConfigError` when `proxy` is not the address of a proxy.
     """
 
     def __init__(
-        self, allowed_hosts: Iterable[str], max_bytes: int, timeout_s: float = 20.0, *, max_redirects: int = 5
+        self,
+        allowed_hosts: Iterable[str],
+        max_bytes: int,
+        timeout_s: float = 20.0,
+        *,
+        max_redirects: int = 5,
+        proxy: str | None = None,
     ) -> None:
         self._hosts = AllowedHosts(allowed_hosts)
         self._max_bytes = max_bytes
         self._timeout_s = timeout_s
         self._max_redirects = max_redirects
+        self._proxy = parse_proxy(proxy, IMAGE_PROXY) if proxy else None
         self._loop = EventLoopThread()
         self._forget()
         after_fork(self._forget)
 
     def _forget(self) -> None:
-        self._client: httpx.AsyncClient | None = None
+        self._clients: dict[tuple[bool, Proxy | None], httpx.AsyncClient] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -88,8 +107,8 @@ class HttpImages:
 
     def close(self) -> None:
         """Close the connections."""
-        client, self._client = self._client, None
-        if client is not None:
+        clients, self._clients = self._clients, {}
+        for client in clients.values():
             self._loop.run(client.aclose)
         self._loop.close()
 
@@ -105,20 +124,35 @@ class HttpImages:
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await self._follow(url, credential)
+        except ConfigError as error:  # a variable of the environment names no usable certificate or proxy
+            raise ImageUnavailableError(
+                f"The image at {without_query(url)} cannot be fetched: {error.args[0]}", hint=error.hint
+            ) from error
         except (TimeoutError, httpx.TimeoutException) as error:
             raise ImageUnavailableError(
-                f"The image at {without_query(url)} was not complete within {self._timeout_s:g} seconds."
+                f"The image at {without_query(url)} was not complete within {self._timeout_s:g} seconds.",
+                hint=self._proxy_hint(url),
             ) from error
         except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
+            reason, fix = reason_and_fix(error)
             raise ImageUnavailableError(
-                f"The image at {without_query(url)} cannot be fetched ({str(error) or type(error).__name__})."
+                f"The image at {without_query(url)} cannot be fetched ({reason}).", hint=fix or self._proxy_hint(url)
             ) from error
+
+    def _proxy_hint(self, url: str) -> str | None:
+        """Return a hint where the environment names a proxy for other clients, None where it does not."""
+        try:
+            proxy = proxy_for(url) if self._proxy is None else None
+        except (ConfigError, ValueError):
+            return None
+        return f"Images are not read through {proxy}: set {IMAGE_PROXY} if they need a proxy." if proxy else None
 
     async def _follow(self, url: str, credential: Credential | None) -> Answer:
         for _ in range(self._max_redirects + 1):
             target = self._allowed(url, credential)
-            headers = dict(credential.header) if credential and credential.covers(url) else {}
-            step = await self._step(url, target, headers)
+            own = credential is not None and credential.covers(url)
+            headers = dict(credential.header) if credential is not None and own else {}
+            step = await self._step(url, target, headers, proxy_for(url) if own else self._image_proxy(target))
             if isinstance(step, Answer):
                 return step
             url = urljoin(url, step)
@@ -131,32 +165,56 @@ class HttpImages:
             return AllowedHosts.target(url)
         return self._hosts.check(url)
 
-    async def _step(self, url: str, target: Target, headers: dict[str, str]) -> Answer | str:
+    def _image_proxy(self, target: Target) -> Proxy | None:
+        """Return the proxy for a target that is not Label Studio, None for a direct connection."""
+        if self._proxy is None or is_reached_directly(target.host, target.port):
+            return None
+        if target.public_only:
+            raise ImageForbiddenError(
+                f"Images of {target.host} are not read through {self._proxy}: no entry names this host in full, and "
+                "addresses behind a proxy cannot be checked.",
+                hint=f'Add "{target.host}" itself to TAXONOMIST_ALLOWED_IMAGE_HOSTS if you trust it.',
+            )
+        return self._proxy
+
+    async def _step(self, url: str, target: Target, headers: dict[str, str], proxy: Proxy | None) -> Answer | str:
         """Return the answer, or the address to which it redirects."""
         parsed = httpx.URL(url)
         # Two parsers read the address: urlsplit for the check, httpx for the request. They must agree on the host.
         if target.host not in (parsed.host.rstrip("."), parsed.raw_host.decode("ascii")):
             raise ImageForbiddenError(f"The host of {without_query(url)} is ambiguous.")
         if not target.public_only:
-            return await self._get(url, target, parsed, headers, {})
+            return await self._get(url, target, parsed, headers, proxy=proxy)
         # Connect to the checked IP address, because a second lookup could return another one.
         headers = headers | {"Host": parsed.netloc.decode("ascii")}
-        extensions = {"sni_hostname": parsed.raw_host.decode("ascii")}
         refused: httpx.ConnectError | None = None
         for address in await _public_addresses(target):
             try:
-                return await self._get(url, target, parsed.copy_with(host=address), headers, extensions)
+                return await self._get(
+                    url, target, parsed.copy_with(host=address), headers, sni=parsed.raw_host.decode("ascii")
+                )
             except httpx.ConnectError as error:
                 refused = error
         assert refused is not None
         raise refused
 
     async def _get(
-        self, url: str, target: Target, at: httpx.URL, headers: dict[str, str], extensions: dict[str, str]
+        self,
+        url: str,
+        target: Target,
+        at: httpx.URL,
+        headers: dict[str, str],
+        *,
+        sni: str | None = None,
+        proxy: Proxy | None = None,
     ) -> Answer | str:
-        request = self._http().build_request("GET", at, headers=headers, extensions=extensions)
-        response = await self._http().send(request, stream=True)
+        client = self._http(at.scheme == "https", proxy)
+        request = client.build_request("GET", at, headers=headers, extensions={"sni_hostname": sni} if sni else {})
+        with failures_of(proxy, target.host):
+            response = await client.send(request, stream=True)
         try:
+            if proxy is not None and response.status_code == 407:
+                raise ProxyFailure("407 Proxy Authentication Required", proxy, target.host)
             if response.status_code in _REDIRECTS and "location" in response.headers:
                 return str(response.headers["location"])
             data = await self._body(response, url) if response.status_code == 200 else b""
@@ -181,18 +239,16 @@ class HttpImages:
             hint="Raise TAXONOMIST_MAX_IMAGE_BYTES or shrink the image.",
         )
 
-    def _http(self) -> httpx.AsyncClient:
+    def _http(self, is_secure: bool, proxy: Proxy | None) -> httpx.AsyncClient:
         # Only called in the loop's thread.
-        if self._client is None:
-            self._client = httpx.AsyncClient(
-                headers={"Accept": "image/*, */*;q=0.5", "Accept-Encoding": "identity", "User-Agent": "taxonomist"},
+        if (is_secure, proxy) not in self._clients:
+            self._clients[is_secure, proxy] = image_client(
+                proxy,
+                is_secure=is_secure,
                 timeout=self._timeout_s,
                 limits=httpx.Limits(max_connections=_CONNECTIONS, keepalive_expiry=10),
-                trust_env=False,
-                follow_redirects=False,
-                verify=certificates(),
             )
-        return self._client
+        return self._clients[is_secure, proxy]
 
 
 def data_of(answer: Answer, uri: str) -> bytes:

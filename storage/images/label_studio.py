@@ -1,7 +1,7 @@
 """Images that one Label Studio serves: uploads, local files, and the objects of its storages in S3, GCS and Azure."""
 
 import base64
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -75,26 +75,28 @@ class LabelStudioImages:
             answer = self._fetch(url)
         except AuthError as error:
             raise ImageForbiddenError(f'The image "{uri}" needs a token. {error}') from error
-        except LabelStudioError as error:
+        except (LabelStudioError, ConfigError) as error:
             raise ImageUnavailableError(str(error)) from error
         except ImageForbiddenError as error:
             if self._resolves(address):
                 raise self._signed_elsewhere(uri, error) from error
             raise
-        if answer.target.origin == self._origin and urlsplit(answer.url).path.endswith("/user/login/"):
+        if self._credential({}).is_at(answer.target) and urlsplit(answer.url).path.endswith("/user/login/"):
             raise ImageForbiddenError(f'Label Studio requires a login to read "{uri}".', hint=_TOKEN_HINT)
         if answer.url == url and self._resolves(address):
             self._check_resolved(uri, answer)
         return data_of(answer, uri)
 
     def _fetch(self, url: str) -> Answer:
-        path = urlsplit(self._base_url).path
-        header = self._auth.header()
-        answer = self._http.fetch(url, Credential(self._origin, header, path))
-        if answer.status == 401 and answer.target.origin == self._origin and self._auth.renewable:
-            header = self._auth.header(renew=True, refused=header.get("Authorization"))
-            answer = self._http.fetch(url, Credential(self._origin, header, path))
+        credential = self._credential(self._auth.header())
+        answer = self._http.fetch(url, credential)
+        if answer.status == 401 and credential.is_at(answer.target) and self._auth.renewable:
+            header = self._auth.header(renew=True, refused=credential.header.get("Authorization"))
+            answer = self._http.fetch(url, self._credential(header))
         return answer
+
+    def _credential(self, header: Mapping[str, str]) -> Credential:
+        return Credential(self._origin, header, urlsplit(self._base_url).path)
 
     def _url(self, uri: str, address: Address) -> str | None:
         """Return the whole URL to request, None for an address that is not of this Label Studio."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from taxonomist.storage.images.certificates import certificates
+from taxonomist.storage.network.http_clients import http_client, reason_and_fix
 from taxonomist.taxonomy.errors import AuthError, LabelStudioError
 
 __all__ = ["TokenAuth"]
@@ -103,13 +103,13 @@ class TokenAuth:
     def _exchange(self, token: str) -> _Access:
         url = f"{self._base_url}/api/token/refresh/"
         try:
-            answer = httpx.post(
-                url, json={"refresh": token}, timeout=self._timeout_s, trust_env=False, verify=certificates()
-            )
+            with http_client(self._base_url, timeout=self._timeout_s) as client:
+                answer = client.post(url, json={"refresh": token})
         except (httpx.HTTPError, httpx.InvalidURL) as error:
+            reason, fix = reason_and_fix(error)
             raise LabelStudioError(
-                f"Label Studio at {self._base_url} is not reachable ({type(error).__name__}).",
-                hint="Check TAXONOMIST_LABEL_STUDIO_URL.",
+                f"Label Studio at {self._base_url} is not reachable ({reason}).",
+                hint=fix or "Check TAXONOMIST_LABEL_STUDIO_URL.",
             ) from error
         if answer.status_code in (400, 401, 403):
             raise AuthError(

@@ -131,3 +131,14 @@ def test_no_wrong_variable_is_reported_as_a_file(monkeypatch: pytest.MonkeyPatch
             load_settings()
         except ConfigError as error:
             assert f"TAXONOMIST_{name.upper()}" in str(error)  # noqa: PT017
+
+
+@pytest.mark.parametrize("value", ["socks5://user:wr0ng@proxy", "http://user:wr0ng@proxy/path", "http://user:wr#0ng@p"])
+def test_a_password_of_the_image_proxy_is_never_shown(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("TAXONOMIST_IMAGE_PROXY", value)
+    with pytest.raises(ConfigError, match=r"TAXONOMIST_IMAGE_PROXY.*must look like http://host:port") as error:
+        load_settings()
+    assert not any(part in str(error.value) for part in ("wr0ng", "wr#0ng", "user"))
+    monkeypatch.setenv("TAXONOMIST_IMAGE_PROXY", "http://user:wr0ng@proxy:3128")
+    settings = load_settings()
+    assert "wr0ng" not in f"{settings} {settings!r} {settings.model_dump()} {settings.model_dump_json()}"

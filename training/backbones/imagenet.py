@@ -12,6 +12,8 @@ import httpx
 import torch
 import torchvision
 
+from taxonomist.storage.network.http_clients import http_client, reason_and_fix
+from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.training.backbones.weights import Weights, read_weights
 
 logger = logging.getLogger(__name__)
@@ -65,7 +67,7 @@ def _download_in_thread(url: str, target: Path) -> str:
     def work() -> None:
         try:
             digests.append(_stream(url, target, responded))
-        except (httpx.HTTPError, OSError) as error:
+        except (httpx.HTTPError, ConfigError, OSError) as error:
             errors.append(error)
         finally:
             responded.set()
@@ -75,7 +77,8 @@ def _download_in_thread(url: str, target: Path) -> str:
     if not responded.wait(_RESPONSE_TIMEOUT) or not finished.wait(_TOTAL_TIMEOUT):
         raise UnreachableError(f"{urlsplit(url).hostname} does not answer")
     if errors:
-        raise UnreachableError(f"{urlsplit(url).hostname}: {errors[0]}")
+        reason, fix = reason_and_fix(errors[0])
+        raise UnreachableError(f"{urlsplit(url).hostname}: {reason}{f'. {fix}' if fix else ''}")
     return digests[0]
 
 
@@ -83,7 +86,11 @@ def _stream(url: str, target: Path, responded: threading.Event) -> str:
     digest = hashlib.sha256()
     deadline = time.monotonic() + _TOTAL_TIMEOUT
     timeout = httpx.Timeout(_READ_TIMEOUT, connect=_RESPONSE_TIMEOUT)
-    with httpx.stream("GET", url, timeout=timeout, follow_redirects=True) as response, target.open("wb") as file:
+    with (
+        http_client(timeout=timeout, stay=False) as client,
+        client.stream("GET", url) as response,
+        target.open("wb") as file,
+    ):
         response.raise_for_status()
         logger.info("Downloading %s", url)
         responded.set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from taxonomist.backend.connection.doctor import agreement, label_studio, machine, model
+from taxonomist.backend.connection.doctor import agreement, label_studio, machine, model, network
 from taxonomist.backend.connection.doctor.check import Check, Status, failed, guarded, warned
 from taxonomist.backend.extras import require
 from taxonomist.backend.label_studio import LabelStudioClient
@@ -26,6 +26,7 @@ def _checks(services: Services, project: str | None) -> Iterator[Check]:
     known = [project] if project else [record.project for record in services.projects]
     called = not known or not all(_is_imported_only(services, name) for name in known)
     yield from machine.checks(services, called=called)
+    yield from guarded("network", network.checks(services))
     yield from guarded("Azure", _azure(services))
     if not known:
         yield warned(

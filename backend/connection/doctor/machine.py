@@ -6,17 +6,17 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import httpx
 
 from taxonomist.backend.connection.connect import check_callable
 from taxonomist.backend.connection.doctor.check import Check, failed, failure, guarded, passed, warned
 from taxonomist.backend.services import BACKBONE, Services
-from taxonomist.backend.settings import LOOPBACK_HOSTS, Settings
+from taxonomist.backend.settings import Settings
 from taxonomist.backend.state import heartbeat
 from taxonomist.backend.state.credentials import check_exposure
 from taxonomist.storage.home.image_moves import read_split_images
+from taxonomist.storage.network.http_clients import http_client, reason_and_fix
 from taxonomist.taxonomy.errors import ConfigError
 
 TOO_LITTLE_SPACE = 200_000_000
@@ -85,12 +85,15 @@ def _address(settings: Settings) -> Check:
 
 def _server(settings: Settings) -> Check:
     """Return whether our server answers at the address that Label Studio has."""
-    local = urlsplit(settings.url).hostname in LOOPBACK_HOSTS
     try:
-        answer = httpx.get(f"{settings.url}/health", timeout=5, trust_env=not local)
+        with http_client(settings.url, timeout=5) as client:
+            answer = client.get(f"{settings.url}/health")
         body = answer.json() if answer.is_success else None
+    except ConfigError as error:
+        return failure("server", error)
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        return failed("server", f"{settings.url}/health does not answer ({type(error).__name__})", "taxonomist serve")
+        reason, fix = reason_and_fix(error)
+        return failed("server", f"{settings.url}/health does not answer ({reason})", fix or "taxonomist serve")
     if not isinstance(body, dict) or body.get("model_class") != "Taxonomist":
         return failed(
             "server",
