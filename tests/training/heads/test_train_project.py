@@ -71,7 +71,11 @@ def test_what_comes_with_a_version(project: Project) -> None:
     assert manifest.duration_s is not None
     assert manifest.duration_s > 0
     data = json.loads((version.path / "data.json").read_text())
-    assert manifest.data == TrainingData(fingerprint=data["fingerprint"], count=120, left_out=0)
+    assert manifest.data is not None
+    inputs = manifest.data.inputs
+    assert manifest.data == TrainingData(fingerprint=data["fingerprint"], count=120, left_out=0, inputs=inputs)
+    assert inputs is not None
+    assert len(inputs) == 64
     assert {image["part"] for image in data["images"]} == {"train", "validation", "test"}
     assert data["images"][0]["file_hash"] == f"hash {data['images'][0]['id']}"
     report = json.loads((version.path / "report.json").read_text())
