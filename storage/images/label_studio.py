@@ -73,6 +73,9 @@ class LabelStudioImages:
             raise ImageForbiddenError(f'"{uri}" leaves its folder by "..".')
         try:
             answer = self._fetch(url)
+            if answer.status == 404 and answer.url == url and self._resolves(address):
+                url = url.replace("/resolve/?", "/presign/?", 1)  # its name before release 1.20
+                answer = self._fetch(url)
         except AuthError as error:
             raise ImageForbiddenError(f'The image "{uri}" needs a token. {error}') from error
         except (LabelStudioError, ConfigError) as error:

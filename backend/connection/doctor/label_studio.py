@@ -19,7 +19,7 @@ from taxonomist.inference.image_decoding import decode_image
 from taxonomist.taxonomy.errors import ConfigError, LabelStudioError, TaxonomistError
 from taxonomist.taxonomy.label_config import LabelConfig, parse_label_config
 
-OLDEST_TESTED, NEWEST_TESTED = (1, 23), (1, 23)  # README names them too; see CONTRIBUTING.md
+OLDEST_TESTED, NEWEST_TESTED = (1, 15), (1, 23)  # README names them too; see CONTRIBUTING.md
 
 
 def checks(services: Services, project: str, client: LabelStudioClient) -> Iterator[Check]:

@@ -52,6 +52,11 @@ def test_label_studio_sends_the_bytes(web: Web, http: HttpImages, uri: str) -> N
     assert images.read(uri).decode() == uri
 
 
+def test_an_older_release_calls_its_resolver_otherwise(web: Web, http: HttpImages) -> None:
+    web.routes["/projects/4/presign/"] = answer
+    assert images_of(web, http).read("s3://photos/resolve/?.jpg") == b"s3://photos/resolve/?.jpg"
+
+
 @pytest.mark.parametrize("uri", URIS)
 @pytest.mark.parametrize("site", ["", "/labels", "https://labels.example", "{url}"])
 def test_the_addresses_that_browsers_see_are_the_same_image(web: Web, http: HttpImages, site: str, uri: str) -> None:
