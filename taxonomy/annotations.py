@@ -193,32 +193,39 @@ class _Answers:
         trees = {tree.control: tree for tree in config.trees}
         for region in regions:
             name = region.get("from_name") if isinstance(region, Mapping) else None
-            if isinstance(name, str) and name in trees:
-                self._read(trees[name], region.get("value"))
+            if not isinstance(name, str):
+                continue
+            tree = trees.get(config.former_controls.get(name) or name)
+            if tree is not None or name in config.former_controls:
+                self._read(name, tree, region.get("value"))
 
-    def _read(self, tree: Tree, value: object) -> None:
+    def _read(self, control: str, tree: Tree | None, value: object) -> None:
+        """Read the value of a region; there is no tree when its control is gone."""
         # A control may have been <Choices> before it became a <Taxonomy>, or the reverse.
-        other = "choices" if tree.kind == "taxonomy" else "taxonomy"
-        items = value.get(tree.kind, value.get(other)) if isinstance(value, Mapping) else None
+        kind, other = ("choices", "taxonomy") if tree and tree.kind == "choices" else ("taxonomy", "choices")
+        control = tree.control if tree else control
+        items = value.get(kind, value.get(other)) if isinstance(value, Mapping) else None
         if not isinstance(items, list):
-            self.unreadable.append(UnreadableRegion(tree.control, f"its value is {value!r:.80}"))
+            self.unreadable.append(UnreadableRegion(control, f"its value is {value!r:.80}"))
             return
-        nested = tree.kind == "taxonomy" and isinstance(value, Mapping) and "taxonomy" in value
+        nested = kind == "taxonomy" and isinstance(value, Mapping) and "taxonomy" in value
         problems = []
         for item in items:
             try:
-                self._add(tree, _path(item, nested=nested))
+                self._add(control, tree, _path(item, nested=nested))
             except BadRequestError as error:
                 problems.append(str(error))
         if problems:
-            self.unreadable.append(UnreadableRegion(tree.control, "; ".join(problems[:3])))
+            self.unreadable.append(UnreadableRegion(control, "; ".join(problems[:3])))
 
-    def _add(self, tree: Tree, path: TaxonomyPath) -> None:
-        if node := tree.node_of(path):
-            self.labels.setdefault(tree.control, {})[node] = None
+    def _add(self, control: str, tree: Tree | None, path: TaxonomyPath) -> None:
+        if tree is None:
+            self.unknown[control, path] = UnknownPath(control, path, None)
+        elif node := tree.node_of(path):
+            self.labels.setdefault(control, {})[node] = None
         else:
-            found = UnknownPath(tree.control, path, tree.nearest(path), tree.known_prefix(path))
-            self.unknown[tree.control, path] = found
+            nearest = tree.nearest(tree.current(path))
+            self.unknown[control, path] = UnknownPath(control, path, nearest, tree.known_prefix(path))
 
 
 def _path(item: object, *, nested: bool) -> TaxonomyPath:

@@ -18,6 +18,7 @@ Every error that a user can see derives from `TaxonomistError` and says what is 
     │   ├── ConflictError
     │   └── DamagedError
     ├── TrainingError             a model cannot be trained or evaluated from the data
+    │   └── HeldError             a training waits for a person's decision
     └── LabelStudioError          Label Studio refused a call or is not reachable
 """
 
@@ -88,6 +89,10 @@ class DamagedError(StorageError):
 
 class TrainingError(TaxonomistError):
     """A model cannot be trained or evaluated from the available data."""
+
+
+class HeldError(TrainingError):
+    """A training waits for a person's decision on labels whose node the taxonomy has no longer."""
 
 
 class LabelStudioError(TaxonomistError):

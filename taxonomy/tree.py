@@ -40,6 +40,7 @@ class Tree:
     parent comes before its children. Raises ConfigError when the paths do not form a tree.
 
     `values` has the value of each choice with an alias, by path: annotations from before it had one hold the value.
+    `renamed` are nodes that the tree has no longer, each with the node that a person named in its place.
     """
 
     control: str
@@ -50,6 +51,7 @@ class Tree:
     max_usages: int | None = None
     multiple: bool = True
     values: tuple[tuple[TaxonomyPath, str], ...] = ()
+    renamed: tuple[tuple[TaxonomyPath, TaxonomyPath], ...] = ()
 
     def __post_init__(self) -> None:
         seen: set[TaxonomyPath] = {()}
@@ -143,8 +145,31 @@ class Tree:
     def known_prefix(self, path: TaxonomyPath) -> TaxonomyPath:
         """Return the node of the longest prefix of the path, `()` when level 1 is unknown.
 
-        Each name may be the alias of a choice or its value; the node that is returned has the names of the tree.
+        Each name may be the alias of a choice or its value; the node that is returned has the names of the tree. A node
+        that a person renamed is the one in its place, and nodes below it are those below that one.
         """
+        return self._longest(self.current(path))
+
+    def current(self, path: TaxonomyPath) -> TaxonomyPath:
+        """Return the path after a person's renames. A path that the tree has is its own, whatever was renamed."""
+        seen: set[TaxonomyPath] = set()
+        while self.renamed and path not in seen and len(self._longest(path)) < len(path):
+            seen.add(path)  # renames may go in a circle
+            old = next((old for old in reversed([*prefixes(path)]) if old in self._renames), None)
+            if old is None or len(self._longest(old)) == len(old):
+                return path
+            path = (*self._renames[old], *path[len(old) :])
+        return path
+
+    def node_of(self, path: TaxonomyPath) -> TaxonomyPath | None:
+        """Return the node that the path names with aliases or values, None for an unknown path."""
+        if path in self.index:
+            return path
+        path = self.current(path)
+        known = self._longest(path)
+        return known if known and len(known) == len(path) else None
+
+    def _longest(self, path: TaxonomyPath) -> TaxonomyPath:
         known: TaxonomyPath = ()
         for name in path:
             step = (*known, name)
@@ -154,12 +179,9 @@ class Tree:
             known = step
         return known
 
-    def node_of(self, path: TaxonomyPath) -> TaxonomyPath | None:
-        """Return the node that the path names with aliases or values, None for an unknown path."""
-        if path in self.index:
-            return path
-        known = self.known_prefix(path)
-        return known if known and len(known) == len(path) else None
+    @cached_property
+    def _renames(self) -> Mapping[TaxonomyPath, TaxonomyPath]:
+        return dict(self.renamed)
 
     def names(self, path: TaxonomyPath) -> set[str]:
         """Return the names of a node's choice: its alias and its value."""
@@ -173,6 +195,7 @@ class Tree:
         """Return the node whose path has the most similar spelling, None when no spelling is similar.
 
         The parts after the common prefix must be similar too: after a long common prefix any two siblings would do.
+        Where none is, a node that may have been moved: the only one with the same last name.
         """
         wanted = format_path(path).casefold()
         candidates = process.extract(wanted, self._spellings, scorer=fuzz.ratio, score_cutoff=70, limit=5)
@@ -184,7 +207,8 @@ class Tree:
             wanted_end, candidate_end = (format_path(p[shared:]).casefold() for p in (path, candidate))
             if fuzz.ratio(wanted_end, candidate_end) >= 70:
                 return candidate
-        return None
+        moved = [node for node in self.paths if node[-1].casefold() == path[-1].casefold()]
+        return moved[0] if len(moved) == 1 else None
 
     @cached_property
     def fingerprint(self) -> str:

@@ -24,13 +24,15 @@ class LabelConfig:
     `images` maps the name of each `<Image>` that a tree labels to its value, a template of task fields:
     `{"image": "$image"}`; the image of the first tree comes first. `conditions` has those under which an annotator sees
     a control. `not_served` has the reason for each control that is not learned although it is a `<Taxonomy>`, or a
-    `<Choices>` in a config without one.
+    `<Choices>` in a config without one. `former_controls` are controls that the config had once, each with the one that
+    a person named in its place, if any (see `former_nodes`).
     """
 
     trees: tuple[Tree, ...]
     images: Mapping[str, str]
     conditions: Mapping[str, tuple[Condition, ...]] = field(default_factory=dict)
     not_served: Mapping[str, str] = field(default_factory=dict)
+    former_controls: Mapping[str, str | None] = field(default_factory=dict)
 
     @property
     def first_image(self) -> str:

@@ -1,0 +1,94 @@
+"""Nodes that a taxonomy has no longer, and what a person decided about the labels that name them."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import lru_cache
+
+from taxonomist.taxonomy.label_config.parsing import LabelConfig, parse_label_config
+from taxonomist.taxonomy.paths import TaxonomyPath
+from taxonomist.taxonomy.tree import Tree
+
+
+@dataclass(frozen=True)
+class LabelDecision:
+    """A person's decision on the labels that name a node that is gone, `old`, or a node below it.
+
+    They count as `new`, with their names below it, or their loss is accepted (`new` is None). With an `old` of `()`,
+    `control` itself is gone: what it held is that of `new_control`.
+    """
+
+    control: str
+    old: TaxonomyPath
+    new: TaxonomyPath | None
+    decided_at: datetime
+    new_control: str | None = None
+
+    @property
+    def accepts_loss(self) -> bool:
+        """Whether the labels are given up."""
+        return self.new is None
+
+    def concerns(self, control: str, path: TaxonomyPath) -> bool:
+        """Return whether a label of that control that names the path falls under the decision."""
+        return control == self.control and path[: len(self.old)] == self.old
+
+
+@lru_cache(maxsize=64)
+def read_label_config(
+    xml: str, decisions: tuple[LabelDecision, ...] = (), gone_controls: frozenset[str] = frozenset()
+) -> LabelConfig:
+    """Return a labelling config whose trees know the nodes and controls that a person renamed. Cached.
+
+    `gone_controls` are those that the config had once. Raises what `parse_label_config` raises.
+    """
+    config = parse_label_config(xml)
+    controls = {tree.control for tree in config.trees}
+    renamed = {
+        decision.control: decision.new_control
+        for decision in decisions
+        if not decision.old and decision.new_control in controls
+    }
+    trees = tuple(
+        replace(tree, renamed=moved) if (moved := tuple(_renames(tree.control, renamed, decisions))) else tree
+        for tree in config.trees
+    )
+    former: dict[str, str | None] = {name: renamed.get(name) for name in {*gone_controls, *renamed} - controls}
+    return replace(config, trees=trees, former_controls=former) if former or trees != config.trees else config
+
+
+def _renames(
+    control: str, renamed: Mapping[str, str | None], decisions: Sequence[LabelDecision]
+) -> Iterator[tuple[TaxonomyPath, TaxonomyPath]]:
+    for decision in decisions:
+        if decision.old and decision.new and control in {decision.control, renamed.get(decision.control)}:
+            yield decision.old, decision.new
+
+
+def gone_nodes(
+    before: LabelConfig, now: LabelConfig, gone: Mapping[str, Collection[TaxonomyPath]]
+) -> dict[str, tuple[TaxonomyPath, ...]]:
+    """Return, by control, the paths that `before` has and `now` has not, and those of `gone` that did not come back.
+
+    The paths of a choice with an alias are in both spellings.
+    """
+    known = {control: set(paths) for control, paths in gone.items()}
+    for tree in before.trees:
+        known.setdefault(tree.control, set()).update(tree.paths, spellings_of(tree))
+    trees = {tree.control: tree for tree in now.trees}
+    left = {
+        control: {path for path in paths if control not in trees or trees[control].node_of(path) is None}
+        for control, paths in known.items()
+    }
+    return {control: tuple(sorted(paths)) for control, paths in left.items() if paths}
+
+
+def spellings_of(tree: Tree) -> dict[TaxonomyPath, TaxonomyPath]:
+    """Return the nodes with an alias, by their paths with values: of the last name only, and of all names."""
+    values = dict(tree.values)
+    found: dict[TaxonomyPath, TaxonomyPath] = {}
+    for path in tree.paths:
+        whole = tuple(values.get(path[: level + 1], name) for level, name in enumerate(path))
+        for spelled in {whole, (*path[:-1], whole[-1])} - {path}:
+            found.setdefault(spelled, path)
+    return found
