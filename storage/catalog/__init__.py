@@ -70,6 +70,10 @@ class Catalog(Protocol):
         """Return the number of documents that `documents` would return."""
         ...
 
+    def count_reasons(self, project: str) -> dict[str | None, int]:
+        """Return the number of the project's images without an accepted label by the stored reason, None for none."""
+        ...
+
     def find(self, query: LabelQuery) -> Iterator[Found]:
         """Return the documents for which `label_query.matches` holds, in the order of their ids.
 

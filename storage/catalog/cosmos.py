@@ -7,6 +7,7 @@ import logging
 import random
 import secrets
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -96,6 +97,15 @@ class CosmosCatalog:
         where, parameters = _membership(project, labelled)
         sql = f"SELECT VALUE COUNT(1) FROM c WHERE {where}"  # noqa: S608
         return sum(self._items.ask(sql, parameters, "count documents"))
+
+    def count_reasons(self, project: str) -> dict[str | None, int]:
+        """See `Catalog.count_reasons`. Documents that cannot be read are counted too."""
+        where, parameters = _membership(project, labelled=False)
+        reasons: Counter[str | None] = Counter()
+        for stored in self._items.find(where, parameters, "c.id, c.projects"):
+            labels = (stored.item.get("projects") or {}).get(project)
+            reasons[labels.get("reason") if isinstance(labels, dict) else None] += 1
+        return dict(reasons)
 
     def find(self, query: LabelQuery) -> Iterator[Found]:
         """See `Catalog.find`."""

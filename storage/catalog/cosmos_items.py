@@ -77,19 +77,24 @@ class CosmosItems:
 
         return list(itertools.chain(*self._connection.run(query)))
 
-    def find(self, where: str, parameters: Mapping[str, Any]) -> Iterator[Stored]:
-        """Yield the items for which a condition holds, in the order of their ids over all containers, each id once."""
+    def find(self, where: str, parameters: Mapping[str, Any], fields: str = "*") -> Iterator[Stored]:
+        """Yield the items for which a condition holds, in the order of their ids over all containers, each id once.
+
+        They have the given fields, of which `c.id` must be one.
+        """
         containers = self._connection.run(self._connection.containers)
-        streams = [self._pages(container, where, parameters) for container in containers]
+        streams = [self._pages(container, where, parameters, fields) for container in containers]
         last = ""
         for stored in heapq.merge(*streams, key=lambda stored: str(stored.item["id"])):
             if stored.item["id"] != last:
                 last = stored.item["id"]
                 yield stored
 
-    def _pages(self, container: Container, where: str, parameters: Mapping[str, Any]) -> Iterator[Stored]:
+    def _pages(
+        self, container: Container, where: str, parameters: Mapping[str, Any], fields: str
+    ) -> Iterator[Stored]:
         """Yield items by pages. Each page is a query, so it can be retried and a slow reader holds nothing open."""
-        sql = f"SELECT TOP {_PAGE} * FROM c WHERE c.id > @last AND {where} ORDER BY c.id"  # noqa: S608
+        sql = f"SELECT TOP {_PAGE} {fields} FROM c WHERE c.id > @last AND {where} ORDER BY c.id"  # noqa: S608
         last = ""
         while True:
             values = {**parameters, "@last": last}

@@ -124,6 +124,17 @@ class SqliteCatalog:
             row = connection.execute(f"SELECT count(*) FROM {table} WHERE {where}", values).fetchone()  # noqa: S608
         return int(row[0])
 
+    def count_reasons(self, project: str) -> dict[str | None, int]:
+        """See `Catalog.count_reasons`."""
+        query = (
+            "SELECT json_extract(d.body, ?) AS reason, count(*) AS images"
+            " FROM memberships m JOIN documents d ON d.id = m.image_id"
+            " WHERE m.project = ? AND m.labelled = 0 GROUP BY reason"
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(query, (f'$.projects."{project}".reason', project)).fetchall()
+        return {row["reason"]: row["images"] for row in rows}
+
     def delete(self, ids: Iterable[str]) -> None:
         """Delete the documents, and their places in projects."""
         rows = [(id,) for id in ids]

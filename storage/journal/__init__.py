@@ -1,5 +1,6 @@
 """The webhook journal: events of Label Studio are on the disk before their webhook is answered, and folded later."""
 
+from taxonomist.storage.journal.counts import SourceCounts, Unknown, UnknownLabels
 from taxonomist.storage.journal.events import (
     EARLIER_IMPORT,
     UNKNOWN_SOURCE,
@@ -23,8 +24,11 @@ __all__ = [
     "Event",
     "Folded",
     "Journal",
+    "SourceCounts",
     "TaskDeleted",
     "TaskRecord",
     "TaskSaved",
+    "Unknown",
+    "UnknownLabels",
     "is_label_studio",
 ]

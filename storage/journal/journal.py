@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from taxonomist.storage.journal.codec import encode
+from taxonomist.storage.journal.counts import JournalCounts, UnknownPaths
 from taxonomist.storage.journal.events import UNKNOWN_SOURCE, AnnotationDeleted, Event, TaskDeleted
 from taxonomist.storage.journal.fold import fold_slice
 from taxonomist.storage.journal.migration import adopt
@@ -35,6 +36,8 @@ class Journal(JournalState):
         super().__init__(Database(path, SCHEMA, version=VERSION))
         self._commits = SharedCommits(self._database)
         self.withdrawal = Withdrawal(self._database)
+        self.counts = JournalCounts(self._database)
+        self.unknown_paths = UnknownPaths(self._database)
 
     def __enter__(self) -> Self:
         return self

@@ -17,6 +17,9 @@ Views compute from the state which annotations and tasks exist:
 - the annotations of a task with several images (`task_images`) belong to each of them.
 
 `former_parts` has the part (test or train) of images that were forgotten, under a hash of their id; see `withdrawal`.
+
+`dirty` has the images whose label is to be decided, `unknown_paths` the paths that labels of decided images name and
+the taxonomy does not have.
 """
 
 __all__ = ["SCHEMA", "STATE", "VERSION"]
@@ -112,6 +115,9 @@ CREATE TABLE IF NOT EXISTS former_parts (
     project TEXT NOT NULL, image TEXT NOT NULL, part TEXT NOT NULL, PRIMARY KEY (project, image)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS dirty (
     project TEXT NOT NULL, image_id TEXT NOT NULL, seq INTEGER NOT NULL,
-    PRIMARY KEY (project, image_id)) WITHOUT ROWID"""
+    PRIMARY KEY (project, image_id)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS unknown_paths (
+    project TEXT NOT NULL, image_id TEXT NOT NULL, control TEXT NOT NULL, path TEXT NOT NULL, labels INTEGER NOT NULL,
+    PRIMARY KEY (project, image_id, control, path)) WITHOUT ROWID"""
 
 SCHEMA = ";\n".join((EVENTS, STATE, VIEWS))

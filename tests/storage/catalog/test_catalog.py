@@ -266,3 +266,13 @@ def test_documents_that_nothing_uses_are_dropped(catalog: Catalog) -> None:
     left = {document.id: sorted(document.projects) for document in catalog.documents()}
     assert left == {"kept": ["4"], "twice": ["5"], THESIS["id"]: [], "marked": []}
     assert catalog.drop(["ours"]) == 0
+
+
+def test_reasons_are_counted_for_images_without_a_label(catalog: Catalog) -> None:
+    reasons = {"a": "skipped", "b": "skipped", "c": None, "d": "no_agreement"}
+    for id, reason in reasons.items():
+        catalog.put(ImageDocument(id=id).in_project("4 @home", labels(reason=reason)))
+    catalog.put(member("e", "4 @home", {"c": [["A"]]}))
+    catalog.put(member("f", "other"))
+    assert catalog.count_reasons("4 @home") == {"skipped": 2, None: 1, "no_agreement": 1}
+    assert catalog.count_reasons("nobody") == {}
