@@ -10,7 +10,7 @@ import json
 import logging
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,16 +117,22 @@ def copy_source(source: Path, folder: Path) -> Path:
     return folder / PIPELINE
 
 
-def write_projects(records: ProjectRecords, folder: Path) -> Path:
+def write_projects(records: ProjectRecords, folder: Path, *, without: Collection[str] = ()) -> Path:
     """Write for each project what the steps need: its taxonomy, without token and address. Return the folder.
 
     The rule by which labels were decided (`decided_with`) is not copied: a step has no journal from which it could
-    decide them again. Raises `ConfigError` when no project has a labelling config.
+    decide them again. The projects in `without`, whose training waits for a person, keep their models: the steps do not
+    know them. Raises `ConfigError` when no project has a labelling config.
     """
     copy = ProjectRecords(folder)
-    known = [record for record in records if record.label_config]
+    known = [record for record in records if record.label_config and record.project not in without]
     for record in known:
         copy.update(record.project, label_config=record.label_config, created=record.created)
+    if not known and without:
+        raise ConfigError(
+            f"The training of {', '.join(without)} waits for a person's decision, and no other project is known.",
+            hint="`taxonomist status` says why.",
+        )
     if not known:
         raise ConfigError("No project is known.", hint="Run `taxonomist connect` or `taxonomist import` first.")
     (folder / ".lock").unlink(missing_ok=True)

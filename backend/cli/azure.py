@@ -11,6 +11,7 @@ import typer
 
 from taxonomist.backend.cli.options import Json, services_of
 from taxonomist.backend.cli.output import print_fields, print_json, print_line
+from taxonomist.backend.labelling.taxonomy_changes.labels_outside import training_hold
 from taxonomist.backend.extras import require
 from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.training.pretraining.recipe import PRESETS
@@ -80,7 +81,8 @@ def submit(
     )
     environment = ml_job.steps_environment(settings)
     with tempfile.TemporaryDirectory(prefix="taxonomist-") as folder:
-        projects = ml_job.write_projects(services.projects, Path(folder) / "projects")
+        held = [record.project for record in services.projects if training_hold(services, record.project)]
+        projects = ml_job.write_projects(services.projects, Path(folder) / "projects", without=held)
         pipeline = ml_job.copy_source(source or ml_job.SOURCE, Path(folder) / "source")
         job = ml_job.build_job(pipeline, projects, environment, options)
         if target is None:

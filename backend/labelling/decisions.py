@@ -12,10 +12,11 @@ from typing import Literal
 from taxonomist.backend.forgetting.images import erase_deleted, leave_project
 from taxonomist.backend.labelling.image_decision import DocumentChange, decide_image, store_decision
 from taxonomist.backend.labelling.products import with_product
+from taxonomist.backend.labelling.taxonomy_changes.labels_outside import training_hold
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.jobs import JobKind
 from taxonomist.storage.catalog.documents import ImageDocument, ProjectLabels
-from taxonomist.storage.journal import Dirty, TaskRecord, is_label_studio
+from taxonomist.storage.journal import Dirty, TaskRecord, Unknown, is_label_studio
 from taxonomist.taxonomy.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ def leave_removed(services: Services, project: str) -> None:
 def _leave(services: Services, project: str, dirty: Dirty) -> None:
     """Take the images out of the project that have no task any more. Those that nothing else uses are forgotten."""
     if dirty.removed:
+        services.journal.unknown_paths.keep(project, {image: {} for image in dirty.removed})
         forgotten = leave_project(services, project, dirty.removed)
         services.journal.done(project, dirty.removed, dirty.position)
         if forgotten:
@@ -84,13 +86,18 @@ def decide_after_migration(services: Services) -> None:
 def decide_anew(services: Services, project: str) -> None:
     """Decide every image again if the taxonomy or the rule of agreement changed since the last decision.
 
+    Labels whose node is gone since then are logged.
+
     Raises `ConfigError` when the project's labelling config has no taxonomy.
     """
-    if services.projects.get(project).decided_with not in {None, _rule(services, project)}:
+    rule = _rule(services, project)  # of now: what changes meanwhile is decided by the next call
+    if services.projects.get(project).decided_with not in {None, rule}:
         images = [document.id for document in services.catalog.documents(project)]
         for start in range(0, len(images), CHUNK):  # so that a large project needs no more memory
             update_labels(services, project, images[start : start + CHUNK])
-        services.projects.update(project, decided_with=_rule(services, project))
+        services.projects.update(project, decided_with=rule)
+        if held := training_hold(services, project):
+            log.warning("%s", held)
 
 
 def update_labels(services: Services, project: str, images: Collection[str]) -> None:
@@ -103,6 +110,7 @@ def update_labels(services: Services, project: str, images: Collection[str]) -> 
     policy, product_field = services.agreement(project), services.project_settings(project).product_field
     before: dict[str, ImageDocument] = {}
     labels: dict[str, dict[str, list[list[str]]]] = {}
+    unknown: dict[str, Unknown] = {}
     changes: dict[str, DocumentChange] = {}
     has_unanswered = False
     parts = services.journal.withdrawal.kept_parts(project, images)
@@ -113,11 +121,13 @@ def update_labels(services: Services, project: str, images: Collection[str]) -> 
         if tasks and not records:
             decision = replace(decision, uri=tasks[0].uri, task_id=tasks[0].task_id)
         labels[image] = decision.accepted
+        unknown[image] = decision.unknown
         has_unanswered |= bool(decision.unanswered and not decision.accepted)
         store = store_decision(project, decision)
         named = _name_product(project, product_field, tasks)
         changes[image] = _keep_original(before, _all(store, named, _put_back(project, parts.get(image))))
     services.catalog.update_many(changes)
+    services.journal.unknown_paths.keep(project, unknown)
     known = {image: before[image].projects.get(project) or ProjectLabels(uri="") for image in images}
     services.projects.count_changed_labels(
         project,
@@ -134,10 +144,14 @@ def update_labels(services: Services, project: str, images: Collection[str]) -> 
 
 
 def _rule(services: Services, project: str) -> str:
-    """Return a fingerprint of what labels depend on besides annotations and tasks: the taxonomy, the rule of agreement,
-    and what names the products."""
+    """Return a fingerprint of what labels depend on besides annotations and tasks: the taxonomy with the nodes that a
+    person renamed, the rule of agreement, and what names the products."""
     config = services.label_config(project)
     rule = repr((_RULES, services.agreement(project), [tree.fingerprint for tree in config.trees]))
+    if renames := [decision for decision in services.projects.get(project).label_decisions if decision.new is not None]:
+        rule += repr(sorted((d.control, d.old, d.new, d.new_control or "") for d in renames))
+    if config.former_controls:
+        rule += repr(sorted(config.former_controls))
     if len(config.images) > 1:
         rule += repr([(tree.to_name, config.images[tree.to_name]) for tree in config.trees])
     if product_field := services.project_settings(project).product_field:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from taxonomist.storage.catalog.documents import AnnotatorLabels, ImageDocument, ProjectLabels
@@ -14,6 +15,7 @@ from taxonomist.taxonomy.agreement import AgreementPolicy, Reason, Verdict, deci
 from taxonomist.taxonomy.annotations import Annotation, newest_of_each, parse_annotation
 from taxonomist.taxonomy.errors import BadRequestError
 from taxonomist.taxonomy.label_config import LabelConfig
+from taxonomist.taxonomy.paths import TaxonomyPath
 from taxonomist.taxonomy.tree import Tree
 
 log = logging.getLogger(__name__)
@@ -22,12 +24,16 @@ DocumentChange = Callable[[ImageDocument], ImageDocument]
 
 @dataclass(frozen=True)
 class ImageDecision:
-    """The annotations of one image and the verdict of each control on them."""
+    """The annotations of one image and the verdict of each control on them.
+
+    `unknown` counts the labels of people by the control and the path that they name and the taxonomy does not have.
+    """
 
     uri: str
     task_id: str | None
     annotations: tuple[Annotation, ...]
     verdicts: Mapping[str, Verdict]  # by control
+    unknown: Mapping[tuple[str, TaxonomyPath], int] = field(default_factory=dict)
 
     @property
     def unanswered(self) -> list[str]:
@@ -75,8 +81,10 @@ def decide_image(records: Sequence[AnnotationRecord], config: LabelConfig, polic
     annotations = []
     of_control: dict[str, list[Annotation]] = {}
     for record, annotation in read_annotations(records, config):
-        for problem in (*annotation.unknown, *annotation.unreadable):
-            log.warning("annotation %s of task %s: %s", record.annotation_id, record.task_id, problem)
+        for region in annotation.unreadable:
+            log.warning("annotation %s of task %s: %s", record.annotation_id, record.task_id, region)
+        for path in annotation.unknown:  # `labels_outside` counts them: thousands may name a node that is gone
+            log.info("annotation %s of task %s: %s", record.annotation_id, record.task_id, path)
         controls = [tree.control for tree in _trees_of(record, config)]
         annotations.append(annotation.of_controls(controls))
         for control in controls:
@@ -93,6 +101,20 @@ def decide_image(records: Sequence[AnnotationRecord], config: LabelConfig, polic
         task_id=newest.task_id if newest else None,
         annotations=tuple(annotations),
         verdicts=verdicts,
+        unknown=_unknown(annotations, judged, config),
+    )
+
+
+def _unknown(
+    annotations: Sequence[Annotation], judged: Sequence[str], config: LabelConfig
+) -> Counter[tuple[str, TaxonomyPath]]:
+    """Count the unknown paths in the standing annotations, of the image's own controls and of those that are gone."""
+    return Counter(
+        (unknown.control, unknown.path)
+        for annotation in newest_of_each(annotations)
+        if not annotation.skipped and not annotation.rejected
+        for unknown in annotation.unknown
+        if unknown.control in judged or unknown.control in config.former_controls
     )
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 
 from taxonomist.backend.services import Services
+from taxonomist.backend.state.project_records import LastImport
 from taxonomist.taxonomy.agreement import Reason
 from taxonomist.taxonomy.annotations import UnknownPath
 from taxonomist.taxonomy.paths import format_path
@@ -109,6 +111,12 @@ class ImportSummary:
             labelled=services.catalog.count(project, labelled=True),
         )
 
+    def keep(self, services: Services, project: str, source: str) -> None:
+        """Keep what `taxonomist status` shows of the import."""
+        left_out = dict(self._reasons.most_common())
+        kept = LastImport(at=datetime.now(UTC), entries=self.entries, annotations=self.annotations, left_out=left_out)
+        keep_last_import(services, project, source, kept)
+
     def preview(self, project: str) -> ImportResult:
         """Return the summary of an import that stored nothing, so that no label was decided."""
         return ImportResult(
@@ -140,3 +148,14 @@ class ImportSummary:
                 reason = labels.reason if labels else None
                 reasons[None if labelled else reason or Reason.NOT_ANNOTATED] += 1
         return reasons
+
+
+def keep_last_import(services: Services, project: str, source: str, summary: LastImport) -> None:
+    """Keep in the project's record what the last import from a source left out, for `taxonomist status`.
+
+    The same import again changes nothing, not even the time.
+    """
+    known = services.projects.get(project).imports
+    if source in known and summary == known[source].model_copy(update={"at": summary.at}):
+        return
+    services.projects.update(project, imports={**known, source: summary})

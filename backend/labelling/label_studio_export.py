@@ -65,7 +65,8 @@ def import_export(
     if any(source in folder.sources for folder in services.projects.get(project).image_folders):
         raise ConfigError(f"The source {source!r} of project {project} is a manifest.", hint="Give another --source.")
     saved_at = datetime.fromtimestamp(export.stat().st_mtime, UTC)
-    running = ExportImport(services.journal, project, source, files, parse_label_config(xml), saved_at)
+    known_config = services.projects.get(project).read_config(xml)
+    running = ExportImport(services.journal, project, source, files, known_config, saved_at)
     running.check_source()
     for is_used in running.chunks():
         if is_used and config is not None:  # an import that can use nothing changes nothing
@@ -78,6 +79,7 @@ def import_export(
     result = replace(running.summary.result(services, project), source=source)
     if result.entries and not result.images:
         raise ConfigError(f"{export}: none of its {result.entries} tasks can be imported. {result.problems[0]}")
+    running.summary.keep(services, project, source)
     return result
 
 

@@ -14,13 +14,14 @@ from itertools import chain
 from typing import Any
 
 from taxonomist.backend.label_studio import Project
-from taxonomist.backend.labelling.decisions import decide_all_dirty
-from taxonomist.backend.labelling.import_result import NOT_STORED, LeftOut
+from taxonomist.backend.labelling.decisions import decide_all_dirty, decide_anew
+from taxonomist.backend.labelling.import_result import NOT_STORED, LeftOut, keep_last_import
 from taxonomist.backend.labelling.kept_content import KeptContent, read_kept, same_annotation, same_task
 from taxonomist.backend.labelling.recording import record_usable
 from taxonomist.backend.labelling.sources import check_source
 from taxonomist.backend.labelling.task_events import task_events
 from taxonomist.backend.services import Services
+from taxonomist.backend.state.project_records import LastImport
 from taxonomist.progress import StepProgress
 from taxonomist.storage.journal import AnnotationDeleted, AnnotationSaved, Event, TaskDeleted, TaskSaved
 from taxonomist.taxonomy.errors import BadRequestError, LabelStudioError
@@ -44,15 +45,17 @@ def sync(services: Services, project: str, progress: StepProgress) -> str:
     with services.open_label_studio(project) as client:
         before = client.project(project)
         source = check_source(services, before, client.url)
-        config = parse_label_config(before.label_config)
-        services.projects.update(project, label_config=before.label_config)
-        reading = _Pass(services, project, source, config)
+        parse_label_config(before.label_config)  # one without a taxonomy is not stored
+        record = services.projects.update(project, label_config=before.label_config)
+        reading = _Pass(services, project, source, record.read_config())
         for share in reading.read_tasks(client.tasks(project), before.tasks):
             progress("tasks", 0.5 * share)
         for share in reading.read_annotations(client.export_annotations(project), before.annotated_tasks):
             progress("annotations", 0.5 + 0.4 * share)
         after = client.project(project)
     decide_all_dirty(services, project)
+    decide_anew(services, project)
+    keep_last_import(services, project, source, reading.last_import)
     check_source(services, after, client.url)
     reading.check_counts(before, after)
     deleted = reading.delete_missing()
@@ -72,6 +75,16 @@ class _Pass:
         self._problems: set[int] = set()
         self._left_out: Counter[str] = Counter()
         self.new = 0
+
+    @property
+    def last_import(self) -> LastImport:
+        """What was read, and what of it could not be used."""
+        return LastImport(
+            at=datetime.now(UTC),
+            entries=len(self._tasks),
+            annotations=len(self._annotations),
+            left_out=dict(self._left_out.most_common()),
+        )
 
     def summary(self, deleted: int) -> str:
         """Return what the pass has read, what of it could not be used, and what was new, in one line."""

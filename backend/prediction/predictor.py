@@ -20,7 +20,7 @@ from taxonomist.backend.state.suggestions import StoredSuggestion
 from taxonomist.inference.serving_model import ServingModel, load_serving_model
 from taxonomist.storage.catalog.documents import image_id
 from taxonomist.taxonomy.errors import DamagedError, StorageError, TaxonomistError
-from taxonomist.taxonomy.label_config import LabelConfig, parse_label_config
+from taxonomist.taxonomy.label_config import LabelConfig
 from taxonomist.taxonomy.paths import NO_ANSWER
 from taxonomist.taxonomy.suggestion import Suggestion, vote
 from taxonomist.taxonomy.tree import Tree
@@ -147,7 +147,7 @@ class Predictor:
         The image of a task that Label Studio has not saved, such as a sample, is embedded, and nothing is stored.
         """
         deadline = time.monotonic() + self._services.settings.predict_deadline
-        config = parse_label_config(request.label_config)
+        config = self._services.projects.get(request.project).read_config(request.label_config)
         model = self.model(request.project)
         version = model_version_name(model.version) if model else self.model_version(request.project)
         images: dict[str, str] = {}

@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from taxonomist.backend.label_studio.predictions import model_version_name
+from taxonomist.backend.labelling.taxonomy_changes.labels_outside import training_hold
 from taxonomist.backend.prediction.embedding import embed
 from taxonomist.backend.pretraining.manual_promotion import waits_for_a_person
 from taxonomist.backend.pretraining.prepared_images import prepared_image_store
@@ -64,6 +65,8 @@ def adopt(
     """Promote this version of the backbone for all projects if it is better on their test images.
 
     A project whose versions a person promotes votes, and keeps its head and that head's backbone: its new head waits.
+    A project whose training waits for a person's decision keeps its head, too.
+
     `prepared` has the prepared images; default is the store of the home folder. Return the outcome in one line. Raises
     `StoppedError`, or `StorageError` when the disk is full.
     """
@@ -81,7 +84,7 @@ def adopt(
         if not decision.promote:
             return f"Backbone {version.version} stays a candidate: {decision.reason}"
         by_hand = [head for head in heads if services.project_settings(head.project).promotion == "manual"]
-        promoted = [head for head in heads if head not in by_hand]
+        promoted = [head for head in heads if head not in by_hand and not training_hold(services, head.project)]
         by_name = {registry_name(head.project): head for head in promoted}
         try:
             registry.promote_together(

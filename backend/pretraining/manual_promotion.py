@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from taxonomist.backend.labelling.taxonomy_changes.labels_outside import training_hold
 from taxonomist.backend.retraining.announce_promotion import after_change
 from taxonomist.backend.services import BACKBONE, Services, registry_name
 from taxonomist.backend.state.jobs import JobKind
@@ -32,8 +33,8 @@ def waits_for_a_person(project: str, head: str) -> str:
 def promote_backbone(services: Services, version: str) -> PromotionResult:
     """Serve this backbone, and for each project the newest head that was trained on it, in one step.
 
-    A project without such a head, or whose versions a person promotes, keeps its head and that head's backbone. The
-    embedding of the images is enqueued for the worker. Raises `NotFoundError` or `DamagedError`.
+    A project without such a head, whose versions a person promotes, or whose training waits for a person's decision on
+    its labels, keeps its head and that head's backbone. The embedding of the images is enqueued for the worker. Raises `NotFoundError` or `DamagedError`.
     """
     registry = services.registry
     before = registry.champions()
@@ -42,7 +43,7 @@ def promote_backbone(services: Services, version: str) -> PromotionResult:
     for record in services.projects:
         versions = registry.versions(registry_name(record.project))
         trained_on_it = [head.version for head in versions if head.head_manifest.backbone == version]
-        if trained_on_it:
+        if trained_on_it and not training_hold(services, record.project):
             by_hand = services.project_settings(record.project).promotion == "manual"
             (waiting if by_hand else heads)[record.project] = trained_on_it[-1]
     registry.promote_together({BACKBONE: version, **{registry_name(project): head for project, head in heads.items()}})

@@ -14,6 +14,7 @@ from filelock import FileLock
 from taxonomist.backend.label_studio.predictions import model_version_name
 from taxonomist.backend.labelling.decisions import decide_anew, decide_dirty
 from taxonomist.backend.labelling.missing_annotators import fewer_annotators, missing_annotators
+from taxonomist.backend.labelling.taxonomy_changes.labels_outside import training_hold
 from taxonomist.backend.prediction.embedding import embed
 from taxonomist.backend.retraining.announce_promotion import after_promotion
 from taxonomist.backend.retraining.embedding_job import champions_backbone
@@ -47,7 +48,7 @@ def train(services: Services, project: str, progress: StepProgress, *, force: bo
     """Train a challenger, promote it if it is not worse, and return the result in one line.
 
     Where the images, their labels, the settings and the backbone are those of the newest version, nothing is trained,
-    unless `force` is given. Raises `TrainingError` when there are too few labels.
+    unless `force` is given. Raises `TrainingError` when there are too few labels or labels wait for a person's decision.
     """
     outcome = _train_head(services, project, progress, prepare_backbone(services), force=force)
     if outcome is None:
@@ -69,7 +70,8 @@ def train_head(
 ) -> TrainingOutcome:
     """Train a head for the project on that backbone with today's labels, and compare it with the champion.
 
-    Each image is read, decoded and embedded at most once. Raises `TrainingError` when there are too few labels.
+    Each image is read, decoded and embedded at most once. Raises `TrainingError` when there are too few labels, and
+    `HeldError` while labels name nodes that the taxonomy has no longer and no person has decided about them.
     """
     outcome = _train_head(services, project, progress, backbone, promote=promote, force=True)
     assert outcome is not None
@@ -92,6 +94,10 @@ def _train_head(
         decide_anew(services, project)
         while decide_dirty(services, project, 500):
             pass
+        if held := training_hold(services, project):
+            changed = services.projects.get(project).changed_labels
+            services.projects.update(project, changed_labels=max(1, changed))  # so that a training follows the decision
+            raise held
         if promote:
             services.projects.update(project, changed_labels=0)
         options = _options(services, project)

@@ -32,7 +32,7 @@ from taxonomist.storage.registry import ModelVersion, Registry
 from taxonomist.storage.registry.folder import FolderRegistry
 from taxonomist.taxonomy.agreement import AgreementPolicy
 from taxonomist.taxonomy.errors import ConfigError
-from taxonomist.taxonomy.label_config import LabelConfig, parse_label_config
+from taxonomist.taxonomy.label_config import LabelConfig
 
 if TYPE_CHECKING:  # Azure's SDK takes long to import, and only some installations use it
     from taxonomist.storage.azure.blob_account import BlobAccount
@@ -130,14 +130,17 @@ class Services:
         return SharedStores((lambda: self.catalog) if self._azure.has_catalog else None, rename)
 
     def label_config(self, project: str) -> LabelConfig:
-        """Return the labelling config of a project. Raises `ConfigError` when it is not known or has no taxonomy."""
-        xml = self.projects.get(project).label_config
-        if not xml:
+        """Return the labelling config of a project, with the nodes that a person renamed.
+
+        Raises `ConfigError` when it is not known or has no taxonomy.
+        """
+        record = self.projects.get(project)
+        if not record.label_config:
             raise ConfigError(
                 f"Project {project} is not known.",
                 hint="Run `taxonomist connect`, or `taxonomist import` with that name.",
             )
-        return parse_label_config(xml)
+        return record.read_config()
 
     def project_settings(self, project: str) -> ProjectSettings:
         """Return the settings of a project: those in its record, and the environment's where it has none."""

@@ -10,6 +10,7 @@ import logging
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -22,7 +23,10 @@ from taxonomist.backend.state.project_settings import ProjectChoices
 from taxonomist.storage.files import storage_errors
 from taxonomist.storage.journal import UNKNOWN_SOURCE
 from taxonomist.storage.json_files import read_model, write_model
-from taxonomist.taxonomy.errors import BadRequestError, DamagedError
+from taxonomist.taxonomy.errors import BadRequestError, ConfigError, DamagedError
+from taxonomist.taxonomy.label_config import LabelConfig, parse_label_config
+from taxonomist.taxonomy.label_config.former_nodes import LabelDecision, gone_nodes, read_label_config
+from taxonomist.taxonomy.paths import TaxonomyPath
 
 log = logging.getLogger(__name__)
 _MOST_ADDRESSES = 10
@@ -32,6 +36,18 @@ _PROJECT = re.compile(r"[\w .@-]{1,100}", re.UNICODE)
 def is_project(name: str) -> bool:
     """Return whether a text can name a project: Label Studio's number, or a short name without slashes."""
     return bool(_PROJECT.fullmatch(name)) and name.strip(" .") != ""
+
+
+class LastImport(BaseModel, frozen=True):
+    """What the last import from a source, or the last pass over it, read: `entries` are tasks or rows.
+
+    `left_out` counts by reason what could not be used, `at` is when it was first read like this.
+    """
+
+    at: datetime
+    entries: int
+    annotations: int
+    left_out: dict[str, int] = {}
 
 
 class ProjectRecord(BaseModel, frozen=True):
@@ -46,12 +62,23 @@ class ProjectRecord(BaseModel, frozen=True):
     ml_backend: int | None = None
     announced: str | None = None  # the model version that Label Studio shows
     announced_before: str | None = None  # the one that it showed before
+    former_config: str = ""  # the last config that could be used, while the present one cannot
+    gone: dict[str, tuple[TaxonomyPath, ...]] = {}  # by control, the nodes that the taxonomy had and has no longer
+    label_decisions: tuple[LabelDecision, ...] = ()  # what a person decided about labels on such nodes
+    imports: dict[str, LastImport] = {}  # by source
     image_folders: tuple[ImageFolder, ...] = ()  # the folders with the images of imported manifests
     labels_version: int = 0  # grows whenever an accepted label changes
     has_unanswered: bool = False  # whether annotators agreed to leave all controls of some image empty
     changed_labels: int = 0  # images whose accepted label differs from that of the last training
     settings: ProjectChoices = ProjectChoices()  # what differs from the environment
     decided_with: str | None = None  # fingerprint of the taxonomy and the rule that the labels were decided with
+
+    def read_config(self, xml: str | None = None) -> LabelConfig:
+        """Return the labelling config, or another one in its place, with the nodes and controls that were renamed.
+
+        Raises `ConfigError` when it has no taxonomy.
+        """
+        return read_label_config(self.label_config if xml is None else xml, self.label_decisions, frozenset(self.gone))
 
     @property
     def source(self) -> str:
@@ -75,6 +102,25 @@ def with_address(others: Sequence[str], new: str | None, current: str) -> tuple[
     """Return the other addresses of a Label Studio with a new one, without `current`; the oldest of many go."""
     known = dict.fromkeys([*others, *([new] if new else [])])
     return tuple(address for address in known if address != current)[-_MOST_ADDRESSES:]
+
+
+def _gone_with(record: ProjectRecord, xml: object) -> dict[str, object]:
+    """Return the fields that say which nodes are gone once the labelling config is this one."""
+    if not isinstance(xml, str) or not xml or xml == record.label_config:
+        return {}
+    before = _usable(record.label_config) or _usable(record.former_config)
+    now = _usable(xml)
+    if now is None:
+        former = record.label_config if _usable(record.label_config) else record.former_config
+        return {"former_config": former}
+    return {"former_config": "", "gone": gone_nodes(before, now, record.gone) if before else record.gone}
+
+
+def _usable(xml: str) -> LabelConfig | None:
+    try:
+        return parse_label_config(xml) if xml else None
+    except ConfigError:
+        return None
 
 
 class ProjectRecords:
@@ -121,7 +167,8 @@ class ProjectRecords:
         self._path(project)
         self._folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self._folder / ".lock"):
-            return self._write(self.get(project), changes)
+            old = self.get(project)
+            return self._write(old, {**changes, **_gone_with(old, changes.get("label_config"))})
 
     def announce(self, project: str, version: str) -> None:
         """Store that Label Studio shows this model version now, and which one it showed before."""

@@ -92,7 +92,7 @@ class _Routes:
         self.metrics.events.labels("new").inc(receipt.new)
         self.metrics.events.labels("known").inc(receipt.known)
         if receipt.training:
-            return jsonify(status="ok", job=receipt.training.id), 201
+            return jsonify(receipt.training.to_json()), 201
         return jsonify(status="ok", new=receipt.new, ignored=receipt.ignored), 201
 
     def train(self) -> ResponseReturnValue:
@@ -100,7 +100,7 @@ class _Routes:
         body = _json()
         if not isinstance(body, dict) or body.get("project") is None:
             raise BadRequestError('Name the project to train: {"project": 4}.')
-        return jsonify(status="ok", job=self.use_cases.start_training(project_id(body["project"])).id), 201
+        return jsonify(self.use_cases.start_training(project_id(body["project"])).to_json()), 201
 
     def versions(self) -> ResponseReturnValue:
         self._check_call()

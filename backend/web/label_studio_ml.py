@@ -149,7 +149,7 @@ class TaxonomistModel(LabelStudioMLBase):  # type: ignore[misc]
         cases = _use_cases()
         receipt = cases.receive(parse_webhook({**(data or {}), "action": event}, known_config=cases.known_config))
         if receipt.training:
-            return {"status": "ok", "job": receipt.training.id}
+            return receipt.training.to_json()
         return {"status": "ok", "new": receipt.new}
 
     def _request(self, tasks: Sequence[Mapping[str, Any]]) -> PredictRequest:

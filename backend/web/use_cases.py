@@ -15,6 +15,7 @@ from taxonomist.backend.label_studio.predictions import model_version_name, pred
 from taxonomist.backend.label_studio.requests import PredictRequest, SetupRequest
 from taxonomist.backend.label_studio.webhooks import ReceivedWebhook
 from taxonomist.backend.labelling.sources import learn_source
+from taxonomist.backend.labelling.taxonomy_changes.labels_outside import training_hold
 from taxonomist.backend.prediction.predictor import Predictions, Predictor
 from taxonomist.backend.services import Services, registry_name
 from taxonomist.backend.settings import LOOPBACK_HOSTS
@@ -49,16 +50,31 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class RequestedTraining:
+    """The job of a training that Label Studio asked for. `held` says why it will wait for a person, None if not.
+
+    A pass over Label Studio comes before the training, so that the reason may be gone, or new, when it begins.
+    """
+
+    job: Job
+    held: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the answer to the request."""
+        return {"status": "ok", "job": self.job.id} | ({"held": self.held} if self.held else {})
+
+
+@dataclass(frozen=True)
 class Receipt:
     """What became of a webhook: how many of its events are new and how many were recorded before.
 
-    `ignored` is the reason why a part of it is not recorded, `training` the job that it asked for.
+    `ignored` is the reason why a part of it is not recorded, `training` the training that it asked for.
     """
 
     new: int
     known: int
     ignored: str | None
-    training: Job | None
+    training: RequestedTraining | None
 
 
 class UseCases:
@@ -144,15 +160,18 @@ class UseCases:
         """Return the labelling config that is known of a project, for webhooks that come without one."""
         return self.services.projects.get(project).label_config or None
 
-    def start_training(self, project: str) -> Job:
-        """Enqueue the training that *Start training* asks for, and return its job.
+    def start_training(self, project: str) -> RequestedTraining:
+        """Enqueue the training that *Start training* asks for.
 
         The request brings no annotations, so a job that fetches them comes before.
         """
         jobs, reason = self.services.jobs, "Start training was pressed"
         if project.isdecimal() and all(self.services.label_studio(project)):
             jobs.enqueue(JobKind.SYNC, project, reason)
-        return jobs.enqueue(JobKind.TRAIN, project, reason)
+        held = training_hold(self.services, project)
+        if held:
+            log.warning("%s", held)
+        return RequestedTraining(jobs.enqueue(JobKind.TRAIN, project, reason), str(held) if held else None)
 
     def model_version(self, project: str) -> str:
         """Return the model version that predicts for a project now. No model is loaded."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import time
 
+from taxonomist.backend.labelling.taxonomy_changes.labels_outside import training_hold
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.jobs import JobKind
+
+log = logging.getLogger(__name__)
 
 
 def projects_of_label_studio(services: Services) -> list[str]:
@@ -20,11 +24,14 @@ def projects_of_label_studio(services: Services) -> list[str]:
 class TrainingPlanner:
     """Enqueues a training after `retrain_every` newly accepted labels, or after `retrain_after` seconds of quiet.
 
+    Where labels name nodes that the taxonomy has no longer, it waits for a person's decision.
+
     Enqueues a pass over Label Studio's API every `sync_every` seconds, too, and fills tasks that were late.
     """
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._held: dict[str, str] = {}  # why trainings wait for a person, as it was logged
         self._synced_at: dict[str, float] = {}  # by `time.monotonic()`: a clock that is put right changes nothing
 
     def plan(self) -> None:
@@ -48,5 +55,11 @@ class TrainingPlanner:
                 self._services.jobs.enqueue(JobKind.SYNC, project, "schedule")
 
     def _enqueue_training(self, project: str, reason: str) -> None:
+        if held := training_hold(self._services, project):
+            if self._held.get(project) != str(held):  # once, not once a second
+                log.warning("%s", held)
+            self._held[project] = str(held)
+            return
+        self._held.pop(project, None)
         self._services.jobs.enqueue(JobKind.TRAIN, project, reason)
         self._services.projects.update(project, changed_labels=0)

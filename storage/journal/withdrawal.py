@@ -128,7 +128,7 @@ class Withdrawal:
     def forget_project(self, project: str) -> None:
         """Delete the last trace of a project whose images have left it, but for their parts."""
         with self._database.write() as connection:
-            for table in ("projects", "dirty"):
+            for table in ("projects", "dirty", "unknown_paths"):
                 connection.execute(f"DELETE FROM {table} WHERE project = ?", (project,))  # noqa: S608
 
     def kept_parts(self, project: str, images: Iterable[str]) -> dict[str, Literal["test", "train"]]:

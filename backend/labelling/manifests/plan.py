@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +20,8 @@ from taxonomist.backend.state.image_folders import ImageFolder
 from taxonomist.backend.state.project_records import ProjectRecord
 from taxonomist.storage.catalog.image_ids import image_id
 from taxonomist.taxonomy.errors import ConfigError, ImageError
-from taxonomist.taxonomy.label_config import parse_label_config
-from taxonomist.taxonomy.paths import TaxonomyPath
+from taxonomist.taxonomy.names import clean_name
+from taxonomist.taxonomy.paths import TaxonomyPath, prefixes
 from taxonomist.taxonomy.tree import Tree
 
 _SHOWN = 20
@@ -87,8 +87,9 @@ def make_plan(
     if checked.bad and not options.skip_bad_rows:
         raise _bad_rows(manifest, checked.bad)
     paths = Counter(row.path for row in checked.rows if row.path)
-    xml = config_with(paths, record.label_config, given, grows=not (record.label_studio_url or record.created))
-    tree = parse_label_config(xml).trees[0] if xml else None
+    growing = _without_gone(record, paths)
+    xml = config_with(growing, record.label_config, given, grows=not (record.label_studio_url or record.created))
+    tree = record.read_config(xml).trees[0] if xml else None
     state = _state(services, record, source, tree, fold=not options.dry_run)
     if not checked.rows and (checked.bad or _is_new(record)):
         hint = f"line {checked.bad[0].line}: {checked.bad[0].problem}." if checked.bad else None
@@ -105,6 +106,12 @@ def make_plan(
     if shown.needs_confirmation and not options.confirmed and not options.dry_run:
         raise _too_many_withdrawn(plan)
     return plan
+
+
+def _without_gone(record: ProjectRecord, paths: Iterable[TaxonomyPath]) -> list[TaxonomyPath]:
+    """Return the paths without those of which the tree once had a node and has it no longer: an import adds none."""
+    gone = {tuple(map(clean_name, node)) for nodes in record.gone.values() for node in nodes}
+    return [path for path in paths if gone.isdisjoint(prefixes(path))]
 
 
 def _is_new(record: ProjectRecord) -> bool:

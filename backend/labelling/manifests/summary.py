@@ -32,6 +32,8 @@ def import_result(services: Services, plan: ImportPlan, *, dry_run: bool) -> Imp
     if plan.tree:
         _count_unknown(summary, plan, plan.tree)
     result = summary.preview(plan.project) if dry_run else summary.result(services, plan.project)
+    if not dry_run:
+        summary.keep(services, plan.project, plan.source)
     before = {**plan.state.former, **plan.state.own}
     return replace(
         result,

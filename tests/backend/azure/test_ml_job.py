@@ -91,6 +91,15 @@ def test_projects_go_without_tokens_and_without_the_rule_of_their_labels(project
         ml_job.write_projects(ProjectRecords(projects / "none"), projects / "copy")
 
 
+def test_a_project_whose_training_waits_for_a_person_is_left_out(services: Services, tmp_path: Path) -> None:
+    for name in ("7", "8"):
+        services.projects.update(name, label_config=CONFIG)
+    folder = ml_job.write_projects(services.projects, tmp_path / "projects", without=["7"])
+    assert [record.project for record in ProjectRecords(folder)] == ["8"]
+    with pytest.raises(ConfigError, match="training of 7, 8 waits for a person"):
+        ml_job.write_projects(services.projects, tmp_path / "none", without=["7", "8"])
+
+
 def test_machines_and_their_gpus(projects: Path) -> None:
     options = JobOptions(cpu="small", gpu="large", instances=2, gpus=4, epochs=7, query="--labelled", client_id="me")
     job = ml_job.build_job(SOURCE / PIPELINE, projects, ENVIRONMENT, options)

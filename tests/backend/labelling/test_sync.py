@@ -14,6 +14,8 @@ from taxonomist.backend.label_studio.webhooks import parse_webhook
 from taxonomist.backend.labelling.decisions import decide_all_dirty
 from taxonomist.backend.labelling.label_studio_export import import_export
 from taxonomist.backend.labelling.sync import sync
+from taxonomist.backend.labelling.taxonomy_changes.label_decisions import rename_labels
+from taxonomist.backend.labelling.taxonomy_changes.labels_outside import labels_outside
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.jobs import JobKind
 from taxonomist.backend.web.use_cases import UseCases
@@ -467,3 +469,27 @@ def test_connect_asks_before_another_project_takes_the_number(connected: Service
     assert connected.projects.get("4").source != SOURCE
     assert len(asked) == 2
     assert labels(connected) == {A: RED, B: RED, C: RED}
+
+
+def test_a_choice_that_was_renamed_meanwhile_is_reported_and_its_decision_kept(
+    connected: Services, label_studio: StandIn
+) -> None:
+    scarlet = CONFIG.replace('"Red"', '"Scarlet"')
+
+    def answer(method: str, path: str, found: Any) -> Any:
+        return {**found, "label_config": scarlet} if isinstance(found, dict) and "label_config" in found else found
+
+    label_studio.answer = answer
+    run(connected)
+    assert labels(connected) == {A: ["Warm"], B: ["Warm"], C: ["Warm"]}
+    (gone,) = labels_outside(connected, "4").gone
+    assert (gone.path, gone.labels) == (("Warm", "Red"), 6)
+    assert connected.projects.get("4").imports[SOURCE].left_out == {"name that the taxonomy does not have": 6}
+    rename_labels(connected, "4", "Warm / Red", "Warm / Scarlet")
+    for _ in range(2):
+        run(connected)
+        assert labels(connected) == {uri: ["Warm", "Scarlet"] for uri in (A, B, C)}
+    label_studio.annotate(10, 1, 3, RED, updated_at="2026-11-25T15:00:00Z")  # a page that was open all the time
+    run(connected)
+    assert labels(connected)[A] == ["Warm", "Scarlet"]
+    assert connected.projects.get("4").imports[SOURCE].left_out == {}

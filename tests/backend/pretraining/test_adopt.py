@@ -276,3 +276,11 @@ def test_killed_at_any_moment_the_served_versions_fit_together(poor: Services, b
         server.join()
     assert server.problems == []
     assert 0 < came_to_its_end < rounds - 1  # kills fell before and after the promotion
+
+
+def test_a_project_whose_labels_wait_for_a_person_keeps_its_head(poor: Services, better: ModelVersion) -> None:
+    poor.projects.update("7", label_config=CONFIG.replace('"Red"', '"Scarlet"'))
+    outcome = adopt(poor, better, silent, never)
+    assert "No project has both a model and test images" in outcome
+    assert poor.registry.champions() == {"backbone": "v1", "project-7": "v1"}
+    assert len(poor.registry.versions("project-7")) == 1

@@ -1,0 +1,138 @@
+"""Labels that name nodes which the taxonomy does not have. Those on nodes that it had once hold back the training."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from taxonomist.backend.services import Services
+from taxonomist.backend.state.project_records import ProjectRecord
+from taxonomist.taxonomy.errors import ConfigError, HeldError
+from taxonomist.taxonomy.label_config import LabelConfig
+from taxonomist.taxonomy.label_config.former_nodes import LabelDecision
+from taxonomist.taxonomy.paths import TaxonomyPath, format_path, prefixes
+from taxonomist.taxonomy.tree import Tree
+
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class OutsideNode:
+    """A node that the taxonomy does not have, and the number of labels that name it or a node below it.
+
+    `path` is `()` where the control itself is gone. `nearest` is the node with the most similar name, if there is one.
+    """
+
+    control: str
+    path: TaxonomyPath
+    labels: int
+    nearest: TaxonomyPath | None = None
+
+    @property
+    def name(self) -> str:
+        """The node as it is written on the command line; a control that is gone has its own name."""
+        return " / ".join(self.path) or self.control
+
+    def __str__(self) -> str:
+        what = format_path(self.path) if self.path else f'the control "{self.control}"'
+        near = f"; the nearest is {format_path(self.nearest)}" if self.nearest else ""
+        return f"{what} ({count_labels(self.labels)}{near})"
+
+
+@dataclass(frozen=True)
+class LabelsOutside:
+    """The labels of a project that name what its taxonomy does not have, by the topmost node that is not there.
+
+    `gone` are nodes that the taxonomy had once: a person has to decide about them. `unknown` are names that it never
+    had, `accepted` the nodes whose loss a person has accepted.
+    """
+
+    gone: tuple[OutsideNode, ...] = ()
+    unknown: tuple[OutsideNode, ...] = ()
+    accepted: tuple[OutsideNode, ...] = ()
+
+
+def labels_outside(services: Services, project: str) -> LabelsOutside:
+    """Return what the labels of the images that were decided name outside the taxonomy.
+
+    Raises `ConfigError` when the project's labelling config is not known or has no taxonomy.
+    """
+    found = services.journal.unknown_paths.labels(project)
+    if not found:
+        return LabelsOutside()
+    config, record = services.label_config(project), services.projects.get(project)
+    trees = {tree.control: tree for tree in config.trees}
+    former = {control: _former(record, config, control) for control in {row.control for row in found}}
+    gone, unknown, accepted = Counter[_Node](), Counter[_Node](), Counter[_Node]()
+    for row in found:
+        tree = trees.get(row.control)
+        if tree is not None and tree.node_of(row.path):
+            continue  # the taxonomy has it now; the image is not decided again yet
+        if loss := _accepted_loss(record.label_decisions, row.control, row.path):
+            accepted[loss.control, loss.old] += row.labels
+        elif tree is None:
+            gone[row.control, ()] += row.labels
+        else:
+            node = next(path for path in prefixes(row.path) if tree.node_of(path) is None)
+            known = unknown if former[row.control].isdisjoint(prefixes(row.path)) else gone
+            known[row.control, node] += row.labels
+    return LabelsOutside(*(tuple(_nodes(counts, trees)) for counts in (gone, unknown, accepted)))
+
+
+def training_hold(services: Services, project: str) -> HeldError | None:
+    """Return why the project must not be trained before a person decides, None when nothing holds it back."""
+    try:
+        gone = labels_outside(services, project).gone
+    except ConfigError:  # then nothing can be trained; whoever trains reports it
+        return None
+    if not gone:
+        return None
+    return HeldError(
+        f"Project {project}: training and promotion wait for a person's decision, because "
+        f"{describe(gone)}. The served version stays.",
+        hint=f"{what_to_do(gone[0], project)} `taxonomist labels list --project {project}` shows all.",
+    )
+
+
+def describe(nodes: Sequence[OutsideNode], *, had: str = "has no longer") -> str:
+    """Return in words how many labels name nodes outside the taxonomy, and which nodes these are."""
+    total = sum(node.labels for node in nodes)
+    more = f", and {len(nodes) - _SHOWN} more" if len(nodes) > _SHOWN else ""
+    verb = "names" if total == 1 else "name"
+    what = "a node" if len(nodes) == 1 else f"{len(nodes)} nodes"
+    shown = ", ".join(map(str, nodes[:_SHOWN]))
+    return f"{count_labels(total)} {verb} {what} that the taxonomy {had}: {shown}{more}"
+
+
+def what_to_do(node: OutsideNode, project: str) -> str:
+    """Return the two commands with which a person decides about a node."""
+    new = shlex.quote(" / ".join(node.nearest)) if node.nearest else "NEW"
+    old, of = shlex.quote(node.name), f"--project {shlex.quote(project)}"
+    return f"`taxonomist labels rename {old} {new} {of}` or `taxonomist labels accept-loss {old} {of}`."
+
+
+def count_labels(count: int) -> str:
+    """Return a number of labels in words."""
+    return "1 label" if count == 1 else f"{count} labels"
+
+
+_Node = tuple[str, TaxonomyPath]
+
+
+def _accepted_loss(decisions: Iterable[LabelDecision], control: str, path: TaxonomyPath) -> LabelDecision | None:
+    losses = [decision for decision in decisions if decision.new is None and decision.concerns(control, path)]
+    return max(losses, key=lambda decision: len(decision.old), default=None)
+
+
+def _former(record: ProjectRecord, config: LabelConfig, control: str) -> set[TaxonomyPath]:
+    """Return the nodes that a control had once, also under its former name."""
+    names = [control, *(former for former, now in config.former_controls.items() if now == control)]
+    return {path for name in names for path in record.gone.get(name, ())}
+
+
+def _nodes(counts: Counter[_Node], trees: Mapping[str, Tree]) -> Iterable[OutsideNode]:
+    for (control, path), labels in counts.most_common():
+        tree = trees.get(control)
+        yield OutsideNode(control, path, labels, tree.nearest(tree.current(path)) if tree and path else None)
