@@ -15,7 +15,7 @@ import typer
 
 from taxonomist.backend.cli import azure, data, demo, serve
 from taxonomist.backend.cli.output import print_error
-from taxonomist.backend.cli.project import connect, forget, images, settings
+from taxonomist.backend.cli.project import connect, forget, images, labels, settings, status
 from taxonomist.backend.cli.training import backbone, models, pretrain, study
 from taxonomist.backend.error_codes import exit_code
 from taxonomist.backend.labelling.decisions import decide_after_migration
@@ -33,7 +33,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for module in (demo, serve, connect, settings, images, forget, models, data, pretrain, study, backbone, azure):
+for module in (demo, serve, connect, status, settings, images, labels, forget):
+    module.register(app)
+for module in (models, data, pretrain, study, backbone, azure):
     module.register(app)
 
 
@@ -53,7 +55,8 @@ def _common(
     set_up_logging("WARNING" if quiet else loaded.log_level)
     services = context.obj = Services(loaded)
     context.call_on_close(services.close)
-    if services.open_existing_home():
+    # status changes nothing, so that it migrates no home either.
+    if context.invoked_subcommand != "status" and services.open_existing_home():
         decide_after_migration(services)
 
 

@@ -1,0 +1,220 @@
+"""Collects the status of a home from its stores. It counts in SQL, reads no images and no models, and changes nothing.
+
+A part that cannot be read, such as a catalogue in Azure without network, is missing and has its reason in `problems`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from taxonomist.backend.label_studio.predictions import model_version_name
+from taxonomist.backend.labelling.missing_annotators import fewer_annotators
+from taxonomist.backend.labelling.taxonomy_changes.labels_outside import LabelsOutside, labels_outside, training_hold
+from taxonomist.backend.services import Services, registry_name
+from taxonomist.backend.state import heartbeat
+from taxonomist.backend.state.jobs import Job, JobKind, JobState
+from taxonomist.backend.state.project_records import ProjectRecord
+from taxonomist.backend.status.values import (
+    HomeStatus,
+    ImagesStatus,
+    JobStatus,
+    ModelStatus,
+    ProjectStatus,
+    SourceStatus,
+    WaitingStatus,
+)
+from taxonomist.storage.home.migrations import VERSION
+from taxonomist.storage.home.versions import home_version
+from taxonomist.storage.journal import is_label_studio
+from taxonomist.storage.registry import ModelVersion
+from taxonomist.taxonomy.agreement import Reason
+from taxonomist.taxonomy.errors import ConfigError, NotFoundError, TaxonomistError
+
+Value = TypeVar("Value")
+
+
+def collect_status(services: Services, project: str | None = None) -> HomeStatus:
+    """Return the status of the home folder, with one project or with all of them.
+
+    Raises `NotFoundError` for a folder that is no home and for a project that is not known, and `ConfigError` for a
+    home of an earlier release, since reading it would migrate it.
+    """
+    _check_home(services)
+    known = {record.project: record for record in services.projects}
+    if project is not None and project not in known:
+        raise NotFoundError(f"Project {project} is not known.", hint=f"Known projects: {', '.join(known) or 'none'}.")
+    problems: list[str] = []
+    age = heartbeat.age(services.settings.home)
+    has_journal = _has(services, "journal.sqlite")
+    return HomeStatus(
+        home=str(services.settings.home),
+        worker_runs=age is not None and age <= heartbeat.FRESH_S,
+        worker_beat_s=age,
+        events_to_fold=_read(problems, services.journal.pending, 0) if has_journal else 0,
+        projects=tuple(_project(services, record) for name, record in known.items() if project in {None, name}),
+        problems=tuple(problems),
+    )
+
+
+def _check_home(services: Services) -> None:
+    home = services.settings.home
+    version = home_version(home) if home.is_dir() else None
+    if version is None:
+        raise NotFoundError(f"There is no home folder {home}.", hint="`taxonomist import` or `connect` makes one.")
+    if version < VERSION:
+        raise ConfigError(
+            f"The home folder {home} is that of an earlier release, and status changes nothing.",
+            hint="Any other command migrates it, such as `taxonomist doctor`.",
+        )
+
+
+def _project(services: Services, record: ProjectRecord) -> ProjectStatus:
+    project, problems = record.project, list[str]()
+    has_journal, has_jobs = _has(services, "journal.sqlite"), _has(services, "jobs.sqlite")
+    images = _read(problems, lambda: _images(services, project, has_journal), None)
+    versions = _read(problems, lambda: services.registry.versions(registry_name(project)), list[ModelVersion]())
+    champion = _read(problems, lambda: services.registry.champion(registry_name(project)), None)
+    served = next((version for version in versions if version.version == champion), None)
+    jobs = _read(problems, lambda: services.jobs.latest(project, limit=200), list[Job]()) if has_jobs else []
+    return ProjectStatus(
+        project=project,
+        sources=_read(problems, lambda: _sources(services, record), ()) if has_journal else (),
+        images=images,
+        waiting=_read(problems, lambda: _waiting(services, record, images, versions, champion), None),
+        model=_read(problems, lambda: _model(served) if served else None, None),
+        changed_labels=record.changed_labels,
+        unfilled_tasks=_read(problems, lambda: services.unfilled.count(project), 0) if has_jobs else 0,
+        jobs=tuple(_job(job) for job in jobs if job.state in {JobState.WAITING, JobState.RUNNING}),
+        last_sync=next((_job(job) for job in jobs if job.kind is JobKind.SYNC and job.ended_at is not None), None),
+        last_error=_last_error(jobs),
+        problems=tuple(problems),
+    )
+
+
+def _has(services: Services, name: str) -> bool:
+    """Return whether the home has a file: reading it would make it."""
+    return (services.settings.home / name).exists()
+
+
+def _read(problems: list[str], read: Callable[[], Value], default: Value) -> Value:
+    try:
+        return read()
+    except TaxonomistError as error:
+        problems.append(str(error))
+        return default
+
+
+def _sources(services: Services, record: ProjectRecord) -> tuple[SourceStatus, ...]:
+    counts = {found.source: found for found in services.journal.counts.sources(record.project)}
+    statuses = []
+    for source in sorted({*counts, *record.imports}):
+        found, last = counts.get(source), record.imports.get(source)
+        statuses.append(
+            SourceStatus(
+                name=source,
+                label_studio=is_label_studio(source),
+                tasks=found.tasks if found else 0,
+                annotations=found.annotations if found else 0,
+                read_at=last.at if last else None,
+                entries=last.entries if last else None,
+                left_out=last.left_out if last else {},
+            )
+        )
+    return tuple(statuses)
+
+
+def _images(services: Services, project: str, has_journal: bool) -> ImagesStatus:
+    settings = services.settings
+    if not (settings.cosmos_connection_string or settings.cosmos_endpoint or _has(services, "catalog.sqlite")):
+        return ImagesStatus(images=0, labelled=0, without_label={}, to_decide=0)
+    return ImagesStatus(
+        images=services.catalog.count(project),
+        labelled=services.catalog.count(project, labelled=True),
+        without_label=_by_reason(services.catalog.count_reasons(project)),
+        to_decide=services.journal.counts.dirty(project) if has_journal else 0,
+    )
+
+
+def _by_reason(reasons: Mapping[str | None, int]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for reason, count in reasons.items():
+        name = str(reason or Reason.NOT_ANNOTATED)
+        counts[name] = counts.get(name, 0) + count
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _waiting(
+    services: Services,
+    record: ProjectRecord,
+    images: ImagesStatus | None,
+    versions: list[ModelVersion],
+    champion: str | None,
+) -> WaitingStatus:
+    project, reasons = record.project, images.without_label if images else {}
+    second_opinion = reasons.get(Reason.TOO_FEW_ANNOTATORS, 0)
+    refused, outside, held = None, LabelsOutside(), None
+    if record.label_config:
+        try:
+            services.label_config(project)
+        except ConfigError as error:
+            refused = str(error)
+        else:
+            if _has(services, "journal.sqlite"):
+                outside, held = labels_outside(services, project), training_hold(services, project)
+    return WaitingStatus(
+        second_opinion=second_opinion,
+        disagreement=reasons.get(Reason.NO_AGREEMENT, 0),
+        missing_annotators=_missing(services, project) if second_opinion else None,
+        outside=outside,
+        training_held=str(held) if held else None,
+        candidate=_candidate(services, project, versions, champion),
+        config_refused=refused,
+    )
+
+
+def _missing(services: Services, project: str) -> str | None:
+    """Return that fewer people annotate than a label needs, None where there are enough of them."""
+    needed, people = services.project_settings(project).annotators, services.journal.counts.people(project)
+    if people >= needed:
+        return None
+    who = "One person annotates" if people == 1 else f"{people} people annotate"
+    return f"{who}, and a label needs {needed} who agree. {fewer_annotators(project)}"
+
+
+def _candidate(services: Services, project: str, versions: list[ModelVersion], champion: str | None) -> str | None:
+    """Return the newest version where a person promotes and has not decided about it."""
+    newest = versions[-1].version if versions else None
+    if services.project_settings(project).promotion != "manual" or newest == champion:
+        return None
+    return newest
+
+
+def _model(served: ModelVersion) -> ModelStatus:
+    manifest = served.head_manifest
+    return ModelStatus(
+        version=served.version,
+        name=model_version_name(served.version),
+        created_at=manifest.created_at,
+        macro_f1={control: round(metrics.macro_f1, 4) for control, metrics in manifest.metrics.items()},
+        test_images=manifest.tested.images if manifest.tested else None,
+        test_products=manifest.tested.products if manifest.tested else None,
+        caveats=manifest.caveats,
+    )
+
+
+def _job(job: Job) -> JobStatus:
+    at = datetime.fromtimestamp(job.ended_at or job.started_at or job.asked_at, UTC)
+    return JobStatus(job.kind.value, job.state.value, at, job.outcome or job.step or job.reason)
+
+
+def _last_error(jobs: list[Job]) -> JobStatus | None:
+    """Return the last job that failed, unless a later one of its kind succeeded."""
+    done: set[JobKind] = set()
+    for job in jobs:  # newest first
+        if job.state is JobState.FAILED and job.kind not in done:
+            return _job(job)
+        if job.state is JobState.DONE:
+            done.add(job.kind)
+    return None

@@ -1,0 +1,170 @@
+"""The status as text for a project lead: one fact per line, so that it can be read in a narrow terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+
+from taxonomist.backend.labelling.taxonomy_changes.labels_outside import OutsideNode, count_labels
+from taxonomist.backend.status.values import (
+    HomeStatus,
+    ImagesStatus,
+    JobStatus,
+    ModelStatus,
+    ProjectStatus,
+    SourceStatus,
+    WaitingStatus,
+)
+
+_UNITS = (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1))
+
+
+def status_lines(status: HomeStatus, now: datetime | None = None) -> Iterator[str]:
+    """Yield the lines of the status. `now` is the time that ages count from."""
+    now = now or datetime.now(UTC)
+    yield f"Home: {status.home}"
+    if status.worker_runs:
+        yield "Worker: runs"
+    elif status.worker_beat_s is None:
+        yield "Worker: does not run"
+    else:
+        yield f"Worker: does not run; it was seen {_age(status.worker_beat_s)} ago"
+    if status.events_to_fold:
+        yield f"Events that the worker has not read yet: {status.events_to_fold}"
+    yield from _problems(status.problems, "")
+    if not status.projects:
+        yield "There is no project yet."
+    for project in status.projects:
+        yield ""
+        yield from _project(project, now)
+
+
+def _project(status: ProjectStatus, now: datetime) -> Iterator[str]:
+    yield f"Project {status.project}"
+    yield from _problems(status.problems, "  ")
+    if status.images is not None:
+        yield "  Taken"
+        yield from _taken(status.images, status.sources, now)
+        yield "  Not taken"
+        given_up = status.waiting.outside.accepted if status.waiting else ()
+        yield from _not_taken(status.images, status.sources, given_up)
+    if status.waiting is not None:
+        yield "  Waits for a person"
+        yield from list(_waiting(status.waiting, status.project)) or ["    nothing"]
+    yield "  Model"
+    yield from _model(status.model, status.changed_labels, now)
+    yield "  Work"
+    yield from _work(status, now)
+
+
+def _problems(problems: tuple[str, ...], indent: str) -> Iterator[str]:
+    for problem in problems:
+        yield f"{indent}Cannot be read: {problem}"
+
+
+def _taken(images: ImagesStatus, sources: tuple[SourceStatus, ...], now: datetime) -> Iterator[str]:
+    yield f"    images: {images.images}, of which {images.labelled} have an accepted label"
+    for source in sources:
+        name = f"Label Studio {source.name}".strip() if source.label_studio else source.name
+        read = f"; since {_ago(source.read_at, now)}" if source.read_at and not source.label_studio else ""
+        yield f"    from {name}: {source.tasks} tasks or images, {source.annotations} annotations{read}"
+    if images.to_decide:
+        yield f"    whose label is being decided: {images.to_decide}"
+
+
+def _not_taken(
+    images: ImagesStatus, sources: tuple[SourceStatus, ...], given_up: tuple[OutsideNode, ...]
+) -> Iterator[str]:
+    lines = [f"    images without a label: {count} × {_words(reason)}" for reason, count in _most(images.without_label)]
+    for source in sources:
+        lines += [f"    left out of {source.name}: {count} × {reason}" for reason, count in _most(source.left_out)]
+    lines += [f"    given up, since the node is gone: {count_labels(node.labels)} on {node.name}" for node in given_up]
+    yield from lines or ["    nothing"]
+
+
+def _waiting(waiting: WaitingStatus, project: str) -> Iterator[str]:
+    if waiting.config_refused:
+        yield f"    the labelling config cannot be used: {waiting.config_refused}"
+    if waiting.training_held:
+        total = sum(node.labels for node in waiting.outside.gone)
+        yield f"    {count_labels(total)} on nodes that the taxonomy has no longer; training waits"
+        yield from (_outside(node) for node in waiting.outside.gone)
+        yield f"      decide: taxonomist labels rename|accept-loss … --project {project}"
+    if waiting.outside.unknown:
+        total = sum(node.labels for node in waiting.outside.unknown)
+        yield f"    {count_labels(total)} with names that the taxonomy never had"
+        yield from (_outside(node) for node in waiting.outside.unknown)
+    if waiting.second_opinion:
+        yield f"    second opinion: {_images(waiting.second_opinion)}"
+    if waiting.missing_annotators:
+        yield f"    {waiting.missing_annotators}"
+    if waiting.disagreement:
+        yield f"    disagreement: {_images(waiting.disagreement)}"
+    if waiting.candidate:
+        yield f"    version {waiting.candidate} is trained and not promoted"
+        yield f"      decide: taxonomist models promote {waiting.candidate} --project {project}"
+
+
+def _outside(node: OutsideNode) -> str:
+    near = f", nearest: {' / '.join(node.nearest)}" if node.nearest else ""
+    return f"      {node.name}: {node.labels}{near}"
+
+
+def _model(model: ModelStatus | None, changed: int, now: datetime) -> Iterator[str]:
+    if model is None:
+        yield "    none is served yet; look-alikes vote"
+    else:
+        made = f", trained {_ago(datetime.fromisoformat(model.created_at), now)}" if model.created_at else ""
+        yield f"    served: {model.name}{made}"
+        products = "" if any("unknown" in caveat for caveat in model.caveats) else " of products that it has not seen"
+        on = f" on {model.test_images} test images{products}" if model.test_images else ""
+        for control, score in model.macro_f1.items():
+            yield f"    macro-F1 of {control}: {score:.3f}{on}"
+        for caveat in model.caveats:
+            yield f"    {caveat}"
+    if changed:
+        yield f"    labels that changed since the last training: {changed}"
+
+
+def _work(status: ProjectStatus, now: datetime) -> Iterator[str]:
+    if status.last_sync:
+        yield f"    last pass over Label Studio: {_job(status.last_sync, now)}"
+    for job in status.jobs:
+        yield f"    {job.kind}: {job.state} since {_ago(job.at, now)}: {job.outcome}"
+    if status.unfilled_tasks:
+        yield f"    tasks that wait for a suggestion: {status.unfilled_tasks}"
+    yield (
+        f"    last error: {status.last_error.kind}, {_job(status.last_error, now)}"
+        if status.last_error
+        else ("    no job has failed")
+    )
+
+
+def _job(job: JobStatus, now: datetime) -> str:
+    return f"{_ago(job.at, now)}: {job.outcome}"
+
+
+def _most(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+
+
+def _words(reason: str) -> str:
+    return reason.replace("_", " ")
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count} images"
+
+
+def _ago(time: datetime, now: datetime) -> str:
+    """Return a time and its age: `2026-11-27 04:10 UTC (2 hours ago)`."""
+    time = time if time.tzinfo else time.replace(tzinfo=UTC)
+    return f"{time.astimezone(UTC):%Y-%m-%d %H:%M} UTC ({_age((now - time).total_seconds())} ago)"
+
+
+def _age(seconds: float) -> str:
+    for unit, length in _UNITS:
+        if seconds >= length:
+            count = int(seconds // length)
+            return f"{count} {unit}{'' if count == 1 else 's'}"
+    return "0 seconds"
