@@ -11,8 +11,8 @@ import typer
 
 from taxonomist.backend.cli.options import Json, services_of
 from taxonomist.backend.cli.output import print_fields, print_json, print_line
-from taxonomist.backend.labelling.taxonomy_changes.labels_outside import training_hold
 from taxonomist.backend.extras import require
+from taxonomist.backend.labelling.taxonomy_changes.labels_outside import training_hold
 from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.training.pretraining.recipe import PRESETS
 

@@ -48,7 +48,7 @@ def train(services: Services, project: str, progress: StepProgress, *, force: bo
     """Train a challenger, promote it if it is not worse, and return the result in one line.
 
     Where the images, their labels, the settings and the backbone are those of the newest version, nothing is trained,
-    unless `force` is given. Raises `TrainingError` when there are too few labels or labels wait for a person's decision.
+    unless `force` is given. Raises `TrainingError` when there are too few labels, or some wait for a person's decision.
     """
     outcome = _train_head(services, project, progress, prepare_backbone(services), force=force)
     if outcome is None:

@@ -13,8 +13,8 @@ from taxonomist.backend.labelling.taxonomy_changes.labels_outside import LabelsO
 class SourceStatus:
     """What is kept from a source: a Label Studio project, or an imported file.
 
-    The last import, or the last pass over Label Studio, read `entries` tasks or rows. `left_out` counts by reason what of
-    them could not be used. Since `read_at` each one read the same. None and empty where that was before this was recorded.
+    The last import, or the last pass over Label Studio, read `entries` tasks or rows. `left_out` counts by reason what
+    of them could not be used. Since `read_at` each one read the same. None and empty where that is not recorded.
     """
 
     name: str

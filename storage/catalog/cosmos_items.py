@@ -90,9 +90,7 @@ class CosmosItems:
                 last = stored.item["id"]
                 yield stored
 
-    def _pages(
-        self, container: Container, where: str, parameters: Mapping[str, Any], fields: str
-    ) -> Iterator[Stored]:
+    def _pages(self, container: Container, where: str, parameters: Mapping[str, Any], fields: str) -> Iterator[Stored]:
         """Yield items by pages. Each page is a query, so it can be retried and a slow reader holds nothing open."""
         sql = f"SELECT TOP {_PAGE} {fields} FROM c WHERE c.id > @last AND {where} ORDER BY c.id"  # noqa: S608
         last = ""
