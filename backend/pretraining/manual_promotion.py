@@ -34,7 +34,8 @@ def promote_backbone(services: Services, version: str) -> PromotionResult:
     """Serve this backbone, and for each project the newest head that was trained on it, in one step.
 
     A project without such a head, whose versions a person promotes, or whose training waits for a person's decision on
-    its labels, keeps its head and that head's backbone. The embedding of the images is enqueued for the worker. Raises `NotFoundError` or `DamagedError`.
+    its labels, keeps its head and that head's backbone. The embedding of the images is enqueued for the worker. Raises
+    `NotFoundError` or `DamagedError`.
     """
     registry = services.registry
     before = registry.champions()
