@@ -42,6 +42,7 @@ def leave_project(services: Services, project: str, images: Collection[str]) -> 
         _find_unused(services, project, chunk, documents, unused)
         services.catalog.leave_project(project, [id for id in documents if project in documents[id].projects])
         _count_changes(services, project, documents)
+        services.journal.unknown_paths.keep(project, {image: {} for image in chunk})
     if unused.ids:
         forget_images(services, unused)
     return len(unused.ids)

@@ -57,7 +57,6 @@ def leave_removed(services: Services, project: str) -> None:
 def _leave(services: Services, project: str, dirty: Dirty) -> None:
     """Take the images out of the project that have no task any more. Those that nothing else uses are forgotten."""
     if dirty.removed:
-        services.journal.unknown_paths.keep(project, {image: {} for image in dirty.removed})
         forgotten = leave_project(services, project, dirty.removed)
         services.journal.done(project, dirty.removed, dirty.position)
         if forgotten:
