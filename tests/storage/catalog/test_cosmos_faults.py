@@ -14,8 +14,7 @@ import pytest
 import emulators
 from taxonomist.storage.azure.cosmos_connection import CosmosAccess
 from taxonomist.storage.azure.retry_policy import RetryPolicy
-from taxonomist.storage.catalog import ImageDocument, LabelQuery
-from taxonomist.storage.catalog import cosmos as cosmos_module
+from taxonomist.storage.catalog import ImageDocument, LabelQuery, cosmos_items
 from taxonomist.storage.catalog.cosmos import CosmosCatalog
 from taxonomist.storage.catalog.cosmos_install import install
 from taxonomist.taxonomy.errors import StorageError
@@ -207,7 +206,7 @@ def test_an_account_that_swallows_connections(cosmos_access: CosmosAccess) -> No
 
 
 def test_a_server_killed_in_mid_query_and_back_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cosmos_module, "_PAGE", 5)
+    monkeypatch.setattr(cosmos_items, "_PAGE", 5)
     with emulators.cosmos() as server:
         access = CosmosAccess(server.url, server.key, "db", ("images",))
         install(access)
