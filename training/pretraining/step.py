@@ -81,12 +81,12 @@ class PretrainingStep:
         if device.type == "cuda" and images.nbytes < _SHARE_OF_MEMORY * torch.cuda.mem_get_info(device)[0]:
             self._images_on_device = images.on(device)
         views = 2 + recipe.local_views
-        self._rows = torch.zeros(3 * self._batch + recipe.batch, dtype=torch.long, device=device)
+        self._all = self._batch * process_group.world_size  # images of a step; of an uneven batch some are left out
+        self._rows = torch.zeros(3 * self._batch + self._all, dtype=torch.long, device=device)
         self._numbers = torch.zeros(views * self._batch * VIEW_PARAMETERS + 1, device=device)
-        self._taken: Tensor | None = None
+        self._taken: Tensor | None = None  # uint8 (2, n, s, s, 3), queries and keys, where they come with each step
         if self._images_on_device is None:
-            shape = (2, self._batch, *images.images.shape[1:])
-            self._taken = torch.zeros(shape, dtype=torch.uint8, device=device)
+            self._taken = torch.zeros(2, self._batch, *images.images.shape[1:], dtype=torch.uint8, device=device)
         self.optimiser = self._make_optimiser()
         self.loss = torch.zeros((), device=device)  # of the last step
         self._sums = torch.zeros(3, device=device)  # of the loss, of the projections' deviation, and of the steps
@@ -151,7 +151,7 @@ class PretrainingStep:
             parameters.append(view_parameters(torch.cat(own[2:]), _local_options(recipe.views)))
         queries, keys = schedule.rows(step)
         rows = torch.from_numpy(np.concatenate([queries, keys, schedule.ids(queries)]))
-        rows = torch.cat([rows, drawn[:, -1].argsort()])
+        rows = torch.cat([rows, drawn[: self._all, -1].argsort()])
         numbers = torch.cat([*(values.flatten() for values in parameters), torch.tensor([self.learning_rate(step)])])
         images = None
         if self._images_on_device is None:
@@ -171,7 +171,9 @@ class PretrainingStep:
             self._taken.copy_(inputs.images, non_blocking=True)
         size = self.size_at(inputs.step)
         if not self._records:
-            self._set_learning_rate(self.learning_rate(inputs.step))
+            if self.device.type == "cpu":
+                for group in self.optimiser.param_groups:
+                    group["lr"] = self.learning_rate(inputs.step)
             self._compute(size)
         else:
             self._replay(size)
@@ -236,11 +238,6 @@ class PretrainingStep:
             return torch.optim.SGD(groups, lr=rate, momentum=recipe.sgd_momentum, fused=on_gpu or None)
         return torch.optim.AdamW(groups, lr=rate, fused=on_gpu or None, capturable=on_gpu)
 
-    def _set_learning_rate(self, rate: float) -> None:
-        if self.device.type == "cpu":
-            for group in self.optimiser.param_groups:
-                group["lr"] = rate
-
     # --- state
 
     def means(self) -> tuple[float, float]:
@@ -264,8 +261,8 @@ class PretrainingStep:
         for saved, group in zip(state["optimizer"]["param_groups"], self.optimiser.param_groups, strict=True):
             saved.update({name: value for name, value in group.items() if name != "params"})
         self.optimiser.load_state_dict(state["optimizer"])
-        for group in self.optimiser.param_groups:
-            if self.device.type == "cuda":
+        if self.device.type == "cuda":
+            for group in self.optimiser.param_groups:
                 group["lr"] = self._numbers[-1]
         if state["scaler"]:
             self._scaler.load_state_dict(state["scaler"])

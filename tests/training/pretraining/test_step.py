@@ -81,6 +81,13 @@ def test_the_inputs_of_two_processes_are_those_of_one() -> None:
     assert whole.images.shape == (2, n, 24, 24, 3)
 
 
+def test_a_batch_that_does_not_divide_leaves_some_images_out() -> None:
+    with closing(step_of(RECIPE, ProcessGroup(2, 3, 3)).inputs(0)) as inputs:
+        prepared = next(inputs)
+    assert len(prepared.rows) == 3 * 5 + 15
+    assert sorted(prepared.rows[-15:].tolist()) == list(range(15))
+
+
 def test_only_a_few_steps_are_prepared_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     step = step_of(replace(RECIPE, epochs=1000))
     prepared: list[int] = []
