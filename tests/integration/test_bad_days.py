@@ -92,6 +92,7 @@ def test_a_deletion_that_comes_before_its_annotation(client: FlaskClient, servic
 def test_an_unknown_path_is_reported_with_its_nearest_spelling(
     client: FlaskClient, services: Services, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     post(client, *(annotation(n, 5, OLD, ["Warm", "Redd"], minute=n, person=n) for n in (1, 2)))
     assert accepted(services, OLD) == [["Warm"]]  # what is known of it is what both said
     assert "did you mean" in caplog.text

@@ -106,7 +106,9 @@ def changed_setting_of_the_project(services: Services) -> None:
 
 
 def changed_tree(services: Services) -> None:
-    services.projects.update("7", label_config=CONFIG.replace('<Choice value="Green"/>', '<Choice value="Teal"/>'))
+    services.projects.update(
+        "7", label_config=CONFIG.replace('<Choice value="Green"/>', '<Choice value="Green"/><Choice value="Teal"/>')
+    )
 
 
 def another_backbone(services: Services) -> None:
