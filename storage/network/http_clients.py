@@ -156,10 +156,18 @@ def _stay(base: httpx.URL, response: httpx.Response) -> None:
     request = response.request
     target = request.url.join(response.headers["location"])
     changes = request.method not in {"GET", "HEAD"} and response.status_code == 303
-    if changes or not (_origin(target) == _origin(request.url) or _is_upgrade(request.url, target)):
+    is_same = _origin(target) == _origin(request.url) or _is_upgrade(request.url, target)
+    if changes or not is_same or not _is_below(base, target):
         raise RedirectedElsewhere(request, target, _moved(base, request.url, target))
     if request.method not in {"GET", "HEAD"}:
         response.status_code = _ON.get(response.status_code, response.status_code)
+
+
+def _is_below(base: httpx.URL, target: httpx.URL) -> bool:
+    """Return whether an address is below the path of `base`: other programs at the host must not get its requests."""
+    path = base.path.rstrip("/")
+    folders = target.path.replace("\\", "/").split("/")  # decoded
+    return not path or (target.path.startswith(f"{path}/") and not {".", ".."} & set(folders))
 
 
 def _moved(base: httpx.URL, asked: httpx.URL, target: httpx.URL) -> str:

@@ -138,6 +138,19 @@ def test_a_redirect_to_another_server_says_what_to_set(
     assert company.passed == [f"{method} {BASE}/labels/api/version"]
 
 
+@pytest.mark.parametrize(
+    "target",
+    ["/api/token/refresh/", "/labels", "/labelsx/api/", "/labels/../api/", "/labels/%2e%2e/api/", "/labels\\..\\api"],
+)
+def test_a_redirect_that_leaves_the_path_is_not_followed(plain: Server, target: str) -> None:
+    """Other programs at the same host must not get the token."""
+    plain.redirect("/labels/api/token/refresh/", target)
+    plain.replies[target] = Reply()
+    with http_client(f"{plain.url}/labels", timeout=5) as client, pytest.raises(RedirectedElsewhere):
+        client.post("/api/token/refresh/", json={"refresh": "secret"})
+    assert len(plain.asked) == 1
+
+
 def test_a_post_never_becomes_a_get(plain: Server) -> None:
     plain.redirect("/api", "/page", 303)
     plain.replies["/page"] = Reply()
