@@ -10,13 +10,14 @@ from datetime import UTC, datetime
 
 from taxonomist.backend.label_studio import Project
 from taxonomist.backend.services import Services
+from taxonomist.backend.state.project_records import ProjectRecord
 from taxonomist.storage.journal import EARLIER_IMPORT
 from taxonomist.storage.journal.events import is_label_studio
 from taxonomist.taxonomy.errors import ConfigError, LabelStudioError
 
 
-def learn_source(services: Services, project: str, created: str | None) -> str:
-    """Return the source of the project's Label Studio; `created` is kept where none is known yet.
+def learn_source(services: Services, project: str, created: str | None) -> ProjectRecord:
+    """Return the project's record, which has its source; `created` is kept where none is known yet.
 
     What was recorded without a source then gets it.
     """
@@ -24,7 +25,7 @@ def learn_source(services: Services, project: str, created: str | None) -> str:
     if record.created is None and created is not None:
         record = services.projects.update(project, created=created)
         services.journal.adopt(project, record.source)
-    return record.source
+    return record
 
 
 def check_source(services: Services, about: Project, url: str) -> str:
@@ -39,7 +40,7 @@ def check_source(services: Services, about: Project, url: str) -> str:
             hint=f"Start the Label Studio at {url} with the data that it had. If the new project is meant, "
             f"run `taxonomist connect --project {about.id}`, which asks.",
         )
-    source = learn_source(services, about.id, about.created)
+    source = learn_source(services, about.id, about.created).source
     services.journal.adopt(about.id, source)  # webhooks without a time of creation may have come before it was known
     return source
 

@@ -142,7 +142,8 @@ class UseCases:
 
         One of another Label Studio is not recorded; `connect` asks whether that one is meant, and then reads all of it.
         """
-        source = learn_source(self.services, webhook.project, webhook.created)
+        record = learn_source(self.services, webhook.project, webhook.created)
+        source = record.source
         if webhook.created is not None and source != f"{webhook.project}.{webhook.created}":
             webhook = replace(webhook, events=(), label_config=None, wants_training=False, ignored=_OTHER)
         if webhook.ignored:
@@ -150,9 +151,11 @@ class UseCases:
                 "project %s: a part of %s is not recorded: %s", webhook.project, webhook.action, webhook.ignored
             )
         # One without the project's time of creation is from the Label Studio that we know.
-        new = self.services.journal.record([replace(event, source=source) for event in webhook.events])
-        if webhook.label_config:
-            self._store_config(webhook.project, webhook.label_config)
+        new = self.services.journal.record(
+            [event if event.source == source else replace(event, source=source) for event in webhook.events]
+        )
+        if webhook.label_config and webhook.label_config != record.label_config:  # each webhook has it
+            self.services.projects.update(webhook.project, label_config=webhook.label_config)
         training = self.start_training(webhook.project) if webhook.wants_training else None
         return Receipt(new, len(webhook.events) - new, webhook.ignored, training)
 
@@ -186,10 +189,6 @@ class UseCases:
             for model in self.services.registry.versions(registry_name(name))
         }
         return list(names)
-
-    def _store_config(self, project: str, xml: str) -> None:
-        if self.services.projects.get(project).label_config != xml:  # each webhook has it; the record is a file
-            self.services.projects.update(project, label_config=xml)
 
     def _may_set(self, hostname: str, caller: str | None) -> bool:
         """Return whether /setup may set Label Studio's address: for a caller with the password, or on this machine."""
