@@ -105,7 +105,11 @@ def with_address(others: Sequence[str], new: str | None, current: str) -> tuple[
 
 
 def _gone_with(record: ProjectRecord, xml: object) -> dict[str, object]:
-    """Return the fields that say which nodes are gone once the labelling config is this one."""
+    """Return the fields that say which nodes are gone once the labelling config is this one.
+
+    A decision on a node counts for the time that it was about: when the node has come back and goes again, a person is
+    asked again.
+    """
     if not isinstance(xml, str) or not xml or xml == record.label_config:
         return {}
     before = _usable(record.label_config) or _usable(record.former_config)
@@ -113,7 +117,24 @@ def _gone_with(record: ProjectRecord, xml: object) -> dict[str, object]:
     if now is None:
         former = record.label_config if _usable(record.label_config) else record.former_config
         return {"former_config": former}
-    return {"former_config": "", "gone": gone_nodes(before, now, record.gone) if before else record.gone}
+    if before is None:
+        return {"former_config": ""}
+    gone = gone_nodes(before, now, record.gone)
+    anew = {control: set(paths) - set(record.gone.get(control, ())) for control, paths in gone.items()}
+    controls = {tree.control for tree in now.trees}
+    kept = tuple(
+        decision
+        for decision in record.label_decisions
+        if (decision.old or decision.control not in controls)  # of a whole control: until it is back
+        and not any(decision.concerns(decision.control, path) for path in anew.get(decision.control, ()))
+    )
+    if len(kept) < len(record.label_decisions):
+        log.warning(
+            "project %s: %d decisions on nodes that came back count no longer, see `taxonomist status`",
+            record.project,
+            len(record.label_decisions) - len(kept),
+        )
+    return {"former_config": "", "gone": gone, "label_decisions": kept}
 
 
 def _usable(xml: str) -> LabelConfig | None:

@@ -208,3 +208,15 @@ def test_a_rename_before_any_label_has_arrived(services: Services, tmp_path: Pat
     one = Services(services.settings.model_copy(update={"min_annotators": 1}))
     import_export(one, exported(tmp_path), project="7")
     assert accepted(services) == {("Warm", "Scarlet"): 4}
+
+
+def test_a_node_that_came_back_and_goes_again_needs_a_decision_of_its_own(world: Services) -> None:
+    change(world, WITHOUT_RED)
+    accept_loss(world, "7", ["Warm / Red"])
+    assert training_hold(world, "7") is None
+    change(world, CONFIG)
+    assert accepted(world)["Warm", "Red"] == 20
+    change(world, SCARLET)
+    assert training_hold(world, "7") is not None
+    (gone,) = labels_outside(world, "7").gone
+    assert (gone.path, gone.labels) == (("Warm", "Red"), 20)
