@@ -30,7 +30,6 @@ _RESOLVE = re.compile(r"(.*)/(?:tasks|projects)/\d+/(?:resolve|presign)/?", re.D
 _NESTED = re.compile(r"(?:https?:/)?/[^?#]*(?:tasks|projects)/\d+/(?:resolve|presign)/?(?:[?#]|$)", re.IGNORECASE)
 _LABEL_STUDIO = re.compile(r"/(?:data/(?:upload|local-files)|(?:tasks|projects)/\d+/(?:resolve|presign))/")
 _UPLOADED = re.compile(r"\d+/[0-9a-f]{8}-")  # Label Studio puts eight digits before the name of an uploaded file
-_BELOW = re.compile(r"/[^/]+")  # the path of a proxy before an upload that names no host
 _SERVED = re.compile(
     r"/(?:data/(?:upload|local-files)|storage-data|(?:tasks|projects)/\d+/(?:resolve|presign))(?:/.*)?", re.DOTALL
 )
@@ -196,13 +195,12 @@ def _of_label_studio(text: str, site: str, path: str, query: str) -> Address | N
     resolver inside a resolver, which Label Studio never writes and a sender could nest without end.
 
     Uploads count without the host, because a Label Studio may have several addresses. Label Studio below the path of a
-    proxy writes that path before its own ones, without a host. A path on the disk, or of another web server, may end
-    like the path of an upload: there the name must be one that Label Studio makes, and without a host the path of the
-    proxy must be one folder.
+    proxy writes that path before its own ones, without a host. A path on the disk may end like the path of an upload,
+    so there the name must be one that Label Studio makes.
     """
     query = f"?{query}" if query else ""
     if (found := _UPLOAD.fullmatch(path)) and (
-        not found[1] or ((site or _BELOW.fullmatch(found[1])) and _UPLOADED.match(found[2]))
+        site or not found[1] or (_is_below(found[1]) and _UPLOADED.match(found[2]))
     ):
         return Address("upload", "", _decoded(found[2]), "", f"{site}{path}{query}" if site else path[len(found[1]) :])
     if (found := _RESOLVE.fullmatch(path)) and (site or _is_below(found[1])):

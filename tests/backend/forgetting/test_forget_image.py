@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from filelock import FileLock
 from pydantic import SecretStr
 
-from taxonomist.backend.forgetting.forget import forget_image
-from taxonomist.backend.forgetting.plan import Plan, plan_image
 from taxonomist.backend.label_studio.webhooks import parse_webhook
 from taxonomist.backend.labelling.decisions import decide_all_dirty
 from taxonomist.backend.labelling.manifests import import_manifest
 from taxonomist.backend.labelling.sync import sync
-from taxonomist.backend.prediction.embedding import embed, read_image
+from taxonomist.backend.prediction.embedding import embed
 from taxonomist.backend.prediction.look_alikes import LookAlikes
-from taxonomist.backend.retraining.embedding_job import embed_all
 from taxonomist.backend.services import Services
-from taxonomist.backend.state import heartbeat
-from taxonomist.backend.state.jobs import JobKind
 from taxonomist.backend.state.suggestions import StoredSuggestion
 from taxonomist.backend.web.use_cases import UseCases
 from taxonomist.backend.worker.worker import Worker
-from taxonomist.inference.pipeline import DecodedImage, ImageSource
 from taxonomist.storage.catalog import ImageDocument, image_id
-from taxonomist.storage.home.image_files import find_image_files, forget_image_files
-from taxonomist.taxonomy.errors import ImageDecodingError, LabelStudioError, StorageError
+from taxonomist.storage.home.image_files import find_image_files
+from taxonomist.taxonomy.errors import LabelStudioError
 from tests.backend.cli.conftest import Run, run_json
 from tests.backend.forgetting.conftest import traces
 from tests.backend.forgetting.test_forget_project import manifest_of
@@ -169,92 +162,6 @@ def test_a_late_webhook_is_forgotten_again(connected: Services, label_studio: St
     assert traces(connected.home, NAMES[:1]) == []
 
 
-@pytest.fixture
-def emptied(connected: Services) -> Services:
-    """No image has an embedding or a cached file, as when the project was just connected."""
-    forget_image_files(connected.home, {image_id(uri) for uri in (A, B, C)})
-    return connected
-
-
-def while_read(monkeypatch: pytest.MonkeyPatch, remove: Callable[[], None]) -> None:
-    """Have the first image removed by another process when its file is read: all were listed before."""
-
-    def read(services: Services, source: ImageSource, size: int) -> DecodedImage:
-        image = read_image(services, source, size)
-        if source.uri == A:
-            remove()
-        return image
-
-    monkeypatch.setattr("taxonomist.backend.prediction.embedding.read_image", read)
-
-
-def delete_task(services: Services, label_studio: StandIn) -> None:
-    other = Services(services.settings)
-    UseCases(other).receive(deleted(label_studio, 1))
-    Worker(other).pulse()
-    assert other.catalog.get(image_id(A)) is None
-
-
-def test_a_running_embedding_brings_no_deleted_image_back(
-    emptied: Services, label_studio: StandIn, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    while_read(monkeypatch, lambda: delete_task(emptied, label_studio))
-    embed_all(emptied, "4", lambda step, share: None)
-    assert traces(emptied.home, NAMES[:1]) == []
-    assert {document.projects["4"].uri for document in emptied.catalog.documents("4")} == {B, C}
-    assert emptied.embeddings("v1").get([image_id(uri) for uri in (A, B, C)])[0].tolist() == [False, True, True]
-
-
-def test_a_running_embedding_brings_no_image_back_that_a_command_forgot(
-    emptied: Services, label_studio: StandIn, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def forget() -> None:
-        other = Services(emptied.settings)
-        forget_image(other, plan_image(other, A), lambda step, share: None)
-
-    while_read(monkeypatch, forget)
-    embed_all(emptied, "4", lambda step, share: None)
-    assert traces(emptied.home, NAMES[:1]) == []
-    assert labelled(emptied) == {B, C}
-
-
-def test_an_image_that_is_deleted_while_it_cannot_be_decoded_leaves_no_file(
-    emptied: Services, label_studio: StandIn, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def read(services: Services, source: ImageSource, size: int) -> DecodedImage:
-        image = read_image(services, source, size)
-        if source.uri == A:
-            delete_task(emptied, label_studio)
-            read_image(services, source, size)  # cached again, after the other process has forgotten it
-            raise ImageDecodingError("It is damaged.")
-        return image
-
-    monkeypatch.setattr("taxonomist.backend.prediction.embedding.read_image", read)
-    embed_all(emptied, "4", lambda step, share: None)
-    assert traces(emptied.home, NAMES[:1]) == []
-
-
-def test_an_image_that_another_project_has_stays_while_it_is_embedded(
-    emptied: Services, label_studio: StandIn, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is embedded, but is not in the former project again."""
-
-    def leave() -> None:
-        emptied.projects.update("5", label_config=CONFIG)
-        emptied.catalog.update(image_id(A), lambda d: d.in_project("5", d.projects["4"]))
-        other = Services(emptied.settings)
-        UseCases(other).receive(deleted(label_studio, 1))
-        Worker(other).pulse()
-
-    while_read(monkeypatch, leave)
-    embed_all(emptied, "4", lambda step, share: None)
-    document = emptied.catalog.get(image_id(A))
-    assert document is not None
-    assert set(document.projects) == {"5"}
-    assert document.file_hash
-    assert emptied.embeddings("v1").get([image_id(A)])[0].all()
-
-
 def test_documents_of_other_programs_stay(connected: Services, label_studio: StandIn) -> None:
     connected.catalog.update(image_id(A), lambda document: document.model_copy(update={"is_blurred": True}))
     UseCases(connected).receive(deleted(label_studio, 1))
@@ -337,23 +244,7 @@ def test_an_image_that_is_in_no_project_any_more(services: Services, run: Run) -
     assert [document.id for document in services.catalog.documents()] == ["other"]
 
 
-def test_a_document_that_another_program_made_stays(services: Services, run: Run) -> None:
-    document = services.catalog.put(ImageDocument(id="00004711", uri_orig=A, file_hash="5f9d", total_annotations=3))
-    found = run_json(run, "forget", "--image", "00004711", "--yes")
-    assert any(line.startswith("The document 00004711 stays") for line in found["stays"])
-    assert services.catalog.get("00004711") == document
-
-
-def test_an_image_that_left_its_projects_before_keeps_its_parts(services: Services, run: Run) -> None:
-    services.catalog.put(ImageDocument(id=image_id(A), uri_orig=A, former_parts={"5": "train"}))
-    assert run("forget", "--image", A, "--yes")[0] == 0
-    assert services.catalog.get(image_id(A)) is None
-    assert services.journal.withdrawal.kept_parts("5", [image_id(A)]) == {image_id(A): "train"}
-
-
-@pytest.fixture
-def registered(connected: Services, label_studio: StandIn) -> Services:
-    """Our ML backend, our webhooks, and some of others, are in Label Studio."""
+def test_a_disconnected_project_says_what_stays(connected: Services, run: Run, label_studio: StandIn) -> None:
     credentials, address = connected.credentials, connected.settings.url
     row = {"id": 3, "project": 4, "url": address, "title": "t", "state": "CO", "auth_method": "NONE"}
     label_studio.ml_backends = {3: row, 4: {**row, "id": 4, "url": "http://another:9090"}}
@@ -365,56 +256,11 @@ def registered(connected: Services, label_studio: StandIn) -> Services:
         "headers": {"X-Taxonomist-Secret": credentials.webhook_secret},
     }
     label_studio.webhooks = {8: hook, 9: ours, 10: {**hook, "id": 10, "url": "http://another/hook"}}
-    return connected
-
-
-def test_a_disconnected_project_says_what_stays(registered: Services, run: Run, label_studio: StandIn) -> None:
     found = run_json(run, "forget", "--project", "4", "--yes")
     assert list(label_studio.ml_backends) == [4]
     assert list(label_studio.webhooks) == [10]
     assert any("predictions stay in Label Studio" in line for line in found["done"])
-    assert traces(registered.home, NAMES) == []
-
-
-def test_a_project_that_is_trained_stays_connected(registered: Services, run: Run, label_studio: StandIn) -> None:
-    """A training on the command line is no job: only its lock tells."""
-    with FileLock(registered.home / "training-4.lock"):
-        code, _, err = run("forget", "--project", "4", "--yes")
-    assert code == 5
-    assert "Project 4 is being trained." in err
-    assert (len(label_studio.ml_backends), len(label_studio.webhooks)) == (2, 3)
-    assert "removed from Label Studio" not in err
-    assert labelled(registered) == {A, B, C}
-
-
-def test_a_job_that_begins_at_the_prompt_keeps_the_project(
-    registered: Services, run: Run, label_studio: StandIn, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def confirm(plan: Plan, *, yes: bool) -> None:
-        registered.jobs.start(registered.jobs.enqueue(JobKind.EMBED, "4").id)
-        heartbeat.beat(registered.home)
-
-    monkeypatch.setattr("taxonomist.backend.cli.project.forget._confirm", confirm)
-    code, _, err = run("forget", "--project", "4")
-    assert code == 5
-    assert "A job of project 4 is running (embed)." in err
-    assert (len(label_studio.ml_backends), len(label_studio.webhooks)) == (2, 3)
-    assert labelled(registered) == {A, B, C}
-
-
-@pytest.mark.parametrize("options", [(), ("--json",)])
-def test_a_run_that_fails_says_what_was_done(
-    registered: Services, run: Run, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
-) -> None:
-    def full(*arguments: object) -> None:
-        raise StorageError("The disk is full.")
-
-    monkeypatch.setattr("taxonomist.backend.forgetting.forget.leave_project", full)
-    code, out, err = run("forget", "--project", "4", "--yes", *options)
-    assert code != 0
-    assert "The disk is full." in err
-    assert "The ML backend 3 was removed from Label Studio." in err
-    assert "is forgotten" not in out
+    assert traces(connected.home, NAMES) == []
 
 
 def test_a_project_whose_label_studio_is_away_is_forgotten(services: Services, run: Run) -> None:
