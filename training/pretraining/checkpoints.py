@@ -68,7 +68,7 @@ def _of_lightning(old: dict[str, Any]) -> dict[str, Any]:
         "state_dict": old["state_dict"],
         "optimizer": old["optimizer_states"][0],
         "scaler": old.get("MixedPrecision", {}),
-        "sums": [0.0, 0.0, 0.0],
+        "sums": [[0.0, 0.0, 0.0]],
     }
 
 

@@ -242,9 +242,9 @@ class PretrainingStep:
 
     def means(self) -> tuple[float, float]:
         """Return the mean loss and the mean deviation of the projections (`projection_std`) since the last call."""
-        loss, std, count = self._process_group.mean(*self._sums.tolist())
+        loss, std, count = np.sum(self._process_group.gather(*self._sums.tolist()), axis=0)
         self._sums.zero_()
-        return loss / count, std / count
+        return float(loss / count), float(std / count)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state between two steps, the same for all processes but for the batch norms' statistics."""
@@ -252,7 +252,7 @@ class PretrainingStep:
             "state_dict": {f"moco.{name}": value for name, value in self.moco.state_dict().items()},
             "optimizer": self.optimiser.state_dict(),
             "scaler": self._scaler.state_dict(),
-            "sums": self._process_group.mean(*self._sums.tolist()),
+            "sums": self._process_group.gather(*self._sums.tolist()),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -266,7 +266,10 @@ class PretrainingStep:
                 group["lr"] = self._numbers[-1]
         if state["scaler"]:
             self._scaler.load_state_dict(state["scaler"])
-        self._sums.copy_(torch.tensor(state["sums"]))
+        # Each process has its own; another number of processes begins with the mean of the former ones.
+        sums, processes = state["sums"], self._process_group
+        own = sums[processes.rank] if len(sums) == processes.world_size else np.mean(sums, axis=0).tolist()
+        self._sums.copy_(torch.tensor(own))
 
     def encoder_state(self) -> dict[str, Tensor]:
         """Return the weights of the query encoder, by the names that they have in a backbone file."""

@@ -79,13 +79,15 @@ class ProcessGroup:
         for gradient, mean in zip(gradients, means, strict=True):
             gradient.copy_(mean.view_as(gradient))
 
-    def mean(self, *numbers: float) -> list[float]:
-        """Return the mean of each number over all processes."""
+    def gather(self, *numbers: float) -> list[list[float]]:
+        """Return the numbers that each process passes, by rank."""
         if self._group is None:
-            return list(numbers)
-        shared = torch.tensor(numbers, dtype=torch.float64)
+            return [list(numbers)]
+        shared = torch.zeros(self.world_size, len(numbers), dtype=torch.float64)
+        shared[self.rank] = torch.tensor(numbers, dtype=torch.float64)
         dist.all_reduce(shared, group=self._group)
-        return [float(number) / self.world_size for number in shared]
+        rows: list[list[float]] = shared.tolist()
+        return rows
 
     def max(self, number: int) -> int:
         """Return the largest number that a process passes."""
