@@ -1,6 +1,6 @@
 """Predictions of old versions in Label Studio: each is a tab beside the annotations of its task.
 
-Those of the last two versions that Label Studio showed are kept. An older one may still be open on somebody's screen,
+Those of the last two versions that Label Studio showed are kept. An older one may still be open in a browser,
 and Label Studio refuses an annotation whose `parent_prediction` is gone. Its API shows drafts, but not which tasks are
 locked or open. So a push changes such a prediction in place, which keeps its id, and only what it leaves is removed.
 """

@@ -83,7 +83,7 @@ def _replaced(client: LabelStudioClient, project: str, stored: int | None, predi
         return False
     try:
         client.update_prediction(project, stored, prediction)
-    except LabelStudioError as error:  # somebody may have deleted it meanwhile
+    except LabelStudioError as error:  # it may have been deleted meanwhile
         log.warning("project %s: task %s gets a new prediction: %s", project, prediction.task_id, error)
         return False
     return True

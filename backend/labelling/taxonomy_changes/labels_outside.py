@@ -85,7 +85,7 @@ def training_hold(services: Services, project: str) -> HeldError | None:
     """Return why the project must not be trained before a person decides, None when nothing holds it back."""
     try:
         gone = labels_outside(services, project).gone
-    except ConfigError:  # then nothing can be trained; whoever trains reports it
+    except ConfigError:  # then nothing can be trained, and the training reports it
         return None
     if not gone:
         return None
