@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -36,6 +36,15 @@ def home(trained: Services) -> Services:
     train(trained, "7", silent)
     assert versions(trained) == ["v1", "v2"]
     return trained
+
+
+@pytest.fixture(autouse=True)
+def _manifest_as_before(trained_home: Path) -> Iterator[None]:
+    """The catalogue is shared by all tests of the session."""
+    manifest = trained_home.parent / "catalogue" / "manifest.csv"
+    before = manifest.read_bytes()
+    yield
+    manifest.write_bytes(before)
 
 
 def folder_of(services: Services) -> Path:

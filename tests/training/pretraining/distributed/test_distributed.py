@@ -55,6 +55,11 @@ def processes(folder: Path, rank: int | None = None) -> list[int]:
     return found
 
 
+def arrays(path: Path) -> dict[str, NDArray[Any]]:
+    with np.load(path) as file:
+        return dict(file)
+
+
 def wait_until_gone(folder: Path) -> None:
     until = time.monotonic() + 90
     while processes(folder) and time.monotonic() < until:
@@ -123,11 +128,11 @@ def test_two_processes_fill_one_queue_as_one_would(tmp_path: Path) -> None:
     assert finished.summary["score"] > 0.3
     assert all(0 < loss < 10 for _, loss in losses(run))
     assert not (run / FOLDER).exists()
-    first, second = (np.load(run / f"queue-{number}.npz") for number in (0, 1))
+    first, second = (arrays(run / f"queue-{number}.npz") for number in (0, 1))
     for name in ("queue", "queue_ids", "queue_ptr"):
         np.testing.assert_array_equal(first[name], second[name])
     # Both continued from the weights of the first, independent of the weights of the second.
-    encoders = [np.load(run / f"encoder-{number}.npz") for number in (0, 1)]
+    encoders = [arrays(run / f"encoder-{number}.npz") for number in (0, 1)]
     assert len(encoders[0]) > 10
     for name in encoders[0]:
         np.testing.assert_array_equal(encoders[0][name], encoders[1][name])
