@@ -62,7 +62,8 @@ def forget_image(services: Services, plan: Plan, progress: StepProgress) -> None
     document = services.catalog.get(image)
     if document is not None and not document.projects and not services.journal.withdrawal.used([image]):
         addresses = {document.uri_orig} if document.uri_orig else set()
-        forget_images(services, UnusedImages([image], addresses))
+        parts = {(project, image): part for project, part in document.former_parts.items()}
+        forget_images(services, UnusedImages([image], addresses, parts))
     progress("databases", 0.8)
     erase_deleted(services, rebuild=True)
     for project, position in done:

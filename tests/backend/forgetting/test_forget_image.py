@@ -244,6 +244,13 @@ def test_an_image_that_is_in_no_project_any_more(services: Services, run: Run) -
     assert [document.id for document in services.catalog.documents()] == ["other"]
 
 
+def test_an_image_that_left_its_projects_before_keeps_its_parts(services: Services, run: Run) -> None:
+    services.catalog.put(ImageDocument(id=image_id(A), uri_orig=A, former_parts={"5": "train"}))
+    assert run("forget", "--image", A, "--yes")[0] == 0
+    assert services.catalog.get(image_id(A)) is None
+    assert services.journal.withdrawal.kept_parts("5", [image_id(A)]) == {image_id(A): "train"}
+
+
 def test_a_disconnected_project_says_what_stays(connected: Services, run: Run, label_studio: StandIn) -> None:
     credentials, address = connected.credentials, connected.settings.url
     row = {"id": 3, "project": 4, "url": address, "title": "t", "state": "CO", "auth_method": "NONE"}
