@@ -137,7 +137,7 @@ def plan_image(services: Services, address: str) -> Plan:
     for project in document.projects:
         left = left.without_project(project)
     if document.etag and not left.unused:
-        stays.append(f"The document {image} stays, since other programs have written into it.")
+        stays.append(f"The document {image} stays, since other programs have written it, or into it.")
     stays += _always_stays(services, [image], projects)
     return Plan(None, image, (image,), tuple(projects), goes, tuple(stays), tuple(backups(services)))
 

@@ -118,11 +118,16 @@ class ImageDocument(BaseModel):
 
     @property
     def unused(self) -> bool:
-        """Whether the image is in no project, and no other program has written into its document."""
+        """Whether the image is in no project, and no other program has written its document, or into it.
+
+        Every document that we write has an address, and an id made from it.
+        """
+        if self.projects or self.uri_orig is None or image_id(self.uri_orig) != self.id:
+            return False
         extra = self.model_extra or {}
         others = [getattr(self, name) for name in _OTHER_PROGRAMS]
         others += [extra[name] for name in extra if not name.startswith("_")]  # those are Cosmos DB's own
-        return not self.projects and not any(value is not None and value != [] for value in others)
+        return not any(value is not None and value != [] for value in others)
 
     def to_json(self) -> dict[str, Any]:
         """Return the document in JSON form as it is stored, with the key `_etag`."""

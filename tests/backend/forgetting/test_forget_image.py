@@ -244,6 +244,13 @@ def test_an_image_that_is_in_no_project_any_more(services: Services, run: Run) -
     assert [document.id for document in services.catalog.documents()] == ["other"]
 
 
+def test_a_document_that_another_program_made_stays(services: Services, run: Run) -> None:
+    document = services.catalog.put(ImageDocument(id="00004711", uri_orig=A, file_hash="5f9d", total_annotations=3))
+    found = run_json(run, "forget", "--image", "00004711", "--yes")
+    assert any(line.startswith("The document 00004711 stays") for line in found["stays"])
+    assert services.catalog.get("00004711") == document
+
+
 def test_an_image_that_left_its_projects_before_keeps_its_parts(services: Services, run: Run) -> None:
     services.catalog.put(ImageDocument(id=image_id(A), uri_orig=A, former_parts={"5": "train"}))
     assert run("forget", "--image", A, "--yes")[0] == 0

@@ -8,6 +8,7 @@ import pytest
 
 from taxonomist.storage.catalog import AnnotatorLabels, Catalog, ImageDocument, LabelQuery, ProjectLabels, SqliteCatalog
 from taxonomist.storage.catalog.cosmos import CosmosCatalog
+from taxonomist.storage.catalog.image_ids import image_id
 from taxonomist.storage.sqlite import Database
 from taxonomist.taxonomy.errors import ConflictError, DamagedError
 
@@ -256,16 +257,40 @@ def test_sqlite_names_a_document_that_cannot_be_read(sqlite: SqliteCatalog, tmp_
 
 
 def test_documents_that_nothing_uses_are_dropped(catalog: Catalog) -> None:
-    for id in ("ours", "kept", "twice"):
-        catalog.put(member(id).annotated("4", [AnnotatorLabels(annotator_id=1)], has_review=False))
-    catalog.update("twice", lambda document: document.in_project("5", labels()))
+    ours, kept, twice = (image_id(f"/{name}.jpg") for name in ("ours", "kept", "twice"))
+    for id, uri in ((ours, "/ours.jpg"), (kept, "/kept.jpg"), (twice, "/twice.jpg")):
+        document = member(id).model_copy(update={"uri_orig": uri})
+        catalog.put(document.annotated("4", [AnnotatorLabels(annotator_id=1)], has_review=False))
+    catalog.update(twice, lambda document: document.in_project("5", labels()))
     catalog.put(ImageDocument.model_validate(THESIS))
     catalog.put(ImageDocument(id="marked", is_blurred=False))
-    catalog.leave_project("4", ["ours", "twice", "missing"])
-    assert catalog.drop(["ours", "kept", "twice", THESIS["id"], "marked", "missing"]) == 1
+    catalog.leave_project("4", [ours, twice, "missing"])
+    assert catalog.drop([ours, kept, twice, THESIS["id"], "marked", "missing"]) == 1
     left = {document.id: sorted(document.projects) for document in catalog.documents()}
-    assert left == {"kept": ["4"], "twice": ["5"], THESIS["id"]: [], "marked": []}
-    assert catalog.drop(["ours"]) == 0
+    assert left == {kept: ["4"], twice: ["5"], THESIS["id"]: [], "marked": []}
+    assert catalog.drop([ours]) == 0
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"uri_orig": "https://h/4711.jpg", "file_hash": "5f9d", "resolution_width": 4000, "resolution_height": 3000},
+        {"uri_orig": "4711.jpg", "has_imagerecognition_labels": True, "total_annotations": 3, "has_review": True},
+        {"file_hash": "5f9d"},
+        {"total_annotations": 0, "has_review": False},
+        {},
+    ],
+)
+def test_a_document_that_another_program_made_is_never_dropped(catalog: Catalog, fields: dict[str, Any]) -> None:
+    made = catalog.put(ImageDocument(id="00004711", **fields))
+    assert not made.unused
+    assert catalog.drop(["00004711"]) == 0
+    catalog.update("00004711", lambda document: document.in_project("4", labels()))
+    catalog.leave_project("4", ["00004711"])
+    assert catalog.drop(["00004711"]) == 0
+    left = catalog.get("00004711")
+    assert left is not None
+    assert left.model_copy(update={"etag": made.etag}) == made
 
 
 def test_reasons_are_counted_for_images_without_a_label(catalog: Catalog) -> None:
