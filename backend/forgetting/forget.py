@@ -6,27 +6,32 @@ Every step can be repeated, and the last trace goes last: a run that was killed 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from filelock import FileLock, Timeout
 
 from taxonomist.backend.forgetting.images import UnusedImages, erase_deleted, forget_images, leave_project
-from taxonomist.backend.forgetting.plan import Plan, backups
+from taxonomist.backend.forgetting.plan import Plan, backups, check_jobs
 from taxonomist.backend.services import Services, registry_name
 from taxonomist.progress import StepProgress
 from taxonomist.storage.files import storage_errors
 from taxonomist.taxonomy.errors import ConflictError
 
 
-def forget_project(services: Services, project: str, progress: StepProgress) -> None:
+def forget_project(
+    services: Services, project: str, progress: StepProgress, *, first: Callable[[], None] = lambda: None
+) -> None:
     """Forget a project, and the images that nothing else uses.
 
-    First it is served and scheduled no more, then its images leave it, then what is left of it goes. Raises
-    `ConflictError` while it is trained, and `StorageError`.
+    First it is served and scheduled no more, then its images leave it, then what is left of it goes. `first` is called
+    once nothing of it runs or can be trained, before anything is removed. Raises `ConflictError` while it is trained or
+    a job of it runs, and `StorageError`.
     """
     withdrawal = services.journal.withdrawal
     with _no_training(services, project):
+        check_jobs(services, project)  # again: a job may have begun while a person was asked
+        first()
         services.jobs.forget(project)
         services.projects.remove(project)
         progress("models", 0.1)

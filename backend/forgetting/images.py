@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from taxonomist.backend.services import Services
 from taxonomist.storage.catalog import ImageDocument, SqliteCatalog
@@ -26,7 +27,7 @@ class UnusedImages:
 
     ids: list[str] = field(default_factory=list)
     addresses: set[str] = field(default_factory=set)
-    parts: dict[tuple[str, str], str] = field(default_factory=dict)
+    parts: dict[tuple[str, str], Literal["test", "train"]] = field(default_factory=dict)
 
 
 def leave_project(services: Services, project: str, images: Collection[str]) -> int:

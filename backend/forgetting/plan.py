@@ -63,7 +63,7 @@ def plan_project(services: Services, project: str) -> Plan:
     if project not in known:
         nearest = [name for name, _, _ in process.extract(project, known, limit=_NEAREST, score_cutoff=60)]
         raise NotFoundError(f"Project {project} is not known.", hint=_hint(nearest, "Known projects", known[:20]))
-    _check_jobs(services, project)
+    check_jobs(services, project)
     withdrawal = services.journal.withdrawal
     images, labelled, others = withdrawal.images(project), 0, set()
     for document in services.catalog.documents(project):
@@ -147,7 +147,8 @@ def backups(services: Services) -> Iterator[Path]:
     yield from sorted(path for path in services.home.glob("before-version-*") if path.is_dir())
 
 
-def _check_jobs(services: Services, project: str) -> None:
+def check_jobs(services: Services, project: str) -> None:
+    """Raise `ConflictError` while a worker runs a job of the project."""
     age = heartbeat.age(services.home)
     if age is None or age > heartbeat.FRESH_S:
         return  # no worker lives, so a job that seems to run was interrupted

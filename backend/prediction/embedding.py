@@ -13,6 +13,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from taxonomist.backend.forgetting.images import UnusedImages, forget_images
 from taxonomist.backend.services import Services
 from taxonomist.inference.pipeline import (
     EMBEDDING,
@@ -78,6 +79,7 @@ def embed(
     deadline: float | None = None,
     progress: CountProgress = ignore_counts,
     load: LoadImage | None = None,
+    listed: bool = False,
 ) -> EmbeddedImages:
     """Return the embeddings of a project's images by that version of the backbone.
 
@@ -85,6 +87,9 @@ def embed(
     embeddings are kept in the store of the backbone, and the hash and the resolution of their files in the catalogue.
     `load` is called for the images that have no embedding, in several threads; by default it is `read_image`. An image
     that another thread of this process is embedding is waited for.
+
+    `listed` says that the images were listed in the catalogue, maybe hours ago: one that has left it since then gets no
+    document again, and what was just kept of it is forgotten. Raises `StorageError` when that fails.
     """
     embedded = EmbeddedImages()
     missing = list(images)
@@ -92,7 +97,7 @@ def embed(
         own, others = services.embedding.claim((backbone, image) for image in missing)
         try:
             sources = [ImageSource(image, images[image], project) for _, image in own]
-            for outcome in _embed_new(services, backbone, sources, load, deadline):
+            for outcome in _embed_new(services, backbone, sources, load, deadline, listed=listed):
                 _add(embedded, outcome.source.id, outcome)
                 services.embedding.finish((backbone, outcome.source.id), outcome)
                 progress(len(embedded.vectors) + len(embedded.failures), len(images))
@@ -152,7 +157,13 @@ def _take_known(services: Services, backbone: str, embedded: EmbeddedImages, ima
 
 
 def _embed_new(
-    services: Services, backbone: str, sources: Sequence[ImageSource], load: LoadImage | None, deadline: float | None
+    services: Services,
+    backbone: str,
+    sources: Sequence[ImageSource],
+    load: LoadImage | None,
+    deadline: float | None,
+    *,
+    listed: bool,
 ) -> Iterator[EmbeddingOutcome]:
     """Yield what came of each image, after its embedding was kept."""
     if not sources:
@@ -165,7 +176,9 @@ def _embed_new(
     with closing(process_images(sources, load_image, embedder, deadline=deadline)) as outcomes:
         for batch in in_batches(outcomes, EMBEDDING.batch):
             new = [outcome for outcome in batch if isinstance(outcome, ImageResult)]
-            kept = _keep(services, backbone, new) if new else {}
+            kept = _keep(services, backbone, new, listed=listed) if new else {}
+            if listed:
+                _forget_gone(services, {outcome.source.id: outcome.source.uri for outcome in batch})
             for outcome in batch:
                 if isinstance(outcome, ImageResult):
                     yield replace(outcome, vectors=kept[outcome.source.id][None])
@@ -199,13 +212,15 @@ def _wait(
     return None if isinstance(outcome, LateImage) else outcome
 
 
-def _keep(services: Services, backbone: str, new: NewImages) -> dict[str, NDArray[np.float32]]:
+def _keep(services: Services, backbone: str, new: NewImages, *, listed: bool) -> dict[str, NDArray[np.float32]]:
     """Keep the embeddings and what is known of the files; return the embeddings by image id, `_as_stored`."""
     ids = [result.source.id for result in new]
     vectors = _as_stored(np.concatenate([result.vectors for result in new]))
     try:
         services.embeddings(backbone).append(ids, vectors)
-        services.catalog.update_many({result.source.id: _describe_file(result.source, result.image) for result in new})
+        services.catalog.update_many(
+            {result.source.id: _describe_file(result.source, result.image, listed=listed) for result in new}
+        )
     except TaxonomistError as error:  # a suggestion is possible even when the disk is full
         log.error("embeddings of %d images could not be kept: %s", len(ids), error)
     return dict(zip(ids, vectors, strict=True))
@@ -216,10 +231,30 @@ def _as_stored(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return vectors.astype(np.float16).astype(np.float32)
 
 
-def _describe_file(source: ImageSource, image: DecodedImage) -> Callable[[ImageDocument], ImageDocument]:
-    def change(document: ImageDocument) -> ImageDocument:
+def _forget_gone(services: Services, images: Mapping[str, str]) -> None:
+    """Forget those of the images that no project has and no task shows any more; the address by image id.
+
+    They were deleted, or a person forgot them, while they were read. Nothing is forgotten twice or missed: an image
+    leaves its projects before its files are forgotten, and this looks after they were written. Raises `StorageError`.
+    """
+    documents = services.catalog.get_many(images)
+    left = [image for image in images if image not in documents or not documents[image].projects]
+    shown = services.journal.withdrawal.used(left) if left else set()
+    if gone := [image for image in left if image not in shown]:
+        forget_images(services, UnusedImages(gone, {images[image] for image in gone}))
+
+
+def _describe_file(
+    source: ImageSource, image: DecodedImage, *, listed: bool
+) -> Callable[[ImageDocument], ImageDocument | None]:
+    """Return the change that stores what is known of a file; an image that is `listed` joins no project by it."""
+
+    def change(document: ImageDocument) -> ImageDocument | None:
+        if listed and not document.projects:
+            return None  # it has left the catalogue, see `_forget_gone`
         projects = dict(document.projects)
-        projects.setdefault(source.project, ProjectLabels(uri=source.uri))
+        if not listed:
+            projects.setdefault(source.project, ProjectLabels(uri=source.uri))
         return document.model_copy(
             update={
                 "uri_orig": document.uri_orig or source.uri,

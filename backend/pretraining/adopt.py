@@ -156,7 +156,7 @@ def embed_catalogue(
         progress(done / total)
     for project, uris in unprepared.items():
         for batch in _throttled(list(uris), should_stop):
-            embed(services, project, {image: uris[image] for image in batch}, version.version)
+            embed(services, project, {image: uris[image] for image in batch}, version.version, listed=True)
             done += len(batch)
             progress(done / total)
 

@@ -122,7 +122,7 @@ def _look_alikes(services: Services, predictor: Predictor, project: str, uri: st
     name = image_id(uri)
     document = services.catalog.get(name)
     if document is not None and project in document.projects:
-        embedded = embed(services, project, {name: document.projects[project].uri}, backbone)
+        embedded = embed(services, project, {name: document.projects[project].uri}, backbone, listed=True)
     else:  # such as the sample that Label Studio shows in the preview of its settings
         embedded = embed_without_storing(services, project, {name: uri}, backbone)
     if name in embedded.failures:

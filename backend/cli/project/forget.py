@@ -12,6 +12,7 @@ from taxonomist.backend.cli.output import print_json, print_line, print_table, s
 from taxonomist.backend.connection.disconnect import disconnect, is_connected
 from taxonomist.backend.forgetting.forget import delete_backups, forget_image, forget_project
 from taxonomist.backend.forgetting.plan import Plan, plan_image, plan_project
+from taxonomist.backend.services import Services
 from taxonomist.taxonomy.errors import ConfigError
 
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
@@ -52,22 +53,36 @@ def forget(
         return
     _confirm(plan, yes=yes)
     done: list[str] = []
-    if project is not None and is_connected(services, project):
-        done += disconnect(services, project)
-    with step_bar("Forget") as progress:
-        if project is not None:
-            forget_project(services, project, progress)
-        else:
-            forget_image(services, plan, progress)
-    if with_backups and plan.backups:
-        delete_backups(services)
-        done.append(f"Deleted: {', '.join(map(str, plan.backups))}.")
+    try:
+        _remove(services, plan, done, with_backups=with_backups)
+    except BaseException:
+        for line in done:
+            typer.echo(line, err=True)
+        raise
     if as_json:
         print_json(_summary(plan, done, dry_run=False))
         return
     for line in done:
         print_line(line)
     print_line(f"{_name(plan)} is forgotten.")
+
+
+def _remove(services: Services, plan: Plan, done: list[str], *, with_backups: bool) -> None:
+    """Remove what is planned; add to `done` what was done elsewhere, sentence by sentence, as far as it came."""
+    project = plan.project
+
+    def leave_label_studio() -> None:
+        if project is not None and is_connected(services, project):
+            done.extend(disconnect(services, project))
+
+    with step_bar("Forget") as progress:
+        if project is not None:
+            forget_project(services, project, progress, first=leave_label_studio)
+        else:
+            forget_image(services, plan, progress)
+    if with_backups and plan.backups:
+        delete_backups(services)
+        done.append(f"Deleted: {', '.join(map(str, plan.backups))}.")
 
 
 def _confirm(plan: Plan, *, yes: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +10,23 @@ import numpy as np
 import pytest
 from pydantic import SecretStr
 
+from taxonomist.backend.forgetting.forget import forget_image
+from taxonomist.backend.forgetting.plan import plan_image
 from taxonomist.backend.label_studio.webhooks import parse_webhook
 from taxonomist.backend.labelling.decisions import decide_all_dirty
 from taxonomist.backend.labelling.manifests import import_manifest
 from taxonomist.backend.labelling.sync import sync
-from taxonomist.backend.prediction.embedding import embed
+from taxonomist.backend.prediction.embedding import embed, read_image
 from taxonomist.backend.prediction.look_alikes import LookAlikes
+from taxonomist.backend.retraining.embedding_job import embed_all
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.suggestions import StoredSuggestion
 from taxonomist.backend.web.use_cases import UseCases
 from taxonomist.backend.worker.worker import Worker
+from taxonomist.inference.pipeline import DecodedImage, ImageSource
 from taxonomist.storage.catalog import ImageDocument, image_id
-from taxonomist.storage.home.image_files import find_image_files
-from taxonomist.taxonomy.errors import LabelStudioError
+from taxonomist.storage.home.image_files import find_image_files, forget_image_files
+from taxonomist.taxonomy.errors import ImageDecodingError, LabelStudioError
 from tests.backend.cli.conftest import Run, run_json
 from tests.backend.forgetting.conftest import traces
 from tests.backend.forgetting.test_forget_project import manifest_of
@@ -160,6 +164,92 @@ def test_a_late_webhook_is_forgotten_again(connected: Services, label_studio: St
     Worker(connected).pulse()
     assert labelled(connected) == {B, C}
     assert traces(connected.home, NAMES[:1]) == []
+
+
+@pytest.fixture
+def emptied(connected: Services) -> Services:
+    """No image has an embedding or a cached file, as when the project was just connected."""
+    forget_image_files(connected.home, {image_id(uri) for uri in (A, B, C)})
+    return connected
+
+
+def while_read(monkeypatch: pytest.MonkeyPatch, remove: Callable[[], None]) -> None:
+    """Have the first image removed by another process when its file is read: all were listed before."""
+
+    def read(services: Services, source: ImageSource, size: int) -> DecodedImage:
+        image = read_image(services, source, size)
+        if source.uri == A:
+            remove()
+        return image
+
+    monkeypatch.setattr("taxonomist.backend.prediction.embedding.read_image", read)
+
+
+def delete_task(services: Services, label_studio: StandIn) -> None:
+    other = Services(services.settings)
+    UseCases(other).receive(deleted(label_studio, 1))
+    Worker(other).pulse()
+    assert other.catalog.get(image_id(A)) is None
+
+
+def test_a_running_embedding_brings_no_deleted_image_back(
+    emptied: Services, label_studio: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    while_read(monkeypatch, lambda: delete_task(emptied, label_studio))
+    embed_all(emptied, "4", lambda step, share: None)
+    assert traces(emptied.home, NAMES[:1]) == []
+    assert {document.projects["4"].uri for document in emptied.catalog.documents("4")} == {B, C}
+    assert emptied.embeddings("v1").get([image_id(uri) for uri in (A, B, C)])[0].tolist() == [False, True, True]
+
+
+def test_a_running_embedding_brings_no_image_back_that_a_command_forgot(
+    emptied: Services, label_studio: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forget() -> None:
+        other = Services(emptied.settings)
+        forget_image(other, plan_image(other, A), lambda step, share: None)
+
+    while_read(monkeypatch, forget)
+    embed_all(emptied, "4", lambda step, share: None)
+    assert traces(emptied.home, NAMES[:1]) == []
+    assert labelled(emptied) == {B, C}
+
+
+def test_an_image_that_is_deleted_while_it_cannot_be_decoded_leaves_no_file(
+    emptied: Services, label_studio: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(services: Services, source: ImageSource, size: int) -> DecodedImage:
+        image = read_image(services, source, size)
+        if source.uri == A:
+            delete_task(emptied, label_studio)
+            read_image(services, source, size)  # cached again, after the other process has forgotten it
+            raise ImageDecodingError("It is damaged.")
+        return image
+
+    monkeypatch.setattr("taxonomist.backend.prediction.embedding.read_image", read)
+    embed_all(emptied, "4", lambda step, share: None)
+    assert traces(emptied.home, NAMES[:1]) == []
+
+
+def test_an_image_that_another_project_has_stays_while_it_is_embedded(
+    emptied: Services, label_studio: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is embedded, but is not in the former project again."""
+
+    def leave() -> None:
+        emptied.projects.update("5", label_config=CONFIG)
+        emptied.catalog.update(image_id(A), lambda d: d.in_project("5", d.projects["4"]))
+        other = Services(emptied.settings)
+        UseCases(other).receive(deleted(label_studio, 1))
+        Worker(other).pulse()
+
+    while_read(monkeypatch, leave)
+    embed_all(emptied, "4", lambda step, share: None)
+    document = emptied.catalog.get(image_id(A))
+    assert document is not None
+    assert set(document.projects) == {"5"}
+    assert document.file_hash
+    assert emptied.embeddings("v1").get([image_id(A)])[0].all()
 
 
 def test_documents_of_other_programs_stay(connected: Services, label_studio: StandIn) -> None:
