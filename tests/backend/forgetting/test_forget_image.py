@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from pydantic import SecretStr
 
 from taxonomist.backend.forgetting.forget import forget_image
-from taxonomist.backend.forgetting.plan import plan_image
+from taxonomist.backend.forgetting.plan import Plan, plan_image
 from taxonomist.backend.label_studio.webhooks import parse_webhook
 from taxonomist.backend.labelling.decisions import decide_all_dirty
 from taxonomist.backend.labelling.manifests import import_manifest
@@ -20,13 +21,15 @@ from taxonomist.backend.prediction.embedding import embed, read_image
 from taxonomist.backend.prediction.look_alikes import LookAlikes
 from taxonomist.backend.retraining.embedding_job import embed_all
 from taxonomist.backend.services import Services
+from taxonomist.backend.state import heartbeat
+from taxonomist.backend.state.jobs import JobKind
 from taxonomist.backend.state.suggestions import StoredSuggestion
 from taxonomist.backend.web.use_cases import UseCases
 from taxonomist.backend.worker.worker import Worker
 from taxonomist.inference.pipeline import DecodedImage, ImageSource
 from taxonomist.storage.catalog import ImageDocument, image_id
 from taxonomist.storage.home.image_files import find_image_files, forget_image_files
-from taxonomist.taxonomy.errors import ImageDecodingError, LabelStudioError
+from taxonomist.taxonomy.errors import ImageDecodingError, LabelStudioError, StorageError
 from tests.backend.cli.conftest import Run, run_json
 from tests.backend.forgetting.conftest import traces
 from tests.backend.forgetting.test_forget_project import manifest_of
@@ -348,7 +351,9 @@ def test_an_image_that_left_its_projects_before_keeps_its_parts(services: Servic
     assert services.journal.withdrawal.kept_parts("5", [image_id(A)]) == {image_id(A): "train"}
 
 
-def test_a_disconnected_project_says_what_stays(connected: Services, run: Run, label_studio: StandIn) -> None:
+@pytest.fixture
+def registered(connected: Services, label_studio: StandIn) -> Services:
+    """Our ML backend, our webhooks, and some of others, are in Label Studio."""
     credentials, address = connected.credentials, connected.settings.url
     row = {"id": 3, "project": 4, "url": address, "title": "t", "state": "CO", "auth_method": "NONE"}
     label_studio.ml_backends = {3: row, 4: {**row, "id": 4, "url": "http://another:9090"}}
@@ -360,11 +365,56 @@ def test_a_disconnected_project_says_what_stays(connected: Services, run: Run, l
         "headers": {"X-Taxonomist-Secret": credentials.webhook_secret},
     }
     label_studio.webhooks = {8: hook, 9: ours, 10: {**hook, "id": 10, "url": "http://another/hook"}}
+    return connected
+
+
+def test_a_disconnected_project_says_what_stays(registered: Services, run: Run, label_studio: StandIn) -> None:
     found = run_json(run, "forget", "--project", "4", "--yes")
     assert list(label_studio.ml_backends) == [4]
     assert list(label_studio.webhooks) == [10]
     assert any("predictions stay in Label Studio" in line for line in found["done"])
-    assert traces(connected.home, NAMES) == []
+    assert traces(registered.home, NAMES) == []
+
+
+def test_a_project_that_is_trained_stays_connected(registered: Services, run: Run, label_studio: StandIn) -> None:
+    """A training on the command line is no job: only its lock tells."""
+    with FileLock(registered.home / "training-4.lock"):
+        code, _, err = run("forget", "--project", "4", "--yes")
+    assert code == 5
+    assert "Project 4 is being trained." in err
+    assert (len(label_studio.ml_backends), len(label_studio.webhooks)) == (2, 3)
+    assert "removed from Label Studio" not in err
+    assert labelled(registered) == {A, B, C}
+
+
+def test_a_job_that_begins_at_the_prompt_keeps_the_project(
+    registered: Services, run: Run, label_studio: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def confirm(plan: Plan, *, yes: bool) -> None:
+        registered.jobs.start(registered.jobs.enqueue(JobKind.EMBED, "4").id)
+        heartbeat.beat(registered.home)
+
+    monkeypatch.setattr("taxonomist.backend.cli.project.forget._confirm", confirm)
+    code, _, err = run("forget", "--project", "4")
+    assert code == 5
+    assert "A job of project 4 is running (embed)." in err
+    assert (len(label_studio.ml_backends), len(label_studio.webhooks)) == (2, 3)
+    assert labelled(registered) == {A, B, C}
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_a_run_that_fails_says_what_was_done(
+    registered: Services, run: Run, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    def full(*arguments: object) -> None:
+        raise StorageError("The disk is full.")
+
+    monkeypatch.setattr("taxonomist.backend.forgetting.forget.leave_project", full)
+    code, out, err = run("forget", "--project", "4", "--yes", *options)
+    assert code != 0
+    assert "The disk is full." in err
+    assert "The ML backend 3 was removed from Label Studio." in err
+    assert "is forgotten" not in out
 
 
 def test_a_project_whose_label_studio_is_away_is_forgotten(services: Services, run: Run) -> None:
