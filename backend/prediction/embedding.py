@@ -176,9 +176,12 @@ def _embed_new(
     with closing(process_images(sources, load_image, embedder, deadline=deadline)) as outcomes:
         for batch in in_batches(outcomes, EMBEDDING.batch):
             new = [outcome for outcome in batch if isinstance(outcome, ImageResult)]
-            kept = _keep(services, backbone, new, listed=listed) if new else {}
-            if listed:
-                _forget_gone(services, {outcome.source.id: outcome.source.uri for outcome in batch})
+            gone = {outcome.source.id for outcome in batch if not isinstance(outcome, ImageResult)}
+            kept = _keep(services, backbone, new, gone if listed else None) if new else {}
+            if listed and gone:
+                _forget_gone(
+                    services, {outcome.source.id: outcome.source.uri for outcome in batch if outcome.source.id in gone}
+                )
             for outcome in batch:
                 if isinstance(outcome, ImageResult):
                     yield replace(outcome, vectors=kept[outcome.source.id][None])
@@ -212,14 +215,17 @@ def _wait(
     return None if isinstance(outcome, LateImage) else outcome
 
 
-def _keep(services: Services, backbone: str, new: NewImages, *, listed: bool) -> dict[str, NDArray[np.float32]]:
-    """Keep the embeddings and what is known of the files; return the embeddings by image id, `_as_stored`."""
+def _keep(services: Services, backbone: str, new: NewImages, gone: set[str] | None) -> dict[str, NDArray[np.float32]]:
+    """Keep the embeddings and what is known of the files; return the embeddings by image id, `_as_stored`.
+
+    `gone` gets the ids of images that have left the catalogue since they were listed; None for others, see `embed`.
+    """
     ids = [result.source.id for result in new]
     vectors = _as_stored(np.concatenate([result.vectors for result in new]))
     try:
         services.embeddings(backbone).append(ids, vectors)
         services.catalog.update_many(
-            {result.source.id: _describe_file(result.source, result.image, listed=listed) for result in new}
+            {result.source.id: _describe_file(result.source, result.image, gone) for result in new}
         )
     except TaxonomistError as error:  # a suggestion is possible even when the disk is full
         log.error("embeddings of %d images could not be kept: %s", len(ids), error)
@@ -234,8 +240,8 @@ def _as_stored(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 def _forget_gone(services: Services, images: Mapping[str, str]) -> None:
     """Forget those of the images that no project has and no task shows any more; the address by image id.
 
-    They were deleted, or a person forgot them, while they were read. Nothing is forgotten twice or missed: an image
-    leaves its projects before its files are forgotten, and this looks after they were written. Raises `StorageError`.
+    They were deleted, or a person forgot them, while they were read. Nothing is missed: an image leaves its projects
+    before its files are forgotten, and its document was looked at after they were written. Raises `StorageError`.
     """
     documents = services.catalog.get_many(images)
     left = [image for image in images if image not in documents or not documents[image].projects]
@@ -245,15 +251,17 @@ def _forget_gone(services: Services, images: Mapping[str, str]) -> None:
 
 
 def _describe_file(
-    source: ImageSource, image: DecodedImage, *, listed: bool
+    source: ImageSource, image: DecodedImage, gone: set[str] | None
 ) -> Callable[[ImageDocument], ImageDocument | None]:
-    """Return the change that stores what is known of a file; an image that is `listed` joins no project by it."""
+    """Return the change that stores what is known of a file. With `gone` the image joins no project by it, and its id
+    is added where it is in none."""
 
     def change(document: ImageDocument) -> ImageDocument | None:
-        if listed and not document.projects:
-            return None  # it has left the catalogue, see `_forget_gone`
+        if gone is not None and not document.projects:
+            gone.add(source.id)
+            return None
         projects = dict(document.projects)
-        if not listed:
+        if gone is None:
             projects.setdefault(source.project, ProjectLabels(uri=source.uri))
         return document.model_copy(
             update={
