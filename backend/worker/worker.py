@@ -101,8 +101,10 @@ class Worker:
 
     def _decide(self, project: str) -> None:
         try:
+            decide_dirty(
+                self.services, project, IMAGES_PER_PULSE
+            )  # first: removed images leave without a taxonomy, too
             decide_anew(self.services, project)
-            decide_dirty(self.services, project, IMAGES_PER_PULSE)
         except DamagedError as error:
             self._complain(project, str(error))
         except StorageError:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -15,6 +16,7 @@ from taxonomist.backend.labelling.manifests import import_manifest
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.jobs import JobKind, JobState
 from taxonomist.backend.worker.worker import Worker
+from taxonomist.storage.journal import TaskDeleted, TaskSaved
 from taxonomist.taxonomy.errors import DamagedError
 from tests.backend_process import BackendProcess
 from tests.small_world import CONFIG, PATHS, write_catalogue
@@ -83,6 +85,27 @@ def test_a_config_without_taxonomy_keeps_the_labels(world: Services) -> None:
     world.projects.update("7", label_config='<View><Image name="i" value="$image"/></View>')
     Worker(world).pulse()
     assert world.catalog.count("7", labelled=True) == 80
+
+
+@pytest.mark.parametrize("config", ['<View><Image name="i" value="$image"/></View>', None], ids=["no taxonomy", "gone"])
+@pytest.mark.parametrize("others", [0, 3], ids=["alone", "beside dirty images"])
+def test_removed_images_are_forgotten_without_a_taxonomy(world: Services, config: str | None, others: int) -> None:
+    worker = Worker(world)
+    worker.pulse()
+    removed = next(world.catalog.documents("7"))
+    (task,) = world.journal.tasks("7", removed.id)
+    now = datetime.now(UTC)
+    new = [TaskSaved("7", task.source, f"new {number}", f"/new/{number}.png", now) for number in range(others)]
+    world.journal.record([TaskDeleted("7", task.source, task.task_id), *new])
+    if config is None:
+        world.projects.remove("7")
+    else:
+        world.projects.update("7", label_config=config)
+    worker.pulse()
+    assert world.catalog.get(removed.id) is None
+    assert world.catalog.count("7") == 79
+    dirty = world.journal.dirty("7")
+    assert (len(dirty.images), len(dirty.removed)) == (others, 0)
 
 
 @pytest.mark.parametrize("error", [DamagedError("one document"), RecursionError("odd")])
