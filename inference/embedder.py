@@ -20,6 +20,8 @@ class Embedder:
     """
 
     def __init__(self, onnx_path: Path, size: int | None = None, threads: int | None = None) -> None:
+        # Otherwise onnxruntime sends what it runs to its maker, from the moment it is imported, and keeps a device id.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime  # noqa: PLC0415 - a process that embeds nothing, such as a command, starts without it
 
         options = onnxruntime.SessionOptions()

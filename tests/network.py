@@ -135,6 +135,8 @@ class Server(AbstractContextManager["Server"]):
         server = self
 
         class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"  # as real services do: a client closes its connections when it is closed
+
             def answer(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 headers = {name.title(): value for name, value in self.headers.items()}
