@@ -46,6 +46,7 @@ class StandIn(AbstractContextManager["StandIn"]):
         self.drafts: set[int] = set()  # the tasks with a draft
         self.overlap = 1  # annotations of a completed task
         self._changes = itertools.count(1)
+        self.model_version = ""  # that annotators see
         self.missing = ""  # a field that an odd answer about the project lacks
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
@@ -99,7 +100,7 @@ class StandIn(AbstractContextManager["StandIn"]):
             "label_config": CONFIG,
             "created_at": self.created_at,
             "show_collab_predictions": True,
-            "model_version": "",
+            "model_version": self.model_version,
             "task_number": len(self.tasks),
             "total_annotations_number": len(submitted),
             "skipped_annotations_number": len(self.annotations) - len(submitted),
@@ -151,6 +152,14 @@ class StandIn(AbstractContextManager["StandIn"]):
         match method, path.replace(f"/api/projects/{self.number}", "/api/projects/N"):
             case "GET", "/api/projects/N":
                 return 200, self.project()
+            case "PATCH", "/api/projects/N":
+                known = {row["title"] for row in self.ml_backends.values()}
+                if body.get("model_version", "") not in known | {
+                    found["model_version"] for found in self.predictions.values()
+                }:
+                    return 400, {"model_version": ["Model version doesn't exist"]}
+                self.model_version = body.get("model_version", self.model_version)
+                return 200, self.project()
             case "GET", "/api/tasks":
                 return 200, self._list(query)
             case "GET", "/api/projects/N/model-versions":
@@ -163,6 +172,9 @@ class StandIn(AbstractContextManager["StandIn"]):
                 return 200, list(self.ml_backends.values())
             case "GET", "/api/webhooks":
                 return 200, list(self.webhooks.values())
+        if method == "PATCH" and (found := re.fullmatch(r"/api/ml/(\d+)", path)):
+            self.ml_backends[int(found[1])] |= body
+            return 200, self.ml_backends[int(found[1])]
         if method == "DELETE" and (found := re.fullmatch(r"/api/(ml|webhooks)/(\d+)", path)):
             rows = self.ml_backends if found[1] == "ml" else self.webhooks
             return (204, None) if rows.pop(int(found[2]), None) else (404, {"detail": "Not found."})

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from filelock import FileLock
+
 from taxonomist.backend.label_studio import LabelStudioClient, MlBackend
 from taxonomist.backend.labelling.sources import check_source
 from taxonomist.backend.prediction.predictor import Predictor
@@ -18,8 +22,18 @@ def announce_version(services: Services, project: str) -> None:
     version = Predictor(services).model_version(project)
     with services.open_label_studio(project) as client:
         check_source(services, client.project(project), client.url)
-        set_model_version(client, services.projects.get(project), version, services.settings, services.credentials)
+        with announcement_lock(services.home, project):
+            set_model_version(client, services.projects.get(project), version, services.settings, services.credentials)
     services.projects.announce(project, version)
+
+
+def announcement_lock(home: Path, project: str) -> FileLock:
+    """Return the lock to hold while Label Studio is told which version predicts.
+
+    It keeps the name in two places, which change one after the other. Of two processes that tell different versions at
+    once, such as `connect` and the worker, one would be refused.
+    """
+    return FileLock(home / f"announcement-{project}.lock")
 
 
 def announce_again(services: Services, project: str) -> None:

@@ -13,7 +13,12 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from taxonomist.backend.connection.announce import announce_version, show_version, update_ml_backend
+from taxonomist.backend.connection.announce import (
+    announce_version,
+    announcement_lock,
+    show_version,
+    update_ml_backend,
+)
 from taxonomist.backend.connection.look_alike_panel import panels_in, with_panel
 from taxonomist.backend.connection.questions import Choose, ask_settings
 from taxonomist.backend.label_studio import LabelStudioClient, MlBackend, Project, Webhook
@@ -137,9 +142,10 @@ def connect(
             f"Project {project}, {about.title!r}: " + ", ".join(f"{tree.control} ({len(tree)} nodes)" for tree in trees)
         )
 
-        row = _register(client, settings, credentials, records.get(project), project, model_version, say)
-        webhook = _secure_webhook(client, settings, credentials, project, say)
-        show_version(client, project, row.title)
+        with announcement_lock(settings.home, project):
+            row = _register(client, settings, credentials, records.get(project), project, model_version, say)
+            webhook = _secure_webhook(client, settings, credentials, project, say)
+            show_version(client, project, row.title)
         say(f"Tasks are pre-filled; their predictions are named {row.title!r}.")
         label_config, panel = _add_panel(client, settings, credentials, project, ask, say)
 

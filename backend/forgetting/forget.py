@@ -49,7 +49,8 @@ def forget_project(
         erase_deleted(services, rebuild=True)
         withdrawal.forget_project(project)
         erase_deleted(services)
-    (services.home / f"training-{project}.lock").unlink(missing_ok=True)
+    for lock in ("training", "announcement"):
+        (services.home / f"{lock}-{project}.lock").unlink(missing_ok=True)
     progress("done", 1.0)
 
 
