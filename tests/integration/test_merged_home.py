@@ -186,7 +186,7 @@ def test_a_shared_catalogue_keeps_the_former_documents(home: Path, tmp_path: Pat
 
 
 def go_back(home: Path) -> None:
-    """Go back to the earlier release, as docs/concepts/what-is-kept.md says."""
+    """Go back to the earlier release, as docs/how-to/update-the-home.md says."""
     (home / "home.json").unlink(missing_ok=True)
     for file in [*home.glob("*.sqlite-wal"), *home.glob("*.sqlite-shm")]:
         file.unlink()
