@@ -3,6 +3,10 @@
 Two addresses are the same image when they have the same `Address.key`. Names of objects in `azure-blob:`, `s3:` and
 `gs:` addresses, of Label Studio's local files and of files on the disk are taken as they are: Label Studio does not
 percent-encode the first three, and `#`, `?`, `&` and `%` are allowed in all of them.
+
+A path alone does not say whether Label Studio or the disk has the image: `/srv/data/upload/4/3f2a1b0c-a.jpg` may be an
+upload in a Label Studio below the path of a proxy, or a file. In a task such a path is Label Studio's. An imported
+manifest, which names files, takes the addresses from `file_address`; only the project's own folders are read by those.
 """
 
 import base64
@@ -17,7 +21,18 @@ from urllib.parse import quote, unquote, unquote_plus, urlsplit
 
 from taxonomist.storage.signed_queries import without_signature
 
-__all__ = ["Address", "Blob", "Kind", "blob_of", "is_label_studio_path", "parse_address", "unsigned"]
+__all__ = [
+    "Address",
+    "Blob",
+    "Kind",
+    "blob_of",
+    "file_address",
+    "file_path",
+    "is_ambiguous_path",
+    "is_label_studio_path",
+    "parse_address",
+    "unsigned",
+]
 
 Kind = Literal["azure-blob", "s3", "gs", "local-files", "upload", "http", "file", "data", "other"]
 
@@ -30,9 +45,10 @@ _RESOLVE = re.compile(r"(.*)/(?:tasks|projects)/\d+/(?:resolve|presign)/?", re.D
 _NESTED = re.compile(r"(?:https?:/)?/[^?#]*(?:tasks|projects)/\d+/(?:resolve|presign)/?(?:[?#]|$)", re.IGNORECASE)
 _LABEL_STUDIO = re.compile(r"/(?:data/(?:upload|local-files)|(?:tasks|projects)/\d+/(?:resolve|presign))/")
 _UPLOADED = re.compile(r"\d+/[0-9a-f]{8}-")  # Label Studio puts eight digits before the name of an uploaded file
-_SERVED = re.compile(
-    r"/(?:data/(?:upload|local-files)|storage-data|(?:tasks|projects)/\d+/(?:resolve|presign))(?:/.*)?", re.DOTALL
-)
+_SERVED = r"/(?:data/(?:upload|local-files)|storage-data|(?:tasks|projects)/\d+/(?:resolve|presign))"
+_IS_SERVED = re.compile(f"{_SERVED}(?:/.*)?", re.DOTALL)
+_MAY_BE_SERVED = re.compile(f"{_SERVED}(?:[/?#]|\\Z)")
+_FILE = "file:"
 _CONTAINER = re.compile(r"\$root|\$web|(?=.{3,63}$)[a-z0-9]+(-[a-z0-9]+)*")
 _AZURE = re.compile(r"\.blob\.core\.[a-z.]+$")
 _VERSION_OF_BLOB = re.compile(r"(?:^|&)(?:snapshot|versionid)=", re.IGNORECASE)
@@ -136,7 +152,28 @@ def blob_of(address: Address, account_url: str) -> Blob | None:
 
 def is_label_studio_path(path: str) -> bool:
     """Return whether Label Studio serves images below a path: uploads, local files, what its resolver leads to."""
-    return bool(_SERVED.fullmatch(path))
+    return bool(_IS_SERVED.fullmatch(path))
+
+
+def file_address(path: str) -> str:
+    """Return the address of the file at an absolute path on the disk: the path, with `file:` before it where the path
+    alone could be one of Label Studio's, below whatever path of a proxy.
+
+    >>> file_address("/srv/images/a.jpg"), file_address("/srv/data/upload/4/a.jpg")
+    ('/srv/images/a.jpg', 'file:/srv/data/upload/4/a.jpg')
+    """
+    return f"{_FILE}{path}" if is_ambiguous_path(path) else path
+
+
+def file_path(address: str) -> str:
+    """Return the path of what `file_address` returned; any other text as it is."""
+    path = address.removeprefix(_FILE)
+    return path if file_address(path) == address else address
+
+
+def is_ambiguous_path(address: str) -> bool:
+    """Return whether an address is a path that may be one of Label Studio or of a file. In a task it is the former."""
+    return address.startswith("/") and _MAY_BE_SERVED.search(address) is not None
 
 
 def unsigned(uri: str) -> str:

@@ -12,10 +12,11 @@ from rapidfuzz import fuzz, process
 from taxonomist.backend.services import Services, registry_name
 from taxonomist.backend.state import heartbeat
 from taxonomist.backend.state.jobs import JobState
+from taxonomist.storage.addresses import file_address
 from taxonomist.storage.catalog import ImageDocument, image_id
 from taxonomist.storage.home.image_files import find_image_files
 from taxonomist.storage.journal import is_label_studio
-from taxonomist.taxonomy.errors import ConflictError, NotFoundError
+from taxonomist.taxonomy.errors import ConfigError, ConflictError, NotFoundError
 
 _LOOKED_AT = 20_000  # documents, for the nearest address of one that is not known
 _NEAREST = 3
@@ -192,13 +193,20 @@ def _always_stays(services: Services, images: Collection[str], projects: Collect
 
 def _find_image(services: Services, address: str) -> tuple[str, ImageDocument, list[str]]:
     """Return the id of an image, its document, and the projects that have it."""
-    candidates = dict.fromkeys([address, image_id(address), image_id(Path(address).absolute().as_posix())])
+    path = Path(address).absolute().as_posix()
+    candidates = dict.fromkeys([address, image_id(address), image_id(file_address(path)), image_id(path)])
+    found = []
     for id in candidates:
         document = services.catalog.get(id)
         projects = services.journal.withdrawal.projects_of(id)
         if document is not None or projects:
             document = document or ImageDocument(id=id)
-            return id, document, sorted({*projects, *document.projects})
+            found.append((id, document, sorted({*projects, *document.projects})))
+    if len(found) > 1:
+        names = " or ".join(f"{document.uri_orig or id} ({id})" for id, document, _ in found)
+        raise ConfigError(f"{address!r:.300} may be {names}.", hint="Give the id in the brackets.")
+    if found:
+        return found[0]
     known = {}
     for document in islice(services.catalog.documents(), _LOOKED_AT):
         for name in (document.id, document.uri_orig, *(labels.uri for labels in document.projects.values())):

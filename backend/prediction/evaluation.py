@@ -19,6 +19,7 @@ from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.services import Services, registry_name
 from taxonomist.inference.serving_model import ServingModel
 from taxonomist.progress import CountProgress, ignore_counts
+from taxonomist.storage.addresses import file_address
 from taxonomist.storage.catalog.image_ids import image_id
 from taxonomist.taxonomy.errors import ConfigError, NotFoundError
 from taxonomist.taxonomy.path_probabilities import greedy_path
@@ -141,7 +142,7 @@ def evaluate_manifest(
         for file in read
     ]
     is_known = [
-        learned.knows(image_id(str(file)), file_hash, product)
+        learned.knows(image_id(file_address(file.as_posix())), file_hash, product)
         for file, file_hash, product in zip(read, embedded.file_hashes, products, strict=True)
     ]
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import BaseModel
 
+from taxonomist.storage.addresses import file_path, is_ambiguous_path
 from taxonomist.storage.images import Images
 from taxonomist.storage.images.folder import FolderImages
-from taxonomist.taxonomy.errors import ImageNotFoundError
+from taxonomist.taxonomy.errors import ImageForbiddenError, ImageNotFoundError
 
 
 class ImageFolder(BaseModel, frozen=True):
@@ -20,22 +22,28 @@ class ImageFolder(BaseModel, frozen=True):
     keep their addresses, and with them their embeddings and their part of the split. `links` are the folders outside
     into which links in `folders` may lead, since the person who imported the images named them. `sources` are the
     manifests whose images are here.
+
+    `has_bare_paths` says that addresses here may be paths that could also be Label Studio's: an earlier release, which
+    did not tell them apart, recorded the folder.
     """
 
     address: str
     folders: tuple[Path, ...]
     links: tuple[Path, ...] = ()
     sources: tuple[str, ...] = ()
+    has_bare_paths: bool = True
 
     def below(self, address: str) -> str | None:
         """Return the rest of an address that begins with this one, None for other addresses."""
-        beginning = self.address.rstrip("/") + "/"
-        return address[len(beginning) :] if address.startswith(beginning) else None
+        if is_ambiguous_path(address) and not self.has_bare_paths:
+            return None
+        path, beginning = file_path(address), self.address.rstrip("/") + "/"
+        return path[len(beginning) :] if path.startswith(beginning) else None
 
 
 def image_folder(folder: Path) -> ImageFolder:
     """Return a folder whose images have their paths as addresses."""
-    return ImageFolder(address=folder.as_posix(), folders=(folder,))
+    return ImageFolder(address=folder.as_posix(), folders=(folder,), has_bare_paths=False)
 
 
 class ImportedImages:
@@ -63,7 +71,10 @@ class ImportedImages:
                         return reader.read(f"./{spelling}")  # a name with a colon is no address
                     except ImageNotFoundError as error:
                         missing = missing or error
-        if missing is not None:
-            missing.hint = "If the folder moved, import its manifest again with --images and the new place."
-            raise missing
-        return self._others.read(uri)
+        if missing is None:
+            return self._others.read(uri)
+        missing.hint = "If the folder moved, import its manifest again with --images and the new place."
+        if is_ambiguous_path(uri):
+            with suppress(ImageForbiddenError):  # no Label Studio is set up
+                return self._others.read(uri)
+        raise missing

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from taxonomist.storage.addresses import Blob, blob_of, parse_address, unsigned
+from taxonomist.storage.addresses import Blob, blob_of, file_address, parse_address, unsigned
 from taxonomist.storage.catalog.image_ids import image_id
 from taxonomist.storage.home.former_image_ids import former_image_id
 from taxonomist.storage.signed_queries import without_signature
@@ -234,12 +234,24 @@ NAMES = st.text(alphabet="ab#?&%2 3+=;ä/.", min_size=1, max_size=5).filter(
     lambda name: not {"", ".", ".."} & set(name.split("/"))
 )
 SEGMENTS = st.lists(st.text(alphabet="a%/?#+ ä\\", min_size=1, max_size=3), max_size=3)
+BEGINNINGS = ("", "/original", "/blurred", "/an/older/place", "/x/data/upload/1")
+ENDINGS = (
+    *("/data/upload/1/0a1b2c3d-x y.jpg", "/data/upload/1/0a1b2c3d-x%20y.jpg", "/data/upload/2/0a1b2c3d-z#%.jpg"),
+    *("/data/upload/1/x.jpg", "/data/upload/1/a/x.jpg", "/data/local-files/?d=b", "/data/local-files?d=b", "/a b.jpg"),
+    *(
+        "/tasks/7/resolve/?fileuri=czM6Ly9jY2MvYg",
+        "/projects/4/presign?fileuri=s3%3A%2F%2Fccc%2Fb",
+        "/tasks/7/resolve/b",
+    ),
+)
 OBJECTS = (
     st.tuples(st.sampled_from(["azure-blob", "s3", "gs"]), st.sampled_from(["ccc", "ddd"]), NAMES)
     | st.tuples(st.just("local-files"), NAMES)
     | st.tuples(st.just("http"), st.sampled_from(["h", "h:8080"]), SEGMENTS, st.integers(0, 2))
     | st.tuples(st.just("account"), st.sampled_from(["c", "d"]), NAMES)
     | st.tuples(st.just("file"), NAMES.map(posixpath.normpath))
+    | st.tuples(st.just("upload"), st.sampled_from([1, 2]), st.sampled_from(["0a1b2c3d-x y.jpg", "0a1b2c3d-z#%.jpg"]))
+    | st.tuples(st.just("disk"), st.sampled_from(BEGINNINGS), st.sampled_from(ENDINGS))
 )
 SIGNATURES = ("", SAS, "X-Amz-Signature=1&X-Amz-Date=2", "Expires=1&Signature=2&Key-Pair-Id=3", "signature=4")
 
@@ -266,6 +278,13 @@ def spelt(data: st.DataObject, thing: tuple[Any, ...]) -> str:
         case ("account", account, name):
             https = f"https://{account}.blob.core.windows.net/c/{escaped(name, '%?# ')}"
             return draw(st.sampled_from([https, f"{https}?{SAS}", f"abfss://c@{account}.dfs.core.windows.net/{name}"]))
+        case ("upload", folder, name):
+            site = draw(st.sampled_from(["", "http://ls", "https://ls.example:8080"])) + draw(
+                st.sampled_from(BEGINNINGS)
+            )
+            return f"{site}/data/upload/{folder}/{escaped(name, '%#')}"
+        case ("disk", beginning, ending):
+            return file_address(f"{beginning}{ending}")
         case ("file", name):
             prefix, slash = draw(st.sampled_from(["./", ".//", "x/../"])), draw(st.sampled_from(["/", "//"]))
             return f"{prefix}{name.replace('/', slash)}"

@@ -1,4 +1,8 @@
-"""The addresses of a manifest's images. An address says which image it is, so it outlives a move of its folder."""
+"""The addresses of a manifest's images. An address says which image it is, so it outlives a move of its folder.
+
+It is that of a file (`file_address`), so that no path is taken for an upload in Label Studio. Earlier releases did not
+tell them apart: an image that the project knows by such a path keeps it, unless another file has the same id by it.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,8 @@ from pathlib import Path
 
 from taxonomist.backend.labelling.manifests.reading.files import FoundFile, cover
 from taxonomist.backend.state.image_folders import ImageFolder, image_folder
+from taxonomist.storage.addresses import file_address, file_path, is_ambiguous_path
+from taxonomist.storage.catalog.image_ids import image_id
 from taxonomist.taxonomy.errors import ConfigError
 
 MOST_LINK_FOLDERS = 64
@@ -29,18 +35,22 @@ class Addresses:
 
 
 def assign_addresses(
-    files: Iterable[FoundFile], source: str, known: Collection[str], folders: Sequence[ImageFolder]
+    files: Iterable[FoundFile],
+    source: str,
+    known: Collection[str],
+    folders: Sequence[ImageFolder],
+    others: Collection[str] = (),
 ) -> Addresses:
     """Return the addresses of the files of a source.
 
-    `known` are the addresses that the source had before. Files of a folder that the project reads keep its beginning.
-    In another folder, names that the source knows mean that the images moved there. Raises `ConfigError` when links
-    lead to too many places.
+    `known` are the addresses that the source had before, `others` those of the project's other manifests. Files of a
+    folder that the project reads keep its beginning. In another folder, names that the source knows mean that the
+    images moved there. Raises `ConfigError` when links lead to too many places.
     """
     by_folder: dict[str, list[FoundFile]] = {}
     for file in dict.fromkeys(files):
         by_folder.setdefault(file.folder, []).append(file)
-    plan = _Plan(known, folders)
+    plan = _Plan(known, folders, others)
     for folder, members in by_folder.items():
         plan.keep(folder, members)
     for folder, members in by_folder.items():
@@ -52,19 +62,27 @@ def assign_addresses(
 
 
 class _Plan:
-    def __init__(self, known: Collection[str], folders: Sequence[ImageFolder]) -> None:
+    def __init__(self, known: Collection[str], folders: Sequence[ImageFolder], others: Collection[str]) -> None:
         self.addresses: dict[str, str] = {}
         self.folders = list(folders)
         self.moved: list[FoundFile] = []
-        self._known = {_composed(address): address for address in known}
+        bare = {address for address in (*known, *others) if is_ambiguous_path(address)}
+        of_id = Counter(image_id(address) for address in bare)
+        merged = {address for address in bare if of_id[image_id(address)] > 1}
+        self._bare = bare - merged
+        self._known = {
+            _composed(file_path(address)): address
+            for address in sorted(known, key=is_ambiguous_path, reverse=True)
+            if address not in merged
+        }
 
     def keep(self, folder: str, files: Iterable[FoundFile]) -> None:
         """Give their addresses to the files of a folder that is read already."""
         places = sorted(self._places(folder), key=lambda place: not place[1])
         for file in files:
-            addresses = [(f"{beginning}/{file.name}", first) for beginning, first in places]
-            known = (self._known.get(_composed(address)) for address, _ in addresses)
-            address = next(filter(None, known), None) or next((address for address, first in addresses if first), None)
+            paths = [(f"{beginning}/{file.name}", first) for beginning, first in places]
+            known = (self._known.get(_composed(path)) for path, _ in paths)
+            address = next(filter(None, known), None) or next((self._new(path) for path, first in paths if first), None)
             if address is not None:
                 self.addresses[file.path] = address
 
@@ -80,9 +98,9 @@ class _Plan:
             former = [self._new_beginning(folder)]
             self.folders.append(image_folder(Path(folder)).model_copy(update={"address": former[0]}))
         for file in rest:
-            addresses = [f"{beginning}/{file.name}" for beginning in former]
-            known = next(filter(None, (self._known.get(_composed(address)) for address in addresses)), None)
-            self.addresses[file.path] = known or addresses[0]
+            paths = [f"{beginning}/{file.name}" for beginning in former]
+            known = next(filter(None, (self._known.get(_composed(path)) for path in paths)), None)
+            self.addresses[file.path] = known or self._new(paths[0])
             self.moved += [file] if known else []
 
     def allow_links(self, folder: str, files: Iterable[FoundFile]) -> None:
@@ -110,6 +128,10 @@ class _Plan:
                 sources = tuple(dict.fromkeys((*entry.sources, source)))
                 self.folders[at] = entry.model_copy(update={"sources": sources})
 
+    def _new(self, path: str) -> str:
+        """Return the address of a file that the source has not named yet; another manifest may have."""
+        return path if path in self._bare else file_address(path)
+
     def _places(self, folder: str) -> list[tuple[str, bool]]:
         """Return the beginnings of addresses that are read from a folder, and whether it is read before others."""
         return [
@@ -125,7 +147,8 @@ class _Plan:
         deepest = max(name.count("/") for name in names) + 1
         votes: Counter[str] = Counter()
         for address in set(self._known.values()).difference(self.addresses.values()):
-            parts, composed = address.split("/"), _composed(address).split("/")
+            parts = file_path(address).split("/")
+            composed = [_composed(part) for part in parts]
             for depth in range(1, min(deepest, len(parts) - 1) + 1):
                 if count := names["/".join(composed[-depth:])]:
                     votes["/".join(parts[:-depth])] += count
@@ -145,7 +168,13 @@ class _Plan:
         places = dict.fromkeys([Path(folder), *before])
         self.folders = [entry for entry in self.folders if entry.address != beginning]
         self.folders.append(
-            ImageFolder(address=beginning, folders=tuple(places), links=tuple(links), sources=tuple(sources))
+            ImageFolder(
+                address=beginning,
+                folders=tuple(places),
+                links=tuple(links),
+                sources=tuple(sources),
+                has_bare_paths=not inside or any(entry.has_bare_paths for entry in inside),
+            )
         )
 
     def _new_beginning(self, folder: str) -> str:

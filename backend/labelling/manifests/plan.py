@@ -95,7 +95,8 @@ def make_plan(
         hint = f"line {checked.bad[0].line}: {checked.bad[0].problem}." if checked.bad else None
         raise ConfigError(f"{manifest} has no row that can be taken.", hint=hint)
     known = {*state.own, *state.former}
-    addresses = assign_addresses((row.found for row in checked.rows), source, known, record.image_folders)
+    found = (row.found for row in checked.rows)
+    addresses = assign_addresses(found, source, known, record.image_folders, state.other_addresses)
     for address in addresses.of_path.values():
         _check_text(address)
     _check_moved(services, project, source, addresses)

@@ -16,14 +16,16 @@ class ProjectState:
     """The images of the source by their addresses, and what other sources say about an image by its id.
 
     `former` are images from manifests that were imported before sources had names. An entry of `others` is the
-    source, the annotator and their paths; `images_of` are the image ids of each other manifest. `unnamed` are the
-    former images that the file does not name. `foreign` says that the source has tasks which no manifest made.
+    source, the annotator and their paths; `images_of` are the image ids of each other manifest, and `other_addresses`
+    the addresses of all of them. `unnamed` are the former images that the file does not name. `foreign` says that the
+    source has tasks which no manifest made.
     """
 
     own: dict[str, SourceImage] = field(default_factory=dict)
     former: dict[str, SourceImage] = field(default_factory=dict)
     others: dict[str, list[tuple[str, str, tuple[TaxonomyPath, ...]]]] = field(default_factory=dict)
     images_of: dict[str, set[str]] = field(default_factory=dict)
+    other_addresses: set[str] = field(default_factory=set)
     unnamed: tuple[str, ...] = ()
     foreign: bool = False
 
@@ -57,6 +59,7 @@ def read_state(journal: Journal, project: str, source: str, control: str | None)
             state.former[task.task_id] = image
         elif task.task_id == task.uri:
             state.images_of.setdefault(task.source, set()).add(task.image_id)
+            state.other_addresses.add(task.uri)
     return replace(state, foreign=foreign)
 
 

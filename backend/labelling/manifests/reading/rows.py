@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from taxonomist.backend.labelling.manifests.reading.columns import Columns
 from taxonomist.backend.labelling.manifests.reading.files import FoundFile
+from taxonomist.storage.addresses import file_address, parse_address
 from taxonomist.storage.csv_text import CsvRow
 from taxonomist.taxonomy.names import clean_name, unusable_character
 from taxonomist.taxonomy.paths import TaxonomyPath, format_path
@@ -149,7 +149,7 @@ def _contradictions(rows: Sequence[ManifestRow], *, multi_label: bool) -> Iterat
     products: dict[str, list[ManifestRow]] = {}
     for row in rows:
         path = row.found.path
-        same = first_spelling.setdefault(unicodedata.normalize("NFC", path), row)
+        same = first_spelling.setdefault(parse_address(file_address(path)).key, row)
         if same.found.path != path:
             yield _contradiction(row, same, f"the file {same.found.name!r}, whose name looks the same,")
         if row.path:
