@@ -149,15 +149,18 @@ def connect(
         say(f"Tasks are pre-filled; their predictions are named {row.title!r}.")
         label_config, panel = _add_panel(client, settings, credentials, project, ask, say)
 
-        known = records.get(project)  # now, since Label Studio has called /setup meanwhile
-        records.update(
+        records.change(
             project,
-            label_config=label_config,
-            created=about.created,
-            label_studio_url=client.url,
-            label_studio_addresses=with_address(known.label_studio_addresses, known.label_studio_url, client.url),
-            api_key=SecretStr(client.token),
-            ml_backend=row.id,
+            lambda known: {  # as it is now, since Label Studio has called /setup meanwhile
+                "label_config": label_config,
+                "created": about.created,
+                "label_studio_url": client.url,
+                "label_studio_addresses": with_address(
+                    known.label_studio_addresses, known.label_studio_url, client.url
+                ),
+                "api_key": SecretStr(client.token),
+                "ml_backend": row.id,
+            },
         )
     return Connected(project, about.title, release, row.id, row.title, webhook.id, panel, prefill=True)
 

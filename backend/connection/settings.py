@@ -27,8 +27,10 @@ def change_settings(services: Services, project: str, assignments: Iterable[str]
             else "Run `taxonomist connect` or `taxonomist import`.",
         )
     before = services.projects.get(project).settings
-    after = changed_choices(before, assignments)
-    services.projects.update(project, settings=after)
+    wanted = list(assignments)
+    after = services.projects.change(
+        project, lambda record: {"settings": changed_choices(record.settings, wanted)}
+    ).settings
     changed = {name for name, value in after if value != getattr(before, name)}
     effects = []
     if changed.intersection(_DECIDES_ANEW):

@@ -49,7 +49,7 @@ def forget_project(
         erase_deleted(services, rebuild=True)
         withdrawal.forget_project(project)
         erase_deleted(services)
-    for lock in ("training", "announcement"):
+    for lock in ("training", "announcement", "import"):
         (services.home / f"{lock}-{project}.lock").unlink(missing_ok=True)
     progress("done", 1.0)
 

@@ -105,6 +105,8 @@ def update_labels(services: Services, project: str, images: Collection[str]) -> 
     The project's record counts the images whose label differs from that of the last training. Images that were never
     read are enqueued for embedding. Raises `ConfigError` when the project's labelling config has no taxonomy.
     """
+    # What changes while the labels are decided is decided by the next call of `decide_anew`.
+    rule = None if services.projects.get(project).decided_with else _rule(services, project)
     config = services.label_config(project)
     policy, product_field = services.agreement(project), services.project_settings(project).product_field
     before: dict[str, ImageDocument] = {}
@@ -136,8 +138,8 @@ def update_labels(services: Services, project: str, images: Collection[str]) -> 
     )
     if has_unanswered:
         services.projects.update(project, has_unanswered=True)
-    if services.projects.get(project).decided_with is None:
-        services.projects.update(project, decided_with=_rule(services, project))
+    if rule is not None:
+        services.projects.change(project, lambda record: {"decided_with": record.decided_with or rule})
     if any(document.file_hash is None for document in before.values()):
         services.jobs.enqueue(JobKind.EMBED, project, "new images")
 

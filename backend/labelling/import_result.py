@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from taxonomist.backend.services import Services
-from taxonomist.backend.state.project_records import LastImport
+from taxonomist.backend.state.project_records import LastImport, ProjectRecord
 from taxonomist.taxonomy.agreement import Reason
 from taxonomist.taxonomy.annotations import UnknownPath
 from taxonomist.taxonomy.paths import format_path
@@ -155,7 +155,11 @@ def keep_last_import(services: Services, project: str, source: str, summary: Las
 
     The same import again changes nothing, not even the time.
     """
-    known = services.projects.get(project).imports
-    if source in known and summary == known[source].model_copy(update={"at": summary.at}):
-        return
-    services.projects.update(project, imports={**known, source: summary})
+
+    def kept(record: ProjectRecord) -> Mapping[str, object]:
+        known = record.imports.get(source)
+        if known and summary == known.model_copy(update={"at": summary.at}):
+            return {}
+        return {"imports": {**record.imports, source: summary}}
+
+    services.projects.change(project, kept)

@@ -23,7 +23,7 @@ def learn_source(services: Services, project: str, created: str | None) -> Proje
     """
     record = services.projects.get(project)
     if record.created is None and created is not None:
-        record = services.projects.update(project, created=created)
+        record = services.projects.change(project, lambda known: {"created": known.created or created})
         services.journal.adopt(project, record.source)
     return record
 

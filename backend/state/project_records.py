@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -166,8 +166,7 @@ class ProjectRecords:
         cached = self._cached.get(path)
         if cached is not None and cached[0] == stamp:  # a labelling config may be large, and each request needs it
             return cached[1]
-        hint = "Delete it and run `taxonomist connect`."
-        record = read_model(path, ProjectRecord, hint=hint) or ProjectRecord(project=project)
+        record = self._read(project)
         self._cached[path] = (stamp, record)
         return record
 
@@ -184,32 +183,48 @@ class ProjectRecords:
                 self._cached.pop(path, None)
 
     def update(self, project: str, **changes: object) -> ProjectRecord:
-        """Change some fields of a project's record and return the new record. Writes only when something differs."""
+        """Set some fields of a project's record and return the new record. Writes only when something differs.
+
+        A value that depends on the record is set by `change`.
+        """
+        return self.change(project, lambda _: changes)
+
+    def change(self, project: str, changes: Callable[[ProjectRecord], Mapping[str, object]]) -> ProjectRecord:
+        """Set the fields that `changes` returns for the record as it is now, and return the new record.
+
+        No other process changes the record meanwhile, so `changes` must be quick and must not change a record itself.
+        Writes only when something differs.
+        """
         self._path(project)
         self._folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self._folder / ".lock"):
-            old = self.get(project)
-            return self._write(old, {**changes, **_gone_with(old, changes.get("label_config"))})
+            old = self._read(project)
+            new = dict(changes(old))
+            return self._write(old, {**new, **_gone_with(old, new.get("label_config"))})
 
     def announce(self, project: str, version: str) -> None:
         """Store that Label Studio shows this model version now, and which one it showed before."""
-        with FileLock(self._folder / ".lock"):
-            old = self.get(project)
-            before = old.announced_before if old.announced in {None, version} else old.announced
-            self._write(old, {"announced": version, "announced_before": before})
+
+        def announced(record: ProjectRecord) -> Mapping[str, object]:
+            is_known = record.announced in {None, version}
+            before = record.announced_before if is_known else record.announced
+            return {"announced": version, "announced_before": before}
+
+        self.change(project, announced)
 
     def count_changed_labels(self, project: str, *, changes: int, waiting: int) -> None:
         """Count accepted labels that changed; `waiting` is added to the images that wait for the next training.
 
         It is below 0 when labels became again what they were at the last training.
         """
+
+        def counted(record: ProjectRecord) -> Mapping[str, object]:
+            # The clock, since a project that was forgotten begins anew and must not repeat a version.
+            version = max(record.labels_version + 1, time.time_ns() // 1_000_000)
+            return {"changed_labels": max(0, record.changed_labels + waiting), "labels_version": version}
+
         if changes:
-            with FileLock(self._folder / ".lock"):
-                old = self.get(project)
-                count = max(0, old.changed_labels + waiting)
-                # The clock, since a project that was forgotten begins anew and must not repeat a version.
-                version = max(old.labels_version + 1, time.time_ns() // 1_000_000)
-                self._write(old, {"changed_labels": count, "labels_version": version})
+            self.change(project, counted)
 
     def __iter__(self) -> Iterator[ProjectRecord]:
         for path in sorted(self._folder.glob("*.json")):
@@ -217,6 +232,11 @@ class ProjectRecords:
                 yield self.get(unquote(path.stem))
             except DamagedError as error:
                 log.error("%s", error)
+
+    def _read(self, project: str) -> ProjectRecord:
+        """Return the record as it is in the file."""
+        hint = "Delete it and run `taxonomist connect`."
+        return read_model(self._path(project), ProjectRecord, hint=hint) or ProjectRecord(project=project)
 
     def _write(self, old: ProjectRecord, changes: Mapping[str, object]) -> ProjectRecord:
         path = self._path(old.project)

@@ -7,6 +7,7 @@ response of the result.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,7 +21,7 @@ from taxonomist.backend.prediction.predictor import Predictions, Predictor
 from taxonomist.backend.services import Services, registry_name
 from taxonomist.backend.settings import LOOPBACK_HOSTS
 from taxonomist.backend.state.jobs import Job, JobKind
-from taxonomist.backend.state.project_records import with_address
+from taxonomist.backend.state.project_records import ProjectRecord, with_address
 from taxonomist.taxonomy.errors import ConfigError, StorageError
 from taxonomist.taxonomy.label_config import parse_label_config
 
@@ -102,14 +103,19 @@ class UseCases:
                 "number: it belongs to another Label Studio, or another database.",
                 hint=f"If it is meant, run `taxonomist connect --project {request.project}`, which asks.",
             )
-        changes: dict[str, Any] = {"label_config": request.label_config}
-        known = record.label_studio_url or settings.label_studio_url
-        if known is None:
-            if request.hostname and request.access_token and self._may_set(request.hostname, caller):
-                changes |= {"label_studio_url": request.hostname, "api_key": request.access_token}
-        elif request.hostname and (settings.password is not None or caller in LOOPBACK_HOSTS):
-            changes["label_studio_addresses"] = with_address(record.label_studio_addresses, request.hostname, known)
-        projects.update(request.project, **changes)
+
+        def changes(record: ProjectRecord) -> Mapping[str, object]:
+            changed: dict[str, object] = {"label_config": request.label_config}
+            known = record.label_studio_url or settings.label_studio_url
+            if known is None:
+                if request.hostname and request.access_token and self._may_set(request.hostname, caller):
+                    changed |= {"label_studio_url": request.hostname, "api_key": request.access_token}
+            elif request.hostname and (settings.password is not None or caller in LOOPBACK_HOSTS):
+                addresses = with_address(record.label_studio_addresses, request.hostname, known)
+                changed["label_studio_addresses"] = addresses
+            return changed
+
+        projects.change(request.project, changes)
         return self.model_version(request.project)
 
     def answer(self, request: PredictRequest) -> Answer:

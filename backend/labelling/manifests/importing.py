@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from filelock import FileLock
+
 from taxonomist.backend.labelling.decisions import decide_all_dirty, decide_anew, leave_removed
 from taxonomist.backend.labelling.import_result import ImportResult
 from taxonomist.backend.labelling.manifests.difference import SourceImage
@@ -39,10 +41,14 @@ def import_manifest(
     than a tenth of the source's labels would go.
     """
     options = options or ManifestOptions()
-    plan = make_plan(services, manifest, project, [images] if isinstance(images, Path) else images or (), options)
-    if not options.dry_run:
+    folders = [images] if isinstance(images, Path) else images or ()
+    if options.dry_run:
+        return import_result(services, make_plan(services, manifest, project, folders, options), dry_run=True)
+    record = services.projects.get(project)  # checks the name
+    with FileLock(services.home / f"import-{record.project}.lock"):  # a plan is true as long as no other is stored
+        plan = make_plan(services, manifest, project, folders, options)
         _store(services, plan, progress)
-    return import_result(services, plan, dry_run=options.dry_run)
+    return import_result(services, plan, dry_run=False)
 
 
 def _store(services: Services, plan: ImportPlan, progress: CountProgress) -> None:

@@ -4,7 +4,7 @@ names the node, whenever it arrives."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -102,8 +102,7 @@ def undo(services: Services, project: str, node: str, *, control: str | None = N
     places = [_Place(decision.control, decision.old, decision.old) for decision in record.label_decisions]
     place = _find(node, [p for p in places if control in {None, p.control}], f"decision of project {project}")
     withdrawn = next(d for d in record.label_decisions if (d.control, d.old) == (place.control, place.path))
-    kept = tuple(decision for decision in record.label_decisions if decision is not withdrawn)
-    services.projects.update(project, label_decisions=kept)
+    _replace(services, project, [withdrawn], ())
     decide_anew(services, project)
     return Decided((withdrawn,), _labels(services, project, [withdrawn]), labels_outside(services, project))
 
@@ -111,11 +110,20 @@ def undo(services: Services, project: str, node: str, *, control: str | None = N
 def _record(services: Services, project: str, decisions: Sequence[LabelDecision]) -> Decided:
     """Keep the decisions, in place of earlier ones on the same nodes, and decide the labels that they change."""
     labels = _labels(services, project, decisions)
-    nodes = {(decision.control, decision.old) for decision in decisions}
-    kept = [d for d in services.projects.get(project).label_decisions if (d.control, d.old) not in nodes]
-    services.projects.update(project, label_decisions=(*kept, *decisions))
+    _replace(services, project, decisions, decisions)
     decide_anew(services, project)
     return Decided(tuple(decisions), labels, labels_outside(services, project))
+
+
+def _replace(services: Services, project: str, old: Sequence[LabelDecision], new: Sequence[LabelDecision]) -> None:
+    """Keep the new decisions in place of those on the nodes of the old ones; decisions on other nodes stay."""
+    nodes = {(decision.control, decision.old) for decision in old}
+
+    def replaced(record: ProjectRecord) -> Mapping[str, object]:
+        kept = [d for d in record.label_decisions if (d.control, d.old) not in nodes]
+        return {"label_decisions": (*kept, *new)}
+
+    services.projects.change(project, replaced)
 
 
 def _labels(services: Services, project: str, decisions: Sequence[LabelDecision]) -> int:
