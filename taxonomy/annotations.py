@@ -48,7 +48,8 @@ class Annotation:
 
     `labels` maps each control to its paths that are in the tree, each path once, in the order given; a control without
     paths is missing. `reviewed`: the last review accepted the annotation; `rejected`: the last review rejected it.
-    `by_model`: it was made from a prediction, and no person has looked at it.
+    `by_model`: it was made from a prediction, and no person has looked at it. `foreign_controls` are the taxonomies and
+    choices that it answers and the labelling config never had, as when it was made with another config.
     """
 
     id: str
@@ -64,6 +65,7 @@ class Annotation:
     rejected: bool = False
     unreadable: tuple[UnreadableRegion, ...] = ()
     by_model: bool = False
+    foreign_controls: tuple[str, ...] = ()
 
     def of_controls(self, controls: Collection[str]) -> "Annotation":
         """Return the annotation with what it says in these controls only."""
@@ -144,6 +146,7 @@ def parse_annotation(data: Mapping[str, Any], config: LabelConfig, *, task_id: s
         reviewed=accepted is True,
         rejected=accepted is False,
         unreadable=tuple(answers.unreadable),
+        foreign_controls=tuple(answers.foreign),
         by_model=raw.parent_prediction is not None
         and raw.lead_time is None
         and not raw.ground_truth
@@ -190,6 +193,7 @@ class _Answers:
         self.labels: dict[str, dict[TaxonomyPath, None]] = {}
         self.unknown: dict[tuple[str, TaxonomyPath], UnknownPath] = {}
         self.unreadable: list[UnreadableRegion] = []
+        self.foreign: dict[str, None] = {}
         trees = {tree.control: tree for tree in config.trees}
         for region in regions:
             name = region.get("from_name") if isinstance(region, Mapping) else None
@@ -198,6 +202,8 @@ class _Answers:
             tree = trees.get(config.former_controls.get(name) or name)
             if tree is not None or name in config.former_controls:
                 self._read(name, tree, region.get("value"))
+            elif _answers(region.get("value")) and not config.has_control(name):
+                self.foreign[name] = None
 
     def _read(self, control: str, tree: Tree | None, value: object) -> None:
         """Read the value of a region; there is no tree when its control is gone."""
@@ -226,6 +232,10 @@ class _Answers:
         else:
             nearest = tree.nearest(tree.current(path))
             self.unknown[control, path] = UnknownPath(control, path, nearest, tree.known_prefix(path))
+
+
+def _answers(value: object) -> bool:
+    return isinstance(value, Mapping) and bool(value.get("taxonomy") or value.get("choices"))
 
 
 def _path(item: object, *, nested: bool) -> TaxonomyPath:

@@ -19,6 +19,7 @@ from taxonomist.taxonomy.label_config import LabelConfig
 
 UNREADABLE = "annotation that cannot be read"
 UNREADABLE_REGION = "region that cannot be read"
+FOREIGN_CONTROL = "label of a control that the labelling config does not have"
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,10 @@ def task_events(
             found.unknown += parsed.unknown
             for region in parsed.unreadable:
                 found.leave_out(UNREADABLE_REGION, f"annotation {parsed.id}: {region}")
+            for control in parsed.foreign_controls:
+                known = ", ".join(tree.control for tree in config.trees)
+                problem = f'annotation {parsed.id} is of the control "{control}"; the labelling config has {known}'
+                found.leave_out(FOREIGN_CONTROL, problem)
         except BadRequestError as error:
             found.leave_out(UNREADABLE, str(error))
     return found

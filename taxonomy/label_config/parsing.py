@@ -25,7 +25,7 @@ class LabelConfig:
     `{"image": "$image"}`; the image of the first tree comes first. `conditions` has those under which an annotator sees
     a control. `not_served` has the reason for each control that is not learned although it is a `<Taxonomy>`, or a
     `<Choices>` in a config without one. `former_controls` are controls that the config had once, each with the one that
-    a person named in its place, if any (see `former_nodes`).
+    a person named in its place, if any (see `former_nodes`). `names` are those of all its tags, also of others.
     """
 
     trees: tuple[Tree, ...]
@@ -33,6 +33,7 @@ class LabelConfig:
     conditions: Mapping[str, tuple[Condition, ...]] = field(default_factory=dict)
     not_served: Mapping[str, str] = field(default_factory=dict)
     former_controls: Mapping[str, str | None] = field(default_factory=dict)
+    names: frozenset[str] = frozenset()
 
     @property
     def first_image(self) -> str:
@@ -46,6 +47,10 @@ class LabelConfig:
                 return tree
         known = ", ".join(tree.control for tree in self.trees)
         raise ConfigError(f'The labelling config has no taxonomy "{control}".', hint=f"It has: {known}.")
+
+    def has_control(self, name: str) -> bool:
+        """Return whether the config has a control of that name, or had one. A `<Repeater>` makes names of its own."""
+        return name in self.names or name in self.former_controls or any("{{" in known for known in self.names)
 
     def trees_of(self, image: str) -> tuple[Tree, ...]:
         """Return the trees that label an image, by its name."""
@@ -215,6 +220,7 @@ def _config(
         images={tree.to_name: objects[tree.to_name].get("value") for tree in trees},
         conditions={tag.get("name"): tag.conditions for tag in controls if tag.conditions},
         not_served=dict(reasons),
+        names=frozenset(filter(None, (tag.get("name") for tag in tags))),
     )
 
 

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -239,6 +240,35 @@ def test_a_path_that_cannot_be_read_costs_that_path_only(config: LabelConfig) ->
 def test_what_other_controls_hold_is_ignored(other: Any, config: LabelConfig) -> None:
     parsed = parse_annotation(annotation(result=[other, region([list(DUOFIX)])]), config)
     assert (parsed.labels, parsed.unreadable, parsed.unknown) == ({"media": (DUOFIX,)}, (), ())
+
+
+SIDE = """<View><Image name="image" value="$image"/><Taxonomy name="media" toName="image"><Choice value="A"/></Taxonomy>
+    <Choices name="side" toName="image"><Choice value="x"/></Choices>{}</View>"""
+
+
+@pytest.mark.parametrize(
+    ("result", "foreign"),
+    [
+        (region([["A"]], name="category"), ("category",)),
+        ({"from_name": "category", "value": {"choices": ["A"]}}, ("category",)),  # written by hand
+        (region([["A"]]), ()),
+        (region(["x"], "choices", "side"), ()),  # a side question
+        (region([], name="category"), ()),
+        ({"from_name": "note", "type": "textarea", "value": {"text": ["A"]}}, ()),
+        ({"from_name": "former", "value": {"taxonomy": [["A"]]}}, ()),  # `labels_outside` counts it
+    ],
+)
+def test_labels_of_a_control_that_the_config_never_had(result: Any, foreign: tuple[str, ...]) -> None:
+    """They were made with another config, and nothing else says so."""
+    config = replace(parse_label_config(SIDE.format("")), former_controls={"former": None})
+    assert parse_annotation(annotation(result=[result]), config).foreign_controls == foreign
+
+
+def test_a_repeater_makes_names_of_its_own() -> None:
+    inner = '<Repeater on="$views"><Choices name="side_{{idx}}" toName="image"><Choice value="x"/></Choices></Repeater>'
+    config = parse_label_config(SIDE.format(inner))
+    parsed = parse_annotation(annotation(result=[region(["x"], "choices", "side_1")]), config)
+    assert parsed.foreign_controls == ()
 
 
 def test_a_cleared_control_is_empty_and_not_unreadable(config: LabelConfig) -> None:

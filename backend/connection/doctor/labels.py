@@ -21,12 +21,10 @@ def checks(services: Services, project: str) -> Iterator[Check]:
     if outside.gone:
         detail = f"{describe(outside.gone)}; training and promotion wait for your decision"
         yield failed(NAME, detail, what_to_do(outside.gone[0], project))
-    elif outside.unknown:
+    if outside.unknown:
         detail = f"{describe(outside.unknown, had='never had')}; they count as far as their beginning is known"
         fix = f"{what_to_do(outside.unknown[0], project)} Or add the names to the labelling config."
         yield warned(NAME, detail, fix)
-    elif outside.accepted:
+    if not outside.gone and not outside.unknown:
         total = sum(node.labels for node in outside.accepted)
-        yield passed(NAME, f"{total}, of which a person has accepted the loss")
-    else:
-        yield passed(NAME, "none")
+        yield passed(NAME, f"{total}, of which a person has accepted the loss" if total else "none")

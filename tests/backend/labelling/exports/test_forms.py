@@ -11,6 +11,7 @@ import pytest
 
 from taxonomist.backend.labelling.label_studio_export import import_export, is_export
 from taxonomist.backend.services import Services
+from taxonomist.backend.status import collect_status, status_lines
 from taxonomist.taxonomy.errors import ConfigError
 from tests.small_world import CONFIG
 
@@ -235,3 +236,14 @@ def test_a_new_labelling_config_decides_all_images_anew(known: Services, tmp_pat
     second = write(tmp_path, [by_hand("b", 1, 2, path=BLUE)], "second.json")
     import_export(known, second, project="7", config=shorter)
     assert sorted(map(str, accepted(known))) == sorted(map(str, [{"colour": [["Warm"]]}, {"colour": [BLUE]}]))
+
+
+def test_labels_of_a_control_that_the_config_does_not_have_are_counted(known: Services, tmp_path: Path) -> None:
+    tasks = [by_hand("a", 1, 2), by_hand("b", 1, 2)]
+    for annotation in tasks[1]["annotations"]:
+        annotation["result"][0]["from_name"] = "category"
+    summary = import_export(known, write(tmp_path, tasks), project="7")
+    reason = "label of a control that the labelling config does not have"
+    assert (summary.accepted, summary.left_out_reasons) == (1, {reason: 2})
+    assert 'of the control "category"; the labelling config has colour' in summary.problems[0]
+    assert any(f"2 × {reason}" in line for line in status_lines(collect_status(known)))

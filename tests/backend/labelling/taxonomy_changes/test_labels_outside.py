@@ -18,6 +18,7 @@ from taxonomist.backend.labelling.taxonomy_changes.labels_outside import labels_
 from taxonomist.backend.retraining.training_job import train
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.jobs import JobKind, JobState
+from taxonomist.backend.status import collect_status, status_lines
 from taxonomist.backend.web.app import create_app
 from taxonomist.backend.worker.job_loop import JobLoop
 from taxonomist.backend.worker.worker import Worker
@@ -97,6 +98,24 @@ def test_names_that_the_taxonomy_never_had_hold_nothing_back(services: Services,
     check = {check.name: check for check in run_checks(services, "7")}["labels outside the taxonomy"]
     assert check.status == "warn"
     assert "4 labels name a node that the taxonomy never had: Warm › Red (4 labels)" in check.detail
+
+
+def test_the_doctor_reports_what_is_gone_and_what_never_was(services: Services, tmp_path: Path) -> None:
+    services.projects.update("7", label_config=SCARLET)
+    import_export(services, exported(tmp_path), project="7")
+    change(services, WITHOUT_RED.replace('<Choice value="Yellow"/>', ""))
+    other = tmp_path / "other"
+    other.mkdir()
+    path = exported(other)
+    path.write_text(path.read_text().replace("Red", "Yellow").replace("https://host", "https://other"))
+    import_export(services, path, project="7", source="other")
+    checks = [check for check in run_checks(services, "7") if check.name == "labels outside the taxonomy"]
+    assert [check.status for check in checks] == ["fail", "warn"]
+    assert "Warm › Yellow (4 labels" in checks[0].detail
+    assert "never had: Warm › Red (4 labels" in checks[1].detail
+    shown = "\n".join(status_lines(collect_status(services)))
+    assert "4 labels on nodes that the taxonomy has no longer; training waits" in shown
+    assert "4 labels with names that the taxonomy never had" in shown
 
 
 def test_the_doctor_names_the_likely_new_node(world: Services) -> None:
