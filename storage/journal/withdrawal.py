@@ -1,5 +1,9 @@
 """Removes what the journal has of images or of a project: tasks, annotations and their events.
 
+Webhooks are recorded meanwhile: what takes long, such as reading all events, happens outside of write transactions, and
+each of these removes a few rows. A run that was killed is finished by the next one: rows by which others are found go
+last.
+
 What is left of an image that was forgotten is the part of the split that it was in, under a hash of its id: an image
 that a model has learned from must never test one, also when it comes back.
 """
@@ -9,9 +13,10 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Literal
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
 
 from taxonomist.storage.catalog.image_ids import image_id
 from taxonomist.storage.journal.events import is_label_studio
@@ -19,7 +24,18 @@ from taxonomist.storage.sqlite import Database
 
 __all__ = ["JournalRows", "Withdrawal"]
 
+_SLICE = 500  # rows that a transaction reads or removes by their key
+_PAUSE_S = 0.005  # after a write transaction, so that those of others come between
 _TABLES = ("tasks", "annotations", "task_images", "dirty")
+_KEYS = {
+    "annotations": "source, annotation_id",
+    "tasks": "source, task_id",
+    "task_images": "image_id, source, task_id, name",
+    "deletions": "source, what, id",
+    "dirty": "image_id",
+    "unknown_paths": "image_id, control, path",
+}
+"""What identifies a row of a table within a project."""
 _EVENT_FIELDS = ("source", "uri", "images", "task_id", "annotation_id")
 _OF_IMAGES = "image_id IN (SELECT value FROM json_each(:images))"
 _SHOWN = f"""(task_id, source) IN (
@@ -35,6 +51,9 @@ _USED = f"""
     SELECT i.image_id FROM task_images i CROSS JOIN live_tasks t
     ON t.project = i.project AND t.source = i.source AND t.task_id = i.task_id
     WHERE i.project = :project AND i.{_OF_IMAGES}"""  # noqa: S608
+
+
+_Key: TypeAlias = tuple[str, str]  # source and id of a task or an annotation
 
 
 @dataclass(frozen=True)
@@ -89,8 +108,9 @@ class Withdrawal:
                 query = "SELECT count(*) FROM {} WHERE project = ?"
                 tables = ("tasks", "annotations", "events")
                 return JournalRows(*(connection.execute(query.format(t), (project,)).fetchone()[0] for t in tables))
-            tasks, annotations = _rows_of(connection, project, images, alive=True)
-            return JournalRows(len(tasks), len(annotations), len(_events_of(connection, project, images, tasks)))
+            rows = _rows_of(connection, project, images, alive=True)
+        events = sum(map(len, self._events_of({project: images}, {project: rows.tasks.keys()})))
+        return JournalRows(len(rows.tasks), len(rows.annotations) + sum(map(len, rows.tasks.values())), events)
 
     def tasks_with_others(self, project: str, image: str) -> list[tuple[str, str]]:
         """Return the tasks, by source and id, that show the image and others besides."""
@@ -99,16 +119,16 @@ class Withdrawal:
 
     def withdraw_project(self, project: str, images: Iterable[str] = ()) -> None:
         """Delete everything of a project. Its images, and these, are dirty then."""
-        with self._database.write() as connection:
-            _make_dirty(connection, project, _images(connection, project) | set(images))
-            for table in ("tasks", "task_images", "annotations", "deletions", "events"):
-                connection.execute(f"DELETE FROM {table} WHERE project = ?", (project,))  # noqa: S608
+        self._make_dirty(project, self.images(project) | set(images))
+        for events in self._pages_of_events("project = ? AS is_of_project", (project,)):
+            self._delete_events([row["seq"] for row in events if row["is_of_project"]])
+        for table in ("annotations", "task_images", "tasks", "deletions"):  # so that nothing deleted lives in between
+            self._delete_all(table, project)
 
     def withdraw_image(self, project: str, image: str) -> None:
         """Delete the tasks of an image, also those that exist, unless they show others too. The image is dirty then."""
-        with self._database.write() as connection:
-            _make_dirty(connection, project, [image])
-            _delete(connection, project, [image], alive=True)
+        self._make_dirty(project, [image])
+        self._delete({project: [image]}, alive=True)
 
     def forget_images(self, images: Collection[str], parts: Mapping[tuple[str, str], str]) -> None:
         """Delete what is left of images that no task shows; `parts`, by project and image id, are kept.
@@ -116,20 +136,20 @@ class Withdrawal:
         An image that was ever in the part "train" stays so. Deletions of Label Studio stay: they name numbers only, and
         a webhook that is late must not bring a task back.
         """
-        with self._database.write() as connection:
-            connection.executemany(
-                "INSERT INTO former_parts VALUES (?, ?, ?) ON CONFLICT (project, image) DO UPDATE"
-                " SET part = excluded.part WHERE excluded.part = 'train'",
-                [(project, _hashed(image), part) for (project, image), part in parts.items()],
-            )
-            for row in connection.execute("SELECT project FROM projects").fetchall():
-                _delete(connection, row["project"], images, alive=False)
+        self._write(
+            "INSERT INTO former_parts VALUES (?, ?, ?) ON CONFLICT (project, image) DO UPDATE"
+            " SET part = excluded.part WHERE excluded.part = 'train'",
+            [(project, _hashed(image), part) for (project, image), part in parts.items()],
+        )
+        with self._database.read() as connection:
+            projects = [row["project"] for row in connection.execute("SELECT project FROM projects")]
+        self._delete(dict.fromkeys(projects, images), alive=False)
 
     def forget_project(self, project: str) -> None:
         """Delete the last trace of a project whose images have left it, but for their parts."""
-        with self._database.write() as connection:
-            for table in ("projects", "dirty", "unknown_paths"):
-                connection.execute(f"DELETE FROM {table} WHERE project = ?", (project,))  # noqa: S608
+        for table in ("unknown_paths", "dirty"):
+            self._delete_all(table, project)
+        self._write("DELETE FROM projects WHERE project = ?", [(project,)])
 
     def kept_parts(self, project: str, images: Iterable[str]) -> dict[str, Literal["test", "train"]]:
         """Return the parts of those of the images that were forgotten after they had been in the project."""
@@ -145,23 +165,126 @@ class Withdrawal:
         """See `Database.erase_deleted`."""
         self._database.erase_deleted(rebuild=rebuild)
 
+    def _delete(self, images: Mapping[str, Collection[str]], *, alive: bool) -> None:
+        """Delete the events, the tasks and the annotations of images, by project.
+
+        Tasks that exist go only if they may be `alive`. Events are found by their task, too, so they go first.
+        """
+        with self._database.read() as connection:
+            tasks = {name: _rows_of(connection, name, some, alive=alive).tasks.keys() for name, some in images.items()}
+        for numbers in self._events_of(images, tasks):
+            self._delete_events(numbers)
+        for project, some in images.items():
+            for portion in _portions(sorted(some)):
+                self._delete_rows(project, portion, alive=alive)
+
+    def _delete_rows(self, project: str, images: Sequence[str], *, alive: bool) -> None:
+        """Delete the tasks and the annotations of these images.
+
+        Each transaction looks them up again, because a task that lives again by then stays.
+        """
+        with self._database.read() as connection:
+            left = len(_rows_of(connection, project, images, alive=alive))
+        while left > 0:
+            with self._database.write() as connection:
+                rows = _rows_of(connection, project, images, alive=alive)
+                _delete_first(connection, project, rows)
+            left = len(rows) - _SLICE
+            time.sleep(_PAUSE_S)
+
+    def _delete_events(self, numbers: Iterable[int]) -> None:
+        self._write("DELETE FROM events WHERE seq = ?", [(number,) for number in numbers])
+
+    def _delete_all(self, table: str, project: str) -> None:
+        """Delete all rows that a table has of a project."""
+        key = _KEYS[table]
+        first = f"SELECT {key} FROM {table} WHERE project = ? LIMIT {_SLICE}"  # noqa: S608
+        deleted = _SLICE
+        while deleted == _SLICE:
+            with self._database.write() as connection:
+                deleted = connection.execute(
+                    f"DELETE FROM {table} WHERE project = ? AND ({key}) IN ({first})",  # noqa: S608
+                    (project, project),
+                ).rowcount
+            time.sleep(_PAUSE_S)
+
+    def _make_dirty(self, project: str, images: Iterable[str]) -> None:
+        self._write(
+            "INSERT INTO dirty SELECT ?, ?, seq FROM folded WHERE true ON CONFLICT DO NOTHING",
+            [(project, image) for image in images],
+        )
+
+    def _write(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
+        """Execute a statement for each of the rows."""
+        for portion in _portions(rows):
+            with self._database.write() as connection:
+                connection.executemany(statement, portion)
+            time.sleep(_PAUSE_S)
+
+    def _events_of(
+        self, images: Mapping[str, Collection[str]], tasks: Mapping[str, Collection[_Key]]
+    ) -> Iterator[list[int]]:
+        """Yield, page by page, the numbers of the folded events that show one of the images, or are about one of the
+        tasks; both are by project.
+
+        An image of a manifest has its address as the id of its task, and in the ids of its annotations.
+        """
+        wanted = {project: frozenset(some) for project, some in images.items()}
+        ids: dict[str, str] = {}
+        fields = ", ".join(f"json_extract(body, '$.{name}') AS {name}" for name in _EVENT_FIELDS)
+        for rows in self._pages_of_events(f"project, {fields}", where="AND seq <= (SELECT seq FROM folded)"):
+            found = []
+            for row in rows:
+                if row["project"] not in wanted:
+                    continue
+                addresses = _addresses(row)
+                ids |= {address: image_id(address) for address in addresses if address not in ids}
+                is_shown = any(ids[address] in wanted[row["project"]] for address in addresses)
+                if is_shown or (row["source"], row["task_id"]) in tasks[row["project"]]:
+                    found.append(row["seq"])
+            yield found
+
+    def _pages_of_events(
+        self, columns: str, values: tuple[Any, ...] = (), where: str = ""
+    ) -> Iterator[list[sqlite3.Row]]:
+        """Yield the events in pages, with their number `seq` and these columns; each page is read by itself."""
+        query = f"SELECT seq, {columns} FROM events WHERE seq > ? {where} ORDER BY seq LIMIT {_SLICE}"  # noqa: S608
+        last = 0
+        while True:
+            with self._database.read() as connection:
+                rows = connection.execute(query, (*values, last)).fetchall()
+            if not rows:
+                return
+            last = rows[-1]["seq"]
+            yield rows
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What is to be deleted: tasks with the ids of their annotations, and other annotations."""
+
+    tasks: dict[_Key, list[str]] = field(default_factory=dict)
+    annotations: set[_Key] = field(default_factory=set)
+
+    def __len__(self) -> int:
+        return len(self.tasks) + len(self.annotations)
+
 
 def _images(connection: sqlite3.Connection, project: str) -> set[str]:
     query = " UNION ".join(f"SELECT image_id FROM {table} WHERE project = :project" for table in _TABLES)  # noqa: S608
     return {row["image_id"] for row in connection.execute(query, {"project": project})}
 
 
-def _make_dirty(connection: sqlite3.Connection, project: str, images: Iterable[str]) -> None:
-    connection.executemany(
-        "INSERT INTO dirty SELECT ?, ?, seq FROM folded WHERE true ON CONFLICT DO NOTHING",
-        [(project, image) for image in images],
-    )
+def _portions(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(rows), _SLICE):
+        yield rows[start : start + _SLICE]
 
 
-def _delete(connection: sqlite3.Connection, project: str, images: Collection[str], *, alive: bool) -> None:
-    """Delete the tasks, the annotations and the events of these images; tasks that exist only if they may be `alive`"""
-    tasks, annotations = _rows_of(connection, project, images, alive=alive)
-    events = _events_of(connection, project, images, tasks)
+def _delete_first(connection: sqlite3.Connection, project: str, rows: _Rows) -> None:
+    """Delete the first `_SLICE` of these tasks and annotations. The annotations of a task go with it."""
+    tasks = sorted(rows.tasks)[:_SLICE]
+    annotations = [(source, id) for source, task in tasks for id in rows.tasks[source, task]]
+    annotations += sorted(rows.annotations)[: _SLICE - len(tasks)]
     for table in ("tasks", "task_images", "annotations"):
         connection.executemany(
             f"DELETE FROM {table} WHERE project = ? AND source = ? AND task_id = ?",  # noqa: S608
@@ -176,7 +299,6 @@ def _delete(connection: sqlite3.Connection, project: str, images: Collection[str
         "DELETE FROM deletions WHERE project = ? AND what = ? AND source = ? AND id = ?",
         [(project, what, *key) for what, key in files if not is_label_studio(key[0])],
     )
-    connection.executemany("DELETE FROM events WHERE seq = ?", [(seq,) for seq in events])
 
 
 def _hashed(image: str) -> str:
@@ -184,10 +306,8 @@ def _hashed(image: str) -> str:
     return hashlib.sha256(image.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-def _rows_of(
-    connection: sqlite3.Connection, project: str, images: Collection[str], *, alive: bool
-) -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
-    """Return the tasks and the annotations to delete, by source and id."""
+def _rows_of(connection: sqlite3.Connection, project: str, images: Collection[str], *, alive: bool) -> _Rows:
+    """Return the tasks and the annotations to delete; tasks that exist only if they may be `alive`."""
     values = {"project": project, "images": json.dumps(list(images))}
     shown = connection.execute(
         f"SELECT source, task_id, {_ALIVE.format('tasks')} AS lives FROM tasks"  # noqa: S608
@@ -195,24 +315,22 @@ def _rows_of(
         values,
     ).fetchall()
     others = _tasks_with_others(connection, project, images)
-    tasks = {
-        (row["source"], row["task_id"])
-        for row in shown
-        if not row["lives"] or (alive and (row["source"], row["task_id"]) not in others)
-    }
+    found = _Rows()
+    for row in shown:
+        if not row["lives"] or (alive and (row["source"], row["task_id"]) not in others):
+            found.tasks[row["source"], row["task_id"]] = []
     rows = connection.execute(
         f"SELECT source, annotation_id, task_id, {_ALIVE.format('annotations')} AS lives FROM annotations"  # noqa: S608
         f" WHERE project = :project AND ({_OF_IMAGES} OR {_SHOWN})",
         values,
     )
-    annotations = {
-        (row["source"], row["annotation_id"])
-        for row in rows
-        if (row["source"], row["task_id"]) in tasks
-        or not row["lives"]
-        or (alive and (row["source"], row["task_id"]) not in others)
-    }
-    return tasks, annotations
+    for row in rows:
+        task = (row["source"], row["task_id"])
+        if task in found.tasks:
+            found.tasks[task].append(row["annotation_id"])
+        elif not row["lives"] or (alive and task not in others):
+            found.annotations.add((row["source"], row["annotation_id"]))
+    return found
 
 
 def _tasks_with_others(connection: sqlite3.Connection, project: str, images: Collection[str]) -> set[tuple[str, str]]:
@@ -226,26 +344,9 @@ def _tasks_with_others(connection: sqlite3.Connection, project: str, images: Col
     return {(row["source"], row["task_id"]) for row in rows}
 
 
-def _events_of(
-    connection: sqlite3.Connection, project: str, images: Collection[str], tasks: Collection[tuple[str, str]]
-) -> list[int]:
-    """Return the numbers of the folded events that show one of the images, or are about one of the tasks.
-
-    An image of a manifest has its address as the id of its task, and in the ids of its annotations.
-    """
-    wanted = set(images)
-    ids: dict[str, str] = {}
-    found = []
-    fields = ", ".join(f"json_extract(body, '$.{name}') AS {name}" for name in _EVENT_FIELDS)
-    query = f"SELECT seq, {fields} FROM events WHERE project = ? AND seq <= (SELECT seq FROM folded)"  # noqa: S608
-    for row in connection.execute(query, (project,)):
-        names = [row["task_id"] or "", (row["annotation_id"] or "").rpartition("|")[0]]
-        addresses = [row["uri"], *json.loads(row["images"] or "{}").values()]
-        addresses += [name for name in names if not name.isdecimal()]
-        for address in filter(None, addresses):
-            if address not in ids:
-                ids[address] = image_id(address)
-        shows = any(ids[address] in wanted for address in filter(None, addresses))
-        if shows or (row["source"], row["task_id"]) in tasks:
-            found.append(row["seq"])
-    return found
+def _addresses(event: sqlite3.Row) -> list[str]:
+    """Return the addresses of images that an event names."""
+    names = [event["task_id"], (event["annotation_id"] or "").rpartition("|")[0]]
+    addresses = [event["uri"], *json.loads(event["images"] or "{}").values()]
+    addresses += [name for name in names if name and not name.isdecimal()]
+    return [address for address in addresses if address]
