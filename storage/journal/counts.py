@@ -95,6 +95,18 @@ class JournalCounts:
         with self._database.read() as connection:
             return int(connection.execute(query, (project,)).fetchone()[0])
 
+    def addresses_without_host(self, project: str) -> list[tuple[str, str, str]]:
+        """Return the id, the project and the address, for each address that tasks have, of those images of a project
+        that are local files of Label Studio, or uploads at a host: their ids do not depend on the host."""
+        query = (
+            "SELECT DISTINCT image_id, project, uri FROM image_tasks"
+            " WHERE (uri LIKE '%/data/local-files%' OR uri LIKE '%/data/upload/%') AND image_id IN ("
+            "SELECT image_id FROM image_tasks WHERE project = ?"
+            " AND (uri LIKE '%/data/local-files%' OR uri LIKE 'http%/data/upload/%'))"
+        )
+        with self._database.read() as connection:
+            return [tuple(row) for row in connection.execute(query, (project,))]
+
     def dirty(self, project: str) -> int:
         """Return the number of images whose label is to be decided."""
         with self._database.read() as connection:

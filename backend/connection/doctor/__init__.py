@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from taxonomist.backend.connection.doctor import agreement, label_studio, labels, machine, model, network
+from taxonomist.backend.connection.doctor import agreement, label_studio, labels, machine, model, network, shared_images
 from taxonomist.backend.connection.doctor.check import Check, Status, failed, guarded, warned
 from taxonomist.backend.extras import require
 from taxonomist.backend.label_studio import LabelStudioClient
@@ -55,6 +55,7 @@ def _project(services: Services, project: str) -> Iterator[Check]:
         yield from guarded("Label Studio", _connected(services, project))
     yield from guarded("model", model.checks(services, project))
     yield from guarded("labels", labels.checks(services, project))
+    yield from guarded("images", shared_images.checks(services, project))
     yield from guarded("agreement", agreement.checks(services, project))
 
 
