@@ -111,10 +111,16 @@ class ImportSummary:
             labelled=services.catalog.count(project, labelled=True),
         )
 
-    def keep(self, services: Services, project: str, source: str) -> None:
-        """Keep what `taxonomist status` shows of the import."""
+    def keep(self, services: Services, project: str, source: str, *, ids_within_tasks: bool = False) -> None:
+        """Keep what `taxonomist status` shows of the import, and how the source counts the ids of annotations."""
         left_out = dict(self._reasons.most_common())
-        kept = LastImport(at=datetime.now(UTC), entries=self.entries, annotations=self.annotations, left_out=left_out)
+        kept = LastImport(
+            at=datetime.now(UTC),
+            entries=self.entries,
+            annotations=self.annotations,
+            left_out=left_out,
+            ids_within_tasks=ids_within_tasks,
+        )
         keep_last_import(services, project, source, kept)
 
     def preview(self, project: str) -> ImportResult:

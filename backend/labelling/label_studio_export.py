@@ -66,7 +66,9 @@ def import_export(
         raise ConfigError(f"The source {source!r} of project {project} is a manifest.", hint="Give another --source.")
     saved_at = datetime.fromtimestamp(export.stat().st_mtime, UTC)
     known_config = services.projects.get(project).read_config(xml)
-    running = ExportImport(services.journal, project, source, files, known_config, saved_at)
+    earlier = services.projects.get(project).imports.get(source)
+    within_tasks = files.ids_within_tasks or (earlier is not None and earlier.ids_within_tasks)
+    running = ExportImport(services.journal, project, source, files, known_config, saved_at, within_tasks)
     running.check_source()
     for is_used in running.chunks():
         if is_used and config is not None:  # an import that can use nothing changes nothing
@@ -79,7 +81,7 @@ def import_export(
     result = replace(running.summary.result(services, project), source=source)
     if result.entries and not result.images:
         raise ConfigError(f"{export}: none of its {result.entries} tasks can be imported. {result.problems[0]}")
-    running.summary.keep(services, project, source)
+    running.summary.keep(services, project, source, ids_within_tasks=within_tasks)
     return result
 
 

@@ -41,13 +41,15 @@ def is_project(name: str) -> bool:
 class LastImport(BaseModel, frozen=True):
     """What the last import from a source, or the last pass over it, read: `entries` are tasks or rows.
 
-    `left_out` counts by reason what could not be used, `at` is when it was first read like this.
+    `left_out` counts by reason what could not be used, `at` is when it was first read like this. `ids_within_tasks`:
+    the source is a file whose annotation ids count anew within each task.
     """
 
     at: datetime
     entries: int
     annotations: int
     left_out: dict[str, int] = {}
+    ids_within_tasks: bool = False
 
 
 class ProjectRecord(BaseModel, frozen=True):

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, cast
 
 import ijson
 
+from taxonomist.backend.labelling.exports.annotation_ids import count_within_tasks
 from taxonomist.backend.labelling.exports.forms import AS_JSON, check_form
 from taxonomist.taxonomy.errors import ConfigError
 
@@ -20,14 +21,17 @@ _DEEPEST = 200
 class ExportFiles:
     """One file, or those in the folder of a target storage. Making it checks each file as a whole.
 
-    Raises `ConfigError` for a form that cannot be taken, or a file that is truncated. `entries` is the number of tasks.
+    Raises `ConfigError` for a form that cannot be taken, or a file that is truncated. `entries` is the number of tasks,
+    `ids_within_tasks` says whether the ids of annotations count anew within each task.
     """
 
     def __init__(self, export: Path) -> None:
         self.path = export
         self._files = _files(export)
-        self._scans = [_scan(file) for file in self._files]
+        ids = _Ids()
+        self._scans = [_scan(file, ids) for file in self._files]
         self.entries = sum(scan.entries for scan in self._scans)
+        self.ids_within_tasks = ids.repeat and count_within_tasks(self.items())
 
     def items(self) -> Iterator[object]:
         """Yield the items of the files as `json` reads them: tasks, or what stands in their place."""
@@ -57,6 +61,27 @@ class _Scan:
     first: dict[str, None] = field(default_factory=dict)  # the keys of the first object of a list
 
 
+class _Ids:
+    """Finds out whether an annotation id stands in two items. Only then the items are compared, which takes longer."""
+
+    def __init__(self) -> None:
+        self.repeat = False
+        self._known: set[int] = set()  # hashes
+        self._of_item: set[int] = set()
+
+    def add(self, depth: int, id: object) -> None:
+        """Add an id of the current item. In an annotation of a target storage it stands at another depth."""
+        if not self.repeat:
+            key = hash((depth, str(id)))
+            self.repeat = key in self._known
+            self._of_item.add(key)
+
+    def end_item(self) -> None:
+        """Note that the ids that follow are those of another item."""
+        self._known |= self._of_item
+        self._of_item.clear()
+
+
 def _files(export: Path) -> list[Path]:
     """Return the files to read: one export, or those in the folder of a target storage."""
     if not export.is_dir():
@@ -67,14 +92,19 @@ def _files(export: Path) -> list[Path]:
     return files
 
 
-def _scan(export: Path) -> _Scan:
-    """Read the whole file. Raises `ConfigError` for a form that cannot be taken, or a file that is truncated."""
+def _scan(export: Path, ids: _Ids) -> _Scan:
+    """Read the whole file, and add the ids of its annotations.
+
+    Raises `ConfigError` for a form that cannot be taken, or a file that is truncated.
+    """
     scan = _Scan()
     depth = 0
     keys = [""] * (_DEEPEST + 2)
     for event, value in _read(export, ijson.basic_parse):
         if event in {"end_map", "end_array"}:
             depth -= 1
+            if depth == scan.is_list:
+                ids.end_item()
             continue
         if depth == 0:
             if event not in {"start_array", "start_map"}:
@@ -92,6 +122,10 @@ def _scan(export: Path) -> _Scan:
             inside = depth - scan.is_list
             if inside == 1 or (inside == 2 and keys[depth - 1] == "task"):
                 scan.project = str(value or "") or None
+        elif keys[depth] == "id" and event in {"number", "string"}:
+            inside = depth - scan.is_list
+            if inside == 1 or (inside == 3 and keys[depth - 2] in {"annotations", "completions"}):
+                ids.add(inside, value)
         elif event in {"start_map", "start_array"}:
             depth += 1
             keys[depth] = ""

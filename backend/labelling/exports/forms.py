@@ -68,8 +68,9 @@ def as_task(item: object) -> object:
         raise BadRequestError(f"an annotation without the data of its task. {AS_JSON}")
     if "completions" in task and "annotations" not in task:
         task["annotations"] = task.pop("completions")
-    if task.get("id") is None and isinstance(task.get("data"), Mapping):
-        task["id"] = f"data-{_digest(task['data'])}"
+    task["id"] = _id(task.get("id"))
+    if task["id"] is None and isinstance(task.get("data"), Mapping):
+        task["id"] = f"data-{digest(task['data'])}"
     if isinstance(task.get("annotations"), list):
         task["annotations"] = _with_ids(task["annotations"], task.get("id"))
     return task
@@ -84,16 +85,23 @@ def _with_ids(annotations: list[Any], task_id: object) -> list[Any]:
     found = []
     for annotation in annotations:
         if isinstance(annotation, Mapping):
-            annotation = _modern(annotation)
+            annotation = {**_modern(annotation), "id": _id(annotation.get("id"))}
             if annotation.get("id") is None and annotation.get("unique_id") is None:
                 person = annotation.get("completed_by", annotation.get("created_username"))
-                annotator = _digest(person)[:8] if isinstance(person, Mapping) else str(person)
+                annotator = digest(person)[:8] if isinstance(person, Mapping) else str(person)
                 numbers[annotator] += 1
                 annotation = {**annotation, "id": f"{task_id}/{annotator}/{numbers[annotator]}"}
             elif annotation.get("id") is None:
                 annotation = {**annotation, "id": annotation["unique_id"]}
         found.append(annotation)
     return found
+
+
+def _id(value: object) -> object:
+    """Return an id as Label Studio writes it. Tables turn 1 into 1.0 and a missing id into an empty text."""
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else str(value)
+    return value.strip() or None if isinstance(value, str) else value
 
 
 def _modern(annotation: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -103,5 +111,6 @@ def _modern(annotation: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**annotation, **renamed} if renamed else annotation
 
 
-def _digest(value: object) -> str:
+def digest(value: object) -> str:
+    """Return a short name of a JSON value, the same for the same value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -10,7 +10,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 
-from taxonomist.backend.labelling.exports.difference import OLDER_ANNOTATION, TaskDifference, compare
+from taxonomist.backend.labelling.exports.annotation_ids import within_tasks
+from taxonomist.backend.labelling.exports.difference import (
+    IN_TWO_FORMS,
+    OLDER_ANNOTATION,
+    TakenIds,
+    TaskDifference,
+    compare,
+)
 from taxonomist.backend.labelling.exports.files import ExportFiles
 from taxonomist.backend.labelling.exports.forms import as_task
 from taxonomist.backend.labelling.exports.identity import is_other_annotation, is_other_task, matches_of
@@ -25,12 +32,15 @@ from taxonomist.taxonomy.label_config import LabelConfig
 CHUNK = 500  # tasks that are in memory together
 DELETED = "annotation that was deleted since"
 ELSEWHERE = "annotation that is kept as Label Studio or another export has it"
-IN_TWO_FORMS = "annotation that the file has in two forms"
 
 
 @dataclass
 class ExportImport:
-    """An import of the tasks of an export, in chunks. `saved_at` replaces the times that the files do not state."""
+    """An import of the tasks of an export, in chunks. `saved_at` replaces the times that the files do not state.
+
+    `ids_within_tasks`: the ids of the annotations count anew within each task, in these files or in earlier ones of the
+    source.
+    """
 
     journal: Journal
     project: str
@@ -38,6 +48,7 @@ class ExportImport:
     files: ExportFiles
     config: LabelConfig
     saved_at: datetime
+    ids_within_tasks: bool
     summary: ImportSummary = field(default_factory=ImportSummary)
 
     def __post_init__(self) -> None:
@@ -56,8 +67,9 @@ class ExportImport:
             return
         agree, other = 0, 0
         example = ""
+        taken = TakenIds()
         for chunk in self._chunks(ImportSummary()):
-            for difference in self._compare(chunk):
+            for difference in self._compare(chunk, taken):
                 agree += difference.agrees is True
                 other += difference.agrees is False
                 if difference.agrees is False and not example:
@@ -75,10 +87,11 @@ class ExportImport:
 
         The caller then folds the journal, and the chunk is counted.
         """
+        taken = TakenIds()
         for chunk in self._chunks(self.summary):
             if self._follows_earlier:
                 self._adopt_earlier(chunk)
-            differences = self._compare(chunk)
+            differences = self._compare(chunk, taken)
             refused: dict[int, str] = {}  # by the identity of the event
 
             def refuse(event: Event, error: BadRequestError, refused: dict[int, str] = refused) -> None:
@@ -106,15 +119,16 @@ class ExportImport:
             summary.entries += len(chunk)
             yield tasks
 
-    def _compare(self, chunk: Sequence[TaskEvents]) -> list[TaskDifference]:
-        events = [event for found in chunk for event in found.events]
-        kept = read_kept(self.journal, self.project, self.source, events)
-        return [compare(found, kept, self._position) for found in chunk]
+    def _compare(self, chunk: Sequence[TaskEvents], taken: TakenIds) -> list[TaskDifference]:
+        kept = read_kept(self.journal, self.project, self.source, _events(chunk))
+        if self.ids_within_tasks:
+            chunk = [within_tasks(found, kept.annotations) for found in chunk]
+            kept = read_kept(self.journal, self.project, self.source, _events(chunk))
+        return [compare(found, kept, self._position, taken) for found in chunk]
 
     def _adopt_earlier(self, chunk: Sequence[TaskEvents]) -> None:
         """Give the source what an earlier release has imported without one, as far as it agrees with the file."""
-        events = [event for found in chunk for event in found.events]
-        kept = read_kept(self.journal, self.project, EARLIER_IMPORT, events)
+        kept = read_kept(self.journal, self.project, EARLIER_IMPORT, _events(chunk))
         tasks: list[str] = []
         annotations: list[str] = []
         for found in chunk:
@@ -175,6 +189,10 @@ class ExportImport:
         for event in changed:
             if not same_annotation(event, kept.get(event.annotation_id)):
                 yield id(event), IN_TWO_FORMS
+
+
+def _events(chunk: Sequence[TaskEvents]) -> list[Event]:
+    return [event for found in chunk for event in found.events]
 
 
 def _has(journal: Journal, project: str, source: str) -> bool:

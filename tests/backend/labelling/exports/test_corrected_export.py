@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from taxonomist.backend.labelling.exports.difference import OLDER_ANNOTATION, OLDER_TASK
-from taxonomist.backend.labelling.exports.importing import DELETED, ELSEWHERE, IN_TWO_FORMS
+from taxonomist.backend.labelling.exports.difference import IN_TWO_FORMS, OLDER_ANNOTATION, OLDER_TASK
+from taxonomist.backend.labelling.exports.importing import DELETED, ELSEWHERE
 from taxonomist.backend.labelling.label_studio_export import import_export
 from taxonomist.backend.services import Services
 from taxonomist.storage.journal import AnnotationDeleted, AnnotationSaved, TaskDeleted
@@ -267,7 +267,50 @@ def test_an_annotation_in_two_forms_in_one_file(known: Services, tmp_path: Path)
     assert (labels(known), done.annotations, done.left_out_reasons) == ({URIS[1]: RED}, 2, {IN_TWO_FORMS: 1})
     other["updated_at"] = LATE
     done = import_export(known, write(tmp_path, tasks), project="7")
-    assert (labels(known), done.annotations, done.left_out) == ({URIS[1]: None}, 2, 0)
+    assert (labels(known), done.annotations, done.left_out_reasons) == ({URIS[1]: None}, 2, {OLDER_ANNOTATION: 1})
+
+
+def two_labels(tasks: Tasks) -> None:
+    """The labels contradict each other, without a later time."""
+    tasks.append(copy.deepcopy(tasks[0]))
+    for found in tasks[-1]["annotations"]:
+        say(found, BLUE)
+
+
+def two_tasks(tasks: Tasks) -> None:
+    """Two annotations stand under a second task with another image."""
+    tasks[1]["annotations"] += copy.deepcopy(tasks[0]["annotations"])
+
+
+def two_addresses(tasks: Tasks) -> None:
+    tasks.append(copy.deepcopy(tasks[0]))
+    tasks[-1]["data"] = {"image": RIGHT}
+
+
+def two_other_fields(tasks: Tasks) -> None:
+    tasks.append(copy.deepcopy(tasks[0]))
+    tasks[-1]["data"]["sku"] = "A-1"
+
+
+@pytest.mark.parametrize("later", [False, True])
+@pytest.mark.parametrize("contradict", [two_labels, two_tasks, two_addresses, two_other_fields])
+def test_a_file_that_contradicts_itself_changes_nothing_the_second_time(
+    known: Services, tmp_path: Path, contradict: Callable[[Tasks], None], later: bool
+) -> None:
+    tasks = dated()
+    contradict(tasks)
+    if later:
+        tasks[-1] |= {"updated_at": LATE}
+        for found in tasks[-1]["annotations"]:
+            found["updated_at"] = LATE
+    import_export(known, write(tmp_path, dated()), project="7")  # it was right before
+    file = write(tmp_path, tasks)
+    done = import_export(known, file, project="7")
+    before, events = everything(known), known.journal.position()
+    assert (done.annotations, done.left_out_reasons != {}) == (8, True)
+    for _ in range(2):
+        assert import_export(known, file, project="7").left_out == done.left_out
+        assert (everything(known), known.journal.position()) == (before, events)
 
 
 def live(tasks: Tasks, **fields: Any) -> list[AnnotationSaved]:
