@@ -60,7 +60,7 @@ class Settings(BaseSettings):
     # The server
     host: str = Field("127.0.0.1", description="Address to listen on; every address but loopback needs a password")
     port: int = Field(9090, ge=1, le=65535, description="Port to listen on")
-    threads: int = Field(8, ge=1, description="Request threads of the server")
+    threads: int = Field(8, ge=1, description="Predictions that the server answers at once")
     public_url: WebAddress | None = Field(
         None, description="Address at which Label Studio reaches the server; unset: http://host:port"
     )

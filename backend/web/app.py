@@ -6,8 +6,10 @@ after the journal has committed it; the worker does the rest.
 
 from __future__ import annotations
 
+import json
 import logging
 import time
+from typing import Any
 
 from flask import Flask, Response, g, jsonify, request
 from flask.typing import ResponseReturnValue
@@ -28,20 +30,26 @@ from taxonomist.taxonomy.errors import BadRequestError, DamagedError, NotFoundEr
 
 log = logging.getLogger(__name__)
 
-MAX_BODY_BYTES = 256 * 1024 * 1024
+MAX_BODY_BYTES = 16 * 1024 * 1024
 
 
-def create_app(settings: Settings, services: Services | None = None) -> Flask:
+def make_routes(settings: Settings, services: Services | None = None) -> Routes:
+    """Return the routes' functions. Raises what `Services.home` raises."""
+    routes = Routes(services or Services(settings))
+    routes.services.open_existing_home()
+    return routes
+
+
+def create_app(settings: Settings, services: Services | None = None, *, routes: Routes | None = None) -> Flask:
     """Return the WSGI application. Loads no model and sends nothing over the network, unless it migrates the home.
 
     Raises what `Services.home` raises.
     """
+    routes = routes or make_routes(settings, services)
     app = Flask("taxonomist.backend.web")
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     app.wsgi_app = BelowPath(app.wsgi_app, settings)  # type: ignore[method-assign]
-    routes = _Routes(services or Services(settings))
-    routes.services.open_existing_home()
     app.add_url_rule("/", "root", routes.health)
     app.add_url_rule("/health", "health", routes.health)
     app.add_url_rule("/setup", "setup", routes.setup, methods=["POST"])
@@ -53,14 +61,15 @@ def create_app(settings: Settings, services: Services | None = None) -> Flask:
     app.add_url_rule("/readyz", "readyz", routes.ready)
     app.add_url_rule("/metrics", "metrics", routes.metrics_text)
     app.register_blueprint(similar_pages(routes.services, routes.use_cases.predictor))
-    app.register_error_handler(TaxonomistError, _explain)
-    app.register_error_handler(Exception, _unexpected)
+    app.register_error_handler(Exception, _explain)
     app.before_request(_start_clock)
     app.after_request(routes.count)
     return app
 
 
-class _Routes:
+class Routes:
+    """What the routes do. One object for all threads of the server."""
+
     def __init__(self, services: Services) -> None:
         self.services = services
         self.use_cases = UseCases(services)
@@ -83,17 +92,31 @@ class _Routes:
         return jsonify(results=answer.predictions)
 
     def webhook(self) -> ResponseReturnValue:
-        self.services.credentials.check_webhook(
-            request.headers.get("Authorization"), request.headers.get(SECRET_HEADER)
+        content, status = self._webhook(
+            request.get_data(), request.headers.get("Authorization"), request.headers.get(SECRET_HEADER)
         )
-        receipt = self.use_cases.receive(parse_webhook(_json(), known_config=self.use_cases.known_config))
+        return jsonify(content), status
+
+    def take_webhook(self, body: bytes, authorization: str | None, secret: str | None) -> tuple[int, dict[str, Any]]:
+        """Return status and JSON of the answer to a webhook, as the WSGI application gives it, but twice as fast."""
+        started = time.perf_counter()
+        try:
+            content, status = self._webhook(body, authorization, secret)
+        except Exception as error:
+            content, status = _explained(error, "POST", "/webhook")
+        self._count("/webhook", status, started)
+        return status, content
+
+    def _webhook(self, body: bytes, authorization: str | None, secret: str | None) -> tuple[dict[str, Any], int]:
+        self.services.credentials.check_webhook(authorization, secret)
+        receipt = self.use_cases.receive(parse_webhook(_parsed(body), known_config=self.use_cases.known_config))
         if receipt.ignored:
             self.metrics.events.labels("ignored").inc()
         self.metrics.events.labels("new").inc(receipt.new)
         self.metrics.events.labels("known").inc(receipt.known)
         if receipt.training:
-            return jsonify(receipt.training.to_json()), 201
-        return jsonify(status="ok", new=receipt.new, ignored=receipt.ignored), 201
+            return receipt.training.to_json(), 201
+        return {"status": "ok", "new": receipt.new, "ignored": receipt.ignored}, 201
 
     def train(self) -> ResponseReturnValue:
         self._check_call()
@@ -143,36 +166,50 @@ class _Routes:
 
     def count(self, response: Response) -> Response:
         route = request.url_rule.rule if request.url_rule else "unknown"
-        self.metrics.requests.labels(route, str(response.status_code)).inc()
-        self.metrics.seconds.labels(route).observe(time.perf_counter() - g.started)
+        self._count(route, response.status_code, g.started)
         return response
+
+    def _count(self, route: str, status: int, started: float) -> None:
+        self.metrics.requests.labels(route, str(status)).inc()
+        self.metrics.seconds.labels(route).observe(time.perf_counter() - started)
 
     def _check_call(self) -> None:
         self.services.credentials.check_call(request.headers.get("Authorization"))
 
 
 def _json() -> object:
-    body: object = request.get_json(force=True, silent=True)
-    if body is None:
+    return _parsed(request.get_data())
+
+
+def _parsed(body: bytes) -> object:
+    try:
+        parsed: object = json.loads(body)
+    except (ValueError, RecursionError):
+        parsed = None
+    if parsed is None:
         raise BadRequestError("The body is not JSON.")
-    return body
+    return parsed
 
 
 def _start_clock() -> None:
     g.started = time.perf_counter()
 
 
-def _explain(error: TaxonomistError) -> ResponseReturnValue:
-    status = http_status(error)
-    log.log(logging.ERROR if status >= 500 else logging.WARNING, "%s %s: %s", request.method, request.path, error)
-    response = jsonify(error=str(error))
+def _explain(error: Exception) -> ResponseReturnValue:
+    content, status = _explained(error, request.method, request.path)
+    response = jsonify(content)
     if status == 401:
         response.headers["WWW-Authenticate"] = 'Basic realm="taxonomist"'
     return response, status
 
 
-def _unexpected(error: Exception) -> ResponseReturnValue:
+def _explained(error: Exception, method: str, path: str) -> tuple[dict[str, Any], int]:
+    """Log an error, and return JSON and status of the answer."""
     if isinstance(error, HTTPException):
-        return jsonify(error=error.description), error.code or 500
-    log.exception("%s %s", request.method, request.path)
-    return jsonify(error="Internal error; the server's log has the reason."), 500
+        return {"error": error.description}, error.code or 500
+    if isinstance(error, TaxonomistError):
+        status = http_status(error)
+        log.log(logging.ERROR if status >= 500 else logging.WARNING, "%s %s: %s", method, path, error)
+        return {"error": str(error)}, status
+    log.error("%s %s", method, path, exc_info=error)
+    return {"error": "Internal error; the server's log has the reason."}, 500

@@ -31,8 +31,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
         chosen: dict[str, Any] = {
             "bind": f"{host}:{settings.port}",
             "workers": 1,
-            "worker_class": "gthread",
-            "threads": settings.threads,
+            "worker_class": "taxonomist.backend.web.connection.Worker",
             "timeout": 300,  # a request may embed many new images; a hung worker is still replaced
             "graceful_timeout": 30,
             "keepalive": 5,
@@ -49,9 +48,9 @@ class _Server(BaseApplication):  # type: ignore[misc]
 
     def load(self) -> Any:
         # The forked process alone: onnxruntime's threads do not survive a fork.
-        from taxonomist.backend.web.app import create_app  # noqa: PLC0415 - brings onnxruntime
+        from taxonomist.backend.web.front import create_front  # noqa: PLC0415 - brings onnxruntime
 
-        return create_app(self.settings_of_app)
+        return create_front(self.settings_of_app)
 
     def _start_supervisor(self, _arbiter: object) -> None:
         if self.with_worker:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
@@ -12,30 +11,16 @@ from urllib.parse import urljoin
 import httpx
 import pytest
 from flask import redirect, url_for
-from werkzeug.serving import make_server
 
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.web.app import create_app
+from tests.backend.web.serving import serving
 from tests.backend.web.test_app import new_image
 from tests.path_proxy import path_proxy
 from tests.small_world import CONFIG
 
 PREFIX = "/tools/taxonomist"
-
-
-@contextmanager
-def serving(services: Services, settings: Settings) -> Iterator[int]:
-    """Serve the application on loopback; yield its port."""
-    server = make_server("127.0.0.1", 0, create_app(settings, services), threaded=True)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield server.server_port
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @pytest.mark.parametrize("setting", ["public_url", "browser_url", None])

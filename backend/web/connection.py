@@ -1,0 +1,82 @@
+"""The connections of the server: headers have a deadline and a limit, so that no client can hold or fill the server."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, ClassVar
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn_worker import UvicornWorker
+
+HEADER_DEADLINE_S = 10.0
+MAX_HEADER_BYTES = 64 * 1024
+MAX_CONNECTIONS = 800  # a process may have 1,024 open files by default
+
+
+class Connection(HttpToolsProtocol):
+    """HTTP/1.1, with the limits that uvicorn has not.
+
+    The headers of a request must be complete in time. When there are too many connections, the one that has waited
+    longest for its headers is closed, so that silent clients shut nobody out.
+    """
+
+    _deadline: asyncio.TimerHandle | None = None
+    _header_bytes = 0
+    _in_headers = True
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Await the headers of the first request."""
+        super().connection_made(transport)
+        self._await_headers()
+        if len(self.connections) > MAX_CONNECTIONS:
+            waiting = [found for found in self.connections if isinstance(found, Connection) and found._deadline]
+            min(waiting, key=lambda found: found._deadline.when() if found._deadline else 0.0).transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the deadline."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take a part of a request."""
+        if self._in_headers:
+            self._header_bytes += len(data)
+            if self._deadline is None:  # of a further request
+                self._await_headers()
+        super().data_received(data)
+        if self._in_headers and self._header_bytes > MAX_HEADER_BYTES:
+            self.transport.abort()
+
+    def on_headers_complete(self) -> None:
+        """Begin to answer: headers are complete."""
+        self._in_headers, self._header_bytes = False, 0
+        self._stop_waiting()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Expect a further request: the body is complete."""
+        self._in_headers = True
+        super().on_message_complete()
+
+    def _await_headers(self) -> None:
+        self._deadline = self.loop.call_later(HEADER_DEADLINE_S, self.transport.abort)
+
+    def _stop_waiting(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+class Worker(UvicornWorker):  # type: ignore[misc]
+    """gunicorn's worker process, with an event loop. Forwarding headers are left to our application."""
+
+    CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
+        "http": Connection,
+        "ws": "none",
+        "lifespan": "off",
+        "interface": "asgi3",
+        "proxy_headers": False,
+        "server_header": False,
+        "access_log": False,
+        "timeout_graceful_shutdown": 25,  # before gunicorn ends the process
+    }

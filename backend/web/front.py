@@ -1,0 +1,252 @@
+"""The front of the server: takes whole requests from the network and hands each to the threads of its kind.
+
+An event loop reads headers and bodies, so that a slow or silent client takes no thread. A body has a limit and a
+deadline, and all bodies together have a budget. Webhooks, predictions, health checks and pages have threads of their
+own: predictions that wait for a hanging image host, or a page of thumbnails, do not delay a webhook, whose answer Label
+Studio awaits for one second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+import logging
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_to_bytes, urlsplit
+
+from taxonomist.backend.services import Services
+from taxonomist.backend.settings import Settings
+from taxonomist.backend.state.credentials import SECRET_HEADER
+from taxonomist.backend.web.app import MAX_BODY_BYTES, Routes, create_app, make_routes
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+log = logging.getLogger(__name__)
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+KB, MB = 1024, 1024 * 1024
+BODIES_BYTES = 64 * MB  # of all requests that are read or answered
+BODY_DEADLINE_S = 30.0
+ANSWER_DEADLINE_S = 60.0  # until the client has taken the answer
+DISCARD_DEADLINE_S = 5.0
+DISCARD_BYTES = 4 * MAX_BODY_BYTES
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of requests: its threads, and the largest body in bytes."""
+
+    name: str
+    threads: int
+    max_body: int
+
+
+@dataclass(frozen=True)
+class Response:
+    """A whole answer."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+
+def create_front(settings: Settings, services: Services | None = None) -> Front:
+    """Return the server's ASGI application. Raises what `Services.home` raises."""
+    routes = make_routes(settings, services)
+    return Front(create_app(settings, routes=routes), routes, settings)
+
+
+class Front:
+    """The ASGI application around our WSGI application `app`; webhooks go straight to `routes`."""
+
+    def __init__(self, app: WSGIApplication, routes: Routes, settings: Settings) -> None:
+        self._app = app
+        self._routes = routes
+        webhook = Kind("webhook", 8, MAX_BODY_BYTES)  # they share a commit, and mostly wait for it
+        predict = Kind("predict", settings.threads, MAX_BODY_BYTES)
+        control = Kind("control", 2, MAX_BODY_BYTES)
+        health = Kind("health", 2, 64 * KB)
+        self._page = Kind("page", 4, 64 * KB)
+        self._kinds = {"webhook": webhook, "predict": predict, "setup": control, "train": control}
+        self._kinds |= dict.fromkeys(("", "health", "livez", "readyz", "metrics", "versions"), health)
+        self._pools = {
+            kind.name: ThreadPoolExecutor(kind.threads, thread_name_prefix=kind.name)
+            for kind in (webhook, predict, control, health, self._page)
+        }
+        prefixes = {"", urlsplit(settings.url).path, urlsplit(settings.page_url).path}
+        self._webhooks = {f"{prefix}/webhook" for prefix in prefixes}
+        self._held = 0  # bytes of bodies
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        kind = self._kinds.get(scope["path"].rpartition("/")[2], self._page)
+        with self._body_budget() as hold:
+            body = await _read_body(scope, receive, kind, hold)
+            if isinstance(body, bytes):
+                is_webhook = scope["path"] in self._webhooks and scope["method"] == "POST"
+                answer = self._take_webhook if is_webhook else self._ask_app
+                response = await asyncio.get_running_loop().run_in_executor(self._pools[kind.name], answer, scope, body)
+            else:
+                response = body
+                log.warning("%s %s: %s", scope["method"], scope["path"], response.body.decode())
+            del body
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ANSWER_DEADLINE_S):
+                start = {"type": "http.response.start", "status": response.status, "headers": response.headers}
+                await send(start)
+                await send({"type": "http.response.body", "body": response.body})
+
+    def close(self) -> None:
+        """Wait for the requests that are being answered, and end the threads."""
+        for pool in self._pools.values():
+            pool.shutdown()
+
+    @contextlib.contextmanager
+    def _body_budget(self) -> Iterator[Callable[[int], bool]]:
+        """Yield a function that takes bytes from the budget, or returns False; the block gives them back."""
+        taken = 0
+
+        def hold(size: int) -> bool:
+            nonlocal taken
+            if self._held + size > BODIES_BYTES:
+                return False
+            self._held += size
+            taken += size
+            return True
+
+        try:
+            yield hold
+        finally:
+            self._held -= taken
+
+    def _take_webhook(self, scope: Scope, body: bytes) -> Response:
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        status, content = self._routes.take_webhook(
+            body, headers.get(b"authorization"), headers.get(SECRET_HEADER.lower().encode())
+        )
+        return _json_response(status, content)
+
+    def _ask_app(self, scope: Scope, body: bytes) -> Response:
+        started: list[Any] = []
+
+        def start_response(status: str, headers: list[tuple[str, str]], _: object = None) -> Callable[..., None]:
+            started[:] = [int(status.split(" ", 1)[0]), headers]
+            return lambda data: None
+
+        parts: Iterable[bytes] = self._app(_environ(scope, body), start_response)
+        try:
+            content = b"".join(parts)
+        finally:
+            if hasattr(parts, "close"):
+                parts.close()
+        status, headers = started
+        return Response(status, [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers], content)
+
+
+async def _read_body(scope: Scope, receive: Receive, kind: Kind, hold: Callable[[int], bool]) -> bytes | Response:
+    """Return the body, or the response that refuses it; its rest is then discarded, so that the client reads why."""
+    headers = dict(scope["headers"])
+    length = headers.get(b"content-length", b"0")
+    announced = int(length) if length.isdigit() else 0
+    parts: list[bytes] = []
+    size, more, refused = 0, True, None
+    if announced > kind.max_body:
+        refused = _too_large(scope, kind)
+    try:
+        async with asyncio.timeout(BODY_DEADLINE_S):
+            while more and refused is None:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return _refuse(400, "The connection was closed before the end of the body.")
+                part, more = message.get("body", b""), message.get("more_body", False)
+                size += len(part)
+                if size > kind.max_body:
+                    refused = _too_large(scope, kind)
+                elif not hold(len(part)):
+                    refused = _refuse(503, "The server has too many requests with large bodies. Try again.")
+                parts.append(part)
+    except TimeoutError:
+        return _refuse(408, f"The body did not arrive within {BODY_DEADLINE_S:g} seconds.")
+    if refused is None:
+        return b"".join(parts)
+    parts.clear()
+    if more and b"expect" not in headers:
+        await _discard(receive)
+    return refused
+
+
+async def _discard(receive: Receive) -> None:
+    """Read on for a while. Closed while the client still sends, the connection would be reset, and the answer lost."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DISCARD_DEADLINE_S):
+            size = 0
+            while size < DISCARD_BYTES:
+                message = await receive()
+                size += len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    return
+
+
+def _too_large(scope: Scope, kind: Kind) -> Response:
+    unit = f"{kind.max_body // MB} MB" if kind.max_body >= MB else f"{kind.max_body // KB} kB"
+    return _refuse(413, f"The body has more than {unit}, the most that {scope['path']} takes.")
+
+
+def _refuse(status: int, reason: str) -> Response:
+    response = _json_response(status, {"error": reason})
+    return Response(status, [*response.headers, (b"connection", b"close")], response.body)
+
+
+def _json_response(status: int, content: dict[str, Any]) -> Response:
+    body = json.dumps(content, ensure_ascii=False).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    if status == 401:
+        headers.append((b"www-authenticate", b'Basic realm="taxonomist"'))
+    return Response(status, headers, body)
+
+
+def _environ(scope: Scope, body: bytes) -> dict[str, Any]:
+    """Return the request as WSGI has it (PEP 3333).
+
+    Header names with "_" are left out: WSGI could not tell them from those with "-".
+    """
+    host, port = scope["server"] or ("", 0)
+    client = scope["client"] or ("", 0)
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": scope["method"],
+        "SCRIPT_NAME": "",
+        "PATH_INFO": unquote_to_bytes(scope["raw_path"]).decode("latin-1"),
+        "REQUEST_URI": scope["raw_path"].decode("latin-1"),
+        "QUERY_STRING": scope["query_string"].decode("latin-1"),
+        "SERVER_NAME": host,
+        "SERVER_PORT": str(port),
+        "SERVER_PROTOCOL": f"HTTP/{scope['http_version']}",
+        "REMOTE_ADDR": client[0],
+        "CONTENT_LENGTH": str(len(body)),
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": scope["scheme"],
+        "wsgi.input": io.BytesIO(body),
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+    }
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        if name == "content-type":
+            environ["CONTENT_TYPE"] = value
+        elif "_" not in name and name not in {"content-length", "transfer-encoding"}:
+            key = f"HTTP_{name.upper().replace('-', '_')}"
+            environ[key] = f"{environ[key]},{value}" if key in environ else value
+    return environ

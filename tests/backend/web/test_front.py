@@ -1,0 +1,247 @@
+"""The front of the server, over real sockets: what clients send slowly, too large, in part, or by the hundred."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from taxonomist.backend.services import Services
+from taxonomist.backend.settings import Settings
+from taxonomist.backend.state.credentials import SECRET_HEADER
+from taxonomist.backend.web import connection, front
+from taxonomist.backend.web.app import create_app
+from taxonomist.backend.web.use_cases import Answer, UseCases
+from tests.backend.web.serving import serving
+
+OPEN = b"POST /webhook HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 5000\r\n"
+
+
+@pytest.fixture
+def port(services: Services) -> Iterator[int]:
+    with serving(services, services.settings) as port:
+        yield port
+
+
+@pytest.fixture
+def webhook(captures: list[dict[str, Any]]) -> Callable[[int], dict[str, Any]]:
+    """Makes the webhook of a new annotation, by its number."""
+    recorded = next(found["body"] for found in captures if found["capture"] == "12-annotation-created")
+
+    def make(number: int) -> dict[str, Any]:
+        body: dict[str, Any] = copy.deepcopy(recorded)
+        body["annotation"] |= {"id": number, "task": number}
+        body["task"] |= {"id": number, "data": {"image": f"/data/upload/1/{number:08x}-image.jpg"}}
+        return body
+
+    return make
+
+
+def connect(stack: ExitStack, port: int, sent: bytes = b"") -> socket.socket:
+    client = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+    client.settimeout(20)
+    client.sendall(sent)
+    return client
+
+
+def read(client: socket.socket) -> bytes:
+    """Return what the server sends until it closes the connection."""
+    answer = b""
+    with contextlib.suppress(ConnectionResetError):
+        while part := client.recv(65536):
+            answer += part
+    return answer
+
+
+def post(port: int, path: str, content: Any, **headers: str) -> httpx.Response:
+    return httpx.post(f"http://127.0.0.1:{port}{path}", json=content, headers=headers, timeout=30)
+
+
+def test_clients_that_send_nothing_or_a_part_take_no_thread(
+    port: int, webhook: Callable[[int], dict[str, Any]]
+) -> None:
+    with ExitStack() as stack:
+        for _ in range(100):
+            connect(stack, port)
+            connect(stack, port, b"POST /webh")
+            connect(stack, port, OPEN)
+            connect(stack, port, OPEN + b'\r\n{"action": ')
+        with ThreadPoolExecutor(8) as clients:
+            answers = list(clients.map(lambda number: post(port, "/webhook", webhook(number)), range(1, 41)))
+        assert [answer.status_code for answer in answers] == [201] * 40
+        assert httpx.get(f"http://127.0.0.1:{port}/health").json()["status"] == "UP"
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /health HTTP/1.1\r\nHo"])
+def test_headers_have_a_deadline(port: int, monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
+    monkeypatch.setattr(connection, "HEADER_DEADLINE_S", 1.0)
+    with ExitStack() as stack:
+        assert read(connect(stack, port, sent)) == b""
+        again = connect(stack, port, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        answer = b""
+        while not answer.endswith(b"}\n"):
+            answer += again.recv(65536)
+        again.sendall(b"GET /he")  # of the second request on this connection
+        assert read(again) == b""
+
+
+@pytest.mark.parametrize("part", [b"X-Long: ", b"GET /" + b"x" * 1000, b""])
+def test_headers_have_a_limit(port: int, part: bytes) -> None:
+    with ExitStack() as stack:
+        client = connect(stack, port, b"GET / HTTP/1.1\r\n" + part)
+        with contextlib.suppress(ConnectionError):
+            for _ in range(4 * connection.MAX_HEADER_BYTES // 1024):
+                client.sendall(b"a" * 1024)
+        assert b"200" not in read(client)
+
+
+def test_the_longest_silent_connection_makes_room(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "MAX_CONNECTIONS", 20)
+    with ExitStack() as stack:
+        first = connect(stack, port)
+        for _ in range(40):
+            connect(stack, port, b"GET /hea")
+        assert httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200
+        assert read(first) == b""
+
+
+def test_a_body_has_a_deadline(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(front, "BODY_DEADLINE_S", 0.2)
+    with ExitStack() as stack:
+        answer = read(connect(stack, port, OPEN + b'\r\n{"action": '))
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"The body did not arrive within 0.2 seconds." in answer
+
+
+@pytest.mark.parametrize(
+    ("path", "size", "limit"),
+    [("/webhook", 16, "16 MB"), ("/predict", 16, "16 MB"), ("/setup", 16, "16 MB"), ("/health", 1, "64 kB")],
+)
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_has_a_limit_that_the_error_states(port: int, path: str, size: int, limit: str, chunked: bool) -> None:
+    body = b" " * (size * 1024 * 1024 + 1)
+    content = (body[start : start + 1024 * 1024] for start in range(0, len(body), 1024 * 1024)) if chunked else body
+    answer = httpx.post(f"http://127.0.0.1:{port}{path}", content=content, timeout=30)
+    assert answer.status_code == 413
+    assert answer.json() == {"error": f"The body has more than {limit}, the most that {path} takes."}
+
+
+def test_who_asks_before_it_sends_is_answered_before(port: int) -> None:
+    with ExitStack() as stack:
+        head = b"POST /webhook HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 999999999\r\n\r\n"
+        assert read(connect(stack, port, head)).startswith(b"HTTP/1.1 413 ")
+        client = connect(stack, port, head.replace(b"999999999", b"2"))
+        assert client.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.sendall(b"{}")
+        assert client.recv(65536).startswith(b"HTTP/1.1 400 ")
+
+
+def test_all_bodies_together_have_a_budget(
+    port: int, monkeypatch: pytest.MonkeyPatch, webhook: Callable[[int], dict[str, Any]]
+) -> None:
+    monkeypatch.setattr(front, "BODIES_BYTES", 20_000)
+    with ExitStack() as stack:
+        held = [connect(stack, port, OPEN.replace(b"5000", b"9000") + b"\r\n" + b" " * 8000) for _ in range(2)]
+        while (answer := post(port, "/webhook", webhook(1))).status_code == 201:  # until both have been read
+            pass
+        assert answer.status_code == 503
+        assert "Try again" in answer.json()["error"]
+        for client in held:
+            client.close()
+        while post(port, "/webhook", webhook(1)).status_code == 503:
+            pass
+
+
+def test_predictions_that_hang_delay_nothing_else(
+    port: int, monkeypatch: pytest.MonkeyPatch, webhook: Callable[[int], dict[str, Any]]
+) -> None:
+    released, running = threading.Event(), threading.Semaphore(0)
+
+    def hang(*_: object) -> Answer:
+        running.release()
+        assert released.wait(60)
+        return Answer([])
+
+    monkeypatch.setattr(UseCases, "answer", hang)
+    body = {"tasks": [], "project": "1.1795531934", "label_config": "<View/>"}
+    with ThreadPoolExecutor(12) as clients:
+        waiting = [clients.submit(post, port, "/predict", body) for _ in range(12)]
+        for _ in range(8):
+            assert running.acquire(timeout=30)
+        assert post(port, "/webhook", webhook(1)).status_code == 201
+        for path in ("/health", "/readyz", "/metrics", "/versions"):
+            assert httpx.get(f"http://127.0.0.1:{port}{path}").status_code == 200
+        assert not any(predicted.done() for predicted in waiting)
+        released.set()
+        assert [predicted.result().status_code for predicted in waiting] == [200] * 12
+
+
+@pytest.mark.parametrize("password", [None, "geheim-ä"])
+def test_a_webhook_is_answered_as_the_application_answers_it(
+    settings: Settings, captures: list[dict[str, Any]], password: str | None
+) -> None:
+    settings = settings.model_copy(update={"password": SecretStr(password) if password else None})
+    services = Services(settings)
+    app = create_app(settings, services).test_client()
+    bodies = [json.dumps(found["body"]).encode() for found in captures if found["path"] == "/webhook"]
+    assert len(bodies) > 10
+    bodies += [b"", b"null", b"{}", b"\xff", b"[" * 100_000, b'{"action": 5}', b'{"action": "X", "project": null}']
+    secrets: list[dict[str, str]] = [{}, {SECRET_HEADER: "wrong"}, {SECRET_HEADER: services.credentials.webhook_secret}]
+    with serving(services, settings) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+        for body in bodies:
+            for headers in secrets:
+                expected = app.post("/webhook", data=body, headers=headers)
+                answer = client.post("/webhook", content=body, headers=headers)
+                assert answer.status_code == expected.status_code
+                assert without_counts(answer.json()) == without_counts(expected.get_json())
+                assert answer.headers.get("WWW-Authenticate") == expected.headers.get("WWW-Authenticate")
+        counted = client.get("/metrics", auth=("taxonomist", password or "")).text
+    posts = re.findall(r'taxonomist_requests_total\{route="/webhook",status="\d+"\} ([\d.]+)', counted)
+    assert sum(map(float, posts)) == len(bodies) * len(secrets)
+
+
+def without_counts(answer: dict[str, Any]) -> dict[str, Any]:
+    """Return the answer without what differs when a webhook comes twice."""
+    return {name: value for name, value in answer.items() if name not in {"new", "job"}}
+
+
+def test_methods_and_connections(port: int) -> None:
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+        assert client.get("/webhook").status_code == 405
+        assert client.head("/health").content == b""
+        assert client.get("/health").json()["status"] == "UP"  # on the same connection
+        assert client.get("/n%C3%A4chste/%2e%2e/x%FF?a=%20").status_code == 404
+        assert client.options("/predict").status_code == 200
+    with ExitStack() as stack:
+        assert read(connect(stack, port, b"GET /health HTTP/1.0\r\n\r\n")).endswith(b'"v2":true}\n')
+        assert read(connect(stack, port, b"no http\r\n\r\n")).startswith(b"HTTP/1.1 400 ")
+        twice = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\nGET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        assert read(connect(stack, port, twice)).count(b"HTTP/1.1 200 OK") == 2
+
+
+def test_a_header_with_an_underscore_is_not_taken_for_another(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    callers: list[str | None] = []
+
+    def set_up(_use_cases: object, _request: object, *, caller: str | None) -> str:
+        callers.append(caller)
+        return "v1"
+
+    monkeypatch.setattr(UseCases, "set_up", set_up)
+    body = {"project": "1.1795531934", "schema": "<View/>"}
+    with serving(services, services.settings) as port:
+        for name in ("X_Forwarded_For", "X-Forwarded-For"):
+            assert post(port, "/setup", body, **{name: "10.0.0.1"}).status_code == 200
+    assert callers == ["127.0.0.1", None]
