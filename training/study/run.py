@@ -20,7 +20,7 @@ from taxonomist.training.study.options import StudyOptions
 from taxonomist.training.study.plots import plot_labels, plot_learning
 from taxonomist.training.study.report import write_markdown
 from taxonomist.training.study.scores import head_scores, summed
-from taxonomist.training.study.split import Sizes, Split, draw_split, sizes_for
+from taxonomist.training.study.split import Sizes, Split, draw_splits, sizes_for
 from taxonomist.training.study.tables import Table, all_tables
 from taxonomist.training.study.trial import Trial, run_trial
 
@@ -74,7 +74,7 @@ def _run_all(
     folder: Path,
     progress: StepProgress,
 ) -> dict[str, tuple[Trial, ...]]:
-    splits = [draw_split(labelled.items, labelled.held_out, sizes, seed) for seed in range(options.seeds)]
+    splits = draw_splits(labelled.items, labelled.held_out, sizes, options.seeds)
     embeddings: dict[str, CachedEmbeddings] = {}
     trials: dict[str, tuple[Trial, ...]] = {}
     for number, contestant in enumerate(contestants):

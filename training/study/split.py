@@ -92,6 +92,21 @@ def draw_split(items: Sequence[Item], held_out: frozenset[str], sizes: Sizes, se
     )
 
 
+def draw_splits(items: Sequence[Item], held_out: frozenset[str], sizes: Sizes, seeds: int) -> list[Split]:
+    """Return the splits of the seeds 0 to `seeds` - 1. Raises TrainingError when a part is empty in one of them."""
+    splits = [draw_split(items, held_out, sizes, seed) for seed in range(seeds)]
+    for seed, split in enumerate(splits):
+        train, validation, test = (len(part) for part in (split.train, split.validation, split.test))
+        if not min(train, validation, test):
+            products = len({item.group or item.id for item in items})
+            raise TrainingError(
+                f"{len(items)} labelled images of {products} products are too few for a study: seed {seed} gives "
+                f"{train} for training, {validation} for validation and {test} for the test.",
+                hint="Label images of more products.",
+            )
+    return splits
+
+
 def _by_held_out(items: Sequence[Item], held_out: frozenset[str]) -> tuple[list[int], list[int]]:
     """Return the images to learn from, and those to test on: of held-out products, without copies of the former."""
     learning = [row for row, item in enumerate(items) if item.group not in held_out]

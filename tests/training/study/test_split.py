@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from taxonomist.taxonomy.errors import TrainingError
 from taxonomist.training.split import Item
-from taxonomist.training.study.split import Sizes, draw_split, held_out_groups, sizes_for
+from taxonomist.training.study.split import Sizes, draw_split, draw_splits, held_out_groups, sizes_for
 
 SIZES = Sizes(60, 24, 36)
 
@@ -74,6 +74,13 @@ def test_sizes_shrink_alike() -> None:
         sizes_for(items(products=5, views=1), frozenset({"p0"}), SIZES)
     with pytest.raises(TrainingError):
         sizes_for(among, frozenset({"elsewhere"}), SIZES)
+
+
+def test_too_few_products_are_an_error_that_counts_them() -> None:
+    """Products are never divided, so a part may get no image although there are enough of them."""
+    among = [Item(f"{n}", f"p{n % 2}", None, "ab"[n % 2]) for n in range(4)]
+    with pytest.raises(TrainingError, match=r"4 labelled images of 2 products are too few .* 0 for validation"):
+        draw_splits(among, frozenset(), Sizes(2, 1, 1), seeds=1)
 
 
 def test_copies_of_a_file_are_one_product() -> None:
