@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from taxonomist.backend.services import Services
-from taxonomist.taxonomy.errors import ConfigError
+from taxonomist.backend.services import Services, registry_name
+from taxonomist.taxonomy.errors import ConfigError, NotFoundError
 
 
 def services_of(context: typer.Context) -> Services:
@@ -16,6 +16,17 @@ def services_of(context: typer.Context) -> Services:
     services = context.find_root().obj
     assert isinstance(services, Services)
     return services
+
+
+def check_known(services: Services, project: str) -> None:
+    """Raise `NotFoundError` for a project that has no record, no model and no image.
+
+    A listing of such a project would be empty, as if all were well.
+    """
+    known = [record.project for record in services.projects]
+    if project in known or registry_name(project) in services.registry.names() or services.catalog.count(project):
+        return
+    raise NotFoundError(f"Project {project} is not known.", hint=f"Known projects: {', '.join(known) or 'none'}.")
 
 
 def _named_or_only_project(context: typer.Context, project: str) -> str:

@@ -63,7 +63,9 @@ def plan_project(services: Services, project: str) -> Plan:
     known = known_projects(services)
     if project not in known:
         nearest = [name for name, _, _ in process.extract(project, known, limit=_NEAREST, score_cutoff=60)]
-        raise NotFoundError(f"Project {project} is not known.", hint=_hint(nearest, "Known projects", known[:20]))
+        raise NotFoundError(
+            f"Project {project} is not known.", hint=_hint(nearest, "Known projects", known[:20] or ["none"])
+        )
     check_jobs(services, project)
     withdrawal = services.journal.withdrawal
     images, labelled, others = withdrawal.images(project), 0, set()

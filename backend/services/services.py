@@ -135,6 +135,11 @@ class Services:
         Raises `ConfigError` when it is not known or has no taxonomy.
         """
         record = self.projects.get(project)
+        if not record.label_config and self.projects.exists(project):
+            raise ConfigError(
+                f"Project {project} has no taxonomy yet: nothing with labels was imported.",
+                hint="Import labels, or give --config to `taxonomist import`.",
+            )
         if not record.label_config:
             raise ConfigError(
                 f"Project {project} is not known.",

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from taxonomist.backend.cli.options import Json, Project, services_of
+from taxonomist.backend.cli.options import Json, Project, check_known, services_of
 from taxonomist.backend.cli.output import count_bar, print_fields, print_json, print_line, print_table, step_bar
 from taxonomist.backend.labelling.import_result import ImportResult
 from taxonomist.backend.labelling.label_studio_export import import_export, is_export
@@ -101,6 +101,7 @@ def sync(context: typer.Context, project: Project = "", as_json: Json = False) -
 def embed(context: typer.Context, project: Project = "", as_json: Json = False) -> None:
     """Embed every image of a project that has no embedding yet."""
     services = services_of(context)
+    check_known(services, project)
     with step_bar("Embed") as progress:
         prepare_backbone(services)
         outcome = run(services, JobKind.EMBED, project, progress)
@@ -167,7 +168,7 @@ def _print_import(result: ImportResult) -> None:
     _print_some([f"question: {question}" for question in result.questions], len(result.questions))
     if result.dry_run:
         print_line("Nothing is stored (--dry-run).")
-    else:
+    elif result.labelled:
         print_line(f"Next: taxonomist train --project {result.project}")
 
 

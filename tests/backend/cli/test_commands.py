@@ -137,6 +137,28 @@ def test_errors_are_one_line_with_a_hint(run: Run, arguments: list[str], code: i
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize("command", [["models", "list"], ["labels", "list"], ["settings"], ["embed"], ["doctor"]])
+def test_a_listing_of_an_unknown_project_is_an_error(run: Run, tmp_path: Path, command: list[str]) -> None:
+    """An empty list would say that all is well."""
+    run_json(run, "import", write_catalogue(tmp_path / "c", 4), "--project", "colours")
+    code, out, err = run(*command, "--project", "colors")
+    assert (code, out) == (4, "")
+    assert "Project colors is not known." in err
+    assert "Known projects: colours." in err
+
+
+def test_images_without_labels_are_no_unknown_project(run: Run, tmp_path: Path) -> None:
+    manifest = write_catalogue(tmp_path / "c", 4)
+    manifest.write_text("\n".join(line.partition(",")[0] for line in manifest.read_text().splitlines()))
+    code, out, _ = run("import", manifest, "--project", "colours")
+    assert code == 0
+    assert "train" not in out
+    code, _, err = run("train", "--project", "colours")
+    assert code == 2
+    assert "Project colours has no taxonomy yet" in err
+    assert "is not known" not in err
+
+
 def test_an_invalid_setting_is_one_line_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAXONOMIST_PORT", "ninety")
     code, _, err = run("models", "list", "--project", "4")
