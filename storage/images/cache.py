@@ -17,6 +17,7 @@ __all__ = ["ByteCache", "CachedImages", "cached_files"]
 
 log = logging.getLogger(__name__)
 
+_BELOW = {"upload": "/data/upload/", "local-files": "/data/local-files/"}
 _DIGEST = 32
 _SHARE_AFTER_EVICTION = 0.9
 _SHARE_UNTIL_RECOUNT = 0.05
@@ -56,10 +57,14 @@ class CachedImages:
 
 
 def _cache_id(uri: str) -> str:
-    """Return the id of the image, with the host where the id has none: another Label Studio may have other files."""
+    """Return the id of the image, with the host and the path of Label Studio below it where the id has neither: another
+    Label Studio, or another server with such addresses, may have other files."""
     address = parse_address(uri)
-    host = "" if address.kind == "http" else urlsplit(address.url).netloc.lower()
-    return id_of_address(address) + (f"-{hashlib.sha256(host.encode()).hexdigest()[:8]}" if host else "")
+    url = urlsplit("" if address.kind == "http" else address.url)
+    below = url.path.rpartition(_BELOW[address.kind])[0] if address.kind in _BELOW else ""
+    site = url.netloc.lower() + below
+    digest = hashlib.sha256(site.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return id_of_address(address) + (f"-{digest}" if site else "")
 
 
 def cached_files(folder: Path, ids: Collection[str]) -> Iterator[Path]:

@@ -49,6 +49,15 @@ def test_two_label_studios_may_have_one_path_for_two_images(tmp_path: Path) -> N
         assert images.read(f"http://one{path}") != images.read(f"http://other{path}")
 
 
+@pytest.mark.parametrize("path", ["/data/upload/12/front.jpg", "/data/local-files/?d=front.jpg"])
+def test_two_servers_below_one_host_may_have_one_path_for_two_images(tmp_path: Path, path: str) -> None:
+    """They have one id, as if they were one Label Studio that has moved, but not one file."""
+    images = CachedImages(Counting(), tmp_path, 10_000)
+    first, second = (images.read(f"https://cdn/{kind}{path}") for kind in ("tables", "chairs"))
+    assert first != second
+    assert images.read(f"https://CDN/tables{path}") == first
+
+
 def test_errors_are_not_kept(tmp_path: Path) -> None:
     inner = Counting()
     images = CachedImages(inner, tmp_path, 10_000)
