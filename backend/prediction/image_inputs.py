@@ -17,6 +17,7 @@ from taxonomist.backend.services import Services
 from taxonomist.inference.image_decoding import prepare_image
 from taxonomist.inference.pipeline import EMBEDDING, DecodedImage, ImageFailure, ImageResult, process_images
 from taxonomist.progress import CountProgress, ignore_counts
+from taxonomist.storage.addresses import file_path
 from taxonomist.taxonomy.errors import ImageDecodingError, ImageUnavailableError, TaxonomistError
 
 ImageInput: TypeAlias = str | Path | bytes | Image.Image | NDArray[np.uint8]
@@ -82,8 +83,13 @@ def _load(services: Services, project: str, image: ImageInput, size: int) -> Dec
     return DecodedImage.from_bytes(data, size, max_pixels=services.settings.max_image_pixels)
 
 
+def _is_address(text: str) -> bool:
+    """Return whether a text is the address of an image, as `data query` and the summaries show it, not a path."""
+    return "://" in text or file_path(text) != text or (text.startswith("/data/") and not Path(text).exists())
+
+
 def _read(services: Services, project: str, image: str | Path) -> bytes:
-    if isinstance(image, str) and ("://" in image or (image.startswith("/data/") and not Path(image).exists())):
+    if isinstance(image, str) and _is_address(image):
         return services.images(project).read(image)
     try:
         return Path(image).expanduser().read_bytes()

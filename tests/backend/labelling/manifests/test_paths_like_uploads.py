@@ -10,6 +10,7 @@ import pytest
 
 from taxonomist.backend.forgetting.plan import plan_image
 from taxonomist.backend.labelling.manifests import addresses
+from taxonomist.backend.prediction import image_inputs
 from taxonomist.backend.services import Services
 from taxonomist.backend.state import image_folders
 from taxonomist.storage.catalog.image_ids import image_id
@@ -63,6 +64,14 @@ def test_two_files_that_end_like_one_upload(services: Services, catalogue: Path,
     assert accepted(services) == RIGHT
     again = follow(services, catalogue / ("m.csv" if at_once else "0.csv"))
     assert not any(again.changes.values())
+
+
+def test_such_an_address_is_read_as_an_input(services: Services, catalogue: Path) -> None:
+    """A person may pass what a summary shows to `predict` or `similar`."""
+    follow(services, write(catalogue, TWO))
+    for document in services.catalog.documents("p"):
+        address = document.projects["p"].uri
+        assert image_inputs._read(services, "p", address) == services.images("p").read(address)
 
 
 def test_a_file_and_the_upload_at_the_same_path(services: Services, catalogue: Path) -> None:
