@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from threading import Lock
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +21,15 @@ Kind = Literal["taxonomy", "choices"]
 
 MAX_LEVELS = 200
 """More than any taxonomy of people has; deeper ones are mistakes, and some of Python's own functions fail on them."""
+
+
+_LOCK = Lock()  # of the results that trees keep
+
+MOST_COMPARED = 1000
+"""Characters of a path of which the nearest node is looked for."""
+
+MOST_NEAREST = 1000
+"""Paths of which a tree keeps the nearest node."""
 
 
 def check_depth(control: str, path: TaxonomyPath) -> None:
@@ -191,8 +201,31 @@ class Tree:
     def _spellings(self) -> list[str]:
         return [format_path(path).casefold() for path in self.paths]
 
+    @cached_property
+    def _nearest(self) -> dict[TaxonomyPath, TaxonomyPath | None]:
+        """The paths that `nearest` looked up last."""
+        return {}
+
     def nearest(self, path: TaxonomyPath) -> TaxonomyPath | None:
         """Return the node whose path has the most similar spelling, None when no spelling is similar.
+
+        A path of more than `MOST_COMPARED` characters is like none. The last `MOST_NEAREST` results are kept, since a
+        comparison with all nodes of a large tree takes milliseconds.
+        """
+        if sum(map(len, path)) > MOST_COMPARED:
+            return None
+        with _LOCK:
+            if path in self._nearest:
+                return self._nearest[path]
+        nearest = self._find_nearest(path)
+        with _LOCK:
+            self._nearest[path] = nearest
+            if len(self._nearest) > MOST_NEAREST:
+                del self._nearest[next(iter(self._nearest))]
+        return nearest
+
+    def _find_nearest(self, path: TaxonomyPath) -> TaxonomyPath | None:
+        """Return the most similar node, after a comparison with all.
 
         The parts after the common prefix must be similar too: after a long common prefix any two siblings would do.
         Where none is, a node that may have been moved: the only one with the same last name.

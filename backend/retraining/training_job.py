@@ -6,10 +6,8 @@ It imports torch; `JobKind.TRAIN` and the commands that train import it when the
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-
-from filelock import FileLock
 
 from taxonomist.backend.label_studio.predictions import model_version_name
 from taxonomist.backend.labelling.decisions import decide_anew, decide_dirty
@@ -18,7 +16,9 @@ from taxonomist.backend.labelling.taxonomy_changes.labels_outside import trainin
 from taxonomist.backend.prediction.embedding import embed
 from taxonomist.backend.retraining.announce_promotion import after_promotion
 from taxonomist.backend.retraining.embedding_job import champions_backbone
+from taxonomist.backend.retraining.finish_promotion import finish_promotion, training_lock
 from taxonomist.backend.retraining.first_backbone import prepare_backbone
+from taxonomist.backend.retraining.trained_labels import keep_parts, keep_trained
 from taxonomist.backend.retraining.training_images import TrainingImages
 from taxonomist.backend.services import Services, registry_name
 from taxonomist.inference.pipeline import ImageSource
@@ -35,9 +35,9 @@ from taxonomist.training.heads.data.fingerprint import inputs_fingerprint
 from taxonomist.training.heads.data.no_answer import learn_no_answer
 from taxonomist.training.heads.data.trained_on import ever_trained_on
 from taxonomist.training.heads.head import HeadOptions
+from taxonomist.training.heads.promotion.unfinished import unfinished_promotion
 from taxonomist.training.heads.train_project import TrainingOptions, TrainingOutcome, train_project
 from taxonomist.training.near_duplicates import near_duplicates_of_unknown
-from taxonomist.training.split import Part
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,16 @@ def train(services: Services, project: str, progress: StepProgress, *, force: bo
     Where the images, their labels, the settings and the backbone are those of the newest version, nothing is trained,
     unless `force` is given. Raises `TrainingError` when there are too few labels, or some wait for a person's decision.
     """
-    outcome = _train_head(services, project, progress, prepare_backbone(services), force=force)
+    backbone = prepare_backbone(services)
+    with training_lock(services, project):
+        finished = finish_promotion(services, project)
+    if finished:
+        after_promotion(services, project)
+    outcome = _train_head(services, project, progress, backbone, force=force)
+    if outcome is None and finished:
+        name, promotion = model_version_name(finished.version), finished.head_manifest.promotion
+        reason = promotion.reason if promotion else ""
+        return f"{name} is served now, its training was interrupted before: {reason}"
     if outcome is None:
         newest = services.registry.versions(registry_name(project))[-1].version
         return (
@@ -88,18 +97,16 @@ def _train_head(
     force: bool,
 ) -> TrainingOutcome | None:
     """Return what `train_head` returns; None, without `force`, when the newest version learned from the same."""
-    services.settings.home.mkdir(parents=True, exist_ok=True)
-    with FileLock(services.settings.home / f"training-{project}.lock"):
+    with training_lock(services, project):
         services.journal.fold()
         decide_anew(services, project)
         while decide_dirty(services, project, 500):
             pass
         if held := training_hold(services, project):
-            changed = services.projects.get(project).changed_labels
-            services.projects.update(project, changed_labels=max(1, changed))  # so that a training follows the decision
+            # So that a training follows the decision.
+            services.projects.change(project, lambda record: {"changed_labels": max(1, record.changed_labels)})
             raise held
-        if promote:
-            services.projects.update(project, changed_labels=0)
+        counted = services.projects.get(project).changed_labels  # before the labels are read
         options = _options(services, project)
         trees: Sequence[Tree] = services.label_config(project).trees
         documents = _labelled_documents(services, project)
@@ -129,11 +136,12 @@ def _train_head(
                 products_are_new=_products_are_new(services, project, examples),
             )
             log_reasons(log, f"project {project}: labelled images that are left out", split.left_out)
-            _keep_parts(services, project, split.parts)
+            keep_parts(services, project, split.parts)
             if not force and _is_learned(services, project, split, trees, backbone, options):
+                keep_trained(services, project, documents, counted)
                 return None
             test = {image: sources[image].uri for image, part in split.parts.items() if part == "test"}
-            return train_project(
+            outcome = train_project(
                 project,
                 split,
                 trees,
@@ -147,6 +155,9 @@ def _train_head(
                 promote=promote,
                 by_hand=promote and services.project_settings(project).promotion == "manual",
             )
+        if promote:
+            keep_trained(services, project, documents, counted)
+        return outcome
 
 
 def _is_learned(
@@ -165,8 +176,9 @@ def _is_learned(
     newest = versions[-1].head_manifest
     if newest.data is None or newest.data.inputs is None:
         return False
-    if newest.promotion is not None and newest.promotion.promoted and registry.champion(name) is None:
-        return False  # killed before it was served
+    is_served = registry.champion(name) is not None and unfinished_promotion(registry, name) is None
+    if newest.promotion is not None and newest.promotion.promoted and not is_served:
+        return False  # killed before it was served, and it cannot be promoted now
     found, _ = services.embeddings(backbone.version).get([example.id for example in split.usable])
     examples = [example for example, is_embedded in zip(split.usable, found, strict=True) if is_embedded]
     inputs = inputs_fingerprint(examples, split.parts, trees, backbone.version, asdict(options))
@@ -210,24 +222,6 @@ def _labelled_documents(services: Services, project: str) -> list[ImageDocument]
         others = services.catalog.documents(project, labelled=False)
         documents += [document for document in others if document.projects[project].unanswered]
     return documents
-
-
-def _keep_parts(services: Services, project: str, parts: Mapping[str, Part]) -> None:
-    """Store the part of each image before anything is trained; later trainings keep it.
-
-    The accepted label is stored as the one of this training.
-    """
-
-    def put_in(part: Part) -> Callable[[ImageDocument], ImageDocument | None]:
-        def change(document: ImageDocument) -> ImageDocument | None:
-            labels = document.projects.get(project)
-            if labels is None or (labels.part, labels.trained) == (part, labels.accepted):
-                return None
-            return document.in_project(project, labels.model_copy(update={"part": part, "trained": labels.accepted}))
-
-        return change
-
-    services.catalog.update_many({image: put_in(part) for image, part in parts.items()})
 
 
 def _example(project: str, document: ImageDocument, file_hashes: Mapping[str, str]) -> Example:

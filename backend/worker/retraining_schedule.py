@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import dataclass
+from itertools import takewhile
 
 from taxonomist.backend.labelling.taxonomy_changes.labels_outside import training_hold
 from taxonomist.backend.services import Services
-from taxonomist.backend.state.jobs import JobKind
+from taxonomist.backend.state.jobs import JobKind, JobState
+from taxonomist.backend.state.project_records import ProjectRecord
+from taxonomist.taxonomy.errors import HeldError
 
 log = logging.getLogger(__name__)
+
+MAX_PAUSE_S = 3600.0  # between two trainings that fail while nothing changes
+_FAILURES = 10  # of one project in a row that make the pause longer
 
 
 def projects_of_label_studio(services: Services) -> list[str]:
@@ -21,8 +28,38 @@ def projects_of_label_studio(services: Services) -> list[str]:
     ]
 
 
+@dataclass(frozen=True)
+class _Hold:
+    """Why a project waits for a person: it holds as long as the record and the last event stay the same."""
+
+    record: ProjectRecord
+    last_event: float
+    reason: HeldError
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """A training that failed, with the project's record when that was seen."""
+
+    job: str
+    record: ProjectRecord
+
+    def is_of_other_rules(self, record: ProjectRecord) -> bool:
+        """Return whether a person has changed what may have been the cause."""
+        then = self.record
+        return (record.label_config, record.label_decisions, record.settings) != (
+            then.label_config,
+            then.label_decisions,
+            then.settings,
+        )
+
+
 class TrainingPlanner:
     """Enqueues a training after `retrain_every` newly accepted labels, or after `retrain_after` seconds of quiet.
+
+    The labels count as new until a training has learned them. One that failed is enqueued again after `retrain_after`
+    seconds, after twice as long each time while nothing changes, and at once when the labelling config, the decisions
+    on labels or the settings of the project change.
 
     Where labels name nodes that the taxonomy has no longer, it waits for a person's decision.
 
@@ -31,7 +68,8 @@ class TrainingPlanner:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._held: dict[str, str] = {}  # why trainings wait for a person, as it was logged
+        self._held: dict[str, _Hold] = {}
+        self._failed: dict[str, _Failure] = {}
         self._synced_at: dict[str, float] = {}  # by `time.monotonic()`: a clock that is put right changes nothing
 
     def plan(self) -> None:
@@ -43,9 +81,13 @@ class TrainingPlanner:
                 continue
             last_event = self._services.journal.last_event_at(project) or 0.0
             if changed >= settings.retrain_every:
-                self._enqueue_training(project, f"{changed} labels are new")
+                reason = f"{changed} labels are new"
             elif now - last_event >= settings.retrain_after:
-                self._enqueue_training(project, f"{changed} labels are new and there are no new annotations")
+                reason = f"{changed} labels are new and there are no new annotations"
+            else:
+                continue
+            if not self._is_under_way(record, now) and not self._is_held(record, last_event):
+                self._services.jobs.enqueue(JobKind.TRAIN, project, reason)
         for project in projects_of_label_studio(self._services):
             if self._services.unfilled.due(project):
                 self._services.jobs.enqueue(JobKind.FILL, project, "tasks wait for a suggestion")
@@ -54,12 +96,39 @@ class TrainingPlanner:
                 self._synced_at[project] = uptime
                 self._services.jobs.enqueue(JobKind.SYNC, project, "schedule")
 
-    def _enqueue_training(self, project: str, reason: str) -> None:
-        if held := training_hold(self._services, project):
-            if self._held.get(project) != str(held):  # once, not once a second
-                log.warning("%s", held)
-            self._held[project] = str(held)
-            return
-        self._held.pop(project, None)
-        self._services.jobs.enqueue(JobKind.TRAIN, project, reason)
-        self._services.projects.update(project, changed_labels=0)
+    def _is_under_way(self, record: ProjectRecord, now: float) -> bool:
+        """Return whether a training of the project waits or runs, or one failed a short while ago."""
+        jobs = self._services.jobs.latest(record.project, JobKind.TRAIN, _FAILURES)
+        failures = [*takewhile(lambda job: job.state is JobState.FAILED, jobs)]
+        if not failures:
+            return bool(jobs) and jobs[0].state is not JobState.DONE
+        last = failures[0]
+        failure = self._failed.get(record.project)
+        if failure is None or failure.job != last.id:
+            failure = self._failed[record.project] = _Failure(last.id, record)
+        if failure.is_of_other_rules(record):
+            return False
+        pause = self._services.settings.retrain_after
+        if record.labels_version == failure.record.labels_version:
+            pause = max(pause, min(pause * 2 ** (len(failures) - 1), MAX_PAUSE_S))
+        return 0 <= now - (last.ended_at or 0.0) < pause  # a time in the future is not believed
+
+    def _is_held(self, record: ProjectRecord, last_event: float) -> bool:
+        """Return whether the project waits for a person; the log says so once.
+
+        The labels are looked at only after something changed, so that a project that is held costs nothing.
+        """
+        project = record.project
+        known = self._held.get(project)
+        if known is not None and (known.record, known.last_event) == (record, last_event):
+            return True
+        held = training_hold(self._services, project)
+        if held is None:
+            self._held.pop(project, None)
+            return False
+        if known is None or str(known.reason) != str(held):
+            log.warning("%s", held)
+        # Labels that still wait to be decided may change it without a new event.
+        at = -1.0 if project in self._services.journal.dirty_projects() else last_event
+        self._held[project] = _Hold(record, at, held)
+        return True

@@ -22,6 +22,7 @@ from taxonomist.backend.labelling.decisions import decide_anew, decide_dirty
 from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.pretraining.process import PretrainingProcess
 from taxonomist.backend.pretraining.schedule import PretrainingPlanner
+from taxonomist.backend.retraining.finish_promotion import finish_promotions
 from taxonomist.backend.services import BACKBONE, Services
 from taxonomist.backend.state import heartbeat
 from taxonomist.backend.state.jobs import JobKind
@@ -74,6 +75,7 @@ class Worker:
                 log.warning("job %s (%s, project %s) was interrupted and runs again", job.id, job.kind, job.project)
             log.info("worker %d serves %s", os.getpid(), home)
             self._clean_up()
+            finish_promotions(self.services)
             self._enqueue_first_jobs()
             pulse = threading.Thread(target=self._pulse_until_stopped, name="pulse", daemon=True)
             pulse.start()

@@ -107,12 +107,17 @@ class BackboneManifest(BaseModel):
 
 
 class PromotionRecord(BaseModel):
-    """The decision that was made when a head was published, with its reason in words."""
+    """The decision that was made when a head was published, with its reason in words.
+
+    `aliases` says which version was served then, and after how many changes: as long as it is true, the version was not
+    promoted yet. None for a head of an earlier release, and for one that is promoted together with its backbone.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     promoted: bool
     reason: str
+    aliases: str | None = None
 
 
 class TrainingData(BaseModel):

@@ -1,11 +1,13 @@
 import json
+from typing import Any
 
 import numpy as np
 import pytest
+from rapidfuzz import process
 
 from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.taxonomy.label_config import LabelConfig
-from taxonomist.taxonomy.tree import Tree
+from taxonomist.taxonomy.tree import MOST_COMPARED, MOST_NEAREST, Tree
 
 
 def test_arrays_of_the_small_tree(small: Tree) -> None:
@@ -92,3 +94,24 @@ def test_a_changed_value_changes_the_fingerprint_and_none_leaves_it() -> None:
     first, second = (Tree("t", "image", "taxonomy", (("w",),), values=((("w",), v),)) for v in ("Warm", "Hot"))
     assert len({plain.fingerprint, first.fingerprint, second.fingerprint}) == 3
     assert Tree.from_json(first.to_json()) == plain
+
+
+def test_the_nearest_node_is_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[object] = []
+    extract = process.extract
+
+    def count(wanted: str, *arguments: Any, **options: Any) -> Any:
+        compared.append(wanted)
+        return extract(wanted, *arguments, **options)
+
+    monkeypatch.setattr("taxonomist.taxonomy.tree.process.extract", count)
+    tree = Tree("t", "image", "taxonomy", (("Chair",), ("Table",)))
+    for _ in range(3):
+        assert tree.nearest(("Chairs",)) == ("Chair",)
+        assert tree.nearest(("Unlike",)) is None
+    assert compared == ["chairs", "unlike"]
+    assert tree.nearest(("Chair" * MOST_COMPARED,)) is None
+    assert len(compared) == 2
+    for number in range(MOST_NEAREST):
+        tree.nearest((f"Lamp {number}",))
+    assert len(tree._nearest) == MOST_NEAREST

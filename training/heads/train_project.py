@@ -33,6 +33,7 @@ from taxonomist.training.heads.evaluation import Evaluation, evaluate, metrics_o
 from taxonomist.training.heads.head import HeadOptions, TrainedHead, train_head
 from taxonomist.training.heads.promotion.champion import ChampionComparison, compare_with_champion
 from taxonomist.training.heads.promotion.decision import left_to_a_person, with_caveats
+from taxonomist.training.heads.promotion.unfinished import aliases_digest
 from taxonomist.training.heads.report.version_files import data_record, write_json, write_report
 from taxonomist.training.split import Part
 
@@ -85,6 +86,7 @@ class _Trained:
     comparison: ChampionComparison
     left_out: Mapping[str, str]
     inputs: str
+    aliases: str | None  # of the registry before the comparison; None for a version that the caller promotes
 
 
 def model_name(project: str) -> str:
@@ -151,6 +153,7 @@ def train_project(
     test = evaluate(head.weights, trees, data.test_x, [example.labels for example in data.scored])
     validation = evaluate(head.weights, trees, data.validation_x, [example.labels for example in data.validation])
     stores = {**(other_embeddings or {}), backbone.version: embeddings}
+    aliases = aliases_digest(registry, model_name(project)) if promote else None
     comparison = compare_with_champion(
         registry,
         model_name(project),
@@ -171,7 +174,7 @@ def train_project(
         comparison = replace(comparison, decision=left_to_a_person(comparison.decision))
     inputs = inputs_fingerprint(usable, parts, trees, backbone.version, asdict(options))
     calibration = _calibrate(head, trees, data, options)
-    trained = _Trained(head, calibration, data, test, validation, comparison, left_out, inputs)
+    trained = _Trained(head, calibration, data, test, validation, comparison, left_out, inputs, aliases)
     progress("publishing", 0.0)
     version = _publish(registry, project, trained, _manifest(project, backbone, trees, trained, options), started)
     if promoted := promote and comparison.decision.promote:
@@ -234,7 +237,11 @@ def _manifest(
         "calibration": {control: calibration.to_json() for control, calibration in trained.calibration.items()},
         "metrics": _metrics_json(trained.test),
         "champion_metrics": _metrics_json(champion) if champion is not None else None,
-        "promotion": {"promoted": decision.promote, "reason": decision.reason},
+        "promotion": {
+            "promoted": decision.promote and trained.aliases is not None,
+            "reason": decision.reason,
+            "aliases": trained.aliases,
+        },
         "tested": _tested(trained.data).model_dump(),
         "settings": asdict(options),
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),

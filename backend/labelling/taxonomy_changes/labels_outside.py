@@ -16,13 +16,15 @@ from taxonomist.taxonomy.paths import TaxonomyPath, format_path, prefixes
 from taxonomist.taxonomy.tree import Tree
 
 _SHOWN = 3
+MOST_NEAREST = 100  # nodes of which the nearest one is looked for: those with the most labels
 
 
 @dataclass(frozen=True)
 class OutsideNode:
     """A node that the taxonomy does not have, and the number of labels that name it or a node below it.
 
-    `path` is `()` where the control itself is gone. `nearest` is the node with the most similar name, if there is one.
+    `path` is `()` where the control itself is gone. `nearest` is the node with the most similar name, if there is one
+    and this is among the `MOST_NEAREST` nodes with the most labels.
     """
 
     control: str
@@ -133,6 +135,6 @@ def _former(record: ProjectRecord, config: LabelConfig, control: str) -> set[Tax
 
 
 def _nodes(counts: Counter[_Node], trees: Mapping[str, Tree]) -> Iterable[OutsideNode]:
-    for (control, path), labels in counts.most_common():
-        tree = trees.get(control)
+    for number, ((control, path), labels) in enumerate(counts.most_common()):
+        tree = trees.get(control) if number < MOST_NEAREST else None
         yield OutsideNode(control, path, labels, tree.nearest(tree.current(path)) if tree and path else None)

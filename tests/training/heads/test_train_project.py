@@ -66,7 +66,9 @@ def test_what_comes_with_a_version(project: Project) -> None:
     assert manifest.trees == (project.tree,)
     assert manifest.calibration["media"].support[0] > 0
     assert manifest.champion_metrics is None
-    assert manifest.promotion == PromotionRecord(promoted=True, reason="It is the first model of the project.")
+    assert manifest.promotion == PromotionRecord(
+        promoted=True, reason="It is the first model of the project.", aliases="(None, 0)"
+    )
     assert manifest.settings["head"]["hidden"] == 32
     assert manifest.duration_s is not None
     assert manifest.duration_s > 0

@@ -1,0 +1,65 @@
+"""Finishes a promotion whose training was killed, or failed, after its version was published."""
+
+from __future__ import annotations
+
+import logging
+
+from filelock import FileLock, Timeout
+
+from taxonomist.backend.label_studio.predictions import model_version_name
+from taxonomist.backend.labelling.decisions import decide_all_dirty, decide_anew
+from taxonomist.backend.labelling.taxonomy_changes.labels_outside import training_hold
+from taxonomist.backend.retraining.announce_promotion import after_promotion
+from taxonomist.backend.services import BACKBONE, Services, registry_name
+from taxonomist.storage.registry import ModelVersion
+from taxonomist.taxonomy.errors import ConflictError, DamagedError, NotFoundError, TaxonomistError
+from taxonomist.training.heads.promotion.unfinished import unfinished_promotion
+
+log = logging.getLogger(__name__)
+
+
+def training_lock(services: Services, project: str) -> FileLock:
+    """Return the lock that a training of the project holds, from its labels to its promotion."""
+    services.settings.home.mkdir(parents=True, exist_ok=True)
+    return FileLock(services.settings.home / f"training-{project}.lock")
+
+
+def finish_promotion(services: Services, project: str) -> ModelVersion | None:
+    """Promote the newest version if it won its comparison and was not promoted; return it, None when there is none.
+
+    A version that a person took back, or another one in its place, stays as it is; so does one whose project waits for
+    a person, or whose backbone is not served any more. Call it with the training lock. Raises `ConfigError` when the
+    project's labelling config has no taxonomy.
+    """
+    registry, name = services.registry, registry_name(project)
+    version = unfinished_promotion(registry, name)
+    if version is None or services.project_settings(project).promotion == "manual":
+        return None
+    decide_all_dirty(services, project)
+    decide_anew(services, project)  # what waits for a person is known then
+    if version.head_manifest.backbone != registry.champion(BACKBONE) or training_hold(services, project):
+        return None
+    champion = registry.champion(name)
+    try:
+        registry.promote_together({name: version.version}, instead_of={name: champion})
+    except (ConflictError, DamagedError, NotFoundError) as error:
+        log.warning("project %s: %s is not promoted: %s", project, version.version, error)
+        return None
+    log.warning(
+        "project %s: %s was published and not promoted; it is now", project, model_version_name(version.version)
+    )
+    return version
+
+
+def finish_promotions(services: Services) -> None:
+    """Finish the promotions of all projects that are not being trained, and announce them. One that fails is logged."""
+    for record in services.projects:
+        try:
+            with training_lock(services, record.project).acquire(timeout=0):
+                promoted = finish_promotion(services, record.project)
+            if promoted:
+                after_promotion(services, record.project)
+        except Timeout:
+            log.info("project %s is being trained", record.project)
+        except TaxonomistError as error:
+            log.error("project %s: its newest version cannot be promoted: %s", record.project, error)

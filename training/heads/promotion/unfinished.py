@@ -1,0 +1,20 @@
+"""Finds a version that won its comparison, but whose training was killed or failed before it was promoted."""
+
+from taxonomist.storage.registry import ModelVersion, Registry
+
+
+def unfinished_promotion(registry: Registry, name: str) -> ModelVersion | None:
+    """Return the newest version of the name if it won its comparison, and its training ended before it was promoted.
+
+    Nobody has promoted a version of the name, or rolled one back, since that comparison.
+    """
+    versions = registry.versions(name)
+    promotion = versions[-1].head_manifest.promotion if versions else None
+    if promotion is None or not promotion.promoted or promotion.aliases is None:
+        return None
+    return versions[-1] if promotion.aliases == aliases_digest(registry, name) else None
+
+
+def aliases_digest(registry: Registry, name: str) -> str:
+    """Return a text that changes exactly when a version of the name is promoted or rolled back."""
+    return repr(registry.alias_stamp(name))
