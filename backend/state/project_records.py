@@ -23,7 +23,7 @@ from taxonomist.backend.state.project_settings import ProjectChoices
 from taxonomist.storage.files import storage_errors
 from taxonomist.storage.journal import UNKNOWN_SOURCE
 from taxonomist.storage.json_files import read_model, write_model
-from taxonomist.taxonomy.errors import BadRequestError, ConfigError, DamagedError
+from taxonomist.taxonomy.errors import BadRequestError, ConfigError, DamagedError, TaxonomistError
 from taxonomist.taxonomy.label_config import LabelConfig, parse_label_config
 from taxonomist.taxonomy.label_config.former_nodes import LabelDecision, gone_nodes, read_label_config
 from taxonomist.taxonomy.paths import TaxonomyPath
@@ -146,12 +146,21 @@ def _usable(xml: str) -> LabelConfig | None:
         return None
 
 
+def _repair(path: Path) -> str:
+    """Return how a record that cannot be read is made anew. Labels are not in it, so they stay."""
+    return (
+        f'Move it aside: mv "{path}" "{path}.damaged". Then run `taxonomist connect`, or import the same files again. '
+        "No label is lost; settings of the project and decisions on renamed nodes are to be made again."
+    )
+
+
 class ProjectRecords:
     """The records of all projects in one folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._cached: dict[Path, tuple[tuple[int, int, int], ProjectRecord]] = {}
+        self._complaints: dict[str, str] = {}  # by project, as it was logged
 
     def get(self, project: str) -> ProjectRecord:
         """Return the record of a project, an empty one for an unknown project.
@@ -229,16 +238,35 @@ class ProjectRecords:
             self.change(project, counted)
 
     def __iter__(self) -> Iterator[ProjectRecord]:
+        for found in self._read_all().values():
+            if isinstance(found, ProjectRecord):
+                yield found
+
+    def damaged(self) -> dict[str, TaxonomistError]:
+        """Return by project why its record cannot be read. Such a record stops no other project."""
+        return {name: found for name, found in self._read_all().items() if not isinstance(found, ProjectRecord)}
+
+    def _read_all(self) -> dict[str, ProjectRecord | TaxonomistError]:
+        found: dict[str, ProjectRecord | TaxonomistError] = {}
         for path in sorted(self._folder.glob("*.json")):
+            name = unquote(path.stem)
             try:
-                yield self.get(unquote(path.stem))
-            except DamagedError as error:
-                log.error("%s", error)
+                found[name] = self.get(name)
+                self._complaints.pop(name, None)
+            except TaxonomistError as error:
+                found[name] = error
+                if self._complaints.get(name) != str(error):  # once, since the worker reads all each second
+                    self._complaints[name] = str(error)
+                    log.error("%s", error)
+        return found
 
     def _read(self, project: str) -> ProjectRecord:
         """Return the record as it is in the file."""
-        hint = "Delete it and run `taxonomist connect`."
-        return read_model(self._path(project), ProjectRecord, hint=hint) or ProjectRecord(project=project)
+        path = self._path(project)
+        record = read_model(path, ProjectRecord, hint=_repair(path)) or ProjectRecord(project=project)
+        if record.project != project:
+            raise DamagedError(f"{path} is the record of project {record.project}.", hint=_repair(path))
+        return record
 
     def _write(self, old: ProjectRecord, changes: Mapping[str, object]) -> ProjectRecord:
         path = self._path(old.project)

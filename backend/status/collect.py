@@ -42,7 +42,9 @@ def collect_status(services: Services, project: str | None = None) -> HomeStatus
     home of an earlier release, since reading it would migrate it.
     """
     _check_home(services)
+    damaged = services.projects.damaged()
     known = {record.project: record for record in services.projects}
+    known |= {name: ProjectRecord(project=name) for name in damaged}
     if project is not None and project not in known:
         raise NotFoundError(f"Project {project} is not known.", hint=f"Known projects: {', '.join(known) or 'none'}.")
     problems: list[str] = []
@@ -53,7 +55,11 @@ def collect_status(services: Services, project: str | None = None) -> HomeStatus
         worker_runs=age is not None and age <= heartbeat.FRESH_S,
         worker_beat_s=age,
         events_to_fold=_read(problems, services.journal.pending, 0) if has_journal else 0,
-        projects=tuple(_project(services, record) for name, record in known.items() if project in {None, name}),
+        projects=tuple(
+            _damaged(services, record, damaged[name]) if name in damaged else _project(services, record)
+            for name, record in sorted(known.items())
+            if project in {None, name}
+        ),
         problems=tuple(problems),
     )
 
@@ -90,6 +96,18 @@ def _project(services: Services, record: ProjectRecord) -> ProjectStatus:
         last_sync=next((_job(job) for job in jobs if job.kind is JobKind.SYNC and job.ended_at is not None), None),
         last_error=_last_error(jobs),
         problems=tuple(problems),
+    )
+
+
+def _damaged(services: Services, record: ProjectRecord, error: TaxonomistError) -> ProjectStatus:
+    """Return what is kept of a project whose record cannot be read; `record` is an empty one."""
+    problems, has_journal = list[str](), _has(services, "journal.sqlite")
+    return ProjectStatus(
+        project=record.project,
+        sources=_read(problems, lambda: _sources(services, record), ()) if has_journal else (),
+        images=_read(problems, lambda: _images(services, record.project, has_journal), None),
+        problems=tuple(problems),
+        damaged=str(error),
     )
 
 

@@ -41,6 +41,8 @@ def status_lines(status: HomeStatus, now: datetime | None = None) -> Iterator[st
 
 def _project(status: ProjectStatus, now: datetime) -> Iterator[str]:
     yield f"Project {status.project}"
+    if status.damaged:
+        yield f"  Damaged: {status.damaged}"
     yield from _problems(status.problems, "  ")
     if status.images is not None:
         yield "  Taken"
@@ -48,6 +50,8 @@ def _project(status: ProjectStatus, now: datetime) -> Iterator[str]:
         yield "  Not taken"
         given_up = status.waiting.outside.accepted if status.waiting else ()
         yield from _not_taken(status.images, status.sources, given_up)
+    if status.damaged:
+        return
     if status.waiting is not None:
         yield "  Waits for a person"
         yield from list(_waiting(status.waiting, status.project)) or ["    nothing"]

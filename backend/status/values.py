@@ -86,7 +86,10 @@ class JobStatus:
 
 @dataclass(frozen=True)
 class ProjectStatus:
-    """One project. `problems` say what could not be read, so that it is missing here."""
+    """One project. `problems` say what could not be read, so that it is missing here.
+
+    `damaged` says that the project's record cannot be read, and what to do; until then no work is done for the project.
+    """
 
     project: str
     sources: tuple[SourceStatus, ...] = ()
@@ -99,6 +102,7 @@ class ProjectStatus:
     last_sync: JobStatus | None = None
     last_error: JobStatus | None = None
     problems: tuple[str, ...] = ()
+    damaged: str | None = None
 
 
 @dataclass(frozen=True)

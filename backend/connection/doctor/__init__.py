@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from taxonomist.backend.connection.doctor import agreement, label_studio, labels, machine, model, network, shared_images
-from taxonomist.backend.connection.doctor.check import Check, Status, failed, guarded, warned
+from taxonomist.backend.connection.doctor.check import Check, Status, failed, failure, guarded, warned
 from taxonomist.backend.extras import require
 from taxonomist.backend.label_studio import LabelStudioClient
 from taxonomist.backend.services import Services
@@ -23,12 +23,17 @@ def run_checks(services: Services, project: str | None = None) -> list[Check]:
 
 
 def _checks(services: Services, project: str | None) -> Iterator[Check]:
+    damaged = _damaged_records(services)
     known = [project] if project else [record.project for record in services.projects]
+    known = [name for name in known if name not in damaged]
     called = not known or not all(_is_imported_only(services, name) for name in known)
     yield from machine.checks(services, called=called)
     yield from guarded("network", network.checks(services))
     yield from guarded("Azure", _azure(services))
-    if not known:
+    for name, error in damaged.items():
+        if project in {None, name}:
+            yield failure(f"record of project {name}", error)
+    if not known and not damaged:
         yield warned(
             "project",
             "no project is connected yet",
@@ -37,6 +42,13 @@ def _checks(services: Services, project: str | None) -> Iterator[Check]:
     for name in known:
         prefix = "" if project else f"project {name}: "
         yield from (check.named(prefix + check.name) for check in _project(services, name))
+
+
+def _damaged_records(services: Services) -> dict[str, TaxonomistError]:
+    try:
+        return services.projects.damaged()
+    except TaxonomistError:  # the home folder cannot be used, which the checks of the machine report
+        return {}
 
 
 def _azure(services: Services) -> Iterator[Check]:
