@@ -17,6 +17,7 @@ from taxonomist.storage.registry import Registry
 
 if TYPE_CHECKING:  # Azure's SDK takes long to import, and only some installations use it
     from taxonomist.storage.azure.blob_account import BlobAccount
+    from taxonomist.storage.embeddings.blob import KnownSegments
     from taxonomist.storage.images.blob import BlobImages
 
 
@@ -106,7 +107,13 @@ class AzureStores:
         """Remove the shared embeddings of images and return how many."""
         from taxonomist.storage.embeddings.blob import forget_shared  # noqa: PLC0415 - the extra azure
 
-        return forget_shared(self.blob_account, container, "embeddings", images)
+        return forget_shared(self.blob_account, container, "embeddings", images, self._known_segments)
+
+    @cached_property
+    def _known_segments(self) -> KnownSegments:
+        from taxonomist.storage.embeddings.blob import KnownSegments  # noqa: PLC0415 - the extra azure
+
+        return KnownSegments()
 
     @property
     def _folder(self) -> Path:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -28,7 +29,7 @@ from taxonomist.storage.files import storage_errors, write_atomically
 from taxonomist.storage.fork_safety import after_fork
 from taxonomist.storage.formats import FORMAT
 
-__all__ = ["BlobEmbeddings", "forget_shared", "rename_shared"]
+__all__ = ["BlobEmbeddings", "KnownSegments", "forget_shared", "rename_shared"]
 
 log = logging.getLogger(__name__)
 
@@ -222,30 +223,59 @@ def rename_shared(account: BlobAccount, container: str, prefix: str, names: Mapp
         account.run(lambda name=blob.name: account.delete(container, name))  # type: ignore[misc]
 
 
-def forget_shared(account: BlobAccount, container: str, prefix: str, ids: Collection[str]) -> int:
+def forget_shared(
+    account: BlobAccount, container: str, prefix: str, ids: Collection[str], known: KnownSegments | None = None
+) -> int:
     """Remove the embeddings of images below `prefix` in Azure, and return how many. Raises `StorageError`.
 
     A segment that has some of them is written anew without them. Copies on other machines stay until they are deleted.
+    Give the same `known` to each call, so that each segment is read once, since it never changes.
     """
-    removed = 0
-    for blob in account.run(lambda: account.list(container, f"{prefix.rstrip('/')}/")):
+    removed, known = 0, KnownSegments() if known is None else known
+    wanted = _hashes(ids)
+    blobs = account.run(lambda: account.list(container, f"{prefix.rstrip('/')}/"))
+    known.keep(blob.name for blob in blobs)
+    for blob in blobs:
+        if not known.may_have(blob.name, wanted):
+            continue
         segment = _fetch(account, container, blob.name)
+        known.add(blob.name, segment[0] if segment else [])
         if segment is None:
             continue
         kept = [row for row, id in enumerate(segment[0]) if not is_of(id, ids)]
         if len(kept) == len(segment[0]):
             continue
         if kept:
-            _send(
-                account,
-                container,
-                f"{blob.name.rpartition('/')[0]}/",
-                [segment[0][row] for row in kept],
-                segment[1][kept],
-            )
+            others = [segment[0][row] for row in kept]
+            known.add(_send(account, container, f"{blob.name.rpartition('/')[0]}/", others, segment[1][kept]), others)
         account.run(lambda name=blob.name: account.delete(container, name))  # type: ignore[misc]
         removed += len(segment[0]) - len(kept)
     return removed
+
+
+class KnownSegments:
+    """Which images the segments have that were read, as 8 bytes for each."""
+
+    def __init__(self) -> None:
+        self._images: dict[str, NDArray[np.uint64]] = {}
+
+    def keep(self, names: Iterable[str]) -> None:
+        """Drop the segments that are gone."""
+        present = set(names)
+        self._images = {name: images for name, images in self._images.items() if name in present}
+
+    def add(self, name: str, ids: Iterable[str]) -> None:
+        """Keep which images a segment has."""
+        self._images[name] = _hashes({name for id in ids for name in (id, id.partition("#")[0])})
+
+    def may_have(self, name: str, images: NDArray[np.uint64]) -> bool:
+        """Return whether a segment may have some of the images; True for one that was not read."""
+        return name not in self._images or bool(np.isin(images, self._images[name]).any())
+
+
+def _hashes(ids: Collection[str]) -> NDArray[np.uint64]:
+    digests = (hashlib.blake2b(id.encode("utf-8", "surrogatepass"), digest_size=8).digest() for id in ids)
+    return np.frombuffer(b"".join(digests), np.uint64)
 
 
 def _send(account: BlobAccount, container: str, prefix: str, ids: Sequence[str], vectors: NDArray[np.float16]) -> str:

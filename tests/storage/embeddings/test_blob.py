@@ -16,7 +16,7 @@ import emulators
 from taxonomist.storage.arrays.forgetting import forget_rows
 from taxonomist.storage.azure.blob_account import BlobAccount
 from taxonomist.storage.azure.retry_policy import RetryPolicy
-from taxonomist.storage.embeddings.blob import BlobEmbeddings, forget_shared
+from taxonomist.storage.embeddings.blob import BlobEmbeddings, KnownSegments, forget_shared
 from tests.fault_proxy import Fault, fault_proxy
 from tests.storage.embeddings.test_folder import half, vectors
 from tests.storage.workers import vector
@@ -156,6 +156,30 @@ def test_forgotten_embeddings_are_gone_from_azure_and_not_sent_again(
         assert len(reader) == 3
     unsent.close()
     assert not any(segment.count(b'\\"b\\"') for segment in contents(blob_account, container))
+
+
+def test_each_segment_is_read_once_however_many_images_are_forgotten(
+    machine: Open, blob_account: BlobAccount, container: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = machine()
+    for number in range(5):
+        store.append([f"i{number}", f"j{number}", f"j{number}#1"], vectors(number, number + 10, number + 20))
+    read: list[str] = []
+    real = blob_account.read
+
+    async def count(container: str, name: str) -> object:
+        read.append(name)
+        return await real(container, name)
+
+    monkeypatch.setattr(blob_account, "read", count)
+    known, first = KnownSegments(), set(segments(blob_account, container))
+    for number in range(5):
+        assert forget_shared(blob_account, container, "embeddings", {f"i{number}"}, known) == 1
+        assert forget_shared(blob_account, container, "embeddings", {f"j{number}"}, known) == 2
+        assert forget_shared(blob_account, container, "embeddings", {f"k{number}"}, known) == 0
+    assert segments(blob_account, container) == []
+    assert all(read.count(name) <= 2 for name in first)
+    assert len(read) <= 5 + 2 * 5  # each once to know its images, then to cut it
 
 
 def contents(account: BlobAccount, container: str) -> list[bytes]:
