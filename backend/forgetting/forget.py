@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from taxonomist.backend.forgetting.images import UnusedImages, erase_deleted, forget_images, leave_project
 from taxonomist.backend.forgetting.plan import Plan, backups, check_jobs
 from taxonomist.backend.services import Services, registry_name
+from taxonomist.backend.state.project_use import alone_on
 from taxonomist.progress import StepProgress
 from taxonomist.storage.files import storage_errors
 from taxonomist.taxonomy.errors import ConflictError
@@ -25,11 +26,11 @@ def forget_project(
     """Forget a project, and the images that nothing else uses.
 
     First it is served and scheduled no more, then its images leave it, then what is left of it goes. `first` is called
-    once nothing of it runs or can be trained, before anything is removed. Raises `ConflictError` while it is trained or
-    a job of it runs, and `StorageError`.
+    once nothing of it runs or can begin, before anything is removed. Raises `ConflictError` while it is trained or
+    a job of it runs, also one that a command has begun, and `StorageError`.
     """
     withdrawal = services.journal.withdrawal
-    with _no_training(services, project):
+    with _no_training(services, project), alone_on(services.home, project):
         check_jobs(services, project)  # again: a job may have begun while a person was asked
         first()
         services.jobs.forget(project)

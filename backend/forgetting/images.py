@@ -49,6 +49,22 @@ def leave_project(services: Services, project: str, images: Collection[str]) -> 
     return len(unused.ids)
 
 
+def forget_gone(services: Services, images: Mapping[str, str]) -> None:
+    """Forget those of the images that no project has and no task shows any more; the address by image id.
+
+    They were deleted, or a person forgot them, while work on them was under way: call it after something of them was
+    stored. Nothing is missed: an image leaves its projects before its files are forgotten. Raises `StorageError`.
+    """
+    documents = services.catalog.get_many(list(images))
+    left = {image: documents.get(image, ImageDocument(id=image)) for image in images}
+    left = {image: document for image, document in left.items() if not document.projects}
+    shown = services.journal.withdrawal.used(list(left)) if left else set()
+    gone = {image: document for image, document in left.items() if image not in shown}
+    if gone:
+        parts = {(project, image): part for image in gone for project, part in gone[image].former_parts.items()}
+        forget_images(services, UnusedImages(list(gone), {images[image] for image in gone}, parts))
+
+
 def forget_images(services: Services, unused: UnusedImages) -> None:
     """Forget images that nothing uses. Raises `StorageError`."""
     ids = frozenset(unused.ids)

@@ -17,7 +17,7 @@ from taxonomist.backend.services import Services
 from taxonomist.backend.state.jobs import JobKind
 from taxonomist.storage.catalog.documents import ImageDocument, ProjectLabels
 from taxonomist.storage.journal import Dirty, TaskRecord, Unknown, is_label_studio
-from taxonomist.taxonomy.errors import ConfigError
+from taxonomist.taxonomy.errors import ConfigError, StorageError
 
 log = logging.getLogger(__name__)
 
@@ -30,12 +30,16 @@ def decide_dirty(services: Services, project: str, limit: int) -> bool:
 
     An image without annotations loses its label. An image without a task leaves the project. Raises `ConfigError` when
     the project's labelling config has no taxonomy; the images then stay dirty, and those without a task leave all the
-    same.
+    same. Raises `StorageError`; when images cannot leave, such as while Azure is away, the others are decided first.
     """
     dirty = services.journal.dirty(project, limit)
     if not dirty.images and not dirty.removed:
         return False
-    _leave(services, project, dirty)
+    failed: StorageError | None = None
+    try:
+        _leave(services, project, dirty)
+    except StorageError as error:  # they stay dirty, and the labels of others do not wait for them
+        failed = error
     if images := sorted(dirty.images):
         try:
             update_labels(services, project, images)
@@ -43,6 +47,8 @@ def decide_dirty(services: Services, project: str, limit: int) -> bool:
             leave_removed(services, project)
             raise
         services.journal.done(project, images, dirty.position)
+    if failed is not None:
+        raise failed
     return True
 
 

@@ -13,7 +13,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from taxonomist.backend.forgetting.images import UnusedImages, forget_images
+from taxonomist.backend.forgetting.images import forget_gone
 from taxonomist.backend.services import Services
 from taxonomist.inference.pipeline import (
     EMBEDDING,
@@ -179,7 +179,7 @@ def _embed_new(
             gone = {outcome.source.id for outcome in batch if not isinstance(outcome, ImageResult)}
             kept = _keep(services, backbone, new, gone if listed else None) if new else {}
             if listed and gone:
-                _forget_gone(
+                forget_gone(
                     services, {outcome.source.id: outcome.source.uri for outcome in batch if outcome.source.id in gone}
                 )
             for outcome in batch:
@@ -235,19 +235,6 @@ def _keep(services: Services, backbone: str, new: NewImages, gone: set[str] | No
 def _as_stored(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return embeddings in the half precision of the store, so that an image gets the same scores now and later."""
     return vectors.astype(np.float16).astype(np.float32)
-
-
-def _forget_gone(services: Services, images: Mapping[str, str]) -> None:
-    """Forget those of the images that no project has and no task shows any more; the address by image id.
-
-    They were deleted, or a person forgot them, while they were read. Nothing is missed: an image leaves its projects
-    before its files are forgotten, and its document was looked at after they were written. Raises `StorageError`.
-    """
-    documents = services.catalog.get_many(images)
-    left = [image for image in images if image not in documents or not documents[image].projects]
-    shown = services.journal.withdrawal.used(left) if left else set()
-    if gone := [image for image in left if image not in shown]:
-        forget_images(services, UnusedImages(gone, {images[image] for image in gone}))
 
 
 def _describe_file(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from taxonomist.backend.forgetting.images import forget_gone
 from taxonomist.backend.label_studio.predictions import model_version_name
 from taxonomist.backend.labelling.taxonomy_changes.labels_outside import training_hold
 from taxonomist.backend.prediction.embedding import embed
@@ -135,7 +136,7 @@ def embed_catalogue(
     if prepared is None:
         prepared = prepared_image_store(services, version.backbone_manifest.size)
     known, prepared_ids = set(store.snapshot()[0]), set(prepared.snapshot()[0])
-    ready: list[str] = []
+    ready: dict[str, str] = {}
     unprepared: dict[str, dict[str, str]] = {}
     for document in services.catalog.documents():
         for project, labels in document.projects.items():
@@ -143,15 +144,16 @@ def embed_catalogue(
                 continue
             known.add(document.id)
             if document.id in prepared_ids:
-                ready.append(document.id)
+                ready[document.id] = labels.uri
             else:
                 unprepared.setdefault(project, {})[document.id] = labels.uri
     total = max(len(ready) + sum(map(len, unprepared.values())), 1)
     done = 0
-    for batch in _throttled(ready, should_stop):
+    for batch in _throttled(list(ready), should_stop):
         is_stored, images = prepared.get(batch)
         ids = [id for id, stored in zip(batch, is_stored, strict=True) if stored]
         store.append(ids, services.embedder(version.version).embed(images[is_stored]))
+        forget_gone(services, {id: ready[id] for id in ids})  # they were listed maybe hours ago
         done += len(batch)
         progress(done / total)
     for project, uris in unprepared.items():

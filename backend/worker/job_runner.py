@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 from taxonomist.backend.connection.announce import announce_again
 from taxonomist.backend.connection.fill_predictions import fill
 from taxonomist.backend.connection.push_predictions import push
@@ -11,6 +13,7 @@ from taxonomist.backend.retraining.embedding_job import embed_all
 from taxonomist.backend.retraining.first_backbone import prepare_backbone
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.jobs import JobKind
+from taxonomist.backend.state.project_use import working_on
 from taxonomist.progress import StepProgress
 from taxonomist.taxonomy.errors import ConfigError
 
@@ -18,8 +21,14 @@ from taxonomist.taxonomy.errors import ConfigError
 def run(services: Services, kind: JobKind, project: str, progress: StepProgress, *, force: bool = False) -> str:
     """Run a job of that kind in this process; return its outcome in one line.
 
-    `force` trains also when nothing is new. Raises `TaxonomistError` when it failed.
+    `force` trains also when nothing is new. Raises `TaxonomistError` when it failed, `ConflictError` while the project
+    is being forgotten.
     """
+    with working_on(services.home, project) if project else nullcontext():
+        return _run(services, kind, project, progress, force=force)
+
+
+def _run(services: Services, kind: JobKind, project: str, progress: StepProgress, *, force: bool) -> str:
     match kind:
         case JobKind.TRAIN:
             require("train")

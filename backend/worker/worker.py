@@ -26,9 +26,10 @@ from taxonomist.backend.retraining.finish_promotion import finish_promotions
 from taxonomist.backend.services import BACKBONE, Services
 from taxonomist.backend.state import heartbeat
 from taxonomist.backend.state.jobs import JobKind
+from taxonomist.backend.state.project_use import working_on
 from taxonomist.backend.worker.job_loop import KINDS, JobLoop
 from taxonomist.backend.worker.retraining_schedule import TrainingPlanner, projects_of_label_studio
-from taxonomist.taxonomy.errors import ConfigError, DamagedError, StorageError, TaxonomistError
+from taxonomist.taxonomy.errors import ConfigError, StorageError, TaxonomistError
 
 log = logging.getLogger(__name__)
 
@@ -103,15 +104,11 @@ class Worker:
 
     def _decide(self, project: str) -> None:
         try:
-            decide_dirty(
-                self.services, project, IMAGES_PER_PULSE
-            )  # first: removed images leave without a taxonomy, too
-            decide_anew(self.services, project)
-        except DamagedError as error:
-            self._complain(project, str(error))
-        except StorageError:
-            raise
-        except TaxonomistError as error:  # a config without taxonomy: the images stay undecided
+            with working_on(self.services.home, project):
+                # First: removed images leave without a taxonomy, too.
+                decide_dirty(self.services, project, IMAGES_PER_PULSE)
+                decide_anew(self.services, project)
+        except TaxonomistError as error:  # such as a config without taxonomy: the images stay as they are
             self._complain(project, str(error))
         except Exception as error:  # one project must not stop the others
             if self._complain(project, repr(error)):

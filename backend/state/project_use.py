@@ -1,0 +1,59 @@
+"""Keeps what works on a project apart from the command that forgets it.
+
+Work of any kind shares a lock of the project, and forgetting needs it alone. The lock of a process that was killed is
+free at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import ReadWriteLock, Timeout
+
+from taxonomist.taxonomy.errors import ConflictError
+
+_WAIT_S = 5.0  # the worker decides labels each second, and holds the lock meanwhile
+
+
+@contextmanager
+def working_on(home: Path, project: str) -> Iterator[None]:
+    """Work on a project within the block. Raises `ConflictError` while it is being forgotten."""
+    lock = _lock(home, project)
+    try:
+        lock.acquire_read(timeout=0)
+    except Timeout:
+        raise ConflictError(f"Project {project} is being forgotten.", hint="Wait until the command ends.") from None
+    try:
+        yield
+    finally:
+        lock.release()
+        lock.close()
+
+
+@contextmanager
+def alone_on(home: Path, project: str) -> Iterator[None]:
+    """Forget a project within the block. Raises `ConflictError` while something works on it."""
+    lock = _lock(home, project)
+    try:
+        lock.acquire_write(timeout=_WAIT_S)
+    except Timeout:
+        raise ConflictError(
+            f"A job or a command of project {project} is running.", hint="Wait until it ends, or stop it."
+        ) from None
+    try:
+        yield
+        _path(home, project).unlink(missing_ok=True)
+    finally:
+        lock.release()
+        lock.close()
+
+
+def _lock(home: Path, project: str) -> ReadWriteLock:
+    home.mkdir(parents=True, exist_ok=True)
+    return ReadWriteLock(_path(home, project), is_singleton=False)
+
+
+def _path(home: Path, project: str) -> Path:
+    return home / f"use-{project}.lock"
