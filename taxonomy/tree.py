@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rapidfuzz import fuzz, process
 
 from taxonomist.taxonomy.errors import ConfigError
+from taxonomist.taxonomy.names import clean_name
 from taxonomist.taxonomy.paths import TaxonomyPath, common_prefix, format_path, prefixes
 
 IntArray = NDArray[np.intp]
@@ -152,6 +153,14 @@ class Tree:
             found[key] = path
         return {key: path for key, path in found.items() if key not in shared and key not in self.index}
 
+    @cached_property
+    def _by_spelling(self) -> Mapping[TaxonomyPath, TaxonomyPath]:
+        """Maps a path whose last name is in its clean spelling to its node, where only one node has this spelling."""
+        found: dict[TaxonomyPath, set[TaxonomyPath]] = {}
+        for path, name in (*((path, path[-1]) for path in self.paths), *self.values):
+            found.setdefault((*path[:-1], clean_name(name)), set()).add(path)
+        return {key: min(nodes) for key, nodes in found.items() if len(nodes) == 1}
+
     def known_prefix(self, path: TaxonomyPath) -> TaxonomyPath:
         """Return the node of the longest prefix of the path, `()` when level 1 is unknown.
 
@@ -183,7 +192,8 @@ class Tree:
         known: TaxonomyPath = ()
         for name in path:
             step = (*known, name)
-            step = step if step in self.index else self._by_value.get(step, ())
+            if step not in self.index:
+                step = self._by_value.get(step) or self._by_spelling.get((*known, clean_name(name)), ())
             if not step:
                 break
             known = step

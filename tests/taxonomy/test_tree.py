@@ -115,3 +115,11 @@ def test_the_nearest_node_is_looked_for_once(monkeypatch: pytest.MonkeyPatch) ->
     for number in range(MOST_NEAREST):
         tree.nearest((f"Lamp {number}",))
     assert len(tree._nearest) == MOST_NEAREST
+
+
+def test_a_name_in_another_unicode_spelling_or_with_other_blanks_is_the_node() -> None:
+    tree = Tree.from_paths("t", [("Wärme", "Red brick"), ("Kälte", "Red"), ("Kälte", "Re\u0301"), ("Kälte", "R\u00e9")])
+    assert tree.node_of(("Wa\u0308rme", "Red\u00a0 brick ")) == ("Wärme", "Red brick")
+    assert tree.known_prefix(("Wa\u0308rme", "red brick")) == ("Wärme",)
+    assert tree.node_of(("Ka\u0308lte", "Re\u0301")) == ("Kälte", "Re\u0301")
+    assert tree.node_of(("Kälte", " R\u00e9")) is None  # two nodes have this spelling
