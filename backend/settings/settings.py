@@ -67,6 +67,11 @@ class Settings(BaseSettings):
     browser_url: WebAddress | None = Field(
         None, description="Address at which browsers reach the look-alike page; unset: public_url"
     )
+    allowed_hosts: Texts = Field(
+        [],
+        description="Names by which the server may be called, besides those in public_url and browser_url: host or "
+        "*.suffix",
+    )
     username: str = Field("taxonomist", description="User name for basic authentication")
     password: SendableSecret | None = Field(
         None, description="Password for basic authentication; unset: no password is needed"

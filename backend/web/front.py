@@ -24,6 +24,7 @@ from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.state.credentials import SECRET_HEADER
 from taxonomist.backend.web.app import MAX_BODY_BYTES, Routes, create_app, make_routes
+from taxonomist.backend.web.gate import Gate
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -61,6 +62,14 @@ class Response:
     body: bytes
 
 
+@dataclass(frozen=True)
+class _Refused:
+    """The answer to a request that is refused. With `rest` its body may still be under way."""
+
+    response: Response
+    rest: bool = True
+
+
 def create_front(settings: Settings, services: Services | None = None) -> Front:
     """Return the server's ASGI application. Raises what `Services.home` raises."""
     routes = make_routes(settings, services)
@@ -86,13 +95,14 @@ class Front:
         }
         prefixes = {"", urlsplit(settings.url).path, urlsplit(settings.page_url).path}
         self._webhooks = {f"{prefix}/webhook" for prefix in prefixes}
+        self._gate = Gate(settings)
         self._held = 0  # bytes of bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         kind = self._kinds.get(scope["path"].rpartition("/")[2], self._page)
         with self._body_budget() as hold:
-            body = await _read_body(scope, receive, kind, hold)
+            body = await self._body(scope, receive, kind, hold)
             if isinstance(body, bytes):
                 is_webhook = scope["path"] in self._webhooks and scope["method"] == "POST"
                 answer = self._take_webhook if is_webhook else self._ask_app
@@ -130,6 +140,25 @@ class Front:
         finally:
             self._held -= taken
 
+    async def _body(self, scope: Scope, receive: Receive, kind: Kind, hold: Callable[[int], bool]) -> bytes | Response:
+        """Return the body, or the response that refuses the request."""
+        headers = dict(scope["headers"])
+        body: bytes | _Refused
+        if refusal := self._gate.refusal(scope["method"], scope["path"], headers):
+            body = _Refused(_refuse(*refusal))
+        else:
+            try:
+                async with asyncio.timeout(BODY_DEADLINE_S):
+                    body = await _read_body(scope, receive, kind, hold)
+            except TimeoutError:
+                late = _refuse(408, f"The body did not arrive within {BODY_DEADLINE_S:g} seconds.")
+                body = _Refused(late, rest=False)
+        if isinstance(body, bytes):
+            return body
+        if body.rest and b"expect" not in headers:
+            await _discard(receive)
+        return body.response
+
     def _take_webhook(self, scope: Scope, body: bytes) -> Response:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         status, content = self._routes.take_webhook(
@@ -154,36 +183,26 @@ class Front:
         return Response(status, [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers], content)
 
 
-async def _read_body(scope: Scope, receive: Receive, kind: Kind, hold: Callable[[int], bool]) -> bytes | Response:
-    """Return the body, or the response that refuses it; its rest is then discarded, so that the client reads why."""
-    headers = dict(scope["headers"])
-    length = headers.get(b"content-length", b"0")
-    announced = int(length) if length.isdigit() else 0
+async def _read_body(scope: Scope, receive: Receive, kind: Kind, hold: Callable[[int], bool]) -> bytes | _Refused:
+    """Return the body, or the response that refuses it."""
+    length = dict(scope["headers"]).get(b"content-length", b"0")
+    if length.isdigit() and int(length) > kind.max_body:
+        return _Refused(_too_large(scope, kind))
     parts: list[bytes] = []
-    size, more, refused = 0, True, None
-    if announced > kind.max_body:
-        refused = _too_large(scope, kind)
-    try:
-        async with asyncio.timeout(BODY_DEADLINE_S):
-            while more and refused is None:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    return _refuse(400, "The connection was closed before the end of the body.")
-                part, more = message.get("body", b""), message.get("more_body", False)
-                size += len(part)
-                if size > kind.max_body:
-                    refused = _too_large(scope, kind)
-                elif not hold(len(part)):
-                    refused = _refuse(503, "The server has too many requests with large bodies. Try again.")
-                parts.append(part)
-    except TimeoutError:
-        return _refuse(408, f"The body did not arrive within {BODY_DEADLINE_S:g} seconds.")
-    if refused is None:
-        return b"".join(parts)
-    parts.clear()
-    if more and b"expect" not in headers:
-        await _discard(receive)
-    return refused
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return _Refused(_refuse(400, "The connection was closed before the end of the body."), rest=False)
+        part, more = message.get("body", b""), message.get("more_body", False)
+        size += len(part)
+        if size > kind.max_body:
+            return _Refused(_too_large(scope, kind), rest=more)
+        if not hold(len(part)):
+            busy = _refuse(503, "The server has too many requests with large bodies. Try again.")
+            return _Refused(busy, rest=more)
+        parts.append(part)
+    return b"".join(parts)
 
 
 async def _discard(receive: Receive) -> None:

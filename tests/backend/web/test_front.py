@@ -25,7 +25,8 @@ from taxonomist.backend.web.app import create_app
 from taxonomist.backend.web.use_cases import Answer, UseCases
 from tests.backend.web.serving import serving
 
-OPEN = b"POST /webhook HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 5000\r\n"
+JSON = {"Content-Type": "application/json"}
+OPEN = b"POST /webhook HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 5000\r\n"
 
 
 @pytest.fixture
@@ -88,7 +89,7 @@ def test_headers_have_a_deadline(port: int, monkeypatch: pytest.MonkeyPatch, sen
     monkeypatch.setattr(connection, "HEADER_DEADLINE_S", 1.0)
     with ExitStack() as stack:
         assert read(connect(stack, port, sent)) == b""
-        again = connect(stack, port, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        again = connect(stack, port, b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         answer = b""
         while not answer.endswith(b"}\n"):
             answer += again.recv(65536)
@@ -132,14 +133,14 @@ def test_a_body_has_a_deadline(port: int, monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_body_has_a_limit_that_the_error_states(port: int, path: str, size: int, limit: str, chunked: bool) -> None:
     body = b" " * (size * 1024 * 1024 + 1)
     content = (body[start : start + 1024 * 1024] for start in range(0, len(body), 1024 * 1024)) if chunked else body
-    answer = httpx.post(f"http://127.0.0.1:{port}{path}", content=content, timeout=30)
+    answer = httpx.post(f"http://127.0.0.1:{port}{path}", content=content, headers=JSON, timeout=30)
     assert answer.status_code == 413
     assert answer.json() == {"error": f"The body has more than {limit}, the most that {path} takes."}
 
 
 def test_who_asks_before_it_sends_is_answered_before(port: int) -> None:
     with ExitStack() as stack:
-        head = b"POST /webhook HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 999999999\r\n\r\n"
+        head = OPEN.replace(b"5000", b"999999999") + b"Expect: 100-continue\r\n\r\n"
         assert read(connect(stack, port, head)).startswith(b"HTTP/1.1 413 ")
         client = connect(stack, port, head.replace(b"999999999", b"2"))
         assert client.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -202,7 +203,7 @@ def test_a_webhook_is_answered_as_the_application_answers_it(
         for body in bodies:
             for headers in secrets:
                 expected = app.post("/webhook", data=body, headers=headers)
-                answer = client.post("/webhook", content=body, headers=headers)
+                answer = client.post("/webhook", content=body, headers=headers | JSON)
                 assert answer.status_code == expected.status_code
                 assert without_counts(answer.json()) == without_counts(expected.get_json())
                 assert answer.headers.get("WWW-Authenticate") == expected.headers.get("WWW-Authenticate")
@@ -226,8 +227,24 @@ def test_methods_and_connections(port: int) -> None:
     with ExitStack() as stack:
         assert read(connect(stack, port, b"GET /health HTTP/1.0\r\n\r\n")).endswith(b'"v2":true}\n')
         assert read(connect(stack, port, b"no http\r\n\r\n")).startswith(b"HTTP/1.1 400 ")
-        twice = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\nGET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        first = b"GET /health HTTP/1.1\r\nHost: localhost\r\n"
+        twice = first + b"\r\n" + first + b"Connection: close\r\n\r\n"
         assert read(connect(stack, port, twice)).count(b"HTTP/1.1 200 OK") == 2
+
+
+def test_a_page_of_another_site_is_refused(port: int, webhook: Callable[[int], dict[str, Any]]) -> None:
+    for headers, status in (
+        ({"Origin": "https://evil.test"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Host": "evil.test"}, 403),
+        ({"Content-Type": "text/plain"}, 415),
+    ):
+        answer = post(port, "/webhook", webhook(1), **headers)
+        assert answer.status_code == status
+        assert answer.json()["error"]
+    assert httpx.get(f"http://127.0.0.1:{port}/metrics", headers={"Host": "evil.test"}).status_code == 403
+    assert httpx.get(f"http://127.0.0.1:{port}/health", headers={"Host": "evil.test"}).status_code == 200
+    assert post(port, "/webhook", webhook(1)).json()["new"] > 0  # nothing came in before
 
 
 def test_a_header_with_an_underscore_is_not_taken_for_another(
