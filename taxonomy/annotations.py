@@ -50,6 +50,8 @@ class Annotation:
     paths is missing. `reviewed`: the last review accepted the annotation; `rejected`: the last review rejected it.
     `by_model`: it was made from a prediction, and no person has looked at it. `foreign_controls` are the taxonomies and
     choices that it answers and the labelling config never had, as when it was made with another config.
+    `is_of_other_controls`: it answers such controls, or those that are gone, and none that the config has. So it says
+    nothing about these, not even that they have no answer.
     """
 
     id: str
@@ -66,6 +68,7 @@ class Annotation:
     unreadable: tuple[UnreadableRegion, ...] = ()
     by_model: bool = False
     foreign_controls: tuple[str, ...] = ()
+    is_of_other_controls: bool = False
 
     def of_controls(self, controls: Collection[str]) -> "Annotation":
         """Return the annotation with what it says in these controls only."""
@@ -147,6 +150,7 @@ def parse_annotation(data: Mapping[str, Any], config: LabelConfig, *, task_id: s
         rejected=accepted is False,
         unreadable=tuple(answers.unreadable),
         foreign_controls=tuple(answers.foreign),
+        is_of_other_controls=answers.of_others and not answers.of_ours,
         by_model=raw.parent_prediction is not None
         and raw.lead_time is None
         and not raw.ground_truth
@@ -194,6 +198,7 @@ class _Answers:
         self.unknown: dict[tuple[str, TaxonomyPath], UnknownPath] = {}
         self.unreadable: list[UnreadableRegion] = []
         self.foreign: dict[str, None] = {}
+        self.of_ours = self.of_others = False
         trees = {tree.control: tree for tree in config.trees}
         for region in regions:
             name = region.get("from_name") if isinstance(region, Mapping) else None
@@ -202,8 +207,11 @@ class _Answers:
             tree = trees.get(config.former_controls.get(name) or name)
             if tree is not None or name in config.former_controls:
                 self._read(name, tree, region.get("value"))
+                self.of_ours |= tree is not None
+                self.of_others |= tree is None
             elif _answers(region.get("value")) and not config.has_control(name):
                 self.foreign[name] = None
+                self.of_others = True
 
     def _read(self, control: str, tree: Tree | None, value: object) -> None:
         """Read the value of a region; there is no tree when its control is gone."""

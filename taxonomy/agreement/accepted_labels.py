@@ -16,7 +16,7 @@ The rules, in the order in which they apply:
    two siblings can both have enough votes although no annotator named both. This is a disagreement, not two labels:
    the sibling with more votes wins; in a tie neither wins, and their parent is the label.
 6. A path that is not in the tree still names its known prefix (`UnknownPath.known`). An annotator all of whose regions
-   of the control cannot be read has no vote.
+   of the control cannot be read has no vote, nor has one who only answered controls that the config does not have.
 7. When enough annotators left the control empty, the reason is EMPTY: they agree that it has no answer.
 """
 
@@ -70,6 +70,7 @@ class Reason(StrEnum):
     NO_AGREEMENT = "no_agreement"
     UNKNOWN_PATHS = "unknown_paths"
     UNREADABLE = "unreadable"
+    OTHER_CONTROLS = "other_controls"
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,8 @@ def decide(annotations: Sequence[Annotation], control: str, policy: AgreementPol
             return left_out(Reason.SKIPPED, "All annotators skipped this image.")
         if any(_is_unreadable(annotation, control) for annotation in standing):
             return left_out(Reason.UNREADABLE, f'No annotation has a region of "{control}" that can be read.')
+        if any(annotation.is_of_other_controls for annotation in standing):
+            return left_out(Reason.OTHER_CONTROLS, f'The annotations are of other controls, not of "{control}".')
         return left_out(Reason.REJECTED, "A review rejected every annotation of this image.")
     if count < policy.min_annotators:
         return left_out(Reason.TOO_FEW_ANNOTATORS, f"Annotated by {count}; {policy.min_annotators} are needed.")
@@ -138,7 +141,7 @@ def _ballot(annotation: Annotation, control: str, policy: AgreementPolicy) -> _B
         return None
     if annotation.skipped:
         return _Ballot(frozenset(prefixes(policy.skips_as))) if policy.skips_as else None
-    if _is_unreadable(annotation, control):
+    if annotation.is_of_other_controls or _is_unreadable(annotation, control):
         return None
     unknown = tuple(unknown for unknown in annotation.unknown if unknown.control == control)
     return _Ballot(named_nodes(annotation, control), unknown)
@@ -170,6 +173,8 @@ def _decided_alone(decider: Annotation, control: str, policy: AgreementPolicy, a
     ballot = _ballot(decider, control, policy)
     if ballot is None and _is_unreadable(decider, control):
         return Verdict((), Reason.UNREADABLE, annotators, rule, f'{who} has no region of "{control}" that can be read.')
+    if ballot is None and decider.is_of_other_controls:
+        return Verdict((), Reason.OTHER_CONTROLS, annotators, rule, f'{who} is of other controls, not of "{control}".')
     if ballot is None:
         return Verdict((), Reason.SKIPPED, annotators, rule, f"{who} is a skip.")
     note = _unknown_note([ballot])

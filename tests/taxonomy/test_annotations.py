@@ -264,6 +264,24 @@ def test_labels_of_a_control_that_the_config_never_had(result: Any, foreign: tup
     assert parse_annotation(annotation(result=[result]), config).foreign_controls == foreign
 
 
+@pytest.mark.parametrize(
+    ("results", "others"),
+    [
+        ([region([["A"]], name="category")], True),
+        ([{"from_name": "former", "value": {"taxonomy": [["A"]]}}], True),
+        ([region([["A"]], name="category"), region([["A"]])], False),
+        ([region([["A"]], name="category"), region([["B"]])], False),  # a name that the taxonomy does not have
+        ([region([["A"]], name="category"), region([])], False),  # the control was left empty by a person
+        ([region([["A"]], name="category"), region(5)], False),
+        ([region(["x"], "choices", "side")], False),
+        ([], False),
+    ],
+)
+def test_an_annotation_of_other_controls_only(results: list[Any], others: bool) -> None:
+    config = replace(parse_label_config(SIDE.format("")), former_controls={"former": None})
+    assert parse_annotation(annotation(result=results), config).is_of_other_controls is others
+
+
 def test_a_repeater_makes_names_of_its_own() -> None:
     inner = '<Repeater on="$views"><Choices name="side_{{idx}}" toName="image"><Choice value="x"/></Choices></Repeater>'
     config = parse_label_config(SIDE.format(inner))

@@ -14,6 +14,7 @@ from taxonomist.storage.embeddings import Embeddings
 from taxonomist.storage.registry import ModelVersion, Registry
 from taxonomist.storage.registry.manifests import NEVER_TESTED, Tested
 from taxonomist.taxonomy.calibration import Calibration, fit_calibration
+from taxonomist.taxonomy.errors import ConflictError
 from taxonomist.taxonomy.paths import TaxonomyPath, prefixes
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.taxonomy.tree_metrics import TreeMetrics
@@ -154,6 +155,7 @@ def train_project(
     validation = evaluate(head.weights, trees, data.validation_x, [example.labels for example in data.validation])
     stores = {**(other_embeddings or {}), backbone.version: embeddings}
     aliases = aliases_digest(registry, model_name(project)) if promote else None
+    served = registry.champion(model_name(project))
     comparison = compare_with_champion(
         registry,
         model_name(project),
@@ -177,13 +179,17 @@ def train_project(
     trained = _Trained(head, calibration, data, test, validation, comparison, left_out, inputs, aliases)
     progress("publishing", 0.0)
     version = _publish(registry, project, trained, _manifest(project, backbone, trees, trained, options), started)
-    if promoted := promote and comparison.decision.promote:
-        registry.promote(version.name, version.version)
+    promoted, reason = promote and comparison.decision.promote, comparison.decision.reason
+    if promoted:
+        try:
+            registry.promote_together({version.name: version.version}, instead_of={version.name: served})
+        except ConflictError:
+            promoted, reason = False, "Meanwhile another version was promoted, with which it was not compared."
     progress("publishing", 1.0)
     return TrainingOutcome(
         version,
         promoted,
-        comparison.decision.reason,
+        reason,
         metrics_of(test),
         parts,
         left_out,

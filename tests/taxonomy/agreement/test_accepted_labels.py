@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -326,3 +327,13 @@ def test_an_empty_annotation_of_the_model_is_no_vote() -> None:
 def test_the_agreement_report_is_about_people() -> None:
     images = [[said("anna", "A/C"), said("bert", "A/C", by_model=True)]]
     assert [level.images for level in agreement_report(images, SMALL)] == [0, 0, 0]
+
+
+def test_who_answered_other_controls_only_says_nothing_about_this_one() -> None:
+    """Else thousands of annotations that were made with another config would teach "no answer"."""
+    others = [replace(said(name), is_of_other_controls=True) for name in ("anna", "bertil", "chidi")]
+    assert verdict(*others).reason == Reason.OTHER_CONTROLS
+    assert verdict(*others, said("dora", "A/C"), said("emil", "A/C")).accepted == (("A", "C"),)
+    assert verdict(*others, said("dora"), said("emil")).reason == Reason.EMPTY
+    lead = replace(said("lead", reviewed=True), is_of_other_controls=True)
+    assert verdict(*others, lead).reason == Reason.OTHER_CONTROLS

@@ -166,6 +166,29 @@ def test_an_equal_challenger_is_promoted(project: Project) -> None:
     assert (project.registry.champion("project-4"), project.registry.previous("project-4")) == ("v2", "v1")
 
 
+@pytest.mark.parametrize("decide", ["rollback", "promote"])
+def test_what_a_person_decides_while_it_trains_stands(project: Project, decide: str) -> None:
+    examples = project.examples(10)
+    train(project, examples)
+    train(project, examples)
+    if decide == "promote":
+        project.registry.rollback("project-4")
+
+    def person(step: str, share: float) -> None:
+        if (step, share) == ("publishing", 0.0):
+            if decide == "rollback":
+                project.registry.rollback("project-4")
+            else:
+                project.registry.promote("project-4", "v2")
+
+    outcome = train_project(
+        "4", examples, [project.tree], project.store, None, project.registry, project.backbone, OPTIONS, person
+    )
+    assert not outcome.promoted
+    assert outcome.reason == "Meanwhile another version was promoted, with which it was not compared."
+    assert project.registry.champion("project-4") == ("v1" if decide == "rollback" else "v2")
+
+
 def test_parts_are_fixed_for_life(project: Project) -> None:
     first = train(project, project.examples(5))
     again = [replace(example, part=first.parts.get(example.id)) for example in project.examples(15)]
