@@ -15,13 +15,17 @@ NOTES = """
 Medians of all rounds, in brackets the smallest and the largest value. *Times better* is the ratio of the medians,
 above 1 where ours is better. Ours and the peer take turns, and both read the same files.
 
-- **Ours** is `taxonomist serve --no-worker`: gunicorn, one process, onnxruntime, embeddings kept.
+- **Ours** is `taxonomist serve --no-worker`: one process with an event loop and threads, onnxruntime, embeddings
+  kept.
 - **The peer** (`benchmarks/peer.py`) is a typical backend on label-studio-ml: the model is built for each request,
   torch runs eagerly, one image at a time; gunicorn with `--preload --workers 1 --threads 8`, as in its
   Dockerfile. The peer *with its model kept* builds it once.
 - The server has not seen a *new* image before. The peer keeps nothing, so that *again* costs it as much as *new*.
 - Webhooks: a connection each, as Label Studio opens them. A *late* webhook has no good answer within Label Studio's
   second. A *lost* webhook is not in the journal (the peer: in its table) afterwards. The clients share the cores.
+- Under pressure: 200 connections are silent and 200 send a byte each second, eight predictions wait for an image host
+  that never answers, one asks for 1,200 new images, and a training runs. The peer is spared host and training; of it
+  only a few webhooks are asked, since each waits for two seconds. A silent client holds one of its threads.
 - Training the head is a whole training job: labels read from the catalogue, five embeddings an image (views) from the
   store, training with early stopping, test, calibration, report with plots, publishing. scikit-learn's time is that of
   `fit` alone, on one vector an image, without validation part, calibration and report. Accuracy is that of the whole

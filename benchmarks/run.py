@@ -13,12 +13,13 @@ from typing import Any
 
 from benchmarks import serving
 from benchmarks.measure import Spread, machine, wait_until_idle, watched
+from benchmarks.pressure import pressure
 from benchmarks.report import Row, to_markdown, write
 from benchmarks.servers import Side
 from benchmarks.world import QUICK, Scale, World, make_world
 
 RESULTS = Path(__file__).parent / "results"
-NAMES = ("latency", "throughput", "webhooks", "head", "start")
+NAMES = ("latency", "throughput", "webhooks", "pressure", "head", "start")
 TOO_MUCH = 0.15  # of the cores, taken by others: the round is measured again
 KEPT = "peer with its model kept"
 Numbers = dict[str, float]
@@ -166,6 +167,25 @@ def _webhooks(world: World, scale: Scale, rounds: Rounds) -> list[Row]:
     ]
 
 
+def _pressure(world: World, scale: Scale, rounds: Rounds) -> list[Row]:
+    _take_turns("pressure", ("ours", "peer"), lambda side: pressure(side, world, scale), scale.rounds, rounds)
+    title = f"{scale.pressed:,} webhooks under pressure"
+
+    def row(what: str, unit: str, number: str, *, more: bool = False, compared: bool = True) -> Row:
+        ours, peer = (rounds.of(f"pressure {side}", number) for side in ("ours", "peer"))
+        return Row(title, what, unit, ours, peer, more_is_better=more, compared=compared)
+
+    return [
+        row("good answers", "1/s", "rate", more=True),
+        row("latency p50", "ms", "p50"),
+        row("latency p99", "ms", "p99"),
+        row("latency, the longest", "ms", "max"),
+        row("/health at the end", "ms", "health"),
+        row("late", "%", "late", compared=False),
+        row("answered and lost", "webhooks", "lost", compared=False),
+    ]
+
+
 def _start(world: World, scale: Scale, rounds: Rounds) -> list[Row]:
     _take_turns("start", ("ours", "peer"), lambda side: serving.start(side, world), scale.starts, rounds)
     rounds.measure("start worker", lambda: serving.with_worker(world))
@@ -236,6 +256,7 @@ MEASURES: dict[str, Callable[[World, Scale, Rounds], list[Row]]] = {
     "latency": _latency,
     "throughput": _throughput,
     "webhooks": _webhooks,
+    "pressure": _pressure,
     "head": _head,
     "start": _start,
 }

@@ -32,9 +32,9 @@ class Server:
     folder: Path
     start_s: float
 
-    def get(self, path: str) -> tuple[int, bytes]:
+    def get(self, path: str, timeout: float = 30) -> tuple[int, bytes]:
         """Return status and body of the answer."""
-        return _exchange(self.port, "GET", path, None, 30)
+        return _exchange(self.port, "GET", path, None, timeout)
 
     def post(self, path: str, body: bytes, timeout: float = 600) -> tuple[int, bytes]:
         """Return status and body of the answer."""
@@ -52,20 +52,26 @@ class Server:
 
 
 @contextmanager
-def serving(side: Side, world: World, *, worker: bool = False) -> Iterator[Server]:
-    """Run one of the servers with a fresh copy of its state; stop it and its children at the end of the block."""
+def serving(
+    side: Side, world: World, *, worker: bool = False, settings: Mapping[str, str] | None = None
+) -> Iterator[Server]:
+    """Run one of the servers with a fresh copy of its state; stop it and its children at the end of the block.
+
+    `settings` are further ones of ours.
+    """
     folder = world.folder / "running" / side
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(world.home if side == "ours" else world.peer, folder)
     port = _free_port()
-    command, settings = _ours(world, folder, port, worker) if side == "ours" else _peer(world, folder, port, side)
+    command, variables = _ours(world, folder, port, worker) if side == "ours" else _peer(world, folder, port, side)
+    further = {f"TAXONOMIST_{name}": value for name, value in (settings or {}).items()}
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("TAXONOMIST_", "PEER_"))}
     with (world.folder / f"{side}.log").open("ab") as log:
         began = time.perf_counter()
         process = subprocess.Popen(
             command,
             cwd=folder,
-            env={**environment, **settings},
+            env={**environment, **variables, **further},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -55,9 +55,9 @@ def throughput(side: Side, world: World, scale: Scale) -> dict[str, float]:
 
 def webhooks(side: Side, world: World, scale: Scale) -> dict[str, float]:
     """Measure annotations from several clients at once, each sent once as Label Studio does."""
-    bodies = _webhook_bodies(scale.webhooks)
+    bodies = webhook_bodies(scale.webhooks)
     with serving(side, world) as server:
-        server.post("/webhook", _webhook_bodies(1, first=len(bodies) + 1)[0])
+        server.post("/webhook", webhook_bodies(1, first=len(bodies) + 1)[0])
 
         def send(body: bytes) -> tuple[float, bool]:
             began = time.perf_counter()
@@ -68,7 +68,7 @@ def webhooks(side: Side, world: World, scale: Scale) -> dict[str, float]:
         with ThreadPoolExecutor(scale.clients) as clients:
             answers = list(clients.map(send, bodies))
         seconds = time.perf_counter() - began
-        kept = _kept_by_us(server.folder) if side == "ours" else _kept_by_peer(server.folder)
+        kept = kept_webhooks(side, server.folder)
     times = [taken for taken, ok in answers if ok] or [float("nan")]
     return {
         "rate": len(bodies) / seconds,
@@ -112,7 +112,7 @@ def _seconds(call: Callable[[], Any]) -> float:
     return time.perf_counter() - began
 
 
-def _webhook_bodies(count: int, first: int = 1) -> list[bytes]:
+def webhook_bodies(count: int, first: int = 1) -> list[bytes]:
     """Return webhook bodies of `count` tasks, each like a recorded submission of Label Studio, about 5 kB."""
     recorded = json.loads(CAPTURES.read_text(encoding="utf-8"))
     template = next(capture["body"] for capture in recorded if capture["capture"] == "12-annotation-created")
@@ -123,6 +123,11 @@ def _webhook_bodies(count: int, first: int = 1) -> list[bytes]:
         body["task"] |= {"id": number, "data": {"image": f"/data/upload/1/{number:08x}-img.jpg"}}
         bodies.append(json.dumps(body).encode())
     return bodies
+
+
+def kept_webhooks(side: Side, folder: Path) -> int:
+    """Return how many webhooks a server has kept on the disk."""
+    return _kept_by_us(folder) if side == "ours" else _kept_by_peer(folder)
 
 
 def _kept_by_us(folder: Path) -> int:

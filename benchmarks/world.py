@@ -33,12 +33,14 @@ class Scale:
     tasks: int = 1200  # in one request
     webhooks: int = 1000
     clients: int = 16
+    pressed: int = 2000  # webhooks under pressure, from twice as many clients
+    slow_clients: int = 200  # silent ones, and as many that trickle
     labels: tuple[int, ...] = (1_000, 10_000)
     pixels: int = 256  # images of the pixel-reading epoch
     starts: int = 5
 
 
-QUICK = Scale(1, 64, 120, 4, 24, 40, 4, (200,), 16, 1)
+QUICK = Scale(1, 64, 120, 4, 24, 40, 4, 40, 10, (200,), 16, 1)
 
 
 @dataclass(frozen=True)
