@@ -27,6 +27,20 @@ from taxonomist.taxonomy.label_config import LabelConfig
 Model = TypeVar("Model", bound=BaseModel)
 
 
+MAX_ID_CHARACTERS = 200
+MAX_ADDRESS_CHARACTERS = 4096
+
+
+def _short(id: int | str) -> int | str:
+    if len(str(id)) > MAX_ID_CHARACTERS:
+        raise ValueError(f"has {len(str(id)):,} characters, more than {MAX_ID_CHARACTERS}")
+    return id
+
+
+Id = Annotated[int | str, AfterValidator(_short)]
+"""An id of Label Studio's, or of a file that was written by hand."""
+
+
 def _with_zone(time: datetime) -> datetime:
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
@@ -52,7 +66,7 @@ class Task(BaseModel):
     `unreadable` says what is wrong with a task that cannot be read; it has no image then.
     """
 
-    id: int | str
+    id: Id
     data: dict[str, Any] = {}
     created_at: Annotated[Time | None, Lenient] = None
     updated_at: Annotated[Time | None, Lenient] = None
@@ -81,6 +95,12 @@ class Task(BaseModel):
             wanted = " or ".join(f"value={template!r}" for template in config.images.values())
             fields = ", ".join(f"{key}={value!r:.40}" for key, value in list(self.data.items())[:5]) or "none"
             raise BadRequestError(f"task {self.id}: it has no image for {wanted}; its fields are: {fields}.")
+        for name, uri in images.items():
+            if len(uri) > MAX_ADDRESS_CHARACTERS:
+                raise BadRequestError(
+                    f"task {self.id}: the address of {name!r} has {len(uri):,} characters, more than "
+                    f"{MAX_ADDRESS_CHARACTERS:,}: {uri[:40]}…"
+                )
         return images
 
 
@@ -109,7 +129,7 @@ def _readable(task: object) -> Task:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "it"
         id = task.get("id") if isinstance(task, dict) else None
-        name = id if isinstance(id, int | str) else "without id"
+        name = str(id)[:40] if isinstance(id, int | str) else "without id"
         return Task(id=name, unreadable=f"task {name} cannot be read: {field}: {first['msg']} (seen: {task!r:.80}).")
 
 

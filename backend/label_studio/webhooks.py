@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from taxonomist.backend.label_studio.requests import Task, Time, project_id, validated
+from taxonomist.backend.label_studio.requests import Id, Task, Time, project_id, validated
 from taxonomist.storage.journal import (
     UNKNOWN_SOURCE,
     AnnotationDeleted,
@@ -64,6 +64,8 @@ def parse_webhook(
     if identity is None:
         raise BadRequestError(f"The webhook {body['action']} names no project.")
     xml = project.get("label_config") if isinstance(project, dict) else None
+    if xml is not None and not isinstance(xml, str):
+        raise BadRequestError(f"The labelling config of project {identity!r:.80} is not a text: {xml!r:.80}.")
     created = _created(project)
     number = project_id(identity)
     source = f"{number}.{created}" if created else UNKNOWN_SOURCE
@@ -84,10 +86,14 @@ def _created(project: object) -> str | None:
 
 
 class _SavedAnnotation(BaseModel):
-    id: int | str
-    task: int | str
+    id: Id
+    task: Id
     created_at: Time
     updated_at: Time
+
+
+class _Deleted(BaseModel):
+    id: Id
 
 
 def annotation_saved(
@@ -228,4 +234,4 @@ class _WebhookReader:
 def _identity(item: Mapping[str, Any]) -> str:
     if item.get("id") is None:
         raise BadRequestError("A deleted item came without its id.")
-    return str(item["id"])
+    return str(validated(_Deleted, item).id)

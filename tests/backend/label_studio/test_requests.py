@@ -27,6 +27,10 @@ WITHOUT_IMAGE = [
     {"data": {"image": "a.jpg"}},
     {"id": None, "data": {"image": "a.jpg"}},
     {"id": {"a": 1}, "data": {"image": "a.jpg"}},
+    {"id": "9" * 5000, "data": {"image": "a.jpg"}},
+    {"id": 10**4000, "data": {"image": "a.jpg"}},
+    {"id": 6, "data": {"image": "/data/upload/4/" + "a" * 5_000_000}},
+    {"id": 6, "data": {"image": "data:image/png;base64," + "A" * 5000}},
     None,
     7,
     "task",
@@ -144,6 +148,34 @@ def test_an_unknown_action_is_logged_with_its_name(
     assert action[:60] in answer.get_json()["ignored"]
     assert action[:60] in caplog.text
     assert "not known" in caplog.text
+
+
+@pytest.mark.parametrize("id", ["9" * 5000, 10**4000])
+@pytest.mark.parametrize("action", ["ANNOTATION_CREATED", "ANNOTATIONS_DELETED", "TASKS_DELETED", "TASKS_CREATED"])
+def test_an_id_that_is_far_too_long_costs_that_item_only(action: str, id: int | str) -> None:
+    body = {
+        "action": action,
+        "project": {"id": 4, "label_config": CONFIG},
+        "task": GOOD,
+        "tasks": [{**GOOD, "id": id}],
+        "annotation": annotation(),
+        "annotations": [annotation(id=id)],
+    }
+    webhook = parse_webhook(body)
+    assert "characters" in str(webhook.ignored)
+    assert webhook.events
+    assert len(str(webhook.events)) < 2000
+
+
+@pytest.mark.parametrize("label_config", [5, ["<View/>"], {"a": 1}, True])
+def test_a_labelling_config_that_is_no_text_is_refused(services: Services, label_config: object) -> None:
+    client = create_app(services.settings, services).test_client()
+    answer = client.post(
+        "/webhook", json={"action": "PROJECT_UPDATED", "project": {"id": 4, "label_config": label_config}}
+    )
+    assert answer.status_code == 400
+    assert "not a text" in answer.get_json()["error"]
+    assert not services.projects.exists("4")
 
 
 @pytest.mark.parametrize("action", ["PROJECT_UPDATED", "LABEL_LINK_CREATED", "START_TRAINING"])
