@@ -40,6 +40,8 @@ def decide_dirty(services: Services, project: str, limit: int) -> bool:
         _leave(services, project, dirty)
     except StorageError as error:  # they stay dirty, and the labels of others do not wait for them
         failed = error
+        while not dirty.images and dirty.last:
+            dirty = services.journal.dirty(project, limit, after=dirty.last)
     if images := sorted(dirty.images):
         try:
             update_labels(services, project, images)

@@ -13,6 +13,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from filelock import FileLock
+
 from taxonomist.backend.labelling.decisions import decide_all_dirty, decide_anew
 from taxonomist.backend.labelling.exports.files import ExportFiles
 from taxonomist.backend.labelling.exports.forms import check_csv
@@ -60,6 +62,19 @@ def import_export(
     """
     files = ExportFiles(export)
     project = project or files.project()
+    with FileLock(services.home / f"import-{project}.lock"):  # what a file changes is compared with what is kept
+        return _import_files(services, export, files, project, config, source, progress)
+
+
+def _import_files(
+    services: Services,
+    export: Path,
+    files: ExportFiles,
+    project: str,
+    config: Path | None,
+    source: str | None,
+    progress: CountProgress,
+) -> ImportResult:
     xml = _read_config(services, project, config)
     source = file_source(export.resolve().name if source is None else source)
     if any(source in folder.sources for folder in services.projects.get(project).image_folders):

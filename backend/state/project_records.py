@@ -30,12 +30,13 @@ from taxonomist.taxonomy.paths import TaxonomyPath
 
 log = logging.getLogger(__name__)
 _MOST_ADDRESSES = 10
+_MOST_BYTES = 200  # of a file name, with what is put before and after it
 _PROJECT = re.compile(r"[\w .@-]{1,100}", re.UNICODE)
 
 
 def is_project(name: str) -> bool:
     """Return whether a text can name a project: Label Studio's number, or a short name without slashes."""
-    return bool(_PROJECT.fullmatch(name)) and name.strip(" .") != ""
+    return bool(_PROJECT.fullmatch(name)) and name.strip(" .") != "" and len(name.encode()) <= _MOST_BYTES
 
 
 class LastImport(BaseModel, frozen=True):

@@ -18,12 +18,15 @@ _WAIT_S = 5.0  # the worker decides labels each second, and holds the lock meanw
 
 
 @contextmanager
-def working_on(home: Path, project: str) -> Iterator[None]:
-    """Work on a project within the block. Raises `ConflictError` while it is being forgotten."""
+def working_on(home: Path, project: str, *, waits: bool = False) -> Iterator[None]:
+    """Work on a project within the block. Raises `ConflictError` while it is being forgotten.
+
+    With `waits`, a command that waits for other work, and may yet be refused, is waited for.
+    """
     lock = _lock(home, project)
     try:
-        lock.acquire_read(timeout=0)
-    except Timeout:
+        lock.acquire_read(timeout=_WAIT_S + 1 if waits else 0)
+    except (Timeout, OSError):  # the latter when the file of the lock was removed with the project
         raise ConflictError(f"Project {project} is being forgotten.", hint="Wait until the command ends.") from None
     try:
         yield
@@ -38,7 +41,7 @@ def alone_on(home: Path, project: str) -> Iterator[None]:
     lock = _lock(home, project)
     try:
         lock.acquire_write(timeout=_WAIT_S)
-    except Timeout:
+    except (Timeout, OSError):
         raise ConflictError(
             f"A job or a command of project {project} is running.", hint="Wait until it ends, or stop it."
         ) from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
 from typing import Any
 
@@ -30,6 +31,8 @@ from taxonomist.taxonomy.errors import BadRequestError, DamagedError, NotFoundEr
 
 log = logging.getLogger(__name__)
 
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_CALLS = ("webhook", "predict", "setup", "train")
 MAX_BODY_BYTES = 16 * 1024 * 1024
 
 
@@ -106,6 +109,10 @@ class Routes:
             content, status = _explained(error, "POST", "/webhook")
         self._count("/webhook", status, started)
         return status, content
+
+    def count_refused(self, path: str, status: int) -> None:
+        """Count a request that was refused before its body was read. `path` is the last part of its path."""
+        self.metrics.requests.labels(f"/{path}" if path in _CALLS else "unknown", str(status)).inc()
 
     def _webhook(self, body: bytes, authorization: str | None, secret: str | None) -> tuple[dict[str, Any], int]:
         self.services.credentials.check_webhook(authorization, secret)
@@ -184,6 +191,8 @@ def _json() -> object:
 def _parsed(body: bytes) -> object:
     try:
         parsed: object = json.loads(body)
+        if _SURROGATE.search(body):  # half of a character, which no file can hold
+            parsed = json.loads(json.dumps(parsed, ensure_ascii=False).encode(errors="replace"))
     except (ValueError, RecursionError):
         parsed = None
     if parsed is None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -11,6 +13,8 @@ from uvicorn_worker import UvicornWorker
 HEADER_DEADLINE_S = 10.0
 MAX_HEADER_BYTES = 64 * 1024
 MAX_CONNECTIONS = 800  # a process may have 1,024 open files by default
+MAX_PIPELINED = 8  # requests of a connection that wait for the answer to an earlier one
+TAKE_DEADLINE_S = 60.0  # until the client has taken what was sent
 
 
 class Connection(HttpToolsProtocol):
@@ -21,27 +25,41 @@ class Connection(HttpToolsProtocol):
     """
 
     _deadline: asyncio.TimerHandle | None = None
+    _taking: asyncio.TimerHandle | None = None
+    _began = 0.0  # when the headers began
     _header_bytes = 0
     _in_headers = True
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Await the headers of the first request."""
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=0)  # so that `pause_writing` is called for each byte that is not taken
         self._await_headers()
         if len(self.connections) > MAX_CONNECTIONS:
-            waiting = [found for found in self.connections if isinstance(found, Connection) and found._deadline]
-            min(waiting, key=lambda found: found._deadline.when() if found._deadline else 0.0).transport.abort()
+            waiting = [found for found in self.connections if isinstance(found, Connection) and found._is_incomplete()]
+            min(waiting, key=lambda found: found._began).transport.abort()
+
+    def pause_writing(self) -> None:
+        """Close the connection of a client that does not take its answer, also one that is being closed."""
+        super().pause_writing()
+        self._taking = self._taking or self.loop.call_later(TAKE_DEADLINE_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Go on: the client has taken everything."""
+        self._stop_taking()
+        super().resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the deadline."""
         self._stop_waiting()
+        self._stop_taking()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Take a part of a request."""
         if self._in_headers:
             self._header_bytes += len(data)
-            if self._deadline is None:  # of a further request
+            if self._deadline is None and not self._is_answering():  # of a further request
                 self._await_headers()
         super().data_received(data)
         if self._in_headers and self._header_bytes > MAX_HEADER_BYTES:
@@ -49,6 +67,8 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Begin to answer: headers are complete."""
+        if len(self.pipeline) >= MAX_PIPELINED or self.parser.should_upgrade():
+            raise ValueError  # the parser stops, and the client gets 400
         self._in_headers, self._header_bytes = False, 0
         self._stop_waiting()
         super().on_headers_complete()
@@ -58,7 +78,19 @@ class Connection(HttpToolsProtocol):
         self._in_headers = True
         super().on_message_complete()
 
+    def _is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _is_incomplete(self) -> bool:
+        return self._deadline is not None or (self._is_answering() and self.cycle.more_body)
+
+    def _stop_taking(self) -> None:
+        if self._taking is not None:
+            self._taking.cancel()
+            self._taking = None
+
     def _await_headers(self) -> None:
+        self._began = self.loop.time()
         self._deadline = self.loop.call_later(HEADER_DEADLINE_S, self.transport.abort)
 
     def _stop_waiting(self) -> None:
@@ -79,4 +111,11 @@ class Worker(UvicornWorker):  # type: ignore[misc]
         "server_header": False,
         "access_log": False,
         "timeout_graceful_shutdown": 25,  # before gunicorn ends the process
+        "timeout_notify": float("-inf"),  # each second, also after the clock was set back
     }
+
+    async def callback_notify(self) -> None:
+        """Tell gunicorn that the loop runs. End when it is gone: the next server needs the port."""
+        await super().callback_notify()
+        if os.getppid() != self.ppid:
+            os.kill(os.getpid(), signal.SIGTERM)

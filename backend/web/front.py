@@ -1,9 +1,9 @@
 """The front of the server: takes whole requests from the network and hands each to the threads of its kind.
 
 An event loop reads headers and bodies, so that a slow or silent client takes no thread. A body has a limit and a
-deadline, and all bodies together have a budget. Webhooks, predictions, health checks and pages have threads of their
-own: predictions that wait for a hanging image host, or a page of thumbnails, do not delay a webhook, whose answer Label
-Studio awaits for one second.
+deadline, and all bodies of a kind have a budget. Who may not call is refused before its body is read. Webhooks,
+predictions, health checks and pages have threads of their own: predictions that wait for a hanging image host, or a
+page of thumbnails, do not delay a webhook, whose answer Label Studio awaits for one second.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import io
 import json
 import logging
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from taxonomist.backend.settings import Settings
 from taxonomist.backend.state.credentials import SECRET_HEADER
 from taxonomist.backend.web.app import MAX_BODY_BYTES, Routes, create_app, make_routes
 from taxonomist.backend.web.gate import Gate
+from taxonomist.taxonomy.errors import AuthError
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -37,11 +38,12 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 KB, MB = 1024, 1024 * 1024
-BODIES_BYTES = 64 * MB  # of all requests that are read or answered
+BODIES_BYTES = 64 * MB  # of all requests of a kind that are read or answered
 BODY_DEADLINE_S = 30.0
 ANSWER_DEADLINE_S = 60.0  # until the client has taken the answer
 DISCARD_DEADLINE_S = 5.0
 DISCARD_BYTES = 4 * MAX_BODY_BYTES
+_SECRET = SECRET_HEADER.lower().encode()
 
 
 @dataclass(frozen=True)
@@ -96,12 +98,13 @@ class Front:
         prefixes = {"", urlsplit(settings.url).path, urlsplit(settings.page_url).path}
         self._webhooks = {f"{prefix}/webhook" for prefix in prefixes}
         self._gate = Gate(settings)
-        self._held = 0  # bytes of bodies
+        self._held = dict.fromkeys(self._pools, 0)  # bytes of bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        kind = self._kinds.get(scope["path"].rpartition("/")[2], self._page)
-        with self._body_budget() as hold:
+        path = scope["path"].rpartition("/")[2]
+        kind = self._kinds.get(path, self._page)
+        with self._body_budget(kind) as hold:
             body = await self._body(scope, receive, kind, hold)
             if isinstance(body, bytes):
                 is_webhook = scope["path"] in self._webhooks and scope["method"] == "POST"
@@ -109,7 +112,8 @@ class Front:
                 response = await asyncio.get_running_loop().run_in_executor(self._pools[kind.name], answer, scope, body)
             else:
                 response = body
-                log.warning("%s %s: %s", scope["method"], scope["path"], response.body.decode())
+                self._routes.count_refused(path, response.status)
+                log.warning("%s %s: %s", scope["method"], _printable(scope["raw_path"]), response.body.decode())
             del body
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ANSWER_DEADLINE_S):
@@ -123,22 +127,22 @@ class Front:
             pool.shutdown()
 
     @contextlib.contextmanager
-    def _body_budget(self) -> Iterator[Callable[[int], bool]]:
-        """Yield a function that takes bytes from the budget, or returns False; the block gives them back."""
+    def _body_budget(self, kind: Kind) -> Iterator[Callable[[int], bool]]:
+        """Yield a function that takes bytes from the kind's budget, or returns False; the block gives them back."""
         taken = 0
 
         def hold(size: int) -> bool:
             nonlocal taken
-            if self._held + size > BODIES_BYTES:
+            if self._held[kind.name] + size > BODIES_BYTES:
                 return False
-            self._held += size
+            self._held[kind.name] += size
             taken += size
             return True
 
         try:
             yield hold
         finally:
-            self._held -= taken
+            self._held[kind.name] -= taken
 
     async def _body(self, scope: Scope, receive: Receive, kind: Kind, hold: Callable[[int], bool]) -> bytes | Response:
         """Return the body, or the response that refuses the request."""
@@ -146,6 +150,8 @@ class Front:
         body: bytes | _Refused
         if refusal := self._gate.refusal(scope["method"], scope["path"], headers):
             body = _Refused(_refuse(*refusal))
+        elif reason := self._unauthorised(kind, headers):
+            body = _Refused(_refuse(401, reason))
         else:
             try:
                 async with asyncio.timeout(BODY_DEADLINE_S):
@@ -159,11 +165,24 @@ class Front:
             await _discard(receive)
         return body.response
 
+    def _unauthorised(self, kind: Kind, headers: Mapping[bytes, bytes]) -> str | None:
+        """Return why a call of Label Studio's is not allowed, None when it is."""
+        credentials = self._routes.services.credentials
+        authorization, secret = (
+            headers[name].decode("latin-1") if name in headers else None for name in (b"authorization", _SECRET)
+        )
+        try:
+            if kind.name == "webhook":
+                credentials.check_webhook(authorization, secret)
+            elif kind.name in {"predict", "control"}:
+                credentials.check_call(authorization)
+        except AuthError as error:
+            return str(error)
+        return None
+
     def _take_webhook(self, scope: Scope, body: bytes) -> Response:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        status, content = self._routes.take_webhook(
-            body, headers.get(b"authorization"), headers.get(SECRET_HEADER.lower().encode())
-        )
+        status, content = self._routes.take_webhook(body, headers.get(b"authorization"), headers.get(_SECRET))
         return _json_response(status, content)
 
     def _ask_app(self, scope: Scope, body: bytes) -> Response:
@@ -217,6 +236,11 @@ async def _discard(receive: Receive) -> None:
                     return
 
 
+def _printable(path: bytes) -> str:
+    """Return the path as it was sent, for a log: escaped, it cannot begin a line of its own."""
+    return path.decode("latin-1").encode("unicode_escape").decode()[:300]
+
+
 def _too_large(scope: Scope, kind: Kind) -> Response:
     unit = f"{kind.max_body // MB} MB" if kind.max_body >= MB else f"{kind.max_body // KB} kB"
     return _refuse(413, f"The body has more than {unit}, the most that {scope['path']} takes.")
@@ -228,7 +252,7 @@ def _refuse(status: int, reason: str) -> Response:
 
 
 def _json_response(status: int, content: dict[str, Any]) -> Response:
-    body = json.dumps(content, ensure_ascii=False).encode()
+    body = json.dumps(content).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     if status == 401:
         headers.append((b"www-authenticate", b'Basic realm="taxonomist"'))

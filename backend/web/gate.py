@@ -41,7 +41,7 @@ class Gate:
         origin = headers.get(b"origin", b"").decode("latin-1").lower()
         site = headers.get(b"sec-fetch-site", b"none")
         if origin:
-            if origin not in self._origins and urlsplit(origin).netloc != host:
+            if origin not in self._origins and origin.partition("://")[2] != host:
                 return 403, f"A page of {origin[:100]!r} must not send this request."
         elif site not in {b"none", b"same-origin"}:
             return 403, "A page of another site must not send this request."

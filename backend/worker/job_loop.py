@@ -30,6 +30,7 @@ class JobLoop:
         self._stop = stop
         self._taking = threading.Lock()
         self._running: Job | None = None
+        self._ended: tuple[str, JobState, str] | None = None  # id, state and outcome that are not stored yet
 
     def start(self) -> None:
         """Start the thread."""
@@ -44,6 +45,7 @@ class JobLoop:
 
     def run_next(self) -> bool:
         """Run the oldest waiting job in this thread; return False when none waits, or `stop` is set."""
+        self._store_end()
         with self._taking:  # so that no job begins between a stop and `requeue_running`
             job = None if self._stop.is_set() else self._services.jobs.start_next(KINDS)
             self._running = job
@@ -70,7 +72,14 @@ class JobLoop:
         if state is JobState.FAILED and self._stop.is_set():  # jobs fail while the interpreter shuts down
             self._services.jobs.requeue(job.id)
         else:
-            self._services.jobs.finish(job.id, state, outcome)
+            self._ended = (job.id, state, outcome)
+            self._store_end()
+
+    def _store_end(self) -> None:
+        """Store how the last job ended. When that fails, as on a full disk, the next call does it."""
+        if self._ended is not None:
+            self._services.jobs.finish(*self._ended)
+            self._ended = None
 
     def _run_until_stopped(self) -> None:
         while not self._stop.is_set():

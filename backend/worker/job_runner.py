@@ -24,7 +24,7 @@ def run(services: Services, kind: JobKind, project: str, progress: StepProgress,
     `force` trains also when nothing is new. Raises `TaxonomistError` when it failed, `ConflictError` while the project
     is being forgotten.
     """
-    with working_on(services.home, project) if project else nullcontext():
+    with working_on(services.home, project, waits=True) if project else nullcontext():
         return _run(services, kind, project, progress, force=force)
 
 

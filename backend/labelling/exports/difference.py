@@ -52,6 +52,7 @@ class TakenIds:
 
     tasks: set[int] = field(default_factory=set)
     annotations: set[int] = field(default_factory=set)
+    has_corrected_task: bool = False  # its annotations that came before have the former image
 
 
 def compare(found: TaskEvents, kept: KeptContent, position: int, taken: TakenIds) -> TaskDifference:
@@ -72,7 +73,7 @@ def compare(found: TaskEvents, kept: KeptContent, position: int, taken: TakenIds
         problem = f"{found.name}: its image is {task.uri}, and that of the kept one is {known.uri}; {KEEP_BOTH}"
         difference.left_out.append(LeftOut(OTHER_TASK, problem))
         return difference
-    place = _take_task(task, found, known, difference, position, taken.tasks)
+    place = _take_task(task, found, known, difference, position, taken)
     kept.tasks[task.task_id] = place
     difference.images = {image_id(uri) for uri in (place.uri, *place.images.values())}
     difference.agrees = None if known is None else True
@@ -98,10 +99,10 @@ def _take_task(
     known: AnyTask | None,
     difference: TaskDifference,
     position: int,
-    taken: set[int],
+    ids: TakenIds,
 ) -> AnyTask:
     """Return the form of the task that counts."""
-    key = hash(task.task_id)
+    taken, key = ids.tasks, hash(task.task_id)
     if known is None:
         taken.add(key)
         difference.events.append(task)
@@ -117,6 +118,7 @@ def _take_task(
             difference.left_out.append(LeftOut(TASK_IN_TWO_FORMS, f"{found.name}: the first form in the file counts"))
             return known
         difference.left_out.append(LeftOut(OLDER_TASK, f"{found.name}: the file has a newer form of it"))
+        ids.has_corrected_task |= (task.uri, task.images) != (known.uri, known.images)
     if _is_older(task, stated, known):
         difference.left_out.append(LeftOut(OLDER_TASK, f"{found.name}: its kept form is of {known.updated_at}"))
         return known
@@ -168,8 +170,8 @@ def _take_annotation(
         return event
     problem = f"{found.name}: annotation {event.annotation_id}: its kept form is of {known.updated_at}"
     difference.left_out.append(LeftOut(OLDER_ANNOTATION, problem))
-    if (known.task_id, known.uri) == (event.task_id, event.uri):
-        return known
+    if known.task_id != event.task_id or known.uri == event.uri:
+        return known  # what is older does not say where the annotation is now
     moved = _moved(known, event, position)
     difference.events.append(moved)
     return moved

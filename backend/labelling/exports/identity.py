@@ -62,9 +62,13 @@ def is_other_annotation(match: Match, *, same_task: bool) -> bool:
     Label Studio on SQLite uses an id again. In the `same_task`, what the same annotator said at another time is no
     other one: it takes the place of what was deleted.
     """
-    if _evidence(match, moved=False) is not _Evidence.OTHER:
-        return False
     event, stated, kept = match
+    moved = event.task_id != kept.task_id and image_id(event.uri) != image_id(kept.uri)
+    evidence = _evidence(match, moved=moved)
+    if moved and not stated.created and evidence is not _Evidence.PROOF:
+        return True  # nothing says that it is the kept one
+    if evidence is not _Evidence.OTHER:
+        return False
     again = stated.created and _differ(event.created_at, kept.created_at)
     same_person = person(event.data) in {None, person(kept.data)}
     return not (same_task and again and kept.task_id == event.task_id and same_person)
@@ -81,13 +85,13 @@ def _evidence(match: Match, *, moved: bool) -> _Evidence:
         return _Evidence.OTHER
     if stated.created and _differ(event.created_at, kept.created_at):
         return _Evidence.OTHER
+    same = same_answer(event.data, kept.data)
+    if moved and not same and (not stated.updated or event.updated_at == kept.updated_at):
+        return _Evidence.OTHER  # another image and another answer, but no later time
     if stated.created and event.created_at.microsecond and event.created_at == kept.created_at:
         return _Evidence.PROOF
-    unchanged = not stated.updated or event.updated_at == kept.updated_at
-    if same_answer(event.data, kept.data):
+    if same:
         return _Evidence.SAME
-    if moved and unchanged:  # another image and another answer, but no later time
-        return _Evidence.OTHER
     return _Evidence.SAME if stated.created else _Evidence.NONE
 
 

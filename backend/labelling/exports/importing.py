@@ -88,6 +88,13 @@ class ExportImport:
         The caller then folds the journal, and the chunk is counted.
         """
         taken = TakenIds()
+        yield from self._take(taken)
+        if taken.has_corrected_task:  # a second pass, so that the annotations before the correction follow
+            self.summary, self._position = ImportSummary(), self.journal.position()
+            self._taken, self._skipped = set(), set()
+            yield from self._take(TakenIds())
+
+    def _take(self, taken: TakenIds) -> Iterator[bool]:
         for chunk in self._chunks(self.summary):
             if self._follows_earlier:
                 self._adopt_earlier(chunk)

@@ -91,17 +91,36 @@ class _Plan:
         rest = [file for file in files if file.path not in self.addresses]
         if not rest:
             return
-        former = self._former_beginnings(rest)
+        former, known = self._moved(rest)
         for beginning in former:
             self._read_also(beginning, folder)
         if not former:
             former = [self._new_beginning(folder)]
             self.folders.append(image_folder(Path(folder)).model_copy(update={"address": former[0]}))
         for file in rest:
-            paths = [f"{beginning}/{file.name}" for beginning in former]
-            known = next(filter(None, (self._known.get(_composed(path)) for path in paths)), None)
-            self.addresses[file.path] = known or self._new(paths[0])
-            self.moved += [file] if known else []
+            self.addresses[file.path] = known.get(file.path) or self._new(f"{former[0]}/{file.name}")
+            self.moved += [file] if file.path in known else []
+
+    def _moved(self, files: Sequence[FoundFile]) -> tuple[list[str], dict[str, str]]:
+        """Return the former beginnings of the files' addresses, and the addresses by path. Each address is of one file:
+        that `a.jpg` is new or known says nothing about `sub/a.jpg`."""
+        beginnings: list[str] = []
+        known: dict[str, str] = {}
+        free = set(self._known.values()).difference(self.addresses.values())
+        for beginning in self._former_beginnings(files):
+            if len(known) == len(files):
+                break
+            found = {
+                file.path: address
+                for file in files
+                if file.path not in known
+                and (address := self._known.get(_composed(f"{beginning}/{file.name}"), "")) in free
+            }
+            if found:
+                beginnings.append(beginning)
+                known |= found
+                free.difference_update(found.values())
+        return beginnings, known
 
     def allow_links(self, folder: str, files: Iterable[FoundFile]) -> None:
         """Record into which folders the links in a folder lead."""

@@ -191,3 +191,23 @@ def test_storage_that_is_away_costs_the_forgetting_only(
     worker.pulse()
     assert services.journal.dirty("4").removed == frozenset()
     assert traces(services.home, NAMES[:1]) == []
+
+
+def test_a_job_outlasts_a_command_that_is_refused(services: Services) -> None:
+    """While `forget` waits for other work, a job that begins is not lost."""
+    services.projects.update("4", label_config=CONFIG)
+    begun, ended = threading.Event(), threading.Event()
+
+    def forget() -> None:
+        begun.set()
+        with pytest.raises(ConflictError), project_use.alone_on(services.home, "4"):
+            pass
+        ended.set()
+
+    with project_use.working_on(services.home, "4"):
+        waiting = threading.Thread(target=forget)
+        waiting.start()
+        assert begun.wait(10)
+        with project_use.working_on(services.home, "4", waits=True):
+            assert ended.wait(10)
+    waiting.join()

@@ -12,7 +12,7 @@ from taxonomist.backend.labelling.decisions import CHUNK, decide_all_dirty, deci
 from taxonomist.backend.services import Services
 from taxonomist.storage.catalog.image_ids import image_id
 from taxonomist.storage.journal import Dirty, Event, Journal, TaskDeleted, TaskSaved
-from taxonomist.taxonomy.errors import ConfigError
+from taxonomist.taxonomy.errors import ConfigError, StorageError
 from tests.small_world import CONFIG
 
 SOURCE = "7.1795531934"
@@ -89,3 +89,27 @@ def test_images_without_a_task_leave_a_project_whose_labels_cannot_be_decided(
     assert services.journal.dirty("7").images == {image_id(uri(number)) for number in range(40, 60)}
     leave_removed(services, "7")
     assert services.catalog.count("7") == 20
+
+
+def test_images_that_cannot_leave_do_not_hold_the_labels_of_others(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services.projects.update("7", label_config=CONFIG)
+    add(services, 40)
+    decide_all_dirty(services, "7")
+    first = sorted(range(40), key=lambda number: image_id(uri(number)))
+    for number in first[:20]:
+        remove(services, range(number, number + 1))
+    services.journal.record([TaskSaved("7", SOURCE, str(n), uri(n), DAY, data={"new": 1}) for n in first[20:]])
+    services.journal.fold()
+    changed = services.journal.dirty("7", 100).images
+
+    def away(*_: object) -> None:
+        raise StorageError("Azure is away.")
+
+    monkeypatch.setattr(decisions, "leave_project", away)
+    for _ in range(10):
+        with pytest.raises(StorageError):
+            decide_dirty(services, "7", 5)
+    left = services.journal.dirty("7", 100)
+    assert (len(left.images), len(left.removed)) == (0, 20), len(changed)

@@ -21,7 +21,7 @@ from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.state.credentials import SECRET_HEADER
 from taxonomist.backend.web import connection, front
-from taxonomist.backend.web.app import create_app
+from taxonomist.backend.web.app import Routes, create_app
 from taxonomist.backend.web.use_cases import Answer, UseCases
 from tests.backend.web.serving import serving
 
@@ -245,6 +245,79 @@ def test_a_page_of_another_site_is_refused(port: int, webhook: Callable[[int], d
     assert httpx.get(f"http://127.0.0.1:{port}/metrics", headers={"Host": "evil.test"}).status_code == 403
     assert httpx.get(f"http://127.0.0.1:{port}/health", headers={"Host": "evil.test"}).status_code == 200
     assert post(port, "/webhook", webhook(1)).json()["new"] > 0  # nothing came in before
+
+
+def test_many_requests_at_once_on_one_connection(port: int) -> None:
+    """uvicorn makes an object of each request that it has read, before the first is answered."""
+    with ExitStack() as stack:
+        client = connect(stack, port)
+        with contextlib.suppress(ConnectionError):
+            client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 5000)
+        assert read(client).count(b"HTTP/1.1 200 OK") < 20
+    assert httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200
+
+
+def test_a_client_that_does_not_take_its_answer_is_left(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "TAKE_DEADLINE_S", 0.3)
+    monkeypatch.setattr(Routes, "health", lambda _: "x" * 50_000_000)
+    with ExitStack() as stack:
+        client = connect(stack, port)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n" * 3)
+        client.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        threading.Event().wait(1)
+        assert len(read(client)) < 50_000_000
+
+
+def test_bodies_that_never_end_shut_nobody_out(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "MAX_CONNECTIONS", 20)
+    with ExitStack() as stack:
+        for _ in range(40):
+            connect(stack, port, OPEN + b"\r\n{")
+        for _ in range(5):
+            assert httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200
+
+
+def test_what_follows_a_request_does_not_end_its_answer(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "HEADER_DEADLINE_S", 0.3)
+    begun = threading.Event()
+
+    def answer(*_: object) -> Answer:
+        begun.set()
+        threading.Event().wait(1)
+        return Answer([])
+
+    monkeypatch.setattr(UseCases, "answer", answer)
+    body = b'{"tasks": [], "project": "1", "label_config": "<View/>"}'
+    with ExitStack() as stack:
+        client = connect(stack, port, b"POST /predict HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n")
+        client.sendall(b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        assert begun.wait(10)
+        client.sendall(b"\r\n")
+        assert read(client).startswith(b"HTTP/1.1 200 OK")
+
+
+def test_who_may_not_call_sends_no_body(settings: Settings) -> None:
+    settings = settings.model_copy(update={"password": SecretStr("p")})
+    with serving(Services(settings), settings) as port, ExitStack() as stack:
+        for path in (b"/webhook", b"/predict", b"/setup", b"/train"):
+            head = OPEN.replace(b"/webhook", path).replace(b"5000", b"9000000") + b"Expect: 100-continue\r\n\r\n"
+            answer = read(connect(stack, port, head))
+            assert answer.startswith(b"HTTP/1.1 401 ")
+            assert b'www-authenticate: Basic realm="taxonomist"' in answer
+
+
+def test_a_log_line_cannot_be_forged(port: int, caplog: pytest.LogCaptureFixture) -> None:
+    httpx.post(f"http://127.0.0.1:{port}/x%0a2026%1b[31m", json={}, headers={"Origin": "https://evil.test"})
+    (message,) = [record.getMessage() for record in caplog.records if "evil.test" in record.getMessage()]
+    assert "\n" not in message
+    assert "\x1b" not in message
+
+
+@pytest.mark.parametrize("project", [b"null", b'{"id": 4, "label_config": "\\udfff"}'])
+def test_half_a_character_is_replaced(port: int, project: bytes) -> None:
+    body = b'{"action": "\\ud800", "project": %b}' % project
+    assert httpx.post(f"http://127.0.0.1:{port}/webhook", content=body, headers=JSON).status_code < 500
 
 
 def test_a_header_with_an_underscore_is_not_taken_for_another(

@@ -27,6 +27,8 @@ def refusal(method: str, path: str, headers: dict[str, str], **settings: object)
         {"origin": "https://label.company.test.evil.test"},
         {"origin": "https://label.company.test:8443"},
         {"origin": "file://"},
+        {"origin": "http://["},
+        {"origin": "x"},
         {"sec-fetch-site": "cross-site"},
         {"sec-fetch-site": "same-site"},
         {"sec-fetch-site": "odd"},

@@ -11,6 +11,7 @@ from taxonomist.backend.state.jobs import JobKind, JobState
 from taxonomist.backend.worker import job_loop
 from taxonomist.backend.worker.job_loop import JobLoop
 from taxonomist.progress import StepProgress
+from taxonomist.taxonomy.errors import StorageError
 from tests.waiting import eventually
 
 
@@ -121,3 +122,23 @@ def test_an_unexpected_error_fails_the_job_and_not_the_loop(
     ended = services.jobs.get(job.id)
     assert ended is not None
     assert (ended.state, ended.outcome) == (JobState.FAILED, "ZeroDivisionError: see the worker's log")
+
+
+def test_an_end_that_cannot_be_stored_is_stored_later(
+    services: Services, ran: list[tuple[JobKind, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the job would count as running until the worker starts again, and no other of its kind would begin."""
+    job = services.jobs.enqueue(JobKind.TRAIN, "7")
+    loop = JobLoop(services, threading.Event())
+
+    def full(*_: object) -> None:
+        raise StorageError("no space left")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(services.jobs), "finish", full)
+        with pytest.raises(StorageError):
+            loop.run_next()
+    assert state_of(services, job.id) == (JobState.RUNNING, 1)
+    assert not loop.run_next()
+    assert state_of(services, job.id) == (JobState.DONE, 1)
+    assert ran == [(JobKind.TRAIN, "7")]

@@ -125,3 +125,29 @@ def test_a_missing_image_is_missing(services: Services, catalogue: Path) -> None
     follow(services, write(catalogue, ROWS))
     with pytest.raises(ImageNotFoundError, match="If the folder moved, import its manifest again with --images"):
         services.images("p").read(str(catalogue / "images" / "none.jpg"))
+
+
+def test_files_with_one_name_in_a_moved_folder_stay_apart(services: Services, tmp_path: Path) -> None:
+    """What `a.jpg` was read as says nothing about `sub/a.jpg`."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    names = ["a.jpg", "sub/a.jpg", "sub/b.jpg", *(f"{number}.jpg" for number in range(5))]
+    follow(services, write(old, dict.fromkeys(names, ("x", ""))))
+    before = {doc.id: services.images("p").read(doc.projects["p"].uri) for doc in services.catalog.documents("p")}
+    shutil.move(old, new)
+    assert not any(follow(services, new / "m.csv").changes.values())
+    assert {
+        doc.id: services.images("p").read(doc.projects["p"].uri) for doc in services.catalog.documents("p")
+    } == before
+    assert len(services.projects.get("p").image_folders[0].folders) <= 2
+
+
+def test_a_new_file_with_the_name_of_one_in_a_moved_folder(services: Services, tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    follow(services, write(old, {"sub/a.jpg": ("B", "")}))
+    shutil.move(old, new)
+    result = follow(services, write(new, {"a.jpg": ("A", ""), "sub/a.jpg": ("B", "")}))
+    assert (result.entries, result.images) == (2, 2)
+    labels = [document.projects["p"].accepted for document in services.catalog.documents("p")]
+    assert sorted(str(found) for found in labels) == ["{'level': [['A']]}", "{'level': [['B']]}"] or len(labels) == 2
+    read = {services.images("p").read(document.projects["p"].uri) for document in services.catalog.documents("p")}
+    assert len(read) == 2
