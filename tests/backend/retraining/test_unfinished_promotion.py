@@ -27,7 +27,7 @@ from taxonomist.backend.retraining.training_job import train
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
 from taxonomist.storage.registry.folder import FolderRegistry
-FolderRegistry.promote = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+FolderRegistry.promote_together = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
 train(Services(Settings(home=Path(sys.argv[1]), head_epochs=3, views=0)), "7", lambda *_: None)
 """
 
@@ -35,7 +35,7 @@ train(Services(Settings(home=Path(sys.argv[1]), head_epochs=3, views=0)), "7", l
 def silent(step: str, share: float) -> None: ...
 
 
-def fail(*_: object) -> None:
+def fail(*_: object, **__: object) -> None:
     raise StorageError("The disk is full.")
 
 
@@ -55,7 +55,7 @@ def home(trained: Services) -> Services:
 def unfinished(home: Services, monkeypatch: pytest.MonkeyPatch) -> Services:
     """The training of version 2 failed between its publication and its promotion."""
     with monkeypatch.context() as patched:
-        patched.setattr(FolderRegistry, "promote", fail)
+        patched.setattr(FolderRegistry, "promote_together", fail)
         with pytest.raises(StorageError):
             train(home, "7", silent)
     assert (versions(home), home.registry.champion(NAME)) == (["v1", "v2"], "v1")
