@@ -118,6 +118,22 @@ def _take_turns(
             rounds.measure(f"{name} {side}", partial(measure, side))
 
 
+def _row(
+    rounds: Rounds,
+    measure: str,
+    title: str,
+    what: str,
+    unit: str,
+    number: str,
+    *,
+    more: bool = False,
+    compared: bool = True,
+) -> Row:
+    """Return the line of one number that both sides have."""
+    ours, peer = (rounds.of(f"{measure} {side}", number) for side in ("ours", "peer"))
+    return Row(title, what, unit, ours, peer, more_is_better=more, compared=compared)
+
+
 def _latency(world: World, scale: Scale, rounds: Rounds) -> list[Row]:
     sides: tuple[Side, ...] = ("ours", "peer", "peer-kept")
     _take_turns("latency", sides, lambda side: serving.latency(side, world, scale), scale.rounds, rounds)
@@ -152,11 +168,7 @@ def _throughput(world: World, scale: Scale, rounds: Rounds) -> list[Row]:
 def _webhooks(world: World, scale: Scale, rounds: Rounds) -> list[Row]:
     _take_turns("webhooks", ("ours", "peer"), lambda side: serving.webhooks(side, world, scale), scale.rounds, rounds)
     title = f"Webhooks: {scale.webhooks:,} annotations from {scale.clients} clients at once"
-
-    def row(what: str, unit: str, number: str, *, more: bool = False, compared: bool = True) -> Row:
-        ours, peer = (rounds.of(f"webhooks {side}", number) for side in ("ours", "peer"))
-        return Row(title, what, unit, ours, peer, more_is_better=more, compared=compared)
-
+    row = partial(_row, rounds, "webhooks", title)
     return [
         row("answers", "1/s", "rate", more=True),
         row("latency p50", "ms", "p50"),
@@ -170,11 +182,7 @@ def _webhooks(world: World, scale: Scale, rounds: Rounds) -> list[Row]:
 def _pressure(world: World, scale: Scale, rounds: Rounds) -> list[Row]:
     _take_turns("pressure", ("ours", "peer"), lambda side: pressure(side, world, scale), scale.rounds, rounds)
     title = f"{scale.pressed:,} webhooks under pressure"
-
-    def row(what: str, unit: str, number: str, *, more: bool = False, compared: bool = True) -> Row:
-        ours, peer = (rounds.of(f"pressure {side}", number) for side in ("ours", "peer"))
-        return Row(title, what, unit, ours, peer, more_is_better=more, compared=compared)
-
+    row = partial(_row, rounds, "pressure", title)
     return [
         row("good answers", "1/s", "rate", more=True),
         row("latency p50", "ms", "p50"),

@@ -28,10 +28,10 @@ def announce_version(services: Services, project: str) -> None:
 
 
 def announcement_lock(home: Path, project: str) -> FileLock:
-    """Return the lock to hold while Label Studio is told which version predicts.
+    """Return the lock that guards the change of the version in Label Studio.
 
-    It keeps the name in two places, which change one after the other. Of two processes that tell different versions at
-    once, such as `connect` and the worker, one would be refused.
+    Label Studio stores the version's name in two places, and each needs a request of its own. Without the lock, a
+    request is refused when two processes, such as `connect` and the worker, announce different versions at once.
     """
     return FileLock(home / f"announcement-{project}.lock")
 

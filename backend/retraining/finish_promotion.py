@@ -40,6 +40,8 @@ def finish_promotion(services: Services, project: str) -> ModelVersion | None:
     if version.head_manifest.backbone != registry.champion(BACKBONE) or training_hold(services, project):
         return None
     champion = registry.champion(name)
+    if unfinished_promotion(registry, name) is None:
+        return None  # a person has promoted or taken back a version meanwhile
     try:
         registry.promote_together({name: version.version}, instead_of={name: champion})
     except (ConflictError, DamagedError, NotFoundError) as error:

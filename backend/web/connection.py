@@ -20,8 +20,8 @@ TAKE_DEADLINE_S = 60.0  # until the client has taken what was sent
 class Connection(HttpToolsProtocol):
     """HTTP/1.1, with the limits that uvicorn has not.
 
-    The headers of a request must be complete in time. When there are too many connections, the one that has waited
-    longest for its headers is closed, so that silent clients shut nobody out.
+    The headers of a request must be complete in time. When there are too many connections, the server closes the oldest
+    one whose request is incomplete, so that silent clients cannot exclude others.
     """
 
     _deadline: asyncio.TimerHandle | None = None

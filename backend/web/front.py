@@ -40,7 +40,6 @@ Send = Callable[[Message], Awaitable[None]]
 KB, MB = 1024, 1024 * 1024
 BODIES_BYTES = 64 * MB  # of all requests of a kind that are read or answered
 BODY_DEADLINE_S = 30.0
-ANSWER_DEADLINE_S = 60.0  # until the client has taken the answer
 DISCARD_DEADLINE_S = 5.0
 DISCARD_BYTES = 4 * MAX_BODY_BYTES
 _SECRET = SECRET_HEADER.lower().encode()
@@ -115,11 +114,8 @@ class Front:
                 self._routes.count_refused(path, response.status)
                 log.warning("%s %s: %s", scope["method"], _printable(scope["raw_path"]), response.body.decode())
             del body
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(ANSWER_DEADLINE_S):
-                start = {"type": "http.response.start", "status": response.status, "headers": response.headers}
-                await send(start)
-                await send({"type": "http.response.body", "body": response.body})
+        await send({"type": "http.response.start", "status": response.status, "headers": response.headers})
+        await send({"type": "http.response.body", "body": response.body})
 
     def close(self) -> None:
         """Wait for the requests that are being answered, and end the threads."""

@@ -1,4 +1,4 @@
-"""Nothing leaves the machine: onnxruntime sends reports unless it is told not to before it is imported."""
+"""Nothing leaves the machine. onnxruntime sends reports unless a variable forbids it before the import."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Label Studio is told one version after the other."""
+"""Announcements of a version do not overlap."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.label_studio_stand_in import StandIn
 
 
 def test_two_processes_announce_at_once(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`connect` and the worker; nobody changes the title between a title and the version that annotators see."""
+    """`connect` and the worker: the second announcement begins when the first has ended."""
     versions = {"MainThread": "taxonomist-v1", "worker": "taxonomist-v2"}
     monkeypatch.setattr(Predictor, "model_version", lambda *_: versions[threading.current_thread().name])
     worker = threading.Thread(target=announce_version, args=(services, "4"), name="worker")

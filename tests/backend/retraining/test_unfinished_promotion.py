@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from taxonomist.backend.retraining import finish_promotion as finishing
 from taxonomist.backend.retraining.finish_promotion import finish_promotion, finish_promotions
 from taxonomist.backend.retraining.training_job import train, train_head
 from taxonomist.backend.services import Services
@@ -100,6 +101,16 @@ def test_a_persons_choice_since_then_stays(unfinished: Services) -> None:
     unfinished.registry.promote(NAME, "v1")
     finish_promotions(unfinished)
     assert train(unfinished, "7", silent).startswith("Nothing is trained")
+    assert unfinished.registry.champion(NAME) == "v1"
+
+
+def test_what_a_person_takes_back_meanwhile_stays_back(unfinished: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    def person(services: Services, _project: str) -> None:
+        services.registry.promote(NAME, "v2")
+        services.registry.rollback(NAME)
+
+    monkeypatch.setattr(finishing, "decide_anew", person)
+    assert finish_promotion(unfinished, "7") is None
     assert unfinished.registry.champion(NAME) == "v1"
 
 

@@ -24,6 +24,7 @@ from taxonomist.backend.web import connection, front
 from taxonomist.backend.web.app import Routes, create_app
 from taxonomist.backend.web.use_cases import Answer, UseCases
 from tests.backend.web.serving import serving
+from tests.waiting import eventually
 
 JSON = {"Content-Type": "application/json"}
 OPEN = b"POST /webhook HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 5000\r\n"
@@ -151,17 +152,20 @@ def test_who_asks_before_it_sends_is_answered_before(port: int) -> None:
 def test_all_bodies_together_have_a_budget(
     port: int, monkeypatch: pytest.MonkeyPatch, webhook: Callable[[int], dict[str, Any]]
 ) -> None:
+    def taken(number: int) -> bool:
+        return post(port, "/webhook", webhook(number)).status_code == 201
+
     monkeypatch.setattr(front, "BODIES_BYTES", 20_000)
     with ExitStack() as stack:
         held = [connect(stack, port, OPEN.replace(b"5000", b"9000") + b"\r\n" + b" " * 8000) for _ in range(2)]
-        while (answer := post(port, "/webhook", webhook(1))).status_code == 201:  # until both have been read
-            pass
-        assert answer.status_code == 503
-        assert "Try again" in answer.json()["error"]
+        refused = eventually(  # as soon as both have been read
+            "the budget is spent", lambda: post(port, "/webhook", webhook(1)) if not taken(1) else None
+        )
+        assert refused.status_code == 503
+        assert "Try again" in refused.json()["error"]
         for client in held:
             client.close()
-        while post(port, "/webhook", webhook(1)).status_code == 503:
-            pass
+        eventually("the budget is free", lambda: taken(1))
 
 
 def test_predictions_that_hang_delay_nothing_else(

@@ -6,7 +6,7 @@ from taxonomist.storage.registry import ModelVersion, Registry
 def unfinished_promotion(registry: Registry, name: str) -> ModelVersion | None:
     """Return the newest version of the name if it won its comparison, and its training ended before it was promoted.
 
-    Nobody has promoted a version of the name, or rolled one back, since that comparison.
+    Return None if a version of the name was promoted or rolled back after that comparison.
     """
     versions = registry.versions(name)
     promotion = versions[-1].head_manifest.promotion if versions else None
