@@ -33,6 +33,7 @@ from tests.backend.forgetting.conftest import traces
 from tests.backend.forgetting.test_forget_image import NAMES, A, B, C, connected, deleted, label_studio, labelled
 from tests.label_studio_stand_in import StandIn
 from tests.small_world import CONFIG, write_catalogue
+from tests.waiting import eventually
 
 __all__ = ["connected", "label_studio"]
 
@@ -193,21 +194,28 @@ def test_storage_that_is_away_costs_the_forgetting_only(
     assert traces(services.home, NAMES[:1]) == []
 
 
-def test_a_job_outlasts_a_command_that_is_refused(services: Services) -> None:
+def test_a_job_outlasts_a_command_that_is_refused(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     """While `forget` waits for other work, a job that begins is not lost."""
-    services.projects.update("4", label_config=CONFIG)
-    begun, ended = threading.Event(), threading.Event()
+    monkeypatch.setattr(project_use, "_WAIT_S", 2.0)
+    refused = threading.Event()
 
     def forget() -> None:
-        begun.set()
         with pytest.raises(ConflictError), project_use.alone_on(services.home, "4"):
             pass
-        ended.set()
+        refused.set()
 
+    def is_waiting() -> bool:
+        try:
+            with project_use.working_on(services.home, "4"):
+                return False
+        except ConflictError:
+            return True
+
+    services.projects.update("4", label_config=CONFIG)
     with project_use.working_on(services.home, "4"):
         waiting = threading.Thread(target=forget)
         waiting.start()
-        assert begun.wait(10)
+        eventually("the command waits", is_waiting, every=0.01)
         with project_use.working_on(services.home, "4", waits=True):
-            assert ended.wait(10)
+            assert refused.wait(10)
     waiting.join()

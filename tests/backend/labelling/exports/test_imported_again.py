@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from taxonomist.backend.labelling.exports import importing
 from taxonomist.backend.labelling.label_studio_export import import_export
 from taxonomist.backend.services import Services
 from taxonomist.taxonomy.errors import ConfigError
 from tests.backend.labelling.exports.conftest import everything, labels
-from tests.backend.labelling.test_label_studio_export import BLUE, GREEN, RED, annotation
+from tests.backend.labelling.test_label_studio_export import BLUE, RED, annotation
 
 Tasks = list[dict[str, Any]]
 MONDAY, TUESDAY = "2026-01-05T10:00:00.100001Z", "2026-01-06T10:00:00.200002Z"
@@ -98,29 +99,14 @@ def test_a_corrected_address_within_one_file(known: Services, tmp_path: Path) ->
     assert labels(known) == {"/new.jpg": RED}
 
 
-def test_two_imports_at_once_wait_for_each_other(
-    known: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(importing, "CHUNK", 1)
-    results = {}
-
-    def run(name: str, path: list[str], day: str) -> None:
-        (tmp_path / name).mkdir()
-        times = {"created_at": MONDAY, "updated_at": day}
-        tasks = [
-            {"id": id, "data": {"image": f"/{id}.jpg"}, **times, "annotations": [
-                annotation(10 * id + n, 3 + n, path, **times) for n in (0, 1)]}
-            for id in range(1, 9)
-        ]  # fmt: skip
-        results[name] = import_export(
-            Services(known.settings), write(tmp_path / name, tasks), project="7", source="one"
-        )
-
-    threads = [threading.Thread(target=run, args=found) for found in (("a", GREEN, MONDAY), ("b", BLUE, TUESDAY))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert results["b"].annotations == 16
-    assert "annotation that the file has in two forms" not in results["a"].left_out_reasons
-    assert set(map(tuple, labels(known).values())) == {tuple(BLUE)}
+def test_an_import_waits_for_another_one(known: Services, tmp_path: Path) -> None:
+    """Its file is compared with what is kept, which the other one is changing."""
+    file = write(tmp_path, delivery("/a.jpg", RED, **NEVER))
+    importing = threading.Thread(target=import_export, args=(Services(known.settings), file), kwargs={"project": "7"})
+    with FileLock(known.home / "import-7.lock"):
+        importing.start()
+        importing.join(2)
+        assert importing.is_alive()
+        assert labels(known) == {}
+    importing.join()
+    assert labels(known) == {"/a.jpg": RED}
