@@ -45,7 +45,9 @@ def without_extras() -> list[str]:
 
 def test_server_worker_and_command_line_start_without_extras_and_sdk() -> None:
     modules = ", ".join(f"taxonomist.backend.{name}" for name in ("web.app", "web.server", "cli", "worker.worker"))
-    code = f"import sys, {modules}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    every_command = "dict(typer.main.get_command(taxonomist.backend.cli.app).commands)"
+    show = "print(*{name.partition('.')[0] for name in sys.modules})"
+    code = f"import sys, typer.main, {modules}; {every_command}; {show}"
     done = subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True, text=True)
     loaded = set(done.stdout.split())
     assert {"flask", "numpy"} <= loaded

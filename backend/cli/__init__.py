@@ -1,7 +1,7 @@
 """The command line `taxonomist`. Each command turns its options into calls and prints the result.
 
 A module has the commands of one subject: those about one project are in `project/`, those that train in `training/`.
-`options` has what several commands share, `output` prints.
+`commands` lists them, `options` has what several commands share, `output` prints.
 """
 
 from __future__ import annotations
@@ -13,19 +13,16 @@ from typing import Annotated
 
 import typer
 
-from taxonomist.backend.cli import azure, data, demo, serve
+from taxonomist.backend.cli.commands import CommandGroup
 from taxonomist.backend.cli.output import print_error
-from taxonomist.backend.cli.project import connect, forget, images, labels, settings, status
-from taxonomist.backend.cli.training import backbone, models, pretrain, study
 from taxonomist.backend.error_codes import exit_code
-from taxonomist.backend.labelling.decisions import decide_after_migration
 from taxonomist.backend.logs import set_up_logging
-from taxonomist.backend.services import Services
 from taxonomist.backend.settings import load_settings
 from taxonomist.taxonomy.errors import TaxonomistError
 
 app = typer.Typer(
     name="taxonomist",
+    cls=CommandGroup,
     help="Label Studio ML backend for images labelled with a taxonomy.",
     epilog="Try it: `taxonomist demo`. With your own Label Studio: `taxonomist serve`, then "
     "`taxonomist connect --url http://localhost:8080 --project 4`.",
@@ -33,10 +30,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for module in (demo, serve, connect, status, settings, images, labels, forget):
-    module.register(app)
-for module in (models, data, pretrain, study, backbone, azure):
-    module.register(app)
 
 
 @app.callback(invoke_without_command=True)
@@ -53,11 +46,7 @@ def _common(
     # A terminal shows a progress bar and warnings only; the log of a service shows what it does.
     quiet = "log_level" not in loaded.model_fields_set and context.invoked_subcommand not in {"serve", "worker"}
     set_up_logging("WARNING" if quiet else loaded.log_level)
-    services = context.obj = Services(loaded)
-    context.call_on_close(services.close)
-    # status changes nothing, so that it migrates no home either.
-    if context.invoked_subcommand != "status" and services.open_existing_home():
-        decide_after_migration(services)
+    context.obj = loaded  # until a command needs its services
 
 
 def main() -> None:

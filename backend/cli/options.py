@@ -1,4 +1,4 @@
-"""Options that several commands have, and the services that the root command opens."""
+"""Options that several commands have, and the services that they use."""
 
 from __future__ import annotations
 
@@ -7,15 +7,23 @@ from typing import Annotated
 
 import typer
 
+from taxonomist.backend.labelling.decisions import decide_after_migration
 from taxonomist.backend.services import Services, registry_name
+from taxonomist.backend.settings import Settings
 from taxonomist.taxonomy.errors import ConfigError, NotFoundError
 
 
 def services_of(context: typer.Context) -> Services:
-    """Return the services that the root command opened."""
-    services = context.find_root().obj
-    assert isinstance(services, Services)
-    return services
+    """Return the services of this call. The first use opens the home, and migrates an older one."""
+    root = context.find_root()
+    if isinstance(root.obj, Settings):
+        services = root.obj = Services(root.obj)
+        root.call_on_close(services.close)
+        # status changes nothing, so that it migrates no home either.
+        if root.invoked_subcommand != "status" and services.open_existing_home():
+            decide_after_migration(services)
+    assert isinstance(root.obj, Services)
+    return root.obj
 
 
 def check_known(services: Services, project: str) -> None:

@@ -1,4 +1,4 @@
-"""The commands that run the backend: `taxonomist serve` and `taxonomist worker`."""
+"""The command `taxonomist serve`. It imports little: its process only reads the settings and becomes the server."""
 
 from __future__ import annotations
 
@@ -6,18 +6,16 @@ from typing import Annotated
 
 import typer
 
-from taxonomist.backend.cli.options import services_of
 from taxonomist.backend.cli.output import print_line
-from taxonomist.backend.settings import load_settings
+from taxonomist.backend.settings import Settings, load_settings
 from taxonomist.backend.state.credentials import check_exposure
 from taxonomist.backend.web.start_server import become_server
-from taxonomist.backend.worker.worker import Worker
+from taxonomist.storage.home.version_file import VERSION, home_version
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the command."""
     app.command(epilog="Examples: `taxonomist serve` · `TAXONOMIST_PASSWORD=… taxonomist serve --host 0.0.0.0`")(serve)
-    app.command(epilog="Example: `taxonomist worker`, beside a `taxonomist serve --no-worker`")(worker)
 
 
 def serve(
@@ -27,18 +25,14 @@ def serve(
     with_worker: Annotated[bool, typer.Option("--worker/--no-worker", help="Run the worker, too.")] = True,
 ) -> None:
     """Run the server that Label Studio calls, with the worker beside it."""
+    general = context.find_root().obj
+    assert isinstance(general, Settings)
     options = {name: value for name, value in {"host": host, "port": port}.items() if value is not None}
-    settings = load_settings(**{**services_of(context).settings.model_dump(exclude_unset=True), **options})
+    settings = load_settings(**{**general.model_dump(exclude_unset=True), **options})
     check_exposure(settings)
+    if home_version(settings.home) not in {None, VERSION}:
+        from taxonomist.backend.cli.options import services_of  # noqa: PLC0415 - only a migration needs the stores
+
+        services_of(context)
     print_line(f"taxonomist serves {settings.url}, its state is in {settings.home}")
     become_server(settings, with_worker=with_worker)
-
-
-def worker(
-    context: typer.Context,
-    parent: Annotated[
-        int | None, typer.Option(hidden=True, help="Exit when this process is no longer the parent.")
-    ] = None,
-) -> None:
-    """Run the worker alone: it decides labels, trains, embeds and writes predictions."""
-    Worker(services_of(context), parent=parent).run()

@@ -25,7 +25,8 @@ from taxonomist.storage.catalog import Catalog
 from taxonomist.storage.catalog.sqlite import SqliteCatalog
 from taxonomist.storage.embeddings import Embeddings, FolderEmbeddings
 from taxonomist.storage.home.old_home import SharedStores
-from taxonomist.storage.home.versions import home_version, open_home
+from taxonomist.storage.home.version_file import home_version
+from taxonomist.storage.home.versions import open_home
 from taxonomist.storage.images import Images
 from taxonomist.storage.journal import Journal
 from taxonomist.storage.registry import ModelVersion, Registry

@@ -25,8 +25,7 @@ from taxonomist.backend.status.values import (
     SourceStatus,
     WaitingStatus,
 )
-from taxonomist.storage.home.migrations import VERSION
-from taxonomist.storage.home.versions import home_version
+from taxonomist.storage.home.version_file import VERSION, home_version
 from taxonomist.storage.journal import is_label_studio
 from taxonomist.storage.registry import ModelVersion
 from taxonomist.taxonomy.agreement import Reason

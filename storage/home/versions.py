@@ -7,39 +7,16 @@ from itertools import count
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel
 
 from taxonomist.storage.files import storage_errors
-from taxonomist.storage.home.migrations import STEPS, VERSION
+from taxonomist.storage.home.migrations import STEPS
 from taxonomist.storage.home.old_home import OldHome, SharedStores
-from taxonomist.storage.json_files import read_model, write_model
+from taxonomist.storage.home.version_file import VERSION, HomeVersion, home_version, read_version, write_version
 from taxonomist.taxonomy.errors import ConfigError, DamagedError
-
-__all__ = ["home_version", "open_home"]
 
 log = logging.getLogger(__name__)
 
-_FILE = "home.json"
-_STATE = ("journal.sqlite", "catalog.sqlite", "projects", "models")  # one of them is in every home that is in use
 _WORKER_TIMEOUT_S = 10.0  # for a worker that is just ending
-
-
-class _Home(BaseModel, frozen=True):
-    """`migration` names the folder of the copies of a migration that is not finished."""
-
-    version: int
-    migration: str | None = None
-
-
-def home_version(home: Path) -> int | None:
-    """Return the version of a home, None for a folder that is no home yet. A home without a number has version 1.
-
-    Raises `StorageError` when the file with the number cannot be read.
-    """
-    found = _read(home)
-    if found is not None:
-        return found.version
-    return 1 if any((home / name).exists() for name in _STATE) else None
 
 
 def open_home(home: Path, shared: SharedStores | None = None) -> None:
@@ -51,7 +28,7 @@ def open_home(home: Path, shared: SharedStores | None = None) -> None:
     migration that was killed is finished by the next call. Raises `DamagedError` for a home of a newer release,
     `ConfigError` while a worker of an earlier release uses an older home, and `StorageError`.
     """
-    if (home / _FILE).exists() and _checked(home) == VERSION:
+    if read_version(home) is not None and _checked(home) == VERSION:
         return
     with storage_errors(home):
         home.mkdir(parents=True, exist_ok=True)
@@ -59,15 +36,11 @@ def open_home(home: Path, shared: SharedStores | None = None) -> None:
         lock.acquire()
     try:
         if (version := _checked(home)) is None:
-            write_model(home / _FILE, _Home(version=VERSION))
+            write_version(home, HomeVersion(version=VERSION))
         elif version < VERSION:
             _migrate(home, version, shared or SharedStores())
     finally:
         lock.release()
-
-
-def _read(home: Path) -> _Home | None:
-    return read_model(home / _FILE, _Home, hint="Restore it from a copy of the home.")
 
 
 def _checked(home: Path) -> int | None:
@@ -96,7 +69,7 @@ def _migrate(home: Path, version: int, shared: SharedStores) -> None:
             old.copy_databases()
             for step in STEPS[number]:
                 step(old)
-            write_model(home / _FILE, _Home(version=number))
+            write_version(home, HomeVersion(version=number))
             old.remove_working_files()
             log.warning("the home folder has version %d now; its former databases are in %s", number, old.copies)
 
@@ -108,10 +81,10 @@ def _begin(home: Path, number: int) -> Path:
     A person may go back to an earlier release and upgrade again. That is another migration, for which neither the
     copies nor the working files of the first are right.
     """
-    found = _read(home)
+    found = read_version(home)
     if found is not None and found.migration is not None:
         return home / found.migration
     names = (f"before-version-{number}{f'-{attempt}' if attempt > 1 else ''}" for attempt in count(1))
     name = next(name for name in names if not (home / name).exists())
-    write_model(home / _FILE, _Home(version=number - 1, migration=name))
+    write_version(home, HomeVersion(version=number - 1, migration=name))
     return home / name

@@ -11,7 +11,7 @@ import pytest
 import taxonomist
 from taxonomist.backend.services import Services
 from taxonomist.backend.web.app import create_app
-from taxonomist.storage.home.versions import home_version
+from taxonomist.storage.home.version_file import home_version
 from taxonomist.taxonomy.errors import DamagedError
 from tests.backend.cli.conftest import Run
 from tests.homes import DATA

@@ -19,7 +19,8 @@ from taxonomist.storage.embeddings.blob import BlobEmbeddings, rename_shared
 from taxonomist.storage.home import image_ids
 from taxonomist.storage.home.former_image_ids import former_image_id
 from taxonomist.storage.home.old_home import SharedStores
-from taxonomist.storage.home.versions import home_version, open_home
+from taxonomist.storage.home.version_file import home_version
+from taxonomist.storage.home.versions import open_home
 from tests.homes import DATA
 
 SOFA = "https://acc.blob.core.windows.net/photos/sofa.jpg?sv=2021-01-01&sig=abc"

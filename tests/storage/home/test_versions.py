@@ -13,9 +13,10 @@ import pytest
 from filelock import FileLock
 
 from taxonomist.storage.home import versions
-from taxonomist.storage.home.migrations import VERSION
+from taxonomist.storage.home.migrations import STEPS
 from taxonomist.storage.home.old_home import OldHome
-from taxonomist.storage.home.versions import home_version, open_home
+from taxonomist.storage.home.version_file import VERSION, home_version
+from taxonomist.storage.home.versions import open_home
 from taxonomist.taxonomy.errors import ConfigError, DamagedError, StorageError
 
 
@@ -184,3 +185,7 @@ def test_working_files_live_as_long_as_their_migration(tmp_path: Path, monkeypat
     assert (second / "models" / "aliases.json").read_text() == "in between"
     assert (first / "models" / "aliases.json").read_text() == "before"
     assert not (second / "working").exists()
+
+
+def test_there_are_steps_to_each_version() -> None:
+    assert list(STEPS) == list(range(2, VERSION + 1))
