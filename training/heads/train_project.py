@@ -85,6 +85,7 @@ class _Trained:
     test: Mapping[str, Evaluation]
     validation: Mapping[str, Evaluation]
     comparison: ChampionComparison
+    tested: Tested
     left_out: Mapping[str, str]
     inputs: str
     aliases: str | None  # of the registry before the comparison; None for a version that the caller promotes
@@ -176,7 +177,7 @@ def train_project(
         comparison = replace(comparison, decision=left_to_a_person(comparison.decision))
     inputs = inputs_fingerprint(usable, parts, trees, backbone.version, asdict(options))
     calibration = _calibrate(head, trees, data, options)
-    trained = _Trained(head, calibration, data, test, validation, comparison, left_out, inputs, aliases)
+    trained = _Trained(head, calibration, data, test, validation, comparison, tested, left_out, inputs, aliases)
     progress("publishing", 0.0)
     version = _publish(registry, project, trained, _manifest(project, backbone, trees, trained, options), started)
     promoted, reason = promote and comparison.decision.promote, comparison.decision.reason
@@ -248,7 +249,7 @@ def _manifest(
             "reason": decision.reason,
             "aliases": trained.aliases,
         },
-        "tested": _tested(trained.data).model_dump(),
+        "tested": trained.tested.model_dump(),
         "settings": asdict(options),
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -293,7 +294,7 @@ def _publish(
     record = data_record((*data.train, *data.validation, *data.test), data.roles, earlier)
     with registry.stage(model_name(project)) as folder:
         trained.head.weights.save(folder / HEAD_FILE)
-        write_json(folder / DATA_FILE, record)
+        write_json(folder / DATA_FILE, record, indent=None)
         write_report(
             folder,
             head=trained.head,
@@ -302,7 +303,7 @@ def _publish(
             champion=trained.comparison.champion,
             decision=trained.comparison.decision,
             left_out=trained.left_out,
-            tested=_tested(data),
+            tested=trained.tested,
             untested=_untested(data),
         )
         summary = {

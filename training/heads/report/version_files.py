@@ -92,10 +92,13 @@ def write_report(
             plot_confusion(level, title, folder / f"confusion-{safe_name}-{level.level}.png")
 
 
-def write_json(path: Path, data: Mapping[str, Any]) -> None:
-    """Write JSON in UTF-8 with the number of its format; numbers that are not finite become null."""
+def write_json(path: Path, data: Mapping[str, Any], *, indent: int | None = 1) -> None:
+    """Write JSON in UTF-8 with the number of its format; numbers that are not finite become null.
+
+    Without `indent` everything is on one line, which is written much faster.
+    """
     path.write_text(
-        json.dumps({FORMAT: 1, **_finite(data)}, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8"
+        json.dumps({FORMAT: 1, **_finite(data)}, indent=indent, ensure_ascii=False, allow_nan=False), encoding="utf-8"
     )
 
 
