@@ -16,6 +16,7 @@ from taxonomist.storage.fork_safety import after_fork
 from taxonomist.storage.images import without_query
 from taxonomist.storage.images.allowed_hosts import AllowedHosts, Target, is_public
 from taxonomist.storage.network.http_clients import ProxyFailure, failures_of, image_client, reason_and_fix
+from taxonomist.storage.network.plain_responses import UnusableResponse, compression_of, refused_compression
 from taxonomist.storage.network.proxies import Proxy, is_reached_directly, parse_proxy, proxy_for
 from taxonomist.taxonomy.errors import (
     ConfigError,
@@ -223,11 +224,13 @@ class HttpImages:
             await response.aclose()
 
     async def _body(self, response: httpx.Response, url: str) -> bytes:
+        if compression := compression_of(response.headers.get("content-encoding")):
+            raise UnusableResponse(refused_compression(response.request.url.host, compression))
         announced = response.headers.get("content-length", "")
         if announced.isdigit() and int(announced) > self._max_bytes:
             raise self._too_large(url)
         data = bytearray()
-        async for chunk in response.aiter_bytes():
+        async for chunk in response.aiter_raw():
             data += chunk
             if len(data) > self._max_bytes:
                 raise self._too_large(url)

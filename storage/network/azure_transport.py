@@ -9,7 +9,14 @@ from azure.core.exceptions import ServiceRequestError, ServiceResponseError
 from azure.core.pipeline.transport import AioHttpTransport
 
 from taxonomist.storage.network.certificates import certificates
+from taxonomist.storage.network.plain_responses import (
+    MAX_RESPONSE_BYTES,
+    PLAIN,
+    compression_of,
+    refused_compression,
+)
 from taxonomist.storage.network.proxies import proxy_for
+from taxonomist.taxonomy.errors import StorageError
 
 __all__ = ["AzureProxyError", "AzureTransport"]
 
@@ -35,6 +42,8 @@ class AzureTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core give
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 trust_env=False,
+                headers=PLAIN,
+                response_class=_PlainResponse,
             )
             self._was_opened = True
         await super().open()
@@ -53,3 +62,23 @@ class AzureTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core give
                 case aiohttp.ClientProxyConnectionError():
                     raise AzureProxyError(f"{proxy} is not reachable") from error
             raise
+
+
+class _PlainResponse(aiohttp.ClientResponse):
+    """A response that is not compressed, and bounded where it is read as a whole. Others raise `StorageError`."""
+
+    async def start(self, connection: Any) -> aiohttp.ClientResponse:
+        await super().start(connection)
+        if compression := compression_of(self.headers.get("Content-Encoding")):
+            self.close()
+            raise StorageError(
+                f"{refused_compression(self.url.host or '', compression)}.",
+                hint="A blob must be stored without Content-Encoding.",
+            )
+        return self
+
+    async def read(self) -> bytes:
+        if self._body is None and (announced := self.content_length) is not None and announced > MAX_RESPONSE_BYTES:
+            self.close()
+            raise StorageError(f"{self.url.host} answers with {announced:,} bytes, more than {MAX_RESPONSE_BYTES:,}.")
+        return await super().read()

@@ -11,6 +11,7 @@ from functools import partial
 import httpx
 
 from taxonomist.storage.network.certificates import certificates, untrusted
+from taxonomist.storage.network.plain_responses import MAX_RESPONSE_BYTES, PLAIN, UnusableResponse, bounded
 from taxonomist.storage.network.proxies import Proxy, proxy_for
 from taxonomist.taxonomy.errors import TaxonomistError
 
@@ -49,13 +50,15 @@ def http_client(
     auth: httpx.Auth | None = None,
     headers: Mapping[str, str] | None = None,
     stay: bool = True,
+    max_bytes: int = MAX_RESPONSE_BYTES,
 ) -> httpx.Client:
     """Return a client with the certificates of `certificates` and the proxies of `proxy_for`. The caller closes it.
 
     It follows redirects of the same server and keeps the method. With `stay` it follows no others, but from http to
     https of the same host, and raises `RedirectedElsewhere`: a request may hold a token or a password. Without `stay`
     it follows all redirects as a browser does. A request raises `ConfigError` when a variable of the environment names
-    a certificate or a proxy that cannot be used.
+    a certificate or a proxy that cannot be used, and `UnusableResponse` for a response that is compressed or has more
+    than `max_bytes`.
     """
     return httpx.Client(
         base_url=base_url,
@@ -64,7 +67,7 @@ def http_client(
         timeout=timeout,
         follow_redirects=True,
         trust_env=False,
-        transport=_Transport(),
+        transport=_Transport(max_bytes),
         event_hooks={"response": [partial(_stay, httpx.URL(base_url))] if stay else []},
     )
 
@@ -75,7 +78,7 @@ def image_client(proxy: Proxy | None, *, is_secure: bool, timeout: float, limits
     Raises `ConfigError` as `certificates` does where https needs them.
     """
     return httpx.AsyncClient(
-        headers={"Accept": "image/*, */*;q=0.5", "Accept-Encoding": "identity", "User-Agent": "taxonomist"},
+        headers={"Accept": "image/*, */*;q=0.5", "User-Agent": "taxonomist", **PLAIN},
         timeout=timeout,
         trust_env=False,
         follow_redirects=False,
@@ -99,6 +102,8 @@ def reason_and_fix(error: BaseException) -> tuple[str, str | None]:
         return str(error.args[0]).rstrip("."), error.hint
     if refused := untrusted(error):
         return refused
+    if isinstance(error, UnusableResponse):
+        return str(error), "Look at what stands between us and that server, such as a proxy."
     if isinstance(error, RedirectedElsewhere):
         if error.is_downgrade:
             return str(error), "The proxy before it must send X-Forwarded-Proto: https, so that it redirects to https."
@@ -110,20 +115,24 @@ def reason_and_fix(error: BaseException) -> tuple[str, str | None]:
 
 
 class _Transport(httpx.BaseTransport):
-    """Sends each request directly or through a proxy. Certificates are read only when https needs them."""
+    """Sends each request directly or through a proxy, and bounds the responses. Certificates are read only when https
+    needs them."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
         self._lock = threading.Lock()
         self._routes: dict[tuple[bool, Proxy | None], httpx.HTTPTransport] = {}
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         host, proxy = request.url.host, proxy_for(str(request.url))
+        request.headers.update(PLAIN)
         with failures_of(proxy, host):
             response = self._route(request.url.scheme == "https", proxy).handle_request(request)
         if proxy is not None and response.status_code == 407:
             response.close()
             raise ProxyFailure("407 Proxy Authentication Required", proxy, host)
-        return response
+        response.request = request
+        return bounded(response, self._max_bytes)
 
     def _route(self, is_secure: bool, proxy: Proxy | None) -> httpx.HTTPTransport:
         with self._lock:

@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 _RESPONSE_TIMEOUT = 5.0  # seconds until the server must have begun to respond
 _READ_TIMEOUT = 10.0  # seconds without a byte
 _TOTAL_TIMEOUT = 300.0  # seconds for the whole file (45 to 100 MB)
+_MOST_BYTES = 2**30
 
 
 class UnreachableError(Exception):
@@ -87,7 +88,7 @@ def _stream(url: str, target: Path, responded: threading.Event) -> str:
     deadline = time.monotonic() + _TOTAL_TIMEOUT
     timeout = httpx.Timeout(_READ_TIMEOUT, connect=_RESPONSE_TIMEOUT)
     with (
-        http_client(timeout=timeout, stay=False) as client,
+        http_client(timeout=timeout, stay=False, max_bytes=_MOST_BYTES) as client,
         client.stream("GET", url) as response,
         target.open("wb") as file,
     ):

@@ -196,10 +196,21 @@ def test_too_large_without_a_word(web: Web, images: HttpImages) -> None:
         images.read(f"{web.url}/a.png")
 
 
-def test_too_large_once_unpacked(web: Web, images: HttpImages) -> None:
-    web.route("/a.png", data=gzip.compress(b"x" * 20_000), headers={"Content-Encoding": "gzip"})
-    with pytest.raises(ImageTooLargeError):
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "deflate", "br", "gzip, gzip", "identity, zstd"])
+def test_a_compressed_answer_is_refused_unread(web: Web, images: HttpImages, encoding: str) -> None:
+    """A doubly compressed one of 1.8 kB would take gigabytes."""
+    bomb = gzip.compress(gzip.compress(b"x" * 20_000_000))
+    web.route("/a.png", data=bomb, headers={"Content-Encoding": encoding})
+    with pytest.raises(ImageUnavailableError, match=r"answers compressed .* asked for plain bytes"):
         images.read(f"{web.url}/a.png")
+    (asked,) = web.requests
+    assert asked[1]["Accept-Encoding"] == "identity"
+
+
+@pytest.mark.parametrize("encoding", ["identity", "aws-chunked", "utf-8", ""])
+def test_an_encoding_that_is_no_compression_changes_nothing(web: Web, images: HttpImages, encoding: str) -> None:
+    web.route("/a.png", data=IMAGE, headers={"Content-Encoding": encoding})
+    assert images.read(f"{web.url}/a.png") == IMAGE
 
 
 def test_exactly_the_limit_is_not_too_large(web: Web, images: HttpImages) -> None:
