@@ -5,6 +5,7 @@ Every error that a user can see derives from `TaxonomistError` and says what is 
 
     TaxonomistError
     ├── ConfigError               a labelling config, a setting or an argument of a command is not usable
+    │   └── ConfigTooLargeError   a labelling config exceeds a limit; nothing of it is stored
     ├── BadRequestError           a request does not follow the protocol
     ├── AuthError                 credentials are missing or wrong
     ├── ImageDecodingError        bytes are not an image, or an image that is too large to decode
@@ -37,6 +38,10 @@ class TaxonomistError(Exception):
 
 class ConfigError(TaxonomistError):
     """A labelling config, a setting or an argument of a command is not usable."""
+
+
+class ConfigTooLargeError(ConfigError):
+    """A labelling config has more text, levels or nodes than are supported. Nothing of it is stored."""
 
 
 class BadRequestError(TaxonomistError):

@@ -20,8 +20,8 @@ IntArray = NDArray[np.intp]
 Kind = Literal["taxonomy", "choices"]
 
 
-MAX_LEVELS = 200
-"""More than any taxonomy of people has; deeper ones are mistakes, and some of Python's own functions fail on them."""
+MAX_LEVELS = 64
+"""More than any taxonomy of people has; deeper ones are mistakes, and each node keeps the names of all above it."""
 
 
 _LOCK = Lock()  # of the results that trees keep
@@ -37,7 +37,7 @@ def check_depth(control: str, path: TaxonomyPath) -> None:
     """Raise `ConfigError` for a path with more than `MAX_LEVELS` levels."""
     if len(path) > MAX_LEVELS:
         raise ConfigError(
-            f'The taxonomy "{control}" has a path of more than {MAX_LEVELS} levels, which begins with '
+            f'The taxonomy "{control}" has a path of {len(path):,} levels, which begins with '
             f'"{format_path(path[:3])[:100]}".',
             hint=f"At most {MAX_LEVELS} levels are supported. Is a choice nested in the one before it by mistake?",
         )

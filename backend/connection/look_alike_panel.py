@@ -15,6 +15,7 @@ from xml.parsers import expat  # only positions are used, and documents with a D
 
 from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.taxonomy.label_config import parse_label_config
+from taxonomist.taxonomy.label_config.bounds import check_text
 
 PANEL_ID = "taxonomist-look-alikes"
 
@@ -85,6 +86,7 @@ def _images_of(panels: Sequence[_Element], images: Mapping[str, str]) -> list[st
 
 def panels_in(label_config: str) -> list[str]:
     """Return the addresses of the panels in a labelling config; normally one or none. Raises `ConfigError`."""
+    check_text(label_config)
     return [_shown_address(element) for element in _elements(label_config.encode()) if _is_panel(element)]
 
 

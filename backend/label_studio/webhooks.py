@@ -19,7 +19,7 @@ from taxonomist.storage.journal import (
     TaskDeleted,
     TaskSaved,
 )
-from taxonomist.taxonomy.errors import BadRequestError, ConfigError
+from taxonomist.taxonomy.errors import BadRequestError, ConfigError, ConfigTooLargeError
 from taxonomist.taxonomy.label_config import LabelConfig, parse_label_config
 
 SomeEvent = TypeVar("SomeEvent", bound=Event)
@@ -55,7 +55,8 @@ def parse_webhook(
 
     An unknown action has no events and is `ignored` by its name. `now` is the time of a task that has none.
     `known_config` returns the labelling config of a project, for a webhook that has only the project's number. Raises
-    `BadRequestError` for a body that is not a webhook.
+    `BadRequestError` for a body that is not a webhook, and `ConfigTooLargeError` for one whose labelling config exceeds
+    the limits.
     """
     if not isinstance(body, dict) or not isinstance(body.get("action"), str):
         raise BadRequestError("A webhook needs an action.")
@@ -154,8 +155,12 @@ class _WebhookReader:
 
     def read(self) -> ReceivedWebhook:
         events: tuple[Event, ...] = ()
+        if self.xml:
+            _check_size(self.xml)
         try:
             events = tuple(self._events())
+        except ConfigTooLargeError:
+            raise
         except ConfigError as error:
             self.problems.append(str(error))
         return ReceivedWebhook(
@@ -229,6 +234,16 @@ class _WebhookReader:
             for item in value if isinstance(value, list) else [value]:
                 if isinstance(item, dict):
                     yield item
+
+
+def _check_size(xml: str) -> None:
+    """Raise `ConfigTooLargeError` for a labelling config that exceeds the limits, also where no event needs it."""
+    try:
+        parse_label_config(xml)
+    except ConfigTooLargeError:
+        raise
+    except ConfigError:
+        return
 
 
 def _identity(item: Mapping[str, Any]) -> str:

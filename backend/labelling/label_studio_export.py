@@ -20,11 +20,11 @@ from taxonomist.backend.labelling.exports.files import ExportFiles
 from taxonomist.backend.labelling.exports.forms import check_csv
 from taxonomist.backend.labelling.exports.importing import ExportImport
 from taxonomist.backend.labelling.import_result import ImportResult
+from taxonomist.backend.labelling.manifests.label_configs import read_config
 from taxonomist.backend.labelling.sources import file_source
 from taxonomist.backend.services import Services
 from taxonomist.progress import CountProgress, ignore_counts
 from taxonomist.taxonomy.errors import ConfigError
-from taxonomist.taxonomy.label_config import parse_label_config
 
 
 def is_export(file: Path) -> bool:
@@ -103,12 +103,7 @@ def _import_files(
 def _read_config(services: Services, project: str, config: Path | None) -> str:
     """Return the labelling config in the given file, else that of the project. Raises `ConfigError`."""
     if config is not None:
-        try:
-            xml = config.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{config} cannot be read: {error}.") from None
-        parse_label_config(xml)
-        return xml
+        return read_config(config)
     if xml := services.projects.get(project).label_config:
         return xml
     raise ConfigError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -18,18 +19,20 @@ from urllib.parse import quote, unquote
 from filelock import FileLock
 from pydantic import BaseModel, SecretStr, field_serializer, model_validator
 
+from taxonomist.backend.state.gone_nodes import gone_with, same_nodes
 from taxonomist.backend.state.image_folders import ImageFolder
 from taxonomist.backend.state.project_settings import ProjectChoices
 from taxonomist.storage.files import storage_errors
 from taxonomist.storage.journal import UNKNOWN_SOURCE
 from taxonomist.storage.json_files import read_model, write_model
-from taxonomist.taxonomy.errors import BadRequestError, ConfigError, DamagedError, TaxonomistError
-from taxonomist.taxonomy.label_config import LabelConfig, parse_label_config
-from taxonomist.taxonomy.label_config.former_nodes import LabelDecision, gone_nodes, read_label_config
+from taxonomist.taxonomy.errors import BadRequestError, DamagedError, TaxonomistError
+from taxonomist.taxonomy.label_config import LabelConfig
+from taxonomist.taxonomy.label_config.former_nodes import LabelDecision, read_label_config
 from taxonomist.taxonomy.paths import TaxonomyPath
 
 log = logging.getLogger(__name__)
 _MOST_ADDRESSES = 10
+_CACHED_BYTES = 64 * 1024 * 1024  # of the files of the records that are kept in memory
 _MOST_BYTES = 200  # of a file name, with what is put before and after it
 _PROJECT = re.compile(r"[\w .@-]{1,100}", re.UNICODE)
 
@@ -107,46 +110,6 @@ def with_address(others: Sequence[str], new: str | None, current: str) -> tuple[
     return tuple(address for address in known if address != current)[-_MOST_ADDRESSES:]
 
 
-def _gone_with(record: ProjectRecord, xml: object) -> dict[str, object]:
-    """Return the fields that say which nodes are gone once the labelling config is this one.
-
-    A decision on a node counts for the time that it was about: when the node has come back and goes again, a person is
-    asked again.
-    """
-    if not isinstance(xml, str) or not xml or xml == record.label_config:
-        return {}
-    before = _usable(record.label_config) or _usable(record.former_config)
-    now = _usable(xml)
-    if now is None:
-        former = record.label_config if _usable(record.label_config) else record.former_config
-        return {"former_config": former}
-    if before is None:
-        return {"former_config": ""}
-    gone = gone_nodes(before, now, record.gone)
-    anew = {control: set(paths) - set(record.gone.get(control, ())) for control, paths in gone.items()}
-    controls = {tree.control for tree in now.trees}
-    kept = tuple(
-        decision
-        for decision in record.label_decisions
-        if (decision.old or decision.control not in controls)  # of a whole control: until it is back
-        and not any(decision.concerns(decision.control, path) for path in anew.get(decision.control, ()))
-    )
-    if len(kept) < len(record.label_decisions):
-        log.warning(
-            "project %s: %d decisions on nodes that came back count no longer, see `taxonomist status`",
-            record.project,
-            len(record.label_decisions) - len(kept),
-        )
-    return {"former_config": "", "gone": gone, "label_decisions": kept}
-
-
-def _usable(xml: str) -> LabelConfig | None:
-    try:
-        return parse_label_config(xml) if xml else None
-    except ConfigError:
-        return None
-
-
 def _repair(path: Path) -> str:
     """Return how a record that cannot be read is made anew. Labels are not in it, so they stay."""
     return (
@@ -161,6 +124,7 @@ class ProjectRecords:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._cached: dict[Path, tuple[tuple[int, int, int], ProjectRecord]] = {}
+        self._caching = threading.Lock()
         self._complaints: dict[str, str] = {}  # by project, as it was logged
 
     def get(self, project: str) -> ProjectRecord:
@@ -179,7 +143,12 @@ class ProjectRecords:
         if cached is not None and cached[0] == stamp:  # a labelling config may be large, and each request needs it
             return cached[1]
         record = self._read(project)
-        self._cached[path] = (stamp, record)
+        with self._caching:
+            self._cached.pop(path, None)
+            self._cached[path] = (stamp, record)
+            total = sum(found[0][1] for found in self._cached.values())
+            while total > _CACHED_BYTES and len(self._cached) > 1:
+                total -= self._cached.pop(next(iter(self._cached)))[0][1]
         return record
 
     def exists(self, project: str) -> bool:
@@ -205,14 +174,25 @@ class ProjectRecords:
         """Set the fields that `changes` returns for the record as it is now, and return the new record.
 
         No other process changes the record meanwhile, so `changes` must be quick and must not change a record itself.
-        Writes only when something differs.
+        It may be called again, for a record that was changed meanwhile: a new labelling config is compared with the
+        former one before the lock is taken, since a large one would keep all projects waiting. Writes only when
+        something differs. Raises `ConfigTooLargeError` for a labelling config that exceeds the limits.
         """
         self._path(project)
         self._folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self._folder / ".lock"):
-            old = self._read(project)
-            new = dict(changes(old))
-            return self._write(old, {**new, **_gone_with(old, new.get("label_config"))})
+        compared: ProjectRecord | None = None
+        compared_xml = ""
+        gone: dict[str, object] = {}
+        while True:
+            with FileLock(self._folder / ".lock"):
+                old = self._read(project)
+                new = dict(changes(old))
+                xml = new.get("label_config")
+                if not isinstance(xml, str) or not xml or xml == old.label_config:
+                    return self._write(old, new)
+                if compared is not None and same_nodes(compared, old) and xml == compared_xml:
+                    return self._write(old, {**new, **gone})
+            compared, compared_xml, gone = old, xml, gone_with(old, xml)
 
     def announce(self, project: str, version: str) -> None:
         """Store that Label Studio shows this model version now, and which one it showed before."""
@@ -239,27 +219,27 @@ class ProjectRecords:
             self.change(project, counted)
 
     def __iter__(self) -> Iterator[ProjectRecord]:
-        for found in self._read_all().values():
+        for _, found in self._read_all():
             if isinstance(found, ProjectRecord):
                 yield found
 
     def damaged(self) -> dict[str, TaxonomistError]:
         """Return by project why its record cannot be read. Such a record stops no other project."""
-        return {name: found for name, found in self._read_all().items() if not isinstance(found, ProjectRecord)}
+        return {name: found for name, found in self._read_all() if not isinstance(found, ProjectRecord)}
 
-    def _read_all(self) -> dict[str, ProjectRecord | TaxonomistError]:
-        found: dict[str, ProjectRecord | TaxonomistError] = {}
+    def _read_all(self) -> Iterator[tuple[str, ProjectRecord | TaxonomistError]]:
+        found: ProjectRecord | TaxonomistError
         for path in sorted(self._folder.glob("*.json")):
             name = unquote(path.stem)
             try:
-                found[name] = self.get(name)
+                found = self.get(name)
                 self._complaints.pop(name, None)
             except TaxonomistError as error:
-                found[name] = error
+                found = error
                 if self._complaints.get(name) != str(error):  # once, since the worker reads all each second
                     self._complaints[name] = str(error)
                     log.error("%s", error)
-        return found
+            yield name, found
 
     def _read(self, project: str) -> ProjectRecord:
         """Return the record as it is in the file."""

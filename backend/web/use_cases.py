@@ -22,7 +22,7 @@ from taxonomist.backend.services import Services, registry_name
 from taxonomist.backend.settings import LOOPBACK_HOSTS
 from taxonomist.backend.state.jobs import Job, JobKind
 from taxonomist.backend.state.project_records import ProjectRecord, with_address
-from taxonomist.taxonomy.errors import ConfigError, StorageError
+from taxonomist.taxonomy.errors import ConfigError, ConfigTooLargeError, StorageError
 from taxonomist.taxonomy.label_config import parse_label_config
 
 log = logging.getLogger(__name__)
@@ -122,10 +122,13 @@ class UseCases:
         """Return a prediction for each task; an empty one where nothing can be suggested.
 
         Tasks that were not predicted before the deadline, or whose image could not be read, are left to the worker. A
-        labelling config without a taxonomy gives empty predictions: an error would stop the annotator.
+        labelling config without a taxonomy gives empty predictions: an error would stop the annotator. Raises
+        `ConfigTooLargeError` for one that exceeds the limits.
         """
         try:
             predictions = self.predictor.predict_named(request)
+        except ConfigTooLargeError:
+            raise
         except ConfigError as error:
             log.warning("project %s: %s", request.project, error)
             version = self.model_version(request.project)

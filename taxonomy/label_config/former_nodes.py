@@ -3,11 +3,13 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import lru_cache
 
-from taxonomist.taxonomy.label_config.parsing import LabelConfig, parse_label_config
+from taxonomist.taxonomy.label_config.cache import ConfigCache
+from taxonomist.taxonomy.label_config.parsing import PARSED, LabelConfig, key_of, parse_label_config
 from taxonomist.taxonomy.paths import TaxonomyPath
 from taxonomist.taxonomy.tree import Tree
+
+_WITH_RENAMES = ConfigCache[LabelConfig](entries=64, total=100_000)  # nodes
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,6 @@ class LabelDecision:
         return control == self.control and path[: len(self.old)] == self.old
 
 
-@lru_cache(maxsize=64)
 def read_label_config(
     xml: str, decisions: tuple[LabelDecision, ...] = (), gone_controls: frozenset[str] = frozenset()
 ) -> LabelConfig:
@@ -43,6 +44,24 @@ def read_label_config(
     `gone_controls` are those that the config had once. Raises what `parse_label_config` raises.
     """
     config = parse_label_config(xml)
+    if not decisions and gone_controls <= {tree.control for tree in config.trees}:
+        return config
+
+    def read() -> tuple[LabelConfig, int]:
+        return _with_renames(config, decisions, gone_controls), config.size
+
+    return _WITH_RENAMES.get((key_of(xml), decisions, gone_controls), read)
+
+
+def forget_parsed_configs() -> None:
+    """Empty the caches of this module and of `parsing`."""
+    _WITH_RENAMES.clear()
+    PARSED.clear()
+
+
+def _with_renames(
+    config: LabelConfig, decisions: Sequence[LabelDecision], gone_controls: frozenset[str]
+) -> LabelConfig:
     controls = {tree.control for tree in config.trees}
     renamed = {
         decision.control: decision.new_control

@@ -1,20 +1,21 @@
 """Reads the labelling config of a Label Studio project."""
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
-from xml.etree.ElementTree import Element, ParseError
-
-from defusedxml.ElementTree import fromstring
+from xml.etree.ElementTree import Element
 
 from taxonomist.taxonomy.errors import ConfigError
+from taxonomist.taxonomy.label_config.bounds import check_paths, check_text, read_elements
+from taxonomist.taxonomy.label_config.cache import ConfigCache
 from taxonomist.taxonomy.label_config.image_value import fill_in, has_field
 from taxonomist.taxonomy.label_config.visibility import Condition, visible_controls
 from taxonomist.taxonomy.paths import TaxonomyPath
 from taxonomist.taxonomy.tree import Kind, Tree, check_depth
 
 _NO_NAME = "$undefined$"
+PARSED = ConfigCache["LabelConfig"](entries=64, total=150_000)  # nodes
 
 
 @dataclass(frozen=True)
@@ -70,22 +71,38 @@ class LabelConfig:
         """Return the controls that an annotator sees when those in `filled` have these paths and all others none."""
         return visible_controls({tree.control: tree for tree in self.trees}, self.conditions, filled)
 
+    @property
+    def size(self) -> int:
+        """The number of nodes of all trees."""
+        return sum(len(tree) for tree in self.trees)
 
-@lru_cache(maxsize=64)
+
 def parse_label_config(xml: str) -> LabelConfig:
     """Return the trees of a labelling config: its `<Taxonomy>` controls on an image, else its `<Choices>` (depth 1).
 
     In a config with a `<Taxonomy>`, `<Choices>` are side questions, which are not learned. Controls that label regions
     (`perRegion`) or something else than an image are left out. Raises ConfigError for text that is not XML, and for a
-    config without a control that can be learned, with the reason of each.
+    config without a control that can be learned, with the reason of each; ConfigTooLargeError for one that exceeds the
+    bounds (see `bounds`), before anything is built of it.
 
-    The results are cached, since each request of Label Studio carries the whole config.
+    The results are cached, errors as well.
     """
-    try:
-        root: Element = fromstring(xml, forbid_dtd=True)
-    except (ParseError, ValueError) as error:
-        raise ConfigError(f"The labelling config cannot be read as XML: {error}.") from error
-    tags = list(_tags(root))
+    check_text(xml)
+
+    def parse() -> tuple[LabelConfig, int]:
+        config = _parse(xml)
+        return config, config.size + len(xml) // 100
+
+    return PARSED.get(key_of(xml), parse)
+
+
+def key_of(xml: str) -> bytes:
+    """Return a hash of the text, which stands for it in a cache."""
+    return hashlib.sha256(xml.encode("utf-8", "surrogatepass")).digest()
+
+
+def _parse(xml: str) -> LabelConfig:
+    tags = list(_tags(read_elements(xml)))
     objects = {tag.get("name"): tag for tag in tags if tag.get("name") and not tag.get("toname")}
     reasons: dict[str, str] = {}
     for kind in ("taxonomy", "choices"):
@@ -211,12 +228,15 @@ def _config(
     for tag in tags:  # controls with one sharedStore have the choices of the first of them
         if tag.name == kind and (store := tag.get("sharedstore") or tag.get("name")):
             stores.setdefault(store, tag.element)
-    trees = tuple(_tree(tag, kind, objects, stores) for tag in controls)
+    trees: list[Tree] = []
+    for tag in controls:
+        trees.append(_tree(tag, kind, objects, stores))
+        check_paths([path for tree in trees for path in tree.paths])
     names = [tree.control for tree in trees]
     if len(set(names)) < len(names):
         raise ConfigError(f"Two controls of the labelling config have the same name: {', '.join(names)}.")
     return LabelConfig(
-        trees=trees,
+        trees=tuple(trees),
         images={tree.to_name: objects[tree.to_name].get("value") for tree in trees},
         conditions={tag.get("name"): tag.conditions for tag in controls if tag.conditions},
         not_served=dict(reasons),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.taxonomy.label_config import parse_label_config, write_label_config
+from taxonomist.taxonomy.label_config.bounds import MAX_CHARACTERS, check_paths
 from taxonomist.taxonomy.names import clean_name, questionable_siblings
 from taxonomist.taxonomy.paths import TaxonomyPath, format_path, prefixes
 from taxonomist.taxonomy.tree import Tree, check_depth
@@ -16,7 +17,8 @@ from taxonomist.taxonomy.tree import Tree, check_depth
 def read_config(config: Path) -> str:
     """Return the labelling config in a file. Raises `ConfigError` when it cannot be used."""
     try:
-        xml = config.read_text(encoding="utf-8-sig")
+        with config.open(encoding="utf-8-sig") as file:
+            xml = file.read(MAX_CHARACTERS + 1)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{config} cannot be read: {error}.") from None
     parse_label_config(xml)
@@ -34,6 +36,7 @@ def config_with(paths: Iterable[TaxonomyPath], stored: str, given: str | None, *
         return stored if given is None else given
     for path in paths:
         check_depth("taxonomy", path)  # before the config is written, which is nested as deep
+    check_paths({node for path in paths for node in prefixes(path)})
     if stored and not (grows and _is_ours(stored)):
         return stored
     tree = parse_label_config(stored).trees[0] if stored else None

@@ -14,8 +14,7 @@ from taxonomist.backend.state.jobs import JobKind, JobState
 from taxonomist.backend.state.project_settings import ProjectChoices
 from taxonomist.backend.worker.retraining_schedule import TrainingPlanner
 from taxonomist.storage.journal.counts import UnknownPaths
-from taxonomist.taxonomy.label_config import parse_label_config
-from taxonomist.taxonomy.label_config.former_nodes import read_label_config
+from taxonomist.taxonomy.label_config.former_nodes import forget_parsed_configs
 from taxonomist.taxonomy.tree import Tree
 from tests.small_world import CONFIG
 
@@ -159,8 +158,7 @@ def test_a_project_that_is_held_costs_nothing(
     monkeypatch.setattr(UnknownPaths, "labels", count_labels)
     services = Services(world.settings)
     planner = TrainingPlanner(services)
-    read_label_config.cache_clear()
-    parse_label_config.cache_clear()
+    forget_parsed_configs()
     for _ in range(20):
         planner.plan()
     assert trainings(world) == 0

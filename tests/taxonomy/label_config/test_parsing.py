@@ -203,12 +203,12 @@ def test_a_tree_may_have_many_levels_but_not_any_number() -> None:
     (tree,) = parse_label_config(nested(MAX_LEVELS)).trees
     assert tree.depth == MAX_LEVELS
     for levels in (MAX_LEVELS + 1, 1500, 20_000):
-        with pytest.raises(ConfigError, match=r'"t" has a path of more than 200 levels.*nested in the one before'):
+        with pytest.raises(ConfigError, match=rf"has {levels:,} levels of choices.*nested in the one before"):
             parse_label_config(nested(levels))
 
 
 def test_a_manifest_with_many_levels_is_refused_too() -> None:
-    with pytest.raises(ConfigError, match="more than 200 levels"):
+    with pytest.raises(ConfigError, match=r"a path of 65 levels.*At most 64"):
         Tree.from_paths("taxonomy", [("A",) * 1500])
 
 

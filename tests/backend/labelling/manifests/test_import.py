@@ -121,7 +121,7 @@ def test_a_label_that_a_config_cannot_hold_is_refused_before_anything_is_stored(
     (catalogue / "a.jpg").write_bytes(b"")
     header = ",".join(f"level{number}" for number in range(1, 1501))
     (catalogue / "m.csv").write_text(f"file,{header}\na.jpg{',x' * 1500}\n")
-    with pytest.raises(ConfigError, match="more than 200 levels"):
+    with pytest.raises(ConfigError, match="At most 64 levels"):
         follow(services, catalogue / "m.csv")
     assert state(services.settings.home) == {}
 
