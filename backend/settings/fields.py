@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
+from ipaddress import ip_network
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -15,13 +16,19 @@ from taxonomist.storage.network.proxies import parse_proxy
 from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.training.backbones.architectures import architecture_names, list_of_names
 
+MAX_ADDRESS_CHARACTERS = 1000
+
 
 def _web_address(url: str) -> str:
     """Return an http(s) address without a trailing slash.
 
     Credentials in it are refused: they would end up in logs and in Label Studio's database.
     """
+    if len(url) > MAX_ADDRESS_CHARACTERS or not url.isprintable() or " " in url:
+        raise ValueError(f"must have at most {MAX_ADDRESS_CHARACTERS} characters, and no blanks")
     parts = urlsplit(url)
+    if parts.port == 0:  # reading it checks it
+        raise ValueError("must not have the port 0")
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("must look like http://host:port")
     if parts.username or parts.password:
@@ -96,6 +103,15 @@ def _list_of_texts(value: object) -> object:
     return parts
 
 
+def _network(text: str) -> str:
+    """Refuse everything but an IP address or a network."""
+    try:
+        ip_network(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not an IP address or a network such as 10.0.0.0/8") from None
+    return text
+
+
 def _upper(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
@@ -106,6 +122,7 @@ Texts = Annotated[list[str], NoDecode, BeforeValidator(_list_of_texts)]
 OptionalTexts = Annotated[list[str] | None, NoDecode, BeforeValidator(_list_of_texts)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 WebAddresses = Annotated[list[WebAddress], NoDecode, BeforeValidator(_list_of_texts)]
+Networks = Annotated[list[Annotated[str, AfterValidator(_network)]], NoDecode, BeforeValidator(_list_of_texts)]
 SendableSecret = Annotated[SecretStr, AfterValidator(_sendable)]
 ProxyAddress = Annotated[SecretStr, AfterValidator(_proxy)]
 CronSchedule = Annotated[str, AfterValidator(_schedule)]

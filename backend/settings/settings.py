@@ -20,6 +20,7 @@ from taxonomist.backend.settings.fields import (
     ArchitectureName,
     CronSchedule,
     LogLevel,
+    Networks,
     OptionalTexts,
     ProductField,
     Promotion,
@@ -74,12 +75,21 @@ class Settings(BaseSettings):
     )
     username: str = Field("taxonomist", description="User name for basic authentication")
     password: SendableSecret | None = Field(
-        None, description="Password for basic authentication; unset: no password is needed"
+        None,
+        description="Password for basic authentication; unset: made once and kept in the home folder, and programs on "
+        "this machine need none for projects that `connect` has not given it to",
     )
     webhook_secret: SecretStr | None = Field(
         None, description="Value of the secret header of webhooks; unset: made once and kept in the home folder"
     )
-    allow_no_password: bool = Field(False, description="Serve without a password on addresses other than loopback")
+    allow_no_password: bool = Field(
+        False, description="Serve every caller without a password, since something else guards the server"
+    )
+    trusted_proxies: Networks = Field(
+        [],
+        description="Addresses or networks of reverse proxies whose forwarding headers count, such as 127.0.0.1 or "
+        "10.0.0.0/8",
+    )
     log_level: LogLevel = Field(
         "INFO",
         description="Least severe messages that are logged; unset: commands other than serve and worker log from "

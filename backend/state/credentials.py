@@ -22,29 +22,31 @@ SECRET_HEADER = "X-Taxonomist-Secret"  # noqa: S105 - its name, not its value
 
 @dataclass(frozen=True)
 class Credentials:
-    """What callers must send. Without `password` the routes are open; `check_exposure` allows that on loopback."""
+    """What callers send to prove who they are. The password is the setting's, else one that was made."""
 
     username: str
-    password: str | None
+    password: str
     webhook_secret: str
     signing_key: bytes
 
-    def check_call(self, authorization: str | None) -> None:
-        """Raise `AuthError` unless the header `authorization` of a call is right."""
-        if self.password is not None and not self._basic_matches(authorization):
-            raise AuthError(
-                "Basic authentication is required.",
-                hint="Run `taxonomist connect`, which gives Label Studio TAXONOMIST_USERNAME and TAXONOMIST_PASSWORD.",
-            )
+    def has_password(self, authorization: str | None) -> bool:
+        """Return whether the header `authorization` of a call has user name and password."""
+        return self._basic_matches(authorization)
 
-    def check_webhook(self, authorization: str | None, secret: str | None) -> None:
-        """Raise `AuthError` unless a webhook has the secret header or basic authentication."""
-        if self.password is None or self._basic_matches(authorization):
-            return
-        if secret is None or not _same(secret, self.webhook_secret):
-            raise AuthError(
+    def has_secret(self, secret: str | None) -> bool:
+        """Return whether the secret header of a webhook is right."""
+        return secret is not None and _same(secret, self.webhook_secret)
+
+    def refusal(self, *, webhook: bool) -> AuthError:
+        """Return the error for a call without the password, or for a webhook without password and secret."""
+        if webhook:
+            return AuthError(
                 f"The webhook lacks the header {SECRET_HEADER}.", hint="Run `taxonomist connect`, which adds it."
             )
+        return AuthError(
+            "Basic authentication is required.",
+            hint="Run `taxonomist connect`, which gives Label Studio the user name and the password of this server.",
+        )
 
     def project_key(self, project: str) -> str:
         """Return the key in URLs with which a browser may see the look-alikes of one project."""
@@ -65,19 +67,19 @@ class Credentials:
         except binascii.Error:
             return False
         # Label Studio sends Latin-1, most other clients UTF-8. Always compare with both: then the time reveals nothing.
-        expected = f"{self.username}:{self.password or ''}"
+        expected = f"{self.username}:{self.password}"
         return hmac.compare_digest(sent, expected.encode()) | hmac.compare_digest(
             sent, expected.encode("latin-1", "replace")
         )
 
 
 def load_credentials(settings: Settings) -> Credentials:
-    """Return the credentials. The webhook secret and the signing key are made once and kept in the home folder."""
+    """Return the credentials. What no setting names is derived from a secret that is made once and kept in the home."""
     kept = _kept_secret(settings.home / "secret")
     secret = settings.webhook_secret
     return Credentials(
         username=settings.username,
-        password=settings.password.get_secret_value() if settings.password else None,
+        password=settings.password.get_secret_value() if settings.password else _derive(kept, "password").hex(),
         webhook_secret=secret.get_secret_value() if secret else _derive(kept, "webhook").hex(),
         signing_key=_derive(kept, "signing"),
     )

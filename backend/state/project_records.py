@@ -66,6 +66,7 @@ class ProjectRecord(BaseModel, frozen=True):
     label_studio_addresses: tuple[str, ...] = ()  # others by which it is known: those it calls itself, former ones
     api_key: SecretStr | None = None
     ml_backend: int | None = None
+    has_password: bool = False  # whether `connect` gave Label Studio the password for all its calls
     announced: str | None = None  # the model version that Label Studio shows
     announced_before: str | None = None  # the one that it showed before
     former_config: str = ""  # the last config that could be used, while the present one cannot

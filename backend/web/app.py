@@ -22,9 +22,10 @@ from taxonomist.backend.label_studio.webhooks import parse_webhook
 from taxonomist.backend.services import Services, registry_name
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.state import heartbeat
-from taxonomist.backend.state.credentials import SECRET_HEADER
+from taxonomist.backend.web.callers.access import Access
+from taxonomist.backend.web.callers.caller import Caller, Proxies
 from taxonomist.backend.web.metrics import Metrics
-from taxonomist.backend.web.path_prefix import BelowPath, direct_caller
+from taxonomist.backend.web.path_prefix import BelowPath
 from taxonomist.backend.web.similar_page import similar_pages
 from taxonomist.backend.web.use_cases import UseCases
 from taxonomist.taxonomy.errors import BadRequestError, DamagedError, NotFoundError, StorageError, TaxonomistError
@@ -76,6 +77,8 @@ class Routes:
     def __init__(self, services: Services) -> None:
         self.services = services
         self.use_cases = UseCases(services)
+        self.access = Access(services)
+        self.proxies = Proxies(services.settings)
         self.metrics = Metrics()
         self.shown_models: dict[str, str] = {}  # by project, the version whose figures /metrics shows
 
@@ -83,28 +86,31 @@ class Routes:
         return jsonify(status="UP", model_class="Taxonomist", v2=True)
 
     def setup(self) -> ResponseReturnValue:
-        self._check_call()
-        version = self.use_cases.set_up(parse_setup(_json()), caller=direct_caller(request.environ))
+        caller = self._checked_caller()
+        body = parse_setup(_json())
+        self.access.check_project(caller, body.project)
+        is_authenticated = self.access.is_authenticated(caller)
+        version = self.use_cases.set_up(body, authenticated=is_authenticated, local=caller.is_local_program)
         return jsonify(model_version=version)
 
     def predict(self) -> ResponseReturnValue:
-        self._check_call()
-        answer = self.use_cases.answer(parse_predict(_json()))
+        caller = self._checked_caller()
+        body = parse_predict(_json())
+        self.access.check_project(caller, body.project)
+        answer = self.use_cases.answer(body)
         self.metrics.tasks.labels("suggested").inc(answer.suggested)
         self.metrics.tasks.labels("empty").inc(answer.empty)
         return jsonify(results=answer.predictions)
 
     def webhook(self) -> ResponseReturnValue:
-        content, status = self._webhook(
-            request.get_data(), request.headers.get("Authorization"), request.headers.get(SECRET_HEADER)
-        )
+        content, status = self._webhook(request.get_data(), self.proxies.caller_in(request.environ))
         return jsonify(content), status
 
-    def take_webhook(self, body: bytes, authorization: str | None, secret: str | None) -> tuple[int, dict[str, Any]]:
+    def take_webhook(self, body: bytes, caller: Caller) -> tuple[int, dict[str, Any]]:
         """Return status and JSON of the answer to a webhook, as the WSGI application gives it, but twice as fast."""
         started = time.perf_counter()
         try:
-            content, status = self._webhook(body, authorization, secret)
+            content, status = self._webhook(body, caller)
         except Exception as error:
             content, status = _explained(error, "POST", "/webhook")
         self._count("/webhook", status, started)
@@ -114,9 +120,11 @@ class Routes:
         """Count a request that was refused before its body was read. `path` is the last part of its path."""
         self.metrics.requests.labels(f"/{path}" if path in _CALLS else "unknown", str(status)).inc()
 
-    def _webhook(self, body: bytes, authorization: str | None, secret: str | None) -> tuple[dict[str, Any], int]:
-        self.services.credentials.check_webhook(authorization, secret)
-        receipt = self.use_cases.receive(parse_webhook(_parsed(body), known_config=self.use_cases.known_config))
+    def _webhook(self, body: bytes, caller: Caller) -> tuple[dict[str, Any], int]:
+        self.access.check(caller, webhook=True)
+        webhook = parse_webhook(_parsed(body), known_config=self.use_cases.known_config)
+        self.access.check_project(caller, webhook.project, webhook=True)
+        receipt = self.use_cases.receive(webhook)
         if receipt.ignored:
             self.metrics.events.labels("ignored").inc()
         self.metrics.events.labels("new").inc(receipt.new)
@@ -126,14 +134,16 @@ class Routes:
         return {"status": "ok", "new": receipt.new, "ignored": receipt.ignored}, 201
 
     def train(self) -> ResponseReturnValue:
-        self._check_call()
+        caller = self._checked_caller()
         body = _json()
         if not isinstance(body, dict) or body.get("project") is None:
             raise BadRequestError('Name the project to train: {"project": 4}.')
-        return jsonify(self.use_cases.start_training(project_id(body["project"])).to_json()), 201
+        project = project_id(body["project"])
+        self.access.check_project(caller, project)
+        return jsonify(self.use_cases.start_training(project).to_json()), 201
 
     def versions(self) -> ResponseReturnValue:
-        self._check_call()
+        self._check_reader()
         project = request.args.get("project")
         return jsonify(versions=self.use_cases.model_versions(project_id(project) if project else None))
 
@@ -148,7 +158,7 @@ class Routes:
         return jsonify(status="ready", worker=worker, journal_pending=pending)
 
     def metrics_text(self) -> ResponseReturnValue:
-        self._check_call()
+        self._check_reader()
         self.metrics.pending.set(self.services.journal.pending())
         self.metrics.waiting.set(len(self.services.jobs.waiting()))
         self._show_models()
@@ -180,8 +190,13 @@ class Routes:
         self.metrics.requests.labels(route, str(status)).inc()
         self.metrics.seconds.labels(route).observe(time.perf_counter() - started)
 
-    def _check_call(self) -> None:
-        self.services.credentials.check_call(request.headers.get("Authorization"))
+    def _checked_caller(self) -> Caller:
+        caller = self.proxies.caller_in(request.environ)
+        self.access.check(caller)
+        return caller
+
+    def _check_reader(self) -> None:
+        self.access.check_reader(self.proxies.caller_in(request.environ))
 
 
 def _json() -> object:

@@ -14,7 +14,7 @@ import io
 import json
 import logging
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,8 +22,9 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
-from taxonomist.backend.state.credentials import SECRET_HEADER
 from taxonomist.backend.web.app import MAX_BODY_BYTES, Routes, create_app, make_routes
+from taxonomist.backend.web.callers.caller import Caller, put_caller
+from taxonomist.backend.web.callers.failed_passwords import FailedPasswords
 from taxonomist.backend.web.gate import Gate
 from taxonomist.taxonomy.errors import AuthError
 
@@ -42,7 +43,6 @@ BODIES_BYTES = 64 * MB  # of all requests of a kind that are read or answered
 BODY_DEADLINE_S = 30.0
 DISCARD_DEADLINE_S = 5.0
 DISCARD_BYTES = 4 * MAX_BODY_BYTES
-_SECRET = SECRET_HEADER.lower().encode()
 
 
 @dataclass(frozen=True)
@@ -97,23 +97,29 @@ class Front:
         prefixes = {"", urlsplit(settings.url).path, urlsplit(settings.page_url).path}
         self._webhooks = {f"{prefix}/webhook" for prefix in prefixes}
         self._gate = Gate(settings)
+        self._failed_passwords = FailedPasswords()
         self._held = dict.fromkeys(self._pools, 0)  # bytes of bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         path = scope["path"].rpartition("/")[2]
         kind = self._kinds.get(path, self._page)
+        caller = self._caller(scope)
         with self._body_budget(kind) as hold:
-            body = await self._body(scope, receive, kind, hold)
+            body = await self._body(scope, receive, kind, caller, hold)
             if isinstance(body, bytes):
                 is_webhook = scope["path"] in self._webhooks and scope["method"] == "POST"
                 answer = self._take_webhook if is_webhook else self._ask_app
-                response = await asyncio.get_running_loop().run_in_executor(self._pools[kind.name], answer, scope, body)
+                response = await asyncio.get_running_loop().run_in_executor(
+                    self._pools[kind.name], answer, scope, caller, body
+                )
             else:
                 response = body
                 self._routes.count_refused(path, response.status)
                 log.warning("%s %s: %s", scope["method"], _printable(scope["raw_path"]), response.body.decode())
             del body
+        if response.status == 401:
+            await self._failed_passwords.slow_down(caller)
         await send({"type": "http.response.start", "status": response.status, "headers": response.headers})
         await send({"type": "http.response.body", "body": response.body})
 
@@ -140,13 +146,21 @@ class Front:
         finally:
             self._held[kind.name] -= taken
 
-    async def _body(self, scope: Scope, receive: Receive, kind: Kind, hold: Callable[[int], bool]) -> bytes | Response:
+    def _caller(self, scope: Scope) -> Caller:
+        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
+        return self._routes.proxies.caller(headers, (scope["client"] or ("", 0))[0])
+
+    async def _body(
+        self, scope: Scope, receive: Receive, kind: Kind, caller: Caller, hold: Callable[[int], bool]
+    ) -> bytes | Response:
         """Return the body, or the response that refuses the request."""
         headers = dict(scope["headers"])
         body: bytes | _Refused
-        if refusal := self._gate.refusal(scope["method"], scope["path"], headers):
+        if refusal := self._gate.refusal(scope["method"], scope["path"], scope["headers"]):
             body = _Refused(_refuse(*refusal))
-        elif reason := self._unauthorised(kind, headers):
+        elif self._failed_passwords.must_wait(caller):
+            body = _Refused(_refuse(429, "Too many passwords of this caller were wrong. Try again in a second."))
+        elif reason := self._unauthorised(kind, caller):
             body = _Refused(_refuse(401, reason))
         else:
             try:
@@ -161,34 +175,29 @@ class Front:
             await _discard(receive)
         return body.response
 
-    def _unauthorised(self, kind: Kind, headers: Mapping[bytes, bytes]) -> str | None:
-        """Return why a call of Label Studio's is not allowed, None when it is."""
-        credentials = self._routes.services.credentials
-        authorization, secret = (
-            headers[name].decode("latin-1") if name in headers else None for name in (b"authorization", _SECRET)
-        )
+    def _unauthorised(self, kind: Kind, caller: Caller) -> str | None:
+        """Return why a call of Label Studio's is not allowed, None when it may be, which its body decides."""
         try:
-            if kind.name == "webhook":
-                credentials.check_webhook(authorization, secret)
-            elif kind.name in {"predict", "control"}:
-                credentials.check_call(authorization)
+            if kind.name in {"webhook", "predict", "control"}:
+                self._routes.access.check(caller, webhook=kind.name == "webhook")
         except AuthError as error:
             return str(error)
         return None
 
-    def _take_webhook(self, scope: Scope, body: bytes) -> Response:
-        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        status, content = self._routes.take_webhook(body, headers.get(b"authorization"), headers.get(_SECRET))
+    def _take_webhook(self, _scope: Scope, caller: Caller, body: bytes) -> Response:
+        status, content = self._routes.take_webhook(body, caller)
         return _json_response(status, content)
 
-    def _ask_app(self, scope: Scope, body: bytes) -> Response:
+    def _ask_app(self, scope: Scope, caller: Caller, body: bytes) -> Response:
         started: list[Any] = []
 
         def start_response(status: str, headers: list[tuple[str, str]], _: object = None) -> Callable[..., None]:
             started[:] = [int(status.split(" ", 1)[0]), headers]
             return lambda data: None
 
-        parts: Iterable[bytes] = self._app(_environ(scope, body), start_response)
+        environ = _environ(scope, body)
+        put_caller(environ, caller)
+        parts: Iterable[bytes] = self._app(environ, start_response)
         try:
             content = b"".join(parts)
         finally:
@@ -250,6 +259,8 @@ def _refuse(status: int, reason: str) -> Response:
 def _json_response(status: int, content: dict[str, Any]) -> Response:
     body = json.dumps(content).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    if status == 429:
+        headers.append((b"retry-after", b"1"))
     if status == 401:
         headers.append((b"www-authenticate", b'Basic realm="taxonomist"'))
     return Response(status, headers, body)

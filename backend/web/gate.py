@@ -9,12 +9,24 @@ and must not come from another origin. A page could also give its own name our a
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from taxonomist.backend.settings import Settings
 
 _HEALTH = ("/", "/health", "/livez", "/readyz")
+_ONCE = frozenset(
+    {
+        b"host",
+        b"origin",
+        b"sec-fetch-site",
+        b"content-type",
+        b"content-length",
+        b"authorization",
+        b"x-taxonomist-secret",
+    }
+)
 
 
 class Gate:
@@ -28,8 +40,16 @@ class Gate:
         self._suffixes = tuple(name[1:] for name in allowed if name.startswith("*."))
         self._names = names | {name for name in allowed if not name.startswith("*.")}
 
-    def refusal(self, method: str, path: str, headers: Mapping[bytes, bytes]) -> tuple[int, str] | None:
-        """Return status and reason when a request is refused, else None. Names of headers are in lower case."""
+    def refusal(self, method: str, path: str, sent: Iterable[tuple[bytes, bytes]]) -> tuple[int, str] | None:
+        """Return status and reason when a request is refused, else None. `sent` are the headers, in lower case.
+
+        A header that must come once is refused twice, since other programs may look at another one of them.
+        """
+        headers = dict(sent)
+        if double := sorted(
+            name for name, count in Counter(name for name, _ in sent).items() if count > 1 and name in _ONCE
+        ):
+            return 400, f"The request has more than one header {double[0].decode().title()}."
         host = headers.get(b"host", b"").decode("latin-1").lower()
         if host and not path.endswith(_HEALTH) and not self._is_ours(host):
             return 403, (
@@ -51,6 +71,8 @@ class Gate:
         return None
 
     def _is_ours(self, host: str) -> bool:
+        if set("@/?#\\") & set(host):
+            return False
         try:
             name = urlsplit(f"//{host}").hostname or ""
         except ValueError:

@@ -32,7 +32,7 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -46,7 +46,9 @@ from taxonomist.backend.label_studio.webhooks import parse_webhook
 from taxonomist.backend.logs import set_up_logging
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings, load_settings
-from taxonomist.backend.state.credentials import SECRET_HEADER, check_exposure
+from taxonomist.backend.state.credentials import check_exposure
+from taxonomist.backend.web.callers.access import Access
+from taxonomist.backend.web.callers.caller import Proxies
 from taxonomist.backend.web.path_prefix import BelowPath
 from taxonomist.backend.web.use_cases import UseCases
 from taxonomist.taxonomy.errors import AuthError, TaxonomistError
@@ -209,11 +211,20 @@ def _first_generation_manager() -> Any:
 def _guard() -> None:
     if request.path in {"/", "/health"}:
         return
-    credentials, authorization = _use_cases().services.credentials, request.headers.get("Authorization")
-    if request.path == "/webhook":
-        credentials.check_webhook(authorization, request.headers.get(SECRET_HEADER))
-    else:
-        credentials.check_call(authorization)
+    services = _use_cases().services
+    access, caller = Access(services), Proxies(services.settings).caller_in(request.environ)
+    is_webhook = request.path == "/webhook"
+    access.check(caller, webhook=is_webhook)
+    for project in {project_id(value) for value in _named_projects(_body())}:
+        access.check_project(caller, project, webhook=is_webhook)
+
+
+def _named_projects(body: Mapping[str, Any]) -> Iterator[object]:
+    """Yield the projects in all places of a body from which one may be read."""
+    project, tasks = body.get("project"), body.get("tasks")
+    named = [project.get("id") if isinstance(project, dict) else project]
+    named += [task.get("project") for task in tasks if isinstance(task, dict)] if isinstance(tasks, list) else []
+    yield from (value for value in named if value is not None)
 
 
 def _explain(error: TaxonomistError) -> ResponseReturnValue:

@@ -11,25 +11,26 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from taxonomist.backend.settings import LOOPBACK_HOSTS, Settings
+from taxonomist.backend.settings import Settings
+from taxonomist.backend.web.callers.caller import Proxies
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[\w.~-]+)+", re.ASCII)  # "//other" would lead browsers to another host
-_FORWARDING = ("HTTP_X_FORWARDED", "HTTP_FORWARDED", "HTTP_X_REAL_IP", "HTTP_VIA")
 
 
 class BelowPath:
     """A WSGI application that a proxy may serve below the path of `public_url` or `browser_url`.
 
     The proxy may keep the path in its requests, or remove it. Where it names the path that it removed, in
-    `X-Forwarded-Prefix`, the header is used if it has one of these two paths, or a plain path from a proxy on this
-    machine. It is ignored otherwise, since every client can send it.
+    `X-Forwarded-Prefix`, the header is used if it has one of these two paths, or a plain path from a proxy of the
+    setting `trusted_proxies`. It is ignored otherwise, since every client can send it.
     """
 
     def __init__(self, app: WSGIApplication, settings: Settings) -> None:
         self._app = app
+        self._proxies = Proxies(settings)
         paths = {urlsplit(url).path for url in (settings.url, settings.page_url)} - {""}
         self._paths = [_as_in_wsgi(path) for path in sorted(paths, key=len, reverse=True)]
 
@@ -46,13 +47,10 @@ class BelowPath:
     def _removed_path(self, environ: WSGIEnvironment) -> list[str]:
         """Return the path in `X-Forwarded-Prefix`, nothing where it is absent or not to be used."""
         path = unquote(environ.get("HTTP_X_FORWARDED_PREFIX", ""), "latin-1").rstrip("/")
-        is_local = environ.get("REMOTE_ADDR") in LOOPBACK_HOSTS
-        return [path] if path in self._paths or (is_local and _PATH.fullmatch(path)) else []
-
-
-def direct_caller(environ: WSGIEnvironment) -> str | None:
-    """Return the address of the caller's machine, None behind a proxy, which makes all callers look alike."""
-    return None if any(name.startswith(_FORWARDING) for name in environ) else environ.get("REMOTE_ADDR")
+        is_ours = path in self._paths or (
+            self._proxies.trusts(environ.get("REMOTE_ADDR") or "") and _PATH.fullmatch(path)
+        )
+        return [path] if is_ours else []
 
 
 def _as_in_wsgi(path: str) -> str:

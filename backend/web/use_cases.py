@@ -85,13 +85,14 @@ class UseCases:
         self.services = services
         self.predictor = Predictor(services)
 
-    def set_up(self, request: SetupRequest, *, caller: str | None) -> str:
+    def set_up(self, request: SetupRequest, *, authenticated: bool, local: bool) -> str:
         """Store what /setup says about the project; return the model version that predicts for it.
 
-        `caller` is the address of the caller's machine, None behind a proxy. Address and token of Label Studio are
-        stored only when none are known and the caller may set them. Another address by which it calls itself is one
-        that tasks may have: it is read at the known one. Raises `ConfigError` for a labelling config without a
-        taxonomy, and for the project of another Label Studio, since a person reads the answer to /setup.
+        `authenticated` says that the caller sent the password, `local` that it is a program on this machine. Address
+        and token of Label Studio are stored only when none are known and the caller may set them. Another address by
+        which it calls itself is one that tasks may have: it is read at the known one. What `connect` stored is changed
+        by authenticated callers only. Raises `ConfigError` for a labelling config without a taxonomy, and for the
+        project of another Label Studio, since a person reads the answer to /setup.
         """
         parse_label_config(request.label_config)
         projects, settings = self.services.projects, self.services.settings
@@ -108,9 +109,10 @@ class UseCases:
             changed: dict[str, object] = {"label_config": request.label_config}
             known = record.label_studio_url or settings.label_studio_url
             if known is None:
-                if request.hostname and request.access_token and self._may_set(request.hostname, caller):
+                may_set = authenticated or (local and urlsplit(request.hostname or "").hostname in LOOPBACK_HOSTS)
+                if request.hostname and request.access_token and may_set:
                     changed |= {"label_studio_url": request.hostname, "api_key": request.access_token}
-            elif request.hostname and (settings.password is not None or caller in LOOPBACK_HOSTS):
+            elif request.hostname and (authenticated or (local and record.ml_backend is None)):
                 addresses = with_address(record.label_studio_addresses, request.hostname, known)
                 changed["label_studio_addresses"] = addresses
             return changed
@@ -198,9 +200,3 @@ class UseCases:
             for model in self.services.registry.versions(registry_name(name))
         }
         return list(names)
-
-    def _may_set(self, hostname: str, caller: str | None) -> bool:
-        """Return whether /setup may set Label Studio's address: for a caller with the password, or on this machine."""
-        if self.services.settings.password is not None:
-            return True
-        return caller in LOOPBACK_HOSTS and urlsplit(hostname).hostname in LOOPBACK_HOSTS

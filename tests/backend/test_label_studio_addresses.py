@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pytest
@@ -16,11 +17,11 @@ from tests.small_world import CONFIG
 INNER, OUTER = "http://label-studio:8080", "https://labels.example/labels"
 
 
-def set_up(services: Services, hostname: Any, *, caller: str = "127.0.0.1", **headers: str) -> None:
+def set_up(services: Services, hostname: Any, *, caller: str = "127.0.0.1", status: int = 200, **headers: Any) -> None:
     body = {"project": "4.1795531934", "schema": CONFIG, "hostname": hostname, "access_token": "creator's"}
     client = create_app(services.settings, services).test_client()
     answer = client.post("/setup", json=body, headers=headers, environ_base={"REMOTE_ADDR": caller})
-    assert answer.status_code == 200, answer.text
+    assert answer.status_code == status, answer.text
 
 
 @pytest.fixture
@@ -38,7 +39,24 @@ def test_setup_says_by_which_address_label_studio_knows_itself(connected: Servic
 
 
 @pytest.mark.parametrize(
-    "hostname", [None, "", 7, "labels", "ftp://labels", "https://user:secret@labels.example", "//x"]
+    "hostname",
+    [
+        None,
+        "",
+        7,
+        "labels",
+        "ftp://labels",
+        "https://user:secret@labels.example",
+        "//x",
+        "https://labels.example/" + "a" * 2000,
+        "https://labels.example:99999",
+        "https://labels.example/a b",
+        "https://labels.example/\n",
+        "http://[::1",
+        "javascript:alert(1)",
+        "http:///",
+        ["https://labels.example"],
+    ],
 )
 def test_what_is_no_address_is_not_learned(connected: Services, hostname: object) -> None:
     set_up(connected, hostname)
@@ -46,11 +64,32 @@ def test_what_is_no_address_is_not_learned(connected: Services, hostname: object
 
 
 def test_who_may_name_an_address(connected: Services) -> None:
-    set_up(connected, OUTER, caller="10.0.0.7")  # no password is set, so anybody could
-    set_up(connected, OUTER, **{"X-Forwarded-For": "10.0.0.7"})
+    set_up(connected, OUTER, caller="10.0.0.7", status=401)
+    set_up(connected, OUTER, **{"X-Forwarded-For": "10.0.0.7"}, status=401)
+    set_up(connected, OUTER, **{"Sec-Fetch-Site": "same-origin"}, status=401)
     assert connected.label_studio_addresses("4") == ()
     set_up(connected, OUTER)
     assert connected.label_studio_addresses("4") == (OUTER,)
+    connected.projects.update("4", ml_backend=3)  # as by `connect` of an earlier release, which gave no password
+    set_up(connected, INNER, **{"Origin": "http://127.0.0.1:9090"}, status=401)
+    set_up(connected, "https://other.example")
+    assert connected.label_studio_addresses("4") == (OUTER,)
+    set_up(connected, "https://other.example", **with_password(connected))
+    assert connected.label_studio_addresses("4") == (OUTER, "https://other.example")
+
+
+def with_password(services: Services) -> dict[str, Any]:
+    credentials = services.credentials
+    sent = base64.b64encode(f"{credentials.username}:{credentials.password}".encode()).decode()
+    return {"Authorization": f"Basic {sent}"}
+
+
+def test_setup_replaces_no_address_that_is_known(connected: Services) -> None:
+    connected.settings.allow_no_password = True  # the widest that can be set
+    for number in range(30):
+        set_up(connected, f"http://127.0.0.1:{1000 + number}", caller="10.0.0.7")
+    assert connected.label_studio("4") == (INNER, "token")
+    assert connected.label_studio_addresses("4") == ()
 
 
 def test_the_setting_counts_for_the_label_studio_of_the_settings_only(connected: Services) -> None:

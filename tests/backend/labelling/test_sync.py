@@ -434,9 +434,9 @@ def test_a_version_that_label_studio_does_not_know_is_announced_when_a_pass_succ
 def test_setup_of_another_label_studio_is_refused(connected: Services) -> None:
     use_cases = UseCases(connected)
     body = {"project": SOURCE, "schema": CONFIG}
-    assert use_cases.set_up(parse_setup(body), caller=None)
+    assert use_cases.set_up(parse_setup(body), authenticated=False, local=False)
     with pytest.raises(ConfigError, match="another Label Studio"):
-        use_cases.set_up(parse_setup({**body, "project": "4.1795531999"}), caller=None)
+        use_cases.set_up(parse_setup({**body, "project": "4.1795531999"}), authenticated=False, local=False)
     assert connected.projects.get("4").source == SOURCE
 
 

@@ -106,7 +106,7 @@ def test_all_addresses_of_label_studio_are_kept(services: Services) -> None:
 
     def set_up(host: str) -> Callable[[], object]:
         request = SetupRequest(project="7", schema=CONFIG, created="5", hostname=host, access_token=None)
-        return lambda: UseCases(Services(services.settings)).set_up(request, caller="127.0.0.1")
+        return lambda: UseCases(Services(services.settings)).set_up(request, authenticated=False, local=True)
 
     hosts = [f"http://outer-{number}" for number in range(4)]
     at_once(*map(set_up, hosts))

@@ -326,15 +326,21 @@ def test_half_a_character_is_replaced(port: int, project: bytes) -> None:
 def test_a_header_with_an_underscore_is_not_taken_for_another(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    callers: list[str | None] = []
+    callers: list[bool] = []
 
-    def set_up(_use_cases: object, _request: object, *, caller: str | None) -> str:
-        callers.append(caller)
-        return "v1"
+    def set_up(_use_cases: object, _request: object, *, authenticated: bool, local: bool) -> str:
+        callers.append(authenticated)
+        return f"v1 {local}"
 
     monkeypatch.setattr(UseCases, "set_up", set_up)
     body = {"project": "1.1795531934", "schema": "<View/>"}
     with serving(services, services.settings) as port:
         for name in ("X_Forwarded_For", "X-Forwarded-For"):
-            assert post(port, "/setup", body, **{name: "10.0.0.1"}).status_code == 200
-    assert callers == ["127.0.0.1", None]
+            assert post(port, "/setup", body, **{name: "10.0.0.1"}).status_code == 401
+        training = {"action": "START_TRAINING", "project": {"id": 1, "label_config": "<View/>"}}
+        secret = services.credentials.webhook_secret
+        for name, status in (("X_Taxonomist_Secret", 401), (SECRET_HEADER, 201)):
+            headers = {name: secret, "Via": "1.1 proxy"}
+            assert post(port, "/webhook", training, **headers).status_code == status
+        assert post(port, "/setup", body).status_code == 200
+    assert callers == [False]

@@ -13,7 +13,7 @@ PUBLIC = {"public_url": "http://taxonomist:9090", "browser_url": "https://Label.
 
 def refusal(method: str, path: str, headers: dict[str, str], **settings: object) -> int | None:
     gate = Gate(Settings(**{**PUBLIC, **settings}))  # type: ignore[arg-type]
-    refused = gate.refusal(method, path, {name.encode(): value.encode("latin-1") for name, value in headers.items()})
+    refused = gate.refusal(method, path, [(name.encode(), value.encode("latin-1")) for name, value in headers.items()])
     return refused[0] if refused else None
 
 
@@ -67,7 +67,17 @@ def test_our_own_pages_may(host: str, origin: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.test", "evil.test:9090", "localhost.evil.test", "127.0.0.1.nip.test", "[::1", "a b"]
+    "host",
+    [
+        "evil.test",
+        "evil.test:9090",
+        "localhost.evil.test",
+        "127.0.0.1.nip.test",
+        "[::1",
+        "a b",
+        "a@localhost",
+        "localhost/a",
+    ],
 )
 @pytest.mark.parametrize("path", ["/similar", "/thumbnail", "/metrics", "/webhook", "/predict"])
 @pytest.mark.parametrize("method", ["GET", "POST"])

@@ -32,7 +32,8 @@ def test_pages_thumbnails_and_routes_below_a_path(
     if setting is None and not removes and not header:
         pytest.skip("then nothing says what the path is")
     urls: dict[str, Any] = {setting: f"https://host{PREFIX}"} if setting else {}
-    settings = Settings(home=trained.settings.home, **urls)
+    proxies = [] if setting else ["127.0.0.1"]  # then only the header of a proxy that we know says the path
+    settings = Settings(home=trained.settings.home, trusted_proxies=proxies, **urls)
     headers = {"X-Forwarded-Prefix": PREFIX} if header else {}
     key, uri = trained.credentials.project_key("7"), new_image(trained, ("Cold", "Green"))
     with ExitStack() as stack:
@@ -45,9 +46,11 @@ def test_pages_thumbnails_and_routes_below_a_path(
         assert thumbnail.headers["Content-Type"] == "image/jpeg"
         assert httpx.get(f"{site}{PREFIX}/health").json()["status"] == "UP"
         body = {"project": "7.1", "schema": CONFIG}
-        assert httpx.post(f"{site}{PREFIX}/setup", json=body).json()["model_version"] == "taxonomist-v1"
+        password = ("taxonomist", trained.credentials.password)
+        set_up = httpx.post(f"{site}{PREFIX}/setup", json=body, auth=password)
+        assert set_up.json()["model_version"] == "taxonomist-v1"
         webhook = {"action": "PROJECT_UPDATED", "project": {"id": 7, "label_config": CONFIG}}
-        assert httpx.post(f"{site}{PREFIX}/webhook", json=webhook).status_code == 201
+        assert httpx.post(f"{site}{PREFIX}/webhook", json=webhook, auth=password).status_code == 201
         # Who calls the server without the proxy, as Label Studio in the same network does, needs no path.
         assert httpx.get(f"http://127.0.0.1:{ours}/health").status_code == 200
 
@@ -64,22 +67,27 @@ def link(settings: Settings, prefix: str, caller: str) -> str:
 @pytest.mark.parametrize(
     ("prefix", "caller", "used"),
     [
-        ("/other", "127.0.0.1", True),  # a proxy on this machine
+        ("/other", "192.168.3.4", True),  # a proxy of the settings
+        ("/other", "127.0.0.1", False),  # whatever is on this machine
         ("/other", "10.0.0.7", False),  # anybody
         (PREFIX, "10.0.0.7", True),  # anybody says what we know
         (f"{PREFIX}/", "10.0.0.7", True),
-        ("//evil.example", "127.0.0.1", False),
-        ("/\\evil.example", "127.0.0.1", False),
-        ("/a/../b", "127.0.0.1", False),
-        ("/a, /b", "127.0.0.1", False),
-        ("https://evil.example", "127.0.0.1", False),
-        ('/"><script>', "127.0.0.1", False),
-        ("", "127.0.0.1", False),
-        ("/", "127.0.0.1", False),
+        ("//evil.example", "192.168.3.4", False),
+        ("/\\evil.example", "192.168.3.4", False),
+        ("/a/../b", "192.168.3.4", False),
+        ("/a, /b", "192.168.3.4", False),
+        ("https://evil.example", "192.168.3.4", False),
+        ('/"><script>', "192.168.3.4", False),
+        ("", "192.168.3.4", False),
+        ("/", "192.168.3.4", False),
     ],
 )
 def test_whose_header_is_believed(tmp_path: Path, prefix: str, caller: str, used: bool) -> None:
-    settings = Settings(home=tmp_path, public_url=f"https://host{PREFIX}")
+    settings = Settings(
+        home=tmp_path,
+        public_url=f"https://host{PREFIX}",
+        trusted_proxies="192.168.0.0/16",
+    )
     assert link(settings, prefix, caller) == (f"{prefix.rstrip('/')}/health" if used else "/health")
 
 
@@ -113,7 +121,7 @@ def test_behind_a_proxy_nobody_counts_as_local(services: Services, headers: Mapp
     """Without a password /setup may name a Label Studio on this machine, but only from this machine."""
     body = {"project": "4.1", "schema": CONFIG, "hostname": "http://localhost:8080", "access_token": "t"}
     client = create_app(services.settings, services).test_client()
-    assert client.post("/setup", json=body, headers=headers).status_code == 200
+    assert client.post("/setup", json=body, headers=headers).status_code == 401
     assert services.projects.get("4").label_studio_url is None
     assert client.post("/setup", json=body).status_code == 200
     assert services.projects.get("4").label_studio_url == "http://localhost:8080"

@@ -1,0 +1,53 @@
+"""What a caller may do: everything with the password; without it, a program on this machine may begin.
+
+Where no password is set, one is made, and `connect` gives it to Label Studio. People also add the backend to Label
+Studio by hand, without a password. So programs on this machine may call for projects that were not connected since, for
+a limited number of them.
+"""
+
+from __future__ import annotations
+
+from taxonomist.backend.services import Services
+from taxonomist.backend.web.callers.caller import Caller
+from taxonomist.taxonomy.errors import AuthError
+
+MOST_OPEN_PROJECTS = 100
+
+
+class Access:
+    """Checks of callers. Before its body is read, only `check` and `check_reader` can be asked about a request."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def is_authenticated(self, caller: Caller, *, webhook: bool = False) -> bool:
+        """Return whether a caller sent the password, or for a webhook the secret."""
+        credentials = self._services.credentials
+        return credentials.has_password(caller.authorization) or (webhook and credentials.has_secret(caller.secret))
+
+    def check(self, caller: Caller, *, webhook: bool = False) -> None:
+        """Raise `AuthError` for a caller that may call for no project."""
+        if not self._is_open(caller.is_local_program) and not self.is_authenticated(caller, webhook=webhook):
+            raise self._services.credentials.refusal(webhook=webhook)
+
+    def check_reader(self, caller: Caller) -> None:
+        """Raise `AuthError` for a caller that may not read about all projects; people read it in a browser, too."""
+        if not self._is_open(caller.is_direct) and not self.is_authenticated(caller):
+            raise self._services.credentials.refusal(webhook=False)
+
+    def check_project(self, caller: Caller, project: str, *, webhook: bool = False) -> None:
+        """Raise `AuthError` for a caller that passed `check` and may not call for this project."""
+        projects, settings = self._services.projects, self._services.settings
+        if settings.allow_no_password or self.is_authenticated(caller, webhook=webhook):
+            return
+        if projects.get(project).has_password:
+            raise self._services.credentials.refusal(webhook=webhook)
+        if not projects.exists(project) and sum(not record.has_password for record in projects) >= MOST_OPEN_PROJECTS:
+            raise AuthError(
+                f"{MOST_OPEN_PROJECTS} projects call this server without its password, which is the most.",
+                hint=f"Run `taxonomist connect --project {project}`, which gives Label Studio the password.",
+            )
+
+    def _is_open(self, is_near: bool) -> bool:
+        settings = self._services.settings
+        return settings.password is None and (is_near or settings.allow_no_password)

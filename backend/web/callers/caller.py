@@ -1,0 +1,102 @@
+"""Who sends a request, as its connection and its headers say."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from taxonomist.backend.settings import Settings
+from taxonomist.backend.state.credentials import SECRET_HEADER
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+_FORWARDING = frozenset({"forwarded", "forwarded-for", "via", "client-ip", "cf-connecting-ip", "true-client-ip"})
+_FORWARDING_STARTS = ("x-forwarded", "x-real-ip", "x-client-ip", "x-original-", "x-cluster-client-ip", "x-envoy-")
+_BROWSER = frozenset({"origin", "referer", "cookie"})
+_BROWSER_STARTS = ("sec-fetch-", "sec-ch-")
+_IN_ENVIRON = "taxonomist.caller"
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who sends a request.
+
+    `address` is that of the caller's machine, of the proxy's where a proxy that is not configured stands before it.
+    `is_direct`: it is on this machine, and no proxy forwards the request. `is_browser`: a web page may have sent it.
+    """
+
+    address: str
+    is_direct: bool
+    is_browser: bool
+    authorization: str | None
+    secret: str | None
+
+    @property
+    def is_local_program(self) -> bool:
+        """Whether a program on this machine calls: no other machine behind a proxy, no page in a browser."""
+        return self.is_direct and not self.is_browser
+
+
+class Proxies:
+    """The proxies whose forwarding headers count, from the setting `trusted_proxies`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._networks = [ipaddress.ip_network(proxy) for proxy in settings.trusted_proxies]
+
+    def trusts(self, address: str) -> bool:
+        """Return whether an address is that of a configured proxy."""
+        ip = _parsed(address)
+        return ip is not None and any(ip in network for network in self._networks)
+
+    def caller(self, headers: Iterable[tuple[str, str]], peer: str) -> Caller:
+        """Return who sends a request with these headers over a connection from the address `peer`."""
+        found: dict[str, str] = {}
+        for name, value in headers:
+            name = name.lower()
+            found[name] = f"{found[name]},{value}" if name in found else value
+        plain = {name.replace("_", "-") for name in found}
+        is_forwarded = any(name in _FORWARDING or name.startswith(_FORWARDING_STARTS) for name in plain)
+        is_browser = any(name in _BROWSER or name.startswith(_BROWSER_STARTS) for name in found)
+        ip = _parsed(peer)
+        return Caller(
+            self._origin(peer, found.get("x-forwarded-for", "")),
+            is_direct=ip is not None and ip.is_loopback and not is_forwarded,
+            is_browser=is_browser,
+            authorization=found.get("authorization"),
+            secret=found.get(SECRET_HEADER.lower()),
+        )
+
+    def caller_in(self, environ: WSGIEnvironment) -> Caller:
+        """Return who sends a request of WSGI: the caller that `put_caller` left there, else what its headers say."""
+        if isinstance(caller := environ.get(_IN_ENVIRON), Caller):
+            return caller
+        headers = [
+            (name[5:].replace("_", "-"), str(value)) for name, value in environ.items() if name.startswith("HTTP_")
+        ]
+        return self.caller(headers, environ.get("REMOTE_ADDR") or "")
+
+    def _origin(self, peer: str, forwarded_for: str) -> str:
+        """Return the last address of the chain `forwarded_for` that is not a configured proxy."""
+        address = peer
+        for hop in reversed(forwarded_for.split(",")[-10:]):
+            if not self.trusts(address) or _parsed(hop.strip()) is None:
+                break
+            address = hop.strip()
+        return address
+
+
+def put_caller(environ: WSGIEnvironment, caller: Caller) -> None:
+    """Leave the caller in the environment of a request of WSGI."""
+    environ[_IN_ENVIRON] = caller
+
+
+def _parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return an IP address; the IPv4 address in an IPv6 address that stands for one."""
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return None
+    return (ip.ipv4_mapped or ip) if isinstance(ip, ipaddress.IPv6Address) else ip

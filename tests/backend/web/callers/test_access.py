@@ -1,0 +1,189 @@
+"""Who may call without the password, over real sockets: programs on this machine, before a project is connected."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from taxonomist.backend.services import Services
+from taxonomist.backend.settings import Settings
+from taxonomist.backend.state.credentials import SECRET_HEADER
+from taxonomist.backend.web.callers.access import MOST_OPEN_PROJECTS
+from taxonomist.backend.web.callers.caller import Proxies
+from tests.backend.web.serving import serving
+from tests.backend.web.test_front import OPEN, connect, read
+from tests.small_world import CONFIG
+
+PROXIED = [
+    {"Forwarded": "for=192.0.2.1"},
+    {"X-Forwarded-For": "127.0.0.1"},
+    {"x-forwarded-proto": "https"},
+    {"X-Forwarded-Host": ""},
+    {"X_Forwarded_For": "10.0.0.1"},
+    {"X-Real-IP": "127.0.0.1"},
+    {"X-Real-Ip": "::1"},
+    {"Via": "1.1 nginx"},
+    {"CF-Connecting-IP": "127.0.0.1"},
+]
+IN_A_BROWSER = [
+    {"Origin": "http://127.0.0.1:9090"},
+    {"Sec-Fetch-Site": "same-origin"},
+    {"Sec-Fetch-Site": "none"},
+    {"Sec-Fetch-Mode": "navigate"},
+    {"Referer": "http://localhost:9090/similar"},
+    {"Cookie": "a=b"},
+]
+
+
+@pytest.fixture
+def client(services: Services) -> Iterator[httpx.Client]:
+    with serving(services, services.settings) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+        yield client
+
+
+def calls(project: int | str = 7) -> dict[str, dict[str, Any]]:
+    """Return by path what Label Studio sends about a project, without tasks."""
+    return {
+        "/setup": {"project": f"{project}.1795531934", "schema": CONFIG},
+        "/predict": {"project": f"{project}.1795531934", "label_config": CONFIG, "tasks": []},
+        "/webhook": {"action": "START_TRAINING", "project": {"id": project, "label_config": CONFIG}},
+        "/train": {"project": project},
+    }
+
+
+def statuses(client: httpx.Client, project: int | str = 7, **how: Any) -> set[int]:
+    return {client.post(path, json=body, **how).status_code for path, body in calls(project).items()}
+
+
+def connected(services: Services, project: str = "7") -> None:
+    """As `connect` leaves the record."""
+    services.projects.update(project, label_config=CONFIG, ml_backend=1, has_password=True)
+
+
+def test_before_a_project_is_connected_programs_of_this_machine_may_call(client: httpx.Client) -> None:
+    assert statuses(client) <= {200, 201}
+
+
+@pytest.mark.parametrize("headers", [*PROXIED, *IN_A_BROWSER])
+def test_neither_a_proxy_nor_a_browser_is_such_a_program(
+    client: httpx.Client, services: Services, headers: dict[str, str]
+) -> None:
+    refused = {403} if "Origin" in headers else {401}  # another port: the page of another program
+    assert statuses(client, headers=headers) <= refused | {401}
+    assert not services.projects.exists("7")
+    assert services.jobs.waiting() == []
+    password = (services.credentials.username, services.credentials.password)
+    if "Origin" not in headers:
+        assert statuses(client, headers=headers, auth=password) <= {200, 201}
+
+
+def test_once_connected_each_call_needs_the_password(client: httpx.Client, services: Services) -> None:
+    connected(services)
+    assert statuses(client) == {401}
+    assert statuses(client, auth=("taxonomist", "wrong")) == {401}
+    assert statuses(client, auth=("taxonomist", "")) == {401}
+    assert services.jobs.waiting() == []
+    assert statuses(client, auth=(services.credentials.username, services.credentials.password)) <= {200, 201}
+    secret = {SECRET_HEADER: services.credentials.webhook_secret}
+    answers = {path: client.post(path, json=body, headers=secret).status_code for path, body in calls().items()}
+    assert answers == {"/setup": 401, "/predict": 401, "/webhook": 201, "/train": 401}
+    assert statuses(client, 8) <= {200, 201}  # another one, which a person added by hand
+
+
+def test_a_project_that_an_earlier_release_connected_goes_on(client: httpx.Client, services: Services) -> None:
+    services.projects.update("7", label_config=CONFIG, ml_backend=1, label_studio_url="http://localhost:8080")
+    assert statuses(client) <= {200, 201}
+
+
+@pytest.mark.parametrize("spelling", ["7", 7, "7.1", "7.", 7.0])
+def test_no_spelling_of_the_project_is_another_project(
+    client: httpx.Client, services: Services, spelling: float | str
+) -> None:
+    connected(services)
+    for path, body in calls().items():
+        body["project"] = {"id": spelling, "label_config": CONFIG} if path == "/webhook" else spelling
+        assert client.post(path, json=body).status_code in {400, 401}, path
+
+
+def test_the_number_of_projects_without_the_password_is_limited(client: httpx.Client, services: Services) -> None:
+    for number in range(1, MOST_OPEN_PROJECTS + 1):
+        assert client.post("/setup", json=calls(number)["/setup"]).status_code == 200
+    refused = client.post("/setup", json=calls(500)["/setup"])
+    assert refused.status_code == 401
+    assert "connect --project 500" in refused.text
+    assert statuses(client, 500) == {401}
+    assert not services.projects.exists("500")
+    assert statuses(client, 5) <= {200, 201}  # one of those that were there
+    services.projects.update("6", has_password=True)
+    assert statuses(client, 500) <= {200, 201}
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/versions"])
+def test_reading_needs_no_password_on_this_machine(client: httpx.Client, services: Services, path: str) -> None:
+    connected(services)
+    assert client.get(path).status_code == 200
+    assert client.get(path, headers={"Sec-Fetch-Site": "none"}).status_code == 200  # a person opens it
+    assert client.get(path, headers={"X-Forwarded-For": "10.0.0.1"}).status_code == 401
+
+
+@pytest.mark.parametrize("given", [{"password": SecretStr("p")}, {"allow_no_password": True}])
+def test_a_setting_decides_for_all_callers(services: Services, given: dict[str, Any]) -> None:
+    settings = services.settings.model_copy(update=given)
+    services = Services(settings)
+    connected(services)
+    allowed = {200, 201} if "allow_no_password" in given else {401}
+    with serving(services, settings) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+        for project in (7, 8):
+            assert statuses(client, project) <= allowed
+            assert statuses(client, project, headers={"X-Forwarded-For": "10.0.0.1"}) <= allowed
+
+
+@pytest.mark.parametrize(
+    "twice",
+    [
+        b"Host: localhost",
+        b"Host: evil.test",
+        b"Origin: http://evil.test\r\nOrigin: http://localhost",
+        b"Content-Type: text/plain",
+        b"Authorization: Basic eDp5\r\nAuthorization: Basic eDp5",
+        b"Sec-Fetch-Site: cross-site\r\nSec-Fetch-Site: none",
+        b"X-Taxonomist-Secret: a\r\nX-Taxonomist-Secret: b",
+    ],
+)
+def test_a_header_that_comes_once_is_refused_twice(services: Services, twice: bytes) -> None:
+    with serving(services, services.settings) as port, ExitStack() as stack:
+        head = OPEN.replace(b"5000", b"2") + twice + b"\r\nConnection: close\r\n\r\n{}"
+        assert read(connect(stack, port, head)).startswith(b"HTTP/1.1 400 ")
+        health = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        assert read(connect(stack, port, health)).startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "address"),
+    [
+        ("192.0.2.7", "10.9.9.9", "192.0.2.7"),  # anybody
+        ("10.0.0.1", "192.0.2.8", "192.0.2.8"),
+        ("10.0.0.1", "127.0.0.1, 192.0.2.8", "192.0.2.8"),  # what the client itself sent does not count
+        ("10.0.0.1", "192.0.2.8, 10.0.0.2", "192.0.2.8"),  # two proxies of ours
+        ("::ffff:10.0.0.1", "192.0.2.8", "192.0.2.8"),
+        ("10.0.0.1", "nonsense", "10.0.0.1"),
+        ("10.0.0.1", "", "10.0.0.1"),
+        ("", "192.0.2.8", ""),
+    ],
+)
+def test_forwarding_headers_count_from_configured_proxies(peer: str, forwarded: str, address: str) -> None:
+    proxies = Proxies(Settings(trusted_proxies="10.0.0.0/24"))
+    caller = proxies.caller([("x-forwarded-for", forwarded)], peer)
+    assert (caller.address, caller.is_direct) == (address, False)
+
+
+@pytest.mark.parametrize("peer", ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"])
+def test_loopback_is_this_machine(peer: str) -> None:
+    assert Proxies(Settings()).caller([], peer).is_local_program
+    assert not Proxies(Settings()).caller([], "192.168.1.5").is_direct
+    assert not Proxies(Settings()).caller([], "").is_direct
