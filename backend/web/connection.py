@@ -109,6 +109,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]
         "interface": "asgi3",
         "proxy_headers": False,
         "server_header": False,
+        "headers": [("X-Content-Type-Options", "nosniff")],  # of every answer, also of uvicorn's own
         "access_log": False,
         "timeout_graceful_shutdown": 25,  # before gunicorn ends the process
         "timeout_notify": float("-inf"),  # each second, also after the clock was set back

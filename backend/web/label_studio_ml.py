@@ -36,7 +36,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from flask import Flask, has_request_context, jsonify, request
+from flask import Flask, Response, has_request_context, jsonify, request
 from flask.typing import ResponseReturnValue
 from werkzeug.serving import run_simple
 
@@ -182,6 +182,7 @@ def make_app(settings: Settings | None = None) -> Flask:
         app = api.init_app(TaxonomistModel, model_dir=str(model_dir))
     app.wsgi_app = BelowPath(app.wsgi_app, settings)  # type: ignore[method-assign]
     app.before_request(_guard)
+    app.after_request(_without_sniffing)
     app.register_error_handler(TaxonomistError, _explain)
     return app
 
@@ -225,6 +226,11 @@ def _named_projects(body: Mapping[str, Any]) -> Iterator[object]:
     named = [project.get("id") if isinstance(project, dict) else project]
     named += [task.get("project") for task in tasks if isinstance(task, dict)] if isinstance(tasks, list) else []
     yield from (value for value in named if value is not None)
+
+
+def _without_sniffing(response: Response) -> Response:
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
 
 
 def _explain(error: TaxonomistError) -> ResponseReturnValue:

@@ -6,7 +6,7 @@ import io
 import logging
 import re
 from functools import lru_cache
-from urllib.parse import unquote_plus, urlencode
+from urllib.parse import unquote_plus, urlencode, urlsplit
 
 import numpy as np
 from flask import Blueprint, Response, render_template, request
@@ -29,7 +29,9 @@ log = logging.getLogger(__name__)
 
 THUMBNAIL_PX = 240
 _ESCAPED = re.compile(r"%2F|https?%3A", re.IGNORECASE)  # the whole address is escaped, not only its blanks
-_CSP = "default-src 'none'; img-src 'self'{origins}; style-src 'unsafe-inline'"
+_CSP = "default-src 'none'; img-src 'self'{origins}; style-src 'unsafe-inline'; frame-ancestors {sites}"
+_HOST = re.compile(r"[\w.-]+", re.ASCII)
+_LOOPBACK_NAMES = ("localhost", "127.0.0.1")
 
 
 def similar_pages(services: Services, predictor: Predictor) -> Blueprint:
@@ -68,7 +70,9 @@ def similar_pages(services: Services, predictor: Predictor) -> Blueprint:
             reason = str(error)
         response = Response(render_template("similar.html", cards=cards, reason=reason))
         blobs = services.blob_images
-        response.headers["Content-Security-Policy"] = _CSP.format(origins=f" {blobs.origin}" if blobs else "")
+        response.headers["Content-Security-Policy"] = _CSP.format(
+            origins=f" {blobs.origin}" if blobs else "", sites=_framing_sites(services, project)
+        )
         response.headers["Cache-Control"] = "private, max-age=5"  # Label Studio requests the page twice per task
         response.headers["Referrer-Policy"] = "no-referrer"
         return response
@@ -81,10 +85,27 @@ def similar_pages(services: Services, predictor: Predictor) -> Blueprint:
         if document is None or labels is None or not labels.accepted:
             raise NotFoundError("There is no such labelled image in this project.")
         response = Response(thumbnail_bytes(project, labels.uri, document.file_hash), content_type="image/jpeg")
+        response.headers["Content-Security-Policy"] = f"frame-ancestors {_framing_sites(services, project)}"
         response.headers["Cache-Control"] = "private, max-age=86400"
         return response
 
     return pages
+
+
+def _framing_sites(services: Services, project: str) -> str:
+    """Return the sites whose pages may show ours in a frame: our own, and those of the project's Label Studio.
+
+    A browser on the same machine may know one at `localhost` as `127.0.0.1`, and the other way round.
+    """
+    sites = {"'self'": None}
+    for url in (services.label_studio(project)[0], *services.label_studio_addresses(project)):
+        parts = urlsplit(url or "")
+        if not _HOST.fullmatch(parts.hostname or ""):  # the header has no form for addresses of IPv6
+            continue
+        hosts = _LOOPBACK_NAMES if parts.hostname in _LOOPBACK_NAMES else (parts.hostname,)
+        port = f":{parts.port}" if parts.port else ""
+        sites |= {f"{parts.scheme}://{host}{port}": None for host in hosts}
+    return " ".join(sites)
 
 
 def _project_and_key(services: Services) -> tuple[str, str]:

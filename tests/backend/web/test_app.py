@@ -186,6 +186,29 @@ def test_similar_page_escapes_what_it_shows(trained: Services) -> None:
     assert "<script>" not in page.get_data(as_text=True)
 
 
+@pytest.mark.parametrize(
+    ("known", "sites"),
+    [
+        ({}, "'self'"),
+        ({"label_studio_url": "https://labels.test/labels"}, "'self' https://labels.test"),
+        (
+            {"label_studio_url": "http://inner:8080", "label_studio_addresses": ("https://labels.test:8443",)},
+            "'self' http://inner:8080 https://labels.test:8443",
+        ),
+        ({"label_studio_url": "http://localhost:8080"}, "'self' http://localhost:8080 http://127.0.0.1:8080"),
+        ({"label_studio_url": "http://[::1]:8080"}, "'self'"),
+        ({"label_studio_url": "http://a.test; img-src *"}, "'self'"),
+    ],
+)
+def test_only_label_studio_shows_our_pages_in_its_frames(trained: Services, known: dict[str, Any], sites: str) -> None:
+    trained.projects.update("7", **known)
+    key, client = trained.credentials.project_key("7"), client_of(trained)
+    page = client.get(f"/similar?project=7&key={key}&src={new_image(trained, PATHS[0])}")
+    image = page.get_data(as_text=True).split('<img src="')[1].split('"')[0].replace("&amp;", "&")
+    for answer in (page, client.get(image)):
+        assert f"frame-ancestors {sites}" == answer.headers["Content-Security-Policy"].split("; ")[-1]
+
+
 def test_thumbnails_are_of_labelled_images_only(trained: Services) -> None:
     uri = new_image(trained, PATHS[0], "private.jpg")
     predict(trained, uri)  # embedded and known, but without a label

@@ -344,3 +344,12 @@ def test_a_header_with_an_underscore_is_not_taken_for_another(
             assert post(port, "/webhook", training, **headers).status_code == status
         assert post(port, "/setup", body).status_code == 200
     assert callers == [False]
+
+
+def test_no_answer_is_taken_for_another_type(port: int) -> None:
+    address = f"http://127.0.0.1:{port}"
+    answers = [httpx.get(f"{address}{path}") for path in ("/health", "/metrics", "/nowhere", "/webhook", "/similar")]
+    answers += [post(port, "/webhook", {}), post(port, "/setup", {}, Origin="http://evil.test")]
+    assert {answer.headers["X-Content-Type-Options"] for answer in answers} == {"nosniff"}
+    with ExitStack() as stack:
+        assert b"x-content-type-options: nosniff" in read(connect(stack, port, b"no http\r\n\r\n"))
