@@ -10,6 +10,7 @@ from pydantic import BaseModel, StrictInt, StrictStr, TypeAdapter, ValidationErr
 
 from taxonomist.taxonomy.errors import BadRequestError
 from taxonomist.taxonomy.label_config import LabelConfig
+from taxonomist.taxonomy.names import shorten
 from taxonomist.taxonomy.paths import TaxonomyPath, format_path, prefixes
 from taxonomist.taxonomy.tree import Tree
 
@@ -27,8 +28,8 @@ class UnknownPath:
     """The longest prefix that is in the tree; the annotator named at least these nodes."""
 
     def __str__(self) -> str:
-        message = f'"{format_path(self.path)}" is not in the taxonomy "{self.control}"'
-        return f'{message}, did you mean "{format_path(self.nearest)}"?' if self.nearest else message
+        message = f'"{shorten(format_path(self.path))}" is not in the taxonomy "{self.control}"'
+        return f'{message}, did you mean "{shorten(format_path(self.nearest))}"?' if self.nearest else message
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class UnreadableRegion:
     problem: str
 
     def __str__(self) -> str:
-        return f'a region of "{self.control}" cannot be read: {self.problem}'
+        return f'a region of "{shorten(self.control)}" cannot be read: {self.problem}'
 
 
 @dataclass(frozen=True)
@@ -220,7 +221,7 @@ class _Answers:
         control = tree.control if tree else control
         items = value.get(kind, value.get(other)) if isinstance(value, Mapping) else None
         if not isinstance(items, list):
-            self.unreadable.append(UnreadableRegion(control, f"its value is {value!r:.80}"))
+            self.unreadable.append(UnreadableRegion(control, f"its value is {shorten(repr(value))}"))
             return
         nested = kind == "taxonomy" and isinstance(value, Mapping) and "taxonomy" in value
         problems = []
@@ -251,9 +252,9 @@ def _path(item: object, *, nested: bool) -> TaxonomyPath:
     try:
         names = _PATH.validate_python(item)
     except ValidationError as error:
-        raise BadRequestError(f"{item!r:.80} is not a path: {_first_problem(error)}") from error
+        raise BadRequestError(f"{shorten(repr(item))} is not a path: {_first_problem(error)}") from error
     if nested and not isinstance(names, list):
-        raise BadRequestError(f"{item!r:.80} is a name where a path belongs")
+        raise BadRequestError(f"{shorten(repr(item))} is a name where a path belongs")
     if names == []:
         raise BadRequestError("it has an empty path")
     return tuple(map(str, names)) if isinstance(names, list) else (str(names),)

@@ -26,6 +26,21 @@ def clean_name(text: str) -> str:
     return _BLANKS.sub(" ", unicodedata.normalize("NFC", _WITHOUT_SHAPE.sub("", text))).strip(" ")
 
 
+def shorten(value: object, most: int = 80) -> str:
+    """Return a value from outside as a part of a message, a log line or a table: short, and in one line.
+
+    >>> shorten("A" * 1000, 5)
+    'AAAAA… (1,000 characters)'
+    >>> shorten("two\\nlines")
+    'two\\\\nlines'
+    """
+    text = str(value)
+    shown = text[:most]
+    if not shown.isprintable():
+        shown = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in shown)
+    return shown if len(text) <= most else f"{shown}… ({len(text):,} characters)"
+
+
 def unusable_character(text: str) -> str | None:
     """Return what no name may contain, in words: a control character, a line break, or the sign of a lost character."""
     found = _UNUSABLE.search(text)

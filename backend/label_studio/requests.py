@@ -23,6 +23,7 @@ from taxonomist.backend.settings import WebAddress
 from taxonomist.backend.state.project_records import is_project
 from taxonomist.taxonomy.errors import BadRequestError
 from taxonomist.taxonomy.label_config import LabelConfig
+from taxonomist.taxonomy.names import shorten
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -93,13 +94,18 @@ class Task(BaseModel):
         images = config.addresses(self.data)
         if not images:
             wanted = " or ".join(f"value={template!r}" for template in config.images.values())
-            fields = ", ".join(f"{key}={value!r:.40}" for key, value in list(self.data.items())[:5]) or "none"
+            fields = (
+                ", ".join(
+                    f"{shorten(key, 40)}={shorten(repr(value), 40)}" for key, value in list(self.data.items())[:5]
+                )
+                or "none"
+            )
             raise BadRequestError(f"task {self.id}: it has no image for {wanted}; its fields are: {fields}.")
         for name, uri in images.items():
             if len(uri) > MAX_ADDRESS_CHARACTERS:
                 raise BadRequestError(
                     f"task {self.id}: the address of {name!r} has {len(uri):,} characters, more than "
-                    f"{MAX_ADDRESS_CHARACTERS:,}: {uri[:40]}…"
+                    f"{MAX_ADDRESS_CHARACTERS:,}: {shorten(uri, 40)}"
                 )
         return images
 
@@ -129,8 +135,10 @@ def _readable(task: object) -> Task:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "it"
         id = task.get("id") if isinstance(task, dict) else None
-        name = str(id)[:40] if isinstance(id, int | str) else "without id"
-        return Task(id=name, unreadable=f"task {name} cannot be read: {field}: {first['msg']} (seen: {task!r:.80}).")
+        name = shorten(id, 40) if isinstance(id, int | str) else "without id"
+        return Task(
+            id=name, unreadable=f"task {name} cannot be read: {field}: {first['msg']} (seen: {shorten(repr(task))})."
+        )
 
 
 class SetupRequest(BaseModel):
@@ -164,7 +172,7 @@ def project_id(value: object) -> str:
     """
     number = str(value).partition(".")[0]
     if not isinstance(value, str | int | float) or isinstance(value, bool) or not is_project(number):
-        raise BadRequestError(f"No project number in {value!r:.80}.")
+        raise BadRequestError(f"No project number in {shorten(repr(value))}.")
     return number
 
 

@@ -21,6 +21,7 @@ from taxonomist.storage.journal import (
 )
 from taxonomist.taxonomy.errors import BadRequestError, ConfigError, ConfigTooLargeError
 from taxonomist.taxonomy.label_config import LabelConfig, parse_label_config
+from taxonomist.taxonomy.names import shorten
 
 SomeEvent = TypeVar("SomeEvent", bound=Event)
 _WITHOUT_EVENTS = frozenset(  # Label Studio's other actions: they have no annotation and no task
@@ -63,10 +64,12 @@ def parse_webhook(
     project = body.get("project")
     identity = project.get("id") if isinstance(project, dict) else project
     if identity is None:
-        raise BadRequestError(f"The webhook {body['action']} names no project.")
+        raise BadRequestError(f"The webhook {shorten(body['action'])} names no project.")
     xml = project.get("label_config") if isinstance(project, dict) else None
     if xml is not None and not isinstance(xml, str):
-        raise BadRequestError(f"The labelling config of project {identity!r:.80} is not a text: {xml!r:.80}.")
+        raise BadRequestError(
+            f"The labelling config of project {shorten(repr(identity))} is not a text: {shorten(repr(xml))}."
+        )
     created = _created(project)
     number = project_id(identity)
     source = f"{number}.{created}" if created else UNKNOWN_SOURCE
@@ -187,7 +190,7 @@ class _WebhookReader:
                 for item in self._items("task", "tasks"):
                     yield from self._if_usable(self._task_deleted, item)
             case action if action not in _WITHOUT_EVENTS:
-                self.problems.append(f"The action {action!r:.80} is not known; nothing of it is recorded.")
+                self.problems.append(f"The action {shorten(repr(action))} is not known; nothing of it is recorded.")
 
     def _saved(self) -> Iterator[Event]:
         tasks: dict[str, TaskSaved] = {}
@@ -201,7 +204,9 @@ class _WebhookReader:
     def _annotation(self, tasks: Mapping[str, TaskSaved], item: Mapping[str, Any]) -> AnnotationSaved:
         task_id = str(item.get("task") or "")
         if task_id not in tasks:
-            raise BadRequestError(f"Annotation {item.get('id')} belongs to task {task_id}, which was not sent.")
+            raise BadRequestError(
+                f"Annotation {shorten(item.get('id'))} belongs to task {shorten(task_id)}, which was not sent."
+            )
         return annotation_saved(self.project, self.source, item, tasks[task_id].uri)
 
     def _if_usable(

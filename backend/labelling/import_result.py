@@ -11,9 +11,11 @@ from taxonomist.backend.services import Services
 from taxonomist.backend.state.project_records import LastImport, ProjectRecord
 from taxonomist.taxonomy.agreement import Reason
 from taxonomist.taxonomy.annotations import UnknownPath
+from taxonomist.taxonomy.names import shorten
 from taxonomist.taxonomy.paths import format_path
 
 MOST_PROBLEMS = 1000
+_LONGEST_PROBLEM = 1000  # characters
 UNKNOWN_NAME = "name that the taxonomy does not have"
 NOT_STORED = "task or annotation that cannot be stored"
 _CHUNK = 500  # documents that are read together
@@ -73,6 +75,9 @@ class LeftOut:
     reason: str
     problem: str
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "problem", shorten(self.problem, _LONGEST_PROBLEM))
+
 
 class ImportSummary:
     """Counts an import while it runs. All problems are counted; the text of the first `MOST_PROBLEMS` is kept."""
@@ -95,7 +100,7 @@ class ImportSummary:
 
     def count_unknown(self, paths: Collection[UnknownPath], source: str) -> None:
         """Count paths of one annotation that the taxonomy does not have; `source` names the annotation's task."""
-        self._unknown.update(format_path(path.path) for path in paths)
+        self._unknown.update(shorten(format_path(path.path)) for path in paths)
         self.leave_out(LeftOut(UNKNOWN_NAME, f"{source}: {path}") for path in paths)
 
     def result(self, services: Services, project: str) -> ImportResult:

@@ -62,6 +62,7 @@ def import_export(
     """
     files = ExportFiles(export)
     project = project or files.project()
+    services.projects.get(project)  # refuses a name that no project may have, before a file is called by it
     with FileLock(services.home / f"import-{project}.lock"):  # what a file changes is compared with what is kept
         return _import_files(services, export, files, project, config, source, progress)
 

@@ -16,6 +16,7 @@ from taxonomist.storage.journal import Event
 from taxonomist.taxonomy.annotations import UnknownPath, parse_annotation
 from taxonomist.taxonomy.errors import BadRequestError
 from taxonomist.taxonomy.label_config import LabelConfig
+from taxonomist.taxonomy.names import shorten
 
 UNREADABLE = "annotation that cannot be read"
 UNREADABLE_REGION = "region that cannot be read"
@@ -68,8 +69,9 @@ def task_events(
     `saved_at` replaces the time where the task or an annotation has none. `position` counts from 0 and identifies a
     task without an id in its problems. `read_after` is passed on to the events.
     """
-    name = f"task {task['id']}" if isinstance(task, Mapping) and task.get("id") is not None else "a task without id"
-    name += "" if position is None or "without" not in name else f", number {position + 1} of the file"
+    number = "" if position is None else f", number {position + 1} of the file"
+    id = task.get("id") if isinstance(task, Mapping) else None
+    name = f"a task without id{number}" if id is None else f"task {shorten(id)}"
     found = TaskEvents(name)
     try:
         saved = Task.model_validate(task)
@@ -77,7 +79,7 @@ def task_events(
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        found.leave_out("task that cannot be read", f"not a task: {where or f'{task!s:.80}'}: {first['msg']}")
+        found.leave_out("task that cannot be read", f"not a task: {shorten(where or task)}: {first['msg']}")
         return found
     except BadRequestError as error:
         found.left_out.append(LeftOut("task without an image", str(error)))
@@ -87,25 +89,26 @@ def task_events(
     found.stated.append(StatedTimes(saved.created_at is not None, saved.updated_at is not None))
     annotations = task.get("annotations") or []
     if not isinstance(annotations, list):
-        found.leave_out(UNREADABLE, f"its annotations are not a list: {annotations!s:.80}")
+        found.leave_out(UNREADABLE, f"its annotations are not a list: {shorten(annotations)}")
         return found
     inherited = {"task": saved.id} | ({"project": task["project"]} if task.get("project") is not None else {})
     for annotation in annotations:
         try:
             if not isinstance(annotation, Mapping):
-                raise BadRequestError(f"not an annotation: {annotation!s:.80}")
+                raise BadRequestError(f"not an annotation: {shorten(annotation)}")
             if annotation.get("result") is None and not annotation.get("was_cancelled"):
-                raise BadRequestError(f"Annotation {annotation.get('id')} has no result.")
+                raise BadRequestError(f"Annotation {shorten(annotation.get('id'))} has no result.")
             parsed = parse_annotation(annotation, config, task_id=str(saved.id))
             whole = {**inherited, **_with_times(annotation, saved_at)}
             found.events.append(annotation_saved(project, source, whole, event.uri, read_after))
             found.stated.append(_stated(annotation))
             found.unknown += parsed.unknown
             for region in parsed.unreadable:
-                found.leave_out(UNREADABLE_REGION, f"annotation {parsed.id}: {region}")
+                found.leave_out(UNREADABLE_REGION, f"annotation {shorten(parsed.id)}: {region}")
             for control in parsed.foreign_controls:
                 known = ", ".join(tree.control for tree in config.trees)
-                problem = f'annotation {parsed.id} is of the control "{control}"; the labelling config has {known}'
+                name = f'annotation {shorten(parsed.id)} is of the control "{shorten(control)}"'
+                problem = f"{name}; the labelling config has {known}"
                 found.leave_out(FOREIGN_CONTROL, problem)
         except BadRequestError as error:
             found.leave_out(UNREADABLE, str(error))

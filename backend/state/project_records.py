@@ -28,6 +28,7 @@ from taxonomist.storage.json_files import read_model, write_model
 from taxonomist.taxonomy.errors import BadRequestError, DamagedError, TaxonomistError
 from taxonomist.taxonomy.label_config import LabelConfig
 from taxonomist.taxonomy.label_config.former_nodes import LabelDecision, read_label_config
+from taxonomist.taxonomy.names import shorten
 from taxonomist.taxonomy.paths import TaxonomyPath
 
 log = logging.getLogger(__name__)
@@ -261,5 +262,7 @@ class ProjectRecords:
 
     def _path(self, project: str) -> Path:
         if not is_project(project):
-            raise BadRequestError(f"{project!r} is not a project: use Label Studio's number or a short name.")
+            raise BadRequestError(
+                f"{shorten(repr(project))} is not a project: use Label Studio's number or a short name."
+            )
         return self._folder / f"{quote(project, safe=' @')}.json"

@@ -15,6 +15,7 @@ from taxonomist.backend.status.values import (
     SourceStatus,
     WaitingStatus,
 )
+from taxonomist.taxonomy.names import shorten
 
 _UNITS = (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1))
 
@@ -82,7 +83,10 @@ def _not_taken(
     lines = [f"    images without a label: {count} × {_words(reason)}" for reason, count in _most(images.without_label)]
     for source in sources:
         lines += [f"    left out of {source.name}: {count} × {reason}" for reason, count in _most(source.left_out)]
-    lines += [f"    given up, since the node is gone: {count_labels(node.labels)} on {node.name}" for node in given_up]
+    lines += [
+        f"    given up, since the node is gone: {count_labels(node.labels)} on {shorten(node.name)}"
+        for node in given_up
+    ]
     yield from lines or ["    nothing"]
 
 
@@ -110,8 +114,8 @@ def _waiting(waiting: WaitingStatus, project: str) -> Iterator[str]:
 
 
 def _outside(node: OutsideNode) -> str:
-    near = f", nearest: {' / '.join(node.nearest)}" if node.nearest else ""
-    return f"      {node.name}: {node.labels}{near}"
+    near = f", nearest: {shorten(' / '.join(node.nearest))}" if node.nearest else ""
+    return f"      {shorten(node.name)}: {node.labels}{near}"
 
 
 def _model(model: ModelStatus | None, changed: int, now: datetime) -> Iterator[str]:

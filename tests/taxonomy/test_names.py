@@ -14,6 +14,7 @@ from taxonomist.taxonomy.names import (
     one_letter_apart,
     questionable_siblings,
     same_but_for_case,
+    shorten,
     unusable_character,
 )
 
@@ -89,3 +90,20 @@ def test_only_siblings_are_compared() -> None:
         (("Kitchen",), ("kitchen",), "differ only in case"),
         (("Kitchen", "Table"), ("Kitchen", "Tables"), "differ by one letter"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("", ""),
+        (7, "7"),
+        ("a" * 80, "a" * 80),
+        ("a" * 81, "a" * 80 + "… (81 characters)"),
+        ("Stühle › Böcke", "Stühle › Böcke"),
+        ("a\nb\x1b[2J\ud800", "a\\nb\\x1b[2J\\ud800"),
+        ({"k": "v" * 1000}, "{'k': '" + "v" * 73 + "… (1,009 characters)"),
+    ],
+)
+def test_a_value_in_a_message_is_short_and_in_one_line(value: object, expected: str) -> None:
+    assert shorten(value) == expected
+    assert shorten(value).isprintable()

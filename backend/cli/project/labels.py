@@ -18,6 +18,7 @@ from taxonomist.backend.labelling.taxonomy_changes.label_decisions import (
 )
 from taxonomist.backend.labelling.taxonomy_changes.labels_outside import OutsideNode, count_labels, labels_outside
 from taxonomist.taxonomy.errors import ConfigError
+from taxonomist.taxonomy.names import shorten
 from taxonomist.taxonomy.paths import format_path
 
 labels = typer.Typer(
@@ -120,4 +121,5 @@ def _print(decided: Decided, effect: str, as_json: bool) -> None:
 
 
 def _row(node: OutsideNode) -> tuple[str, str, int, str]:
-    return node.control, node.name, node.labels, format_path(node.nearest) if node.nearest else ""
+    nearest = shorten(format_path(node.nearest)) if node.nearest else ""
+    return shorten(node.control), shorten(node.name), node.labels, nearest

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import codecs
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, BinaryIO, cast
-
-import ijson
 
 from taxonomist.backend.labelling.exports.annotation_ids import count_within_tasks
-from taxonomist.backend.labelling.exports.forms import AS_JSON, check_form
+from taxonomist.backend.labelling.exports.forms import AS_JSON, check_form, plain_id
+from taxonomist.backend.labelling.exports.json_stream import read_events, read_items
 from taxonomist.taxonomy.errors import ConfigError
+from taxonomist.taxonomy.names import shorten
 
 _DEEPEST = 200
 
@@ -45,7 +43,8 @@ class ExportFiles:
             raise ConfigError(f"{self.path} does not name its project.", hint="Give --project.")
         if len(named) > 1:
             raise ConfigError(
-                f"{self.path} has tasks of several projects: {', '.join(named[:10])}.", hint="Give --project."
+                f"{self.path} has tasks of several projects: {', '.join(map(shorten, named[:10]))}.",
+                hint="Give --project.",
             )
         return named[0]
 
@@ -72,7 +71,7 @@ class _Ids:
     def add(self, depth: int, id: object) -> None:
         """Add an id of the current item. In an annotation of a target storage it stands at another depth."""
         if not self.repeat:
-            key = hash((depth, str(id)))
+            key = hash((depth, str(plain_id(_plain(id)))))  # as in `as_task`, where 1, 1.0 and "1" are one id
             self.repeat = key in self._known
             self._of_item.add(key)
 
@@ -100,7 +99,7 @@ def _scan(export: Path, ids: _Ids) -> _Scan:
     scan = _Scan()
     depth = 0
     keys = [""] * (_DEEPEST + 2)
-    for event, value in _read(export, ijson.basic_parse):
+    for event, value in read_events(export):
         if event in {"end_map", "end_array"}:
             depth -= 1
             if depth == scan.is_list:
@@ -121,7 +120,7 @@ def _scan(export: Path, ids: _Ids) -> _Scan:
         elif scan.project is None and keys[depth] == "project" and event in {"number", "string"}:
             inside = depth - scan.is_list
             if inside == 1 or (inside == 2 and keys[depth - 1] == "task"):
-                scan.project = str(value or "") or None
+                scan.project = str(plain_id(_plain(value)) or "") or None
         elif keys[depth] == "id" and event in {"number", "string"}:
             inside = depth - scan.is_list
             if inside == 1 or (inside == 3 and keys[depth - 2] in {"annotations", "completions"}):
@@ -137,7 +136,7 @@ def _scan(export: Path, ids: _Ids) -> _Scan:
 
 
 def _items(export: Path, scan: _Scan) -> Iterator[object]:
-    return map(_plain, _read(export, lambda file: ijson.items(file, "item" if scan.is_list else "")))
+    return map(_plain, read_items(export, "item" if scan.is_list else ""))
 
 
 def _plain(value: object) -> object:
@@ -150,33 +149,3 @@ def _plain(value: object) -> object:
         case Decimal():
             return float(value)
     return value
-
-
-def _read(export: Path, parse: Callable[[BinaryIO], Iterator[Any]]) -> Iterator[Any]:
-    try:
-        with export.open("rb") as file:
-            start = file.read(4)
-            if start.startswith(b"PK"):
-                raise ConfigError(f"{export} is a zip archive.", hint=f"Unpack it. {AS_JSON}")
-            file.seek(len(codecs.BOM_UTF8) if start.startswith(codecs.BOM_UTF8) else 0)
-            wide = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-            yield from parse(cast(BinaryIO, _AsUtf8(codecs.getreader("utf-16")(file))) if wide else file)
-    except FileNotFoundError:
-        raise ConfigError(f"There is no file {export}.") from None
-    except (ijson.JSONError, OSError, ValueError) as error:
-        if "premature EOF" in str(error) or "Incomplete" in str(error):
-            raise ConfigError(
-                f"{export} ends in the middle.", hint="Export it again, and copy the whole file."
-            ) from None
-        reason = next(iter(str(error).removeprefix("b'").splitlines()), "").partition("\\n")[0].strip().rstrip(".")
-        raise ConfigError(f"{export} is not JSON: {reason}.", hint=AS_JSON) from None
-
-
-class _AsUtf8:
-    """A file in UTF-16, as PowerShell writes it, read as UTF-8."""
-
-    def __init__(self, reader: codecs.StreamReader) -> None:
-        self._reader = reader
-
-    def read(self, size: int = -1) -> bytes:
-        return self._reader.read(size).encode()

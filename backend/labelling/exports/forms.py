@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from taxonomist.taxonomy.errors import BadRequestError, ConfigError
+from taxonomist.taxonomy.names import shorten
 
 AS_JSON = "Export the project as JSON, not JSON-MIN or CSV."
 _MIN_FIELDS = {"annotation_id", "annotator", "lead_time"}  # what JSON-MIN and CSV write beside the task's own fields
@@ -30,7 +31,10 @@ def check_form(export: Path, top: Collection[str], first: Collection[str]) -> No
     if {"images", "categories"} <= set(top):
         raise ConfigError(f"{export} is an export for detectors (COCO): it has no annotators.", hint=AS_JSON)
     if top and not {"data", "result"} & set(top):
-        raise ConfigError(f"{export} is not a list of tasks, it has the fields {', '.join(top)}.", hint=AS_JSON)
+        raise ConfigError(
+            f"{export} is not a list of tasks, it has the fields {', '.join(map(shorten, list(top)[:10]))}.",
+            hint=AS_JSON,
+        )
     if _is_json_min(first):
         raise ConfigError(
             f"{export} is the export JSON-MIN. It does not say which annotations were skipped or are ground truth.",
@@ -68,7 +72,7 @@ def as_task(item: object) -> object:
         raise BadRequestError(f"an annotation without the data of its task. {AS_JSON}")
     if "completions" in task and "annotations" not in task:
         task["annotations"] = task.pop("completions")
-    task["id"] = _id(task.get("id"))
+    task["id"] = plain_id(task.get("id"))
     if task["id"] is None and isinstance(task.get("data"), Mapping):
         task["id"] = f"data-{digest(task['data'])}"
     if isinstance(task.get("annotations"), list):
@@ -85,7 +89,7 @@ def _with_ids(annotations: list[Any], task_id: object) -> list[Any]:
     found = []
     for annotation in annotations:
         if isinstance(annotation, Mapping):
-            annotation = {**_modern(annotation), "id": _id(annotation.get("id"))}
+            annotation = {**_modern(annotation), "id": plain_id(annotation.get("id"))}
             if annotation.get("id") is None and annotation.get("unique_id") is None:
                 person = annotation.get("completed_by", annotation.get("created_username"))
                 annotator = digest(person)[:8] if isinstance(person, Mapping) else str(person)
@@ -97,7 +101,7 @@ def _with_ids(annotations: list[Any], task_id: object) -> list[Any]:
     return found
 
 
-def _id(value: object) -> object:
+def plain_id(value: object) -> object:
     """Return an id as Label Studio writes it. Tables turn 1 into 1.0 and a missing id into an empty text."""
     if isinstance(value, float):
         return int(value) if value.is_integer() else str(value)

@@ -65,19 +65,21 @@ class ExportImport:
         """
         if not _has(self.journal, self.project, self.source):
             return
-        agree, other = 0, 0
+        same, other = set[str](), set[str]()  # a file may have a task several times
         example = ""
         taken = TakenIds()
         for chunk in self._chunks(ImportSummary()):
-            for difference in self._compare(chunk, taken):
-                agree += difference.agrees is True
-                other += difference.agrees is False
+            for found, difference in zip(chunk, self._compare(chunk, taken), strict=True):
+                task = found.events[0] if found.events else None
+                if difference.agrees is not None and isinstance(task, TaskSaved):
+                    (same if difference.agrees else other).add(task.task_id)
                 if difference.agrees is False and not example:
                     example = difference.left_out[0].problem
-        if other > agree:
+        other -= same
+        if len(other) > len(same):
             raise ConfigError(
                 f"{self.files.path} comes from elsewhere than the source {self.source!r} of project {self.project}: "
-                f"the ids of {other} of its {self.files.entries} tasks stand for others there ({example}). "
+                f"the ids of {len(other)} of its {self.files.entries} tasks stand for others there ({example}). "
                 "Nothing is imported.",
                 hint="Ids count within a source. Give this file a name of its own: --source NAME.",
             )

@@ -12,10 +12,12 @@ from taxonomist.backend.state.project_records import ProjectRecord
 from taxonomist.taxonomy.errors import ConfigError, HeldError
 from taxonomist.taxonomy.label_config import LabelConfig
 from taxonomist.taxonomy.label_config.former_nodes import LabelDecision
+from taxonomist.taxonomy.names import shorten
 from taxonomist.taxonomy.paths import TaxonomyPath, format_path, prefixes
 from taxonomist.taxonomy.tree import Tree
 
 _SHOWN = 3
+_LONGEST = 200  # characters of a name in a command that is proposed
 MOST_NEAREST = 100  # nodes of which the nearest one is looked for: those with the most labels
 
 
@@ -38,8 +40,8 @@ class OutsideNode:
         return " / ".join(self.path) or self.control
 
     def __str__(self) -> str:
-        what = format_path(self.path) if self.path else f'the control "{self.control}"'
-        near = f"; the nearest is {format_path(self.nearest)}" if self.nearest else ""
+        what = shorten(format_path(self.path)) if self.path else f'the control "{shorten(self.control)}"'
+        near = f"; the nearest is {shorten(format_path(self.nearest))}" if self.nearest else ""
         return f"{what} ({count_labels(self.labels)}{near})"
 
 
@@ -111,7 +113,8 @@ def describe(nodes: Sequence[OutsideNode], *, had: str = "has no longer") -> str
 def what_to_do(node: OutsideNode, project: str) -> str:
     """Return the two commands with which a person decides about a node."""
     new = shlex.quote(" / ".join(node.nearest)) if node.nearest else "NEW"
-    old, of = shlex.quote(node.name), f"--project {shlex.quote(project)}"
+    old = shlex.quote(node.name) if len(node.name) <= _LONGEST else "NODE"
+    of = f"--project {shlex.quote(project)}"
     return f"`taxonomist labels rename {old} {new} {of}` or `taxonomist labels accept-loss {old} {of}`."
 
 

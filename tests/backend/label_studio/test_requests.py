@@ -118,6 +118,32 @@ def annotation(**changes: object) -> dict[str, Any]:
     return {**saved, "completed_by": 1, "result": [], **changes}
 
 
+HUGE = "wide\n" * 20_000
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"action": HUGE},
+        {"action": HUGE, "project": 4},
+        {"action": "ANNOTATION_CREATED", "project": HUGE},
+        {"action": "ANNOTATION_CREATED", "project": {"id": HUGE, "label_config": [HUGE]}},
+        {"action": "ANNOTATION_CREATED", "project": 4, "task": GOOD, "annotation": annotation(id=HUGE, task=HUGE)},
+        {"action": "ANNOTATION_CREATED", "project": 4, "task": GOOD, "annotation": annotation(id=HUGE)},
+        {"action": "TASK_CREATED", "project": 4, "task": GOOD | {"id": HUGE}},
+        {"action": "TASK_CREATED", "project": 4, "task": GOOD | {"data": {HUGE: HUGE}}},
+    ],
+)
+def test_no_message_has_a_long_value(body: dict[str, Any]) -> None:
+    try:
+        message = parse_webhook(body, known_config=lambda project: CONFIG).ignored
+    except BadRequestError as error:
+        message = str(error)
+    assert message
+    assert len(message) < 500
+    assert message.isprintable()
+
+
 @pytest.mark.parametrize("project", [4, "4", "4.1795531934", {"id": 4}, {"id": 4, "label_config": ""}])
 def test_a_webhook_with_only_a_project_number_uses_the_known_config(project: object) -> None:
     body = {"action": "ANNOTATION_CREATED", "project": project, "task": GOOD, "annotation": annotation()}

@@ -11,10 +11,11 @@ from taxonomist.backend.labelling.manifests.reading.columns import Columns
 from taxonomist.backend.labelling.manifests.reading.files import FoundFile
 from taxonomist.storage.addresses import file_address, parse_address
 from taxonomist.storage.csv_text import CsvRow
-from taxonomist.taxonomy.names import clean_name, unusable_character
+from taxonomist.taxonomy.names import clean_name, shorten, unusable_character
 from taxonomist.taxonomy.paths import TaxonomyPath, format_path
 
 IMPORT_ANNOTATOR = "import"  # the annotator of rows without one; such rows are ground truth
+_LONGEST_PROBLEM = 500  # characters
 
 
 class BadReason(StrEnum):
@@ -53,6 +54,9 @@ class BadRow:
     reason: BadReason
     problem: str
     found: FoundFile | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "problem", shorten(self.problem, _LONGEST_PROBLEM))
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,17 @@ def test_rows_that_are_refused(tmp_path: Path, row: str, problem: str) -> None:
     assert [row.file.name for row in manifest.checked.rows] == ["b.jpg", "c.jpg"]
 
 
+@pytest.mark.parametrize("column", range(6))
+def test_no_problem_has_a_long_value(tmp_path: Path, column: int) -> None:
+    cells = ["a.jpg", "Bath", "Sink", "Corner", "p", "anna"]
+    for damage in ("\x01", ""):
+        cells[column] = damage + "wide " * 20_000
+        text = f"file,level1,level2,level3,product,annotator\n{','.join(cells)}\n"
+        problems = [problem for _, problem in bad(read(tmp_path, text))]
+        assert all(len(problem) < 600 and problem.isprintable() for problem in problems)
+        assert problems or (column and not damage)
+
+
 def test_a_value_below_no_name(tmp_path: Path) -> None:
     manifest = read(tmp_path, "file,level1,,\na.jpg,Bath,,\nb.jpg,Bath,,Sink\n")
     assert bad(manifest) == [(3, "column 4 has no name in the header, but the value 'Sink' here")]
