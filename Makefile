@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help run environment test test-fast check lint types site docs reference screenshots format requirements clean
+.PHONY: help run environment test test-fast soak check lint types site docs reference screenshots format requirements clean
 
 help:
 	@echo "make help          this list"
@@ -11,6 +11,7 @@ help:
 	@echo "make environment   install what the tests need beside this project"
 	@echo "make test          run every test; installs what they need first: Label Studio, Azure's emulators with node, Chromium"
 	@echo "make test-fast     run the tests that need none of these: about a minute"
+	@echo "make soak          kill, stop and fill everything for MINUTES=10, and compare what is left with what was answered"
 	@echo "make check         lint, types, import rules, and the documentation without warnings"
 	@echo "make lint          the linter, the formatter and the import rules"
 	@echo "make types         the type checker"
@@ -39,6 +40,10 @@ test: environment
 
 test-fast: $(VENV)/.installed
 	$(BIN)/python -m pytest -x -n 2 -m "not slow and not e2e"
+
+MINUTES ?= 10
+soak: $(VENV)/.installed
+	$(BIN)/python -m tests.soak --minutes $(MINUTES)
 
 check: lint types site
 

@@ -45,6 +45,7 @@ class StandIn(AbstractContextManager["StandIn"]):
         self.refuse: Callable[[str, str], int | None] = lambda method, path: None
         self.drafts: set[int] = set()  # the tasks with a draft
         self.overlap = 1  # annotations of a completed task
+        self.lock = threading.RLock()  # for tests that change it while it answers
         self._changes = itertools.count(1)
         self.model_version = ""  # that annotators see
         self.missing = ""  # a field that an odd answer about the project lacks
@@ -147,6 +148,10 @@ class StandIn(AbstractContextManager["StandIn"]):
         path, query = urlsplit(address).path.rstrip("/"), parse_qs(urlsplit(address).query)
         if (status := self.refuse(method, path)) is not None:
             return status, {"detail": "refused"}
+        with self.lock:
+            return self._answer(method, path, query, body)
+
+    def _answer(self, method: str, path: str, query: dict[str, list[str]], body: Any) -> tuple[int, Any]:
         if path in self.answers:
             return 200, self.answers[path]
         match method, path.replace(f"/api/projects/{self.number}", "/api/projects/N"):
