@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from taxonomist.storage.files import storage_errors, write_atomically
 from taxonomist.storage.formats import FORMAT, check_format, format_of
-from taxonomist.taxonomy.errors import DamagedError
+from taxonomist.taxonomy.errors import BadRequestError, DamagedError
 
 __all__ = ["read_model", "write_model"]
 
@@ -28,22 +28,34 @@ def read_model(path: Path, model: type[Model], *, newest: int = 1, hint: str) ->
             return None
     try:
         content = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DamagedError(f"{path} is not JSON ({error}).", hint=hint) from error
     check_format(path, format_of(content), newest)
     try:
         return model.model_validate_json(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(step) for step in first["loc"])
-        raise DamagedError(f"{path} cannot be read ({field or 'content'}: {first['msg']}).", hint=hint) from error
+        raise DamagedError(f"{path} cannot be read ({_first_problem(error)}).", hint=hint) from error
 
 
 def write_model(path: Path, value: BaseModel, *, version: int = 1) -> None:
     """Replace the file in one step. Only its owner may read it, because some models contain a token.
 
-    Raises `StorageError`.
+    Raises `BadRequestError` for a model that could not be read back, such as one of `model_copy`, and `StorageError`.
     """
-    content = {FORMAT: version, **value.model_dump(mode="json")}
+    content = {FORMAT: version, **value.model_dump(mode="json", warnings=False)}
+    try:
+        data = json.dumps(content, indent=1, ensure_ascii=False).encode()
+        type(value).model_validate_json(data)
+    except ValidationError as error:
+        raise BadRequestError(
+            f"{path.name} would not be readable ({_first_problem(error)}); it stays as it is."
+        ) from None
+    except (ValueError, TypeError, RecursionError) as error:
+        raise BadRequestError(f"{path.name} cannot be written ({error}); it stays as it is.") from None
     with storage_errors(path):
-        write_atomically(path, json.dumps(content, indent=1, ensure_ascii=False).encode())
+        write_atomically(path, data)
+
+
+def _first_problem(error: ValidationError) -> str:
+    first = error.errors()[0]
+    return f"{'.'.join(str(step) for step in first['loc']) or 'content'}: {first['msg']}"

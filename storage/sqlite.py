@@ -10,9 +10,9 @@ from random import random
 
 from taxonomist.storage.fork_safety import after_fork
 from taxonomist.storage.formats import check_format
-from taxonomist.taxonomy.errors import DamagedError, StorageError
+from taxonomist.taxonomy.errors import ConflictError, DamagedError, NotFoundError, StorageError
 
-__all__ = ["Database", "as_storage_error"]
+__all__ = ["Database", "as_storage_error", "concerns_all"]
 
 _TIMEOUT_S = 30.0
 
@@ -205,6 +205,34 @@ def _roll_back(connection: sqlite3.Connection) -> None:
     if connection.in_transaction:
         with suppress(sqlite3.Error):
             connection.execute("ROLLBACK")
+
+
+_OF_THE_FILE = {
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_ABORT,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_INTERRUPT,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PROTOCOL,
+    sqlite3.SQLITE_AUTH,
+    sqlite3.SQLITE_NOTADB,
+}
+
+
+def concerns_all(error: BaseException) -> bool:
+    """Return whether an error is of the whole store, such as a full disk, and not of the one record being processed."""
+    if isinstance(error, sqlite3.Error):
+        return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF in _OF_THE_FILE
+    if isinstance(error, StorageError):
+        if isinstance(error.__cause__, sqlite3.Error):
+            return concerns_all(error.__cause__)
+        return not isinstance(error, NotFoundError | ConflictError | DamagedError)
+    return isinstance(error, OSError)
 
 
 def as_storage_error(error: sqlite3.Error, path: Path) -> StorageError:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, StrictInt, StrictStr, TypeAdapter, ValidationErr
 from taxonomist.taxonomy.errors import BadRequestError
 from taxonomist.taxonomy.label_config import LabelConfig
 from taxonomist.taxonomy.names import shorten
+from taxonomist.taxonomy.numbers import whole_number
 from taxonomist.taxonomy.paths import TaxonomyPath, format_path, prefixes
 from taxonomist.taxonomy.tree import Tree
 
@@ -187,8 +188,8 @@ def newest(annotations: Iterable[Annotation]) -> Annotation | None:
 
 def _age_key(annotation: Annotation) -> tuple[Any, ...]:
     # The id decides between annotations saved within one tick; Label Studio counts ids up, so 10 is newer than 9.
-    number = int(annotation.id) if annotation.id.isdecimal() else -1
-    return annotation.updated_at, annotation.created_at, number, annotation.id
+    number = whole_number(annotation.id)
+    return annotation.updated_at, annotation.created_at, -1 if number is None else number, annotation.id
 
 
 class _Answers:

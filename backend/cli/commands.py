@@ -18,6 +18,7 @@ MODULES = {
     "worker": ("worker",),
     "project.connect": ("connect", "doctor"),
     "project.status": ("status",),
+    "project.retry": ("retry",),
     "project.settings": ("settings",),
     "project.images": ("import", "sync", "embed", "similar"),
     "project.labels": ("labels",),

@@ -149,7 +149,7 @@ class SetupRequest(BaseModel):
     label_config: str = Field(alias="schema")
     hostname: Annotated[WebAddress | None, Lenient] = None
     access_token: SecretStr | None = None
-    created: str | None = None
+    created: Annotated[str, Field(max_length=MAX_ID_CHARACTERS)] | None = None
 
 
 def parse_setup(body: object) -> SetupRequest:

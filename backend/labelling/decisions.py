@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Collection, Sequence
-from dataclasses import replace
-from functools import reduce
+from dataclasses import dataclass, replace
+from functools import partial, reduce
 from typing import Literal
 
 from taxonomist.backend.forgetting.images import erase_deleted, leave_project
@@ -14,10 +14,14 @@ from taxonomist.backend.labelling.image_decision import DocumentChange, decide_i
 from taxonomist.backend.labelling.products import with_product
 from taxonomist.backend.labelling.taxonomy_changes.labels_outside import training_hold
 from taxonomist.backend.services import Services
+from taxonomist.backend.state.isolation import work_alone
 from taxonomist.backend.state.jobs import JobKind
 from taxonomist.storage.catalog.documents import ImageDocument, ProjectLabels
 from taxonomist.storage.journal import Dirty, TaskRecord, Unknown, is_label_studio
-from taxonomist.taxonomy.errors import ConfigError, StorageError
+from taxonomist.storage.set_aside import ItemKind, describe
+from taxonomist.taxonomy.agreement import AgreementPolicy
+from taxonomist.taxonomy.errors import ConfigError, TaxonomistError
+from taxonomist.taxonomy.label_config import LabelConfig
 
 log = logging.getLogger(__name__)
 
@@ -35,10 +39,10 @@ def decide_dirty(services: Services, project: str, limit: int) -> bool:
     dirty = services.journal.dirty(project, limit)
     if not dirty.images and not dirty.removed:
         return False
-    failed: StorageError | None = None
+    failed: Exception | None = None
     try:
         _leave(services, project, dirty)
-    except StorageError as error:  # they stay dirty, and the labels of others do not wait for them
+    except Exception as error:  # they stay dirty, and the labels of others do not wait for them
         failed = error
         while not dirty.images and dirty.last:
             dirty = services.journal.dirty(project, limit, after=dirty.last)
@@ -64,8 +68,16 @@ def leave_removed(services: Services, project: str) -> None:
 
 def _leave(services: Services, project: str, dirty: Dirty) -> None:
     """Take the images out of the project that have no task any more. Those that nothing else uses are forgotten."""
+    forgotten = 0
+
+    def leave(images: Sequence[str]) -> None:
+        nonlocal forgotten
+        forgotten += leave_project(services, project, images)
+        services.journal.set_aside.clear(ItemKind.IMAGE, project, images)
+
     if dirty.removed:
-        forgotten = leave_project(services, project, dirty.removed)
+        services.projects.get(project)  # a record that cannot be read is no fault of the images
+        work_alone(sorted(dirty.removed), leave, partial(_set_aside, services, project))
         services.journal.done(project, dirty.removed, dirty.position)
         if forgotten:
             erase_deleted(services)
@@ -111,12 +123,70 @@ def update_labels(services: Services, project: str, images: Collection[str]) -> 
     """Decide the labels of these images and write them to the catalogue.
 
     The project's record counts the images whose label differs from that of the last training. Images that were never
-    read are enqueued for embedding. Raises `ConfigError` when the project's labelling config has no taxonomy.
+    read are enqueued for embedding. An image that cannot be decided is set aside and keeps its label. Raises
+    `ConfigError` when the project's labelling config has no taxonomy.
     """
     # What changes while the labels are decided is decided by the next call of `decide_anew`.
     rule = None if services.projects.get(project).decided_with else _rule(services, project)
-    config = services.label_config(project)
-    policy, product_field = services.agreement(project), services.project_settings(project).product_field
+    deciding = _Deciding(
+        services.label_config(project),
+        services.agreement(project),
+        services.project_settings(project).product_field,
+    )
+    found = _Changes()
+    work_alone(
+        list(images),
+        lambda some: found.add(_write_labels(services, project, deciding, some)),
+        partial(_set_aside, services, project),
+    )
+    services.projects.count_changed_labels(project, changes=found.changes, waiting=found.waiting)
+    if found.has_unanswered:
+        services.projects.update(project, has_unanswered=True)
+    if rule is not None:
+        services.projects.change(project, lambda record: {"decided_with": record.decided_with or rule})
+    if found.has_new_files:
+        services.jobs.enqueue(JobKind.EMBED, project, "new images")
+
+
+@dataclass(frozen=True)
+class _Deciding:
+    """What decides the labels of a project besides annotations and tasks."""
+
+    config: LabelConfig
+    policy: AgreementPolicy
+    product_field: str | None
+
+
+@dataclass
+class _Changes:
+    """What decisions changed: how many labels, how many more wait for a training, and what else is to be done."""
+
+    changes: int = 0
+    waiting: int = 0
+    has_unanswered: bool = False
+    has_new_files: bool = False
+
+    def add(self, other: _Changes) -> None:
+        """Add the changes of other images."""
+        self.changes += other.changes
+        self.waiting += other.waiting
+        self.has_unanswered |= other.has_unanswered
+        self.has_new_files |= other.has_new_files
+
+
+def _set_aside(services: Services, project: str, image: str, error: Exception) -> None:
+    log.error(
+        "project %s: image %s is set aside, since its label cannot be decided: %s",
+        project,
+        image,
+        describe(error),
+        exc_info=None if isinstance(error, TaxonomistError) else error,
+    )
+    services.journal.set_aside.add(ItemKind.IMAGE, project, image, describe(error))
+
+
+def _write_labels(services: Services, project: str, deciding: _Deciding, images: Sequence[str]) -> _Changes:
+    """Decide the labels of these images, write them to the catalogue, and return what changed."""
     before: dict[str, ImageDocument] = {}
     labels: dict[str, dict[str, list[list[str]]]] = {}
     unknown: dict[str, Unknown] = {}
@@ -126,30 +196,26 @@ def update_labels(services: Services, project: str, images: Collection[str]) -> 
     for image in images:
         records = list(services.journal.annotations(project, image))
         tasks = sorted(services.journal.tasks(project, image), key=lambda task: not is_label_studio(task.source))
-        decision = decide_image(records, config, policy)
+        decision = decide_image(records, deciding.config, deciding.policy)
         if tasks and not records:
             decision = replace(decision, uri=tasks[0].uri, task_id=tasks[0].task_id)
         labels[image] = decision.accepted
         unknown[image] = decision.unknown
         has_unanswered |= bool(decision.unanswered and not decision.accepted)
         store = store_decision(project, decision)
-        named = _name_product(project, product_field, tasks)
+        named = _name_product(project, deciding.product_field, tasks)
         changes[image] = _keep_original(before, _all(store, named, _put_back(project, parts.get(image))))
     services.catalog.update_many(changes)
     services.journal.unknown_paths.keep(project, unknown)
+    services.journal.set_aside.clear(ItemKind.IMAGE, project, images)
     known = {image: before[image].projects.get(project) or ProjectLabels(uri="") for image in images}
-    services.projects.count_changed_labels(
-        project,
+    return _Changes(
         changes=sum(labels[image] != known[image].accepted for image in images),
         waiting=sum(labels[image] != known[image].trained for image in images)
         - sum(known[image].accepted != known[image].trained for image in images),
+        has_unanswered=has_unanswered,
+        has_new_files=any(document.file_hash is None for document in before.values()),
     )
-    if has_unanswered:
-        services.projects.update(project, has_unanswered=True)
-    if rule is not None:
-        services.projects.change(project, lambda record: {"decided_with": record.decided_with or rule})
-    if any(document.file_hash is None for document in before.values()):
-        services.jobs.enqueue(JobKind.EMBED, project, "new images")
 
 
 def _rule(services: Services, project: str) -> str:

@@ -15,6 +15,7 @@ from taxonomist.taxonomy.agreement import AgreementPolicy, Reason, Verdict, deci
 from taxonomist.taxonomy.annotations import Annotation, newest_of_each, parse_annotation
 from taxonomist.taxonomy.errors import BadRequestError
 from taxonomist.taxonomy.label_config import LabelConfig
+from taxonomist.taxonomy.numbers import whole_number
 from taxonomist.taxonomy.paths import TaxonomyPath
 from taxonomist.taxonomy.tree import Tree
 
@@ -156,10 +157,11 @@ def store_decision(project: str, decision: ImageDecision) -> DocumentChange:
 
 def _entries(annotation: Annotation) -> list[AnnotatorLabels]:
     """Return the entries in the form of the thesis (listing 4.3): one per control, with all paths of the annotator."""
+    number = whole_number(annotation.annotator)
     return [
         AnnotatorLabels.model_validate(
             {
-                "annotator_id": int(annotation.annotator) if annotation.annotator.isdecimal() else annotation.annotator,
+                "annotator_id": annotation.annotator if number is None else number,
                 "taxonomy": [list(path) for path in paths],
                 "control": control,
                 "updated_at": annotation.updated_at.isoformat(),

@@ -55,7 +55,10 @@ def describe_other(about: Project, created: str) -> str:
 
 
 def _time(created: str) -> str:
-    return f"{datetime.fromtimestamp(int(created), UTC):%Y-%m-%d %H:%M:%S}" if created.isdecimal() else created
+    try:
+        return f"{datetime.fromtimestamp(int(created), UTC):%Y-%m-%d %H:%M:%S}"
+    except (ValueError, OverflowError, OSError):  # no time
+        return created
 
 
 def file_source(name: str) -> str:

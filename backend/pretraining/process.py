@@ -11,6 +11,7 @@ from taxonomist.backend.extras import require
 from taxonomist.backend.pretraining.state import is_running
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.jobs import JobKind, JobState
+from taxonomist.storage.set_aside import ItemKind
 from taxonomist.taxonomy.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -39,8 +40,12 @@ class PretrainingProcess:
         if not (waiting or jobs.running(JobKind.PRETRAIN)) or is_running(self._services.settings.home):
             return
         for interrupted in jobs.requeue_interrupted({JobKind.PRETRAIN}):
-            log.warning("job %s (%s) was interrupted and resumes", interrupted.id, interrupted.kind)
-            waiting = waiting or interrupted
+            if interrupted.state is JobState.WAITING:
+                log.warning("job %s (%s) was interrupted and resumes", interrupted.id, interrupted.kind)
+                waiting = waiting or interrupted
+            else:
+                log.error("job %s (%s): %s", interrupted.id, interrupted.kind, interrupted.outcome)
+                self._services.journal.set_aside.add(ItemKind.JOB, "", interrupted.kind, interrupted.outcome)
         if waiting and (job := jobs.start(waiting.id)):
             log.info("job %s (%s) begins: %s", job.id, job.kind, job.reason)
             try:

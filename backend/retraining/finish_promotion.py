@@ -12,7 +12,7 @@ from taxonomist.backend.labelling.taxonomy_changes.labels_outside import trainin
 from taxonomist.backend.retraining.announce_promotion import after_promotion
 from taxonomist.backend.services import BACKBONE, Services, registry_name
 from taxonomist.storage.registry import ModelVersion
-from taxonomist.taxonomy.errors import ConflictError, DamagedError, NotFoundError, TaxonomistError
+from taxonomist.taxonomy.errors import ConflictError, DamagedError, NotFoundError
 from taxonomist.training.heads.promotion.unfinished import unfinished_promotion
 
 log = logging.getLogger(__name__)
@@ -54,14 +54,13 @@ def finish_promotion(services: Services, project: str) -> ModelVersion | None:
 
 
 def finish_promotions(services: Services) -> None:
-    """Finish the promotions of all projects that are not being trained, and announce them. One that fails is logged."""
+    """Finish the promotions of all projects that are not being trained, and announce them. What fails is set aside."""
     for record in services.projects:
-        try:
-            with training_lock(services, record.project).acquire(timeout=0):
-                promoted = finish_promotion(services, record.project)
-            if promoted:
-                after_promotion(services, record.project)
-        except Timeout:
-            log.info("project %s is being trained", record.project)
-        except TaxonomistError as error:
-            log.error("project %s: its newest version cannot be promoted: %s", record.project, error)
+        with services.isolation.of(record.project, "promotions"):
+            try:
+                with training_lock(services, record.project).acquire(timeout=0):
+                    promoted = finish_promotion(services, record.project)
+                if promoted:
+                    after_promotion(services, record.project)
+            except Timeout:
+                log.info("project %s is being trained", record.project)

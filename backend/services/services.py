@@ -14,6 +14,7 @@ from taxonomist.backend.services.azure_stores import AzureStores
 from taxonomist.backend.services.image_readers import ImageReaders, ImageSource
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.state.credentials import Credentials, load_credentials
+from taxonomist.backend.state.isolation import Isolation
 from taxonomist.backend.state.jobs import JobTable
 from taxonomist.backend.state.project_records import ProjectRecord, ProjectRecords
 from taxonomist.backend.state.project_settings import ProjectSettings, effective_settings
@@ -95,6 +96,10 @@ class Services:
     @cached_property
     def journal(self) -> Journal:
         return Journal(self.home / "journal.sqlite")
+
+    @cached_property
+    def isolation(self) -> Isolation:
+        return Isolation(lambda: self.journal.set_aside)
 
     @cached_property
     def jobs(self) -> JobTable:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import sqlite3
 import time
 import uuid
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -123,20 +123,33 @@ class JobTable:
             )
 
     def requeue_interrupted(self, kinds: Collection[JobKind] = tuple(JobKind)) -> list[Job]:
-        """Let jobs wait again whose process was killed while they ran, and return them.
+        """Let jobs wait again whose process was killed while they ran. Return those that wait, or have failed, now.
 
         Call it only while no process runs jobs of these kinds. A job that was tried `MAX_ATTEMPTS` times fails instead.
         """
-        requeued: list[Job] = []
+        changed: list[Job] = []
         with self._database.write() as db:
-            for job in [_job(row) for row in db.execute("SELECT * FROM jobs WHERE state = 'running'").fetchall()]:
+            for job in _jobs(db.execute("SELECT * FROM jobs WHERE state = 'running'").fetchall()):
                 if job.kind not in kinds:
                     continue
                 if job.attempts >= MAX_ATTEMPTS:
-                    _fail(db, job, f"its process died {job.attempts} times")
+                    outcome = f"its process died {job.attempts} times"
+                    _fail(db, job, outcome)
+                    changed.append(replace(job, state=JobState.FAILED, outcome=outcome))
                 elif _wait_again(db, job):
-                    requeued.append(job)
-        return requeued
+                    changed.append(replace(job, state=JobState.WAITING))
+        return changed
+
+    def gave_up(self, kind: JobKind, project: str) -> bool:
+        """Return whether the newest job of that kind killed its process each time: a start must not repeat it."""
+        newest = next(iter(self.latest(project, kind, 1)), None)
+        return newest is not None and newest.state is JobState.FAILED and newest.attempts >= MAX_ATTEMPTS
+
+    def unreadable(self) -> list[tuple[str, str]]:
+        """Return id and reason of the rows that cannot be read, as after an upgrade that was undone."""
+        with self._database.read() as db:
+            rows = db.execute("SELECT * FROM jobs").fetchall()
+        return [(row["id"], reason) for row in rows if (reason := _problem(row))]
 
     def requeue(self, job_id: str) -> None:
         """Let a running job that was stopped on purpose wait again; this attempt does not count."""
@@ -183,7 +196,7 @@ class JobTable:
     def _select(self, condition: str, values: tuple[object, ...] = ()) -> list[Job]:
         with self._database.read() as db:
             rows = db.execute(f"SELECT * FROM jobs WHERE {condition}", values).fetchall()  # noqa: S608
-        return [_job(row) for row in rows]
+        return _jobs(rows)
 
 
 def _wait_again(db: sqlite3.Connection, job: Job) -> bool:
@@ -201,6 +214,19 @@ def _fail(db: sqlite3.Connection, job: Job, outcome: str) -> None:
     db.execute(
         "UPDATE jobs SET state = 'failed', ended_at = ?, outcome = ? WHERE id = ?", (time.time(), outcome, job.id)
     )
+
+
+def _jobs(rows: Sequence[sqlite3.Row]) -> list[Job]:
+    """Return the jobs of the rows that can be read; the others must not stop these."""
+    return [_job(row) for row in rows if not _problem(row)]
+
+
+def _problem(row: sqlite3.Row) -> str | None:
+    try:
+        _job(row)
+    except (ValueError, TypeError) as error:
+        return f"the job cannot be read: {error}"
+    return None
 
 
 def _job(row: sqlite3.Row) -> Job:

@@ -35,12 +35,19 @@ log = logging.getLogger(__name__)
 _MOST_ADDRESSES = 10
 _CACHED_BYTES = 64 * 1024 * 1024  # of the files of the records that are kept in memory
 _MOST_BYTES = 200  # of a file name, with what is put before and after it
+_MOST_CHARACTERS = 255  # of the name of a record, in which other letters take up to nine characters
 _PROJECT = re.compile(r"[\w .@-]{1,100}", re.UNICODE)
 
 
 def is_project(name: str) -> bool:
     """Return whether a text can name a project: Label Studio's number, or a short name without slashes."""
-    return bool(_PROJECT.fullmatch(name)) and name.strip(" .") != "" and len(name.encode()) <= _MOST_BYTES
+    if not _PROJECT.fullmatch(name) or name.strip(" .") == "" or len(name.encode()) > _MOST_BYTES:
+        return False
+    return len(_file_name(name)) <= _MOST_CHARACTERS
+
+
+def _file_name(project: str) -> str:
+    return f"{quote(project, safe=' @')}.json"
 
 
 class LastImport(BaseModel, frozen=True):
@@ -265,4 +272,4 @@ class ProjectRecords:
             raise BadRequestError(
                 f"{shorten(repr(project))} is not a project: use Label Studio's number or a short name."
             )
-        return self._folder / f"{quote(project, safe=' @')}.json"
+        return self._folder / _file_name(project)

@@ -6,6 +6,7 @@ A part that cannot be read, such as a catalogue in Azure without network, is mis
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -22,12 +23,14 @@ from taxonomist.backend.status.values import (
     JobStatus,
     ModelStatus,
     ProjectStatus,
+    SetAsideStatus,
     SourceStatus,
     WaitingStatus,
 )
 from taxonomist.storage.home.version_file import VERSION, home_version
 from taxonomist.storage.journal import is_label_studio
 from taxonomist.storage.registry import ModelVersion
+from taxonomist.storage.set_aside import Item
 from taxonomist.taxonomy.agreement import Reason
 from taxonomist.taxonomy.errors import ConfigError, NotFoundError, TaxonomistError
 
@@ -49,17 +52,23 @@ def collect_status(services: Services, project: str | None = None) -> HomeStatus
     problems: list[str] = []
     age = heartbeat.age(services.settings.home)
     has_journal = _has(services, "journal.sqlite")
+    set_aside = _read(problems, services.journal.set_aside.items, list[Item]()) if has_journal else []
+    of_project = {name: tuple(_set_aside(item) for item in set_aside if item.project == name) for name in known}
     return HomeStatus(
         home=str(services.settings.home),
         worker_runs=age is not None and age <= heartbeat.FRESH_S,
         worker_beat_s=age,
         events_to_fold=_read(problems, services.journal.pending, 0) if has_journal else 0,
         projects=tuple(
-            _damaged(services, record, damaged[name]) if name in damaged else _project(services, record)
+            replace(
+                _damaged(services, record, damaged[name]) if name in damaged else _project(services, record),
+                set_aside=of_project[name],
+            )
             for name, record in sorted(known.items())
             if project in {None, name}
         ),
         problems=tuple(problems),
+        set_aside=tuple(_set_aside(item) for item in set_aside if item.project not in known),
     )
 
 
@@ -219,6 +228,10 @@ def _model(served: ModelVersion) -> ModelStatus:
         test_products=manifest.tested.products if manifest.tested else None,
         caveats=manifest.caveats,
     )
+
+
+def _set_aside(item: Item) -> SetAsideStatus:
+    return SetAsideStatus(**{**vars(item), "kind": item.kind.value, "since": datetime.fromtimestamp(item.since, UTC)})
 
 
 def _job(job: Job) -> JobStatus:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
@@ -12,6 +13,7 @@ from taxonomist.backend.status.values import (
     JobStatus,
     ModelStatus,
     ProjectStatus,
+    SetAsideStatus,
     SourceStatus,
     WaitingStatus,
 )
@@ -33,6 +35,7 @@ def status_lines(status: HomeStatus, now: datetime | None = None) -> Iterator[st
     if status.events_to_fold:
         yield f"Events that the worker has not read yet: {status.events_to_fold}"
     yield from _problems(status.problems, "")
+    yield from _set_aside(status.set_aside, "", now, "taxonomist retry")
     if not status.projects:
         yield "There is no project yet."
     for project in status.projects:
@@ -45,6 +48,9 @@ def _project(status: ProjectStatus, now: datetime) -> Iterator[str]:
     if status.damaged:
         yield f"  Damaged: {status.damaged}"
     yield from _problems(status.problems, "  ")
+    if status.set_aside:
+        yield "  Set aside, since it could not be processed"
+        yield from _set_aside(status.set_aside, "    ", now, f"taxonomist retry --project {status.project}")
     if status.images is not None:
         yield "  Taken"
         yield from _taken(status.images, status.sources, now)
@@ -65,6 +71,17 @@ def _project(status: ProjectStatus, now: datetime) -> Iterator[str]:
 def _problems(problems: tuple[str, ...], indent: str) -> Iterator[str]:
     for problem in problems:
         yield f"{indent}Cannot be read: {problem}"
+
+
+def _set_aside(items: tuple[SetAsideStatus, ...], indent: str, now: datetime, retry: str) -> Iterator[str]:
+    """Yield what is set aside, the newest of each kind, and how it is tried again."""
+    for kind, count in sorted(Counter(item.kind for item in items).items()):
+        newest = next(item for item in items if item.kind == kind)
+        where = f" of project {newest.project}" if newest.project and not indent else ""
+        more = f", and {count - 1} more" if count > 1 else ""
+        yield f"{indent}{kind} {newest.key}{where}{more}, since {_ago(newest.since, now)}: {newest.reason}"
+    if items:
+        yield f"{indent}  try again: {retry}"
 
 
 def _taken(images: ImagesStatus, sources: tuple[SourceStatus, ...], now: datetime) -> Iterator[str]:

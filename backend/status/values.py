@@ -85,6 +85,19 @@ class JobStatus:
 
 
 @dataclass(frozen=True)
+class SetAsideStatus:
+    """What could not be processed and waits: an event, an image, a step of the worker, or a kind of job."""
+
+    project: str
+    kind: str
+    key: str
+    reason: str
+    since: datetime
+    tries: int
+    version: str
+
+
+@dataclass(frozen=True)
 class ProjectStatus:
     """One project. `problems` say what could not be read, so that it is missing here.
 
@@ -103,11 +116,15 @@ class ProjectStatus:
     last_error: JobStatus | None = None
     problems: tuple[str, ...] = ()
     damaged: str | None = None
+    set_aside: tuple[SetAsideStatus, ...] = ()
 
 
 @dataclass(frozen=True)
 class HomeStatus:
-    """A home folder, its worker and its projects. `worker_beat_s` is the age of the worker's last heartbeat."""
+    """A home folder, its worker and its projects. `worker_beat_s` is the age of the worker's last heartbeat.
+
+    `set_aside` is what is set aside of no project, or of one that is not known.
+    """
 
     home: str
     worker_runs: bool
@@ -115,3 +132,4 @@ class HomeStatus:
     events_to_fold: int
     projects: tuple[ProjectStatus, ...]
     problems: tuple[str, ...] = ()
+    set_aside: tuple[SetAsideStatus, ...] = ()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 import time
 from typing import Any
@@ -28,11 +29,12 @@ from taxonomist.backend.web.metrics import Metrics
 from taxonomist.backend.web.path_prefix import BelowPath
 from taxonomist.backend.web.similar_page import similar_pages
 from taxonomist.backend.web.use_cases import UseCases
+from taxonomist.storage.set_aside import ItemKind
 from taxonomist.taxonomy.errors import BadRequestError, DamagedError, NotFoundError, StorageError, TaxonomistError
 
 log = logging.getLogger(__name__)
 
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")
 _CALLS = ("webhook", "predict", "setup", "train")
 MAX_BODY_BYTES = 16 * 1024 * 1024
 
@@ -161,6 +163,9 @@ class Routes:
         self._check_reader()
         self.metrics.pending.set(self.services.journal.pending())
         self.metrics.waiting.set(len(self.services.jobs.waiting()))
+        counts = self.services.journal.set_aside.counts()
+        for kind in ItemKind:
+            self.metrics.set_aside.labels(kind).set(sum(count for (_, of), count in counts.items() if of == kind))
         self._show_models()
         age = heartbeat.age(self.services.settings.home)
         self.metrics.worker_age.set(float("nan") if age is None else age)
@@ -203,9 +208,19 @@ def _json() -> object:
     return _parsed(request.get_data())
 
 
+def _finite(number: str) -> float | None:
+    """Return the number, None for one that is too large for a float, such as 1e400: JSON cannot hold it."""
+    value = float(number)
+    return value if math.isfinite(value) else None
+
+
+_JSON = json.JSONDecoder(parse_float=_finite, parse_constant=lambda _: None)  # the constants are NaN and Infinity
+
+
 def _parsed(body: bytes) -> object:
     try:
-        parsed: object = json.loads(body)
+        text = body.decode(json.detect_encoding(body), "surrogatepass")
+        parsed: object = _JSON.decode(text)
         if _SURROGATE.search(body):  # half of a character, which no file can hold
             parsed = json.loads(json.dumps(parsed, ensure_ascii=False).encode(errors="replace"))
     except (ValueError, RecursionError):

@@ -29,6 +29,12 @@ class Metrics:
         self.events = Counter("taxonomist_webhook_events", "Events in webhooks", ["outcome"], registry=self._registry)
         self.pending = Gauge("taxonomist_journal_pending", "Events not yet folded", registry=self._registry)
         self.waiting = Gauge("taxonomist_jobs_waiting", "Jobs that wait for the worker", registry=self._registry)
+        self.set_aside = Gauge(
+            "taxonomist_set_aside",
+            "What could not be processed and waits, by kind: event, image, step or job",
+            ["kind"],
+            registry=self._registry,
+        )
         self.macro_f1 = Gauge(
             "taxonomist_model_macro_f1",
             "Macro-F1 of the served model on its test images; nothing for a model that was never tested",

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from taxonomist.backend.label_studio.predictions import model_version_name, prediction_json
 from taxonomist.backend.label_studio.requests import PredictRequest, SetupRequest
 from taxonomist.backend.label_studio.webhooks import ReceivedWebhook
+from taxonomist.backend.labelling.recording import record_usable
 from taxonomist.backend.labelling.sources import learn_source
 from taxonomist.backend.labelling.taxonomy_changes.labels_outside import training_hold
 from taxonomist.backend.prediction.predictor import Predictions, Predictor
@@ -161,14 +162,20 @@ class UseCases:
             log.warning(
                 "project %s: a part of %s is not recorded: %s", webhook.project, webhook.action, webhook.ignored
             )
+        refused: list[str] = []
         # One without the project's time of creation is from the Label Studio that we know.
-        new = self.services.journal.record(
-            [event if event.source == source else replace(event, source=source) for event in webhook.events]
+        usable, new = record_usable(
+            self.services.journal,
+            [event if event.source == source else replace(event, source=source) for event in webhook.events],
+            lambda event, error: refused.append(str(error)),
         )
+        if refused:
+            webhook = replace(webhook, ignored=" ".join([*([webhook.ignored] if webhook.ignored else []), *refused]))
+            log.warning("project %s: a part of %s is not recorded: %s", webhook.project, webhook.action, refused[0])
         if webhook.label_config and webhook.label_config != record.label_config:  # each webhook has it
             self.services.projects.update(webhook.project, label_config=webhook.label_config)
         training = self.start_training(webhook.project) if webhook.wants_training else None
-        return Receipt(new, len(webhook.events) - new, webhook.ignored, training)
+        return Receipt(new, len(usable) - new, webhook.ignored, training)
 
     def known_config(self, project: str) -> str | None:
         """Return the labelling config that is known of a project, for webhooks that come without one."""

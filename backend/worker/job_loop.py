@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from dataclasses import dataclass
 
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.jobs import Job, JobKind, JobState
 from taxonomist.backend.worker.job_runner import run
 from taxonomist.progress import StepProgress
+from taxonomist.storage.set_aside import ItemKind, describe
 from taxonomist.taxonomy.errors import StorageError, TaxonomistError
 
 log = logging.getLogger(__name__)
@@ -17,6 +19,16 @@ log = logging.getLogger(__name__)
 POLL_S = 0.25  # a new job waits half of this on average
 STORE_PROGRESS_S = 0.5
 KINDS = frozenset(JobKind) - {JobKind.PRETRAIN}  # a pre-training takes hours, so it has a process of its own
+
+
+@dataclass(frozen=True)
+class _End:
+    """How a job ended. `unexpected` is the reason that only the log has besides, None for another end."""
+
+    job: Job
+    state: JobState
+    outcome: str
+    unexpected: str | None
 
 
 class JobLoop:
@@ -30,7 +42,7 @@ class JobLoop:
         self._stop = stop
         self._taking = threading.Lock()
         self._running: Job | None = None
-        self._ended: tuple[str, JobState, str] | None = None  # id, state and outcome that are not stored yet
+        self._ended: _End | None = None  # that is not stored yet
 
     def start(self) -> None:
         """Start the thread."""
@@ -58,7 +70,7 @@ class JobLoop:
     def run_job(self, job: Job) -> None:
         """Run a job that the table has as running, and store how it ended."""
         log.info("job %s (%s, project %s) begins: %s", job.id, job.kind, job.project, job.reason)
-        state, outcome = JobState.FAILED, ""
+        state, outcome, reason = JobState.FAILED, "", None
         try:
             outcome = run(self._services, job.kind, job.project, self._progress(job))
             state = JobState.DONE
@@ -69,16 +81,22 @@ class JobLoop:
         except Exception as error:  # a job must not end the worker; the log has the traceback
             outcome = f"{type(error).__name__}: see the worker's log"
             log.exception("job %s (%s, project %s)", job.id, job.kind, job.project)
+            reason = describe(error)
         if state is JobState.FAILED and self._stop.is_set():  # jobs fail while the interpreter shuts down
             self._services.jobs.requeue(job.id)
         else:
-            self._ended = (job.id, state, outcome)
+            self._ended = _End(job, state, outcome, reason)
             self._store_end()
 
     def _store_end(self) -> None:
         """Store how the last job ended. When that fails, as on a full disk, the next call does it."""
-        if self._ended is not None:
-            self._services.jobs.finish(*self._ended)
+        if (end := self._ended) is not None:
+            self._services.jobs.finish(end.job.id, end.state, end.outcome)
+            set_aside = self._services.journal.set_aside
+            if end.unexpected is not None:
+                set_aside.add(ItemKind.JOB, end.job.project, end.job.kind, end.unexpected)
+            elif end.state is JobState.DONE:
+                set_aside.clear(ItemKind.JOB, end.job.project, [end.job.kind])
             self._ended = None
 
     def _run_until_stopped(self) -> None:

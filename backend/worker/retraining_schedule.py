@@ -19,12 +19,15 @@ MAX_PAUSE_S = 3600.0  # between two trainings that fail while nothing changes
 _FAILURES = 10  # of one project in a row that make the pause longer
 
 
-def projects_of_label_studio(services: Services) -> list[str]:
+def projects_of_label_studio(services: Services) -> list[ProjectRecord]:
     """Return the known projects whose Label Studio can be called; those of imported catalogues have none."""
+    settings = services.settings
     return [
-        record.project
+        record
         for record in services.projects
-        if record.project.isdecimal() and all(services.label_studio(record.project))
+        if record.project.isdecimal()
+        and (record.label_studio_url or settings.label_studio_url)
+        and (record.api_key or settings.label_studio_api_key)
     ]
 
 
@@ -74,27 +77,36 @@ class TrainingPlanner:
 
     def plan(self) -> None:
         """Enqueue the trainings and passes that are due."""
-        settings, now, uptime = self._services.settings, time.time(), time.monotonic()
         for record in self._services.projects:
-            project, changed = record.project, record.changed_labels
-            if not changed:
-                continue
-            last_event = self._services.journal.last_event_at(project) or 0.0
-            if changed >= settings.retrain_every:
-                reason = f"{changed} labels are new"
-            elif now - last_event >= settings.retrain_after:
-                reason = f"{changed} labels are new and there are no new annotations"
-            else:
-                continue
-            if not self._is_under_way(record, now) and not self._is_held(record, last_event):
-                self._services.jobs.enqueue(JobKind.TRAIN, project, reason)
-        for project in projects_of_label_studio(self._services):
-            if self._services.unfilled.due(project):
-                self._services.jobs.enqueue(JobKind.FILL, project, "tasks wait for a suggestion")
-            since = uptime - self._synced_at.setdefault(project, uptime)
-            if settings.sync_every and since >= settings.sync_every:
-                self._synced_at[project] = uptime
-                self._services.jobs.enqueue(JobKind.SYNC, project, "schedule")
+            with self._services.isolation.of(record.project, "trainings"):
+                self._plan_training(record)
+        for record in projects_of_label_studio(self._services):
+            with self._services.isolation.of(record.project, "passes over Label Studio"):
+                self._plan_passes(record.project)
+
+    def _plan_training(self, record: ProjectRecord) -> None:
+        settings, now = self._services.settings, time.time()
+        project, changed = record.project, record.changed_labels
+        if not changed:
+            return
+        last_event = self._services.journal.last_event_at(project) or 0.0
+        if changed >= settings.retrain_every:
+            reason = f"{changed} labels are new"
+        elif now - last_event >= settings.retrain_after:
+            reason = f"{changed} labels are new and there are no new annotations"
+        else:
+            return
+        if not self._is_under_way(record, now) and not self._is_held(record, last_event):
+            self._services.jobs.enqueue(JobKind.TRAIN, project, reason)
+
+    def _plan_passes(self, project: str) -> None:
+        settings, uptime = self._services.settings, time.monotonic()
+        if self._services.unfilled.due(project):
+            self._services.jobs.enqueue(JobKind.FILL, project, "tasks wait for a suggestion")
+        since = uptime - self._synced_at.setdefault(project, uptime)
+        if settings.sync_every and since >= settings.sync_every:
+            self._synced_at[project] = uptime
+            self._services.jobs.enqueue(JobKind.SYNC, project, "schedule")
 
     def _is_under_way(self, record: ProjectRecord, now: float) -> bool:
         """Return whether a training of the project waits or runs, or one failed a short while ago."""

@@ -1,8 +1,8 @@
 """The worker: decides labels from journal events, schedules trainings, and runs jobs.
 
 Once a second its pulse reads the state on disk (events that are not folded, images whose label is to be decided again)
-and acts. Its decisions follow from that state alone, so the next worker continues where a killed one was. Jobs run in a
-thread of their own, see `job_loop`.
+and acts. Its decisions follow from that state alone, so the next worker continues where a killed one was. What fails
+costs its own project and step only, see `Isolation`. Jobs run in a thread of their own, see `job_loop`.
 """
 
 from __future__ import annotations
@@ -25,11 +25,14 @@ from taxonomist.backend.pretraining.schedule import PretrainingPlanner
 from taxonomist.backend.retraining.finish_promotion import finish_promotions
 from taxonomist.backend.services import BACKBONE, Services
 from taxonomist.backend.state import heartbeat
-from taxonomist.backend.state.jobs import JobKind
+from taxonomist.backend.state.jobs import JobKind, JobState
+from taxonomist.backend.state.project_records import ProjectRecord
 from taxonomist.backend.state.project_use import working_on
 from taxonomist.backend.worker.job_loop import KINDS, JobLoop
 from taxonomist.backend.worker.retraining_schedule import TrainingPlanner, projects_of_label_studio
-from taxonomist.taxonomy.errors import ConfigError, StorageError, TaxonomistError
+from taxonomist.backend.worker.trying_again import try_again
+from taxonomist.storage.set_aside import ItemKind
+from taxonomist.taxonomy.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +53,6 @@ class Worker:
         self._parent = parent
         self._stop = threading.Event()
         self._jobs = JobLoop(services, self._stop)
-        self._complaints: dict[str, str] = {}
         self._announced: dict[str, str] = {}
         self._predictor = Predictor(services)
         self._planner = TrainingPlanner(services)
@@ -72,12 +74,8 @@ class Worker:
                 hint="`taxonomist serve` starts one by itself; use `serve --no-worker` to run it apart.",
             ) from None
         with lock, _signals() as received:
-            for job in self.services.jobs.requeue_interrupted(KINDS):
-                log.warning("job %s (%s, project %s) was interrupted and runs again", job.id, job.kind, job.project)
             log.info("worker %d serves %s", os.getpid(), home)
-            self._clean_up()
-            finish_promotions(self.services)
-            self._enqueue_first_jobs()
+            self._begin()
             pulse = threading.Thread(target=self._pulse_until_stopped, name="pulse", daemon=True)
             pulse.start()
             self._jobs.start()
@@ -92,71 +90,78 @@ class Worker:
 
     def pulse(self) -> None:
         """Read the state on disk once and act on it; public so that a test can do what a second would."""
-        self.services.journal.fold()
-        known = {record.project for record in self.services.projects}
-        for project in known | set(self.services.journal.dirty_projects()):
-            self._decide(project)
-        self._planner.plan()
-        self._pretraining_planner.plan()
-        self._announce()
-        self._pretraining.poll()
-        heartbeat.beat(self.services.settings.home)
+        services, alone = self.services, self.services.isolation.of
+        with alone("", "new events"):
+            services.journal.fold()
+        with alone("", "decisions"):
+            known = {record.project for record in services.projects}
+            for project in sorted(known | set(services.journal.dirty_projects())):
+                self._decide(project)
+        with alone("", "trainings"):
+            self._planner.plan()
+        with alone("", "the schedule of pre-trainings"):
+            self._pretraining_planner.plan()
+        with alone("", "announcements"):
+            for record in projects_of_label_studio(services):
+                self._announce(record)
+        with alone("", "pre-trainings"):
+            self._pretraining.poll()
+        heartbeat.beat(services.settings.home)
 
     def _decide(self, project: str) -> None:
-        try:
-            with working_on(self.services.home, project):
-                # First: removed images leave without a taxonomy, too.
-                decide_dirty(self.services, project, IMAGES_PER_PULSE)
-                decide_anew(self.services, project)
-        except TaxonomistError as error:  # such as a config without taxonomy: the images stay as they are
-            self._complain(project, str(error))
-        except Exception as error:  # one project must not stop the others
-            if self._complain(project, repr(error)):
-                log.exception("project %s: its labels cannot be decided", project)
-        else:
-            self._complaints.pop(project, None)
+        with self.services.isolation.of(project, "labels"), working_on(self.services.home, project):
+            # First: removed images leave without a taxonomy, too.
+            decide_dirty(self.services, project, IMAGES_PER_PULSE)
+            decide_anew(self.services, project)
 
-    def _complain(self, project: str, problem: str) -> bool:
-        """Log once, not once a second, why the labels of a project wait; return whether it was logged."""
-        if self._complaints.get(project) == problem:
-            return False
-        log.warning("project %s: labels wait to be decided: %s", project, problem)
-        self._complaints[project] = problem
-        return True
-
-    def _announce(self) -> None:
+    def _announce(self, record: ProjectRecord) -> None:
         """Enqueue a push where Label Studio does not know the served version; once per version and process, so the
         next start tries again."""
-        for project in projects_of_label_studio(self.services):
-            record = self.services.projects.get(project)
+        project = record.project
+        with self.services.isolation.of(project, "announcements"):
             version = self._predictor.model_version(project)
             if record.ml_backend is not None and version not in {record.announced, self._announced.get(project)}:
                 self._announced[project] = version
-                self.services.jobs.enqueue(JobKind.PUSH, project, f"{version} is served now")
+                if not self.services.jobs.gave_up(JobKind.PUSH, project):
+                    self.services.jobs.enqueue(JobKind.PUSH, project, f"{version} is served now")
 
-    def _clean_up(self) -> None:
-        self.services.jobs.delete_old()
-        self.services.journal.compact(KEEP_EVENTS_DAYS)
-        for name in OLD_QUEUE:
-            (self.services.settings.home / name).unlink(missing_ok=True)
-
-    def _enqueue_first_jobs(self) -> None:
-        if self.services.registry.champion(BACKBONE) is None:
-            self.services.jobs.enqueue(JobKind.BACKBONE, reason="there is no backbone yet")
-        for project in projects_of_label_studio(self.services):
-            self.services.jobs.enqueue(JobKind.SYNC, project, "the worker started")
+    def _begin(self) -> None:
+        """Go on where the last worker was. What fails is tried by the next one."""
+        services, alone = self.services, self.services.isolation.of
+        set_aside = services.journal.set_aside
+        for job in services.jobs.requeue_interrupted(KINDS):
+            if job.state is JobState.WAITING:
+                log.warning("job %s (%s, project %s) was interrupted and runs again", job.id, job.kind, job.project)
+            else:
+                log.error("job %s (%s, project %s): %s", job.id, job.kind, job.project, job.outcome)
+                with alone("", "what was set aside"):
+                    set_aside.add(ItemKind.JOB, job.project, job.kind, job.outcome)
+        with alone("", "what was set aside"):
+            for id, reason in services.jobs.unreadable():
+                set_aside.add(ItemKind.JOB, "", id, reason)
+            try_again(services, set_aside.retry(at_start=True))
+        with alone("", "clean-ups"):
+            services.jobs.delete_old()
+            services.journal.compact(KEEP_EVENTS_DAYS)
+            for name in OLD_QUEUE:
+                (services.settings.home / name).unlink(missing_ok=True)
+        with alone("", "promotions"):
+            finish_promotions(services)
+        with alone("", "the first backbone"):
+            if services.registry.champion(BACKBONE) is None:
+                services.jobs.enqueue(JobKind.BACKBONE, reason="there is no backbone yet")
+        with alone("", "first passes over Label Studio"):
+            for record in projects_of_label_studio(services):
+                if not services.jobs.gave_up(JobKind.SYNC, record.project):
+                    services.jobs.enqueue(JobKind.SYNC, record.project, "the worker started")
 
     def _pulse_until_stopped(self) -> None:
         while not self._stop.wait(PULSE_S):
             if self._parent is not None and os.getppid() != self._parent:
                 log.warning("the process that started this worker is gone; the worker ends")
                 os._exit(0)
-            try:
+            with self.services.isolation.of("", "everything"):
                 self.pulse()
-            except StorageError as error:  # a full disk passes; the state is still there at the next pulse
-                log.error("%s", error)
-            except Exception:
-                log.exception("pulse")
 
 
 @contextmanager

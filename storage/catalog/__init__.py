@@ -59,7 +59,7 @@ class Catalog(Protocol):
         ...
 
     def documents(self, project: str | None = None, *, labelled: bool | None = None) -> Iterator[ImageDocument]:
-        """Return the documents of one project, or of all, in the order of their ids.
+        """Return the documents of one project, or of all, in the order of their ids; one that is damaged is skipped.
 
         `labelled`: only documents with (`True`) or without (`False`) accepted labels in the project, or both (`None`).
         Without a project, labels in any project count.

@@ -91,7 +91,13 @@ class SqliteCatalog:
 
     def documents(self, project: str | None = None, *, labelled: bool | None = None) -> Iterator[ImageDocument]:
         """See `Catalog.documents`. Each page of 500 is one state of the file; a slow reader blocks no writer."""
-        return map(_parse, self._rows(project, labelled))
+        for row in self._rows(project, labelled):
+            try:
+                document = _parse(row)
+            except DamagedError as error:
+                log.warning("%s It is skipped.", error)
+                continue
+            yield document
 
     def find(self, query: LabelQuery) -> Iterator[Found]:
         """See `Catalog.find`."""
@@ -188,7 +194,7 @@ def _load(connection: sqlite3.Connection, id: str) -> ImageDocument | None:
 def _parse(row: sqlite3.Row) -> ImageDocument:
     try:
         return ImageDocument.model_validate({**json.loads(row["body"]), "_etag": row["etag"]})
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise DamagedError(f"The document {row['id']} in the catalogue cannot be read: {_brief(error)}.") from error
 
 

@@ -25,6 +25,7 @@ from taxonomist.taxonomy.errors import (
     ImageTooLargeError,
     ImageUnavailableError,
 )
+from taxonomist.taxonomy.numbers import whole_number
 
 __all__ = ["IMAGE_PROXY", "Answer", "Credential", "HttpImages", "data_of"]
 
@@ -227,7 +228,7 @@ class HttpImages:
         if compression := compression_of(response.headers.get("content-encoding")):
             raise UnusableResponse(refused_compression(response.request.url.host, compression))
         announced = response.headers.get("content-length", "")
-        if announced.isdigit() and int(announced) > self._max_bytes:
+        if (whole_number(announced) or 0) > self._max_bytes:
             raise self._too_large(url)
         data = bytearray()
         async for chunk in response.aiter_raw():

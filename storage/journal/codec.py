@@ -39,7 +39,10 @@ class Row:
 
 
 def encode(event: Event) -> Row:
-    """Return the row of an event. Raises `BadRequestError` when a time has no zone or a text is not Unicode."""
+    """Return the row of an event.
+
+    Raises `BadRequestError` for a time without a zone, a text that is not Unicode, and a number that is not finite.
+    """
     fields = {name: format_time(value) if isinstance(value, datetime) else value for name, value in vars(event).items()}
     identity: tuple[str, ...]
     match event:
@@ -61,8 +64,8 @@ def encode(event: Event) -> Row:
             if isinstance(value, str):
                 value.encode()
         key.encode()
-        body = json.dumps(fields, separators=(",", ":"))
-    except (UnicodeEncodeError, TypeError, ValueError) as error:
+        body = json.dumps(fields, separators=(",", ":"), allow_nan=False)
+    except (UnicodeEncodeError, TypeError, ValueError, RecursionError) as error:
         raise BadRequestError(f"The event cannot be stored: {error}.") from error
     return Row(key=key, project=event.project, kind=kind, body=body)
 

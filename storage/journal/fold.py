@@ -20,7 +20,8 @@ from taxonomist.storage.journal.events import (
 )
 from taxonomist.storage.journal.state import Folded
 from taxonomist.storage.journal.twins import twins, unique_id_of
-from taxonomist.taxonomy.errors import StorageError
+from taxonomist.storage.set_aside import ItemKind, describe, put_aside, take_back
+from taxonomist.storage.sqlite import concerns_all
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ def fold_slice(connection: sqlite3.Connection, limit: int) -> Folded:
     """Fold at most `limit` events in the caller's write transaction, and return what changed."""
     (start,) = connection.execute("SELECT seq FROM folded").fetchone()
     rows = connection.execute(
-        "SELECT seq, kind, received_at, body FROM events WHERE seq > ? ORDER BY seq LIMIT ?", (start, limit)
+        "SELECT seq, project, kind, received_at, body FROM events WHERE seq > ? ORDER BY seq LIMIT ?", (start, limit)
     ).fetchall()
     fold = _Fold(connection)
     for row in rows:
@@ -49,19 +50,28 @@ class _Fold:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._touched: set[tuple[str, str]] = set()
+        rows = connection.execute("SELECT key FROM set_aside WHERE kind = 'event'")
+        self._aside = {row["key"] for row in rows}
 
     def step_alone(self, row: sqlite3.Row) -> None:
-        """Fold one event. One that cannot be folded is logged and left out: it must not stop the events after it."""
+        """Fold one event. One that cannot be folded is set aside: it must not stop the events after it."""
         self._connection.execute("SAVEPOINT event")
-        touched = set(self._touched)
+        touched, key = set(self._touched), str(row["seq"])
         try:
             self.step(row)
-        except (StorageError, MemoryError, sqlite3.OperationalError):
-            raise
-        except Exception:
-            log.exception("event %d of the journal (%s) cannot be used and is left out", row["seq"], row["kind"])
+        except Exception as error:
+            if concerns_all(error):
+                raise
+            log.exception(
+                "event %s of the journal (%s) cannot be used and is left out: it is set aside", key, row["kind"]
+            )
             self._connection.execute("ROLLBACK TO event")
             self._touched = touched
+            reason = f"{row['kind']}: {describe(error)}"
+            put_aside(self._connection, ItemKind.EVENT, row["project"], key, reason)
+        else:
+            if key in self._aside:
+                take_back(self._connection, ItemKind.EVENT, row["project"], [key])
         self._connection.execute("RELEASE event")
 
     def step(self, row: sqlite3.Row) -> None:

@@ -18,6 +18,7 @@ from taxonomist.storage.journal.schema import SCHEMA, VERSION
 from taxonomist.storage.journal.shared_commits import SharedCommits
 from taxonomist.storage.journal.state import Folded
 from taxonomist.storage.journal.withdrawal import Withdrawal
+from taxonomist.storage.set_aside import SetAside
 from taxonomist.storage.sqlite import Database
 
 __all__ = ["Journal"]
@@ -38,6 +39,7 @@ class Journal(JournalState):
         self.withdrawal = Withdrawal(self._database)
         self.counts = JournalCounts(self._database)
         self.unknown_paths = UnknownPaths(self._database)
+        self.set_aside = SetAside(self._database)
 
     def __enter__(self) -> Self:
         return self
@@ -100,11 +102,16 @@ class Journal(JournalState):
             )
 
     def compact(self, keep_days: float) -> int:
-        """Delete folded events received more than `keep_days` ago and return their number; the state stays."""
+        """Delete folded events received more than `keep_days` ago and return their number; the state stays.
+
+        Events that are set aside stay, too.
+        """
         limit = time.time() - keep_days * 86_400
         with self._database.write() as connection:
             return connection.execute(
-                "DELETE FROM events WHERE received_at < ? AND seq <= (SELECT seq FROM folded)", (limit,)
+                "DELETE FROM events WHERE received_at < ? AND seq <= (SELECT seq FROM folded)"
+                " AND CAST(seq AS TEXT) NOT IN (SELECT key FROM set_aside WHERE kind = 'event')",
+                (limit,),
             ).rowcount
 
     def adopt(

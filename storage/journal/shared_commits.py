@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from taxonomist.storage.fork_safety import after_fork
 from taxonomist.storage.journal.codec import Row
-from taxonomist.storage.sqlite import Database
+from taxonomist.storage.sqlite import Database, concerns_all
 
 
 class SharedCommits:
@@ -40,12 +40,17 @@ class SharedCommits:
         return batch.new
 
     def _commit(self, batches: "list[_Batch]") -> None:
+        """Commit the batches together; what one of them provokes costs that one only."""
         try:
             with self._database.write() as connection:
                 now = time.time()
                 for batch in batches:
                     batch.new = _insert(connection, batch.rows, now)
         except Exception as error:
+            if len(batches) > 1 and not concerns_all(error):
+                for batch in batches:
+                    self._commit([batch])
+                return
             for batch in batches:
                 batch.new, batch.error = 0, error
         finally:

@@ -34,9 +34,9 @@ _KEYS = {
     "deletions": "source, what, id",
     "dirty": "image_id",
     "unknown_paths": "image_id, control, path",
+    "set_aside": "kind, key",
 }
 """What identifies a row of a table within a project."""
-_EVENT_FIELDS = ("source", "uri", "images", "task_id", "annotation_id")
 _OF_IMAGES = "image_id IN (SELECT value FROM json_each(:images))"
 _SHOWN = f"""(task_id, source) IN (
     SELECT task_id, source FROM tasks WHERE project = :project AND {_OF_IMAGES} UNION
@@ -141,13 +141,14 @@ class Withdrawal:
             " SET part = excluded.part WHERE excluded.part = 'train'",
             [(project, _hashed(image), part) for (project, image), part in parts.items()],
         )
+        self._write("DELETE FROM set_aside WHERE kind = 'image' AND key = ?", [(image,) for image in images])
         with self._database.read() as connection:
             projects = [row["project"] for row in connection.execute("SELECT project FROM projects")]
         self._delete(dict.fromkeys(projects, images), alive=False)
 
     def forget_project(self, project: str) -> None:
         """Delete the last trace of a project whose images have left it, but for their parts."""
-        for table in ("unknown_paths", "dirty"):
+        for table in ("unknown_paths", "set_aside", "dirty"):
             self._delete_all(table, project)
         self._write("DELETE FROM projects WHERE project = ?", [(project,)])
 
@@ -193,7 +194,9 @@ class Withdrawal:
             time.sleep(_PAUSE_S)
 
     def _delete_events(self, numbers: Iterable[int]) -> None:
-        self._write("DELETE FROM events WHERE seq = ?", [(number,) for number in numbers])
+        rows = [(number,) for number in numbers]
+        self._write("DELETE FROM events WHERE seq = ?", rows)
+        self._write("DELETE FROM set_aside WHERE kind = 'event' AND key = CAST(? AS TEXT)", rows)
 
     def _delete_all(self, table: str, project: str) -> None:
         """Delete all rows that a table has of a project."""
@@ -231,16 +234,16 @@ class Withdrawal:
         """
         wanted = {project: frozenset(some) for project, some in images.items()}
         ids: dict[str, str] = {}
-        fields = ", ".join(f"json_extract(body, '$.{name}') AS {name}" for name in _EVENT_FIELDS)
-        for rows in self._pages_of_events(f"project, {fields}", where="AND seq <= (SELECT seq FROM folded)"):
+        for rows in self._pages_of_events("project, body", where="AND seq <= (SELECT seq FROM folded)"):
             found = []
             for row in rows:
                 if row["project"] not in wanted:
                     continue
-                addresses = _addresses(row)
+                event = _fields(row["body"])
+                addresses = _addresses(event)
                 ids |= {address: image_id(address) for address in addresses if address not in ids}
                 is_shown = any(ids[address] in wanted[row["project"]] for address in addresses)
-                if is_shown or (row["source"], row["task_id"]) in tasks[row["project"]]:
+                if is_shown or (event.get("source"), event.get("task_id")) in tasks[row["project"]]:
                     found.append(row["seq"])
             yield found
 
@@ -344,9 +347,18 @@ def _tasks_with_others(connection: sqlite3.Connection, project: str, images: Col
     return {(row["source"], row["task_id"]) for row in rows}
 
 
-def _addresses(event: sqlite3.Row) -> list[str]:
+def _fields(body: str) -> Mapping[str, Any]:
+    """Return the fields of an event; none of one that is damaged, which must not keep all others."""
+    try:
+        fields = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return fields if isinstance(fields, dict) else {}
+
+
+def _addresses(event: Mapping[str, Any]) -> list[str]:
     """Return the addresses of images that an event names."""
-    names = [event["task_id"], (event["annotation_id"] or "").rpartition("|")[0]]
-    addresses = [event["uri"], *json.loads(event["images"] or "{}").values()]
+    names = [event.get("task_id"), (event.get("annotation_id") or "").rpartition("|")[0]]
+    addresses = [event.get("uri"), *(event.get("images") or {}).values()]
     addresses += [name for name in names if name and not name.isdecimal()]
     return [address for address in addresses if address]

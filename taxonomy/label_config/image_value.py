@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from taxonomist.taxonomy.numbers import whole_number
+
 _VARIABLE = re.compile(r"\$[A-Za-z0-9_\[\].{}]+")
 _STEP = re.compile(r"[^.\[\]]+")
 _SEPARATOR = re.compile(r"[.\[]")
@@ -54,8 +56,8 @@ def _value(name: str, data: Mapping[str, Any]) -> object:
         match value:
             case Mapping():
                 value = value.get(step)
-            case list() if step.isdecimal() and int(step) < len(value):
-                value = value[int(step)]
+            case list() if (position := whole_number(step)) is not None and position < len(value):
+                value = value[position]
             case _:
                 return None
     return value

@@ -11,6 +11,7 @@ from taxonomist.taxonomy.label_config.bounds import check_paths, check_text, rea
 from taxonomist.taxonomy.label_config.cache import ConfigCache
 from taxonomist.taxonomy.label_config.image_value import fill_in, has_field
 from taxonomist.taxonomy.label_config.visibility import Condition, visible_controls
+from taxonomist.taxonomy.numbers import whole_number
 from taxonomist.taxonomy.paths import TaxonomyPath
 from taxonomist.taxonomy.tree import Kind, Tree, check_depth
 
@@ -249,8 +250,9 @@ def _tree(tag: _Tag, kind: Kind, objects: Mapping[str, _Tag], stores: Mapping[st
     if not control:
         raise ConfigError(f"A <{tag.element.tag}> of the labelling config has no name.", hint='Add name="…".')
     limit = tag.get("maxusages")
-    if limit and not (limit.isdecimal() and int(limit) > 0):
-        raise ConfigError(f'maxUsages="{limit}" of "{control}" is not a number above 0.')
+    max_usages = whole_number(limit) if limit else None
+    if limit and not max_usages:
+        raise ConfigError(f'maxUsages="{limit:.40}" of "{control}" is not a number above 0.')
     element = stores[tag.get("sharedstore") or control] if kind == "taxonomy" else tag.element
     choices = list(_nested(element, control) if kind == "taxonomy" else _flat(element, control))
     return Tree(
@@ -259,7 +261,7 @@ def _tree(tag: _Tag, kind: Kind, objects: Mapping[str, _Tag], stores: Mapping[st
         kind=kind,
         paths=tuple(path for path, _ in choices),
         leafs_only=tag.is_true("leafsonly"),
-        max_usages=int(limit) if limit else None,
+        max_usages=max_usages,
         multiple=kind == "taxonomy" or tag.get("choice").lower() == "multiple",
         values=tuple((path, value) for path, value in choices if value not in {"", path[-1]}),
     )

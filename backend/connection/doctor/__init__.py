@@ -33,6 +33,7 @@ def _checks(services: Services, project: str | None) -> Iterator[Check]:
     for name, error in damaged.items():
         if project in {None, name}:
             yield failure(f"record of project {name}", error)
+    yield from guarded("set aside", _set_aside(services, project))
     if not known and not damaged:
         yield warned(
             "project",
@@ -42,6 +43,20 @@ def _checks(services: Services, project: str | None) -> Iterator[Check]:
     for name in known:
         prefix = "" if project else f"project {name}: "
         yield from (check.named(prefix + check.name) for check in _project(services, name))
+
+
+def _set_aside(services: Services, project: str | None) -> Iterator[Check]:
+    """Yield what could not be processed, for one project or for all."""
+    items = services.journal.set_aside.items(project)
+    for name in sorted({item.project for item in items}):
+        of_project = [item for item in items if item.project == name]
+        shown = "; ".join(f"{item.kind} {item.key}: {item.reason}" for item in of_project[:3])
+        more = f"; and {len(of_project) - 3} more" if len(of_project) > 3 else ""
+        yield warned(
+            f"set aside of project {name}" if name else "set aside",
+            f"{shown}{more}",
+            f"taxonomist retry{f' --project {name}' if name else ''}, after the cause is gone",
+        )
 
 
 def _damaged_records(services: Services) -> dict[str, TaxonomistError]:

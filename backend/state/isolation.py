@@ -1,0 +1,97 @@
+"""Keeps the failure of one project from every other: it is logged once, set aside with its reason, and passes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+from taxonomist.storage.set_aside import ItemKind, SetAside, describe
+from taxonomist.storage.sqlite import concerns_all
+from taxonomist.taxonomy.errors import ConfigError, ConflictError, StorageError, TaxonomistError
+
+log = logging.getLogger(__name__)
+Item = TypeVar("Item")
+
+
+class Isolation:
+    """Runs the steps of a worker, each for one project or for none (`""`), so that no exception leaves its step.
+
+    A step is named by what waits while it fails, in the plural: `labels`, `trainings`.
+
+    What a person has to do for the project (a labelling config without a taxonomy, a project that is being forgotten)
+    is logged only; everything else is set aside until the step works again.
+    """
+
+    def __init__(self, set_aside: Callable[[], SetAside]) -> None:
+        self._set_aside = set_aside
+        self._problems: dict[tuple[str, str], str | None] = {}  # by project and step, as logged; None: it works
+        self.failures = 0  # of the store as a whole, such as a full disk
+
+    @contextmanager
+    def of(self, project: str, step: str) -> Iterator[None]:
+        """Do one step of a project in the block."""
+        try:
+            yield
+        except Exception as error:
+            self.failures += concerns_all(error)
+            if self._is_new(project, step, describe(error)):
+                self._say(project, step, error)
+                if not isinstance(error, ConfigError | ConflictError):
+                    self._keep(project, step, error)
+        else:
+            if self._is_new(project, step, None):
+                self._forget(project, step)
+
+    def _is_new(self, project: str, step: str, problem: str | None) -> bool:
+        if self._problems.get((project, step), "") == problem:
+            return False
+        self._problems[project, step] = problem
+        return True
+
+    def _say(self, project: str, step: str, error: Exception) -> None:
+        of_project = f"project {project}: " if project else ""
+        log.log(
+            logging.WARNING if isinstance(error, ConfigError | ConflictError) else logging.ERROR,
+            "%s%s wait: %s",
+            of_project,
+            step,
+            describe(error),
+            exc_info=None if isinstance(error, TaxonomistError) else error,
+        )
+
+    def _keep(self, project: str, step: str, error: Exception) -> None:
+        try:
+            self._set_aside().add(ItemKind.STEP, project, step, describe(error))
+        except StorageError as failure:  # a full disk: the next pulse tries again
+            self._problems.pop((project, step), None)
+            log.debug("%s is not set aside: %s", step, failure)
+
+    def _forget(self, project: str, step: str) -> None:
+        try:
+            self._set_aside().clear(ItemKind.STEP, project, [step])
+        except StorageError:
+            self._problems.pop((project, step), None)
+
+
+def work_alone(
+    items: Sequence[Item], work: Callable[[Sequence[Item]], None], failed: Callable[[Item, Exception], None]
+) -> None:
+    """Work on all items together; where that fails, on halves of them, so that what fails costs its own item only.
+
+    `failed` is called for each item that fails alone. Raises a `ConfigError`, and an error of the store as a whole.
+    """
+    if not items:
+        return
+    try:
+        work(items)
+    except Exception as error:
+        if concerns_all(error) or isinstance(error, ConfigError):
+            raise
+        if len(items) == 1:
+            failed(items[0], error)
+            return
+        half = len(items) // 2
+        work_alone(items[:half], work, failed)
+        work_alone(items[half:], work, failed)

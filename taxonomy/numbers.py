@@ -1,0 +1,13 @@
+"""Whole numbers in texts that others wrote."""
+
+__all__ = ["whole_number"]
+
+_MOST_DIGITS = 18  # so that the number fits into 64 bits, as in databases and JSON of other programs
+
+
+def whole_number(text: str) -> int | None:
+    """Return the number that a text of ASCII digits names, None for any other text and for a longer one.
+
+    `str.isdigit` is true of texts that `int` refuses (`²`, 5,000 digits) and of digits of other scripts.
+    """
+    return int(text) if len(text) <= _MOST_DIGITS and text.isascii() and text.isdecimal() else None

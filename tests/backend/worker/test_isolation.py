@@ -1,0 +1,182 @@
+"""Each step of the worker, each project, image and job fails alone; what fails is shown and tried again."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from taxonomist.backend.connection.doctor import run_checks
+from taxonomist.backend.labelling import decisions
+from taxonomist.backend.labelling.image_decision import decide_image
+from taxonomist.backend.services import Services
+from taxonomist.backend.state.jobs import MAX_ATTEMPTS, JobKind, JobState
+from taxonomist.backend.status import collect_status, status_lines
+from taxonomist.backend.worker import job_loop
+from taxonomist.backend.worker.worker import Worker
+from taxonomist.storage.set_aside import ItemKind
+from taxonomist.storage.sqlite import as_storage_error
+from taxonomist.taxonomy.errors import DamagedError, StorageError
+from tests.backend.cli.conftest import Run, run_json
+from tests.backend.web.test_app import client_of
+from tests.small_world import CONFIG
+
+ERRORS = [
+    MemoryError(),
+    RecursionError("too deep"),
+    OverflowError("too large"),
+    UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed"),
+    sqlite3.DataError("string or blob too big"),
+    ZeroDivisionError("odd"),
+    DamagedError("one record"),
+]
+STEPS = {
+    "labels": "taxonomist.backend.worker.worker.decide_dirty",
+    "trainings": "taxonomist.backend.worker.retraining_schedule.TrainingPlanner._plan_training",
+    "passes over Label Studio": "taxonomist.backend.worker.retraining_schedule.TrainingPlanner._plan_passes",
+    "announcements": "taxonomist.backend.prediction.predictor.Predictor.model_version",
+    "promotions": "taxonomist.backend.retraining.finish_promotion.finish_promotion",
+}
+
+
+@pytest.fixture
+def two(services: Services) -> Services:
+    for project in ("4", "8"):
+        services.projects.update(
+            project, label_config=CONFIG, label_studio_url="http://127.0.0.1:1", api_key=SecretStr("t"), ml_backend=1
+        )
+    return services
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_a_step_of_one_project_fails_alone(
+    two: Services, monkeypatch: pytest.MonkeyPatch, step: str, error: Exception
+) -> None:
+    done: list[str] = []
+
+    def fail(*arguments: Any) -> Any:
+        names = [getattr(argument, "project", argument) for argument in arguments]
+        project = next(name for name in names if name in {"4", "8"})
+        done.append(project)
+        if project == "4":
+            raise error
+        return "no model"
+
+    monkeypatch.setattr(STEPS[step], fail)
+    worker = Worker(two)
+    worker._begin()
+    worker.pulse()
+    assert {"4", "8"} <= set(done)
+    (item,) = (item for item in two.journal.set_aside.items() if item.key == step)
+    assert (item.project, item.kind) == ("4", ItemKind.STEP)
+    error_name = "one record" if isinstance(error, DamagedError) else type(error).__name__
+    assert error_name in item.reason
+    monkeypatch.undo()
+    worker._begin()
+    worker.pulse()
+    assert two.journal.set_aside.items() == []
+
+
+def test_a_full_disk_is_no_fault_of_a_project(two: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = sqlite3.OperationalError("database or disk is full")
+    full.sqlite_errorcode = sqlite3.SQLITE_FULL
+    error = as_storage_error(full, two.home)
+    error.__cause__ = full
+
+    def fail(*_: object) -> bool:
+        raise error
+
+    monkeypatch.setattr(decisions, "_write_labels", fail)
+    with pytest.raises(StorageError):
+        decisions.update_labels(two, "4", ["a", "b"])
+    assert two.journal.set_aside.items() == []
+
+
+def test_an_image_costs_itself_only(world: Services, monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    bad = sorted(document.id for document in world.catalog.documents("7"))[11]
+    before = world.catalog.get(bad)
+
+    def decide(records: Any, *others: Any) -> Any:
+        if any(record.image_id == bad for record in records):
+            raise RecursionError("odd")
+        return decide_image(records, *others)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(decisions, "decide_image", decide)
+        world.projects.update("7", label_config=CONFIG.replace('<Choice value="Red"/>', ""))
+        Worker(world).pulse()
+    accepted = {d.id: d.projects["7"].accepted["colour"] for d in world.catalog.documents("7")}
+    assert sum(["Warm", "Red"] in paths for paths in accepted.values()) == (
+        before is not None and ["Warm", "Red"] in before.projects["7"].accepted["colour"]
+    )
+    (item,) = world.journal.set_aside.items()
+    assert (item.project, item.kind, item.key, item.reason) == ("7", ItemKind.IMAGE, bad, "RecursionError: odd")
+
+    (project,) = collect_status(world).projects
+    assert [(row.kind, row.key) for row in project.set_aside] == [("image", bad)]
+    lines = "\n".join(status_lines(collect_status(world)))
+    assert f"image {bad}, since" in lines
+    assert "try again: taxonomist retry --project 7" in lines
+    (check,) = (check for check in run_checks(world) if check.name == "set aside of project 7")
+    assert (check.status, "RecursionError: odd" in check.detail) == ("warn", True)
+    assert 'taxonomist_set_aside{kind="image"} 1.0' in client_of(world).get("/metrics").text
+    assert run_json(run, "status")["projects"][0]["set_aside"][0]["key"] == bad
+
+    assert run_json(run, "retry", "--project", "8")["images"] == 0
+    code, out, _ = run("retry")
+    assert (code, out) == (0, "The worker tries again: 1 image.\n")
+    Worker(world).pulse()
+    assert world.journal.set_aside.items() == []
+    assert world.catalog.get(bad) != before or before is None
+    assert run("retry")[1] == "Nothing is set aside.\n"
+
+
+def test_a_job_that_kills_its_worker_is_set_aside_and_tried_again_on_demand(two: Services, run: Run) -> None:
+    for attempt in range(MAX_ATTEMPTS):
+        Worker(two)._begin()
+        waiting = {(job.kind, job.project) for job in two.jobs.waiting()}
+        assert {(JobKind.SYNC, "4"), (JobKind.SYNC, "8")} <= waiting, attempt
+        two.jobs.start(next(job.id for job in two.jobs.waiting() if (job.kind, job.project) == (JobKind.SYNC, "4")))
+    Worker(two)._begin()
+    (item,) = two.journal.set_aside.items()
+    assert (item.kind, item.project, item.key, item.reason) == ("job", "4", "sync", "its process died 3 times")
+    assert {(job.kind, job.project) for job in two.jobs.waiting()} >= {(JobKind.SYNC, "8")}
+    Worker(two)._begin()  # a start repeats it twice, in case that the cause is gone
+    assert run_json(run, "retry")["jobs"] == 1
+    assert (JobKind.SYNC, "4") in {(job.kind, job.project) for job in two.jobs.waiting()}
+
+
+def test_an_unexpected_error_of_a_job_is_set_aside_until_it_succeeds(
+    two: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = Worker(two)
+    for outcome in (ZeroDivisionError("odd"), None):
+
+        def work(*_: object, outcome: Exception | None = outcome) -> str:
+            if outcome:
+                raise outcome
+            return "done"
+
+        monkeypatch.setattr(job_loop, "run", work)
+        two.jobs.enqueue(JobKind.SYNC, "4")
+        worker._jobs.run_next()
+        assert [(item.key, item.reason) for item in two.journal.set_aside.items()] == (
+            [("sync", "ZeroDivisionError: odd")] if outcome else []
+        )
+
+
+def test_a_job_that_cannot_be_read_stops_no_other(two: Services) -> None:
+    two.jobs.enqueue(JobKind.SYNC, "8")
+    with sqlite3.connect(two.home / "jobs.sqlite") as connection:
+        connection.execute("UPDATE jobs SET kind = 'dance', rowid = -1")
+    connection.close()
+    job = two.jobs.enqueue(JobKind.SYNC, "8")
+    assert [waiting.id for waiting in two.jobs.waiting()] == [job.id]
+    assert two.jobs.latest("8", JobKind.SYNC)[0].state is JobState.WAITING
+    Worker(two)._begin()
+    assert [item.reason for item in two.journal.set_aside.items()] == [
+        "the job cannot be read: 'dance' is not a valid JobKind"
+    ]
