@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from taxonomist.storage.journal import AnnotationRecord, AnnotationSaved, Event, Journal, TaskRecord, TaskSaved
+from taxonomist.storage.journal import AnnotationRecord, AnnotationSaved, Event, Journal, TaskRecord, TaskSaved, finite
 
 AnyTask = TaskRecord | TaskSaved
 AnyAnnotation = AnnotationRecord | AnnotationSaved
@@ -34,11 +34,10 @@ def read_kept(journal: Journal, project: str, source: str, events: Sequence[Even
 
 def same_task(event: TaskSaved, kept: AnyTask | None) -> bool:
     """Return whether the task is kept with this content."""
-    return kept is not None and (event.uri, event.images, event.created_at, event.data) == (
-        kept.uri,
-        kept.images,
-        kept.created_at,
-        kept.data,
+    return (
+        kept is not None
+        and (event.uri, event.images, event.created_at) == (kept.uri, kept.images, kept.created_at)
+        and (event.data == kept.data or finite(event.data) == kept.data)
     )
 
 
@@ -73,4 +72,7 @@ def person(annotation: Mapping[str, Any]) -> str | None:
 
 
 def _same(read: Mapping[str, Any], kept: Mapping[str, Any], names: Sequence[str]) -> bool:
-    return all((read.get(name) or None) == (kept.get(name) or None) for name in names)
+    return all(
+        (read.get(name) or None) == (kept.get(name) or None) or (finite(read.get(name)) or None) == kept.get(name)
+        for name in names
+    )

@@ -133,7 +133,7 @@ class SqliteCatalog:
     def count_reasons(self, project: str) -> dict[str | None, int]:
         """See `Catalog.count_reasons`."""
         query = (
-            "SELECT json_extract(d.body, ?) AS reason, count(*) AS images"
+            "SELECT CASE WHEN json_valid(d.body) THEN json_extract(d.body, ?) END AS reason, count(*) AS images"
             " FROM memberships m JOIN documents d ON d.id = m.image_id"
             " WHERE m.project = ? AND m.labelled = 0 GROUP BY reason"
         )

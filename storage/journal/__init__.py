@@ -1,5 +1,6 @@
 """The webhook journal: events of Label Studio are on the disk before their webhook is answered, and folded later."""
 
+from taxonomist.storage.journal.codec import finite
 from taxonomist.storage.journal.counts import SourceCounts, Unknown, UnknownLabels
 from taxonomist.storage.journal.events import (
     EARLIER_IMPORT,
@@ -30,5 +31,6 @@ __all__ = [
     "TaskSaved",
     "Unknown",
     "UnknownLabels",
+    "finite",
     "is_label_studio",
 ]

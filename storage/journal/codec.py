@@ -1,6 +1,7 @@
 """Converts events to rows of the journal and back."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from taxonomist.storage.journal.events import (
 )
 from taxonomist.taxonomy.errors import BadRequestError, DamagedError
 
-__all__ = ["Row", "decode", "encode", "format_time", "parse_time"]
+__all__ = ["Row", "decode", "encode", "finite", "format_time", "parse_time"]
 
 _KINDS: Mapping[str, type[Any]] = {
     "annotation-saved": AnnotationSaved,
@@ -41,7 +42,7 @@ class Row:
 def encode(event: Event) -> Row:
     """Return the row of an event.
 
-    Raises `BadRequestError` for a time without a zone, a text that is not Unicode, and a number that is not finite.
+    Raises `BadRequestError` for a time without a zone and a text that is not Unicode.
     """
     fields = {name: format_time(value) if isinstance(value, datetime) else value for name, value in vars(event).items()}
     identity: tuple[str, ...]
@@ -64,7 +65,7 @@ def encode(event: Event) -> Row:
             if isinstance(value, str):
                 value.encode()
         key.encode()
-        body = json.dumps(fields, separators=(",", ":"), allow_nan=False)
+        body = _json(fields)
     except (UnicodeEncodeError, TypeError, ValueError, RecursionError) as error:
         raise BadRequestError(f"The event cannot be stored: {error}.") from error
     return Row(key=key, project=event.project, kind=kind, body=body)
@@ -86,6 +87,25 @@ def decode(kind: str, body: str) -> Event:
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedError(f"The journal holds an event that cannot be read ({kind}: {error}).") from error
     return event
+
+
+def finite(value: Any) -> Any:
+    """Return JSON without the numbers that JSON does not have: None in place of NaN and of what is infinite."""
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case Mapping():
+            return {name: finite(part) for name, part in value.items()}
+        case list() | tuple():
+            return [finite(part) for part in value]
+    return value
+
+
+def _json(fields: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(fields, separators=(",", ":"), allow_nan=False)
+    except ValueError:  # SQLite could not read it
+        return json.dumps(finite(fields), separators=(",", ":"), allow_nan=False)
 
 
 def format_time(time: datetime) -> str:

@@ -90,7 +90,7 @@ class JournalCounts:
         query = (
             "SELECT count(DISTINCT coalesce(json_extract(data, '$.completed_by.id'),"
             " json_extract(data, '$.completed_by.email'), json_extract(data, '$.completed_by'), ''))"
-            " FROM live_annotations WHERE project = ?"
+            " FROM live_annotations WHERE project = ? AND json_valid(data)"
         )
         with self._database.read() as connection:
             return int(connection.execute(query, (project,)).fetchone()[0])

@@ -99,7 +99,8 @@ def adopt(
     if chosen is None:
         connection.execute(
             "UPDATE events SET body = json_set(body, '$.source', :source) WHERE project = :project"
-            " AND seq > (SELECT seq FROM folded) AND coalesce(json_extract(body, '$.source'), :unknown) = :former",
+            " AND seq > (SELECT seq FROM folded) AND :former ="
+            " CASE WHEN json_valid(body) THEN coalesce(json_extract(body, '$.source'), :unknown) END",
             {**values, "unknown": UNKNOWN_SOURCE},
         )
     return adopted

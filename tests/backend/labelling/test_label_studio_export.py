@@ -276,6 +276,10 @@ def test_numbers_of_any_size_are_read(known: Services, tmp_path: Path) -> None:
     (tmp_path / "export.json").write_text(text.replace('"completed_by": 3', '"completed_by": 3, "lead_time": 5.25'))
     assert import_export(known, tmp_path / "export.json").labelled == 1
     assert [record.data.get("lead_time") for record in known.journal.annotations("7")] == [5.25, None]
+    recorded = known.journal.position()
+    assert known.journal.counts.people("7") == 2  # SQLite can read the rows
+    import_export(known, tmp_path / "export.json")
+    assert known.journal.position() == recorded  # it says the same
 
 
 @pytest.mark.parametrize(

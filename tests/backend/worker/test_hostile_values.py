@@ -78,7 +78,9 @@ def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
     home = tmp_path_factory.mktemp("hostile") / "home"
     publish_backbone(Services(Settings(home=home)))
     with BackendProcess(home, {"min_annotators": 1, "retrain_every": 100_000, "retrain_after": 100_000}) as process:
-        yield Backend(process, Services(Settings(home=home)))
+        backend = Backend(process, Services(Settings(home=home)))
+        assert backend.learns()
+        yield backend
 
 
 def set_in(*path: str, value: object) -> Callable[[dict[str, Any]], object]:
@@ -248,6 +250,7 @@ VALUES: dict[str, Callable[[Backend], object]] = {
         json.dumps({"project": f"4.{LONG}", "schema": CONFIG}), "setup"
     ),
     "CSV with the annotator ²": import_csv("²"),
+    "CSV with an annotator of 5,000 digits": import_csv(LONG),
     "event that is no JSON": event("annotation-saved", "{"),
     "event of another kind": event("annotation-merged", "{}"),
     "event without fields": event("annotation-saved", "{}"),
