@@ -135,7 +135,8 @@ def import_csv(annotator: str) -> Callable[[Backend], object]:
             rows = csv.writer(file)
             rows.writerows([["file", "level1", "level2", "annotator"], ["a.jpg", *PATHS[0], annotator]])
         manifest = str(folder / "manifest.csv")
-        backend.process.command("import", manifest, "--project", "furniture", "--images", str(folder))
+        project = f"furniture {next(backend.numbers)}"
+        backend.process.command("import", manifest, "--project", project, "--images", str(folder))
 
     return send
 
