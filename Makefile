@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help run environment test test-fast soak check lint types site docs reference screenshots format requirements clean
+.PHONY: help run environment test test-fast soak fuzz check lint types site docs reference screenshots format requirements clean
 
 help:
 	@echo "make help          this list"
@@ -12,6 +12,7 @@ help:
 	@echo "make test          run every test; installs what they need first: Label Studio, Azure's emulators with node, Chromium"
 	@echo "make test-fast     run the tests that need none of these: about a minute"
 	@echo "make soak          kill, stop and fill everything for MINUTES=10, and compare what is left with what was answered"
+	@echo "make fuzz          send REQUESTS=10000 changed requests to a server, and check each answer"
 	@echo "make check         lint, types, import rules, and the documentation without warnings"
 	@echo "make lint          the linter, the formatter and the import rules"
 	@echo "make types         the type checker"
@@ -44,6 +45,10 @@ test-fast: $(VENV)/.installed
 MINUTES ?= 10
 soak: $(VENV)/.installed
 	$(BIN)/python -m tests.soak --minutes $(MINUTES)
+
+REQUESTS ?= 10000
+fuzz: $(VENV)/.installed
+	$(BIN)/python -m tests.fuzz --requests $(REQUESTS)
 
 check: lint types site
 

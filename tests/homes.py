@@ -64,15 +64,20 @@ def world(services: Services, tmp_path: Path) -> Services:
     return services
 
 
-@pytest.fixture(scope="session")
-def trained_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same with a champion, made once and copied for each test that uses it."""
-    folder = tmp_path_factory.mktemp("trained")
+def make_trained_home(folder: Path) -> Services:
+    """Make a home in the folder whose project "7" has 80 coloured images with labels, and a champion."""
     services = Services(Settings(home=folder / "home"))
     publish_backbone(services)
     services.projects.update("7", label_config=CONFIG)
     import_manifest(services, write_catalogue(folder / "catalogue", 80), "7")
     train(services, "7", lambda step, share: None)
+    return services
+
+
+@pytest.fixture(scope="session")
+def trained_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a champion, made once and copied for each test that uses it."""
+    services = make_trained_home(tmp_path_factory.mktemp("trained"))
     return services.settings.home
 
 
