@@ -281,6 +281,7 @@ def errors_page() -> str:
     for kind in error_classes():
         if kind is not TaxonomistError:
             codes.setdefault(exit_code(kind("")), []).append(f"`{kind.__name__}`")
+    codes[4].append("a project that is not known, in every command that works on one")
     codes[2].append("an option that does not exist, or a value that it does not take")
     codes[130] = ["stopped by Ctrl-C; `pretrain` continues at the next call"]
     lines += [_row((f"`{code}`", ", ".join(names))) for code, names in sorted(codes.items())]

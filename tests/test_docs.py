@@ -200,8 +200,9 @@ def command_lines() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("file", "line"), command_lines())
 def test_our_command_line_takes_every_command(file: str, line: str, tmp_path: Path) -> None:
     services = Services(Settings(home=tmp_path))
-    services.projects.update("furniture", label_config="")  # the only one need not be named
     words = shlex.split(line, comments=True)
+    named = words[words.index("--project") + 1] if "--project" in words else "furniture"
+    services.projects.update(named, label_config="")  # the only one need not be named
     check(words, services)
     rest = words[2:] if words[0] == "--home" else words
     commands = reference.commands()

@@ -11,6 +11,7 @@ from taxonomist.backend.labelling.decisions import decide_after_migration
 from taxonomist.backend.services import Services, registry_name
 from taxonomist.backend.settings import Settings
 from taxonomist.taxonomy.errors import ConfigError, NotFoundError
+from taxonomist.taxonomy.names import shorten
 
 
 def services_of(context: typer.Context) -> Services:
@@ -31,34 +32,58 @@ def check_known(services: Services, project: str) -> None:
 
     A listing of such a project would be empty, as if all were well.
     """
-    known = [record.project for record in services.projects]
-    if project in known or registry_name(project) in services.registry.names() or services.catalog.count(project):
-        return
-    raise NotFoundError(f"Project {project} is not known.", hint=f"Known projects: {', '.join(known) or 'none'}.")
+    named = services.projects.exists(project) or registry_name(project) in services.registry.names()
+    if not named and not services.catalog.count(project):
+        known = ", ".join(record.project for record in services.projects)
+        hint = f"Known projects: {known}." if known else "Run `taxonomist connect` or `taxonomist import` first."
+        raise NotFoundError(f"Project {shorten(project)} is not known.", hint=hint)
+
+
+def check_reachable(services: Services, project: str) -> None:
+    """Raise `NotFoundError` for a project that is not known, unless the settings name a Label Studio that has it."""
+    if not (project.isdecimal() and all(services.label_studio(project))):
+        check_known(services, project)
 
 
 def _named_or_only_project(context: typer.Context, project: str) -> str:
-    """Return the project that was named, or the only one. Raises `ConfigError` with the known projects."""
-    known = [] if project else [record.project for record in services_of(context).projects]
-    if not project and len(known) != 1:
+    """Return the project that was named, or the only one.
+
+    Raises `NotFoundError` for one that is not known, and `ConfigError` where none is named; both name those that are.
+    """
+    project = project or _only_project(context)
+    check_known(services_of(context), project)
+    return project
+
+
+def _reachable_or_only_project(context: typer.Context, project: str) -> str:
+    project = project or _only_project(context)
+    check_reachable(services_of(context), project)
+    return project
+
+
+def _only_project(context: typer.Context) -> str:
+    known = [record.project for record in services_of(context).projects]
+    if len(known) != 1:
         hint = (
             f"Known projects: {', '.join(known)}."
             if known
             else "Run `taxonomist import` or `taxonomist connect` first."
         )
         raise ConfigError("Which project? Give --project.", hint=hint)
-    return project or known[0]
+    return known[0]
 
 
+_HELP = "Number of the project in Label Studio, or the name given to an import; default: the only project."
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Project = Annotated[
     str,
     typer.Option(
         callback=_named_or_only_project,
         show_default=False,
-        help="Number of the project in Label Studio, or the name given to an import; default: the only project.",
+        help=_HELP,
     ),
 ]
+ReachableProject = Annotated[str, typer.Option(callback=_reachable_or_only_project, show_default=False, help=_HELP)]
 ModelArgument = Annotated[str, typer.Argument(help="A version, as listed by `models list`.")]
 BackboneArgument = Annotated[str, typer.Argument(help="A version, as listed by `backbone list`.")]
 FormerPictures = Annotated[Path | None, typer.Option("--pictures", hidden=True, help="The former name of --prepared.")]

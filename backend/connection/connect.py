@@ -136,11 +136,12 @@ def connect(
         release = client.version()
         say(f"Label Studio {release} at {client.url}, as {client.user()}.")
         about = client.project(project)
-        trees = parse_label_config(about.label_config).trees
+        config = parse_label_config(about.label_config)
         _replace(records, about, may_replace or ask, say)
-        say(
-            f"Project {project}, {about.title!r}: " + ", ".join(f"{tree.control} ({len(tree)} nodes)" for tree in trees)
-        )
+        trees = ", ".join(f"{tree.control} ({len(tree)} nodes)" for tree in config.trees)
+        say(f"Project {project}, {about.title!r}: {trees}")
+        for note in config.notes:
+            say(f"Note: {note}")
 
         with announcement_lock(settings.home, project):
             row = _register(client, settings, credentials, records.get(project), project, model_version, say)

@@ -20,7 +20,8 @@ from taxonomist.storage.catalog.documents import ImageDocument
 from taxonomist.storage.catalog.label_query import Found, LabelQuery, explain
 from taxonomist.taxonomy.agreement import AgreementPolicy, decide
 from taxonomist.taxonomy.annotations import Annotation
-from taxonomist.taxonomy.errors import ConfigError
+from taxonomist.taxonomy.errors import ConfigError, NotFoundError
+from taxonomist.taxonomy.names import shorten
 from taxonomist.taxonomy.paths import TaxonomyPath
 
 log = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ def run_query(
 ) -> QueryResult:
     """Write `query.csv`, `containers.json` and `query.json` into the folder and return the counts.
 
-    Raises `StorageError`, and `ConfigError` for an unknown project or when the query chooses no image.
+    Raises `StorageError`, `NotFoundError` for an unknown project, `ConfigError` when the query chooses no image.
     """
     options = options or QueryOptions()
     _check_address(options.address)
@@ -182,12 +183,12 @@ def _agreed(document: ImageDocument, control: str | None, policy: AgreementPolic
 
 
 def _check_project(services: Services, project: str | None) -> None:
-    """Raise `ConfigError` for a project that is neither known nor in a document."""
+    """Raise `NotFoundError` for a project that is neither known nor in a document."""
     known = [record.project for record in services.projects]
     if project is None or project in known or services.catalog.count(project):
         return
     hint = f"Known projects: {', '.join(known)}." if known else "No project is known; import or connect one first."
-    raise ConfigError(f"There is no project '{project}'.", hint=hint)
+    raise NotFoundError(f"Project {shorten(project)} is not known.", hint=hint)
 
 
 def _check_address(pattern: str | None) -> None:

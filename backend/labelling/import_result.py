@@ -28,7 +28,8 @@ class ImportResult:
     `entries` are the tasks of an export or the rows of a manifest. `images` are the different images of those that were
     taken: `accepted` of them have an accepted label now, `waiting` wait for a second opinion, and `unlabelled` has the
     others by the reason why they have no label. `annotations` were taken, new or known; `skipped` of them
-    say that a person skipped the task. `labelled` are the labelled images of the whole project.
+    say that a person skipped the task. `labelled` are the labelled images of the whole project. `notes` say what of
+    the labelling config is not learned.
 
     `left_out_reasons` counts by reason what was left out: tasks, rows, annotations, regions and names. `left_out` is
     their sum, and `problems` has a line for each of the first `MOST_PROBLEMS`. `unknown_names` counts the annotations
@@ -66,6 +67,7 @@ class ImportResult:
     unnamed_images: tuple[str, ...] = ()
     dry_run: bool = False
     skipped: int = 0
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ def _import_files(
     decide_all_dirty(services, project)
     if config is not None and running.summary.images:
         decide_anew(services, project)
-    result = replace(running.summary.result(services, project), source=source)
+    result = replace(running.summary.result(services, project), source=source, notes=known_config.notes)
     if result.entries and not result.images:
         raise ConfigError(f"{export}: none of its {result.entries} tasks can be imported. {result.problems[0]}")
     running.summary.keep(services, project, source, ids_within_tasks=within_tasks)

@@ -34,6 +34,9 @@ def gone_with(record: ProjectRecord, xml: str) -> dict[str, object]:
     except ConfigError:
         former = record.label_config if _usable(record.label_config) else record.former_config
         return {"former_config": former}
+    for note in now.notes:
+        if before is None or note not in before.notes:
+            log.warning("project %s: %s", record.project, note)
     if before is None:
         return {"former_config": ""}
     gone = gone_nodes(before, now, record.gone)

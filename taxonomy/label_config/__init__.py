@@ -1,7 +1,8 @@
 """Label Studio's labelling config.
 
-`parsing` reads it and `writing` writes one. `image_value` fills in the address of an `<Image>` from the data of a task,
-and `visibility` says which controls an annotator sees. `former_nodes` are those that a config had once.
+`parsing` reads it, `tags` has its elements, `notes` say what of it is not learned, and `writing` writes one.
+`image_value` fills in the address of an `<Image>` from the data of a task, and `visibility` says which controls an
+annotator sees. `former_nodes` are those that a config had once.
 """
 
 from taxonomist.taxonomy.label_config.parsing import LabelConfig, parse_label_config

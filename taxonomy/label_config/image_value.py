@@ -10,14 +10,14 @@ from typing import Any
 
 from taxonomist.taxonomy.numbers import whole_number
 
-_VARIABLE = re.compile(r"\$[A-Za-z0-9_\[\].{}]+")
+VARIABLE = re.compile(r"\$[A-Za-z0-9_\[\].{}]+")
 _STEP = re.compile(r"[^.\[\]]+")
 _SEPARATOR = re.compile(r"[.\[]")
 
 
 def has_field(template: str) -> bool:
     """Return whether the template names a field of the task: without one, each task has the same image."""
-    return _VARIABLE.search(template) is not None or (template.startswith("$") and len(template) > 1)
+    return VARIABLE.search(template) is not None or (template.startswith("$") and len(template) > 1)
 
 
 def fill_in(template: str, data: Mapping[str, Any]) -> str | None:
@@ -31,7 +31,7 @@ def fill_in(template: str, data: Mapping[str, Any]) -> str | None:
         return _text(data[template[1:]])
     parts: list[str] = []
     end = 0
-    for match in _VARIABLE.finditer(template):
+    for match in VARIABLE.finditer(template):
         found = _look_up(match.group()[1:], data)
         if found is None:
             return None

@@ -9,8 +9,11 @@ from xml.etree.ElementTree import Element
 from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.taxonomy.label_config.bounds import check_paths, check_text, read_elements
 from taxonomist.taxonomy.label_config.cache import ConfigCache
-from taxonomist.taxonomy.label_config.image_value import fill_in, has_field
+from taxonomist.taxonomy.label_config.image_value import fill_in
+from taxonomist.taxonomy.label_config.notes import notes_on
+from taxonomist.taxonomy.label_config.tags import Tag, read_tags, why_not_on_an_image, why_not_served
 from taxonomist.taxonomy.label_config.visibility import Condition, visible_controls
+from taxonomist.taxonomy.names import shorten
 from taxonomist.taxonomy.numbers import whole_number
 from taxonomist.taxonomy.paths import TaxonomyPath
 from taxonomist.taxonomy.tree import Kind, Tree, check_depth
@@ -27,7 +30,8 @@ class LabelConfig:
     `{"image": "$image"}`; the image of the first tree comes first. `conditions` has those under which an annotator sees
     a control. `not_served` has the reason for each control that is not learned although it is a `<Taxonomy>`, or a
     `<Choices>` in a config without one. `former_controls` are controls that the config had once, each with the one that
-    a person named in its place, if any (see `former_nodes`). `names` are those of all its tags, also of others.
+    a person named in its place, if any (see `former_nodes`). `names` are those of all its tags, also of others. `notes`
+    say in sentences what is not learned or not filled in.
     """
 
     trees: tuple[Tree, ...]
@@ -36,6 +40,7 @@ class LabelConfig:
     not_served: Mapping[str, str] = field(default_factory=dict)
     former_controls: Mapping[str, str | None] = field(default_factory=dict)
     names: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
 
     @property
     def first_image(self) -> str:
@@ -103,13 +108,13 @@ def key_of(xml: str) -> bytes:
 
 
 def _parse(xml: str) -> LabelConfig:
-    tags = list(_tags(read_elements(xml)))
+    tags = list(read_tags(read_elements(xml)))
     objects = {tag.get("name"): tag for tag in tags if tag.get("name") and not tag.get("toname")}
     reasons: dict[str, str] = {}
     for kind in ("taxonomy", "choices"):
         controls = [tag for tag in tags if tag.name == kind]
-        on_images = _without(controls, {tag: _why_not_on_an_image(tag, objects) for tag in controls}, reasons)
-        served = _without(on_images, {tag: _why_not_served(tag, objects) for tag in on_images}, reasons)
+        on_images = _without(controls, {tag: why_not_on_an_image(tag, objects) for tag in controls}, reasons)
+        served = _without(on_images, {tag: why_not_served(tag, objects) for tag in on_images}, reasons)
         if served:
             return _config(served, kind, tags, objects, reasons)
         if on_images:
@@ -121,109 +126,14 @@ def _parse(xml: str) -> LabelConfig:
     raise ConfigError(f"The labelling config has no {lacking}.{detail}", hint=None if detail and image else hint)
 
 
-@dataclass(frozen=True, eq=False)
-class _Tag:
-    """An XML element as Label Studio reads it: names of tags and attributes are not case-sensitive.
-
-    `conditions` are its own and those of the elements around it; `repeater` is the `<Repeater>` around it.
-    """
-
-    name: str
-    attributes: Mapping[str, str]
-    element: Element
-    conditions: tuple[Condition, ...] = ()
-    repeater: "_Tag | None" = None
-
-    def get(self, attribute: str) -> str:
-        return self.attributes.get(attribute, "").strip()
-
-    def is_true(self, attribute: str) -> bool:
-        return self.get(attribute).lower() == "true"
-
-    @property
-    def targets(self) -> list[str]:
-        """The names of what a control labels."""
-        return [name.strip() for name in self.get("toname").split(",")]
-
-    def __str__(self) -> str:
-        return f'<{self.element.tag}> "{self.get("name")}"'
-
-
-def _tags(root: Element) -> Iterator[_Tag]:
-    """Yield the elements in document order, without what is inside of controls. A stack allows any depth."""
-    stack: list[tuple[Element, _Tag | None]] = [(root, None)]
-    while stack:
-        element, parent = stack.pop()
-        attributes = {key.lower(): value for key, value in element.attrib.items()}
-        condition = Condition.of(attributes)
-        tag = _Tag(
-            element.tag.lower(),
-            attributes,
-            element,
-            (parent.conditions if parent else ()) + ((condition,) if condition else ()),
-            (parent if parent.name == "repeater" else parent.repeater) if parent else None,
-        )
-        yield tag
-        if tag.name not in {"taxonomy", "choices"}:
-            stack.extend((child, tag) for child in reversed(element))
-
-
-def _without(tags: Sequence[_Tag], why_not: Mapping[_Tag, str | None], reasons: dict[str, str]) -> list[_Tag]:
+def _without(tags: Sequence[Tag], why_not: Mapping[Tag, str | None], reasons: dict[str, str]) -> list[Tag]:
     """Return the tags without a reason against them; add the reasons of the others."""
-    reasons |= {str(tag): reason for tag in tags if (reason := why_not[tag]) is not None}
+    reasons |= {str(tag): shorten(reason, 300) for tag in tags if (reason := why_not[tag]) is not None}
     return [tag for tag in tags if why_not[tag] is None]
 
 
-def _why_not_on_an_image(control: _Tag, objects: Mapping[str, _Tag]) -> str | None:
-    """Return why a control does not label a whole image, None when it does."""
-    if control.is_true("perregion"):
-        return "it labels regions (perRegion), not a whole image"
-    found = [objects[name] for name in control.targets if name in objects]
-    if any(tag.name == "image" for tag in found):
-        return None
-    if not found:
-        return f'it labels "{control.get("toname")}", which the config does not have'
-    return f"it labels the {found[0]}, and only images are learned"
-
-
-def _why_not_served(control: _Tag, objects: Mapping[str, _Tag]) -> str | None:
-    """Return why a control that labels an image cannot be served, None when it can."""
-    if control.repeater is not None:
-        return (
-            f'it is in a <Repeater on="{control.repeater.get("on")}">, which makes one control per item of a task; '
-            "write one control for each item that every task has"
-        )
-    images = [objects[name] for name in control.targets if name in objects and objects[name].name == "image"]
-    if len(images) > 1:
-        return f'it labels several images (toName="{control.get("toname")}"); give each image a control of its own'
-    if reason := _why_no_address(images[0]):
-        return f"it labels the {images[0]}: {reason}"
-    if control.is_true("peritem"):
-        return "it labels the items of a list (perItem); give each image a task of its own"
-    for attribute, found in (("apiUrl", control.get("apiurl")), ("value", control.get("value"))):
-        if found:
-            return (
-                f'its choices are not in the config ({attribute}="{found}"), so its tree is unknown; '
-                "write them into the config as nested <Choice> tags"
-            )
-    if control.name == "choices" and control.is_true("allownested"):
-        return "it nests its choices (allowNested); use a <Taxonomy> for a tree"
-    return None
-
-
-def _why_no_address(image: _Tag) -> str | None:
-    """Return why an image has no address of its own in each task, None when it has."""
-    if image.get("valuelist"):
-        return f'valueList="{image.get("valuelist")}" is a list of images; give each image a task of its own'
-    if image.repeater is not None:
-        return f'it is in a <Repeater on="{image.repeater.get("on")}">, which makes one image per item of a task'
-    if not has_field(image.get("value")):
-        return f'value="{image.get("value")}" names no field of the task; write value="$image"'
-    return None
-
-
 def _config(
-    controls: Sequence[_Tag], kind: Kind, tags: Sequence[_Tag], objects: Mapping[str, _Tag], reasons: Mapping[str, str]
+    controls: Sequence[Tag], kind: Kind, tags: Sequence[Tag], objects: Mapping[str, Tag], reasons: Mapping[str, str]
 ) -> LabelConfig:
     stores: dict[str, Element] = {}
     for tag in tags:  # controls with one sharedStore have the choices of the first of them
@@ -236,16 +146,20 @@ def _config(
     names = [tree.control for tree in trees]
     if len(set(names)) < len(names):
         raise ConfigError(f"Two controls of the labelling config have the same name: {', '.join(names)}.")
+    conditions = {tag.get("name"): tag.conditions for tag in controls if tag.conditions}
+    side_questions = [str(tag) for tag in tags if kind == "taxonomy" and tag.name == "choices"]
+    unread = {tag.get("name"): tag.unread for tag in controls}
     return LabelConfig(
         trees=tuple(trees),
         images={tree.to_name: objects[tree.to_name].get("value") for tree in trees},
-        conditions={tag.get("name"): tag.conditions for tag in controls if tag.conditions},
+        conditions=conditions,
         not_served=dict(reasons),
         names=frozenset(filter(None, (tag.get("name") for tag in tags))),
+        notes=tuple(notes_on(trees, conditions, reasons, side_questions, unread)),
     )
 
 
-def _tree(tag: _Tag, kind: Kind, objects: Mapping[str, _Tag], stores: Mapping[str, Element]) -> Tree:
+def _tree(tag: Tag, kind: Kind, objects: Mapping[str, Tag], stores: Mapping[str, Element]) -> Tree:
     control = tag.get("name")
     if not control:
         raise ConfigError(f"A <{tag.element.tag}> of the labelling config has no name.", hint='Add name="…".')

@@ -7,9 +7,12 @@ is highlighted when a task is opened, so `region-selected` hides a control then.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from taxonomist.taxonomy.names import shorten
 from taxonomist.taxonomy.paths import TaxonomyPath
 from taxonomist.taxonomy.tree import Tree
 
+_NAMES = {"visiblewhen": "visibleWhen", "whentagname": "whenTagName", "whenchoicevalue": "whenChoiceValue"}
+_WRITTEN = _NAMES | {"whenlabelvalue": "whenLabelValue", "whenrole": "whenRole"}
 _KNOWN = ("choice-selected", "choice-unselected", "region-selected", "no-region-selected")
 
 
@@ -31,6 +34,22 @@ class Condition:
         if when in _KNOWN:
             return cls(when, attributes.get("whentagname") or None, tuple(value.split(",")) if value else None)
         return None if when or not value else cls("value-selected", None, (value,))
+
+    def __str__(self) -> str:
+        values = (None if self.when == "value-selected" else self.when, self.control, ",".join(self.values or ()))
+        written = zip(_NAMES.values(), values, strict=True)
+        return " ".join(f'{name}="{shorten(value)}"' for name, value in written if value)
+
+
+def unread_conditions(attributes: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the attributes (names in lower case) of visibility that no condition is made of, as `whenrole="…"`."""
+    when = attributes.get("visiblewhen", "")
+    unread = {name for name in attributes if name.startswith("when")} - _NAMES.keys()
+    if when and when not in _KNOWN:
+        unread.add("visiblewhen")
+    elif when == "region-selected":
+        unread.discard("whenlabelvalue")
+    return tuple(f'{_WRITTEN.get(name, name)}="{shorten(attributes[name])}"' for name in sorted(unread))
 
 
 def visible_controls(

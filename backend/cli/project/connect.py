@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from taxonomist.backend.cli.options import Json, check_known, services_of
+from taxonomist.backend.cli.options import Json, check_reachable, services_of
 from taxonomist.backend.cli.output import out, print_fields, print_json, print_line
 from taxonomist.backend.connection.connect import connect_project
 from taxonomist.backend.connection.doctor import run_checks
@@ -66,8 +66,8 @@ def doctor(
     as_json: Json = False,
 ) -> None:
     """Check what commonly breaks and print how to fix it. The exit code is 1 when a check fails."""
-    if project and not project.isdecimal():  # one with a number may be connected next
-        check_known(services_of(context), project)
+    if project:
+        check_reachable(services_of(context), project)
     checks = run_checks(services_of(context), project)
     if as_json:
         print_json([vars(check) for check in checks])

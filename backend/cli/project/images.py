@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from taxonomist.backend.cli.options import Json, Project, check_known, services_of
+from taxonomist.backend.cli.options import Json, Project, ReachableProject, services_of
 from taxonomist.backend.cli.output import count_bar, print_fields, print_json, print_line, print_table, step_bar
 from taxonomist.backend.labelling.import_result import ImportResult
 from taxonomist.backend.labelling.label_studio_export import import_export, is_export
@@ -91,7 +91,7 @@ def import_(
         _print_import(result)
 
 
-def sync(context: typer.Context, project: Project = "", as_json: Json = False) -> None:
+def sync(context: typer.Context, project: ReachableProject = "", as_json: Json = False) -> None:
     """Fetch from Label Studio what its webhooks did not deliver."""
     with step_bar("Sync") as progress:
         outcome = run(services_of(context), JobKind.SYNC, project, progress)
@@ -101,7 +101,6 @@ def sync(context: typer.Context, project: Project = "", as_json: Json = False) -
 def embed(context: typer.Context, project: Project = "", as_json: Json = False) -> None:
     """Embed every image of a project that has no embedding yet."""
     services = services_of(context)
-    check_known(services, project)
     with step_bar("Embed") as progress:
         prepare_backbone(services)
         outcome = run(services, JobKind.EMBED, project, progress)
@@ -153,6 +152,8 @@ def _print_import(result: ImportResult) -> None:
         print_line(f"left out: {count} × {reason}")
     for name, count in result.unknown_names.items():
         print_line(f"not in the taxonomy: {name} ({count} ×)")
+    for note in result.notes:
+        print_line(f"note: {note}")
     if result.unknown_columns:
         print_line(f"columns that are not used: {', '.join(result.unknown_columns)}")
     if result.kept:

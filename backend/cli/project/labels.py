@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from taxonomist.backend.cli.options import Json, Project, check_known, services_of
+from taxonomist.backend.cli.options import Json, Project, services_of
 from taxonomist.backend.cli.output import print_json, print_line, print_table
 from taxonomist.backend.labelling.taxonomy_changes.label_decisions import (
     Decided,
@@ -51,7 +51,6 @@ def register(app: typer.Typer) -> None:
 def list_(context: typer.Context, project: Project = "", as_json: Json = False) -> None:
     """List the decisions of a project, and the labels that wait for one."""
     services = services_of(context)
-    check_known(services, project)
     decisions, outside = services.projects.get(project).label_decisions, labels_outside(services, project)
     if as_json:
         print_json({"decisions": [asdict(decision) for decision in decisions], **asdict(outside)})

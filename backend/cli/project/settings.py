@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from taxonomist.backend.cli.options import Json, Project, check_known, services_of
+from taxonomist.backend.cli.options import Json, Project, services_of
 from taxonomist.backend.cli.output import print_json, print_line, print_table
 from taxonomist.backend.connection.settings import change_settings
 from taxonomist.backend.state.project_settings import FIELDS, origin_of
@@ -39,7 +39,6 @@ def settings(
 ) -> None:
     """Show the settings of one project and where each comes from, or change them. Others are set in the environment."""
     services = services_of(context)
-    check_known(services, project)
     effects = change_settings(services, project, assignments) if assignments else ()
     choices, values = services.projects.get(project).settings, asdict(services.project_settings(project))
     rows = [(name, values[name], origin_of(choices, services.settings, name)) for name in FIELDS]

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from taxonomist.backend.cli.options import Json, ModelArgument, Project, check_known, services_of
+from taxonomist.backend.cli.options import Json, ModelArgument, Project, services_of
 from taxonomist.backend.cli.output import count_bar, print_fields, print_json, print_line, print_table, step_bar
 from taxonomist.backend.extras import require
 from taxonomist.backend.label_studio.predictions import model_version_name
@@ -94,7 +94,6 @@ def _print_levels(title: str, levels: Sequence[LevelScores]) -> None:
 
 def list_(context: typer.Context, project: Project = "", as_json: Json = False) -> None:
     """List the versions of a project's model."""
-    check_known(services_of(context), project)
     registry = services_of(context).registry
     name = registry_name(project)
     champion, previous = registry.champion(name), registry.previous(name)

@@ -103,7 +103,7 @@ def _last_pass(services: Services, project: str) -> Iterator[Check]:
 
 def _taxonomy(about: Project, record: ProjectRecord, config: LabelConfig) -> Check:
     detail = ", ".join(f"{tree.control} with {len(tree)} nodes" for tree in config.trees)
-    detail += "".join(f"; not learned: {control}, since {reason}" for control, reason in config.not_served.items())
+    detail += "".join(f"; {note.rstrip('.')}" for note in config.notes)
     if record.label_config and record.label_config != about.label_config:
         return warned(
             "taxonomy",

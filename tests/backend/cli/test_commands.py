@@ -111,7 +111,7 @@ def test_brackets_are_no_markup(run: Run, tmp_path: Path) -> None:
     ("arguments", "code", "message"),
     [
         (["train"], 2, "Give --project"),
-        (["train", "--project", "nothing"], 2, "Project nothing is not known"),
+        (["train", "--project", "nothing"], 4, "Project nothing is not known"),
         (["models", "show", "v9", "--project", "4"], 4, "v9"),
         (["evaluate", "--project", "4", "--manifest", "none.csv"], 4, "no model yet"),
         (["import", "none.csv", "--project", "4"], 2, "no file none.csv"),
@@ -126,11 +126,15 @@ def test_brackets_are_no_markup(run: Run, tmp_path: Path) -> None:
         (["backbone", "show", "v9"], 4, "v9"),
         (["backbone", "promote", "v9"], 4, "v9"),
         (["backbone", "rollback"], 4, "no previous version"),
-        (["study", "--project", "nothing"], 2, "Project nothing is not known"),
+        (["study", "--project", "nothing"], 4, "Project nothing is not known"),
         (["similar", "none.jpg", "--project", "4"], 4, "embedded yet"),
     ],
 )
-def test_errors_are_one_line_with_a_hint(run: Run, arguments: list[str], code: int, message: str) -> None:
+def test_errors_are_one_line_with_a_hint(
+    run: Run, services: Services, arguments: list[str], code: int, message: str
+) -> None:
+    for project in ("4", "5"):
+        services.projects.update(project)
     exit_code, out, err = run(*arguments)
     assert (exit_code, out) == (code, "")
     assert message in err

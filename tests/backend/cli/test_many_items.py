@@ -63,9 +63,9 @@ def test_similar_on_an_unreadable_file(run: Run, services: Services, tmp_path: P
 
 def test_a_query_for_an_unknown_project(run: Run, services: Services, tmp_path: Path) -> None:
     code, _, err = run("data", "query", "--out", tmp_path / "query", "--project", "nope")
-    assert code == 2
-    assert "There is no project 'nope'." in err
+    assert code == 4
+    assert "Project nope is not known." in err
     run_json(run, "import", write_catalogue(tmp_path / "c", 4), "--project", "colours")
     code, _, err = run("data", "query", "--out", tmp_path / "query", "--project", "nope")
-    assert (code, "Known projects: colours." in err) == (2, True)
+    assert (code, "Known projects: colours." in err) == (4, True)
     assert run_json(run, "data", "query", "--out", tmp_path / "query", "--project", "colours")["images"] == 4

@@ -25,6 +25,8 @@ REFUSED = {
     "</Taxonomy></View>",
     "apiUrl=": f'<View>{IMAGE}<Taxonomy name="t" toName="image" apiUrl="https://x/tree.json"/></View>',
     "<Video>": f'<View><Video name="v" value="$video"/><Taxonomy name="t" toName="v">{CHOICE}</Taxonomy></View>',
+    '"$x" differs by task': f'<View>{IMAGE}<Choices name="c" toName="image"><Choice value="$x"/>{CHOICE}'
+    "</Choices></View>",
     'value="$options"': f'<View>{IMAGE}<Choices name="c" toName="image" value="$options"/></View>',
 }
 

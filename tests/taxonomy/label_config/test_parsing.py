@@ -135,6 +135,26 @@ def test_what_cannot_be_learned_is_said(xml: str, message: str) -> None:
         parse_label_config(xml)
 
 
+@pytest.mark.parametrize("value", ["$x", "$10", "from $low to $high", "$x[0].y"])
+def test_the_name_of_a_choice_that_differs_by_task(value: str) -> None:
+    """Label Studio's editor fills fields into the choices of a <Choices>, not into those of a <Taxonomy>."""
+    inside = f'<View><Choice value="{value}"/></View><Choice value="A"/>'
+    choices = f'<Choices name="c" toName="image">{inside}</Choices>'
+    with pytest.raises(ConfigError, match=r"differs by task; write the name into the config, or give an alias"):
+        parse_label_config(view(choices))
+    with_alias = choices.replace(f'value="{value}"', f'value="{value}" alias="x"')
+    assert parse_label_config(view(with_alias)).trees[0].paths == (("x",), ("A",))
+    (tree,) = parse_label_config(view(taxonomy(f'<Choice value="{value}"/>'))).trees
+    assert tree.paths == ((value,),)
+
+
+@pytest.mark.parametrize("value", ["$", "$ 10", "US$", "a$ b"])
+def test_a_dollar_that_is_no_field(value: str) -> None:
+    xml = view(f'<Choices name="c" toName="image"><Choice value="{value}"/></Choices>')
+    assert parse_label_config(xml).trees[0].paths == ((value,),)
+    assert parse_label_config(xml).notes == ()
+
+
 def test_a_control_that_cannot_be_served_beside_others_has_its_reason() -> None:
     xml = view(
         taxonomy(),
