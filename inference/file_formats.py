@@ -1,13 +1,32 @@
-"""The image formats that can be read, and names for files that cannot."""
+"""The image formats that can be read, the memory that decoding takes, and names for files that cannot be read."""
 
 import warnings
 
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
+from taxonomist.inference.grey_levels import STRIP_PIXELS
 from taxonomist.taxonomy.errors import ImageDecodingError
 
 # EPS and similar formats are left out on purpose: Pillow passes them to an interpreter (Ghostscript).
 _ALLOWED = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "HEIF", "JPEG2000", "PPM")
+
+_STORED = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}
+"""Bytes in which Pillow keeps a pixel, by mode; 4 in all others."""
+
+_RGB = 4
+"""Bytes of a pixel of the result, or of the result before it is turned upright."""
+
+_STRIP = 40
+"""Bytes of a pixel that a conversion takes, which is done in strips."""
+
+_DECODER = {"WEBP": 12, "AVIF": 16, "HEIF": 12, "JPEG2000": 20}
+"""Bytes of a pixel that the format's own decoder takes, measured; others take a row."""
+
+_TILE_WIDTH, _TILE_LENGTH, _ROWS_PER_STRIP, _BITS, _COMPRESSION = 322, 323, 278, 258, 259  # tags of TIFF
+_UNCOMPRESSED = 1
+
+# What a PNG says in words is not needed, and compressed words may be long: by default 64 MB are unpacked.
+PngImagePlugin.MAX_TEXT_MEMORY = 4 * PngImagePlugin.MAX_TEXT_CHUNK
 
 _BRANDS = {  # of files in the container of ISO/IEC 23008-12; an AVIF has general brands of HEIF, too
     "AVIF": (b"avif", b"avis"),
@@ -35,6 +54,33 @@ def readable_formats() -> tuple[str, ...]:
             warnings.simplefilter("ignore")  # it says what its build leaves out
             pi_heif.register_heif_opener()
     return tuple(name for name in _ALLOWED if name in Image.OPEN)
+
+
+def decoding_bytes(image: Image.Image, full: tuple[int, int], data: bytes) -> int:
+    """Return the bytes of memory that it takes, at most, to decode this opened image to an upright RGB one.
+
+    `full` is the size in pixels in the file `data`; that of `image` is smaller where a JPEG is decoded at a fraction.
+    """
+    pixels, in_file = image.width * image.height, full[0] * full[1]
+    need = pixels * (_STORED.get(image.mode, 4) + _RGB + _DECODER.get(image.format or "", 0))
+    need += min(pixels, STRIP_PIXELS) * _STRIP
+    if image.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > 1:
+        # A JPEG in several passes, as a progressive one is: the coefficients of all of it are kept, with 16 bits each.
+        need += 2 * len(image.getbands()) * in_file
+    if image.format == "TIFF":
+        need += _tile_bytes(image)
+    return need
+
+
+def _tile_bytes(image: Image.Image) -> int:
+    """Return the bytes of a tile or a strip of a TIFF, which libtiff decodes as a whole."""
+    tags = getattr(image, "tag_v2", {})
+    if tags.get(_COMPRESSION, _UNCOMPRESSED) == _UNCOMPRESSED:
+        return 0
+    width = int(tags.get(_TILE_WIDTH, image.width))
+    length = int(tags.get(_TILE_LENGTH, min(int(tags.get(_ROWS_PER_STRIP, image.height)), image.height)))
+    bits = sum(tags.get(_BITS, (1,))) or 8
+    return width * length * max(4, bits // 8)  # 4: libtiff makes RGBA of some kinds
 
 
 def unreadable(data: bytes, formats: tuple[str, ...]) -> ImageDecodingError:

@@ -1,5 +1,6 @@
 """Grey images of 16 and 32 bits, as an image viewer shows them. Pillow's own conversion would clip them to white."""
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ _BITS_PER_SAMPLE, _PHOTOMETRIC, _MAXIMUM, _FORMAT = 258, 262, 281, 339  # tags o
 _UNSIGNED = 1  # a value of _FORMAT
 _WHITE_IS_ZERO = 0  # a value of _PHOTOMETRIC
 _CAMERA_BITS = (8, 10, 12, 14, 16)  # the depths of cameras and scanners, whose values are stored in 16 bits as they are
+STRIP_PIXELS = 250_000
 _SCALED_BY_PILLOW = ("PPM", "JPEG2000")  # these formats say what white is, and Pillow scales it to 65535
 
 # Pillow reads few kinds of white-is-zero greys. It reads the others when they are listed; `grey_to_rgb` inverts all.
@@ -31,18 +33,52 @@ def grey_to_rgb(image: Image.Image) -> Image.Image:
     influence. White-is-zero images are inverted. Transparent pixels are white.
     """
     tags = getattr(image, "tag_v2", {})  # of a TIFF
-    values: npt.NDArray[Any] = np.asarray(image)
-    if image.mode == "I" and _first(tags, _FORMAT) == _UNSIGNED:
-        values = values.view(np.uint32)  # Pillow keeps these bits in signed numbers
     transparent = image.info.get("transparency")
-    is_transparent = values == transparent if isinstance(transparent, int) else np.zeros(values.shape, np.bool_)
-    visible = values[np.isfinite(values) & ~is_transparent]
-    black, white = _range(float(visible.min()), float(visible.max()), image, tags) if visible.size else (0.0, 1.0)
-    grey = _to_eight_bits(values, black, white)
-    if _first(tags, _PHOTOMETRIC) == _WHITE_IS_ZERO:
-        grey = 255 - grey
-    grey[is_transparent] = 255
-    return Image.fromarray(grey).convert("RGB")
+    is_unsigned = image.mode == "I" and _first(tags, _FORMAT) == _UNSIGNED
+    is_inverted = _first(tags, _PHOTOMETRIC) == _WHITE_IS_ZERO
+
+    def values_of(part: Image.Image) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        values: npt.NDArray[Any] = np.asarray(part)
+        if is_unsigned:
+            values = values.view(np.uint32)  # Pillow keeps these bits in signed numbers
+        is_transparent = values == transparent if isinstance(transparent, int) else np.zeros(values.shape, np.bool_)
+        return values, is_transparent
+
+    lows: list[float] = []
+    highs: list[float] = []
+    for _, part in strips(image):
+        values, is_transparent = values_of(part)
+        visible = values[np.isfinite(values) & ~is_transparent]
+        if visible.size:
+            lows.append(float(visible.min()))
+            highs.append(float(visible.max()))
+    black, white = _range(min(lows), max(highs), image, tags) if lows else (0.0, 1.0)
+
+    def convert(part: Image.Image) -> Image.Image:
+        values, is_transparent = values_of(part)
+        grey = _to_eight_bits(values, black, white)
+        if is_inverted:
+            grey = 255 - grey
+        grey[is_transparent] = 255
+        return Image.fromarray(grey).convert("RGB")
+
+    return in_strips(image, convert)
+
+
+def strips(image: Image.Image, *, upwards: bool = False) -> Iterator[tuple[int, Image.Image]]:
+    """Yield the image in strips of some rows, each with its upper row: work on one takes little memory."""
+    rows = max(1, STRIP_PIXELS // image.width)
+    tops = range(0, image.height, rows)
+    for top in reversed(tops) if upwards else tops:
+        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
+
+
+def in_strips(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """Return an RGB image of the strips that `convert` returns."""
+    converted = Image.new("RGB", image.size)
+    for top, part in strips(image):
+        converted.paste(convert(part), (0, top))
+    return converted
 
 
 def _range(low: float, high: float, image: Image.Image, tags: Any) -> tuple[float, float]:

@@ -20,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from taxonomist.inference.embedder import Embedder
-from taxonomist.inference.image_decoding import MAX_PIXELS, NOTE, PreparedImage, decode_image, prepare_image
+from taxonomist.inference.image_decoding import MAX_PIXELS, NOTE, PreparedImage, decoded, prepare_image
+from taxonomist.storage.images.loading import loading
 from taxonomist.taxonomy.errors import ImageUnavailableError, TaxonomistError
 
 log = logging.getLogger(__name__)
@@ -89,12 +90,12 @@ class DecodedImage:
     def for_sizes(cls, data: bytes, sizes: Iterable[int], *, max_pixels: int = MAX_PIXELS) -> dict[int, "DecodedImage"]:
         """Return the image in the file `data`, decoded once and prepared for each of the sizes in pixels.
 
-        Raises `ImageDecodingError`.
+        Raises `ImageDecodingError`, or `ImageUnavailableError` when other images take the memory for too long.
         """
-        image = decode_image(data, max_pixels=max_pixels)
         file_hash = hashlib.sha256(data).hexdigest()
-        note = image.info.get(NOTE)
-        return {size: cls(prepare_image(image, size), file_hash, image.width, image.height, note) for size in sizes}
+        with decoded(data, max_pixels=max_pixels) as (image, width, height):
+            note = image.info.get(NOTE)
+            return {size: cls(prepare_image(image, size), file_hash, width, height, note) for size in sizes}
 
 
 @dataclass(frozen=True)
@@ -136,8 +137,8 @@ def process_images(
 
     `load` reads and decodes an image; it is called in several threads, for a single image in the caller's own. An
     error costs only its image: a `TaxonomistError` is passed on as the failure, any other exception is logged as well.
-    No image is begun after `deadline`, a value of `time.monotonic()`. Close the generator (`contextlib.closing`) to end
-    the threads early.
+    No image is begun after `deadline`, a value of `time.monotonic()`, and none is read for longer. Close the generator
+    (`contextlib.closing`) to end the threads early.
     """
     with closing(_load_ahead(sources, load, options, deadline)) as outcomes:
         if embedder is None:
@@ -161,7 +162,8 @@ def _load_ahead(
         if deadline is not None and time.monotonic() > deadline:
             return LateImage(source)
         try:
-            return ImageResult(source, load(source))
+            with loading(deadline):
+                return ImageResult(source, load(source))
         except TaxonomistError as error:
             return ImageFailure(source, error)
         except Exception as error:  # a hostile file may provoke any exception

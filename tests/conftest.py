@@ -12,6 +12,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 import emulators
+from taxonomist.storage.network.host_breaker import HOSTS
 
 ROOT = Path(__file__).parents[1]
 pytest_plugins = ["tests.homes", "tests.network"]
@@ -46,6 +47,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadSco
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if hasattr(config, "workerinput"):  # one process alone goes in the order of the files
         items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.fixture(autouse=True)
+def _no_host_failed_before() -> None:
+    HOSTS.clear()
 
 
 @pytest.fixture(scope="session")

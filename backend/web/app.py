@@ -29,6 +29,7 @@ from taxonomist.backend.web.metrics import Metrics
 from taxonomist.backend.web.path_prefix import BelowPath
 from taxonomist.backend.web.similar_page import similar_pages
 from taxonomist.backend.web.use_cases import UseCases
+from taxonomist.storage.network.host_breaker import HOSTS
 from taxonomist.storage.set_aside import ItemKind
 from taxonomist.taxonomy.errors import BadRequestError, DamagedError, NotFoundError, StorageError, TaxonomistError
 
@@ -166,6 +167,7 @@ class Routes:
         counts = self.services.journal.set_aside.counts()
         for kind in ItemKind:
             self.metrics.set_aside.labels(kind).set(sum(count for (_, of), count in counts.items() if of == kind))
+        self.metrics.unavailable_hosts.set(len(HOSTS.unavailable()))
         self._show_models()
         age = heartbeat.age(self.services.settings.home)
         self.metrics.worker_age.set(float("nan") if age is None else age)

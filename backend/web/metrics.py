@@ -35,6 +35,11 @@ class Metrics:
             ["kind"],
             registry=self._registry,
         )
+        self.unavailable_hosts = Gauge(
+            "taxonomist_unavailable_hosts",
+            "Hosts that did not answer several times and are not asked for images for a while",
+            registry=self._registry,
+        )
         self.macro_f1 = Gauge(
             "taxonomist_model_macro_f1",
             "Macro-F1 of the served model on its test images; nothing for a model that was never tested",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import re
+import time
 from functools import lru_cache
 from urllib.parse import unquote_plus, urlencode, urlsplit
 
@@ -19,10 +20,11 @@ from taxonomist.backend.prediction.look_alikes import LookAlike
 from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.prediction.privacy import may_use
 from taxonomist.backend.services import Services
-from taxonomist.inference.image_decoding import decode_image
+from taxonomist.inference.image_decoding import decoded
 from taxonomist.storage.catalog.documents import image_id
 from taxonomist.storage.images import without_query
-from taxonomist.taxonomy.errors import BadRequestError, NotFoundError, TaxonomistError
+from taxonomist.storage.images.loading import loading
+from taxonomist.taxonomy.errors import BadRequestError, ImageUnavailableError, NotFoundError, TaxonomistError
 from taxonomist.taxonomy.paths import format_path
 
 log = logging.getLogger(__name__)
@@ -41,11 +43,18 @@ def similar_pages(services: Services, predictor: Predictor) -> Blueprint:
     @lru_cache(maxsize=1024)
     def thumbnail_bytes(project: str, uri: str, file_hash: str | None) -> bytes:  # noqa: ARG001
         """Return the thumbnail of an image; `file_hash` tells it from a former file at the same address."""
-        image = decode_image(services.images(project).read(uri), max_pixels=services.settings.max_image_pixels)
-        image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
-        out = io.BytesIO()
-        image.save(out, "JPEG", quality=85)
-        return out.getvalue()
+        with (
+            loading(_deadline(services)),
+            decoded(
+                services.images(project).read(uri),
+                max_pixels=services.settings.max_image_pixels,
+                min_side=2 * THUMBNAIL_PX,
+            ) as (image, _, _),
+        ):
+            image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+            out = io.BytesIO()
+            image.save(out, "JPEG", quality=85)
+            return out.getvalue()
 
     # Its links are relative, since a proxy may serve it below any path.
     @pages.get("/similar")
@@ -108,6 +117,11 @@ def _framing_sites(services: Services, project: str) -> str:
     return " ".join(sites)
 
 
+def _deadline(services: Services) -> float:
+    """Return when the image of a page must have been read: as long as one image may take, whatever it is read from."""
+    return time.monotonic() + services.settings.image_timeout
+
+
 def _project_and_key(services: Services) -> tuple[str, str]:
     project, key = project_id(request.args.get("project", "")), request.args.get("key", "")
     services.credentials.check_project_key(project, key)
@@ -140,12 +154,17 @@ def _look_alikes(services: Services, predictor: Predictor, project: str, uri: st
     backbone = model.backbone if model else services.registry.champion("backbone")
     if backbone is None:
         return []
-    name = image_id(uri)
+    name, deadline = image_id(uri), _deadline(services)
     document = services.catalog.get(name)
     if document is not None and project in document.projects:
-        embedded = embed(services, project, {name: document.projects[project].uri}, backbone, listed=True)
+        uris = {name: document.projects[project].uri}
+        embedded = embed(services, project, uris, backbone, deadline=deadline, listed=True)
     else:  # such as the sample that Label Studio shows in the preview of its settings
-        embedded = embed_without_storing(services, project, {name: uri}, backbone)
+        embedded = embed_without_storing(services, project, {name: uri}, backbone, deadline=deadline)
+    if name in embedded.late:
+        raise ImageUnavailableError(
+            f"The image was not read within {services.settings.image_timeout:g} seconds.", hint="Reload the page later."
+        )
     if name in embedded.failures:
         raise embedded.failures[name]
     return predictor.look_alikes.shown(project, np.asarray(embedded.vectors[name]), backbone, exclude=name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -70,9 +70,11 @@ class BlobAccount(BlobConnection):
         if_none_match: str | None = None,
         max_bytes: int | None = None,
         retry_policy: RetryPolicy | None = None,
+        before_data: Callable[[int], Awaitable[None]] | None = None,
     ) -> Blob:
         """Return the whole blob, without its data when it is larger than `max_bytes` (see its `size`).
 
+        `before_data` is awaited with the size before more than the first part is read.
         With `if_none_match`, raises status 304 when the ETag is still the same.
         """
 
@@ -84,6 +86,8 @@ class BlobAccount(BlobConnection):
                 stream = await self._blob(container, name).download_blob(raw_response_hook=hook, **conditions)
                 found = stream.properties
                 too_large = max_bytes is not None and found.size > max_bytes
+                if before_data is not None and not too_large:
+                    await before_data(found.size)
                 data = b"" if too_large else bytes(await stream.readall())
             md5 = found.content_settings.content_md5
             return Blob(data, found.etag, found.size, bytes(md5) if md5 else None, dict(found.metadata or {}))

@@ -6,8 +6,9 @@ import hashlib
 import logging
 import time
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from azure.core.exceptions import HttpResponseError
 
@@ -19,6 +20,8 @@ from taxonomist.storage.azure.signed_links import BlobLinks
 from taxonomist.storage.catalog.image_ids import id_of_address
 from taxonomist.storage.images import without_query
 from taxonomist.storage.images.cache import ByteCache
+from taxonomist.storage.images.loading import hold_file_in_loop, is_awaited, seconds_left
+from taxonomist.storage.network.host_breaker import HOSTS
 from taxonomist.taxonomy.errors import (
     ImageError,
     ImageForbiddenError,
@@ -59,6 +62,7 @@ class BlobImages:
         self._max_bytes = max_bytes
         self._containers = frozenset(containers)
         self._retry_policy = RetryPolicy(timeout_s, timeout_s / 2, longest_pause_s=timeout_s / 2)
+        self._host = urlsplit(account.url).netloc.lower()
         self._links = BlobLinks(account, link_minutes * 60.0)
         self._unreachable_until = 0.0
 
@@ -110,9 +114,19 @@ class BlobImages:
         etag, cached = _unpack(self._cache.get(id))
         if cached is not None and time.monotonic() < self._unreachable_until:
             return cached
+        if is_awaited() and (refusal := HOSTS.refusal(self._host)):  # a job waits, as its retry policy says
+            if cached is None:
+                raise ImageUnavailableError(f"The image at {without_query(uri)} cannot be fetched: {refusal}.")
+            return cached
+        is_patient = seconds_left(self._retry_policy.total_s) > self._retry_policy.total_s / 2
+        is_known = False
         try:
             blob = await self._fetch(wanted, etag)
+            is_known = True
+            HOSTS.answered(self._host)
         except HttpResponseError as error:
+            is_known = True
+            HOSTS.answered(self._host)
             if status_of(error) == 304 and cached is not None:
                 return cached
             self._cache.drop(id)
@@ -120,11 +134,16 @@ class BlobImages:
         except StorageError as error:
             if status_of(error.__cause__ or error) in (401, 403):
                 raise ImageForbiddenError(f"The image at {without_query(uri)} may not be read. {error}") from error
+            if is_known := is_patient:
+                HOSTS.failed(self._host, "no answer in time", uri)
             if cached is None:
                 raise ImageUnavailableError(f"The image at {without_query(uri)} is not available. {error}") from error
             log.warning("%s The cached image is used.", error)
             self._unreachable_until = time.monotonic() + _PAUSE_AFTER_FAILURE_S
             return cached
+        finally:
+            if not is_known:
+                HOSTS.left(self._host)
         self._check(uri, blob)
         self._cache.put(id, blob.etag.encode() + b"\n" + blob.data)
         return blob.data
@@ -135,7 +154,8 @@ class BlobImages:
             wanted.name,
             if_none_match=etag,
             max_bytes=self._max_bytes,
-            retry_policy=self._retry_policy,
+            retry_policy=replace(self._retry_policy, total_s=seconds_left(self._retry_policy.total_s)),
+            before_data=hold_file_in_loop,
         )
 
     def _check(self, uri: str, blob: Blob) -> None:

@@ -12,6 +12,7 @@ from taxonomist.storage.addresses import parse_address
 from taxonomist.storage.catalog.image_ids import id_of_address
 from taxonomist.storage.files import write_atomically
 from taxonomist.storage.images import Images
+from taxonomist.storage.images.loading import hold_file
 
 __all__ = ["ByteCache", "CachedImages", "cached_files"]
 
@@ -146,6 +147,7 @@ class ByteCache:
 def _stored(path: Path) -> bytes | None:
     """Return the bytes of a file, None when it is missing or damaged. Reading counts as use."""
     try:
+        hold_file(path.stat().st_size)
         content = path.read_bytes()
     except OSError:
         return None

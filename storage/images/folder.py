@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from taxonomist.storage.addresses import parse_address
+from taxonomist.storage.images.loading import hold_file
 from taxonomist.taxonomy.errors import (
     ImageForbiddenError,
     ImageNotFoundError,
@@ -69,6 +70,7 @@ class FolderImages:
                 f'"{uri}" has {status.st_size:,} bytes; at most {self._max_bytes:,} are read.',
                 hint="Raise TAXONOMIST_MAX_IMAGE_BYTES or shrink the image.",
             )
+        hold_file(status.st_size)
         try:
             with os.fdopen(handle, "rb", closefd=False) as file:
                 return file.read(self._max_bytes)

@@ -2,11 +2,14 @@
 
 import asyncio
 import socket
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 from urllib.parse import urljoin
+from weakref import WeakValueDictionary
 
 import httpx
 
@@ -15,6 +18,8 @@ from taxonomist.storage.event_loop_thread import EventLoopThread
 from taxonomist.storage.fork_safety import after_fork
 from taxonomist.storage.images import without_query
 from taxonomist.storage.images.allowed_hosts import AllowedHosts, Target, is_public
+from taxonomist.storage.images.loading import SMALL_FILE, hold_file_in_loop, is_awaited, seconds_left
+from taxonomist.storage.network.host_breaker import HOSTS, Refusal
 from taxonomist.storage.network.http_clients import ProxyFailure, failures_of, image_client, reason_and_fix
 from taxonomist.storage.network.plain_responses import UnusableResponse, compression_of, refused_compression
 from taxonomist.storage.network.proxies import Proxy, is_reached_directly, parse_proxy, proxy_for
@@ -31,7 +36,9 @@ __all__ = ["IMAGE_PROXY", "Answer", "Credential", "HttpImages", "data_of"]
 
 IMAGE_PROXY = "TAXONOMIST_IMAGE_PROXY"
 _REDIRECTS = {301, 302, 303, 307, 308}
-_CONNECTIONS = 16
+_PATIENCE_S = 30.0  # of a job: the pauses until then are 35 s in all
+_CONNECTIONS = 64
+_CONNECTIONS_TO_A_HOST = 16  # so that one that hangs leaves some to others
 
 
 @dataclass(frozen=True)
@@ -67,11 +74,20 @@ class Answer:
     target: Target
 
 
+class _NotAskedError(ImageUnavailableError):
+    """The host of an image is not asked now."""
+
+    def __init__(self, url: str, refusal: Refusal) -> None:
+        super().__init__(f"The image at {without_query(url)} cannot be fetched: {refusal}.")
+        self.refusal = refusal
+
+
 class HttpImages:
     """`Images` by http and https.
 
     Each redirect, at most `max_redirects`, is checked like the first address. `max_bytes` limits the bytes that are
-    really read, `timeout_s` the time from the first name lookup to the last byte.
+    really read, `timeout_s` the time from the first name lookup to the last byte, and `loading` that of all reads of a
+    request. A host that does not answer is not asked for a while (`HostBreaker`).
 
     Only the origin of a credential, which is Label Studio's, is reached through the proxies of the environment. Others
     are reached through `proxy`, and then only hosts that are named in full: a proxy looks up names without our checks.
@@ -98,6 +114,7 @@ class HttpImages:
 
     def _forget(self) -> None:
         self._clients: dict[tuple[bool, Proxy | None], httpx.AsyncClient] = {}
+        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     def __enter__(self) -> Self:
         return self
@@ -119,20 +136,31 @@ class HttpImages:
         return data_of(self.fetch(parse_address(uri).url or uri), uri)
 
     def fetch(self, url: str, credential: Credential | None = None) -> Answer:
-        """Return the answer after all redirects. Raises what `Images.read` raises, but not for the status."""
-        return self._loop.run(lambda: self._fetch_in_time(url, credential))
+        """Return the answer after all redirects. Raises what `Images.read` raises, but not for the status.
+
+        While a host is not asked, an image that somebody waits for fails at once. A job waits for a short pause: a host
+        that starts anew costs it no image.
+        """
+        while True:
+            try:
+                return self._loop.run(lambda: self._fetch_in_time(url, credential))
+            except _NotAskedError as error:
+                if is_awaited() or error.refusal.pause_s > _PATIENCE_S:
+                    raise
+                time.sleep(error.refusal.wait_s)
 
     async def _fetch_in_time(self, url: str, credential: Credential | None) -> Answer:
+        time_s = seconds_left(self._timeout_s)
         try:
-            async with asyncio.timeout(self._timeout_s):
-                return await self._follow(url, credential)
+            async with asyncio.timeout(time_s):
+                return await self._follow(url, credential, is_patient=time_s > self._timeout_s / 2)
         except ConfigError as error:  # a variable of the environment names no usable certificate or proxy
             raise ImageUnavailableError(
                 f"The image at {without_query(url)} cannot be fetched: {error.args[0]}", hint=error.hint
             ) from error
         except (TimeoutError, httpx.TimeoutException) as error:
             raise ImageUnavailableError(
-                f"The image at {without_query(url)} was not complete within {self._timeout_s:g} seconds.",
+                f"The image at {without_query(url)} was not complete within {round(time_s, 1):g} seconds.",
                 hint=self._proxy_hint(url),
             ) from error
         except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
@@ -149,18 +177,53 @@ class HttpImages:
             return None
         return f"Images are not read through {proxy}: set {IMAGE_PROXY} if they need a proxy." if proxy else None
 
-    async def _follow(self, url: str, credential: Credential | None) -> Answer:
+    async def _follow(self, url: str, credential: Credential | None, *, is_patient: bool) -> Answer:
         for _ in range(self._max_redirects + 1):
             target = self._allowed(url, credential)
             own = credential is not None and credential.covers(url)
             headers = dict(credential.header) if credential is not None and own else {}
-            step = await self._step(url, target, headers, proxy_for(url) if own else self._image_proxy(target))
+            proxy = proxy_for(url) if own else self._image_proxy(target)
+            async with self._asking(target.place, url, is_patient=is_patient):
+                step = await self._step(url, target, headers, proxy)
             if isinstance(step, Answer):
                 return step
             url = urljoin(url, step)
         raise ImageUnavailableError(
             f"The image at {without_query(url)} is behind more than {self._max_redirects} redirects."
         )
+
+    @asynccontextmanager
+    async def _asking(self, host: str, url: str, *, is_patient: bool) -> AsyncIterator[None]:
+        """Let the block ask the host, and remember whether it answered. Raises `ImageUnavailableError` when it is not
+        asked now. A request that had less than half of the usual time says nothing about the host."""
+        turn = self._turns.get(host) or asyncio.Semaphore(_CONNECTIONS_TO_A_HOST)
+        self._turns[host] = turn
+        async with turn:
+            if refusal := HOSTS.refusal(host):
+                raise _NotAskedError(url, refusal)
+            is_known = False
+            try:
+                yield
+            except httpx.PoolTimeout:
+                raise
+            except (ImageTooLargeError, UnusableResponse):
+                is_known = True
+                HOSTS.answered(host)
+                raise
+            except (asyncio.CancelledError, httpx.TimeoutException):
+                if is_known := is_patient:
+                    HOSTS.failed(host, "no whole answer in time", url)
+                raise
+            except (httpx.TransportError, OSError) as error:
+                is_known = True
+                HOSTS.failed(host, reason_and_fix(error)[0])
+                raise
+            else:
+                is_known = True
+                HOSTS.answered(host)
+            finally:
+                if not is_known:
+                    HOSTS.left(host)
 
     def _allowed(self, url: str, credential: Credential | None) -> Target:
         if credential is not None and credential.covers(url):
@@ -230,11 +293,17 @@ class HttpImages:
         announced = response.headers.get("content-length", "")
         if (whole_number(announced) or 0) > self._max_bytes:
             raise self._too_large(url)
+        is_held = announced.isdigit()
+        if is_held:
+            await hold_file_in_loop(int(announced))
         data = bytearray()
         async for chunk in response.aiter_raw():
             data += chunk
             if len(data) > self._max_bytes:
                 raise self._too_large(url)
+            if not is_held and len(data) > SMALL_FILE:
+                is_held = True
+                await hold_file_in_loop(self._max_bytes)
         return bytes(data)
 
     def _too_large(self, url: str) -> ImageTooLargeError:

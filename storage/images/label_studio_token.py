@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import httpx
 
+from taxonomist.storage.images.loading import is_awaited, seconds_left
+from taxonomist.storage.network.host_breaker import HOSTS
 from taxonomist.storage.network.http_clients import http_client, reason_and_fix
 from taxonomist.taxonomy.errors import AuthError, LabelStudioError
 
@@ -102,11 +104,16 @@ class TokenAuth:
 
     def _exchange(self, token: str) -> _Access:
         url = f"{self._base_url}/api/token/refresh/"
+        place = httpx.URL(self._base_url).netloc.decode("ascii")  # as `Target.place`
+        if is_awaited() and (refusal := HOSTS.refusal(place)):
+            raise LabelStudioError(f"Label Studio at {self._base_url} is not reachable: {refusal}.")
         try:
-            with http_client(self._base_url, timeout=self._timeout_s) as client:
+            with http_client(self._base_url, timeout=max(0.1, seconds_left(self._timeout_s))) as client:
                 answer = client.post(url, json={"refresh": token})
+            HOSTS.answered(place)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             reason, fix = reason_and_fix(error)
+            HOSTS.failed(place, reason, url if isinstance(error, httpx.TimeoutException) else None)
             raise LabelStudioError(
                 f"Label Studio at {self._base_url} is not reachable ({reason}).",
                 hint=fix or "Check TAXONOMIST_LABEL_STUDIO_URL.",

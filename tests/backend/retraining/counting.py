@@ -39,7 +39,7 @@ class Counts:
 def count_work(services: Services, monkeypatch: pytest.MonkeyPatch) -> Counts:
     """Return counts that grow with each read, decoding, embedding, listing of the catalogue, and split."""
     counts, lock = Counts(), threading.Lock()
-    images, decode, embed = services.images, image_decoding.decode_image, Embedder.embed
+    images, decode, embed = services.images, image_decoding.decoded, Embedder.embed
     documents, usable, assign = services.catalog.documents, dataset.usable_examples, dataset.assign_parts
 
     class CountingImages:
@@ -73,7 +73,7 @@ def count_work(services: Services, monkeypatch: pytest.MonkeyPatch) -> Counts:
         return call
 
     monkeypatch.setattr(services, "images", lambda project: CountingImages(images(project)))
-    monkeypatch.setattr(pipeline, "decode_image", counting_decode)
+    monkeypatch.setattr(pipeline, "decoded", counting_decode)
     monkeypatch.setattr(Embedder, "embed", counting_embed)
     monkeypatch.setattr(services.catalog, "documents", counting_documents)
     monkeypatch.setattr(dataset, "usable_examples", counting("usable", usable))

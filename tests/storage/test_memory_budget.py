@@ -1,0 +1,65 @@
+"""Shares of a memory budget."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+from taxonomist.storage.memory_budget import MemoryBudget
+
+
+def test_the_shares_never_exceed_the_whole() -> None:
+    budget, seen = MemoryBudget(100), []
+
+    def work(number: int) -> None:
+        taken = budget.take(10 + number % 60, 30)
+        assert taken is not None
+        seen.append(budget.taken)
+        budget.give_back(taken)
+
+    with ThreadPoolExecutor(16) as threads:
+        list(threads.map(work, range(500)))
+    assert max(seen) <= 100
+    assert budget.taken == 0
+
+
+def test_a_large_share_is_not_overtaken() -> None:
+    budget, order = MemoryBudget(100), []
+    first = budget.take(50, 1)
+    started = threading.Event()
+
+    def large() -> None:
+        started.set()
+        assert budget.take(100, 30) is not None
+        order.append("large")
+        budget.give_back(100)
+
+    def small() -> None:
+        assert budget.take(10, 30) is not None
+        order.append("small")
+        budget.give_back(10)
+
+    threads = [threading.Thread(target=large)]
+    threads[0].start()
+    started.wait()
+    while not budget._waiting:
+        pass
+    threads.append(threading.Thread(target=small))
+    threads[1].start()
+    while len(budget._waiting) < 2:
+        pass
+    assert first is not None
+    budget.give_back(first)
+    for thread in threads:
+        thread.join()
+    assert order == ["large", "small"]
+
+
+def test_who_gives_up_keeps_nobody_waiting() -> None:
+    budget = MemoryBudget(100)
+    assert budget.take(60, 1) == 60
+    assert budget.take(60, 0.05) is None
+    assert budget.take_now(60) is None
+    assert budget.take(40, 0.05) == 40
+    budget.give_back(100)
+    assert budget.take(1000, 0.05) == 100  # what needs more gets the whole
