@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import serving
+from benchmarks.bombs import bombs
 from benchmarks.measure import Spread, machine, wait_until_idle, watched
 from benchmarks.pressure import pressure
 from benchmarks.report import Row, to_markdown, write
@@ -19,7 +20,7 @@ from benchmarks.servers import Side
 from benchmarks.world import QUICK, Scale, World, make_world
 
 RESULTS = Path(__file__).parent / "results"
-NAMES = ("latency", "throughput", "webhooks", "pressure", "head", "start")
+NAMES = ("latency", "throughput", "webhooks", "pressure", "bombs", "head", "start")
 TOO_MUCH = 0.15  # of the cores, taken by others: the round is measured again
 KEPT = "peer with its model kept"
 Numbers = dict[str, float]
@@ -194,6 +195,20 @@ def _pressure(world: World, scale: Scale, rounds: Rounds) -> list[Row]:
     ]
 
 
+def _bombs(world: World, scale: Scale, rounds: Rounds) -> list[Row]:
+    _take_turns("bombs", ("ours", "peer"), lambda side: bombs(side, world, scale), scale.rounds, rounds)
+    row = partial(
+        _row, rounds, "bombs", f"Bombs: small requests with large content from {scale.clients} clients at once"
+    )
+    return [
+        row("memory of the server, the most", "MB", "peak"),
+        row("memory of the server after it", "MB", "after"),
+        row("/health, the slowest", "ms", "health"),
+        row("no answer within a minute", "requests", "unanswered", compared=False),
+        row("servers that died", "count", "died", compared=False),
+    ]
+
+
 def _start(world: World, scale: Scale, rounds: Rounds) -> list[Row]:
     _take_turns("start", ("ours", "peer"), lambda side: serving.start(side, world), scale.starts, rounds)
     rounds.measure("start worker", lambda: serving.with_worker(world))
@@ -265,6 +280,7 @@ MEASURES: dict[str, Callable[[World, Scale, Rounds], list[Row]]] = {
     "throughput": _throughput,
     "webhooks": _webhooks,
     "pressure": _pressure,
+    "bombs": _bombs,
     "head": _head,
     "start": _start,
 }

@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PARTS = ("Latency", "Throughput", "Webhooks", "40 webhooks under pressure", "Training the head", "Start and memory")
+PARTS = (
+    "Latency",
+    "Throughput",
+    "Webhooks",
+    "40 webhooks under pressure",
+    "Bombs",
+    "Training the head",
+    "Start and memory",
+)
 
 pytestmark = pytest.mark.slow
 

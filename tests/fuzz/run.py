@@ -29,13 +29,13 @@ ALLOWED = {503, 507}  # the only 5xx: too much at once, no room on the disk
 
 @dataclass
 class Report:
-    """What was sent and found. Memory is that of the web process after the first tenth and at the end, in MB."""
+    """What was sent and found. Memory is that of the server's processes in MB, each tenth of the requests."""
 
     requests: int = 0
     seconds: float = 0.0
     slowest_s: float = 0.0
     statuses: Counter[int] = field(default_factory=Counter)
-    memory_mb: tuple[float, float] = (0.0, 0.0)
+    memory_mb: list[int] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
 
     def to_text(self) -> str:
@@ -50,7 +50,6 @@ def fuzz(services: Services, backend: BackendProcess, count: int, seed: int = 0)
     seeds = [request for request in recorded if request["path"] != "/health"] + 40 * [_prediction(services)]
     credentials = services.credentials
     password = base64.b64encode(f"{credentials.username}:{credentials.password}".encode()).decode()
-    after_warm_up = threading.Event()
 
     def send(number: int) -> None:
         chance = random.Random(f"{seed} {number}")
@@ -68,18 +67,14 @@ def fuzz(services: Services, backend: BackendProcess, count: int, seed: int = 0)
             if finding:
                 shown = f"{request.method} {request.path[:200]} {request.headers} {request.body[:2000]!r}"
                 report.findings.append(f"{number}: {finding}: {answer[:500]!r} to {shown}")
-            if report.requests == count // 10:
-                after_warm_up.set()
+            if report.requests % max(1, count // 10) == 0:
+                report.memory_mb.append(_memory_mb(backend))
 
     began = time.monotonic()
     with ThreadPoolExecutor(CLIENTS) as clients:
-        sent = clients.map(send, range(count))
-        after_warm_up.wait()
-        before = _memory_mb(backend)
-        for _ in sent:
+        for _ in clients.map(send, range(count)):
             pass
     report.seconds = time.monotonic() - began
-    report.memory_mb = (before, _memory_mb(backend))
     said = backend.log.read_text(encoding="utf-8", errors="replace")
     if "Traceback" in said:
         at = said.index("Traceback")
@@ -152,7 +147,7 @@ def _predict_fault(request: Request, content: Any) -> str:
     return ""
 
 
-def _memory_mb(backend: BackendProcess) -> float:
+def _memory_mb(backend: BackendProcess) -> int:
     """Return the resident memory of the server's processes, without the worker's."""
     assert backend.process is not None
     found = processes(backend.process.pid)
@@ -160,4 +155,4 @@ def _memory_mb(backend: BackendProcess) -> float:
     for pid in (*found["server"], *found["web"]):
         status = Path(f"/proc/{pid}/status").read_text()
         total += next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
-    return total / 1024
+    return total // 1024
