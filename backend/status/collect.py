@@ -153,13 +153,14 @@ def _sources(services: Services, record: ProjectRecord) -> tuple[SourceStatus, .
 
 def _images(services: Services, project: str, has_journal: bool) -> ImagesStatus:
     settings = services.settings
+    to_decide = services.journal.counts.dirty(project) if has_journal else 0
     if not (settings.cosmos_connection_string or settings.cosmos_endpoint or _has(services, "catalog.sqlite")):
-        return ImagesStatus(images=0, labelled=0, without_label={}, to_decide=0)
+        return ImagesStatus(images=0, labelled=0, without_label={}, to_decide=to_decide)
     return ImagesStatus(
         images=services.catalog.count(project),
         labelled=services.catalog.count(project, labelled=True),
         without_label=_by_reason(services.catalog.count_reasons(project)),
-        to_decide=services.journal.counts.dirty(project) if has_journal else 0,
+        to_decide=to_decide,
     )
 
 
@@ -180,12 +181,12 @@ def _waiting(
 ) -> WaitingStatus:
     project, reasons = record.project, images.without_label if images else {}
     second_opinion = reasons.get(Reason.TOO_FEW_ANNOTATORS, 0)
-    refused, outside, held = None, LabelsOutside(), None
-    if record.label_config:
+    refused, missing, outside, held = None, None, LabelsOutside(), None
+    if record.label_config or (images and (images.images or images.to_decide)):
         try:
             services.label_config(project)
         except ConfigError as error:
-            refused = str(error)
+            refused, missing = (str(error), None) if record.label_config else (None, str(error))
         else:
             if _has(services, "journal.sqlite"):
                 outside, held = labels_outside(services, project), training_hold(services, project)
@@ -197,6 +198,7 @@ def _waiting(
         training_held=str(held) if held else None,
         candidate=_candidate(services, project, versions, champion),
         config_refused=refused,
+        no_taxonomy=missing,
     )
 
 

@@ -40,10 +40,10 @@ def status_lines(status: HomeStatus, now: datetime | None = None) -> Iterator[st
         yield "There is no project yet."
     for project in status.projects:
         yield ""
-        yield from _project(project, now)
+        yield from _project(project, now, worker_runs=status.worker_runs)
 
 
-def _project(status: ProjectStatus, now: datetime) -> Iterator[str]:
+def _project(status: ProjectStatus, now: datetime, *, worker_runs: bool) -> Iterator[str]:
     yield f"Project {status.project}"
     if status.damaged:
         yield f"  Damaged: {status.damaged}"
@@ -54,6 +54,8 @@ def _project(status: ProjectStatus, now: datetime) -> Iterator[str]:
     if status.images is not None:
         yield "  Taken"
         yield from _taken(status.images, status.sources, now)
+        if status.images.to_decide:
+            yield f"    whose label {_what_decides(status.waiting, worker_runs)}: {status.images.to_decide}"
         yield "  Not taken"
         given_up = status.waiting.outside.accepted if status.waiting else ()
         yield from _not_taken(status.images, status.sources, given_up)
@@ -90,8 +92,15 @@ def _taken(images: ImagesStatus, sources: tuple[SourceStatus, ...], now: datetim
         name = f"Label Studio {source.name}".strip() if source.label_studio else source.name
         read = f"; since {_ago(source.read_at, now)}" if source.read_at and not source.label_studio else ""
         yield f"    from {name}: {source.tasks} tasks or images, {source.annotations} annotations{read}"
-    if images.to_decide:
-        yield f"    whose label is being decided: {images.to_decide}"
+
+
+def _what_decides(waiting: WaitingStatus | None, worker_runs: bool) -> str:
+    """Return what becomes of images whose annotations changed: without a taxonomy and a worker they wait for ever."""
+    if waiting is None:  # the project's record is damaged
+        return "waits until the record of the project can be read"
+    if waiting.no_taxonomy or waiting.config_refused:
+        return "waits for a taxonomy"
+    return "is being decided" if worker_runs else "waits for the worker, which does not run"
 
 
 def _not_taken(
@@ -108,6 +117,8 @@ def _not_taken(
 
 
 def _waiting(waiting: WaitingStatus, project: str) -> Iterator[str]:
+    if waiting.no_taxonomy:
+        yield f"    a taxonomy: {waiting.no_taxonomy}"
     if waiting.config_refused:
         yield f"    the labelling config cannot be used: {waiting.config_refused}"
     if waiting.training_held:

@@ -46,7 +46,7 @@ class WaitingStatus:
     `second_opinion` and `disagreement` count images. `missing_annotators` says that one person annotates where several
     are needed. `outside` are labels that name what the taxonomy does not have; those on nodes that are gone hold back
     the training, and `training_held` says so. `candidate` is a version that a person has to promote. `config_refused`
-    says why the labelling config cannot be used.
+    says why the labelling config cannot be used, `no_taxonomy` that there is none yet; until then no label is decided.
     """
 
     second_opinion: int
@@ -56,6 +56,7 @@ class WaitingStatus:
     training_held: str | None
     candidate: str | None
     config_refused: str | None
+    no_taxonomy: str | None = None
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ _DEEPEST = 200
 class ExportFiles:
     """One file, or those in the folder of a target storage. Making it checks each file as a whole.
 
-    Raises `ConfigError` for a form that cannot be taken, or a file that is truncated. `entries` is the number of tasks,
-    `ids_within_tasks` says whether the ids of annotations count anew within each task.
+    Raises `ConfigError` for a form that cannot be taken, a file that is truncated, and one without tasks. `entries` is
+    the number of tasks, `ids_within_tasks` says whether the ids of annotations count anew within each task.
     """
 
     def __init__(self, export: Path) -> None:
@@ -29,6 +29,11 @@ class ExportFiles:
         ids = _Ids()
         self._scans = [_scan(file, ids) for file in self._files]
         self.entries = sum(scan.entries for scan in self._scans)
+        if not self.entries:
+            raise ConfigError(
+                f"{export} has no tasks. A list of tasks is expected, also without annotations. Nothing was changed.",
+                hint="Label Studio may have exported only what a filter shows. Export the project again.",
+            )
         self.ids_within_tasks = ids.repeat and count_within_tasks(self.items())
 
     def items(self) -> Iterator[object]:

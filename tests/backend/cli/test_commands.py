@@ -8,7 +8,7 @@ import pytest
 
 from taxonomist.backend.services import Services
 from tests.backend.cli.conftest import Run, run_json
-from tests.small_world import image_bytes, publish_backbone, write_catalogue
+from tests.small_world import CONFIG, image_bytes, publish_backbone, write_catalogue
 
 
 def test_from_a_manifest_to_a_rollback(run: Run, services: Services, tmp_path: Path) -> None:
@@ -95,6 +95,14 @@ def test_options_of_manifests_are_refused_for_an_export(run: Run, tmp_path: Path
     code, _, err = run("import", tmp_path / "export.json", "--project", "4", "--dry-run")
     assert code == 2
     assert "--dry-run is for CSV manifests" in err
+
+
+def test_an_export_without_tasks_is_an_error(run: Run, services: Services, tmp_path: Path) -> None:
+    services.projects.update("4", label_config=CONFIG)
+    (tmp_path / "export.json").write_text("[]")
+    code, out, err = run("import", tmp_path / "export.json", "--project", "4", "--json")
+    assert (code, out) == (2, "")
+    assert "export.json has no tasks" in err.replace("\n", "")
 
 
 def test_brackets_are_no_markup(run: Run, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import pytest
 
-from taxonomist.backend.labelling.decisions import decide_anew
+from taxonomist.backend.labelling.decisions import decide_all_dirty, decide_anew
 from taxonomist.backend.labelling.label_studio_export import import_export
 from taxonomist.backend.labelling.manifests import import_manifest
 from taxonomist.backend.labelling.manifests.plan import ManifestOptions
@@ -24,7 +24,7 @@ from taxonomist.backend.state.project_settings import ProjectChoices
 from taxonomist.backend.status import ProjectStatus, collect_status, status_lines
 from taxonomist.backend.worker.worker import Worker
 from taxonomist.storage.catalog import SqliteCatalog
-from taxonomist.storage.journal import Journal
+from taxonomist.storage.journal import Journal, TaskSaved
 from taxonomist.taxonomy.errors import ConfigError, NotFoundError, StorageError
 from tests.backend.connection.doctor.conftest import CONFIG as MEDIA
 from tests.backend.connection.doctor.conftest import publish
@@ -98,6 +98,46 @@ def test_a_refused_config_waits(services: Services) -> None:
     assert waiting is not None
     assert waiting.config_refused is not None
     assert "the labelling config cannot be used" in text(services)
+
+
+def record_task(services: Services) -> None:
+    services.journal.record([TaskSaved("7", "", "1", "/data/upload/1/a.jpg", datetime(2026, 1, 5, tzinfo=UTC))])
+    services.journal.fold()
+
+
+def test_labels_wait_for_a_taxonomy(services: Services) -> None:
+    """They were shown as being decided for ever."""
+    record_task(services)
+    services.projects.update("7", label_config="")
+    said = text(services)
+    assert "whose label waits for a taxonomy: 1" in said
+    assert "Waits for a person\n    a taxonomy: Project 7 has no taxonomy yet" in said
+    assert "give --config to `taxonomist import`" in said
+    waiting = project(services).waiting
+    assert waiting is not None
+    assert waiting.no_taxonomy is not None
+    services.projects.update("7", label_config="<View/>")
+    said = text(services)
+    assert "whose label waits for a taxonomy: 1" in said
+    assert "the labelling config cannot be used: The labelling config has no image." in said
+    assert "a taxonomy:" not in said.partition("Waits for a person")[2]
+
+
+def test_labels_wait_for_the_worker(services: Services) -> None:
+    record_task(services)
+    services.projects.update("7", label_config=CONFIG)
+    assert "whose label waits for the worker, which does not run: 1" in text(services)
+    heartbeat.beat(services.home)
+    assert "whose label is being decided: 1" in text(services)
+    decide_all_dirty(services, "7")
+    assert "whose label" not in text(services)
+
+
+def test_images_without_labels_wait_for_a_taxonomy(services: Services, tmp_path: Path) -> None:
+    manifest = write_catalogue(tmp_path, 2)
+    manifest.write_text("\n".join(line.partition(",")[0] for line in manifest.read_text().splitlines()))
+    import_manifest(services, manifest, "colours")
+    assert "a taxonomy: Project colours has no taxonomy yet: nothing with labels was imported." in text(services)
 
 
 def test_a_candidate_waits_where_a_person_promotes(services: Services) -> None:

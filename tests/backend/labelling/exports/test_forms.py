@@ -115,6 +115,23 @@ def test_what_does_not_say_enough_names_the_export_to_use(
     assert known.catalog.count() == 0
 
 
+@pytest.mark.parametrize("content", [b"[]", b" [ ]\n", b"\xef\xbb\xbf[]", "[]".encode("utf-16")])
+@pytest.mark.parametrize("project", ["7", None])
+def test_an_export_without_tasks_changes_nothing_and_says_so(
+    known: Services, tmp_path: Path, content: bytes, project: str | None
+) -> None:
+    file = write(tmp_path, [by_hand("a", 1, 2)])
+    import_export(known, file, project="7")
+    before = [known.journal.fold().position, known.projects.get("7"), accepted(known)]
+    for other in (write(tmp_path, content), tmp_path / "storage"):
+        if other != file:
+            other.mkdir()
+            write(other, content, "1"), write(other, content, "2")
+        with pytest.raises(ConfigError, match=r"has no tasks. A list of tasks is expected.*Nothing was changed"):
+            import_export(known, other, project=project)
+    assert [known.journal.fold().position, known.projects.get("7"), accepted(known)] == before
+
+
 @pytest.mark.parametrize("separator", [",", "\t"])
 def test_the_export_csv_names_the_export_to_use(tmp_path: Path, separator: str) -> None:
     columns = ["image", "id", "colour", "annotator", "annotation_id", "created_at", "updated_at", "lead_time"]
