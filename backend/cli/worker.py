@@ -20,6 +20,9 @@ def worker(
     parent: Annotated[
         int | None, typer.Option(hidden=True, help="Exit when this process is no longer the parent.")
     ] = None,
+    beat: Annotated[
+        int | None, typer.Option(hidden=True, help="File descriptor to write to while there is progress.")
+    ] = None,
 ) -> None:
     """Run the worker alone: it decides labels, trains, embeds and writes predictions."""
-    Worker(services_of(context), parent=parent).run()
+    Worker(services_of(context), parent=parent, beat=beat).run()

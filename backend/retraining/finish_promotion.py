@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from filelock import FileLock, Timeout
 
@@ -11,17 +13,36 @@ from taxonomist.backend.labelling.decisions import decide_all_dirty, decide_anew
 from taxonomist.backend.labelling.taxonomy_changes.labels_outside import training_hold
 from taxonomist.backend.retraining.announce_promotion import after_promotion
 from taxonomist.backend.services import BACKBONE, Services, registry_name
+from taxonomist.progress import StepProgress
 from taxonomist.storage.registry import ModelVersion
 from taxonomist.taxonomy.errors import ConflictError, DamagedError, NotFoundError
 from taxonomist.training.heads.promotion.unfinished import unfinished_promotion
 
 log = logging.getLogger(__name__)
 
+_WAIT_S = 10.0
+
 
 def training_lock(services: Services, project: str) -> FileLock:
     """Return the lock that a training of the project holds, from its labels to its promotion."""
     services.settings.home.mkdir(parents=True, exist_ok=True)
     return FileLock(services.settings.home / f"training-{project}.lock")
+
+
+@contextmanager
+def training_turn(services: Services, project: str, progress: StepProgress) -> Iterator[None]:
+    """Hold `training_lock`. The wait for another process is progress, since a worker that makes none is replaced."""
+    lock = training_lock(services, project)
+    while True:
+        try:
+            lock.acquire(timeout=_WAIT_S)
+            break
+        except Timeout:
+            progress("waiting for another training of the project", 0.0)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def finish_promotion(services: Services, project: str) -> ModelVersion | None:

@@ -16,7 +16,7 @@ from taxonomist.backend.labelling.taxonomy_changes.labels_outside import trainin
 from taxonomist.backend.prediction.embedding import embed
 from taxonomist.backend.retraining.announce_promotion import after_promotion
 from taxonomist.backend.retraining.embedding_job import champions_backbone
-from taxonomist.backend.retraining.finish_promotion import finish_promotion, training_lock
+from taxonomist.backend.retraining.finish_promotion import finish_promotion, training_turn
 from taxonomist.backend.retraining.first_backbone import prepare_backbone
 from taxonomist.backend.retraining.trained_labels import keep_parts, keep_trained
 from taxonomist.backend.retraining.training_images import TrainingImages
@@ -51,7 +51,7 @@ def train(services: Services, project: str, progress: StepProgress, *, force: bo
     unless `force` is given. Raises `TrainingError` when there are too few labels, or some wait for a person's decision.
     """
     backbone = prepare_backbone(services)
-    with training_lock(services, project):
+    with training_turn(services, project, progress):
         finished = finish_promotion(services, project)
     if finished:
         after_promotion(services, project)
@@ -97,7 +97,7 @@ def _train_head(
     force: bool,
 ) -> TrainingOutcome | None:
     """Return what `train_head` returns; None, without `force`, when the newest version learned from the same."""
-    with training_lock(services, project):
+    with training_turn(services, project, progress):
         services.journal.fold()
         decide_anew(services, project)
         while decide_dirty(services, project, 500):

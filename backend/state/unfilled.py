@@ -53,15 +53,24 @@ class UnfilledTasks:
 
     def due(self, project: str) -> list[UnfilledTask]:
         """Return the project's tasks that are to be tried now."""
-        # A time far in the future comes from a clock that was ahead.
         now = time.time()
+        # Times later than they can be come from a clock that was ahead: they become those of now.
+        late = "project = ? AND (asked_at > ? OR next_at > ? + min(?, ? * (1 << min(max(tries - 1, 0), 20))))"
+        values = (project, now, now, LAST_RETRY_S, FIRST_RETRY_S)
+        with self._database.read() as db:
+            is_late = db.execute(f"SELECT 1 FROM unfilled WHERE {late} LIMIT 1", values).fetchone() is not None  # noqa: S608
+        if is_late:
+            with self._database.write() as db:
+                db.execute(
+                    f"UPDATE unfilled SET asked_at = min(asked_at, ?), next_at = min(next_at, ?) WHERE {late}",  # noqa: S608
+                    (now, now, *values),
+                )
         with self._database.read() as db:
             rows = db.execute(
-                "SELECT task_id, asked_at FROM unfilled WHERE project = ? AND (next_at <= ? OR next_at > ?)"
-                " ORDER BY task_id",
-                (project, now, now + LAST_RETRY_S),
+                "SELECT task_id, asked_at FROM unfilled WHERE project = ? AND next_at <= ? ORDER BY task_id",
+                (project, now),
             ).fetchall()
-        return [UnfilledTask(row["task_id"], min(row["asked_at"], now)) for row in rows]
+        return [UnfilledTask(row["task_id"], row["asked_at"]) for row in rows]
 
     def count(self, project: str) -> int:
         """Return how many tasks of the project wait for an answer."""

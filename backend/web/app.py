@@ -27,6 +27,7 @@ from taxonomist.backend.web.callers.access import Access
 from taxonomist.backend.web.callers.caller import Caller, Proxies
 from taxonomist.backend.web.metrics import Metrics
 from taxonomist.backend.web.path_prefix import BelowPath
+from taxonomist.backend.web.readiness import Readiness
 from taxonomist.backend.web.similar_page import similar_pages
 from taxonomist.backend.web.use_cases import UseCases
 from taxonomist.storage.network.host_breaker import HOSTS
@@ -82,6 +83,7 @@ class Routes:
         self.use_cases = UseCases(services)
         self.access = Access(services)
         self.proxies = Proxies(services.settings)
+        self.readiness = Readiness(services)
         self.metrics = Metrics()
         self.shown_models: dict[str, str] = {}  # by project, the version whose figures /metrics shows
 
@@ -154,10 +156,12 @@ class Routes:
         try:
             pending = self.services.journal.pending()
             self.services.registry.champion("backbone")
+            problem = self.readiness.problem()
         except StorageError as error:
             return jsonify(status="not ready", reason=str(error)), 503
-        age = heartbeat.age(self.services.settings.home)
-        worker = "alive" if age is not None and age < heartbeat.FRESH_S else "not seen"
+        worker = self.readiness.worker()
+        if problem is not None:
+            return jsonify(status="not ready", reason=problem, worker=worker, journal_pending=pending), 503
         return jsonify(status="ready", worker=worker, journal_pending=pending)
 
     def metrics_text(self) -> ResponseReturnValue:

@@ -6,16 +6,23 @@ process imports the application, and `taxonomist serve` becomes this module inst
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
+import time
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
 
 from taxonomist.backend.logs import set_up_logging
 from taxonomist.backend.settings import Settings, load_settings
 from taxonomist.backend.web.start_server import NO_WORKER
 from taxonomist.backend.worker.supervisor import start_supervisor
+
+log = logging.getLogger(__name__)
+
+RESTART_S = 5.0  # between two supervisors
 
 
 class _Server(BaseApplication):  # type: ignore[misc]
@@ -23,6 +30,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
         self.settings_of_app = settings
         self.with_worker = with_worker
         self.supervisor: subprocess.Popen[bytes] | None = None
+        self._supervisor_started = -RESTART_S
         super().__init__()
 
     def load_config(self) -> None:
@@ -52,14 +60,38 @@ class _Server(BaseApplication):  # type: ignore[misc]
 
         return create_front(self.settings_of_app)
 
+    def run(self) -> None:
+        _Master(self).run()
+
+    def keep_supervisor(self) -> None:
+        """Start the supervisor where none runs: the first one, and another one after it was killed."""
+        now = time.monotonic()
+        if not self.with_worker or (self.supervisor is not None and self.supervisor.poll() is None):
+            return
+        if now - self._supervisor_started < RESTART_S:
+            return
+        if self.supervisor is not None:
+            log.error("the worker's supervisor has ended; another one starts")
+        self._supervisor_started = now
+        self.supervisor = start_supervisor()
+
     def _start_supervisor(self, _arbiter: object) -> None:
-        if self.with_worker:
-            self.supervisor = start_supervisor()
+        self.keep_supervisor()
 
     def _end_supervisor(self, _arbiter: object) -> None:
+        self.with_worker = False
         if self.supervisor is not None:
             self.supervisor.terminate()
             self.supervisor.wait(timeout=30)
+
+
+class _Master(Arbiter):  # type: ignore[misc]
+    """gunicorn's master process, which looks after the supervisor, too."""
+
+    def manage_workers(self) -> None:
+        """Do what is to be done about once a second."""
+        super().manage_workers()
+        self.app.keep_supervisor()
 
 
 if __name__ == "__main__":

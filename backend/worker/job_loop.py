@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.jobs import Job, JobKind, JobState
 from taxonomist.backend.worker.job_runner import run
+from taxonomist.backend.worker.progress_watch import ProgressWatch
 from taxonomist.progress import StepProgress
 from taxonomist.storage.set_aside import ItemKind, describe
 from taxonomist.taxonomy.errors import StorageError, TaxonomistError
@@ -37,9 +38,10 @@ class JobLoop:
     The thread is a daemon: a stop does not wait for the end of a job. Such a job is put back by `requeue_running`.
     """
 
-    def __init__(self, services: Services, stop: threading.Event) -> None:
+    def __init__(self, services: Services, stop: threading.Event, watch: ProgressWatch | None = None) -> None:
         self._services = services
         self._stop = stop
+        self._watch = watch or ProgressWatch()
         self._taking = threading.Lock()
         self._running: Job | None = None
         self._ended: _End | None = None  # that is not stored yet
@@ -71,6 +73,7 @@ class JobLoop:
         """Run a job that the table has as running, and store how it ended."""
         log.info("job %s (%s, project %s) begins: %s", job.id, job.kind, job.project, job.reason)
         state, outcome, reason = JobState.FAILED, "", None
+        self._watch.moved(_name(job))
         try:
             outcome = run(self._services, job.kind, job.project, self._progress(job))
             state = JobState.DONE
@@ -82,6 +85,8 @@ class JobLoop:
             outcome = f"{type(error).__name__}: see the worker's log"
             log.exception("job %s (%s, project %s)", job.id, job.kind, job.project)
             reason = describe(error)
+        finally:
+            self._watch.ended(_name(job))
         if state is JobState.FAILED and self._stop.is_set():  # jobs fail while the interpreter shuts down
             self._services.jobs.requeue(job.id)
         else:
@@ -115,8 +120,13 @@ class JobLoop:
 
         def store(step: str, share: float) -> None:
             nonlocal stored_at
+            self._watch.moved(_name(job))
             if time.monotonic() - stored_at > STORE_PROGRESS_S or share >= 1:
                 stored_at = time.monotonic()
                 self._services.jobs.progress(job.id, step, share)
 
         return store
+
+
+def _name(job: Job) -> str:
+    return f"job {job.id} ({job.kind}, project {job.project})"

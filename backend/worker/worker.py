@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from filelock import FileLock, Timeout
@@ -29,14 +29,19 @@ from taxonomist.backend.state.jobs import JobKind, JobState
 from taxonomist.backend.state.project_records import ProjectRecord
 from taxonomist.backend.state.project_use import working_on
 from taxonomist.backend.worker.job_loop import KINDS, JobLoop
+from taxonomist.backend.worker.progress_watch import ProgressWatch
 from taxonomist.backend.worker.retraining_schedule import TrainingPlanner, projects_of_label_studio
+from taxonomist.backend.worker.supervisor import end_with_parent
 from taxonomist.backend.worker.trying_again import try_again
 from taxonomist.storage.set_aside import ItemKind
-from taxonomist.taxonomy.errors import ConfigError
+from taxonomist.taxonomy.errors import ConfigError, StorageError
 
 log = logging.getLogger(__name__)
 
+PULSE = "the pulse"
 PULSE_S = 1.0
+LONG_PULSE_S = 5.0
+EXIT_STALLED = 70
 IMAGES_PER_PULSE = 500
 LAST_PULSE_S = 5.0  # how long a stop waits for the last pulse; the supervisor gives the worker 20 s in all
 LOCK_TIMEOUT_S = 10.0  # for a predecessor that is just ending
@@ -48,11 +53,16 @@ OLD_QUEUE = ("queue.sqlite", "queue.sqlite-wal", "queue.sqlite-shm")  # a second
 class Worker:
     """One process that runs jobs. Only one runs on a home folder at a time."""
 
-    def __init__(self, services: Services, *, parent: int | None = None) -> None:
+    def __init__(self, services: Services, *, parent: int | None = None, beat: int | None = None) -> None:
+        """Make a worker that ends with its `parent`, and writes to the file `beat` while it makes progress."""
         self.services = services
         self._parent = parent
+        self._beat = beat
+        self._reported = -PULSE_S
+        self._failure: Exception | None = None  # of the beginning
         self._stop = threading.Event()
-        self._jobs = JobLoop(services, self._stop)
+        self._watch = ProgressWatch()
+        self._jobs = JobLoop(services, self._stop, self._watch)
         self._announced: dict[str, str] = {}
         self._predictor = Predictor(services)
         self._planner = TrainingPlanner(services)
@@ -64,6 +74,8 @@ class Worker:
 
         Raises `ConfigError` when another worker serves this home folder.
         """
+        if self._parent is not None:
+            end_with_parent()
         home = self.services.home
         lock = FileLock(home / "worker.lock")
         try:
@@ -75,13 +87,14 @@ class Worker:
             ) from None
         with lock, _signals() as received:
             log.info("worker %d serves %s", os.getpid(), home)
-            self._begin()
             pulse = threading.Thread(target=self._pulse_until_stopped, name="pulse", daemon=True)
             pulse.start()
-            self._jobs.start()
             try:
-                while not received:
+                while not received and self._failure is None:
+                    self._report_progress()
                     time.sleep(SIGNAL_POLL_S)
+                if self._failure is not None:
+                    raise self._failure
             finally:
                 self._stop.set()
                 pulse.join(timeout=LAST_PULSE_S)
@@ -91,6 +104,7 @@ class Worker:
     def pulse(self) -> None:
         """Read the state on disk once and act on it; public so that a test can do what a second would."""
         services, alone = self.services, self.services.isolation.of
+        failures = services.isolation.failures
         with alone("", "new events"):
             services.journal.fold()
         with alone("", "decisions"):
@@ -106,9 +120,11 @@ class Worker:
                 self._announce(record)
         with alone("", "pre-trainings"):
             self._pretraining.poll()
-        heartbeat.beat(services.settings.home)
+        if services.isolation.failures == failures:  # else nothing is done, as on a full disk
+            heartbeat.beat(services.settings.home)
 
     def _decide(self, project: str) -> None:
+        self._watch.moved(PULSE)
         with self.services.isolation.of(project, "labels"), working_on(self.services.home, project):
             # First: removed images leave without a taxonomy, too.
             decide_dirty(self.services, project, IMAGES_PER_PULSE)
@@ -156,12 +172,42 @@ class Worker:
                     services.jobs.enqueue(JobKind.SYNC, record.project, "the worker started")
 
     def _pulse_until_stopped(self) -> None:
+        self._watch.moved(PULSE)
+        try:
+            self._begin()
+        except Exception as error:  # the next worker begins anew
+            self._failure = error
+            return
+        self._jobs.start()
+        self._watch.ended(PULSE)
         while not self._stop.wait(PULSE_S):
-            if self._parent is not None and os.getppid() != self._parent:
-                log.warning("the process that started this worker is gone; the worker ends")
-                os._exit(0)
+            self._watch.moved(PULSE)
             with self.services.isolation.of("", "everything"):
                 self.pulse()
+            self._watch.ended(PULSE)
+
+    def _report_progress(self) -> None:
+        """Tell the supervisor that there is progress, in the main thread, which waits for nothing.
+
+        A worker whose parent is gone ends, since the next one needs its lock; so does one that makes no progress: its
+        job counts an attempt, and the next worker goes on.
+        """
+        if self._parent is not None and os.getppid() != self._parent:
+            log.warning("the process that started this worker is gone; the worker ends")
+            os._exit(0)
+        now = time.monotonic()
+        if now - self._reported < PULSE_S:
+            return
+        self._reported = now
+        if stalled := self._watch.stalled():
+            log.error("%s makes no progress; this worker ends, and another one goes on", stalled)
+            os._exit(EXIT_STALLED)
+        if self._watch.runs_for(PULSE) > LONG_PULSE_S and self._watch.idle_s(PULSE) < LONG_PULSE_S:
+            with suppress(StorageError):  # many labels are decided at once
+                heartbeat.beat(self.services.settings.home)
+        if self._beat is not None:
+            with suppress(OSError):  # a supervisor that does not read
+                os.write(self._beat, b".")
 
 
 @contextmanager

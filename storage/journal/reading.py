@@ -24,13 +24,22 @@ class JournalState:
         """Return the number of events that are recorded but not folded."""
         return int(self._one("SELECT count(*) FROM events WHERE seq > (SELECT seq FROM folded)", ())[0])
 
+    def waits_since(self) -> float | None:
+        """Return when the oldest event that is not folded was received, in seconds since 1970; None without one."""
+        row = self._row("SELECT received_at FROM events WHERE seq > (SELECT seq FROM folded) ORDER BY seq LIMIT 1", ())
+        return None if row is None else float(row[0])
+
     def last_event_at(self, project: str) -> float | None:
         """Return when the last new event of the project was received, in seconds since 1970; None without events.
 
-        A time in the future, from when our clock was ahead, counts as now.
+        A time in the future, from when our clock was ahead, becomes that of now: it is no older at each call.
         """
         row = self._row("SELECT last_event_at FROM projects WHERE project = ?", (project,))
-        return None if row is None else min(float(row[0]), time.time())
+        if row is None or float(row[0]) <= (now := time.time()):
+            return None if row is None else float(row[0])
+        with self._database.write() as connection:
+            connection.execute("UPDATE projects SET last_event_at = ? WHERE project = ?", (now, project))
+        return now
 
     def position(self) -> int:
         """Return the number of the last event that was recorded: the `read_after` of what is read from now on."""
