@@ -133,7 +133,7 @@ class Database:
     def _open(self) -> sqlite3.Connection:
         with self._lock:
             try:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             except OSError as error:
                 raise StorageError(f"Cannot create the folder {self.path.parent}: {error.strerror}.") from error
             connection = sqlite3.connect(

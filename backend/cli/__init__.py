@@ -18,6 +18,7 @@ from taxonomist.backend.cli.output import print_error
 from taxonomist.backend.error_codes import exit_code
 from taxonomist.backend.logs import set_up_logging
 from taxonomist.backend.settings import load_settings
+from taxonomist.storage.home.privacy import make_private
 from taxonomist.taxonomy.errors import TaxonomistError
 
 app = typer.Typer(
@@ -46,6 +47,7 @@ def _common(
     # A terminal shows a progress bar and warnings only; the log of a service shows what it does.
     quiet = "log_level" not in loaded.model_fields_set and context.invoked_subcommand not in {"serve", "worker"}
     set_up_logging("WARNING" if quiet else loaded.log_level)
+    make_private(loaded.home)
     context.obj = loaded  # until a command needs its services
 
 

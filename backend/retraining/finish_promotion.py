@@ -25,7 +25,7 @@ _WAIT_S = 10.0
 
 def training_lock(services: Services, project: str) -> FileLock:
     """Return the lock that a training of the project holds, from its labels to its promotion."""
-    services.settings.home.mkdir(parents=True, exist_ok=True)
+    services.settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     return FileLock(services.settings.home / f"training-{project}.lock")
 
 

@@ -96,7 +96,7 @@ def check_exposure(settings: Settings) -> None:
 
 def _kept_secret(path: Path) -> bytes:
     with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_if_absent(path, secrets.token_bytes(32))
         kept = path.read_bytes()
     if len(kept) < 32:

@@ -18,7 +18,7 @@ def beat(home: Path) -> None:
     """Store that this process, the worker, is alive now. Raises `StorageError`."""
     content = {FORMAT: VERSION, "at": time.time(), "pid": os.getpid()}
     with storage_errors(home):
-        write_atomically(home / "worker.json", json.dumps(content).encode(), sync=False, mode=0o644)
+        write_atomically(home / "worker.json", json.dumps(content).encode(), sync=False)
 
 
 def age(home: Path) -> float | None:

@@ -54,7 +54,7 @@ def alone_on(home: Path, project: str) -> Iterator[None]:
 
 
 def _lock(home: Path, project: str) -> ReadWriteLock:
-    home.mkdir(parents=True, exist_ok=True)
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
     return ReadWriteLock(_path(home, project), is_singleton=False)
 
 

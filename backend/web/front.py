@@ -14,6 +14,7 @@ import io
 import json
 import logging
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from taxonomist.backend.web.app import MAX_BODY_BYTES, Routes, create_app, make_
 from taxonomist.backend.web.callers.caller import Caller, put_caller
 from taxonomist.backend.web.callers.failed_passwords import FailedPasswords
 from taxonomist.backend.web.gate import Gate
+from taxonomist.storage.home.privacy import repair_modes
 from taxonomist.taxonomy.errors import AuthError
 
 if TYPE_CHECKING:
@@ -74,6 +76,7 @@ class _Refused:
 def create_front(settings: Settings, services: Services | None = None) -> Front:
     """Return the server's ASGI application. Raises what `Services.home` raises."""
     routes = make_routes(settings, services)
+    threading.Thread(target=repair_modes, args=(settings.home,), name="modes", daemon=True).start()
     return Front(create_app(settings, routes=routes), routes, settings)
 
 

@@ -51,6 +51,7 @@ from taxonomist.backend.web.callers.access import Access
 from taxonomist.backend.web.callers.caller import Proxies
 from taxonomist.backend.web.path_prefix import BelowPath
 from taxonomist.backend.web.use_cases import UseCases
+from taxonomist.storage.home.privacy import make_private
 from taxonomist.taxonomy.errors import AuthError, TaxonomistError
 
 try:
@@ -174,6 +175,7 @@ def make_app(settings: Settings | None = None) -> Flask:
     Requests use the settings of environment and file. Raises `ConfigError` when a setting is wrong.
     """
     settings = settings or load_settings()
+    make_private(settings.home)
     if SECOND_GENERATION:
         app: Flask = api.init_app(TaxonomistModel)
     else:

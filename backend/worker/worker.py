@@ -33,6 +33,7 @@ from taxonomist.backend.worker.progress_watch import ProgressWatch
 from taxonomist.backend.worker.retraining_schedule import TrainingPlanner, projects_of_label_studio
 from taxonomist.backend.worker.supervisor import end_with_parent
 from taxonomist.backend.worker.trying_again import try_again
+from taxonomist.storage.home.privacy import repair_modes
 from taxonomist.storage.set_aside import ItemKind
 from taxonomist.taxonomy.errors import ConfigError, StorageError
 
@@ -87,6 +88,7 @@ class Worker:
             ) from None
         with lock, _signals() as received:
             log.info("worker %d serves %s", os.getpid(), home)
+            threading.Thread(target=repair_modes, args=(home,), name="modes", daemon=True).start()
             pulse = threading.Thread(target=self._pulse_until_stopped, name="pulse", daemon=True)
             pulse.start()
             try:

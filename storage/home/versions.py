@@ -31,7 +31,7 @@ def open_home(home: Path, shared: SharedStores | None = None) -> None:
     if read_version(home) is not None and _checked(home) == VERSION:
         return
     with storage_errors(home):
-        home.mkdir(parents=True, exist_ok=True)
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = FileLock(home / "home.lock")
         lock.acquire()
     try:

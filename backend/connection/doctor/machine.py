@@ -16,6 +16,7 @@ from taxonomist.backend.settings import Settings
 from taxonomist.backend.state import heartbeat
 from taxonomist.backend.state.credentials import check_exposure
 from taxonomist.storage.home.image_moves import read_split_images
+from taxonomist.storage.home.privacy import open_because
 from taxonomist.storage.network.http_clients import http_client, reason_and_fix
 from taxonomist.taxonomy.errors import ConfigError
 
@@ -38,7 +39,7 @@ def checks(services: Services, *, called: bool = True) -> Iterator[Check]:
 
 def _home(home: Path) -> Iterator[Check]:
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.NamedTemporaryFile(dir=home, prefix=".doctor-") as file:
             file.write(b"x" * 4096)
             file.flush()
@@ -47,7 +48,12 @@ def _home(home: Path) -> Iterator[Check]:
             "home folder", f"{home} cannot be written ({error.strerror})", "set TAXONOMIST_HOME to another one"
         )
         return
-    yield passed("home folder", str(home))
+    reason = open_because(home)
+    if reason is None:
+        yield passed("home folder", str(home))
+    else:
+        fix = "chmod 700 it as its owner, where the file system can; or put it where nobody else may look"
+        yield warned("home folder", f"other users may be able to read {home}: {reason}", fix)
     yield from _split_images(home)
     free = shutil.disk_usage(home).free
     detail = f"{free / 1e9:.1f} GB are free for {home}"
