@@ -23,13 +23,18 @@ Every error that a user can see derives from `TaxonomistError` and says what is 
     └── LabelStudioError          Label Studio refused a call or is not reachable
 """
 
+from taxonomist.taxonomy.redaction import redacted
+
 
 class TaxonomistError(Exception):
-    """Root of all errors that the program raises itself. `hint` says what to do, if anything can be done."""
+    """Root of all errors that the program raises itself. `hint` says what to do, if anything can be done.
+
+    Messages go to logs, pages and tables, so addresses lose their queries and passwords here.
+    """
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.hint = hint
+        super().__init__(redacted(message))
+        self.hint = redacted(hint) if hint else hint
 
     def __str__(self) -> str:
         message = super().__str__()

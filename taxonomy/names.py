@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
+from taxonomist.taxonomy.redaction import redacted
+
 from rapidfuzz.distance import OSA, Levenshtein
 
 from taxonomist.taxonomy.paths import TaxonomyPath
@@ -27,7 +29,7 @@ def clean_name(text: str) -> str:
 
 
 def shorten(value: object, most: int = 80) -> str:
-    """Return a value from outside as a part of a message, a log line or a table: short, and in one line.
+    """Return a value from outside as a part of a message, a log line or a table: short, in one line, without secrets.
 
     >>> shorten("A" * 1000, 5)
     'AAAAA… (1,000 characters)'
@@ -35,7 +37,7 @@ def shorten(value: object, most: int = 80) -> str:
     'two\\\\nlines'
     """
     text = str(value)
-    shown = text[:most]
+    shown = redacted(text[: most + 4096])[:most]  # before it is cut, which could leave half of a secret
     if not shown.isprintable():
         shown = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in shown)
     return shown if len(text) <= most else f"{shown}… ({len(text):,} characters)"

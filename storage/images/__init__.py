@@ -6,6 +6,7 @@
 from typing import Protocol
 
 from taxonomist.storage.addresses import parse_address
+from taxonomist.taxonomy.redaction import redacted
 
 __all__ = ["Images", "without_query"]
 
@@ -22,7 +23,7 @@ class Images(Protocol):
 
 
 def without_query(uri: str) -> str:
-    """Return the address for errors, logs and lists, without a query that may be a signature."""
+    """Return the address for errors, logs and lists, without a password and a query that may be a signature."""
     head, _, query = uri.partition("?")
     may_be_signed = parse_address(uri).kind == "http" or "sig" in query.lower()
-    return (head if may_be_signed else uri)[:300]
+    return redacted(head if may_be_signed else uri)[:300]
