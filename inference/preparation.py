@@ -23,6 +23,7 @@ from taxonomist.inference.pipeline import (
     process_images,
 )
 from taxonomist.progress import CountProgress, ignore_counts
+from taxonomist.storage.csv_text import for_spreadsheets
 from taxonomist.storage.files import storage_errors, write_atomically
 from taxonomist.storage.images import without_query
 from taxonomist.storage.prepared_images import PreparedImageStore
@@ -108,7 +109,7 @@ def _write_failures(file: Path, sources: Sequence[ImageSource], reasons: Mapping
     text = io.StringIO(newline="")
     rows = csv.writer(text)
     rows.writerow(["id", "uri", "reason"])
-    rows.writerows((source.id, without_query(source.uri), reasons[source.id]) for source in sources)
+    rows.writerows(for_spreadsheets((source.id, without_query(source.uri), reasons[source.id])) for source in sources)
     with storage_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(file, text.getvalue().encode())

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 _MOST_REASONS = 10
 # What differs from image to image within one reason: quoted text, addresses, paths and numbers.
-_SPECIFIC = re.compile(r"\"[^\"]*\"|\S+:/\S+|/\S+|\d[\d.,]*")
+_QUOTED = re.compile(r"\"[^\"]*\"")
+_WORD = re.compile(r"\S+")
+_PATH_OR_NUMBER = re.compile(r"/\S+|\d[\d.,]*")
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,14 @@ def count_reasons(messages: Mapping[str, object]) -> list[Reason]:
     """
     images: dict[str, list[str]] = {}
     for image, message in messages.items():
-        images.setdefault(_SPECIFIC.sub("…", str(message)), []).append(image)
+        reason = _WORD.sub(_without_specifics, _QUOTED.sub("…", str(message)))
+        images.setdefault(reason, []).append(image)
     reasons = [Reason(len(group), group[0], str(messages[group[0]])) for group in images.values()]
     return sorted(reasons, key=lambda reason: -reason.count)
+
+
+def _without_specifics(word: re.Match[str]) -> str:
+    return "…" if 0 < word[0].find(":/") < len(word[0]) - 2 else _PATH_OR_NUMBER.sub("…", word[0])
 
 
 def log_reasons(log: logging.Logger, what: str, messages: Mapping[str, object]) -> None:

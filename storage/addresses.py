@@ -50,7 +50,7 @@ _IS_SERVED = re.compile(f"{_SERVED}(?:/.*)?", re.DOTALL)
 _MAY_BE_SERVED = re.compile(f"{_SERVED}(?:[/?#]|\\Z)")
 _FILE = "file:"
 _CONTAINER = re.compile(r"\$root|\$web|(?=.{3,63}$)[a-z0-9]+(-[a-z0-9]+)*")
-_AZURE = re.compile(r"\.blob\.core\.[a-z.]+$")
+_AZURE = re.compile(r"[a-z.]+")
 _VERSION_OF_BLOB = re.compile(r"(?:^|&)(?:snapshot|versionid)=", re.IGNORECASE)
 
 
@@ -222,7 +222,9 @@ def _web(scheme: str, text: str) -> Address:
     if parts.username is not None or parts.password is not None:
         place = f"@{place}"  # it is never read, so it must not be taken for an address that is
     name = _canonical(path)
-    if _AZURE.search(host):  # there an encoded slash is a slash
+    if (
+        _AZURE.fullmatch(host.rpartition(".blob.core.")[2]) and ".blob.core." in host
+    ):  # there an encoded slash is a slash
         name = name.replace("%2F", "/")
     return Address("http", place, name, without_signature(query), url)
 

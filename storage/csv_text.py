@@ -7,13 +7,13 @@ saying where it began. So the grammar is checked here: a field is quoted, with d
 import codecs
 import io
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from taxonomist.taxonomy.errors import ConfigError
 
-__all__ = ["CsvRow", "CsvTable", "open_csv"]
+__all__ = ["CsvRow", "CsvTable", "for_spreadsheets", "from_spreadsheets", "open_csv"]
 
 DELIMITERS = (",", ";", "\t")
 MOST_LINES = 1000  # of one row; a quote that is open for longer was never closed
@@ -25,6 +25,8 @@ _ENCODINGS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _NAMED_DELIMITER = re.compile(r'"?sep=([,;\t])"?\s*', re.IGNORECASE)  # the first line that Excel understands
+# What a spreadsheet takes for a formula, also after it was prefixed; numbers are none.
+_FORMULA = re.compile(r"(?![+-]?\d[\d.]*(?:e[+-]?\d+)?\Z)'*[=+@\t\r\n-]", re.ASCII | re.IGNORECASE)
 _UNDECODED = re.compile("[\udc80-\udcff]")
 _AS_UTF8 = 'Save the file as "CSV UTF-8".'
 
@@ -55,12 +57,26 @@ class CsvTable:
     rows: Iterator[CsvRow]
 
 
+def for_spreadsheets(row: Iterable[object]) -> list[object]:
+    """Return a row to write. A text that a spreadsheet would take for a formula begins with "'"; numbers stay.
+
+    >>> for_spreadsheets(["=1+1", "'=1", -1, "a=b"])
+    ["'=1+1", "''=1", -1, 'a=b']
+    """
+    return [f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value for value in row]
+
+
+def from_spreadsheets(field: str) -> str:
+    """Return the text of which `for_spreadsheets` made a field; any other as it is."""
+    return field[1:] if field[:1] == "'" and _FORMULA.match(field) else field
+
+
 def open_csv(file: Path, known: Callable[[str], bool]) -> CsvTable:
     """Return the header of a CSV file and its rows, which are parsed as they are read; blank lines are skipped.
 
     The encoding is UTF-8 or UTF-16, with or without a byte order mark. The delimiter is the one of comma, semicolon and
-    tab that gives the most columns for which `known` is true. Raises `ConfigError` when the file cannot be read or has
-    no header.
+    tab that gives the most columns for which `known` is true. Fields are read as `from_spreadsheets` does. Raises
+    `ConfigError` when the file cannot be read or has no header.
     """
     try:
         data = file.read_bytes()
@@ -129,10 +145,10 @@ class _Reader:
         if found := _UNDECODED.search(text):
             return self._fault(start, f"the byte 0x{ord(found[0]) - 0xDC00:02X} is not UTF-8; {_AS_UTF8[:-1]}")
         if '"' not in text:
-            return CsvRow(start + 1, tuple(text.split(self.delimiter))), end
+            return CsvRow(start + 1, tuple(map(from_spreadsheets, text.split(self.delimiter)))), end
         if not self._row.fullmatch(text):
             return self._fault(start, 'a stray quote ("); a field with quotes is written "like ""this"""')
-        return CsvRow(start + 1, tuple(self._fields(text))), end
+        return CsvRow(start + 1, tuple(map(from_spreadsheets, self._fields(text)))), end
 
     def _end(self, start: int) -> int | None:
         """Return the line after a row: the first one at which all quotes are closed. None: there is none."""

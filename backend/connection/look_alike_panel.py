@@ -116,7 +116,8 @@ def _renewed(text: bytes, panels: Sequence[tuple[_Element, str]]) -> bytes:
         value = b'"' + markdown.encode() + b'"'
         changed, count = _VALUE.subn(lambda match: match.group(1) + value, tag, count=1)  # noqa: B023
         if not count:
-            changed = re.sub(rb"(\s*/?>)$", lambda match: b" value=" + value + match.group(1), tag)  # noqa: B023
+            inner = tag.removesuffix(b">").removesuffix(b"/").rstrip()
+            changed = inner + b" value=" + value + tag[len(inner) :]
         text = text[: panel.start] + changed + text[panel.tag_end :]
     return text
 

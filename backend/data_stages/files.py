@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from taxonomist.storage.csv_text import open_csv
+from taxonomist.storage.csv_text import for_spreadsheets, open_csv
 from taxonomist.storage.files import storage_errors, write_atomically
 from taxonomist.storage.formats import FORMAT
 from taxonomist.taxonomy.errors import ConfigError
@@ -138,7 +138,7 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object
     text = io.StringIO(newline="")
     lines = csv.writer(text)
     lines.writerow(header)
-    lines.writerows(rows)
+    lines.writerows(map(for_spreadsheets, rows))
     _write(path, text.getvalue())
 
 

@@ -31,7 +31,7 @@ UNEXPLAINED = "was left out by the database, or changed meanwhile"
 UNREADABLE = "cannot be read, or is stored twice"
 _REPORT_EVERY = 500
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
-_FIELD = re.compile(r"\{(.*?)\}")
+_FIELD = re.compile(r"\{([^{}]*)\}")
 
 
 @dataclass(frozen=True)

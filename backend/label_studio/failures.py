@@ -94,7 +94,7 @@ def explain(body: Any) -> str:
     if not isinstance(body, Mapping):
         return ""
     parts = list(_texts(body.get("validation_errors"))) or list(_texts(body.get("detail")))
-    text = re.sub(r"<[^>]*>", "", " ".join(parts))
+    text = re.sub(r"<[^<>]*>", "", " ".join(parts))
     return re.sub(r"\s+", " ", text).strip().rstrip(".")[:500]
 
 

@@ -25,6 +25,7 @@ _SHOT = re.compile(
     r"|\d{3}(?:canon|nikon|apple|msdcf|_pana|olymp|_fuji|gopro|ricoh|pentx|casio|media)",
     re.IGNORECASE,
 )  # what cameras and telephones name files and folders: a word and numbers, a day, a folder such as 100CANON
+_LONGEST_NAME = 255  # of a file or a folder, as file systems have it; a pattern takes long on longer ones
 _MOSTLY = 0.9  # of the tasks must have a value
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # what Label Studio puts before the name of an uploaded file
 
@@ -51,6 +52,8 @@ def product_of(product_field: str, image: ProductImage) -> str | None:
     if MARK in product_field:
         path = _path_of(image.uri)
         name = path if "/" in product_field else path.rpartition("/")[2]
+        if max(map(len, name.split("/"))) > _LONGEST_NAME:
+            return None
         match = _pattern(product_field).search(name)
         return _folded(match["product"]) if match else None
     return _folded(_field(image.data, product_field))

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from taxonomist.storage.catalog import Catalog, ImageDocument
 from taxonomist.storage.catalog.image_ids import image_id
+from taxonomist.storage.csv_text import for_spreadsheets, from_spreadsheets
 from taxonomist.storage.files import storage_errors, write_atomically
 from taxonomist.storage.home.former_image_ids import former_image_id
 from taxonomist.taxonomy.errors import DamagedError
@@ -118,7 +119,7 @@ def write_split_images(folder: Path, moves: ImageMoves) -> None:
     for former, targets in sorted(moves.split.items()):
         for new, addresses in sorted(targets.items()):
             uri = next(uri for uris in addresses.values() for uri in uris)
-            rows.writerow([former, new, uri, " ".join(sorted(filter(None, addresses)))])
+            rows.writerow(for_spreadsheets([former, new, uri, " ".join(sorted(filter(None, addresses)))]))
     write_atomically(folder / _SPLIT_FILE, table.getvalue().encode("utf-8", "surrogatepass"))
 
 
@@ -128,4 +129,5 @@ def read_split_images(folder: Path) -> list[dict[str, str]]:
         text = (folder / _SPLIT_FILE).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []
-    return list(csv.DictReader(io.StringIO(text)))
+    rows = csv.DictReader(io.StringIO(text))
+    return [{name: from_spreadsheets(value) for name, value in row.items()} for row in rows]

@@ -1,16 +1,15 @@
-"""The hosts from which images may be fetched, and whether an IP address is public."""
+"""The hosts from which images may be fetched."""
 
-import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from taxonomist.storage.images.ip_networks import is_metadata_host
 from taxonomist.taxonomy.errors import ConfigError, ImageForbiddenError
 
-__all__ = ["AllowedHosts", "Target", "is_public"]
+__all__ = ["AllowedHosts", "Target"]
 
 _PORTS = {"http": 80, "https": 443}
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 @dataclass(frozen=True)
@@ -70,6 +69,8 @@ class AllowedHosts:
         Raises `ImageForbiddenError` when the URL is not http(s), has credentials or another host.
         """
         target = self.target(url)
+        if is_metadata_host(target.host):
+            raise ImageForbiddenError(f'Images are not fetched from "{target.host}", where machines find credentials.')
         default = target.port == _PORTS[target.scheme]
         if (target.host, target.port) in self._exact or (default and (target.host, None) in self._exact):
             return target
@@ -93,18 +94,3 @@ class AllowedHosts:
         if parts.username is not None or parts.password is not None:
             raise ImageForbiddenError(f"The URL of an image on {host} contains a user name or a password.")
         return Target(parts.scheme, host.lower(), port or _PORTS[parts.scheme], public_only=False)
-
-
-def is_public(address: str) -> bool:
-    """Return whether an IP address is reachable from the internet; an IPv4 address inside an IPv6 one is unwrapped."""
-    try:
-        ip = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    if isinstance(ip, ipaddress.IPv6Address):
-        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
-        if inner is None and ip in _NAT64:
-            inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-        if inner is not None:
-            return is_public(str(inner))
-    return ip.is_global and not ip.is_multicast and not ip.is_reserved

@@ -17,7 +17,8 @@ from taxonomist.storage.addresses import parse_address
 from taxonomist.storage.event_loop_thread import EventLoopThread
 from taxonomist.storage.fork_safety import after_fork
 from taxonomist.storage.images import without_query
-from taxonomist.storage.images.allowed_hosts import AllowedHosts, Target, is_public
+from taxonomist.storage.images.allowed_hosts import AllowedHosts, Target
+from taxonomist.storage.images.ip_networks import is_metadata, is_public
 from taxonomist.storage.images.loading import SMALL_FILE, hold_file_in_loop, is_awaited, seconds_left
 from taxonomist.storage.network.host_breaker import HOSTS, Refusal
 from taxonomist.storage.network.http_clients import ProxyFailure, failures_of, image_client, reason_and_fix
@@ -184,7 +185,7 @@ class HttpImages:
             headers = dict(credential.header) if credential is not None and own else {}
             proxy = proxy_for(url) if own else self._image_proxy(target)
             async with self._asking(target.place, url, is_patient=is_patient):
-                step = await self._step(url, target, headers, proxy)
+                step = await self._step(url, target, headers, proxy, by_name=own or proxy is not None)
             if isinstance(step, Answer):
                 return step
             url = urljoin(url, step)
@@ -242,18 +243,20 @@ class HttpImages:
             )
         return self._proxy
 
-    async def _step(self, url: str, target: Target, headers: dict[str, str], proxy: Proxy | None) -> Answer | str:
-        """Return the answer, or the address to which it redirects."""
+    async def _step(
+        self, url: str, target: Target, headers: dict[str, str], proxy: Proxy | None, *, by_name: bool
+    ) -> Answer | str:
+        """Return the answer, or the address to which it redirects. With `by_name` the connection looks up the host."""
         parsed = httpx.URL(url)
         # Two parsers read the address: urlsplit for the check, httpx for the request. They must agree on the host.
         if target.host not in (parsed.host.rstrip("."), parsed.raw_host.decode("ascii")):
             raise ImageForbiddenError(f"The host of {without_query(url)} is ambiguous.")
-        if not target.public_only:
+        if by_name:
             return await self._get(url, target, parsed, headers, proxy=proxy)
         # Connect to the checked IP address, because a second lookup could return another one.
         headers = headers | {"Host": parsed.netloc.decode("ascii")}
         refused: httpx.ConnectError | None = None
-        for address in await _public_addresses(target):
+        for address in await _checked_addresses(target):
             try:
                 return await self._get(
                     url, target, parsed.copy_with(host=address), headers, sni=parsed.raw_host.decode("ascii")
@@ -343,10 +346,12 @@ def data_of(answer: Answer, uri: str) -> bytes:
             raise ImageUnavailableError(f"{where} is not available: {answer.target.host} answered {status}.")
 
 
-async def _public_addresses(target: Target) -> list[str]:
+async def _checked_addresses(target: Target) -> list[str]:
     found = await asyncio.get_running_loop().getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
     addresses = [str(entry[4][0]) for entry in found]
-    private = [address for address in addresses if not is_public(address)]
+    if metadata := [address for address in addresses if is_metadata(address)]:
+        raise ImageForbiddenError(f"{target.host} resolves to {metadata[0]}, where machines find credentials.")
+    private = [address for address in addresses if not is_public(address)] if target.public_only else []
     if private or not addresses:
         raise ImageForbiddenError(
             f"{target.host} resolves to {', '.join(private) or 'nothing'}, which is not a public address.",

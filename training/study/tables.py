@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from taxonomist.storage.csv_text import for_spreadsheets
 from taxonomist.training.study.contestants import Contestant
 from taxonomist.training.study.labelled_images import LabelledImages
 from taxonomist.training.study.scores import (
@@ -51,7 +52,8 @@ class Table:
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow([part for name, two in zip(self.header, wide, strict=True) for part in _names(name, two)])
         for row in self.rows:
-            writer.writerow([part for value, two in zip(row, wide, strict=True) for part in _values(value, two)])
+            values = (part for value, two in zip(row, wide, strict=True) for part in _values(value, two))
+            writer.writerow(for_spreadsheets(values))
         return out.getvalue()
 
     def _text(self, value: str | int | Stat) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from taxonomist.taxonomy.paths import TaxonomyPath, format_path
+from taxonomist.taxonomy.redaction import redacted
 
 MOST_WITHDRAWN = 0.1  # of a source's labels, or of its images, without a confirmation
 
@@ -117,14 +118,14 @@ def describe(
     """Yield a line for each change of an image that the source had before."""
     for address, annotator in (*difference.changed, *difference.emptied):
         former, said = before[address].labels[annotator], now[address].labels[annotator]
-        yield f"{address}: {_labels(former)} → {_labels(said)}"
+        yield f"{redacted(address)}: {_labels(former)} → {_labels(said)}"
     gone = set(difference.removed_images)
     for address, annotator in difference.removed:
         if address not in gone:
-            yield f"{address}: {_labels(before[address].labels[annotator])} is removed"
+            yield f"{redacted(address)}: {_labels(before[address].labels[annotator])} is removed"
     for address in difference.removed_images:
         labels = _labels(path for paths in before[address].labels.values() for path in paths)
-        yield f"{address}: the image is removed, with {labels}"
+        yield f"{redacted(address)}: the image is removed, with {labels}"
 
 
 def _labels(paths: Iterable[TaxonomyPath]) -> str:

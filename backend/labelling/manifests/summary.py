@@ -15,6 +15,7 @@ from taxonomist.storage.catalog.image_ids import image_id
 from taxonomist.taxonomy.annotations import UnknownPath
 from taxonomist.taxonomy.names import one_letter_apart, same_but_for_case
 from taxonomist.taxonomy.paths import TaxonomyPath, format_path
+from taxonomist.taxonomy.redaction import redacted
 from taxonomist.taxonomy.tree import Tree
 
 _EMPTY_ROW = "empty row"
@@ -95,4 +96,5 @@ def _contradicted_sources(plan: ImportPlan) -> Iterator[str]:
             said = image.labels.get(annotator, ())
             if said and paths and set(said) != set(paths):
                 here, there = (", ".join(map(format_path, some)) for some in (said, paths))
-                yield f"{address} is {here!r} here and {there!r} in the source {source!r}: the newer label counts"
+                other = f"{there!r} in the source {source!r}"
+                yield f"{redacted(address)} is {here!r} here and {other}: the newer label counts"
