@@ -6,11 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
-from taxonomist.taxonomy.redaction import redacted
-
 from rapidfuzz.distance import OSA, Levenshtein
 
 from taxonomist.taxonomy.paths import TaxonomyPath
+from taxonomist.taxonomy.redaction import redacted
 
 _BLANKS = re.compile("[ \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]+")
 _WITHOUT_SHAPE = re.compile("[\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
