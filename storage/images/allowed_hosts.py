@@ -69,10 +69,12 @@ class AllowedHosts:
         Raises `ImageForbiddenError` when the URL is not http(s), has credentials or another host.
         """
         target = self.target(url)
-        if is_metadata_host(target.host):
-            raise ImageForbiddenError(f'Images are not fetched from "{target.host}", where machines find credentials.')
         default = target.port == _PORTS[target.scheme]
         if (target.host, target.port) in self._exact or (default and (target.host, None) in self._exact):
+            if is_metadata_host(target.host):
+                raise ImageForbiddenError(
+                    f'Images are not fetched from "{target.host}": machines find credentials there.'
+                )
             return target
         if default and any(target.host.endswith(suffix) for suffix in self._suffixes):
             return Target(target.scheme, target.host, target.port, public_only=True)
