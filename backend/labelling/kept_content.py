@@ -11,7 +11,7 @@ from taxonomist.storage.journal import AnnotationRecord, AnnotationSaved, Event,
 AnyTask = TaskRecord | TaskSaved
 AnyAnnotation = AnnotationRecord | AnnotationSaved
 _ANSWER = ("result", "was_cancelled")
-_CONTENT = (*_ANSWER, "ground_truth", "lead_time", "reviews")
+CONTENT = (*_ANSWER, "ground_truth", "lead_time", "reviews")
 
 
 @dataclass
@@ -55,7 +55,7 @@ def same_content(read: Mapping[str, Any], kept: Mapping[str, Any]) -> bool:
 
     What Label Studio forgot, the annotator of a deleted account, is no difference: the journal keeps it.
     """
-    return _same(read, kept, _CONTENT) and person(read) in {None, person(kept)}
+    return _same(read, kept, CONTENT) and person(read) in {None, person(kept)}
 
 
 def same_answer(read: Mapping[str, Any], kept: Mapping[str, Any]) -> bool:

@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 from pydantic import TypeAdapter, ValidationError
 
 from taxonomist.backend.labelling.exports.forms import as_task, digest
+from taxonomist.backend.labelling.exports.identity import differ
 from taxonomist.backend.labelling.kept_content import AnyAnnotation, person
 from taxonomist.backend.labelling.task_events import TaskEvents
 from taxonomist.storage.journal import AnnotationSaved, Event
 from taxonomist.taxonomy.errors import BadRequestError
 
-_PRECISION = timedelta(seconds=1)  # old exports have times in whole seconds
 _TIME = TypeAdapter(datetime)
 
 
@@ -97,7 +97,7 @@ def _are_two(first: _Seen, other: _Seen) -> bool:
     if first.unique_id is not None and other.unique_id is not None:
         return first.unique_id != other.unique_id
     if first.created is not None and other.created is not None:
-        if abs(first.created - other.created) >= _PRECISION:
+        if differ(first.created, other.created):
             return True
         if first.updated != other.updated:  # one annotation, before and after a change
             return False

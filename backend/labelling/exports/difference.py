@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from taxonomist.backend.labelling.exports.identity import Match, is_other_annotation, is_other_task, matches_of
+from taxonomist.backend.labelling.exports.repeated_annotations import IN_TWO_FORMS, OLDER_ANNOTATION
 from taxonomist.backend.labelling.import_result import LeftOut
 from taxonomist.backend.labelling.kept_content import (
     AnyAnnotation,
@@ -25,9 +26,7 @@ OTHER_TASK = "task whose id stands for another task of the source"
 OTHER_ANNOTATION = "annotation whose id stands for another annotation of the source"
 KEEP_BOTH = "--source NAME keeps both"
 OLDER_TASK = "task that is kept in a newer form"
-OLDER_ANNOTATION = "annotation that is kept in a newer form"
 TASK_IN_TWO_FORMS = "task that the file has in two forms"
-IN_TWO_FORMS = "annotation that the file has in two forms"
 
 
 @dataclass

@@ -20,7 +20,8 @@ class ExportFiles:
     """One file, or those in the folder of a target storage. Making it checks each file as a whole.
 
     Raises `ConfigError` for a form that cannot be taken, a file that is truncated, and one without tasks. `entries` is
-    the number of tasks, `ids_within_tasks` says whether the ids of annotations count anew within each task.
+    the number of tasks, `ids_repeat` says whether an id occurs twice, `ids_within_tasks` whether the ids of annotations
+    count anew within each task.
     """
 
     def __init__(self, export: Path) -> None:
@@ -34,6 +35,7 @@ class ExportFiles:
                 f"{export} has no tasks. A list of tasks is expected, also without annotations. Nothing was changed.",
                 hint="Label Studio may have exported only what a filter shows. Export the project again.",
             )
+        self.ids_repeat = ids.repeat or ids.repeat_in_an_item
         self.ids_within_tasks = ids.repeat and count_within_tasks(self.items())
 
     def items(self) -> Iterator[object]:
@@ -66,10 +68,10 @@ class _Scan:
 
 
 class _Ids:
-    """Finds out whether an annotation id stands in two items. Only then the items are compared, which takes longer."""
+    """Finds out whether an id stands in two items, or twice in one. Only then items are compared, which takes time."""
 
     def __init__(self) -> None:
-        self.repeat = False
+        self.repeat = self.repeat_in_an_item = False
         self._known: set[int] = set()  # hashes
         self._of_item: set[int] = set()
 
@@ -78,6 +80,7 @@ class _Ids:
         if not self.repeat:
             key = hash((depth, str(plain_id(_plain(id)))))  # as in `as_task`, where 1, 1.0 and "1" are one id
             self.repeat = key in self._known
+            self.repeat_in_an_item |= key in self._of_item
             self._of_item.add(key)
 
     def end_item(self) -> None:

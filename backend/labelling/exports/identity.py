@@ -17,8 +17,6 @@ from taxonomist.backend.labelling.task_events import StatedTimes, TaskEvents
 from taxonomist.storage.catalog.image_ids import image_id
 from taxonomist.storage.journal import AnnotationSaved, TaskSaved
 
-_PRECISION = timedelta(seconds=1)  # old exports have times in whole seconds
-
 
 class Match(NamedTuple):
     """An annotation of an export, and what is kept under its id."""
@@ -51,7 +49,7 @@ def is_other_task(task: TaskSaved, stated: StatedTimes, kept: AnyTask, matches: 
     if _Evidence.PROOF in evidence:
         return False
     is_contradicted = _Evidence.OTHER in evidence
-    if stated.created and _differ(task.created_at, kept.created_at):
+    if stated.created and differ(task.created_at, kept.created_at):
         return is_contradicted or not shares_image
     return not shares_image and (is_contradicted or not (stated.created or _Evidence.SAME in evidence))
 
@@ -69,7 +67,7 @@ def is_other_annotation(match: Match, *, same_task: bool) -> bool:
         return True  # nothing says that it is the kept one
     if evidence is not _Evidence.OTHER:
         return False
-    again = stated.created and _differ(event.created_at, kept.created_at)
+    again = stated.created and differ(event.created_at, kept.created_at)
     same_person = person(event.data) in {None, person(kept.data)}
     return not (same_task and again and kept.task_id == event.task_id and same_person)
 
@@ -83,7 +81,7 @@ def _evidence(match: Match, *, moved: bool) -> _Evidence:
     projects = event.data.get("project"), kept.data.get("project")
     if None not in projects and str(projects[0]) != str(projects[1]):
         return _Evidence.OTHER
-    if stated.created and _differ(event.created_at, kept.created_at):
+    if stated.created and differ(event.created_at, kept.created_at):
         return _Evidence.OTHER
     same = same_answer(event.data, kept.data)
     if moved and not same and (not stated.updated or event.updated_at == kept.updated_at):
@@ -95,8 +93,11 @@ def _evidence(match: Match, *, moved: bool) -> _Evidence:
     return _Evidence.SAME if stated.created else _Evidence.NONE
 
 
-def _differ(time: datetime, kept: datetime) -> bool:
-    return abs(time - kept) >= _PRECISION
+def differ(time: datetime, other: datetime) -> bool:
+    """Return whether two times differ, as far as both are exact: old exports have them in whole seconds."""
+    parts = (time.microsecond, other.microsecond)
+    exact = timedelta(microseconds=1) if all(part % 1000 for part in parts) else timedelta(milliseconds=1)
+    return abs(time - other) >= (exact if all(parts) else timedelta(seconds=1))
 
 
 def _images(task: AnyTask) -> set[str]:

@@ -12,8 +12,6 @@ from itertools import islice
 
 from taxonomist.backend.labelling.exports.annotation_ids import within_tasks
 from taxonomist.backend.labelling.exports.difference import (
-    IN_TWO_FORMS,
-    OLDER_ANNOTATION,
     TakenIds,
     TaskDifference,
     compare,
@@ -21,8 +19,13 @@ from taxonomist.backend.labelling.exports.difference import (
 from taxonomist.backend.labelling.exports.files import ExportFiles
 from taxonomist.backend.labelling.exports.forms import as_task
 from taxonomist.backend.labelling.exports.identity import is_other_annotation, is_other_task, matches_of
+from taxonomist.backend.labelling.exports.repeated_annotations import (
+    IN_TWO_FORMS,
+    OLDER_ANNOTATION,
+    RepeatedAnnotations,
+)
 from taxonomist.backend.labelling.import_result import NOT_STORED, ImportSummary, LeftOut
-from taxonomist.backend.labelling.kept_content import read_kept, same_annotation, same_content
+from taxonomist.backend.labelling.kept_content import KeptContent, read_kept, same_annotation, same_content
 from taxonomist.backend.labelling.recording import record_usable
 from taxonomist.backend.labelling.task_events import TaskEvents, task_events
 from taxonomist.storage.journal import EARLIER_IMPORT, AnnotationSaved, Event, Journal, TaskSaved
@@ -55,6 +58,11 @@ class ExportImport:
         self.journal.fold()
         self._position = self.journal.position()
         self._follows_earlier = _has(self.journal, self.project, EARLIER_IMPORT)
+        self._repeated = RepeatedAnnotations()
+        if self.files.ids_repeat:
+            for chunk in self._chunks(ImportSummary()):
+                for found in self._with_kept(chunk)[0]:
+                    self._repeated.add(found)
         self._taken: set[int] = set()  # hashes of ids: a file may hold an annotation twice
         self._skipped: set[int] = set()
 
@@ -129,11 +137,22 @@ class ExportImport:
             yield tasks
 
     def _compare(self, chunk: Sequence[TaskEvents], taken: TakenIds) -> list[TaskDifference]:
+        chunk, kept = self._with_kept(chunk)
+        differences = []
+        for found in chunk:
+            task, left_out = self._repeated.choose(found)
+            difference = compare(task, kept, self._position, taken)
+            difference.left_out += left_out if difference.images else []
+            differences.append(difference)
+        return differences
+
+    def _with_kept(self, chunk: Sequence[TaskEvents]) -> tuple[Sequence[TaskEvents], KeptContent]:
+        """Return the tasks with the ids that their annotations have in the journal, and what is kept under the ids."""
         kept = read_kept(self.journal, self.project, self.source, _events(chunk))
         if self.ids_within_tasks:
             chunk = [within_tasks(found, kept.annotations) for found in chunk]
             kept = read_kept(self.journal, self.project, self.source, _events(chunk))
-        return [compare(found, kept, self._position, taken) for found in chunk]
+        return chunk, kept
 
     def _adopt_earlier(self, chunk: Sequence[TaskEvents]) -> None:
         """Give the source what an earlier release has imported without one, as far as it agrees with the file."""

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from taxonomist.backend.labelling.exports.difference import IN_TWO_FORMS, OLDER_ANNOTATION, OLDER_TASK
+from taxonomist.backend.labelling.exports.difference import OLDER_TASK
 from taxonomist.backend.labelling.exports.importing import DELETED, ELSEWHERE
+from taxonomist.backend.labelling.exports.repeated_annotations import IN_TWO_FORMS, OLDER_ANNOTATION
 from taxonomist.backend.labelling.label_studio_export import import_export
 from taxonomist.backend.services import Services
 from taxonomist.storage.journal import AnnotationDeleted, AnnotationSaved, TaskDeleted

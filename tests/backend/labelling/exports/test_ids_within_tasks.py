@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from taxonomist.backend.labelling.exports import importing
-from taxonomist.backend.labelling.exports.difference import OLDER_ANNOTATION
+from taxonomist.backend.labelling.exports.repeated_annotations import OLDER_ANNOTATION
 from taxonomist.backend.labelling.label_studio_export import import_export
 from taxonomist.backend.services import Services
 from tests.backend.labelling.exports.conftest import everything, labels
