@@ -114,12 +114,18 @@ def embed(
 
 
 def embed_without_storing(
-    services: Services, project: str, images: Mapping[str, str], backbone: str, *, deadline: float | None = None
+    services: Services,
+    project: str,
+    images: Mapping[str, str],
+    backbone: str,
+    *,
+    deadline: float | None = None,
+    with_token: bool = True,
 ) -> EmbeddedImages:
     """Return the embeddings of images that are only looked at, such as Label Studio's sample in a preview.
 
     Known embeddings are taken from the store. Of the others neither the file, nor the embedding, nor a document is
-    kept. The arguments are those of `embed`.
+    kept. The arguments are those of `embed`; `with_token` is that of `Services.images`.
     """
     embedded = EmbeddedImages()
     missing = _take_known(services, backbone, embedded, list(images))
@@ -128,7 +134,7 @@ def embed_without_storing(
     embedder = services.embedder(backbone)
 
     def load(source: ImageSource) -> DecodedImage:
-        data = services.images(project, keep=False).read(source.uri)
+        data = services.images(project, keep=False, with_token=with_token).read(source.uri)
         return DecodedImage.from_bytes(data, embedder.size, max_pixels=services.settings.max_image_pixels)
 
     sources = [ImageSource(image, images[image], project) for image in missing]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -28,6 +29,7 @@ from taxonomist.taxonomy.tree import Tree
 log = logging.getLogger(__name__)
 
 RETRY_S = 30.0  # after which a model that the store could not deliver is loaded again
+MOST_PREVIEWS = 10_000  # addresses of tasks that are not saved
 RECOUNT_S = 60.0  # after which labels are counted again: another server may have written some
 
 
@@ -67,7 +69,18 @@ class Predictor:
         self._lock = threading.Lock()
         self._models: dict[str, _LoadedModel] = {}
         self._counts: dict[str, _LabelCount] = {}
+        self._previews: OrderedDict[tuple[str, str], str] = OrderedDict()
         self.look_alikes = LookAlikes(services)
+
+    def previewed(self, project: str, image: str) -> str | None:
+        """Return the address of an image that came lately in a task that Label Studio has not saved, else None."""
+        return self._previews.get((project, image))
+
+    def _keep_previews(self, project: str, images: Mapping[str, str]) -> None:
+        with self._lock:
+            self._previews.update({(project, image): uri for image, uri in images.items()})
+            while len(self._previews) > MOST_PREVIEWS:
+                self._previews.popitem(last=False)
 
     def model_version(self, project: str) -> str:
         """Return the version string that /setup and each prediction carry. No model is loaded.
@@ -162,6 +175,8 @@ class Predictor:
             (images if task.is_saved else previewed).update({image_id(uri): uri for uri in addresses.values()})
             images_of.append({name: image_id(uri) for name, uri in addresses.items()})
         previewed = {image: uri for image, uri in previewed.items() if image not in images}
+        if previewed:
+            self._keep_previews(request.project, previewed)
         suggestions, unanswered = self._suggestions(request.project, images, previewed, model, config, deadline)
         parts_of = [_task_parts(config, suggestions, ids) for ids in images_of]
         saved = [

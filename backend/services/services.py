@@ -260,17 +260,18 @@ class Services:
         self._closing.callback(readers.close)
         return readers
 
-    def images(self, project: str | None, *, keep: bool = True) -> Images:
+    def images(self, project: str | None, *, keep: bool = True, with_token: bool = True) -> Images:
         """Return the reader of a project's images: from its folder, Label Studio or allowed hosts, through the cache.
 
-        For None, the reader that the settings alone give. With `keep=False` nothing is added to the cache.
+        For None, the reader that the settings alone give. With `keep=False` nothing is added to the cache. Without a
+        token, Label Studio is asked for what it shows to everybody.
         """
         url, token = self.label_studio(project)
         source = ImageSource(
             self.projects.get(project).image_folders if project is not None else (),
             url,
-            token,
-            self.other_token(project),
+            token if with_token else None,
+            self.other_token(project) if with_token else None,
             self.label_studio_addresses(project),
             project if project is not None and project.isdecimal() else None,
             keep,

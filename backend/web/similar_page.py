@@ -160,7 +160,10 @@ def _look_alikes(services: Services, predictor: Predictor, project: str, uri: st
         uris = {name: document.projects[project].uri}
         embedded = embed(services, project, uris, backbone, deadline=deadline, listed=True)
     else:  # such as the sample that Label Studio shows in the preview of its settings
-        embedded = embed_without_storing(services, project, {name: uri}, backbone, deadline=deadline)
+        known = _address_of_task(services, predictor, project, name)
+        embedded = embed_without_storing(
+            services, project, {name: known or uri}, backbone, deadline=deadline, with_token=known is not None
+        )
     if name in embedded.late:
         raise ImageUnavailableError(
             f"The image was not read within {services.settings.image_timeout:g} seconds.", hint="Reload the page later."
@@ -168,3 +171,12 @@ def _look_alikes(services: Services, predictor: Predictor, project: str, uri: st
     if name in embedded.failures:
         raise embedded.failures[name]
     return predictor.look_alikes.shown(project, np.asarray(embedded.vectors[name]), backbone, exclude=name)
+
+
+def _address_of_task(services: Services, predictor: Predictor, project: str, image: str) -> str | None:
+    """Return the address that an image has in a task, else None: what a browser names is read without the token."""
+    for task in services.journal.tasks(project, image):
+        for uri in (task.uri, *task.images.values()):
+            if image_id(uri) == image:
+                return uri
+    return predictor.previewed(project, image)

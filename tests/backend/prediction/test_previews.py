@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -15,6 +16,7 @@ from pydantic import SecretStr
 from taxonomist.backend.services import Services
 from taxonomist.backend.web.app import create_app
 from taxonomist.storage.catalog.image_ids import image_id
+from taxonomist.storage.journal import TaskSaved
 from tests.small_world import CONFIG, image_bytes
 
 BLUE = ("Cold", "Blue")
@@ -26,6 +28,8 @@ class Sample:
     def __init__(self, services: Services, address: str) -> None:
         self.services = services
         self.uri = f"{address}/static/samples/sample.jpg"
+        self.upload = f"{address}/data/upload/4/3f2a1b0c-a.jpg"
+        self.tokens: list[tuple[str, str | None]] = []  # by path, what was sent to Label Studio
         services.projects.update("7", label_studio_url=address, api_key=SecretStr("t"))
         self.client: FlaskClient = create_app(services.settings, services).test_client()
 
@@ -57,8 +61,11 @@ class Sample:
 
 @pytest.fixture
 def sample(trained: Services) -> Iterator[Sample]:
+    running: list[Sample] = []
+
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            running[0].tokens.append((self.path, self.headers["Authorization"]))
             data = image_bytes(BLUE, 77)
             self.send_response(200)
             self.send_header("Content-Length", str(len(data)))
@@ -71,7 +78,8 @@ def sample(trained: Services) -> Iterator[Sample]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
-        yield Sample(trained, f"http://127.0.0.1:{server.server_port}")
+        running.append(Sample(trained, f"http://127.0.0.1:{server.server_port}"))
+        yield running[0]
         server.shutdown()
         thread.join()
 
@@ -130,3 +138,34 @@ def test_a_preview_gets_the_scores_of_a_stored_image(sample: Sample) -> None:
     (again,) = sample.predict({"id": 0, "data": {"image": sample.uri}})
     assert preview == stored == again
     assert np.isfinite(preview["score"])
+
+
+def test_what_a_browser_names_is_read_without_the_token(sample: Sample) -> None:
+    address = sample.upload.partition("/data/")[0]
+    for uri in (sample.upload, "/data/upload/4/3f2a1b0c-a.jpg", f"{address}/api/users", f"{address}/api/export?x=1"):
+        sample.page(uri)
+    assert len(sample.tokens) >= 3
+    assert {token for _, token in sample.tokens} == {None}
+
+
+def test_images_of_tasks_are_read_with_the_token(sample: Sample) -> None:
+    sample.page(sample.upload)
+    now = datetime(2026, 11, 27, tzinfo=UTC)
+    source = sample.services.projects.get("7").source
+    sample.services.journal.record(
+        [
+            TaskSaved(
+                "7", source, "5", "/data/upload/4/3f2a1b0c-a.jpg", now, now, {"image": "/data/upload/4/3f2a1b0c-a.jpg"}
+            )
+        ]
+    )
+    sample.services.journal.fold()
+    other = sample.upload.replace("/data/upload/", "/api/data/upload/")  # the same image to us, not to Label Studio
+    assert "Cold › Blue" in sample.page(other)
+    assert sample.tokens == [("/data/upload/4/3f2a1b0c-a.jpg", None), ("/data/upload/4/3f2a1b0c-a.jpg", "Token t")]
+
+
+def test_a_preview_that_came_in_a_request_is_read_with_the_token(sample: Sample) -> None:
+    sample.predict({"id": 0, "data": {"image": sample.upload}})
+    assert "Cold › Blue" in sample.page(sample.upload)
+    assert {token for _, token in sample.tokens} == {"Token t"}
