@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MOST_GONE = 100_000
-"""Nodes that a project's taxonomy had once and that are remembered: twice what a taxonomy may have."""
+MOST_GONE = 50_000
+"""Nodes that a project's taxonomy had once and that are remembered: as many as a taxonomy may have."""
 
 
 def gone_with(record: ProjectRecord, xml: str) -> dict[str, object]:

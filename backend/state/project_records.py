@@ -11,6 +11,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,7 @@ class ProjectRecords:
         self._folder = folder
         self._cached: dict[Path, tuple[tuple[int, int, int], ProjectRecord]] = {}
         self._caching = threading.Lock()
+        self._comparing = threading.RLock()
         self._complaints: dict[str, str] = {}  # by project, as it was logged
 
     def get(self, project: str) -> ProjectRecord:
@@ -192,16 +194,20 @@ class ProjectRecords:
         compared: ProjectRecord | None = None
         compared_xml = ""
         gone: dict[str, object] = {}
-        while True:
-            with FileLock(self._folder / ".lock"):
-                old = self._read(project)
-                new = dict(changes(old))
-                xml = new.get("label_config")
-                if not isinstance(xml, str) or not xml or xml == old.label_config:
-                    return self._write(old, new)
-                if compared is not None and same_nodes(compared, old) and xml == compared_xml:
-                    return self._write(old, {**new, **gone})
-            compared, compared_xml, gone = old, xml, gone_with(old, xml)
+        with ExitStack() as turn:
+            while True:
+                with FileLock(self._folder / ".lock"):
+                    old = self._read(project)
+                    new = dict(changes(old))
+                    xml = new.get("label_config")
+                    if not isinstance(xml, str) or not xml or xml == old.label_config:
+                        return self._write(old, new)
+                    if compared is not None and same_nodes(compared, old) and xml == compared_xml:
+                        return self._write(old, {**new, **gone})
+                if compared is None:  # one thread at a time, so that none compares in vain
+                    turn.enter_context(self._comparing)
+                    old = self._read(project)
+                compared, compared_xml, gone = old, xml, gone_with(old, xml)
 
     def announce(self, project: str, version: str) -> None:
         """Store that Label Studio shows this model version now, and which one it showed before."""

@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")
 _CALLS = ("webhook", "predict", "setup", "train")
 MAX_BODY_BYTES = 16 * 1024 * 1024
+MAX_VALUES = 1_000_000
+"""Values of a body. As many lists take 64 MB once they are parsed; what fits into a body would take 400."""
 
 
 def make_routes(settings: Settings, services: Services | None = None) -> Routes:
@@ -224,6 +226,9 @@ _JSON = json.JSONDecoder(parse_float=_finite, parse_constant=lambda _: None)  # 
 
 
 def _parsed(body: bytes) -> object:
+    values = body.count(b",") + body.count(b"[") + body.count(b"{")  # at least as many as there are
+    if values > MAX_VALUES:
+        raise BadRequestError(f"The body has about {values:,} values; at most {MAX_VALUES:,} are read.")
     try:
         text = body.decode(json.detect_encoding(body), "surrogatepass")
         parsed: object = _JSON.decode(text)
