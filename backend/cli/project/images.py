@@ -19,9 +19,11 @@ from taxonomist.backend.retraining.first_backbone import prepare_backbone
 from taxonomist.backend.state.jobs import JobKind
 from taxonomist.backend.worker.job_runner import run
 from taxonomist.taxonomy.errors import ConfigError
+from taxonomist.taxonomy.names import shorten
 from taxonomist.taxonomy.paths import format_path
 
 _LINES_SHOWN = 20
+_LONGEST_LINE = 1000  # characters; --json has the whole line
 
 
 def register(app: typer.Typer) -> None:
@@ -175,6 +177,6 @@ def _print_import(result: ImportResult) -> None:
 
 def _print_some(lines: Sequence[str], count: int) -> None:
     for line in lines[:_LINES_SHOWN]:
-        print_line(f"  {line}")
+        print_line(f"  {shorten(line, _LONGEST_LINE)}")
     if count > _LINES_SHOWN:
         print_line(f"  and {count - _LINES_SHOWN} more; --json lists them")

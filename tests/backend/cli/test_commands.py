@@ -105,6 +105,17 @@ def test_an_export_without_tasks_is_an_error(run: Run, services: Services, tmp_p
     assert "export.json has no tasks" in err.replace("\n", "")
 
 
+def test_no_line_of_a_summary_is_long(run: Run, tmp_path: Path) -> None:
+    manifest = write_catalogue(tmp_path / "c", 4)
+    lines = manifest.read_text().splitlines()
+    lines[1] = lines[1].replace("Warm,Red", "Warm," + "Wide" * 20_000)
+    lines[2] = lines[2].replace("Warm,", "Warm,").replace(",Yellow", "," + "wide" * 20_000)
+    manifest.write_text("\n".join(lines))
+    _, out, err = run("import", manifest, "--project", "colours", "--dry-run")
+    assert "question: " in out
+    assert max(map(len, [*out.splitlines(), *err.splitlines()])) < 1200
+
+
 def test_brackets_are_no_markup(run: Run, tmp_path: Path) -> None:
     """A name such as `[/bold]` is printed as it is, in errors and in tables."""
     manifest = write_catalogue(tmp_path / "c", 4)
