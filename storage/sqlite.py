@@ -45,6 +45,8 @@ class Database:
         self._idle: list[sqlite3.Connection] = []
         self._writer: sqlite3.Connection | None = None
         self._ready = False
+        self._file: int | None = None  # the inode of the file that the connections are to
+        self._generation = self._writer_generation = 0  # grows with each other file
 
     def _abandon(self) -> None:
         # A child process must not even close the connections of its parent, so they are kept open and unused.
@@ -62,7 +64,8 @@ class Database:
     def read(self) -> Iterator[sqlite3.Connection]:
         """Yield a connection that sees one state of the file until the block ends."""
         with self._storage_errors():
-            connection = self._take()
+            self._leave_moved_file()
+            generation, connection = self._generation, self._take()
             try:
                 connection.execute("BEGIN")
                 yield connection
@@ -71,14 +74,18 @@ class Database:
                 _roll_back(connection)
                 raise
             finally:
-                self._give(connection)
+                self._give(connection, generation)
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """Yield a connection with a transaction: committed and synced at the end, rolled back on errors."""
         with self._writing, self._storage_errors():
+            self._leave_moved_file()
+            if self._writer is not None and self._writer_generation != self._generation:
+                self._writer.close()
+                self._writer = None
             if self._writer is None:
-                self._writer = self._open()
+                self._writer_generation, self._writer = self._generation, self._open()
             _begin(self._writer)
             try:
                 yield self._writer
@@ -117,15 +124,31 @@ class Database:
             self._idle.clear()
             self._writer = None
 
+    def _leave_moved_file(self) -> None:
+        """Open new connections where another file is at the path: a damaged one was moved aside, and is made anew."""
+        if self._file is None:
+            return
+        try:
+            if self.path.stat().st_ino == self._file:
+                return
+        except OSError:  # it is gone
+            pass
+        with self._lock:
+            for connection in self._idle:
+                connection.close()
+            self._idle.clear()
+            self._generation += 1
+            self._ready, self._file = False, None
+
     def _take(self) -> sqlite3.Connection:
         with self._lock:
             if self._idle:
                 return self._idle.pop()
         return self._open()
 
-    def _give(self, connection: sqlite3.Connection) -> None:
+    def _give(self, connection: sqlite3.Connection, generation: int) -> None:
         with self._lock:
-            if len(self._idle) < 8:
+            if len(self._idle) < 8 and generation == self._generation:
                 self._idle.append(connection)
                 return
         connection.close()
@@ -141,6 +164,7 @@ class Database:
             )
             try:
                 self._prepare(connection)
+                self._file = self.path.stat().st_ino
             except BaseException:
                 connection.close()
                 raise

@@ -33,6 +33,7 @@ from taxonomist.backend.worker.progress_watch import ProgressWatch
 from taxonomist.backend.worker.retraining_schedule import TrainingPlanner, projects_of_label_studio
 from taxonomist.backend.worker.supervisor import end_with_parent
 from taxonomist.backend.worker.trying_again import try_again
+from taxonomist.storage.damaged_databases import move_aside_if_damaged
 from taxonomist.storage.home.privacy import repair_modes
 from taxonomist.storage.set_aside import ItemKind
 from taxonomist.taxonomy.errors import ConfigError, StorageError
@@ -48,6 +49,7 @@ LAST_PULSE_S = 5.0  # how long a stop waits for the last pulse; the supervisor g
 LOCK_TIMEOUT_S = 10.0  # for a predecessor that is just ending
 SIGNAL_POLL_S = 0.1
 KEEP_EVENTS_DAYS = 90.0  # folded events that are older are deleted
+REBUILT = ("catalog.sqlite", "jobs.sqlite", "suggestions.sqlite")  # made anew when they are damaged
 OLD_QUEUE = ("queue.sqlite", "queue.sqlite-wal", "queue.sqlite-shm")  # a second queue of earlier releases
 
 
@@ -147,6 +149,12 @@ class Worker:
         """Go on where the last worker was. What fails is tried by the next one."""
         services, alone = self.services, self.services.isolation.of
         set_aside = services.journal.set_aside
+        for name in REBUILT:
+            move_aside_if_damaged(services.home / name)
+        with alone("", "repairs"):
+            for project in services.journal.withdrawal.projects():
+                if services.catalog.count(project) == 0:  # a catalogue that is new has nothing of the journal
+                    services.journal.withdrawal.decide_again(project)
         for job in services.jobs.requeue_interrupted(KINDS):
             if job.state is JobState.WAITING:
                 log.warning("job %s (%s, project %s) was interrupted and runs again", job.id, job.kind, job.project)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from itertools import count
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from taxonomist.taxonomy.errors import ConfigError, DamagedError
 
 log = logging.getLogger(__name__)
 
+_MOST_BYTES = 480  # of 512 that SQLite allows for a path
 _WORKER_TIMEOUT_S = 10.0  # for a worker that is just ending
 
 
@@ -28,6 +30,7 @@ def open_home(home: Path, shared: SharedStores | None = None) -> None:
     migration that was killed is finished by the next call. Raises `DamagedError` for a home of a newer release,
     `ConfigError` while a worker of an earlier release uses an older home, and `StorageError`.
     """
+    _check_length(home)
     if read_version(home) is not None and _checked(home) == VERSION:
         return
     with storage_errors(home):
@@ -41,6 +44,16 @@ def open_home(home: Path, shared: SharedStores | None = None) -> None:
             _migrate(home, version, shared or SharedStores())
     finally:
         lock.release()
+
+
+def _check_length(home: Path) -> None:
+    """Raise `ConfigError` for a folder whose path has no room for the names of our files in what SQLite allows."""
+    length = len(os.fsencode(home.absolute()))
+    if length > _MOST_BYTES:
+        raise ConfigError(
+            f"The path of the home folder has {length} bytes; SQLite allows {_MOST_BYTES} with the names of our files.",
+            hint="Set TAXONOMIST_HOME, or --home, to a shorter path.",
+        )
 
 
 def _checked(home: Path) -> int | None:

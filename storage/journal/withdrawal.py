@@ -117,6 +117,18 @@ class Withdrawal:
         with self._database.read() as connection:
             return sorted(_tasks_with_others(connection, project, [image]))
 
+    def decide_again(self, project: str) -> None:
+        """Make all images of a project dirty, so that the catalogue gets them and their labels again."""
+        self._make_dirty(project, self.images(project))
+
+    def keep_parts(self, project: str, parts: Mapping[str, str]) -> None:
+        """Keep the parts of images, so that a catalogue that is made anew has them."""
+        known = self.kept_parts(project, parts)
+        self._write(
+            "INSERT INTO former_parts VALUES (?, ?, ?) ON CONFLICT (project, image) DO UPDATE SET part = excluded.part",
+            [(project, _hashed(image), part) for image, part in parts.items() if known.get(image) != part],
+        )
+
     def withdraw_project(self, project: str, images: Iterable[str] = ()) -> None:
         """Delete everything of a project. Its images, and these, are dirty then."""
         self._make_dirty(project, self.images(project) | set(images))
@@ -153,7 +165,7 @@ class Withdrawal:
         self._write("DELETE FROM projects WHERE project = ?", [(project,)])
 
     def kept_parts(self, project: str, images: Iterable[str]) -> dict[str, Literal["test", "train"]]:
-        """Return the parts of those of the images that were forgotten after they had been in the project."""
+        """Return the parts of those of the images that were trained, or forgotten, in the project."""
         names = {_hashed(image): image for image in images}
         with self._database.read() as connection:
             rows = connection.execute(

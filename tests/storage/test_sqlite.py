@@ -148,3 +148,19 @@ def test_a_reader_does_not_hold_up_the_erasing(database: Database) -> None:
         database.erase_deleted()  # the log is cut by the next call
     with database.write() as connection:
         assert connection.execute("PRAGMA busy_timeout").fetchone()[0] == 30_000
+
+
+def test_a_file_that_was_moved_aside_is_left_for_the_new_one(database: Database) -> None:
+    with database.write() as connection:
+        connection.execute("INSERT INTO a VALUES (1)")
+    database.path.rename(database.path.with_name("damaged"))
+    for ending in ("-wal", "-shm"):
+        database.path.with_name(f"a.sqlite{ending}").unlink()
+    with database.read() as connection:
+        assert connection.execute("SELECT count(*) FROM a").fetchone()[0] == 0
+    other = Database(database.path, "CREATE TABLE IF NOT EXISTS a (n INTEGER)")
+    with database.write() as connection:
+        connection.execute("INSERT INTO a VALUES (2)")
+    with other.read() as connection:
+        assert [row["n"] for row in connection.execute("SELECT n FROM a")] == [2]
+    other.close()
