@@ -31,7 +31,7 @@ def make_private(home: Path) -> None:
 
 def repair_modes(home: Path) -> int:
     """Take the rights of other users from all files of a home, and return from how many. Links are not followed."""
-    if _shared_because(home) is not None:
+    if not _exists(home) or _shared_because(home) is not None:
         return 0
     failed: list[str] = []
     changed = 0

@@ -125,3 +125,7 @@ def test_another_user_works_in_a_home_that_is_open_to_it() -> None:
         assert stat.S_IMODE(folder.stat().st_mode) == 0o777
     finally:
         shutil.rmtree(folder)
+
+
+def test_a_home_that_is_not_there_yet_has_nothing_to_repair(tmp_path: Path) -> None:
+    assert repair_modes(tmp_path / "home") == 0
