@@ -20,6 +20,7 @@ from taxonomist.backend.connection.announce import (
     update_ml_backend,
 )
 from taxonomist.backend.connection.look_alike_panel import panels_in, with_panel
+from taxonomist.backend.connection.panel_renewal import panel_key, written
 from taxonomist.backend.connection.questions import Choose, ask_settings
 from taxonomist.backend.label_studio import LabelStudioClient, MlBackend, Project, Webhook
 from taxonomist.backend.labelling.sources import describe_other
@@ -153,6 +154,7 @@ def connect(
         records.change(
             project,
             lambda known: {  # as it is now, since Label Studio has called /setup meanwhile
+                **(written(known, label_config) if panel != "declined" else {}),
                 "label_config": label_config,
                 "created": about.created,
                 "label_studio_url": client.url,
@@ -293,7 +295,7 @@ def _add_panel(
 ) -> tuple[str, PanelState]:
     """Return the labelling config that is in force afterwards, and what was done with the panel."""
     label_config = client.project(project).label_config  # read as late as possible: a person may be editing it
-    wanted = with_panel(label_config, settings.page_url, project, credentials.project_key(project))
+    wanted = with_panel(label_config, settings.page_url, project, panel_key(credentials, project, label_config))
     if wanted == label_config:
         return label_config, "unchanged"
     has_panel = bool(panels_in(label_config))

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape, unescape
-from urllib.parse import quote, urlencode
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
 from xml.parsers import expat  # only positions are used, and documents with a DTD are refused
 
 from taxonomist.taxonomy.errors import ConfigError
@@ -82,6 +82,11 @@ def _images_of(panels: Sequence[_Element], images: Mapping[str, str]) -> list[st
     without = [name for name in images if name not in found]
     first = next(iter(images))
     return [name or (without.pop(0) if without else first) for name in found]
+
+
+def keys_in(label_config: str) -> list[str]:
+    """Return the keys of the panels in a labelling config. Raises `ConfigError`."""
+    return [parse_qs(urlsplit(address).query).get("key", [""])[0] for address in panels_in(label_config)]
 
 
 def panels_in(label_config: str) -> list[str]:

@@ -79,6 +79,9 @@ class Settings(BaseSettings):
         description="Password for basic authentication; unset: made once and kept in the home folder, and programs on "
         "this machine need none for projects that `connect` has not given it to",
     )
+    look_alike_key_days: int = Field(
+        90, ge=14, le=3650, description="Days for which the key in the address of a look-alike page is valid"
+    )
     webhook_secret: SecretStr | None = Field(
         None, description="Value of the secret header of webhooks; unset: made once and kept in the home folder"
     )

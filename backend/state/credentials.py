@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import secrets
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from taxonomist.backend.settings import Settings
@@ -18,6 +19,23 @@ from taxonomist.storage.files import storage_errors, write_if_absent
 from taxonomist.taxonomy.errors import AuthError, ConfigError
 
 SECRET_HEADER = "X-Taxonomist-Secret"  # noqa: S105 - its name, not its value
+LOOK_ALIKES, THUMBNAIL = "look-alikes", "thumbnail"  # the kinds of pages that have keys
+RENEWED_DAYS = 7  # before a key ends, in which the former one and the new one are both valid
+_RENEW = "Run `taxonomist connect` to renew the panel."
+
+
+def today() -> date:
+    """Return the day by which keys end, in UTC."""
+    return datetime.now(UTC).date()
+
+
+def key_end(key: str | None) -> date | None:
+    """Return the last day of a key, as it says, None for a key of an earlier release and for any other text."""
+    day = (key or "").partition("-")[0]
+    try:
+        return datetime.strptime(day, "%Y%m%d").replace(tzinfo=UTC).date() if len(day) == 8 else None
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True)
@@ -28,6 +46,7 @@ class Credentials:
     password: str
     webhook_secret: str
     signing_key: bytes
+    key_days: int = 90
 
     def has_password(self, authorization: str | None) -> bool:
         """Return whether the header `authorization` of a call has user name and password."""
@@ -48,15 +67,43 @@ class Credentials:
             hint="Run `taxonomist connect`, which gives Label Studio the user name and the password of this server.",
         )
 
-    def project_key(self, project: str) -> str:
-        """Return the key in URLs with which a browser may see the look-alikes of one project."""
-        digest = hmac.new(self.signing_key, f"similar:{project}".encode(), hashlib.sha256).digest()
-        return base64.urlsafe_b64encode(digest[:18]).decode()
+    def project_key(self, project: str, page: str = LOOK_ALIKES, *, until: date | None = None) -> str:
+        """Return the key in URLs with which a browser may see one kind of page of a project up to a day.
 
-    def check_project_key(self, project: str, key: str | None) -> None:
-        """Raise `AuthError` unless a browser's request for a project's look-alikes has that key."""
-        if key is None or not _same(key, self.project_key(project)):
-            raise AuthError("The key in the address is wrong.", hint="Run `taxonomist connect` to renew the panel.")
+        By default it is valid for `key_days` from today.
+        """
+        day = f"{until or today() + timedelta(days=self.key_days):%Y%m%d}"
+        return f"{day}-{self._signature(f'{page}:{project}:{day}')}"
+
+    def check_project_key(
+        self, project: str, key: str | None, page: str = LOOK_ALIKES, *, former_until: date | None = None
+    ) -> date:
+        """Return the last day of the key of a browser's request.
+
+        Raises `AuthError` for a key that is wrong or has ended. Keys of earlier releases have no end and open all pages
+        of the project; they are valid up to `former_until`, with None always.
+        """
+        until = key_end(key)
+        if key is not None and until is not None and _same(key, self.project_key(project, page, until=until)):
+            if until >= today():
+                return until
+            raise AuthError(f"The key in the address has ended on {until}.", hint=_RENEW)
+        if key is not None and _same(key, self._signature(f"similar:{project}")):
+            if former_until is None or former_until >= today():
+                return today() + timedelta(days=RENEWED_DAYS)
+            raise AuthError("The key in the address is one of an earlier release, which has ended.", hint=_RENEW)
+        raise AuthError("The key in the address is wrong.", hint=_RENEW)
+
+    def is_renewed(self, project: str, key: str | None) -> bool:
+        """Return whether a key of the look-alike page is valid for more than `RENEWED_DAYS`, so that it may stay."""
+        until = key_end(key)
+        if key is None or until is None or until <= today() + timedelta(days=RENEWED_DAYS):
+            return False
+        return _same(key, self.project_key(project, until=until))
+
+    def _signature(self, text: str) -> str:
+        digest = hmac.new(self.signing_key, text.encode(), hashlib.sha256).digest()
+        return base64.urlsafe_b64encode(digest[:18]).decode()
 
     def _basic_matches(self, authorization: str | None) -> bool:
         kind, _, encoded = (authorization or "").partition(" ")
@@ -82,6 +129,7 @@ def load_credentials(settings: Settings) -> Credentials:
         password=settings.password.get_secret_value() if settings.password else _derive(kept, "password").hex(),
         webhook_secret=secret.get_secret_value() if secret else _derive(kept, "webhook").hex(),
         signing_key=_derive(kept, "signing"),
+        key_days=settings.look_alike_key_days,
     )
 
 

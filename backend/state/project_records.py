@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -75,6 +75,7 @@ class ProjectRecord(BaseModel, frozen=True):
     label_studio_addresses: tuple[str, ...] = ()  # others by which it is known: those it calls itself, former ones
     api_key: SecretStr | None = None
     ml_backend: int | None = None
+    former_keys_until: date | None = None  # the last day of keys of pages that earlier releases made; None: no end yet
     has_password: bool = False  # whether `connect` gave Label Studio the password for all its calls
     announced: str | None = None  # the model version that Label Studio shows
     announced_before: str | None = None  # the one that it showed before

@@ -6,6 +6,7 @@ import io
 import logging
 import re
 import time
+from datetime import date
 from functools import lru_cache
 from urllib.parse import unquote_plus, urlencode, urlsplit
 
@@ -20,6 +21,7 @@ from taxonomist.backend.prediction.look_alikes import LookAlike
 from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.prediction.privacy import may_use
 from taxonomist.backend.services import Services
+from taxonomist.backend.state.credentials import LOOK_ALIKES, THUMBNAIL
 from taxonomist.inference.image_decoding import decoded
 from taxonomist.storage.catalog.documents import image_id
 from taxonomist.storage.images import without_query
@@ -59,7 +61,8 @@ def similar_pages(services: Services, predictor: Predictor) -> Blueprint:
     # Its links are relative, since a proxy may serve it below any path.
     @pages.get("/similar")
     def similar() -> ResponseReturnValue:
-        project, key = _project_and_key(services)
+        project, until = _project_and_end(services, LOOK_ALIKES)
+        key = services.credentials.project_key(project, THUMBNAIL, until=until)
         uri = _source()
         cards, reason = [], ""
         try:
@@ -88,7 +91,7 @@ def similar_pages(services: Services, predictor: Predictor) -> Blueprint:
 
     @pages.get("/thumbnail")
     def thumbnail() -> ResponseReturnValue:
-        project, _ = _project_and_key(services)
+        project, _ = _project_and_end(services, THUMBNAIL)
         document = services.catalog.get(request.args.get("id", ""))
         labels = document.projects.get(project) if document and may_use(document, services.settings) else None
         if document is None or labels is None or not labels.accepted:
@@ -122,12 +125,14 @@ def _deadline(services: Services) -> float:
     return time.monotonic() + services.settings.image_timeout
 
 
-def _project_and_key(services: Services) -> tuple[str, str]:
+def _project_and_end(services: Services, page: str) -> tuple[str, date]:
+    """Return the project of a request and the last day of its key."""
     project, key = project_id(request.args.get("project", "")), request.args.get("key", "")
-    services.credentials.check_project_key(project, key)
+    former_until = services.projects.get(project).former_keys_until
+    until = services.credentials.check_project_key(project, key, page, former_until=former_until)
     if not services.projects.exists(project):  # it was forgotten: nothing of it is stored again
         raise NotFoundError(f"Project {project} is not known.")
-    return project, key
+    return project, until
 
 
 def _source() -> str:

@@ -6,6 +6,7 @@ from contextlib import nullcontext
 
 from taxonomist.backend.connection.announce import announce_again
 from taxonomist.backend.connection.fill_predictions import fill
+from taxonomist.backend.connection.panel_renewal import renew_panel
 from taxonomist.backend.connection.push_predictions import push
 from taxonomist.backend.extras import require
 from taxonomist.backend.labelling.sync import sync
@@ -40,6 +41,7 @@ def _run(services: Services, kind: JobKind, project: str, progress: StepProgress
         case JobKind.SYNC:
             outcome = sync(services, project, progress)
             announce_again(services, project)
+            renew_panel(services, project)
             return outcome
         case JobKind.PUSH:
             return push(services, project, progress)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 
 from taxonomist.backend.connection.connect import own_row, own_webhooks, webhook_address, webhook_is_right
 from taxonomist.backend.connection.doctor.check import Check, failed, failure, guarded, passed, warned
-from taxonomist.backend.connection.look_alike_panel import panel_address, panels_in
+from taxonomist.backend.connection.look_alike_panel import keys_in, panel_address, panels_in
 from taxonomist.backend.label_studio import LabelStudioClient, MlBackend, Project, Webhook
 from taxonomist.backend.label_studio.failures import DOTLESS_FIX, REACH_FIX, SSRF_FIX
 from taxonomist.backend.labelling.sources import describe_other
 from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.services import Services
+from taxonomist.backend.state.credentials import RENEWED_DAYS, key_end, today
 from taxonomist.backend.state.jobs import JobKind, JobState
 from taxonomist.backend.state.project_records import ProjectRecord
 from taxonomist.inference.image_decoding import decode_image
-from taxonomist.taxonomy.errors import ConfigError, LabelStudioError, TaxonomistError
+from taxonomist.taxonomy.errors import AuthError, ConfigError, LabelStudioError, TaxonomistError
 from taxonomist.taxonomy.label_config import LabelConfig, parse_label_config
 
 OLDEST_TESTED, NEWEST_TESTED = (1, 15), (1, 23)  # README names them too; see CONTRIBUTING.md
@@ -200,7 +202,13 @@ def _prefill(about: Project) -> Check:
 
 
 def _panel(services: Services, project: str, about: Project, config: LabelConfig) -> Check:
-    key = services.credentials.project_key(project)
+    keys = keys_in(about.label_config)
+    former_until = services.projects.get(project).former_keys_until
+    try:
+        ends = [services.credentials.check_project_key(project, key, former_until=former_until) for key in keys]
+    except AuthError as error:
+        return failure("look-alike panel", error, _connect(project))
+    key = keys[0] if keys else ""
     wanted = {panel_address(services.settings.page_url, project, key, value) for value in config.images.values()}
     shown = panels_in(about.label_config)
     if not shown:
@@ -209,7 +217,12 @@ def _panel(services: Services, project: str, about: Project, config: LabelConfig
         return failed("look-alike panel", "has an old address or key", _connect(project))
     if missing := len(wanted.difference(shown)):
         return warned("look-alike panel", f"is missing beside {missing} of {len(wanted)} images", _connect(project))
-    return passed("look-alike panel", "is in the labelling config")
+    if key_end(key) is None:
+        return passed("look-alike panel", "is in the labelling config; its key gets an end at the next pass")
+    detail = f"is in the labelling config, with a key that is valid until {min(ends)}"
+    if min(ends) <= today() + timedelta(days=RENEWED_DAYS - 2):
+        return warned("look-alike panel", f"{detail}: the worker has not renewed it", _connect(project))
+    return passed("look-alike panel", detail)
 
 
 def _image(services: Services, project: str, client: LabelStudioClient, config: LabelConfig) -> Check:

@@ -19,6 +19,7 @@ from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.retraining.training_job import train
 from taxonomist.backend.services import BACKBONE, Services, registry_name
 from taxonomist.backend.state import heartbeat
+from taxonomist.backend.state.credentials import LOOK_ALIKES, THUMBNAIL
 from taxonomist.backend.state.jobs import JobKind
 from taxonomist.backend.state.suggestions import StoredSuggestion
 from taxonomist.storage.catalog import image_id
@@ -150,15 +151,15 @@ def test_a_running_server_serves_nothing_of_it(trained: Services, run: Run, tmp_
     uri = next(trained.catalog.documents("7")).projects["7"].uri
     assert predict(trained, uri)[0]["model_version"] == "taxonomist-v1"
     app = client_of(trained)
-    key = trained.credentials.project_key("7")
+    key, thumbnail = (trained.credentials.project_key("7", page) for page in (LOOK_ALIKES, THUMBNAIL))
     assert b"<img" in app.get(f"/similar?project=7&key={key}&src={uri}").data
     name = image_id(uri)
-    assert app.get(f"/thumbnail?project=7&key={key}&id={name}").status_code == 200
+    assert app.get(f"/thumbnail?project=7&key={thumbnail}&id={name}").status_code == 200
     assert run("forget", "--project", "7", "--yes")[0] == 0
     [answer] = predict(trained, uri)
     assert (answer["model_version"], answer["result"]) == ("taxonomist-look-alikes-0", [])
     assert app.get(f"/similar?project=7&key={key}&src={uri}").status_code == 404
-    assert app.get(f"/thumbnail?project=7&key={key}&id={name}").status_code == 404
+    assert app.get(f"/thumbnail?project=7&key={thumbnail}&id={name}").status_code == 404
 
 
 def test_a_project_that_comes_back_is_new_and_keeps_its_parts(trained: Services, run: Run) -> None:

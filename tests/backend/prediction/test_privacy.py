@@ -14,6 +14,7 @@ from taxonomist.backend.prediction.evaluation import look_alikes_of_image
 from taxonomist.backend.prediction.look_alikes import LookAlikes
 from taxonomist.backend.pretraining.prepared_images import prepare_all, prepared_image_store, wanted_images
 from taxonomist.backend.services import BACKBONE, Services
+from taxonomist.backend.state.credentials import THUMBNAIL
 from taxonomist.backend.web.app import create_app
 from taxonomist.storage.catalog import ImageDocument
 from tests.small_world import PATHS, SIZE, image_bytes
@@ -95,7 +96,7 @@ def test_the_page_the_thumbnail_and_the_command_hide_it(trained: Services) -> No
     key = trained.credentials.project_key("7")
     with create_app(trained.settings, trained).test_client() as client:
         best = look_alikes_of_image(trained, "7", file, 1)[0].image_id
-        thumbnail = f"/thumbnail?project=7&key={key}&id={best}"
+        thumbnail = f"/thumbnail?project=7&key={trained.credentials.project_key('7', THUMBNAIL)}&id={best}"
         uri = trained.catalog.get_many([best])[best].projects["7"].uri
 
         def page() -> set[str]:

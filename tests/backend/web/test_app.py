@@ -11,6 +11,7 @@ from flask.testing import FlaskClient
 
 from taxonomist.backend.retraining.embedding_job import embed_all
 from taxonomist.backend.services import Services
+from taxonomist.backend.state.credentials import THUMBNAIL
 from taxonomist.backend.web.app import create_app
 from tests.small_world import CONFIG, PATHS, image_bytes
 
@@ -213,7 +214,7 @@ def test_thumbnails_are_of_labelled_images_only(trained: Services) -> None:
     uri = new_image(trained, PATHS[0], "private.jpg")
     predict(trained, uri)  # embedded and known, but without a label
     document = next(found for found in trained.catalog.documents("7") if found.uri_orig == uri)
-    key = trained.credentials.project_key("7")
+    key = trained.credentials.project_key("7", THUMBNAIL)
     answer = client_of(trained).get(f"/thumbnail?project=7&key={key}&id={document.id}")
     assert answer.status_code == 404
 

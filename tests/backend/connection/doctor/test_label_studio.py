@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from pydantic import SecretStr
@@ -85,5 +85,12 @@ def test_the_panel_has_the_address_that_connect_writes(services: Services, brows
         return _panel(services, "4", about, parse_label_config(config)).status
 
     assert check(written) == "ok"
+    about = Project("4", "", written, now, True, "", "", tasks=0, annotated_tasks=0, annotations=0)
+    ends = datetime.now(UTC).date() + timedelta(days=90)
+    assert f"valid until {ends}" in _panel(services, "4", about, parse_label_config(written)).detail
+    soon = services.credentials.project_key("4", until=now.date() + timedelta(days=3))
+    assert check(with_panel(CONFIG, services.settings.page_url, "4", soon)) == "warn"
+    ended = services.credentials.project_key("4", until=now.date() - timedelta(days=2))
+    assert check(with_panel(CONFIG, services.settings.page_url, "4", ended)) == "fail"
     assert check(CONFIG) == "warn"
     assert check(with_panel(CONFIG, "http://elsewhere:9090", "4", key)) == "fail"

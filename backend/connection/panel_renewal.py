@@ -1,0 +1,59 @@
+"""The key of the look-alike panel ends; the worker puts a new one into the labelling config a week before."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from datetime import date, timedelta
+
+from taxonomist.backend.connection.look_alike_panel import keys_in, with_panel
+from taxonomist.backend.services import Services
+from taxonomist.backend.state.credentials import RENEWED_DAYS, Credentials, key_end, today
+from taxonomist.backend.state.project_records import ProjectRecord
+from taxonomist.taxonomy.errors import TaxonomistError
+
+log = logging.getLogger(__name__)
+
+
+def panel_key(credentials: Credentials, project: str, label_config: str) -> str:
+    """Return the key for a project's panels: the one that they have while it need not be renewed, else a new one.
+
+    Raises `ConfigError` for a labelling config that cannot be read.
+    """
+    kept = [key for key in keys_in(label_config) if credentials.is_renewed(project, key)]
+    return max(kept, key=lambda key: key_end(key) or date.min) if kept else credentials.project_key(project)
+
+
+def written(record: ProjectRecord, label_config: str) -> Mapping[str, object]:
+    """Return the fields of a record that change when panels with new keys are in the labelling config.
+
+    From then on, keys of earlier releases end with a week.
+    """
+    until = record.former_keys_until or today() + timedelta(days=RENEWED_DAYS)
+    return {"label_config": label_config, "former_keys_until": until}
+
+
+def renew_panel(services: Services, project: str) -> None:
+    """Put a new key into the panels of a connected project that has some, where it is time.
+
+    A failure is logged: the next pass tries again, and the former key is valid up to its end.
+    """
+    record, credentials = services.projects.get(project), services.credentials
+    if record.ml_backend is None:
+        return
+    try:
+        if all(credentials.is_renewed(project, key) for key in keys_in(record.label_config)):
+            return
+        with services.open_label_studio(project) as client:
+            label_config = client.project(project).label_config  # as late as possible: a person may be editing it
+            if not keys_in(label_config):
+                return
+            key = panel_key(credentials, project, label_config)
+            wanted = with_panel(label_config, services.settings.page_url, project, key)
+            if wanted != label_config:
+                client.validate_config(project, wanted)
+                client.update_project(project, label_config=wanted)
+        services.projects.change(project, lambda known: written(known, wanted))
+        log.info("project %s: the key of the look-alike panel is valid until %s", project, key_end(key))
+    except TaxonomistError as error:
+        log.warning("project %s: the key of the look-alike panel was not renewed: %s", project, error)
