@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import taxonomist
+from taxonomist.backend.cli import main
 from taxonomist.backend.services import Services
 from taxonomist.backend.web.app import create_app
 from taxonomist.storage.home.version_file import home_version
@@ -52,3 +53,15 @@ def test_a_command_that_only_asks_makes_no_home(run: Run, services: Services) ->
     shutil.rmtree(services.settings.home, ignore_errors=True)
     run("--version")
     assert not services.settings.home.exists()
+
+
+@pytest.mark.parametrize("command", [["serve"], ["retry"]], ids=lambda command: str(command[0]))
+def test_a_home_that_cannot_be_made_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("sys.argv", ["taxonomist", "--home", str(tmp_path / "file" / "home"), *command])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 8
+    assert capsys.readouterr().err.startswith(f"error: Cannot use {tmp_path / 'file'}")
