@@ -36,8 +36,9 @@ run: $(VENV)/.installed
 environment: $(VENV)/.installed
 	$(BIN)/python -m tests.environment
 
+# Three processes, also on two cores: many tests wait for servers, time limits and processes that were killed.
 test: environment
-	$(BIN)/python -m pytest -n 2 --dist loadscope --durations 15
+	$(BIN)/python -m pytest -n 3 --dist loadscope --durations 15
 
 test-fast: $(VENV)/.installed
 	$(BIN)/python -m pytest -x -n 2 -m "not slow and not e2e"

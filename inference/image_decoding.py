@@ -17,7 +17,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from taxonomist.inference.file_formats import decoding_bytes, readable_formats, scale_transparent_colour, unreadable
 from taxonomist.inference.grey_levels import grey_to_rgb, in_strips, is_deep_grey, strips
 from taxonomist.storage.images.loading import seconds_left
-from taxonomist.storage.memory_budget import MemoryBudget
+from taxonomist.storage.images.memory_budget import MemoryBudget
 from taxonomist.taxonomy.errors import ImageDecodingError, ImageUnavailableError
 
 MAX_PIXELS = 50_000_000

@@ -22,6 +22,7 @@ from pydantic.fields import FieldInfo
 from taxonomist.backend.cli import app
 from taxonomist.backend.error_codes import exit_code, http_status
 from taxonomist.backend.settings import Settings
+from taxonomist.backend.worker.worker import EXIT_STALLED
 from taxonomist.taxonomy import errors
 from taxonomist.taxonomy.errors import TaxonomistError
 
@@ -283,6 +284,7 @@ def errors_page() -> str:
             codes.setdefault(exit_code(kind("")), []).append(f"`{kind.__name__}`")
     codes[4].append("a project that is not known, in every command that works on one")
     codes[2].append("an option that does not exist, or a value that it does not take")
+    codes[EXIT_STALLED] = ["a worker whose work hangs; its supervisor starts another one"]
     codes[130] = ["stopped by Ctrl-C; `pretrain` continues at the next call"]
     lines += [_row((f"`{code}`", ", ".join(names))) for code, names in sorted(codes.items())]
     lines += ["", "## Errors", "", "| error | HTTP status | exit code | meaning |", "| --- | ---: | ---: | --- |"]

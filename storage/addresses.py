@@ -47,7 +47,7 @@ _LABEL_STUDIO = re.compile(r"/(?:data/(?:upload|local-files)|(?:tasks|projects)/
 _UPLOADED = re.compile(r"\d+/[0-9a-f]{8}-")  # Label Studio puts eight digits before the name of an uploaded file
 _SERVED = r"/(?:data/(?:upload|local-files)|storage-data|(?:tasks|projects)/\d+/(?:resolve|presign))"
 _IS_SERVED = re.compile(f"{_SERVED}(?:/.*)?", re.DOTALL)
-_MAY_BE_SERVED = re.compile(f"{_SERVED}(?:[/?#]|\\Z)")
+_MAY_BE_SERVED = re.compile(f"{_SERVED}(?:[/?#]|\\s*\\Z)")  # white space at the end of an address does not count
 _FILE = "file:"
 _CONTAINER = re.compile(r"\$root|\$web|(?=.{3,63}$)[a-z0-9]+(-[a-z0-9]+)*")
 _AZURE = re.compile(r"[a-z.]+")

@@ -22,7 +22,7 @@ class Units(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
     """Hands the tests to the processes in units: all with a real Label Studio, a file whose tests share a fixture of
     their module, or else a single test. So a server, a training or an installation is made once.
 
-    Larger units come first, then slow tests; the fast ones fill what is left, and both processes end together.
+    Larger units come first, then slow tests; the fast ones fill what is left, and all processes end together.
     xdist's own groups do nothing under pytest 9.2, which keeps no `_nodeid` that xdist 3.8 could mark.
     """
 

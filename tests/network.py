@@ -6,7 +6,7 @@ import base64
 import contextlib
 import datetime
 import ipaddress
-import select
+import selectors
 import socket
 import ssl
 import threading
@@ -244,12 +244,17 @@ class _ProxyHandler(StreamRequestHandler):
         self.wfile.write(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
 
     def _tunnel(self, outer: socket.socket) -> None:
-        while True:
-            for ready in select.select([self.connection, outer], [], [], 30)[0] or [None]:
-                data = ready.recv(65536) if ready is not None else b""
-                if not data:
-                    return
-                (outer if ready is self.connection else self.connection).sendall(data)
+        others = {self.connection: outer, outer: self.connection}
+        with selectors.DefaultSelector() as selector:
+            for end in others:
+                selector.register(end, selectors.EVENT_READ)
+            while ready := selector.select(30):
+                for key, _ in ready:
+                    end = key.fileobj
+                    assert isinstance(end, socket.socket)
+                    if not (data := end.recv(65536)):
+                        return
+                    others[end].sendall(data)
 
 
 @pytest.fixture

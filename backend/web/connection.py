@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -14,6 +15,7 @@ HEADER_DEADLINE_S = 10.0
 MAX_HEADER_BYTES = 64 * 1024
 MAX_CONNECTIONS = 800  # a process may have 1,024 open files by default
 MAX_PIPELINED = 8  # requests of a connection that wait for the answer to an earlier one
+ORPHAN_S = 30.0  # what requests have to end once gunicorn is gone
 TAKE_DEADLINE_S = 60.0  # until the client has taken what was sent
 
 
@@ -116,7 +118,13 @@ class Worker(UvicornWorker):  # type: ignore[misc]
     }
 
     async def callback_notify(self) -> None:
-        """Tell gunicorn that the loop runs. End when it is gone: the next server needs the port."""
+        """Tell gunicorn that the loop runs. End when it is gone: the next server needs the port.
+
+        Nobody else would end a process that waits for the threads of its requests.
+        """
         await super().callback_notify()
         if os.getppid() != self.ppid:
+            end = threading.Timer(ORPHAN_S, os._exit, [1])
+            end.daemon = True
+            end.start()
             os.kill(os.getpid(), signal.SIGTERM)

@@ -3,10 +3,13 @@
 import hashlib
 import posixpath
 import re
+from functools import lru_cache
 
 from taxonomist.storage.addresses import Address, parse_address
 
 __all__ = ["id_of_address", "image_id"]
+
+_MOST_CHARACTERS = 500  # of an address whose id is kept
 
 
 def image_id(uri: str) -> str:
@@ -14,6 +17,12 @@ def image_id(uri: str) -> str:
 
     All addresses of one image have the same id, and different images have different ones; see `storage.addresses`.
     """
+    return _kept_id(uri) if len(uri) <= _MOST_CHARACTERS else id_of_address(parse_address(uri))
+
+
+@lru_cache(maxsize=10_000)
+def _kept_id(uri: str) -> str:
+    """Return `image_id`; a request names each image several times, and the next one names it again."""
     return id_of_address(parse_address(uri))
 
 

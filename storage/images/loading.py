@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-from taxonomist.storage.memory_budget import MemoryBudget
+from taxonomist.storage.images.memory_budget import MemoryBudget
 from taxonomist.taxonomy.errors import ImageUnavailableError
 
 __all__ = ["FILES", "SMALL_FILE", "hold_file", "hold_file_in_loop", "is_awaited", "loading", "seconds_left"]

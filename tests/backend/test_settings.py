@@ -57,7 +57,7 @@ def test_secrets_are_not_printed() -> None:
 LISTS = [name for name, field in Settings.model_fields.items() if "list[" in str(field.annotation)]
 
 
-@pytest.mark.parametrize("name", [name for name in LISTS if name != "label_studio_addresses"])
+@pytest.mark.parametrize("name", [name for name in LISTS if name not in {"label_studio_addresses", "trusted_proxies"}])
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
@@ -78,6 +78,12 @@ def test_a_list_is_written_with_commas_or_as_json(
     assert getattr(load_settings(), name) == expected
     (tmp_path / "taxonomist.toml").write_text(f"{name} = {json.dumps(expected)}\n")
     assert getattr(load_settings(), name) == expected
+
+
+@pytest.mark.parametrize("value", ["127.0.0.1, 10.0.0.0/8", '["127.0.0.1","10.0.0.0/8"]'])
+def test_a_list_of_networks(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("TAXONOMIST_TRUSTED_PROXIES", value)
+    assert load_settings().trusted_proxies == ["127.0.0.1", "10.0.0.0/8"]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from taxonomist.inference import image_decoding
 from taxonomist.inference.grey_levels import grey_to_rgb
 from taxonomist.inference.image_decoding import DECODING, decode_image, decoded, prepare_image
 from taxonomist.inference.pipeline import DecodedImage
-from taxonomist.storage.memory_budget import MemoryBudget
+from taxonomist.storage.images.memory_budget import MemoryBudget
 from taxonomist.taxonomy.errors import ImageDecodingError, ImageUnavailableError
 from tests.images import encoded
 

@@ -97,10 +97,28 @@ class Killer:
             self.findings.append(f"the server did not come back: {error}")
             raise
         until = time.monotonic() + RECOVERY_S
-        while (remaining := {pid for pid in left if Path(f"/proc/{pid}").exists()}) and time.monotonic() < until:
+        while (remaining := {pid for pid in left if lives(pid)}) and time.monotonic() < until:
             time.sleep(0.2)
         if remaining:
-            self.findings.append(f"processes {remaining} live on without their server")
+            shown = [_description(pid) for pid in remaining]
+            self.findings.append(f"processes live on without their server: {shown}")
+
+
+def lives(pid: int) -> bool:
+    """Return whether a process runs or is stopped: not one that has ended and that its parent has not asked about."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def _description(pid: int) -> str:
+    """Return what is known of a living process."""
+    with suppress(OSError):
+        folder = Path(f"/proc/{pid}")
+        status = (folder / "status").read_text().splitlines()[:10]
+        return f"{pid} {_kind(pid)} {(folder / 'cmdline').read_bytes()!r} {status} {(folder / 'wchan').read_text()}"
+    return f"{pid} has ended meanwhile"
 
 
 def _group(group: int) -> dict[str, list[int]]:

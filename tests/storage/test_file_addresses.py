@@ -36,6 +36,7 @@ DISK = PATHS.map(posixpath.normpath).filter(lambda path: path.startswith("/") an
         "/srv/data/local-files/?d=x.jpg",
         "/tasks/7/resolve/?fileuri=czM6Ly9iL2E",
         "/labels/storage-data/uploaded/x.jpg",
+        "/labels/data/upload ",
     ],
 )
 def test_a_path_that_may_be_label_studios(path: str) -> None:

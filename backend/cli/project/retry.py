@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from taxonomist.backend.cli.options import Json, services_of
+from taxonomist.backend.cli.options import Json, check_known, services_of
 from taxonomist.backend.cli.output import print_json, print_line
 from taxonomist.backend.worker.trying_again import try_again
 from taxonomist.storage.set_aside import ItemKind
@@ -24,6 +24,8 @@ def retry(
 ) -> None:
     """Try again what could not be processed and was set aside; `taxonomist status` shows it with its reasons."""
     services = services_of(context)
+    if project is not None:
+        check_known(services, project)
     found = try_again(services, services.journal.set_aside.retry(project))
     if as_json:
         print_json({f"{kind}s": found[kind] for kind in ItemKind})

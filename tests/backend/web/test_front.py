@@ -22,6 +22,7 @@ from taxonomist.backend.settings import Settings
 from taxonomist.backend.state.credentials import SECRET_HEADER
 from taxonomist.backend.web import connection, front
 from taxonomist.backend.web.app import Routes, create_app
+from taxonomist.backend.web.callers import failed_passwords
 from taxonomist.backend.web.use_cases import Answer, UseCases
 from tests.backend.web.serving import serving
 from tests.waiting import eventually
@@ -194,8 +195,9 @@ def test_predictions_that_hang_delay_nothing_else(
 
 @pytest.mark.parametrize("password", [None, "geheim-ä"])
 def test_a_webhook_is_answered_as_the_application_answers_it(
-    settings: Settings, captures: list[dict[str, Any]], password: str | None
+    settings: Settings, captures: list[dict[str, Any]], password: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(failed_passwords, "LONGEST_DELAY_S", 0.0)
     settings = settings.model_copy(update={"password": SecretStr(password) if password else None})
     services = Services(settings)
     app = create_app(settings, services).test_client()

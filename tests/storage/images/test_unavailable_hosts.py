@@ -13,7 +13,7 @@ import pytest
 from taxonomist.storage.images import loading as images_loading
 from taxonomist.storage.images.http import HttpImages
 from taxonomist.storage.images.loading import loading
-from taxonomist.storage.memory_budget import MemoryBudget
+from taxonomist.storage.images.memory_budget import MemoryBudget
 from taxonomist.storage.network.host_breaker import HOSTS
 from taxonomist.taxonomy.errors import ImageNotFoundError, ImageTooLargeError, ImageUnavailableError
 from tests.storage.conftest import Handler, Web

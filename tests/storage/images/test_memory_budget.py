@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from taxonomist.storage.memory_budget import MemoryBudget
+from taxonomist.storage.images.memory_budget import MemoryBudget
 
 
 def test_the_shares_never_exceed_the_whole() -> None:
