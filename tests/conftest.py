@@ -3,6 +3,8 @@ when the first test asks for them."""
 
 from __future__ import annotations
 
+import gc
+import itertools
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -15,6 +17,7 @@ import emulators
 from taxonomist.storage.network.host_breaker import HOSTS
 
 ROOT = Path(__file__).parents[1]
+_ended = itertools.count(1)  # tests of this process
 pytest_plugins = ["tests.homes", "tests.network"]
 
 
@@ -52,6 +55,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(autouse=True)
 def _no_host_failed_before() -> None:
     HOSTS.clear()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown() -> None:
+    """Close the stores that tests left open, now and then: Python collects a large heap rarely, and a process may have
+    1,024 open files."""
+    if next(_ended) % 100 == 0:
+        gc.collect()
 
 
 @pytest.fixture(scope="session")

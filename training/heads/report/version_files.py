@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,9 +98,12 @@ def write_json(path: Path, data: Mapping[str, Any], *, indent: int | None = 1) -
 
     Without `indent` everything is on one line, which is written much faster.
     """
-    path.write_text(
-        json.dumps({FORMAT: 1, **_finite(data)}, indent=indent, ensure_ascii=False, allow_nan=False), encoding="utf-8"
-    )
+    dump = partial(json.dumps, indent=indent, ensure_ascii=False, allow_nan=False)
+    try:
+        text = dump({FORMAT: 1, **data})
+    except ValueError:
+        text = dump({FORMAT: 1, **_finite(data)})
+    path.write_text(text, encoding="utf-8")
 
 
 def _finite(data: Any) -> Any:
