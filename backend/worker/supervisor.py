@@ -32,12 +32,13 @@ _PR_SET_PDEATHSIG = 1
 
 def start_supervisor() -> subprocess.Popen[bytes]:
     """Start the supervisor as a child of this process and return it; it gets the settings from the environment."""
-    return subprocess.Popen([sys.executable, "-P", "-m", "taxonomist.backend.worker.supervisor"])
+    command = [sys.executable, "-P", "-m", "taxonomist.backend.worker.supervisor", str(os.getpid())]
+    return subprocess.Popen(command)  # noqa: S603
 
 
-def supervise() -> None:
-    """Run workers, one after the other, until SIGTERM, SIGINT or the end of the parent process."""
-    parent = os.getppid()
+def supervise(parent: int) -> None:
+    """Run workers, one after the other, until SIGTERM, SIGINT or the end of the process `parent`, which started this
+    one. It may have ended before this one begins."""
     stopping = False
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
@@ -123,4 +124,4 @@ def end_with_parent() -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    supervise()
+    supervise(int(sys.argv[1]))

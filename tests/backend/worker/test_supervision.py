@@ -28,7 +28,7 @@ from tests.backend_process import BackendProcess
 from tests.small_world import CONFIG, publish_backbone
 from tests.waiting import eventually
 
-SUPERVISOR = "from taxonomist.backend.worker import supervisor as s; s.SILENT_S = 3; s.supervise()"
+SUPERVISOR = "from taxonomist.backend.worker import supervisor as s; s.SILENT_S = 3; s.supervise({parent})"
 WORKER = """
 from pathlib import Path
 from taxonomist.backend.services import Services
@@ -66,6 +66,14 @@ def sync_of(services: Services) -> tuple[JobState, int] | None:
     return (job.state, job.attempts) if job else None
 
 
+def test_a_supervisor_whose_server_was_killed_before_it_began_ends(services: Services) -> None:
+    """Its worker would keep the lock that the next server's worker needs."""
+    other = os.getppid()
+    command = [sys.executable, "-P", "-m", "taxonomist.backend.worker.supervisor", str(other)]
+    subprocess.run(command, env=environment(services), check=True, timeout=20)
+    assert not (services.home / "worker.lock").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("stopped", [False, True], ids=["", "while its worker is stopped"])
 def test_a_killed_supervisor_is_replaced_and_the_server_answers(services: Services, stopped: bool) -> None:
@@ -87,7 +95,9 @@ def test_a_killed_supervisor_is_replaced_and_the_server_answers(services: Servic
 
 @pytest.mark.slow
 def test_a_stopped_worker_is_replaced_and_its_job_counts_the_attempt(hanging: Services) -> None:
-    supervisor = subprocess.Popen([sys.executable, "-c", SUPERVISOR], env=environment(hanging))
+    supervisor = subprocess.Popen(
+        [sys.executable, "-c", SUPERVISOR.format(parent=os.getpid())], env=environment(hanging)
+    )
     try:
         eventually("the job", lambda: sync_of(hanging) == (JobState.RUNNING, 1))
         worker = eventually("a worker", lambda: worker_pid(hanging))
