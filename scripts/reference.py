@@ -10,6 +10,7 @@ import inspect
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -155,6 +156,7 @@ def _bounds(metadata: Sequence[object]) -> str:
 # --- commands
 
 
+@cache
 def commands() -> dict[str, Any]:
     """Return every command that is not hidden, by its words after `taxonomist`."""
     found: dict[str, Any] = {}

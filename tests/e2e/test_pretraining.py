@@ -45,8 +45,16 @@ TIMEOUT_S = 900  # a process of low priority on a busy machine
 class Traffic(threading.Thread):
     """Asks the backend for predictions, and Label Studio for the backend's versions, until it is stopped."""
 
-    def __init__(self, owner: httpx.Client, backend: BackendProcess, ml_backend: int, request: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        owner: httpx.Client,
+        backend: BackendProcess,
+        ml_backend: int,
+        request: dict[str, Any],
+        auth: tuple[str, str],
+    ) -> None:
         super().__init__()
+        self.auth = auth
         self.owner, self.backend, self.ml_backend, self.request = owner, backend, ml_backend, request
         self.seen: set[str] = set()
         self.answers = 0
@@ -62,7 +70,8 @@ class Traffic(threading.Thread):
                     self.problems.append(repr(error))
 
     def _ask(self, client: httpx.Client) -> None:
-        answer = client.post(f"{self.backend.url}/predict", json=self.request).raise_for_status().json()
+        response = client.post(f"{self.backend.url}/predict", json=self.request, auth=self.auth).raise_for_status()
+        answer = response.json()
         versions = {result["model_version"] for result in answer["results"]}
         if len(versions) != 1 or not all(result["result"] for result in answer["results"]):
             self.problems.append(f"not all is answered by one model: {answer}")
@@ -107,9 +116,10 @@ def test_a_scheduled_pretraining_is_promoted_while_label_studio_is_answered(
         "project": f"{project}.1",
         "label_config": about["label_config"],
     }
-    request["tasks"] = answered(backend, request)[:4]  # a poor model leaves some images to the annotators
+    auth = (services.credentials.username, services.credentials.password)
+    request["tasks"] = answered(backend, request, auth)[:4]  # a poor model leaves some images to the annotators
     assert len(request["tasks"]) == 4
-    traffic = Traffic(owner, backend, row["id"], request)
+    traffic = Traffic(owner, backend, row["id"], request, auth)
     traffic.start()
     try:
         job = eventually(f"the pre-training\n{backend.said()}", lambda: ended(services), timeout=TIMEOUT_S, every=1)
@@ -133,10 +143,13 @@ def test_a_scheduled_pretraining_is_promoted_while_label_studio_is_answered(
     assert len(services.jobs.latest("", JobKind.PRETRAIN)) == 1  # no image is new since then
 
 
-def answered(backend: BackendProcess, request: dict[str, Any]) -> list[Any]:
+def answered(backend: BackendProcess, request: dict[str, Any], auth: tuple[str, str]) -> list[Any]:
     """Return the tasks for which the backend has a suggestion."""
-    answer = httpx.post(f"{backend.url}/predict", json=request, timeout=60, trust_env=False).raise_for_status().json()
-    return [task for task, result in zip(request["tasks"], answer["results"], strict=True) if result["result"]]
+    answer = httpx.post(
+        f"{backend.url}/predict", json=request, auth=auth, timeout=60, trust_env=False
+    ).raise_for_status()
+    results = answer.json()["results"]
+    return [task for task, result in zip(request["tasks"], results, strict=True) if result["result"]]
 
 
 def ended(services: Services) -> Job | None:

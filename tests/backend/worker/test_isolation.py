@@ -125,6 +125,7 @@ def test_an_image_costs_itself_only(world: Services, monkeypatch: pytest.MonkeyP
     assert 'taxonomist_set_aside{kind="image"} 1.0' in client_of(world).get("/metrics").text
     assert run_json(run, "status")["projects"][0]["set_aside"][0]["key"] == bad
 
+    world.projects.update("8", label_config=CONFIG)
     assert run_json(run, "retry", "--project", "8")["images"] == 0
     code, out, _ = run("retry")
     assert (code, out) == (0, "The worker tries again: 1 image.\n")
