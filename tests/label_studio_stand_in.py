@@ -90,6 +90,21 @@ class StandIn(AbstractContextManager["StandIn"]):
         prediction = {"id": id, "task": task, "model_version": version, "score": 0.5, "result": result}
         self.predictions[id] = {**prediction, "updated_at": self._now()}
 
+    def introduce_itself(self) -> None:
+        """Answer what connect and the doctor ask before all else."""
+        self.answers |= {
+            "/api/version": {"release": "1.23.2"},
+            "/api/current-user/whoami": {"id": 1, "email": "me@example.com", "username": "me"},
+            "/api/ml": [],
+            "/api/webhooks": [],
+        }
+
+    def show_config(self, xml: str) -> None:
+        """Answer with another labelling config than that of `small_world`."""
+        self.answer = lambda method, path, answer: (
+            {**answer, "label_config": xml} if isinstance(answer, dict) and "label_config" in answer else answer
+        )
+
     def _now(self) -> str:
         return f"2026-11-24T16:00:00.{next(self._changes):06d}Z"
 

@@ -205,7 +205,7 @@ class ProjectRecords:
                         return self._write(old, new)
                     if compared is not None and same_nodes(compared, old) and xml == compared_xml:
                         return self._write(old, {**new, **gone})
-                if compared is None:  # one thread at a time, so that none compares in vain
+                if compared is None:  # one thread compares at a time; else the others would repeat their comparison
                     turn.enter_context(self._comparing)
                     old = self._read(project)
                 compared, compared_xml, gone = old, xml, gone_with(old, xml)

@@ -95,7 +95,7 @@ def _taken(images: ImagesStatus, sources: tuple[SourceStatus, ...], now: datetim
 
 
 def _what_decides(waiting: WaitingStatus | None, worker_runs: bool) -> str:
-    """Return what becomes of images whose annotations changed: without a taxonomy and a worker they wait for ever."""
+    """Return what images with changed annotations wait for. Without a taxonomy or a worker, nothing decides them."""
     if waiting is None:  # the project's record is damaged
         return "waits until the record of the project can be read"
     if waiting.no_taxonomy or waiting.config_refused:

@@ -120,7 +120,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]
     async def callback_notify(self) -> None:
         """Tell gunicorn that the loop runs. End when it is gone: the next server needs the port.
 
-        Nobody else would end a process that waits for the threads of its requests.
+        The process waits for the threads of its requests, so it is ended after `ORPHAN_S` in any case.
         """
         await super().callback_notify()
         if os.getppid() != self.ppid:

@@ -13,7 +13,7 @@ OLD_EVENT_S = 300.0  # an event that no worker reads, although there is one
 
 
 class Readiness:
-    """Remembers since when work waits without a worker, by a clock that nobody sets."""
+    """Remembers since when work waits without a worker, by the monotonic clock."""
 
     def __init__(self, services: Services) -> None:
         self._services = services

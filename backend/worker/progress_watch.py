@@ -12,7 +12,7 @@ _SAMPLE_S = 10.0
 
 
 class ProgressWatch:
-    """Knows when each piece of work made its last step, by clocks that nobody sets.
+    """Knows when each piece of work made its last step, by the monotonic clock and the processor time.
 
     One thread calls `moved` and `ended` for its own work, another one asks.
     """

@@ -5,7 +5,7 @@ another one when it was killed, so that an accident of the background work never
 It ends when the server that started it is gone, and stops the worker then.
 
 A worker writes to a pipe while it makes progress. One that is silent, because it was stopped or hangs, is killed; its
-job counts that attempt. The pipe needs no room on a disk, and no clock that anybody sets.
+job counts that attempt. The pipe needs no room on a disk, and silence is measured by the monotonic clock.
 """
 
 from __future__ import annotations

@@ -139,8 +139,8 @@ class HttpImages:
     def fetch(self, url: str, credential: Credential | None = None) -> Answer:
         """Return the answer after all redirects. Raises what `Images.read` raises, but not for the status.
 
-        While a host is not asked, an image that somebody waits for fails at once. A job waits for a short pause: a host
-        that starts anew costs it no image.
+        While a host is not asked, an image with a deadline fails at once. One without, such as that of a job, waits for
+        the end of a short pause, so that a host that restarts costs the job no image.
         """
         while True:
             try:

@@ -59,7 +59,7 @@ def seconds_left(longest: float) -> float:
 
 
 def is_awaited() -> bool:
-    """Return whether somebody waits for the image, with a deadline; a job has none."""
+    """Return whether a request waits for the image: it has a deadline. Jobs have none."""
     image = _current.get()
     return image is not None and image.deadline is not None
 

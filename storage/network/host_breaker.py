@@ -1,4 +1,4 @@
-"""Hosts that do not answer: after a few failures in a row a host is not asked for a while, so that nobody waits for it.
+"""Hosts that do not answer: after some failures in a row a host is not asked for a while, and requests fail at once.
 
 Only what says something about the host counts: connections that fail, and different addresses that are not answered in
 time. Any answer, also 404, means that the host is there. After a pause one request may try; the pauses grow.

@@ -294,7 +294,7 @@ def _publish(
     record = data_record((*data.train, *data.validation, *data.test), data.roles, earlier)
     with registry.stage(model_name(project)) as folder:
         trained.head.weights.save(folder / HEAD_FILE)
-        write_json(folder / DATA_FILE, record, indent=None)
+        write_json(folder / DATA_FILE, record)
         write_report(
             folder,
             head=trained.head,

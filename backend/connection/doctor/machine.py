@@ -52,7 +52,7 @@ def _home(home: Path) -> Iterator[Check]:
     if reason is None:
         yield passed("home folder", str(home))
     else:
-        fix = "chmod 700 it as its owner, where the file system can; or put it where nobody else may look"
+        fix = "run `chmod 700` on it as its owner, or move it to a folder that only you can read"
         yield warned("home folder", f"other users may be able to read {home}: {reason}", fix)
     yield from _split_images(home)
     free = shutil.disk_usage(home).free

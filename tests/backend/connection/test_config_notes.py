@@ -63,25 +63,13 @@ parametrized = pytest.mark.parametrize(
 def label_studio(services: Services) -> Any:
     with StandIn() as stand_in:
         services.projects.update("4", label_studio_url=stand_in.url, api_key=SecretStr("t"))
-        stand_in.answers |= {
-            "/api/version": {"release": "1.23.2"},
-            "/api/current-user/whoami": {"id": 1, "email": "me@example.com", "username": "me"},
-            "/api/ml": [],
-            "/api/webhooks": [],
-        }
+        stand_in.introduce_itself()
         yield stand_in
-
-
-def give_config(label_studio: StandIn, xml: str) -> None:
-    def with_config(method: str, path: str, answer: Any) -> Any:
-        return {**answer, "label_config": xml} if isinstance(answer, dict) and "label_config" in answer else answer
-
-    label_studio.answer = with_config
 
 
 @parametrized
 def test_connect_says_it(services: Services, label_studio: StandIn, note: str, xml: str) -> None:
-    give_config(label_studio, xml)
+    label_studio.show_config(xml)
     label_studio.refuse = lambda method, path: 500 if method == "POST" else None  # what follows does not matter
     said: list[str] = []
     with pytest.raises(LabelStudioError):
@@ -101,7 +89,7 @@ def test_connect_says_it(services: Services, label_studio: StandIn, note: str, x
 
 @parametrized
 def test_the_doctor_says_it(services: Services, label_studio: StandIn, note: str, xml: str) -> None:
-    give_config(label_studio, xml)
+    label_studio.show_config(xml)
     check = seen(services, "4")["taxonomy"]
     assert check.status == "ok"
     assert note.rstrip(".") in check.detail

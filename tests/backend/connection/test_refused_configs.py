@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
@@ -53,17 +52,8 @@ def test_setup_refuses_it(client: FlaskClient, name: str, xml: str) -> None:
 def test_the_doctor_names_it(services: Services, name: str, xml: str) -> None:
     with StandIn() as label_studio:
         services.projects.update("4", label_studio_url=label_studio.url, api_key=SecretStr("t"))
-        label_studio.answers |= {
-            "/api/version": {"release": "1.23.2"},
-            "/api/current-user/whoami": {"id": 1, "email": "me@example.com", "username": "me"},
-            "/api/ml": [],
-            "/api/webhooks": [],
-        }
-
-        def with_config(method: str, path: str, answer: Any) -> Any:
-            return {**answer, "label_config": xml} if isinstance(answer, dict) and "label_config" in answer else answer
-
-        label_studio.answer = with_config
+        label_studio.introduce_itself()
+        label_studio.show_config(xml)
         check = seen(services, "4")["taxonomy"]
     assert check.status == "fail"
     assert name in check.detail

@@ -106,7 +106,7 @@ def record_task(services: Services) -> None:
 
 
 def test_labels_wait_for_a_taxonomy(services: Services) -> None:
-    """They were shown as being decided for ever."""
+    """Before, they were shown as being decided, although nothing decides them."""
     record_task(services)
     services.projects.update("7", label_config="")
     said = text(services)

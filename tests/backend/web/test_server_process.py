@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -46,7 +46,7 @@ def test_the_port_is_free_after_the_master_was_killed(tmp_path: Path) -> None:
 
 
 def test_an_orphan_ends_whatever_its_requests_wait_for(tmp_path: Path) -> None:
-    """Nobody else would end it: its threads, which a process waits for, may wait for minutes."""
+    """A process waits for its threads, and a request may wait for minutes."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     code = (
@@ -55,20 +55,25 @@ def test_an_orphan_ends_whatever_its_requests_wait_for(tmp_path: Path) -> None:
         "from taxonomist.backend.web import connection, server\n"
         "from taxonomist.backend.web.app import Routes\n"
         "connection.ORPHAN_S = 1.0\n"
-        "Routes.health = lambda routes: time.sleep(600)\n"
+        "Routes.health = lambda routes: (open(sys.argv[1], 'w').close(), time.sleep(600))\n"
         "server._Server(load_settings(), with_worker=False).run()\n"
     )
     variables = {**os.environ, "TAXONOMIST_HOME": str(tmp_path), "TAXONOMIST_PORT": str(port)}
-    master = subprocess.Popen([sys.executable, "-c", code], env=variables)
+    begun = tmp_path / "begun"
+    master = subprocess.Popen([sys.executable, "-c", code, str(begun)], env=variables)
     children = Path(f"/proc/{master.pid}/task/{master.pid}/children")
     eventually("the server takes requests", lambda: children.read_text().split() and is_open(port))
     (web,) = map(int, children.read_text().split())
     with socket.create_connection(("127.0.0.1", port)) as client:
         client.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        time.sleep(1)  # until a thread answers it
+        eventually("a thread answers it", begun.exists)
         master.kill()
         master.wait()
-        eventually("the orphan ends", lambda: not lives(web), timeout=15)
+        try:
+            eventually("the orphan ends", lambda: not lives(web), timeout=15)
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(web, signal.SIGKILL)
 
 
 def is_open(port: int) -> bool:

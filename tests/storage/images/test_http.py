@@ -2,7 +2,7 @@ import asyncio
 import gzip
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -20,19 +20,6 @@ from taxonomist.taxonomy.errors import (
 from tests.storage.conftest import Handler, Web
 
 IMAGE = b"\x89PNG" + bytes(range(256)) * 4
-
-
-@pytest.fixture
-def open_images() -> Iterator[Callable[..., HttpImages]]:
-    opened: list[HttpImages] = []
-
-    def make(*allowed: str, max_bytes: int = 10_000, timeout_s: float = 5.0) -> HttpImages:
-        opened.append(HttpImages(allowed, max_bytes, timeout_s))
-        return opened[-1]
-
-    yield make
-    for images in opened:
-        images.close()
 
 
 @pytest.fixture

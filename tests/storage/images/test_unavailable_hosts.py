@@ -5,8 +5,9 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
@@ -34,16 +35,8 @@ def trickle(handler: Handler) -> None:
 
 
 @pytest.fixture
-def open_images() -> Iterator[Callable[..., HttpImages]]:
-    opened: list[HttpImages] = []
-
-    def make(*allowed: str, max_bytes: int = 10_000, timeout_s: float = 0.3) -> HttpImages:
-        opened.append(HttpImages(allowed, max_bytes, timeout_s))
-        return opened[-1]
-
-    yield make
-    for images in opened:
-        images.close()
+def open_images(open_images: Callable[..., HttpImages]) -> Callable[..., HttpImages]:
+    return partial(open_images, timeout_s=0.3)
 
 
 def read(images: HttpImages, url: str, seconds: float = 60.0) -> str:

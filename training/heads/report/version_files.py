@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,17 +92,11 @@ def write_report(
             plot_confusion(level, title, folder / f"confusion-{safe_name}-{level.level}.png")
 
 
-def write_json(path: Path, data: Mapping[str, Any], *, indent: int | None = 1) -> None:
-    """Write JSON in UTF-8 with the number of its format; numbers that are not finite become null.
-
-    Without `indent` everything is on one line, which is written much faster.
-    """
-    dump = partial(json.dumps, indent=indent, ensure_ascii=False, allow_nan=False)
-    try:
-        text = dump({FORMAT: 1, **data})
-    except ValueError:
-        text = dump({FORMAT: 1, **_finite(data)})
-    path.write_text(text, encoding="utf-8")
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Write JSON in UTF-8 with the number of its format; numbers that are not finite become null."""
+    path.write_text(
+        json.dumps({FORMAT: 1, **_finite(data)}, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8"
+    )
 
 
 def _finite(data: Any) -> Any:
