@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -38,10 +38,10 @@ class CommandGroup(TyperGroup):
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        self.commands = _Commands()
+        self.commands = _Commands()  # type: ignore[assignment]  # nothing adds to it
 
 
-class _Commands(MutableMapping[str, Any]):
+class _Commands(Mapping[str, Any]):
     """The commands by name, each imported when it is first taken."""
 
     def __init__(self) -> None:
@@ -56,12 +56,6 @@ class _Commands(MutableMapping[str, Any]):
             import_module(f"taxonomist.backend.cli.{module}").register(part)
             self._taken |= typer.main.get_group(part).commands
         return self._taken[name]
-
-    def __setitem__(self, name: str, command: Any) -> None:
-        self._taken[name] = command
-
-    def __delitem__(self, name: str) -> None:
-        del self._taken[name]
 
     def __iter__(self) -> Iterator[str]:
         return (name for names in MODULES.values() for name in names)
