@@ -41,5 +41,5 @@ FROM runtime AS serve
 COPY --from=serve-environment /opt/venv /opt/venv
 EXPOSE 9090
 HEALTHCHECK --interval=15s --timeout=3s --start-period=20s \
-    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:9090/readyz', timeout=2)"]
+    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:9090/livez', timeout=2)"]
 CMD ["serve", "--no-worker"]

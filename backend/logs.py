@@ -40,7 +40,7 @@ def _record(*arguments: Any, **named: Any) -> logging.LogRecord:
     record = logging.LogRecord(*arguments, **named)
     try:
         message = record.getMessage()
-    except (TypeError, ValueError):  # a library's mistake, of which logging makes a traceback with the arguments
+    except Exception:  # a library's mistake, of which logging makes a traceback with the arguments
         message = f"{record.msg!r} was logged with arguments that do not fit"
     record.msg, record.args = redacted(message).translate(_CONTROL), None
     if isinstance(record.exc_info, tuple) and record.exc_info[0] is not None:

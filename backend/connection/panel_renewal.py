@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from datetime import date, timedelta
 
-from taxonomist.backend.connection.look_alike_panel import keys_in, with_panel
+from taxonomist.backend.connection.look_alike_panel import keys_in
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.credentials import RENEWED_DAYS, Credentials, key_end, today
 from taxonomist.backend.state.project_records import ProjectRecord
@@ -42,14 +42,18 @@ def renew_panel(services: Services, project: str) -> None:
     if record.ml_backend is None:
         return
     try:
-        if all(credentials.is_renewed(project, key) for key in keys_in(record.label_config)):
+        ours = [key for key in keys_in(record.label_config) if credentials.made(project, key)]
+        if all(credentials.is_renewed(project, key) for key in ours):
             return
         with services.open_label_studio(project) as client:
             label_config = client.project(project).label_config  # as late as possible: a person may be editing it
-            if not keys_in(label_config):
+            ours = [key for key in keys_in(label_config) if credentials.made(project, key)]
+            if not ours:
                 return
-            key = panel_key(credentials, project, label_config)
-            wanted = with_panel(label_config, services.settings.page_url, project, key)
+            key, wanted = panel_key(credentials, project, label_config), label_config
+            # The key alone changes: where the panels are, and their addresses, is up to `connect` and people.
+            for former in ours:
+                wanted = wanted.replace(former, key)
             if wanted != label_config:
                 client.validate_config(project, wanted)
                 client.update_project(project, label_config=wanted)

@@ -94,6 +94,12 @@ class Credentials:
             raise AuthError("The key in the address is one of an earlier release, which has ended.", hint=_RENEW)
         raise AuthError("The key in the address is wrong.", hint=_RENEW)
 
+    def made(self, project: str, key: str) -> bool:
+        """Return whether a key of the look-alike page is ours, also one that has ended or of an earlier release."""
+        until = key_end(key)
+        former = self._signature(f"similar:{project}")
+        return _same(key, former if until is None else self.project_key(project, until=until))
+
     def is_renewed(self, project: str, key: str | None) -> bool:
         """Return whether a key of the look-alike page is valid for more than `RENEWED_DAYS`, so that it may stay."""
         until = key_end(key)

@@ -39,9 +39,9 @@ def _run(services: Services, kind: JobKind, project: str, progress: StepProgress
         case JobKind.EMBED:
             return embed_all(services, project, progress)
         case JobKind.SYNC:
+            renew_panel(services, project)  # also where the pass fails: the key would end
             outcome = sync(services, project, progress)
             announce_again(services, project)
-            renew_panel(services, project)
             return outcome
         case JobKind.PUSH:
             return push(services, project, progress)

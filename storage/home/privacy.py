@@ -9,6 +9,9 @@ import os
 import stat
 from pathlib import Path
 
+from taxonomist.storage.home.version_file import home_version
+from taxonomist.taxonomy.errors import StorageError
+
 __all__ = ["make_private", "open_because", "repair_modes"]
 
 log = logging.getLogger(__name__)
@@ -75,11 +78,16 @@ def _shared_because(home: Path) -> str | None:
             return f"it belongs to the user {about.st_uid}, and this is {user}"
         if about.st_mode & stat.S_ISGID:
             return "its setgid bit says that a group shares it"
-        with os.scandir(home) as entries:
+        if about.st_mode & stat.S_IRWXG and about.st_gid != os.getegid():
+            return f"it was given to the group {about.st_gid}"
+        with os.scandir(home) as found:
+            entries = list(found)
+            if entries and home_version(home) is None and not (home / "secret").exists():
+                return "it has files, and none of them is ours: TAXONOMIST_HOME may name the wrong folder"
             for entry in entries:
                 if (owner := entry.stat(follow_symlinks=False).st_uid) != user:
                     return f"{entry.name} in it belongs to the user {owner}"
-    except OSError:  # it is not there yet, or the first use of the home says what is wrong
+    except (OSError, StorageError):  # it is not there yet, or the first use of the home says what is wrong
         return None
     return None
 

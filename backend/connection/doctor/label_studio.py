@@ -134,7 +134,8 @@ def _ml_backend(services: Services, project: str, rows: list[MlBackend], row: Ml
             return failed("ML backend", f"{detail}: the password is wrong", _connect(project))
         # Label Studio gives no reason when it blocks an address: it looks like a server that is down.
         return failed("ML backend", f"{detail} {f'({reason})' if reason else ''}".rstrip(), f"{REACH_FIX} {SSRF_FIX}")
-    if row.auth_method != "BASIC_AUTH" or not services.projects.get(project).has_password:
+    is_given = settings.password is not None or services.projects.get(project).has_password
+    if row.auth_method != "BASIC_AUTH" or not is_given:
         detail = "is registered without the password of this server"
         if settings.password is not None:
             return failed("ML backend", detail, _connect(project))

@@ -40,11 +40,13 @@ class Access:
         projects, settings = self._services.projects, self._services.settings
         if settings.allow_no_password or self.is_authenticated(caller, webhook=webhook):
             return
-        if projects.get(project).has_password:
+        is_new = not projects.exists(project)
+        # A wrong password for a new project: `connect` must learn it now, since then only the right one counts.
+        if projects.get(project).has_password or (is_new and caller.authorization is not None):
             raise self._services.credentials.refusal(webhook=webhook)
-        if not projects.exists(project) and sum(not record.has_password for record in projects) >= MOST_OPEN_PROJECTS:
+        if is_new and sum(not record.has_password for record in projects) >= MOST_OPEN_PROJECTS:
             raise AuthError(
-                f"{MOST_OPEN_PROJECTS} projects call this server without its password, which is the most.",
+                f"{MOST_OPEN_PROJECTS} projects of this server have no password, and another one needs it.",
                 hint=f"Run `taxonomist connect --project {project}`, which gives Label Studio the password.",
             )
 

@@ -18,7 +18,9 @@ from taxonomist.backend.connection.panel_renewal import panel_key, renew_panel
 from taxonomist.backend.services import Services
 from taxonomist.backend.state import credentials
 from taxonomist.backend.state.credentials import THUMBNAIL, key_end
+from taxonomist.backend.state.jobs import JobKind
 from taxonomist.backend.web.app import create_app
+from taxonomist.backend.worker.job_runner import run
 from taxonomist.taxonomy.errors import AuthError
 from taxonomist.taxonomy.label_config import parse_label_config
 from tests.label_studio_stand_in import StandIn
@@ -163,3 +165,26 @@ def test_a_renewal_that_fails_is_logged_and_tried_again(
     services.projects.update("4", label_studio_url=url)
     renew_panel(services, "4")
     assert len(written) == 2
+
+
+def test_each_pass_over_label_studio_renews(connected: tuple[Services, list[str]], clock: Clock) -> None:
+    services, written = connected
+    run(services, JobKind.SYNC, "4", lambda *_: None)
+    assert len(written) == 2
+
+
+def test_a_panel_of_another_server_stays(connected: tuple[Services, list[str]], clock: Clock) -> None:
+    services, written = connected
+    written.append(with_panel(CONFIG, "http://other.test", "4", "20261128-of-another-server-000000"))
+    services.projects.update("4", label_config=written[-1])
+    renew_panel(services, "4")
+    assert len(written) == 2
+
+
+def test_only_the_key_changes(connected: tuple[Services, list[str]], clock: Clock) -> None:
+    services, written = connected
+    written[0] = with_panel(CONFIG, "https://images.example/panel", "4", former_key(services, "4"))
+    services.projects.update("4", label_config=written[0])
+    renew_panel(services, "4")
+    [key] = keys_in(written[1])
+    assert written[1] == written[0].replace(former_key(services, "4"), key)

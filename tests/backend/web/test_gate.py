@@ -95,3 +95,14 @@ def test_health_is_told_to_everybody(path: str) -> None:
 )
 def test_further_names_are_a_setting(host: str, expected: int | None) -> None:
     assert refusal("GET", "/similar", {"host": host}, allowed_hosts="*.B.test, C.test") == expected
+
+
+@pytest.mark.parametrize("name", ["host", "origin", "authorization", "content-type", "x-taxonomist-secret"])
+def test_a_header_that_must_come_once_is_refused_twice(name: str) -> None:
+    values = {"host": "localhost", "content-type": "application/json"}
+    headers = [(key.encode(), value.encode()) for key, value in values.items()]
+    headers += [(name.encode(), b"a"), (name.encode(), b"a")]
+    refused = Gate(Settings()).refusal("POST", "/webhook", headers)
+    assert refused is not None
+    assert refused[0] == 400
+    assert f"more than one header {name.title()}" in refused[1]

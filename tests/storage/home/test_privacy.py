@@ -129,3 +129,24 @@ def test_another_user_works_in_a_home_that_is_open_to_it() -> None:
 
 def test_a_home_that_is_not_there_yet_has_nothing_to_repair(tmp_path: Path) -> None:
     assert repair_modes(tmp_path / "home") == 0
+
+
+def test_a_folder_that_is_no_home_stays_as_it_is(tmp_path: Path) -> None:
+    """TAXONOMIST_HOME may name the wrong folder, such as that of a website."""
+    folder = tmp_path / "www"
+    (folder / "images").mkdir(parents=True, mode=0o755)
+    (folder / "images" / "a.jpg").write_bytes(b"x")
+    before = modes(folder)
+    make_private(folder)
+    assert repair_modes(folder) == 0
+    assert modes(folder) == before
+    assert "wrong folder" in (open_because(folder) or "")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a folder to another group")
+def test_a_home_that_was_given_to_a_group_stays_as_it_is(home: Path) -> None:
+    os.chown(home, -1, os.getegid() + 1)
+    home.chmod(0o770)
+    make_private(home)
+    assert stat.S_IMODE(home.stat().st_mode) == 0o770
+    assert "given to the group" in (open_because(home) or "")

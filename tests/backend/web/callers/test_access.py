@@ -187,3 +187,9 @@ def test_loopback_is_this_machine(peer: str) -> None:
     assert Proxies(Settings()).caller([], peer).is_local_program
     assert not Proxies(Settings()).caller([], "192.168.1.5").is_direct
     assert not Proxies(Settings()).caller([], "").is_direct
+
+
+def test_a_wrong_password_for_a_new_project_is_refused(client: httpx.Client) -> None:
+    """connect asks Label Studio to call /setup with the password, and must learn that it is another one."""
+    assert client.post("/setup", json=calls()["/setup"], auth=("taxonomist", "of another server")).status_code == 401
+    assert client.post("/setup", json=calls()["/setup"]).status_code == 200

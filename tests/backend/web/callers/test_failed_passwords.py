@@ -12,6 +12,7 @@ import pytest
 from pydantic import SecretStr
 
 from taxonomist.backend.services import Services
+from taxonomist.backend.state.credentials import SECRET_HEADER
 from taxonomist.backend.web.callers import failed_passwords
 from taxonomist.backend.web.callers.caller import Caller
 from taxonomist.backend.web.callers.failed_passwords import (
@@ -129,3 +130,23 @@ def test_a_network_of_ipv6_is_one_caller(delays: Delays) -> None:
     assert len(delays.asked) == 1
     failed(table, "2001:db8:1:3::1", 1)
     assert len(delays.asked) == 1
+
+
+def test_label_studio_is_heard_while_its_proxy_brings_guesses(services: Services, delays: Delays) -> None:
+    """All callers behind one proxy have its address. What the server made itself cannot be found by trying."""
+    secret = services.credentials.webhook_secret
+    body = {"action": "X", "project": {"id": 7}}
+
+    def send(secret: str) -> int:
+        headers = {SECRET_HEADER: secret, "X-Forwarded-For": "192.0.2.1"}
+        return httpx.post(f"http://127.0.0.1:{port}/webhook", json=body, headers=headers, timeout=30).status_code
+
+    with serving(services, services.settings) as port, ThreadPoolExecutor(30) as clients:
+        try:
+            guesses = [clients.submit(send, f"guess {number}") for number in range(FREE + MOST_ON_TRIAL)]
+            eventually("guesses wait", lambda: len(delays.asked) == MOST_ON_TRIAL)
+            assert send("another guess") == 429
+            assert send(secret) == 201
+        finally:
+            delays.released.set()
+        assert {guess.result() for guess in guesses} == {401}
