@@ -22,6 +22,7 @@ _STRIP = 40
 _DECODER = {"WEBP": 12, "AVIF": 16, "HEIF": 12, "JPEG2000": 20}
 """Bytes of a pixel that the format's own decoder takes, measured; others take a row."""
 
+_SCAN = b"\xff\xda"
 _TILE_WIDTH, _TILE_LENGTH, _ROWS_PER_STRIP, _BITS, _COMPRESSION = 322, 323, 278, 258, 259  # tags of TIFF
 _UNCOMPRESSED = 1
 
@@ -64,7 +65,7 @@ def decoding_bytes(image: Image.Image, full: tuple[int, int], data: bytes) -> in
     pixels, in_file = image.width * image.height, full[0] * full[1]
     need = pixels * (_STORED.get(image.mode, 4) + _RGB + _DECODER.get(image.format or "", 0))
     need += min(pixels, STRIP_PIXELS) * _STRIP
-    if image.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > 1:
+    if image.format in ("JPEG", "MPO") and data.count(_SCAN) - image.info.get("exif", b"").count(_SCAN) > 1:
         # A JPEG in several passes, as a progressive one is: the coefficients of all of it are kept, with 16 bits each.
         need += 2 * len(image.getbands()) * in_file
     if image.format == "TIFF":

@@ -109,10 +109,11 @@ class ImageResult(Generic[Source, Loaded]):
 
 @dataclass(frozen=True)
 class ImageFailure(Generic[Source]):
-    """An image that could not be loaded, and the reason."""
+    """An image that could not be loaded, and the reason. `is_late`: its deadline has passed meanwhile."""
 
     source: Source
     error: TaxonomistError
+    is_late: bool = False
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ def _load_ahead(
             with loading(deadline):
                 return ImageResult(source, load(source))
         except TaxonomistError as error:
-            return ImageFailure(source, error)
+            return ImageFailure(source, error, is_late=deadline is not None and time.monotonic() >= deadline)
         except Exception as error:  # a hostile file may provoke any exception
             log.exception("unexpected error while loading %s", source)
             return ImageFailure(source, ImageUnavailableError(f"Unexpected error: {type(error).__name__}."))

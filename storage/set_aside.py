@@ -7,6 +7,7 @@ by the next starts of a worker, `MOST_TRIES` times in all.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
 from collections import Counter
@@ -25,7 +26,7 @@ CREATE TABLE IF NOT EXISTS set_aside (
     project TEXT NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, reason TEXT NOT NULL, since REAL NOT NULL,
     tries INTEGER NOT NULL, version TEXT NOT NULL, PRIMARY KEY (project, kind, key)) WITHOUT ROWID"""
 
-MOST_ITEMS = 1000  # of a kind in a project; the oldest of more are dropped
+MOST_ITEMS = 1000  # steps, or jobs, of a project; the oldest of more are dropped
 MOST_TRIES = 3
 _MOST_CHARACTERS = 300  # of a reason
 
@@ -68,10 +69,12 @@ class SetAside:
 
     def clear(self, kind: ItemKind, project: str, keys: Collection[str]) -> None:
         """Take back what works again."""
-        known = {item.key for item in self.items(project) if item.kind is kind}
-        if known := known & set(keys):
+        query = "SELECT key FROM set_aside WHERE project = ? AND kind = ? AND key IN (SELECT value FROM json_each(?))"
+        with self._database.read() as connection:
+            known = connection.execute(query, (project, kind.value, json.dumps(list(keys)))).fetchall()
+        if known:
             with self._database.write() as connection:
-                take_back(connection, kind, project, known)
+                take_back(connection, kind, project, [row["key"] for row in known])
 
     def items(self, project: str | None = None) -> list[Item]:
         """Return what is set aside of a project, or of all, the newest first."""
@@ -107,12 +110,18 @@ class SetAside:
 
 
 def put_aside(connection: sqlite3.Connection, kind: ItemKind, project: str, key: str, reason: str) -> None:
-    """Set something aside in the caller's transaction; the table keeps a bounded number of items."""
+    """Set something aside in the caller's transaction.
+
+    Of steps and jobs the table keeps a bounded number. Events and images are as many as the journal has, and none may
+    be dropped: nothing else would try it again.
+    """
     connection.execute(
         "INSERT INTO set_aside VALUES (?, ?, ?, ?, ?, 1, ?) ON CONFLICT (project, kind, key) DO UPDATE"
         " SET reason = excluded.reason, tries = tries + 1, version = excluded.version",
         (project, kind.value, key, _storable(reason), time.time(), software_version()),
     )
+    if kind in (ItemKind.EVENT, ItemKind.IMAGE):
+        return
     connection.execute(
         "DELETE FROM set_aside WHERE project = ?1 AND kind = ?2 AND key IN (SELECT key FROM set_aside"
         " WHERE project = ?1 AND kind = ?2 ORDER BY since DESC, key LIMIT -1 OFFSET ?3)",

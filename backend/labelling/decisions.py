@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from typing import Literal
@@ -102,10 +102,10 @@ def decide_after_migration(services: Services) -> None:
             log.warning("project %s: labels wait to be decided: %s", project, error)
 
 
-def decide_anew(services: Services, project: str) -> None:
+def decide_anew(services: Services, project: str, on_step: Callable[[], None] = lambda: None) -> None:
     """Decide every image again if the taxonomy or the rule of agreement changed since the last decision.
 
-    Labels whose node is gone since then are logged.
+    Labels whose node is gone since then are logged. `on_step` is called while there is progress.
 
     Raises `ConfigError` when the project's labelling config has no taxonomy.
     """
@@ -113,6 +113,7 @@ def decide_anew(services: Services, project: str) -> None:
     if services.projects.get(project).decided_with not in {None, rule}:
         images = [document.id for document in services.catalog.documents(project)]
         for start in range(0, len(images), CHUNK):  # so that a large project needs no more memory
+            on_step()
             update_labels(services, project, images[start : start + CHUNK])
         services.projects.update(project, decided_with=rule)
         if held := training_hold(services, project):
@@ -134,12 +135,14 @@ def update_labels(services: Services, project: str, images: Collection[str]) -> 
         services.project_settings(project).product_field,
     )
     found = _Changes()
-    work_alone(
-        list(images),
-        lambda some: found.add(_write_labels(services, project, deciding, some)),
-        partial(_set_aside, services, project),
-    )
-    services.projects.count_changed_labels(project, changes=found.changes, waiting=found.waiting)
+    try:
+        work_alone(
+            list(images),
+            lambda some: found.add(_write_labels(services, project, deciding, some)),
+            partial(_set_aside, services, project),
+        )
+    finally:  # what was written counts, also when the store fails before the end
+        services.projects.count_changed_labels(project, changes=found.changes, waiting=found.waiting)
     if found.has_unanswered:
         services.projects.update(project, has_unanswered=True)
     if rule is not None:

@@ -218,7 +218,8 @@ def _wait(
         outcome = future.result(None if deadline is None else max(0.0, deadline - time.monotonic()))
     except TimeoutError:
         return LateImage(source)
-    return None if isinstance(outcome, LateImage) else outcome
+    is_late = isinstance(outcome, LateImage) or (isinstance(outcome, ImageFailure) and outcome.is_late)
+    return None if is_late else outcome
 
 
 def _keep(services: Services, backbone: str, new: NewImages, gone: set[str] | None) -> dict[str, NDArray[np.float32]]:

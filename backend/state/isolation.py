@@ -27,7 +27,7 @@ class Isolation:
     def __init__(self, set_aside: Callable[[], SetAside]) -> None:
         self._set_aside = set_aside
         self._problems: dict[tuple[str, str], str | None] = {}  # by project and step, as logged; None: it works
-        self.failures = 0  # of the store as a whole, such as a full disk
+        self.failures = 0  # of the store as a whole, such as a full disk, in steps for no project
 
     @contextmanager
     def of(self, project: str, step: str) -> Iterator[None]:
@@ -35,7 +35,7 @@ class Isolation:
         try:
             yield
         except Exception as error:
-            self.failures += concerns_all(error)
+            self.failures += not project and concerns_all(error)
             if self._is_new(project, step, describe(error)):
                 self._say(project, step, error)
                 if not isinstance(error, ConfigError | ConflictError):
@@ -80,14 +80,15 @@ def work_alone(
 ) -> None:
     """Work on all items together; where that fails, on halves of them, so that what fails costs its own item only.
 
-    `failed` is called for each item that fails alone. Raises a `ConfigError`, and an error of the store as a whole.
+    `failed` is called for each item that fails alone. What the caller tries again is raised: a `ConfigError`, a
+    `ConflictError` (another writer was faster), and an error of the store as a whole.
     """
     if not items:
         return
     try:
         work(items)
     except Exception as error:
-        if concerns_all(error) or isinstance(error, ConfigError):
+        if concerns_all(error) or isinstance(error, ConfigError | ConflictError):
             raise
         if len(items) == 1:
             failed(items[0], error)

@@ -52,7 +52,10 @@ def supervise(parent: int) -> None:
         started = time.monotonic()
         with _Worker() as worker:
             while not worker.ended and not stopping and os.getppid() == parent:
+                before = time.monotonic()
                 time.sleep(POLL_S)
+                if time.monotonic() - before > SILENT_S / 2:  # this process was paused, and its worker with it
+                    worker.heard()
                 if (silent := worker.silent_s) > (SILENT_S if worker.has_begun else BEGIN_S):
                     log.error("the worker has made no progress for %.0f s and is killed", silent)
                     worker.kill()
@@ -99,6 +102,10 @@ class _Worker:
             if os.read(self._pipe, 65_536):
                 self._heard, self.has_begun = time.monotonic(), True
         return time.monotonic() - self._heard
+
+    def heard(self) -> None:
+        """Begin to wait anew for a sign of the worker."""
+        self._heard = time.monotonic()
 
     def kill(self) -> None:
         self._process.kill()

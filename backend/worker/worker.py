@@ -132,7 +132,7 @@ class Worker:
         with self.services.isolation.of(project, "labels"), working_on(self.services.home, project):
             # First: removed images leave without a taxonomy, too.
             decide_dirty(self.services, project, IMAGES_PER_PULSE)
-            decide_anew(self.services, project)
+            decide_anew(self.services, project, on_step=lambda: self._watch.moved(PULSE))
 
     def _announce(self, record: ProjectRecord) -> None:
         """Enqueue a push where Label Studio does not know the served version; once per version and process, so the
@@ -153,8 +153,9 @@ class Worker:
             move_aside_if_damaged(services.home / name)
         with alone("", "repairs"):
             for project in services.journal.withdrawal.projects():
-                if services.catalog.count(project) == 0:  # a catalogue that is new has nothing of the journal
-                    services.journal.withdrawal.decide_again(project)
+                # A catalogue that is new has nothing of the journal, or only what came since.
+                known = [document.id for document in services.catalog.documents(project)]
+                services.journal.withdrawal.decide_again(project, known)
         for job in services.jobs.requeue_interrupted(KINDS):
             if job.state is JobState.WAITING:
                 log.warning("job %s (%s, project %s) was interrupted and runs again", job.id, job.kind, job.project)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import time
@@ -111,7 +112,7 @@ class BlobImages:
     async def _read(self, uri: str) -> bytes:
         wanted = self._allowed(uri)
         id = _cache_id(wanted)
-        etag, cached = _unpack(self._cache.get(id))
+        etag, cached = _unpack(await asyncio.to_thread(self._cache.get, id))  # it may wait for memory
         if cached is not None and time.monotonic() < self._unreachable_until:
             return cached
         if is_awaited() and (refusal := HOSTS.refusal(self._host)):  # a job waits, as its retry policy says

@@ -19,7 +19,7 @@ from taxonomist.storage.fork_safety import after_fork
 from taxonomist.storage.images import without_query
 from taxonomist.storage.images.allowed_hosts import AllowedHosts, Target
 from taxonomist.storage.images.ip_networks import is_metadata, is_public
-from taxonomist.storage.images.loading import SMALL_FILE, hold_file_in_loop, is_awaited, seconds_left
+from taxonomist.storage.images.loading import SMALL_FILE, hold_file_in_loop, is_awaited, seconds_left, waited_for_memory
 from taxonomist.storage.network.host_breaker import HOSTS, Refusal
 from taxonomist.storage.network.http_clients import ProxyFailure, failures_of, image_client, reason_and_fix
 from taxonomist.storage.network.plain_responses import UnusableResponse, compression_of, refused_compression
@@ -212,7 +212,7 @@ class HttpImages:
                 HOSTS.answered(host)
                 raise
             except (asyncio.CancelledError, httpx.TimeoutException):
-                if is_known := is_patient:
+                if is_known := is_patient and not waited_for_memory():
                     HOSTS.failed(host, "no whole answer in time", url)
                 raise
             except (httpx.TransportError, OSError) as error:
@@ -294,19 +294,19 @@ class HttpImages:
         if compression := compression_of(response.headers.get("content-encoding")):
             raise UnusableResponse(refused_compression(response.request.url.host, compression))
         announced = response.headers.get("content-length", "")
-        if (whole_number(announced) or 0) > self._max_bytes:
+        length = whole_number(announced)
+        if announced.isdigit() and (length is None or length > self._max_bytes):
             raise self._too_large(url)
-        is_held = announced.isdigit()
-        if is_held:
-            await hold_file_in_loop(int(announced))
+        held = length or SMALL_FILE
+        await hold_file_in_loop(held)
         data = bytearray()
         async for chunk in response.aiter_raw():
             data += chunk
             if len(data) > self._max_bytes:
                 raise self._too_large(url)
-            if not is_held and len(data) > SMALL_FILE:
-                is_held = True
-                await hold_file_in_loop(self._max_bytes)
+            if len(data) > held:  # its length is not announced
+                held = min(4 * held, self._max_bytes)
+                await hold_file_in_loop(held)
         return bytes(data)
 
     def _too_large(self, url: str) -> ImageTooLargeError:

@@ -13,7 +13,8 @@ import httpx
 
 from taxonomist.storage.images.loading import is_awaited, seconds_left
 from taxonomist.storage.network.host_breaker import HOSTS
-from taxonomist.storage.network.http_clients import http_client, reason_and_fix
+from taxonomist.storage.network.http_clients import RedirectedElsewhere, http_client, reason_and_fix
+from taxonomist.storage.network.plain_responses import UnusableResponse
 from taxonomist.taxonomy.errors import AuthError, LabelStudioError
 
 __all__ = ["TokenAuth"]
@@ -107,17 +108,26 @@ class TokenAuth:
         place = httpx.URL(self._base_url).netloc.decode("ascii")  # as `Target.place`
         if is_awaited() and (refusal := HOSTS.refusal(place)):
             raise LabelStudioError(f"Label Studio at {self._base_url} is not reachable: {refusal}.")
+        is_known = False
         try:
             with http_client(self._base_url, timeout=max(0.1, seconds_left(self._timeout_s))) as client:
                 answer = client.post(url, json={"refresh": token})
             HOSTS.answered(place)
+            is_known = True
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             reason, fix = reason_and_fix(error)
-            HOSTS.failed(place, reason, url if isinstance(error, httpx.TimeoutException) else None)
+            is_known = True
+            if isinstance(error, UnusableResponse | RedirectedElsewhere):
+                HOSTS.answered(place)
+            else:
+                HOSTS.failed(place, reason, url if isinstance(error, httpx.TimeoutException) else None)
             raise LabelStudioError(
                 f"Label Studio at {self._base_url} is not reachable ({reason}).",
                 hint=fix or "Check TAXONOMIST_LABEL_STUDIO_URL.",
             ) from error
+        finally:
+            if not is_known:
+                HOSTS.left(place)
         if answer.status_code in (400, 401, 403):
             raise AuthError(
                 f"Label Studio refused the personal access token ({answer.status_code}).",

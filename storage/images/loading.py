@@ -17,7 +17,16 @@ from dataclasses import dataclass
 from taxonomist.storage.images.memory_budget import MemoryBudget
 from taxonomist.taxonomy.errors import ImageUnavailableError
 
-__all__ = ["FILES", "SMALL_FILE", "hold_file", "hold_file_in_loop", "is_awaited", "loading", "seconds_left"]
+__all__ = [
+    "FILES",
+    "SMALL_FILE",
+    "hold_file",
+    "hold_file_in_loop",
+    "is_awaited",
+    "loading",
+    "seconds_left",
+    "waited_for_memory",
+]
 
 _MB = 1024 * 1024
 FILES = MemoryBudget(256 * _MB)
@@ -33,6 +42,7 @@ _POLL_S = 0.05
 class _Loading:
     deadline: float | None
     held: int = 0
+    waited: bool = False
 
 
 _current: ContextVar[_Loading | None] = ContextVar("loading", default=None)
@@ -64,6 +74,12 @@ def is_awaited() -> bool:
     return image is not None and image.deadline is not None
 
 
+def waited_for_memory() -> bool:
+    """Return whether a part of the time went by before there was room for the file: it says nothing about the host."""
+    image = _current.get()
+    return image is not None and image.waited
+
+
 def hold_file(size: int) -> None:
     """Wait until a file of this size may be read. Raises `ImageUnavailableError` when there is no room in time."""
     if (image := _counted(size)) is not None:
@@ -75,6 +91,7 @@ async def hold_file_in_loop(size: int) -> None:
     if (image := _counted(size)) is not None:
         ends = time.monotonic() + _WAIT_IN_LOOP_S
         while (taken := FILES.take_now(2 * size)) is None and time.monotonic() < ends:
+            image.waited = True
             await asyncio.sleep(_POLL_S)
         _keep(image, taken, size)
 

@@ -60,7 +60,7 @@ class _Fold:
         try:
             self.step(row)
         except Exception as error:
-            if concerns_all(error):
+            if concerns_all(error) or isinstance(error, MemoryError):
                 raise
             log.exception(
                 "event %s of the journal (%s) cannot be used and is left out: it is set aside", key, row["kind"]

@@ -117,9 +117,10 @@ class Withdrawal:
         with self._database.read() as connection:
             return sorted(_tasks_with_others(connection, project, [image]))
 
-    def decide_again(self, project: str) -> None:
-        """Make all images of a project dirty, so that the catalogue gets them and their labels again."""
-        self._make_dirty(project, self.images(project))
+    def decide_again(self, project: str, known: Collection[str] = ()) -> None:
+        """Make the images of a project dirty, but for those `known`, so that the catalogue gets them and their labels
+        again."""
+        self._make_dirty(project, self.images(project) - set(known))
 
     def keep_parts(self, project: str, parts: Mapping[str, str]) -> None:
         """Keep the parts of images, so that a catalogue that is made anew has them."""

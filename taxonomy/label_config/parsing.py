@@ -140,9 +140,13 @@ def _config(
         if tag.name == kind and (store := tag.get("sharedstore") or tag.get("name")):
             stores.setdefault(store, tag.element)
     trees: list[Tree] = []
-    for tag in controls:
-        trees.append(_tree(tag, kind, objects, stores))
-        check_paths([path for tree in trees for path in tree.paths])
+
+    def paths() -> Iterator[TaxonomyPath]:
+        for tag in controls:
+            trees.append(_tree(tag, kind, objects, stores))
+            yield from trees[-1].paths
+
+    check_paths(paths())
     names = [tree.control for tree in trees]
     if len(set(names)) < len(names):
         raise ConfigError(f"Two controls of the labelling config have the same name: {', '.join(names)}.")

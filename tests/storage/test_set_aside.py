@@ -103,16 +103,25 @@ def test_an_image_is_dirty_again(journal: Journal) -> None:
     assert journal.set_aside.items() == []
 
 
-def test_the_table_and_its_reasons_are_bounded(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_jobs_and_reasons_are_bounded_events_and_images_are_all_kept(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(set_aside, "MOST_ITEMS", 3)
     for number in range(5):
         monkeypatch.setattr("taxonomist.storage.set_aside.time.time", lambda number=number: 100.0 + number)
-        journal.set_aside.add(ItemKind.IMAGE, "4", str(number), "x\n\0\ud800" * 1000)
-    journal.set_aside.add(ItemKind.IMAGE, "8", "0", "")
-    assert [item.key for item in journal.set_aside.items("4")] == ["4", "3", "2"]
+        for kind in ItemKind:
+            journal.set_aside.add(kind, "4", str(number), "x\n\0\ud800" * 1000)
+    journal.set_aside.add(ItemKind.JOB, "8", "0", "")
+    assert [item.key for item in journal.set_aside.items("4") if item.kind is ItemKind.JOB] == ["4", "3", "2"]
     assert journal.set_aside.items("4")[0].reason.startswith(r"x\n\x00\ud800x")
     assert len(journal.set_aside.items("4")[0].reason) == 300
-    assert journal.set_aside.counts() == {("4", "image"): 3, ("8", "image"): 1}
+    assert journal.set_aside.counts() == {
+        ("4", "event"): 5,
+        ("4", "image"): 5,
+        ("4", "step"): 3,
+        ("4", "job"): 3,
+        ("8", "job"): 1,
+    }
 
 
 def test_it_is_forgotten_with_its_project_its_image_and_its_event(journal: Journal) -> None:

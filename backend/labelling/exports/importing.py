@@ -61,7 +61,7 @@ class ExportImport:
         self._repeated = RepeatedAnnotations()
         if self.files.ids_repeat:
             for chunk in self._chunks(ImportSummary()):
-                for found in self._with_kept(chunk)[0]:
+                for found in chunk:
                     self._repeated.add(found)
         self._taken: set[int] = set()  # hashes of ids: a file may hold an annotation twice
         self._skipped: set[int] = set()
@@ -137,10 +137,10 @@ class ExportImport:
             yield tasks
 
     def _compare(self, chunk: Sequence[TaskEvents], taken: TakenIds) -> list[TaskDifference]:
-        chunk, kept = self._with_kept(chunk)
+        chosen = [self._repeated.choose(found) for found in chunk]  # by the ids in the file; the journal's may change
+        tasks, kept = self._with_kept([task for task, _ in chosen])
         differences = []
-        for found in chunk:
-            task, left_out = self._repeated.choose(found)
+        for task, (_, left_out) in zip(tasks, chosen, strict=True):
             difference = compare(task, kept, self._position, taken)
             difference.left_out += left_out if difference.images else []
             differences.append(difference)

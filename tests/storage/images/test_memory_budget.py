@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 from taxonomist.storage.images.memory_budget import MemoryBudget
@@ -63,3 +64,16 @@ def test_who_gives_up_keeps_nobody_waiting() -> None:
     assert budget.take(40, 0.05) == 40
     budget.give_back(100)
     assert budget.take(1000, 0.05) == 100  # what needs more gets the whole
+
+
+def test_the_next_one_is_let_in_when_a_larger_one_gives_up() -> None:
+    budget = MemoryBudget(100)
+    assert budget.take(60, 1) == 60
+    larger = threading.Thread(target=budget.take, args=(60, 0.3))
+    larger.start()
+    while not budget._waiting:
+        pass
+    began = time.monotonic()
+    assert budget.take(40, 10) == 40
+    assert time.monotonic() - began < 5
+    larger.join()

@@ -103,8 +103,12 @@ def test_secrets_of_webhooks_are_passwords(port: int, delays: Delays) -> None:
 
 
 def failed(table: FailedPasswords, address: str, times: int) -> None:
-    for number in range(times):
-        asyncio.run(table.slow_down(Caller(address, False, False, f"Basic {number}", None)))
+    async def all_of_them() -> None:
+        for number in range(times):
+            await table.slow_down(Caller(address, False, False, f"Basic {number}", None))
+
+    with ThreadPoolExecutor(1) as thread:  # Playwright may run a loop in this one
+        thread.submit(asyncio.run, all_of_them()).result()
 
 
 def test_the_table_is_bounded_and_forgets(delays: Delays, monkeypatch: pytest.MonkeyPatch) -> None:
