@@ -76,11 +76,14 @@ class SetAside:
             with self._database.write() as connection:
                 take_back(connection, kind, project, [row["key"] for row in known])
 
-    def items(self, project: str | None = None) -> list[Item]:
-        """Return what is set aside of a project, or of all, the newest first."""
-        query = "SELECT * FROM set_aside WHERE project = coalesce(?, project) ORDER BY since DESC, project, kind, key"
+    def items(self, project: str | None = None, kind: ItemKind | None = None) -> list[Item]:
+        """Return what is set aside of a project, or of all, the newest first; given a kind, only of that."""
+        query = (
+            "SELECT * FROM set_aside WHERE project = coalesce(?, project) AND kind = coalesce(?, kind)"
+            " ORDER BY since DESC, project, kind, key"
+        )
         with self._database.read() as connection:
-            rows = connection.execute(query, (project,)).fetchall()
+            rows = connection.execute(query, (project, kind and kind.value)).fetchall()
         return [Item(**{**dict(row), "kind": ItemKind(row["kind"])}) for row in rows]
 
     def counts(self) -> Counter[tuple[str, str]]:

@@ -27,11 +27,15 @@ class Isolation:
     def __init__(self, set_aside: Callable[[], SetAside]) -> None:
         self._set_aside = set_aside
         self._problems: dict[tuple[str, str], str | None] = {}  # by project and step, as logged; None: it works
+        self._done: set[tuple[str, str]] = set()  # projects and steps since the last call of `end_round`
+        self._done_once: set[tuple[str, str]] = set()
+        self._done_before: set[tuple[str, str]] | None = None
         self.failures = 0  # of the store as a whole, such as a full disk, in steps for no project
 
     @contextmanager
     def of(self, project: str, step: str) -> Iterator[None]:
         """Do one step of a project in the block."""
+        self._done.add((project, step))
         try:
             yield
         except Exception as error:
@@ -43,6 +47,22 @@ class Isolation:
         else:
             if self._is_new(project, step, None):
                 self._forget(project, step)
+
+    def end_beginning(self) -> None:
+        """Note that the steps so far are done once, so that `end_round` does not miss them later."""
+        self._done_once, self._done = self._done, set()
+
+    def end_round(self) -> None:
+        """Take back the steps of projects that are not done any more, such as of one that no Label Studio is known for:
+        they would stay for ever. Call it when every step was done. Raises `StorageError`."""
+        done, self._done = self._done | self._done_once, set()
+        if done == self._done_before:
+            return
+        for item in self._set_aside().items(kind=ItemKind.STEP):
+            if item.project and (item.project, item.key) not in done:
+                self._set_aside().clear(ItemKind.STEP, item.project, [item.key])
+                self._problems.pop((item.project, item.key), None)
+        self._done_before = done
 
     def _is_new(self, project: str, step: str, problem: str | None) -> bool:
         if self._problems.get((project, step), "") == problem:

@@ -100,7 +100,7 @@ class JobLoop:
             set_aside = self._services.journal.set_aside
             if end.unexpected is not None:
                 set_aside.add(ItemKind.JOB, end.job.project, end.job.kind, end.unexpected)
-            elif end.state is JobState.DONE:
+            else:  # also of a job that says what a person has to do, such as `connect`: it works
                 set_aside.clear(ItemKind.JOB, end.job.project, [end.job.kind])
             self._ended = None
 

@@ -125,6 +125,7 @@ class Worker:
         with alone("", "pre-trainings"):
             self._pretraining.poll()
         if services.isolation.failures == failures:  # else nothing is done, as on a full disk
+            services.isolation.end_round()
             heartbeat.beat(services.settings.home)
 
     def _decide(self, project: str) -> None:
@@ -156,6 +157,14 @@ class Worker:
                 # A catalogue that is new has nothing of the journal, or only what came since.
                 known = [document.id for document in services.catalog.documents(project)]
                 services.journal.withdrawal.decide_again(project, known)
+        with alone("", "what was set aside"):
+            unreadable = dict(services.jobs.unreadable())
+            known = [item.key for item in set_aside.items("", ItemKind.JOB) if item.key not in frozenset(JobKind)]
+            set_aside.clear(ItemKind.JOB, "", [key for key in known if key not in unreadable])
+            for id, reason in unreadable.items():
+                set_aside.add(ItemKind.JOB, "", id, reason)
+            # Before the jobs below are set aside, which the next start tries again.
+            try_again(services, set_aside.retry(at_start=True))
         for job in services.jobs.requeue_interrupted(KINDS):
             if job.state is JobState.WAITING:
                 log.warning("job %s (%s, project %s) was interrupted and runs again", job.id, job.kind, job.project)
@@ -163,10 +172,6 @@ class Worker:
                 log.error("job %s (%s, project %s): %s", job.id, job.kind, job.project, job.outcome)
                 with alone("", "what was set aside"):
                     set_aside.add(ItemKind.JOB, job.project, job.kind, job.outcome)
-        with alone("", "what was set aside"):
-            for id, reason in services.jobs.unreadable():
-                set_aside.add(ItemKind.JOB, "", id, reason)
-            try_again(services, set_aside.retry(at_start=True))
         with alone("", "clean-ups"):
             services.jobs.delete_old()
             services.journal.compact(KEEP_EVENTS_DAYS)
@@ -181,6 +186,7 @@ class Worker:
             for record in projects_of_label_studio(services):
                 if not services.jobs.gave_up(JobKind.SYNC, record.project):
                     services.jobs.enqueue(JobKind.SYNC, record.project, "the worker started")
+        services.isolation.end_beginning()
 
     def _pulse_until_stopped(self) -> None:
         self._watch.moved(PULSE)

@@ -181,3 +181,67 @@ def test_a_job_that_cannot_be_read_stops_no_other(two: Services) -> None:
     assert [item.reason for item in two.journal.set_aside.items()] == [
         "the job cannot be read: 'dance' is not a valid JobKind"
     ]
+
+
+def test_a_job_that_can_be_read_again_is_set_aside_no_longer(two: Services) -> None:
+    two.jobs.enqueue(JobKind.EMBED, "8")
+    for kind, left in (("dance", 1), ("embed", 0)):  # an upgrade that was undone, and done again
+        with sqlite3.connect(two.home / "jobs.sqlite") as connection:
+            connection.execute("UPDATE jobs SET kind = ? WHERE kind IN ('dance', 'embed')", (kind,))
+        connection.close()
+        Worker(two)._begin()
+        assert len(two.journal.set_aside.items()) == left
+
+
+def test_a_job_that_is_gone_is_set_aside_no_longer(two: Services) -> None:
+    two.journal.set_aside.add(ItemKind.JOB, "", "0123456789ab", "the job cannot be read")
+    two.journal.set_aside.add(ItemKind.JOB, "", JobKind.BACKBONE, "ZeroDivisionError: odd")
+    Worker(two)._begin()
+    assert [item.key for item in two.journal.set_aside.items()] == ["backbone"]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_steps_of_a_disconnected_project_leave(
+    two: Services, monkeypatch: pytest.MonkeyPatch, *, restarted: bool
+) -> None:
+    def fail(*_: object) -> str:
+        raise ZeroDivisionError("odd")
+
+    monkeypatch.setattr("taxonomist.backend.prediction.predictor.Predictor.model_version", fail)
+    worker = Worker(two)
+    worker._begin()
+    for _ in range(2):
+        worker.pulse()
+    assert {(item.project, item.key) for item in two.journal.set_aside.items()} == {
+        ("4", "announcements"),
+        ("8", "announcements"),
+    }
+    two.projects.update("4", label_studio_url=None, api_key=None, ml_backend=None)
+    if restarted:
+        worker = Worker(Services(two.settings))
+        worker._begin()
+    worker.pulse()
+    assert [(item.project, item.key) for item in two.journal.set_aside.items()] == [("8", "announcements")]
+
+
+def test_a_job_of_a_disconnected_project_leaves(two: Services) -> None:
+    two.journal.set_aside.add(ItemKind.JOB, "4", JobKind.SYNC, "ZeroDivisionError: odd")
+    two.projects.update("4", label_studio_url=None, api_key=None, ml_backend=None)
+    worker = Worker(two)
+    worker._begin()
+    while worker._jobs.run_next():
+        pass
+    assert two.journal.set_aside.items("4") == []
+    assert "taxonomist connect" in two.jobs.latest("4", JobKind.SYNC)[0].outcome
+
+
+def test_a_job_that_killed_three_workers_waits_for_the_next_start(two: Services) -> None:
+    two.jobs.enqueue(JobKind.EMBED, "4")
+    for attempt in range(MAX_ATTEMPTS):
+        Worker(two)._begin()
+        (job,) = (job for job in two.jobs.waiting() if job.kind is JobKind.EMBED)
+        assert two.jobs.start(job.id), attempt
+    Worker(two)._begin()
+    assert JobKind.EMBED not in {job.kind for job in two.jobs.waiting()}
+    Worker(two)._begin()
+    assert JobKind.EMBED in {job.kind for job in two.jobs.waiting()}
