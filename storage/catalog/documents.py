@@ -2,9 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic_core import CoreSchema
+from pydantic_core.core_schema import (
+    list_schema,
+    no_info_after_validator_function,
+    none_schema,
+    str_schema,
+    union_schema,
+)
 
 from taxonomist.storage.catalog.image_ids import image_id
 
@@ -28,21 +36,33 @@ def is_private(document: Mapping[str, Any]) -> bool:
     return any(value is not None and value is not False and value != "" and value != [] for value in values)
 
 
+# These are schemas rather than validators in Python, for which pydantic would first make objects of all the JSON.
+
+
+class _NullIsEmpty:
+    """A list or dictionary that other programs may write as null."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        empty = get_origin(source)
+        null = no_info_after_validator_function(lambda _: empty(), none_schema())
+        return union_schema([handler(source), null], mode="left_to_right")
+
+
+class _MayBeFlat:
+    """Paths of the taxonomy; listing 4.3 prints the single path of an annotator without the outer list."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        flat = no_info_after_validator_function(lambda path: [path], list_schema(str_schema()))
+        return union_schema([handler(source), flat], mode="left_to_right")
+
+
 class AnnotatorLabels(BaseModel):
     """The labels of one annotator. We add the fields `project`, `control` and `updated_at`."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
     annotator_id: int | str
-    taxonomy: list[list[str]] = []
-
-    @field_validator("taxonomy", mode="before")
-    @classmethod
-    def _one_path_written_flat(cls, value: Any) -> Any:
-        # Listing 4.3 prints the single path of an annotator without the outer list.
-        if isinstance(value, list) and value and all(isinstance(part, str) for part in value):
-            return [value]
-        return value
+    taxonomy: Annotated[list[list[str]], _MayBeFlat()] = []
 
 
 class ProjectLabels(BaseModel):
@@ -97,19 +117,12 @@ class ImageDocument(BaseModel):
     sortout: str | None = None
     sortout_testset: bool | None = None
     has_imagerecognition_labels: bool | None = None
-    labels_with_taxonomy: list[AnnotatorLabels] = []
+    labels_with_taxonomy: Annotated[list[AnnotatorLabels], _NullIsEmpty()] = []
     total_annotations: int | None = None
     has_review: bool | None = None
-    projects: dict[str, ProjectLabels] = {}
+    projects: Annotated[dict[str, ProjectLabels], _NullIsEmpty()] = {}
     former_parts: dict[str, Literal["test", "train"]] = {}  # of projects that the image has left
     etag: str | None = Field(default=None, alias="_etag")
-
-    @field_validator("labels_with_taxonomy", "projects", mode="before")
-    @classmethod
-    def _null_is_empty(cls, value: Any, info: Any) -> Any:
-        if value is None:
-            return [] if info.field_name == "labels_with_taxonomy" else {}
-        return value
 
     @property
     def private(self) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
 
 from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
 
 from taxonomist.storage.catalog.documents import ImageDocument
 from taxonomist.storage.catalog.label_query import Found, LabelQuery, matches
@@ -193,15 +194,30 @@ def _load(connection: sqlite3.Connection, id: str) -> ImageDocument | None:
 
 def _parse(row: sqlite3.Row) -> ImageDocument:
     try:
-        return ImageDocument.model_validate({**json.loads(row["body"]), "_etag": row["etag"]})
+        return _from_text(row["body"]).model_copy(update={"etag": row["etag"]})
     except (ValueError, TypeError, RecursionError) as error:
         raise DamagedError(f"The document {row['id']} in the catalogue cannot be read: {_brief(error)}.") from error
+
+
+def _from_text(body: str) -> ImageDocument:
+    try:
+        return ImageDocument.model_validate_json(body)
+    except ValidationError:  # pydantic's parser takes no half characters, Python's does
+        return ImageDocument.model_validate(json.loads(body))
+
+
+def _to_text(document: ImageDocument) -> str:
+    try:
+        return document.model_dump_json(by_alias=True, exclude={"etag"})
+    except PydanticSerializationError:
+        return json.dumps(document.model_dump(mode="json", by_alias=True, exclude={"etag"}), separators=(",", ":"))
 
 
 def _brief(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        place = ".".join(part for part in map(str, first["loc"]) if "[" not in part)  # without names of types
+        return f"{place}: {first['msg']}"
     return str(error)
 
 
@@ -216,17 +232,19 @@ def _change(connection: sqlite3.Connection, id: str, change: "Change") -> tuple[
 
 def _save(connection: sqlite3.Connection, document: ImageDocument) -> ImageDocument:
     # Validated again because `model_copy(update=...)` takes anything.
-    stored = ImageDocument.model_validate(document.to_json() | {"_etag": uuid4().hex})
-    body = stored.to_json()
-    del body["_etag"]
+    stored = _from_text(_to_text(document)).model_copy(update={"etag": uuid4().hex})
     connection.execute(
         "INSERT INTO documents (id, etag, body) VALUES (?, ?, ?)"
         " ON CONFLICT (id) DO UPDATE SET etag = excluded.etag, body = excluded.body",
-        (stored.id, stored.etag, json.dumps(body, separators=(",", ":"))),
+        (stored.id, stored.etag, _to_text(stored)),
     )
-    connection.execute("DELETE FROM memberships WHERE image_id = ?", (stored.id,))
-    connection.executemany(
-        "INSERT INTO memberships (project, image_id, labelled) VALUES (?, ?, ?)",
-        [(project, stored.id, int(labels.labelled)) for project, labels in stored.projects.items()],
-    )
+    now = {project: int(labels.labelled) for project, labels in stored.projects.items()}
+    rows = connection.execute("SELECT project, labelled FROM memberships WHERE image_id = ?", (stored.id,)).fetchall()
+    before = {row["project"]: row["labelled"] for row in rows}
+    if now != before:
+        connection.execute("DELETE FROM memberships WHERE image_id = ?", (stored.id,))
+        connection.executemany(
+            "INSERT INTO memberships (project, image_id, labelled) VALUES (?, ?, ?)",
+            [(project, stored.id, labelled) for project, labelled in now.items()],
+        )
     return stored
