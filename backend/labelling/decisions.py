@@ -18,6 +18,7 @@ from taxonomist.backend.state.isolation import work_alone
 from taxonomist.backend.state.jobs import JobKind
 from taxonomist.storage.catalog.documents import ImageDocument, ProjectLabels
 from taxonomist.storage.journal import Dirty, TaskRecord, Unknown, is_label_studio
+from taxonomist.storage.kept_copies import KeptFile
 from taxonomist.storage.set_aside import ItemKind, describe
 from taxonomist.taxonomy.agreement import AgreementPolicy
 from taxonomist.taxonomy.errors import ConfigError, TaxonomistError
@@ -196,6 +197,7 @@ def _write_labels(services: Services, project: str, deciding: _Deciding, images:
     changes: dict[str, DocumentChange] = {}
     has_unanswered = False
     parts = services.journal.withdrawal.kept_parts(project, images)
+    files = services.journal.kept.files(images)
     for image in images:
         records = list(services.journal.annotations(project, image))
         tasks = sorted(services.journal.tasks(project, image), key=lambda task: not is_label_studio(task.source))
@@ -207,7 +209,9 @@ def _write_labels(services: Services, project: str, deciding: _Deciding, images:
         has_unanswered |= bool(decision.unanswered and not decision.accepted)
         store = store_decision(project, decision)
         named = _name_product(project, deciding.product_field, tasks)
-        changes[image] = _keep_original(before, _all(store, named, _put_back(project, parts.get(image))))
+        changes[image] = _keep_original(
+            before, _all(store, named, _put_back(project, parts.get(image), files.get(image)))
+        )
     services.catalog.update_many(changes)
     services.journal.unknown_paths.keep(project, unknown)
     services.journal.set_aside.clear(ItemKind.IMAGE, project, images)
@@ -246,10 +250,14 @@ def _name_product(project: str, product_field: str | None, tasks: Sequence[TaskR
     return change
 
 
-def _put_back(project: str, part: Literal["test", "train"] | None) -> DocumentChange:
-    """Return the change that puts an image that was forgotten, and came back, into its part again."""
+def _put_back(project: str, part: Literal["test", "train"] | None, file: KeptFile | None) -> DocumentChange:
+    """Return the change that puts an image that was forgotten, and came back, into its part again, and a new document
+    of a catalogue that was damaged has what is known of the file."""
 
     def change(document: ImageDocument) -> ImageDocument:
+        if file is not None and document.file_hash is None:
+            about = {"resolution_width": file.width, "resolution_height": file.height}
+            document = document.model_copy(update={"file_hash": file.file_hash, **about})
         labels = document.projects[project]
         if part is None or labels.part is not None:
             return document

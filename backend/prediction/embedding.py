@@ -31,6 +31,7 @@ from taxonomist.inference.reasons import log_reasons
 from taxonomist.progress import CountProgress, ignore_counts
 from taxonomist.storage.catalog.documents import ImageDocument, ProjectLabels
 from taxonomist.storage.images import without_query
+from taxonomist.storage.kept_copies import KeptFile
 from taxonomist.taxonomy.errors import TaxonomistError
 
 log = logging.getLogger(__name__)
@@ -231,6 +232,10 @@ def _keep(services: Services, backbone: str, new: NewImages, gone: set[str] | No
     vectors = _as_stored(np.concatenate([result.vectors for result in new]))
     try:
         services.embeddings(backbone).append(ids, vectors)
+        # Before the documents: an image that leaves the catalogue meanwhile is forgotten afterwards.
+        services.journal.kept.keep_files(
+            {r.source.id: KeptFile(r.image.file_hash, r.image.width, r.image.height) for r in new}
+        )
         services.catalog.update_many(
             {result.source.id: _describe_file(result.source, result.image, gone) for result in new}
         )

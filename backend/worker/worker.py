@@ -23,6 +23,7 @@ from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.pretraining.process import PretrainingProcess
 from taxonomist.backend.pretraining.schedule import PretrainingPlanner
 from taxonomist.backend.retraining.finish_promotion import finish_promotions
+from taxonomist.backend.retraining.repaired_catalogue import compare_with_journal
 from taxonomist.backend.services import BACKBONE, Services
 from taxonomist.backend.state import heartbeat
 from taxonomist.backend.state.jobs import JobKind, JobState
@@ -33,7 +34,7 @@ from taxonomist.backend.worker.progress_watch import ProgressWatch
 from taxonomist.backend.worker.retraining_schedule import TrainingPlanner, projects_of_label_studio
 from taxonomist.backend.worker.supervisor import end_with_parent
 from taxonomist.backend.worker.trying_again import try_again
-from taxonomist.storage.damaged_databases import move_aside_if_damaged
+from taxonomist.storage.home.damaged_files import move_aside_if_damaged
 from taxonomist.storage.home.privacy import repair_modes
 from taxonomist.storage.set_aside import ItemKind
 from taxonomist.taxonomy.errors import ConfigError, StorageError
@@ -154,9 +155,8 @@ class Worker:
             move_aside_if_damaged(services.home / name)
         with alone("", "repairs"):
             for project in services.journal.withdrawal.projects():
-                # A catalogue that is new has nothing of the journal, or only what came since.
-                known = [document.id for document in services.catalog.documents(project)]
-                services.journal.withdrawal.decide_again(project, known)
+                with alone(project, "repairs"):
+                    compare_with_journal(services, project)
         with alone("", "what was set aside"):
             unreadable = dict(services.jobs.unreadable())
             known = [item.key for item in set_aside.items("", ItemKind.JOB) if item.key not in frozenset(JobKind)]

@@ -34,3 +34,8 @@ def id_of_address(address: Address) -> str:
     path = path.split("?")[0] if address.kind == "http" else path
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", posixpath.basename(path.rstrip("/")))
     return f"{digest}-{name[-60:].lstrip('._-') or 'image'}"
+
+
+def hashed_id(image: str) -> str:
+    """Return what stands for the id of an image where its traces may stay: the id has the name of its file."""
+    return hashlib.sha256(image.encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -18,6 +18,7 @@ from taxonomist.storage.journal.schema import SCHEMA, VERSION
 from taxonomist.storage.journal.shared_commits import SharedCommits
 from taxonomist.storage.journal.state import Folded
 from taxonomist.storage.journal.withdrawal import Withdrawal
+from taxonomist.storage.kept_copies import KeptCopies
 from taxonomist.storage.set_aside import SetAside
 from taxonomist.storage.sqlite import Database
 
@@ -40,6 +41,7 @@ class Journal(JournalState):
         self.counts = JournalCounts(self._database)
         self.unknown_paths = UnknownPaths(self._database)
         self.set_aside = SetAside(self._database)
+        self.kept = KeptCopies(self._database)
 
     def __enter__(self) -> Self:
         return self

@@ -10,7 +10,6 @@ that a model has learned from must never test one, also when it comes back.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sqlite3
 import time
@@ -18,7 +17,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from taxonomist.storage.catalog.image_ids import image_id
+from taxonomist.storage.catalog.image_ids import hashed_id, image_id
 from taxonomist.storage.journal.events import is_label_studio
 from taxonomist.storage.sqlite import Database
 
@@ -122,12 +121,15 @@ class Withdrawal:
         again."""
         self._make_dirty(project, self.images(project) - set(known))
 
-    def keep_parts(self, project: str, parts: Mapping[str, str]) -> None:
-        """Keep the parts of images, so that a catalogue that is made anew has them."""
+    def keep_parts(self, project: str, parts: Mapping[str, str], *, known_stay: bool = False) -> None:
+        """Keep the parts of images, so that a catalogue that is made anew has them; of those that have a part already,
+        too, unless `known_stay`."""
         known = self.kept_parts(project, parts)
+        if known_stay:
+            parts = {image: part for image, part in parts.items() if image not in known}
         self._write(
             "INSERT INTO former_parts VALUES (?, ?, ?) ON CONFLICT (project, image) DO UPDATE SET part = excluded.part",
-            [(project, _hashed(image), part) for image, part in parts.items() if known.get(image) != part],
+            [(project, hashed_id(image), part) for image, part in parts.items() if known.get(image) != part],
         )
 
     def withdraw_project(self, project: str, images: Iterable[str] = ()) -> None:
@@ -152,9 +154,10 @@ class Withdrawal:
         self._write(
             "INSERT INTO former_parts VALUES (?, ?, ?) ON CONFLICT (project, image) DO UPDATE"
             " SET part = excluded.part WHERE excluded.part = 'train'",
-            [(project, _hashed(image), part) for (project, image), part in parts.items()],
+            [(project, hashed_id(image), part) for (project, image), part in parts.items()],
         )
         self._write("DELETE FROM set_aside WHERE kind = 'image' AND key = ?", [(image,) for image in images])
+        self._write("DELETE FROM image_files WHERE image = ?", [(hashed_id(image),) for image in images])
         with self._database.read() as connection:
             projects = [row["project"] for row in connection.execute("SELECT project FROM projects")]
         self._delete(dict.fromkeys(projects, images), alive=False)
@@ -163,11 +166,12 @@ class Withdrawal:
         """Delete the last trace of a project whose images have left it, but for their parts."""
         for table in ("unknown_paths", "set_aside", "dirty"):
             self._delete_all(table, project)
+        self._write("DELETE FROM project_copies WHERE project = ?", [(project,)])
         self._write("DELETE FROM projects WHERE project = ?", [(project,)])
 
     def kept_parts(self, project: str, images: Iterable[str]) -> dict[str, Literal["test", "train"]]:
         """Return the parts of those of the images that were trained, or forgotten, in the project."""
-        names = {_hashed(image): image for image in images}
+        names = {hashed_id(image): image for image in images}
         with self._database.read() as connection:
             rows = connection.execute(
                 "SELECT image, part FROM former_parts WHERE project = ? AND image IN (SELECT value FROM json_each(?))",
@@ -315,11 +319,6 @@ def _delete_first(connection: sqlite3.Connection, project: str, rows: _Rows) -> 
         "DELETE FROM deletions WHERE project = ? AND what = ? AND source = ? AND id = ?",
         [(project, what, *key) for what, key in files if not is_label_studio(key[0])],
     )
-
-
-def _hashed(image: str) -> str:
-    """Return what stands for the id of an image, which has the name of its file."""
-    return hashlib.sha256(image.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def _rows_of(connection: sqlite3.Connection, project: str, images: Collection[str], *, alive: bool) -> _Rows:

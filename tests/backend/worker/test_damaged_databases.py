@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 
 from taxonomist.backend.retraining.trained_labels import keep_parts
+from taxonomist.backend.retraining.training_job import train
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.jobs import JobKind
 from taxonomist.backend.worker.worker import Worker
+from taxonomist.storage.catalog.documents import ImageDocument, ProjectLabels
 from taxonomist.storage.home.versions import open_home
 from taxonomist.taxonomy.errors import ConfigError
+from taxonomist.training.heads.data.trained_on import trained_on
 from taxonomist.training.split import Part
 
 
@@ -36,10 +39,11 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "overwritten": overwrite_middle,
     "empty": lambda path: path.write_bytes(b""),
     "gone": remove,
+    "none": lambda path: None,
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("damage", [damage for damage in DAMAGES if damage != "none"])
 def test_labels_products_and_parts_come_back(world: Services, damage: str) -> None:
     other = Services(world.settings)  # another process, such as the server, that has the file open
     assert other.catalog.count("7") == 80
@@ -67,6 +71,106 @@ def test_labels_products_and_parts_come_back(world: Services, damage: str) -> No
     assert len(aside) == (damage not in {"empty", "gone"})
     worker._begin()
     assert services.journal.dirty_projects() == []  # a sound catalogue is not made anew
+
+
+@pytest.fixture
+def trained(world: Services) -> Services:
+    """The world after a training; embeddings, parts and hashes are those that it made."""
+    Worker(world).pulse()
+    train(world, "7", lambda step, share: None)
+    return world
+
+
+Known = dict[str, tuple[object, ...]]
+
+
+def documents_of(services: Services) -> dict[str, ImageDocument]:
+    return {document.id: document for document in services.catalog.documents("7")}
+
+
+def known_of(services: Services) -> Known:
+    """Return what the catalogue knows of each image, but for the times."""
+    return {
+        document.id: (
+            *(document.file_hash, document.resolution_width, document.resolution_height, document.uri_orig),
+            document.projects["7"].model_copy(update={"updated_at": None, "trained": {}}),
+            [(entry.annotator_id, entry.taxonomy) for entry in document.labels_with_taxonomy],
+        )
+        for document in services.catalog.documents("7")
+    }
+
+
+def repaired(services: Services, damage: str, *, jobs: bool = True) -> Services:
+    """Damage the catalogue, start the worker, and let it work. Without `jobs` no training fixes parts again."""
+    services.catalog.close()
+    DAMAGES[damage](services.home / "catalog.sqlite")
+    services = Services(services.settings)
+    worker = Worker(services)
+    worker._begin()
+    worker.pulse()
+    while jobs and worker._jobs.run_next():
+        pass
+    return services
+
+
+def test_everything_comes_back_after_a_training(trained: Services) -> None:
+    before = known_of(trained)
+    parts = {image: document.projects["7"].part for image, document in documents_of(trained).items()}
+    assert set(parts.values()) == {"test", "train"}
+    assert all(values[0] for values in before.values())
+    tested = {image for image, part in parts.items() if part == "test"}
+    services = repaired(trained, "overwritten")
+    assert known_of(services) == before
+    train(services, "7", lambda step, share: None, force=True)
+    assert known_of(services) == before
+    newest = services.registry.versions("project-7")[-1]
+    assert trained_on(newest).ids.isdisjoint(tested)
+
+
+def test_parts_of_an_earlier_release_come_back_from_the_versions(trained: Services) -> None:
+    before = known_of(trained)
+    with sqlite3.connect(trained.home / "journal.sqlite") as connection:
+        for table in ("former_parts", "image_files"):
+            connection.execute(f"DELETE FROM {table}")
+    connection.close()
+    services = repaired(trained, "gone", jobs=False)
+    after = known_of(services)
+    assert {image: values[4] for image, values in after.items()} == {
+        image: values[4] for image, values in before.items()
+    }
+
+
+def test_hashes_and_parts_of_an_earlier_release_are_kept_at_the_start(trained: Services) -> None:
+    before = known_of(trained)
+    with sqlite3.connect(trained.home / "journal.sqlite") as connection:
+        for table in ("former_parts", "image_files"):
+            connection.execute(f"DELETE FROM {table}")
+    connection.close()
+    Worker(Services(trained.settings))._begin()
+    for version in (trained.home / "models" / "project-7").glob("*/data.json"):
+        version.unlink()
+    assert known_of(repaired(trained, "gone")) == before
+
+
+def test_images_that_were_suggested_meanwhile_are_decided_all_the_same(trained: Services) -> None:
+    before = known_of(trained)
+    trained.catalog.close()
+    remove(trained.home / "catalog.sqlite")
+    server = Services(trained.settings)
+    image, values = next(iter(before.items()))
+    uri = str(values[3])
+    server.catalog.update(
+        image, lambda document: document.in_project("7", ProjectLabels(uri=uri)).model_copy(update={"uri_orig": uri})
+    )
+    server.catalog.close()
+    assert known_of(repaired(trained, "none")) == before
+
+
+def test_what_is_forgotten_leaves_no_copy(trained: Services) -> None:
+    image = next(iter(known_of(trained)))
+    assert trained.journal.kept.files([image])
+    trained.journal.withdrawal.forget_images([image], {})
+    assert not trained.journal.kept.files([image])
 
 
 @pytest.mark.parametrize("damage", ["no database", "overwritten"])

@@ -10,6 +10,7 @@ from typing import Any
 
 from taxonomist.storage.registry import ModelVersion, Registry
 from taxonomist.taxonomy.errors import DamagedError, NotFoundError
+from taxonomist.training.split import Part
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,23 @@ def ever_trained_on(registry: Registry, name: str) -> TrainedOn:
     earlier = data.get("earlier", {})
     fields = {field: frozenset(earlier.get(field, ())) for field in ("ids", "file_hashes", "products")}
     return _of_images(data.get("images", [])) | TrainedOn(**fields)
+
+
+def parts_of(registry: Registry, name: str) -> dict[str, Part]:
+    """Return the part of each image, by id, that the newest version of `name` whose training data can be read was made
+    with, and of those that versions before it have learned from; nothing without a version."""
+    for version in reversed(registry.versions(name)):
+        try:
+            data = _read(registry.get(name, version.version))
+            learned: dict[str, Part] = dict.fromkeys(data.get("earlier", {}).get("ids", ()), "train")
+            return learned | {image["id"]: _part(image) for image in data.get("images", [])}
+        except (DamagedError, NotFoundError, AttributeError, KeyError, TypeError) as error:
+            log.warning("%s: the parts of its images are not read from %s: %s", name, version.version, error)
+    return {}
+
+
+def _part(image: Mapping[str, Any]) -> Part:
+    return "test" if image.get("part") == "test" else "train"  # those that stop a training, or calibrate, train
 
 
 def _of_images(images: Iterable[Mapping[str, Any]]) -> TrainedOn:

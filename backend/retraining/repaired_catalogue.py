@@ -1,0 +1,35 @@
+"""Makes journal and catalogue know the same images: one that is new, since it was damaged, gets everything again."""
+
+from __future__ import annotations
+
+from taxonomist.backend.services import Services, registry_name
+from taxonomist.inference.pipeline import in_batches
+from taxonomist.storage.kept_copies import KeptFile
+from taxonomist.training.heads.data.trained_on import parts_of
+
+
+def compare_with_journal(services: Services, project: str) -> None:
+    """Let the images of a project be decided that the catalogue lacks, and keep in the journal what it lacks.
+
+    A catalogue that is made anew has nothing of the journal, or only what came since. The journal has no file hashes
+    and parts from before the releases that keep them there: those of the catalogue are added, and where that lacks the
+    images, the parts with which the newest version of the project was trained. Raises `StorageError`.
+    """
+    journal, known = services.journal, set[str]()
+    for documents in in_batches(services.catalog.documents(project), 500):
+        # A suggestion makes a document, too, which has no decision.
+        known |= {document.id for document in documents if document.projects[project].updated_at is not None}
+        parts = {document.id: part for document in documents if (part := document.projects[project].part)}
+        journal.withdrawal.keep_parts(project, parts, known_stay=True)
+        journal.kept.keep_files(
+            {
+                document.id: KeptFile(document.file_hash, document.resolution_width, document.resolution_height)
+                for document in documents
+                if document.file_hash is not None
+            }
+        )
+    if lost := journal.withdrawal.images(project) - known:
+        trained = parts_of(services.registry, registry_name(project))
+        parts = {image: part for image, part in trained.items() if image in lost}
+        journal.withdrawal.keep_parts(project, parts, known_stay=True)
+        journal.withdrawal.decide_again(project, known)
