@@ -35,13 +35,14 @@ class UnknownPath:
 
 @dataclass(frozen=True)
 class UnreadableRegion:
-    """A region of a control that cannot be read, or some path in it. All other regions and paths count."""
+    """A region that cannot be read, or some path in it; without a control where it names none. All others count."""
 
-    control: str
+    control: str | None
     problem: str
 
     def __str__(self) -> str:
-        return f'a region of "{shorten(self.control)}" cannot be read: {self.problem}'
+        of = "" if self.control is None else f' of "{shorten(self.control)}"'
+        return f"a region{of} cannot be read: {self.problem}"
 
 
 @dataclass(frozen=True)
@@ -203,8 +204,14 @@ class _Answers:
         self.of_ours = self.of_others = False
         trees = {tree.control: tree for tree in config.trees}
         for region in regions:
-            name = region.get("from_name") if isinstance(region, Mapping) else None
+            if not isinstance(region, Mapping):
+                self.unreadable.append(UnreadableRegion(None, f"it is {shorten(repr(region))}"))
+                continue
+            name = region.get("from_name")
             if not isinstance(name, str):
+                if _answers(region.get("value")):  # other regions, as relations, need no control
+                    problem = f"its from_name is {shorten(repr(name))}, which is no control"
+                    self.unreadable.append(UnreadableRegion(None, problem))
                 continue
             tree = trees.get(config.former_controls.get(name) or name)
             if tree is not None or name in config.former_controls:

@@ -9,6 +9,7 @@ a target storage: each of its files holds an annotation.
 from __future__ import annotations
 
 import codecs
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,8 +42,9 @@ def is_export(file: Path) -> bool:
         return False  # the reader of manifests says what is wrong
     if start.lstrip(codecs.BOM_UTF8 + b" \t\r\n")[:1] in {b"[", b"{"} and file.suffix.lower() not in {".csv", ".tsv"}:
         return True
-    header = start.partition(b"\n")[0].decode("utf-8", "replace").lstrip("\ufeff")
-    check_csv(file, [name.strip(' "\r') for name in header.replace("\t", ",").split(",")])
+    is_utf16 = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    header = start.decode("utf-16" if is_utf16 else "utf-8-sig", "replace").partition("\n")[0]
+    check_csv(file, [name.strip(' "\r') for name in re.split("[,;\t]", header)])
     return False
 
 

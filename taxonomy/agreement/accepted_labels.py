@@ -148,9 +148,9 @@ def _ballot(annotation: Annotation, control: str, policy: AgreementPolicy) -> _B
 
 
 def _is_unreadable(annotation: Annotation, control: str) -> bool:
-    """Return whether the annotation has regions of the control, and none that can be read."""
+    """Return whether the annotation has regions of the control, or of an unknown one, and none that can be read."""
     named = {*annotation.labels, *(unknown.control for unknown in annotation.unknown)}
-    return control not in named and any(region.control == control for region in annotation.unreadable)
+    return control not in named and any(region.control in (control, None) for region in annotation.unreadable)
 
 
 def _agreed(ballots: Sequence[_Ballot], votes: Counter[TaxonomyPath], needed: int) -> set[TaxonomyPath]:

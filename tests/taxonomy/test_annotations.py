@@ -210,6 +210,14 @@ UNREADABLE: list[Any] = [
     {"from_name": "media", "type": "taxonomy", "value": "text"},
     {"from_name": "media", "type": "rating", "value": {"rating": 4}},
 ]
+OF_NO_CONTROL: list[Any] = [
+    "text",
+    None,
+    [region([["x"]])],
+    {"value": {"taxonomy": [["x"]]}},
+    {"from_name": 7, "value": {"taxonomy": [["x"]]}},
+    {"from_name": None, "value": {"choices": ["x"]}},
+]
 
 
 @pytest.mark.parametrize("broken", UNREADABLE)
@@ -220,6 +228,14 @@ def test_a_region_that_cannot_be_read_costs_that_region_only(broken: Any, config
     assert str(unreadable).startswith('a region of "media" cannot be read: ')
 
 
+@pytest.mark.parametrize("broken", OF_NO_CONTROL)
+def test_a_region_of_no_control_is_said(broken: Any, config: LabelConfig) -> None:
+    parsed = parse_annotation(annotation(result=[broken, region([list(DUOFIX)])]), config)
+    assert parsed.labels == {"media": (DUOFIX,)}
+    (unreadable,) = parsed.unreadable
+    assert str(unreadable).startswith("a region cannot be read: it")
+
+
 def test_a_path_that_cannot_be_read_costs_that_path_only(config: LabelConfig) -> None:
     parsed = parse_annotation(annotation(result=[region([list(DUOFIX), [], 7])]), config)
     assert (parsed.labels, len(parsed.unreadable)) == ({"media": (DUOFIX,)}, 1)
@@ -228,9 +244,8 @@ def test_a_path_that_cannot_be_read_costs_that_path_only(config: LabelConfig) ->
 @pytest.mark.parametrize(
     "other",
     [
-        "text",
-        None,
-        {"from_name": 7, "value": {"taxonomy": [["x"]]}},
+        {"from_name": 7, "value": {"rating": 4}},
+        {"id": "r"},
         {"from_name": "size", "value": "no mapping"},
         {"from_name": "size", "value": None},
         {"type": "relation", "direction": "right"},

@@ -70,8 +70,9 @@ def as_task(item: object) -> object:
         task = {"id": item.get("id"), "data": task}
     elif "result" in item and "data" not in item:
         raise BadRequestError(f"an annotation without the data of its task. {AS_JSON}")
-    if "completions" in task and "annotations" not in task:
-        task["annotations"] = task.pop("completions")
+    if isinstance(completions := task.pop("completions", None), list) or "annotations" not in task:
+        known = task.get("annotations") or []
+        task["annotations"] = [*known, *(completions or [])] if isinstance(known, list) else known
     task["id"] = plain_id(task.get("id"))
     if task["id"] is None and isinstance(task.get("data"), Mapping):
         task["id"] = f"data-{digest(task['data'])}"

@@ -180,13 +180,19 @@ def test_a_region_that_cannot_be_read_costs_that_region_only(known: Services, tm
     assert all("task 1: annotation" in problem and '"colour"' in problem for problem in done.problems)
 
 
-def test_an_annotation_whose_only_region_cannot_be_read_is_not_an_empty_one(known: Services, tmp_path: Path) -> None:
-    annotations = [annotation(number, number, result=[region(None)]) for number in (1, 2)]
+@pytest.mark.parametrize(
+    "odd", [region(None), None, "text", [region({"taxonomy": [RED]})], {"value": {"taxonomy": [RED]}}]
+)
+def test_an_annotation_whose_only_region_cannot_be_read_is_not_an_empty_one(
+    known: Services, tmp_path: Path, odd: Any
+) -> None:
+    annotations = [annotation(number, number, result=[odd]) for number in (1, 2)]
     done = import_export(known, write(tmp_path, [task(1, *annotations)]))
     assert (done.annotations, done.accepted, done.unlabelled) == (2, 0, {"unreadable": 1})
+    assert done.left_out_reasons == {"region that cannot be read": 2}
 
 
-@pytest.mark.parametrize("odd", [None, "text", 7, region("text", "size"), {"from_name": 3, "value": []}, {"id": "r"}])
+@pytest.mark.parametrize("odd", [region("text", "size"), {"from_name": 3, "value": []}, {"id": "r"}])
 def test_what_other_controls_hold_is_ignored(known: Services, tmp_path: Path, odd: Any) -> None:
     annotations = [annotation(number, number, result=[region({"taxonomy": [RED]}), odd]) for number in (1, 2)]
     done = import_export(known, write(tmp_path, [task(1, *annotations)]))

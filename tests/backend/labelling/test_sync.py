@@ -198,7 +198,10 @@ def test_what_the_api_shows_alive_lives_again(connected: Services) -> None:
     assert labels(connected) == {A: RED, B: RED, C: RED}
 
 
-def test_moved_annotations_follow_although_their_times_stay(connected: Services, label_studio: StandIn) -> None:
+@pytest.mark.parametrize("webhook", ["before the pass", "lost", "after the pass"])
+def test_moved_annotations_follow_although_their_times_stay(
+    connected: Services, label_studio: StandIn, webhook: str
+) -> None:
     """*Remove duplicated tasks*: two tasks of one image, each with one annotation; the second task goes."""
     for id in (4, 5):
         label_studio.add_task(id, "/data/upload/4/twice.jpg")
@@ -208,11 +211,16 @@ def test_moved_annotations_follow_although_their_times_stay(connected: Services,
     label_studio.annotations[50]["task"] = 4
     del label_studio.tasks[5]
     use_cases = UseCases(connected)
-    body = {"action": "TASKS_DELETED", "project": label_studio.project(), "tasks": [{"id": 5}]}
-    use_cases.receive(parse_webhook(body))
+    deleted = parse_webhook({"action": "TASKS_DELETED", "project": label_studio.project(), "tasks": [{"id": 5}]})
+    if webhook == "before the pass":
+        use_cases.receive(deleted)
     run(connected)
+    if webhook == "after the pass":
+        use_cases.receive(deleted)
+        decide_all_dirty(connected, "4")
     assert labels(connected)["/data/upload/4/twice.jpg"] == GREEN
     assert run(connected).endswith("0 missed events, 0 missed deletions")
+    assert labels(connected)["/data/upload/4/twice.jpg"] == GREEN
 
 
 def test_a_corrected_address_follows(connected: Services, label_studio: StandIn) -> None:
@@ -317,11 +325,12 @@ def test_annotations_from_predictions_are_the_models(connected: Services, label_
 def test_an_export_of_another_label_studio_stays_beside_the_live_annotations(
     connected: Services, tmp_path: Any
 ) -> None:
-    """Both count from 1, so the ids of tasks and annotations are the same."""
-    tasks = [agreed(id, BLUE) | {"data": {"image": f"/data/upload/9/{id}.jpg"}} for id in (1, 2, 3)]
+    """Both count from 1, so many ids are the same; the last task has ids that only the export has."""
+    ids = (1, 2, 3, 8)
+    tasks = [agreed(id, BLUE) | {"data": {"image": f"/data/upload/9/{id}.jpg"}} for id in ids]
     done = import_export(connected, write(tmp_path, tasks), project="4")
-    assert (done.images, done.accepted) == (3, 3)
-    both = {A: RED, B: RED, C: RED} | {f"/data/upload/9/{id}.jpg": BLUE for id in (1, 2, 3)}
+    assert (done.images, done.accepted) == (4, 4)
+    both = {A: RED, B: RED, C: RED} | {f"/data/upload/9/{id}.jpg": BLUE for id in ids}
     assert labels(connected) == both
     assert run(connected) == "3 tasks, 6 annotations, 0 missed events, 0 missed deletions"
     assert labels(connected) == both

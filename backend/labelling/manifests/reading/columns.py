@@ -1,8 +1,9 @@
-"""The columns of a manifest, found by the names in its header in any case, with blanks or `_`."""
+"""The columns of a manifest, found by the letters and digits of the names in its header, in any case."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +64,7 @@ def find_columns(manifest: Path, header: Sequence[str]) -> Columns:
         raise ConfigError(
             f"{manifest} has no column {missing!r}, but {seen}.", hint="Levels count from 1, without a gap."
         )
-    unknown = [(header[at], key) for at, key in enumerate(keys) if key and not is_column(key)]
+    unknown = [(header[at], key) for at, key in enumerate(keys) if clean_name(header[at]) and not is_column(key)]
     known = (*_NAMES, *levels, f"level{depth + 1}")
     return Columns(
         file=positions["file"],
@@ -71,12 +72,13 @@ def find_columns(manifest: Path, header: Sequence[str]) -> Columns:
         product=positions.get("product"),
         annotator=positions.get("annotator"),
         unknown=tuple(_with_meant(name.strip(), key, known) for name, key in unknown),
-        unnamed=tuple(at for at, key in enumerate(keys) if not key),
+        unnamed=tuple(at for at, name in enumerate(header) if not clean_name(name)),
     )
 
 
 def _key(name: str) -> str:
-    return re.sub(r"[\s_-]+", "", clean_name(name)).casefold()
+    """Return the letters and digits of a name: `Level 1`, `level_1`, `level.1`, and `level１` are one name."""
+    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", name)).casefold()
 
 
 def _with_meant(name: str, key: str, known: Sequence[str]) -> str:

@@ -60,6 +60,19 @@ def test_completions_of_old_exports_are_taken(known: Services, tmp_path: Path) -
     assert sorted(str(record.created_at.year) for record in known.journal.annotations("7")) == ["2020"] * 4
 
 
+@pytest.mark.parametrize("annotations", [[], None])
+def test_completions_beside_annotations_are_taken(known: Services, tmp_path: Path, annotations: object) -> None:
+    """A program has added the newer field, empty, or with another person's annotation."""
+    first, second = ({"id": id, "completed_by": id, "created_at": DAY, "result": result(RED)} for id in (1, 2))
+    tasks: list[dict[str, Any]] = [
+        {"id": 1, "data": {"image": "a.jpg"}, "annotations": annotations, "completions": [first, second]},
+        {"id": 2, "data": {"image": "b.jpg"}, "annotations": [first | {"id": 3}], "completions": [second | {"id": 4}]},
+        {"id": 3, "data": {"image": "c.jpg"}, "completions": None},
+    ]
+    done = import_export(known, write(tmp_path, tasks), project="7")
+    assert (done.images, done.annotations, done.accepted, done.left_out) == (3, 4, 2, 0)
+
+
 def stored(id: int, person: int, path: list[str] = RED) -> dict[str, Any]:
     """Return an annotation as a target storage holds it."""
     task = {"id": 9, "data": {"image": "/data/upload/1/a.jpg"}, "meta": {}, "created_at": DAY, "project": 7}
@@ -132,11 +145,12 @@ def test_an_export_without_tasks_changes_nothing_and_says_so(
     assert [known.journal.fold().position, known.projects.get("7"), accepted(known)] == before
 
 
-@pytest.mark.parametrize("separator", [",", "\t"])
-def test_the_export_csv_names_the_export_to_use(tmp_path: Path, separator: str) -> None:
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])  # the last two as a spreadsheet saves it
+@pytest.mark.parametrize("separator", [",", "\t", ";"])
+def test_the_export_csv_names_the_export_to_use(tmp_path: Path, separator: str, encoding: str) -> None:
     columns = ["image", "id", "colour", "annotator", "annotation_id", "created_at", "updated_at", "lead_time"]
     with pytest.raises(ConfigError, match=r"export CSV of Label Studio.*Export the project as JSON"):
-        is_export(write(tmp_path, separator.join(columns).encode() + b"\n1\n", "export.csv"))
+        is_export(write(tmp_path, f"{separator.join(columns)}\n1\n".encode(encoding), "export.csv"))
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,8 @@ def bad(manifest: Manifest) -> list[tuple[int, str]]:
         "File;LEVEL1;Level2;Product;Annotator",
         " FILE \tLevel 1\tlevel_2\tPRODUCT\tannotator ",
         '"file","Level-1","Level\u00a002","product","Annotator"',
+        "\ufeff\u200bFile;level.1;Level #2;(product);annotator:",
+        "ﬁle,ｌｅｖｅｌ１,level２,Product,Annotator",
     ],
 )
 def test_headers(tmp_path: Path, header: str) -> None:
@@ -48,8 +50,9 @@ def test_columns_in_any_order_and_ten_levels(tmp_path: Path) -> None:
 
 
 def test_unknown_columns_are_named(tmp_path: Path) -> None:
-    manifest = read(tmp_path, "file,level1,price,prodcut,levle2,\na.jpg,Bath,3,p,Sink,\n")
-    assert manifest.unknown_columns == ("price", "prodcut (is 'product' meant?)", "levle2 (is 'level2' meant?)")
+    manifest = read(tmp_path, "#,file,level1,price,prodcut,levle2,\n1,a.jpg,Bath,3,p,Sink,\n")
+    assert manifest.unknown_columns == ("#", "price", "prodcut (is 'product' meant?)", "levle2 (is 'level2' meant?)")
+    assert len(manifest.checked.rows) == 1
 
 
 @pytest.mark.parametrize(
