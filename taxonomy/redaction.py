@@ -5,18 +5,26 @@ clear what belongs to an address, more is left out than needed.
 """
 
 import re
+from urllib.parse import unquote
 
 __all__ = ["redacted"]
 
 LEFT_OUT = "…"
 
+# An address in quotes ends with them, whatever is in it. In JSON that was quoted itself, backslashes stand before each.
+_QUOTED = re.compile(r"""(?<!\\)(\\{0,3}["'`])((?:[a-z][a-z0-9+.-]{0,20}:)?//.*?)(?<!\\)\1""", re.IGNORECASE)
 _WORD = re.compile(r"\S+")
 _CLOSING = "'\"`)]}>.,;:!"
-_HINTS = ("?", "@", "=", "://", "%3")
-_PORT = re.compile(r"(?:[0-9]{0,5}|port)[^\w@]*", re.ASCII)  # "http://host:port" is how our messages show an address
+_HINTS = ("?", "@", "=", "://", "%", "port", "Port")
+# "http://host:port" is how our messages show an address. After a port, a mark may begin other text.
+_PORT = re.compile(r"(?:[0-9]{0,5}|port)(?:[^\w@]*$|[\s\"'`<>()\[\]{},;|][^@]*$)", re.ASCII)
 _FILE = re.compile(r"/data/local-files/?\?d=[^&?]*")  # a file's name, by which Label Studio serves it
+_NOT_A_PORT = re.compile(  # what libraries say about an address whose password has a slash in it
+    r"""((?:[Ii]nvalid|nonnumeric) port: ['"]|integer value as ['"])(?![0-9]+['"])[^'"]+"""
+    r"""|(:)[^:'"\s]+(?=['"] is not a valid host or port)"""
+)
 _SECRET = re.compile(
-    r"(?<![\w-])(sig|signature|token|access_token|refresh_token|password|passwd|pwd|secret|api_?key|account_?key"
+    r"(?<![\w-])(sig|signature|token|access_token|refresh_token|id_token|password|passwd|pwd|secret|api_?key|account_?key"
     r"|shared_?access_?(?:key|signature)|aws_?access_?key_?id|credential|x-amz-[a-z0-9-]{1,40}|x-goog-[a-z0-9-]{1,40})"
     r"(=|%3d)[^\s&;,\"'`)<>]+",
     re.IGNORECASE,
@@ -31,27 +39,49 @@ def redacted(text: str) -> str:
     """
     if not any(hint in text for hint in _HINTS):
         return text
-    return _SECRET.sub(rf"\1\2{LEFT_OUT}", _WORD.sub(_without_secrets, text))
+    parts, end = [], 0
+    for found in _QUOTED.finditer(text):
+        parts += [_words(text[end : found.start()]), found[1], _without_secrets(found[2]), found[1]]
+        end = found.end()
+    shown = "".join([*parts, _words(text[end:])])
+    return _SECRET.sub(rf"\1\2{LEFT_OUT}", _NOT_A_PORT.sub(rf"\1\2{LEFT_OUT}", shown))
 
 
-def _without_secrets(word: re.Match[str]) -> str:
+def _words(text: str) -> str:
+    return _WORD.sub(_word, text)
+
+
+def _word(word: re.Match[str]) -> str:
     text = word[0]
     body = text.rstrip(_CLOSING)
-    shown = _without_query(_without_user(body))
-    return f"{shown}{text[len(body) :]}"
+    return f"{_without_secrets(body)}{text[len(body) :]}"
+
+
+def _without_secrets(address: str) -> str:
+    shown = _without_query(_without_user(address))
+    lower = shown.lower()
+    if "%40" not in lower and "%25" not in lower:
+        return shown
+    # An address inside another one is percent-encoded, perhaps twice. It is shown so unless it has secrets.
+    decoded = unquote(unquote(shown))
+    inner = _without_query(_without_user(decoded))
+    if inner == decoded:
+        return shown
+    return inner if inner.isprintable() else LEFT_OUT
 
 
 def _without_user(text: str) -> str:
     first, *others = text.split("://")
-    if not others:
-        return _without_bare_user(text) if "@" in text else text
+    first = _without_bare_user(first) if "@" in first else first
     return "://".join([first, *map(_site, others)])
 
 
 def _without_bare_user(text: str) -> str:
     """Return `user:password@host`, which has no scheme, without the first two; `4@b` stays."""
     before, _, host = text.rpartition("@")
-    start = max(before.rfind(mark) for mark in "/\"'`([{<=,") + 1
+    # The password may have any marks: the name begins after the last one before the first colon.
+    colon = before.find(":")
+    start = max(before.rfind(mark, 0, max(colon, 0)) for mark in "/\\\"'`([{<=,") + 1
     name, mark, _ = before[start:].partition(":")
     return f"{text[:start]}{LEFT_OUT}@{host}" if name and mark and host else text
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import urllib.request
+from urllib.parse import urlsplit
+
+import httpx
 import pytest
+import requests
 
 from taxonomist.taxonomy.errors import ImageForbiddenError
 from taxonomist.taxonomy.redaction import redacted
@@ -41,6 +46,35 @@ SECRET = "s3cr3t"
         (f"/similar?project=4&key={SECRET}", "/similar?…"),
         (f"/data/local-files/?d=a/b.jpg&t={SECRET}", "/data/local-files/?d=a/b.jpg&…"),
         (f"a\nhttps://h.test/a?k={SECRET}\nb", "a\nhttps://h.test/a?…\nb"),
+        # The text around an address stays, also without a blank between them.
+        (f'{{"a":"https://h.test/x?sig={SECRET}","b":2}} ends', '{"a":"https://h.test/x?…","b":2} ends'),
+        (
+            f'{{\\"a\\":\\"https://h.test/?s={SECRET}\\",\\"b\\":2}} ends',
+            '{\\"a\\":\\"https://h.test/?…\\",\\"b\\":2} ends',
+        ),
+        (f'<a href="http://h.test:80/?k={SECRET}">text</a>', '<a href="http://h.test:80/?…">text</a>'),
+        (f"{{'to':'//u:{SECRET}@h.test','n':1}}", "{'to':'//…@h.test','n':1}"),
+        # Marks and blanks in passwords and signatures.
+        (f'open("https://h.test/x?sig=a {SECRET}") failed', 'open("https://h.test/x?…") failed'),
+        (f"'https://u:a {SECRET}@h.test/a' failed", "'https://h.test/a' failed"),
+        (f'"https://u:a\\"{SECRET}@h.test/a" failed', '"https://h.test/a" failed'),
+        (f"//u:a/{SECRET}@h.test is down", "//…@h.test is down"),
+        (f"proxy=u:a/{SECRET}@h.test:3128 is down", "proxy=…@h.test:3128 is down"),
+        (f"u:a,{SECRET}@h.test is down", "…@h.test is down"),
+        (f"HTTPS:\\\\u:{SECRET}@h.test", "…@h.test"),
+        # Percent-encoded, once and twice.
+        (f"https%3A%2F%2Fu%3A{SECRET}%40h.test%2Fa is down", "https://h.test/a is down"),
+        (f"https%253A%252F%252Fh.test%252Fa%253Fsig%253D{SECRET} is down", "https://h.test/a?… is down"),
+        (f"http://h.test/get/https%3A%2F%2Fu%3A{SECRET}%40g.test", "http://h.test/get/https://g.test"),
+        (f"https%3A%2F%2Fu%3A%0A{SECRET}%40%0Ah.test", "…"),
+        # What httpx, Python, http.client and urllib3 say about a password with a slash in it.
+        (f"Invalid port: '{SECRET}'", "Invalid port: '…'"),
+        (f"Port could not be cast to integer value as '{SECRET}'", "Port could not be cast to integer value as '…'"),
+        (f"nonnumeric port: '{SECRET}'", "nonnumeric port: '…'"),
+        (
+            f"Failed to parse: 'u:{SECRET}' is not a valid host or port",
+            "Failed to parse: 'u:…' is not a valid host or port",
+        ),
     ],
 )
 def test_what_is_secret_is_left_out(text: str, expected: str) -> None:
@@ -64,7 +98,43 @@ def test_what_is_secret_is_left_out(text: str, expected: str) -> None:
         "s3://bucket/a?b.jpg",
         "50 % of 10",
         "no '0.jpg' in /srv/what?/images",
+        'cannot reach "http://h.test:8080", trying again',
+        '"http://h.test:8080"and more',
+        '{"url":"http://h.test:8080","next":{"b":2},"mail":"a@b.test"}',
+        "{'url':'http://h.test:8080','b':2}",
+        "http://a.test:80,http://b.test:81 are tried",
+        "http://h.test:8080,then the rest; <http://h.test:8080>(text)",
+        "[link](http://h.test:8080)text",
+        "it's 'http://h.test:8080' and it's \"http://g.test:81\"; anna@b.test",
+        "HTTPConnection(host='h', port=80): Failed to resolve 'h' ([Errno -2] Name or service not known)",
+        "Invalid port: '70000'",
+        "a%40b.test, 100%25",
+        "docker.test/a:1 and 12:30",
     ],
 )
 def test_other_texts_stay(text: str) -> None:
     assert redacted(text) == text
+
+
+@pytest.mark.parametrize(
+    "part", ['"http://', '\\"http://', "'//\"//", "http://u:", "a:b@", "\\", "%40", "x://'", "port: '", ":"]
+)
+def test_the_time_is_linear_in_the_length(part: str) -> None:
+    """A quadratic rule takes minutes for these; pytest's timeout ends it."""
+    redacted(f"https://{part * (200_000 // len(part))}@%25?=")
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["http://u:{}/x@h.test/", "http://h.test:{}/", "//u:{}@h.test/a", "http://u:{}@[::1", "ftp://u:{}@h.test/a?x={}"],
+)
+def test_errors_of_libraries_tell_nothing(address: str) -> None:
+    errors: list[Exception] = []
+    for get in (httpx.get, requests.get, urllib.request.urlopen, lambda text: urlsplit(text).port):
+        try:
+            get(address.format(SECRET, SECRET))
+        except Exception as error:  # each library has its own
+            errors.append(error)
+    assert errors
+    for error in errors:
+        assert SECRET not in redacted(f"{error} {error!r}")
