@@ -5,9 +5,10 @@ clear what belongs to an address, more is left out than needed.
 """
 
 import re
+from unicodedata import category
 from urllib.parse import unquote
 
-__all__ = ["redacted"]
+__all__ = ["printable", "redacted"]
 
 LEFT_OUT = "…"
 
@@ -45,6 +46,20 @@ def redacted(text: str) -> str:
         end = found.end()
     shown = "".join([*parts, _words(text[end:])])
     return _SECRET.sub(rf"\1\2{LEFT_OUT}", _NOT_A_PORT.sub(rf"\1\2{LEFT_OUT}", shown))
+
+
+def printable(text: str) -> str:
+    """Return a text in which all but letters, marks and blanks is escaped: control characters, line breaks of any kind,
+    and characters that have no shape or change the direction of writing.
+
+    >>> printable("two\\nlines")
+    'two\\\\nlines'
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() or category(letter) == "Zs" else repr(letter)[1:-1] for letter in text
+    )
 
 
 def _words(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,10 @@ from rich.text import Text
 
 from taxonomist.progress import CountProgress, StepProgress
 from taxonomist.taxonomy.errors import TaxonomistError
+from taxonomist.taxonomy.redaction import printable
+
+# Characters that control a terminal or the direction of writing, which JSON may have as they are.
+_CONTROLS = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -21,28 +26,29 @@ err = Console(stderr=True, highlight=False)
 
 def print_error(error: TaxonomistError) -> None:
     """Print an error and its hint to standard error."""
-    err.print(Text.assemble(("error:", "bold red"), " ", Exception.__str__(error)), soft_wrap=True)
+    err.print(Text.assemble(("error:", "bold red"), " ", _shown(Exception.__str__(error))), soft_wrap=True)
     for line in (error.hint or "").splitlines():
-        err.print(f"       {line}", markup=False, soft_wrap=True)
+        err.print(f"       {_shown(line)}", markup=False, soft_wrap=True)
 
 
 def print_line(text: str) -> None:
     """Print one line of text."""
-    out.print(text, markup=False, soft_wrap=True)
+    out.print(_shown(text), markup=False, soft_wrap=True)
 
 
 def print_json(value: object) -> None:
     """Print one JSON document."""
-    print(json.dumps(value, ensure_ascii=False, indent=2, default=str))  # noqa: T201
+    text = json.dumps(value, ensure_ascii=False, indent=2, default=str)
+    print(_CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text))  # noqa: T201
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Print rows below the names of their columns."""
-    grid = Table(title=title, title_justify="left", header_style="bold")
+    grid = Table(title=Text(_shown(title), "table.title"), title_justify="left", header_style="bold")
     for column in columns:
         grid.add_column(column, overflow="fold")
     for row in rows:
-        grid.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+        grid.add_row(*(Text(_shown(cell)) for cell in row))
     out.print(grid)
 
 
@@ -50,8 +56,13 @@ def print_fields(values: Mapping[str, Any]) -> None:
     """Print one line for each name and value."""
     grid = Table.grid(padding=(0, 2))
     for name, value in values.items():
-        grid.add_row(Text(name, "bold"), Text("" if value is None else str(value)))
+        grid.add_row(Text(name, "bold"), Text(_shown(value)))
     out.print(grid)
+
+
+def _shown(value: object) -> str:
+    """Return the text of a value, whose lines cannot control a terminal; "" for None."""
+    return "" if value is None else "\n".join(map(printable, str(value).split("\n")))
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from taxonomist.backend.forgetting.forget import delete_backups, forget_image, f
 from taxonomist.backend.forgetting.plan import Plan, plan_image, plan_project
 from taxonomist.backend.services import Services
 from taxonomist.taxonomy.errors import ConfigError
+from taxonomist.taxonomy.redaction import printable
 
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
@@ -57,7 +58,7 @@ def forget(
         _remove(services, plan, done, with_backups=with_backups)
     except BaseException:
         for line in done:
-            typer.echo(line, err=True)
+            typer.echo(printable(line), err=True)
         raise
     if as_json:
         print_json(_summary(plan, done, dry_run=False))

@@ -1,0 +1,45 @@
+"""What commands print, when it has characters that control a terminal."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+
+import pytest
+from rich.console import Console
+
+from taxonomist.backend.cli import output
+from taxonomist.backend.cli.output import print_error, print_fields, print_json, print_line, print_table
+from taxonomist.taxonomy.errors import ConfigError
+
+ODD = "a\x1b[2Jb\x9b2Jc\u202ed\x07e\re\u2028f[/x]g"
+
+
+@pytest.mark.parametrize(
+    "show",
+    [
+        lambda: print_line(ODD),
+        lambda: print_error(ConfigError(ODD, hint=ODD)),
+        lambda: print_table(ODD, ["column"], [[ODD]]),
+        lambda: print_fields({"name": ODD}),
+        lambda: print_json({"name": ODD}),
+    ],
+)
+def test_no_text_controls_the_terminal(
+    show: Callable[[], None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed = io.StringIO()
+    monkeypatch.setattr(output, "out", Console(file=printed, width=200, highlight=False))
+    monkeypatch.setattr(output, "err", Console(file=printed, width=200, highlight=False))
+    show()
+    text = printed.getvalue() + capsys.readouterr().out
+    assert text.replace("\n", "").isprintable()
+    assert all(part in text for part in ("a", "b", "[/x]g"))
+
+
+def test_json_stays_the_same_value(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"name": ODD, "größe": "雪\U0001f600"})
+    text = capsys.readouterr().out
+    assert json.loads(text) == {"name": ODD, "größe": "雪\U0001f600"}
+    assert "größe" in text
