@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from datetime import date, timedelta
 
@@ -10,9 +9,7 @@ from taxonomist.backend.connection.look_alike_panel import keys_in
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.credentials import RENEWED_DAYS, Credentials, key_end, today
 from taxonomist.backend.state.project_records import ProjectRecord
-from taxonomist.taxonomy.errors import TaxonomistError
-
-log = logging.getLogger(__name__)
+from taxonomist.taxonomy.errors import ConfigError
 
 
 def panel_key(credentials: Credentials, project: str, label_config: str) -> str:
@@ -33,31 +30,40 @@ def written(record: ProjectRecord, label_config: str) -> Mapping[str, object]:
     return {"label_config": label_config, "former_keys_until": until}
 
 
-def renew_panel(services: Services, project: str) -> None:
-    """Put a new key into the panels of a connected project that has some, where it is time.
+def must_renew(services: Services, record: ProjectRecord) -> bool:
+    """Return whether it is time to put a new key into the panels of a connected project, as its record knows them."""
+    if record.ml_backend is None:
+        return False
+    try:
+        return any(not services.credentials.is_renewed(record.project, key) for key in _own_keys(services, record))
+    except ConfigError:  # no taxonomy, or no XML: `connect` and the doctor say so
+        return False
 
-    A failure is logged: the next pass tries again, and the former key is valid up to its end.
+
+def renew_panel(services: Services, project: str) -> str:
+    """Put a new key into the panels of a connected project that has some, where it is time; return the outcome.
+
+    Raises `TaxonomistError` where Label Studio refuses it; the former key is valid up to its end.
     """
     record, credentials = services.projects.get(project), services.credentials
-    if record.ml_backend is None:
-        return
-    try:
-        ours = [key for key in keys_in(record.label_config) if credentials.made(project, key)]
-        if all(credentials.is_renewed(project, key) for key in ours):
-            return
-        with services.open_label_studio(project) as client:
-            label_config = client.project(project).label_config  # as late as possible: a person may be editing it
-            ours = [key for key in keys_in(label_config) if credentials.made(project, key)]
-            if not ours:
-                return
-            key, wanted = panel_key(credentials, project, label_config), label_config
-            # The key alone changes: where the panels are, and their addresses, is up to `connect` and people.
-            for former in ours:
-                wanted = wanted.replace(former, key)
-            if wanted != label_config:
-                client.validate_config(project, wanted)
-                client.update_project(project, label_config=wanted)
-        services.projects.change(project, lambda known: written(known, wanted))
-        log.info("project %s: the key of the look-alike panel is valid until %s", project, key_end(key))
-    except TaxonomistError as error:
-        log.warning("project %s: the key of the look-alike panel was not renewed: %s", project, error)
+    if not must_renew(services, record):
+        return "no key of a look-alike panel ends soon"
+    with services.open_label_studio(project) as client:
+        label_config = client.project(project).label_config  # as late as possible: a person may be editing it
+        ours = _own_keys(services, record, label_config)
+        if not ours:
+            return "Label Studio has no look-alike panel of this server any more"
+        key, wanted = panel_key(credentials, project, label_config), label_config
+        # The key alone changes: where the panels are, and their addresses, is up to `connect` and people.
+        for former in ours:
+            wanted = wanted.replace(former, key)
+        if wanted != label_config:
+            client.validate_config(project, wanted)
+            client.update_project(project, label_config=wanted)
+    services.projects.change(project, lambda known: written(known, wanted))
+    return f"the key of the look-alike panel is valid until {key_end(key)}"
+
+
+def _own_keys(services: Services, record: ProjectRecord, label_config: str | None = None) -> list[str]:
+    keys = keys_in(record.label_config if label_config is None else label_config)
+    return [key for key in keys if services.credentials.made(record.project, key)]

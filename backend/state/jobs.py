@@ -34,6 +34,7 @@ class JobKind(StrEnum):
     SYNC = "sync"
     PUSH = "push"
     FILL = "fill"
+    RENEW = "renew"
     BACKBONE = "backbone"
     PRETRAIN = "pretrain"
 

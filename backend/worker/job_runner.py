@@ -39,7 +39,6 @@ def _run(services: Services, kind: JobKind, project: str, progress: StepProgress
         case JobKind.EMBED:
             return embed_all(services, project, progress)
         case JobKind.SYNC:
-            renew_panel(services, project)  # also where the pass fails: the key would end
             outcome = sync(services, project, progress)
             announce_again(services, project)
             return outcome
@@ -47,6 +46,8 @@ def _run(services: Services, kind: JobKind, project: str, progress: StepProgress
             return push(services, project, progress)
         case JobKind.FILL:
             return fill(services, project, progress)
+        case JobKind.RENEW:
+            return renew_panel(services, project)
         case JobKind.BACKBONE:
             version = prepare_backbone(services)
             for record in services.projects:

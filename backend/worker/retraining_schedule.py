@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from itertools import takewhile
 
+from taxonomist.backend.connection.panel_renewal import must_renew
 from taxonomist.backend.labelling.taxonomy_changes.labels_outside import training_hold
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.jobs import JobKind, JobState
@@ -15,6 +16,7 @@ from taxonomist.taxonomy.errors import HeldError
 
 log = logging.getLogger(__name__)
 
+RENEW_EVERY_S = 6 * 3600.0  # between two looks at the key of a look-alike panel, and two trials to renew it
 MAX_PAUSE_S = 3600.0  # between two trainings that fail while nothing changes
 _FAILURES = 10  # of one project in a row that make the pause longer
 
@@ -66,13 +68,15 @@ class TrainingPlanner:
 
     Where labels name nodes that the taxonomy has no longer, it waits for a person's decision.
 
-    Enqueues a pass over Label Studio's API every `sync_every` seconds, too, and fills tasks that were late.
+    Enqueues a pass over Label Studio's API every `sync_every` seconds, too, fills tasks that were late, and renews the
+    keys of look-alike panels, whatever `sync_every` is.
     """
 
     def __init__(self, services: Services) -> None:
         self._services = services
         self._held: dict[str, _Hold] = {}
         self._failed: dict[str, _Failure] = {}
+        self._looked_at_keys: dict[str, tuple[float, str]] = {}  # when, and the labelling config
         self._synced_at: dict[str, float] = {}  # by `time.monotonic()`: a clock that is put right changes nothing
 
     def plan(self) -> None:
@@ -83,6 +87,8 @@ class TrainingPlanner:
         for record in projects_of_label_studio(self._services):
             with self._services.isolation.of(record.project, "passes over Label Studio"):
                 self._plan_passes(record.project)
+            with self._services.isolation.of(record.project, "the key of the look-alike panel"):
+                self._plan_renewal(record)
 
     def _plan_training(self, record: ProjectRecord) -> None:
         settings, now = self._services.settings, time.time()
@@ -107,6 +113,15 @@ class TrainingPlanner:
         if settings.sync_every and since >= settings.sync_every:
             self._synced_at[project] = uptime
             self._services.jobs.enqueue(JobKind.SYNC, project, "schedule")
+
+    def _plan_renewal(self, record: ProjectRecord) -> None:
+        uptime = time.monotonic()
+        looked_at, config = self._looked_at_keys.get(record.project, (uptime, None))
+        if uptime - looked_at < RENEW_EVERY_S and config == record.label_config:
+            return
+        self._looked_at_keys[record.project] = (uptime, record.label_config)
+        if must_renew(self._services, record) and not self._services.jobs.gave_up(JobKind.RENEW, record.project):
+            self._services.jobs.enqueue(JobKind.RENEW, record.project, "the key of the look-alike panel ends soon")
 
     def _is_under_way(self, record: ProjectRecord, now: float) -> bool:
         """Return whether a training of the project waits or runs, or one failed a short while ago."""

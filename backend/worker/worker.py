@@ -91,7 +91,8 @@ class Worker:
             ) from None
         with lock, _signals() as received:
             log.info("worker %d serves %s", os.getpid(), home)
-            threading.Thread(target=repair_modes, args=(home,), name="modes", daemon=True).start()
+            if self._parent is None:  # else the server does it
+                threading.Thread(target=repair_modes, args=(home,), name="modes", daemon=True).start()
             pulse = threading.Thread(target=self._pulse_until_stopped, name="pulse", daemon=True)
             pulse.start()
             try:

@@ -50,6 +50,7 @@ def repair_modes(home: Path) -> int:
                 continue
             except OSError as error:
                 failed.append(f"{Path(folder) / name} ({error.strerror})")
+    log.debug("looked at the modes of all files of %s; other users had rights on %d", home, changed)
     if failed:
         log.warning("other users may be able to read %s, and %d more", failed[0], len(failed) - 1)
     return changed

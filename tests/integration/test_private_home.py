@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 from pathlib import Path
 
 import httpx
 import pytest
 
 from taxonomist.backend.services import Services
-from tests.backend_process import BackendProcess
+from tests.backend_process import TAXONOMIST, BackendProcess
 from tests.small_world import PATHS, image_bytes
 from tests.waiting import eventually
+
+LOOKED = "looked at the modes of all files"
 
 
 def open_files(home: Path) -> dict[str, str]:
@@ -36,11 +39,14 @@ def test_files_of_an_old_home_are_closed_and_new_ones_are(trained: Services, arg
         path.chmod(0o755 if path.is_dir() else 0o644)
     before = os.umask(0o022)
     try:
-        backend = BackendProcess(home, arguments=arguments).start()
+        backend = BackendProcess(home, {"log_level": "DEBUG"}, arguments=arguments).start()
     finally:
         os.umask(before)
     try:
         eventually("the files are closed", lambda: not open_files(home))
+        if arguments == ("serve",):
+            eventually("the worker has begun", lambda: "is done" in backend.log.read_text())
+        assert backend.log.read_text().count(LOOKED) == 1  # not by each process: a home may have millions of files
         body = {"action": "PROJECT_UPDATED", "project": {"id": 8, "label_config": "<View/>"}}
         assert httpx.post(f"{backend.url}/webhook", json=body).status_code == 201
         backend.command("models", "list", "--project", "7")
@@ -48,6 +54,21 @@ def test_files_of_an_old_home_are_closed_and_new_ones_are(trained: Services, arg
     finally:
         backend.stop()
     assert open_files(home) == {}
+
+
+@pytest.mark.slow
+def test_a_worker_alone_closes_the_files_of_an_old_home(trained: Services) -> None:
+    home = trained.settings.home
+    for path in [home, *home.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    environment = {**BackendProcess(home).environment, "TAXONOMIST_LOG_LEVEL": "DEBUG"}
+    worker = subprocess.Popen([TAXONOMIST, "worker"], env=environment, stderr=subprocess.PIPE, text=True, cwd=home)
+    try:
+        eventually("the files are closed", lambda: not open_files(home))
+    finally:
+        worker.terminate()
+        said = worker.communicate(timeout=60)[1]
+    assert said.count(LOOKED) == 1
 
 
 @pytest.mark.slow

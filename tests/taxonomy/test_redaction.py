@@ -136,5 +136,5 @@ def test_errors_of_libraries_tell_nothing(address: str) -> None:
         except Exception as error:  # each library has its own
             errors.append(error)
     assert errors
-    for error in errors:
-        assert SECRET not in redacted(f"{error} {error!r}")
+    for seen in errors:
+        assert SECRET not in redacted(f"{seen} {seen!r}")

@@ -219,7 +219,7 @@ def _panel(services: Services, project: str, about: Project, config: LabelConfig
     if missing := len(wanted.difference(shown)):
         return warned("look-alike panel", f"is missing beside {missing} of {len(wanted)} images", _connect(project))
     if key_end(key) is None:
-        return passed("look-alike panel", "is in the labelling config; its key gets an end at the next pass")
+        return passed("look-alike panel", "is in the labelling config; the worker gives its key an end")
     detail = f"is in the labelling config, with a key that is valid until {min(ends)}"
     if min(ends) <= today() + timedelta(days=RENEWED_DAYS - 2):
         return warned("look-alike panel", f"{detail}: the worker has not renewed it", _connect(project))

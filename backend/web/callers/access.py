@@ -2,13 +2,16 @@
 
 Where no password is set, one is made, and `connect` gives it to Label Studio. People also add the backend to Label
 Studio by hand, without a password. So programs on this machine may call for projects that were not connected since, for
-a limited number of them.
+a limited number of them. Projects that were imported from files do not count: the owner of the home made them, and many
+of them must not keep a Label Studio out.
 """
 
 from __future__ import annotations
 
 from taxonomist.backend.services import Services
+from taxonomist.backend.state.project_records import ProjectRecord
 from taxonomist.backend.web.callers.caller import Caller
+from taxonomist.storage.journal import is_label_studio
 from taxonomist.taxonomy.errors import AuthError
 
 MOST_OPEN_PROJECTS = 100
@@ -44,7 +47,7 @@ class Access:
         # A wrong password for a new project: `connect` must learn it now, since then only the right one counts.
         if projects.get(project).has_password or (is_new and caller.authorization is not None):
             raise self._services.credentials.refusal(webhook=webhook)
-        if is_new and sum(not record.has_password for record in projects) >= MOST_OPEN_PROJECTS:
+        if is_new and sum(map(_is_open_project, projects)) >= MOST_OPEN_PROJECTS:
             raise AuthError(
                 f"{MOST_OPEN_PROJECTS} projects of this server have no password, and another one needs it.",
                 hint=f"Run `taxonomist connect --project {project}`, which gives Label Studio the password.",
@@ -53,3 +56,8 @@ class Access:
     def _is_open(self, is_near: bool) -> bool:
         settings = self._services.settings
         return settings.password is None and (is_near or settings.allow_no_password)
+
+
+def _is_open_project(record: ProjectRecord) -> bool:
+    is_imported = any(not is_label_studio(source) for source in record.imports)
+    return not record.has_password and not is_imported

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import threading
 from collections.abc import Iterator
 from datetime import date, timedelta
 from typing import Any
@@ -18,9 +19,11 @@ from taxonomist.backend.connection.panel_renewal import panel_key, renew_panel
 from taxonomist.backend.services import Services
 from taxonomist.backend.state import credentials
 from taxonomist.backend.state.credentials import THUMBNAIL, key_end
-from taxonomist.backend.state.jobs import JobKind
+from taxonomist.backend.state.jobs import JobKind, JobState
 from taxonomist.backend.web.app import create_app
+from taxonomist.backend.worker.job_loop import JobLoop
 from taxonomist.backend.worker.job_runner import run
+from taxonomist.backend.worker.retraining_schedule import RENEW_EVERY_S, TrainingPlanner
 from taxonomist.taxonomy.errors import AuthError
 from taxonomist.taxonomy.label_config import parse_label_config
 from tests.label_studio_stand_in import StandIn
@@ -154,23 +157,68 @@ def test_a_project_without_a_panel_gets_none(connected: tuple[Services, list[str
     assert written[-1] == CONFIG
 
 
-def test_a_renewal_that_fails_is_logged_and_tried_again(
-    connected: tuple[Services, list[str]], clock: Clock, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("sync_every", [0, 30 * 86400])
+def test_the_worker_renews_however_seldom_it_reads_label_studio(
+    connected: tuple[Services, list[str]], clock: Clock, sync_every: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services, written = connected
+    services.settings.sync_every = sync_every
+    planner, uptime = TrainingPlanner(services), [0.0]
+    monkeypatch.setattr("taxonomist.backend.worker.retraining_schedule.time.monotonic", lambda: uptime[0])
+    for day in range(0, 180, 3):
+        clock.day = FIRST + timedelta(days=day)
+        uptime[0] = 86400.0 * day
+        for _ in range(3):
+            planner.plan()
+        while job := services.jobs.start_next({JobKind.RENEW}):
+            services.jobs.finish(job.id, JobState.DONE, run(services, job.kind, job.project, lambda *_: None))
+        assert opens(services, keys_in(written[-1])[0], project="4")
+        assert (key_end(keys_in(written[-1])[0]) or FIRST) > clock.day + timedelta(days=7)
+    assert len(written) == 4
+    assert len(services.jobs.latest("4", JobKind.RENEW)) == 3
+    planner.plan()
+    written.append(written[1])  # a person puts a former config back
+    services.projects.update("4", label_config=written[1])
+    planner.plan()
+    assert [(job.kind, job.project) for job in services.jobs.waiting() if job.kind is not JobKind.SYNC] == [
+        (JobKind.RENEW, "4")
+    ]
+
+
+def test_a_renewal_that_fails_is_tried_again(
+    connected: tuple[Services, list[str]], clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     services, written = connected
     url = services.projects.get("4").label_studio_url
+    services.settings.sync_every = 0
     services.projects.update("4", label_studio_url="http://127.0.0.1:1")
-    renew_panel(services, "4")
-    assert "was not renewed" in caplog.text
+    planner, uptime = TrainingPlanner(services), [0.0]
+    monkeypatch.setattr("taxonomist.backend.worker.retraining_schedule.time.monotonic", lambda: uptime[0])
+    loop = JobLoop(services, threading.Event())
+    planner.plan()
+    assert loop.run_next()
+    [failed] = services.jobs.latest("4", JobKind.RENEW)
+    assert failed.state is JobState.FAILED
+    assert "127.0.0.1:1" in failed.outcome
     services.projects.update("4", label_studio_url=url)
-    renew_panel(services, "4")
+    planner.plan()
+    assert services.jobs.waiting() == []
+    uptime[0] += RENEW_EVERY_S
+    planner.plan()
+    assert loop.run_next()
     assert len(written) == 2
 
 
-def test_each_pass_over_label_studio_renews(connected: tuple[Services, list[str]], clock: Clock) -> None:
-    services, written = connected
-    run(services, JobKind.SYNC, "4", lambda *_: None)
-    assert len(written) == 2
+@pytest.mark.parametrize("config", ["", "<View/>", "<View", "<!DOCTYPE a><View/>"])
+def test_a_config_without_a_panel_costs_nothing(
+    connected: tuple[Services, list[str]], clock: Clock, config: str
+) -> None:
+    services, _ = connected
+    services.projects.update("4", label_config=config)
+    planner = TrainingPlanner(services)
+    planner.plan()
+    assert services.jobs.waiting() == []
+    assert services.isolation.failures == 0
 
 
 def test_a_panel_of_another_server_stays(connected: tuple[Services, list[str]], clock: Clock) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from pydantic import SecretStr
 
+from taxonomist.backend.labelling.manifests.importing import import_manifest
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.state.credentials import SECRET_HEADER
@@ -17,7 +19,7 @@ from taxonomist.backend.web.callers.access import MOST_OPEN_PROJECTS
 from taxonomist.backend.web.callers.caller import Proxies
 from tests.backend.web.serving import serving
 from tests.backend.web.test_front import OPEN, connect, read
-from tests.small_world import CONFIG
+from tests.small_world import CONFIG, write_catalogue
 
 PROXIED = [
     {"Forwarded": "for=192.0.2.1"},
@@ -121,6 +123,19 @@ def test_the_number_of_projects_without_the_password_is_limited(client: httpx.Cl
     assert statuses(client, 5) <= {200, 201}  # one of those that were there
     services.projects.update("6", has_password=True)
     assert statuses(client, 500) <= {200, 201}
+
+
+def test_imported_projects_take_no_place(client: httpx.Client, services: Services, tmp_path: Path) -> None:
+    import_manifest(services, write_catalogue(tmp_path, 2), "catalogue-1")
+    imports = services.projects.get("catalogue-1").imports
+    assert imports
+    for number in range(2, MOST_OPEN_PROJECTS + 2):
+        services.projects.update(f"catalogue-{number}", imports=imports)
+    assert statuses(client, 500) <= {200, 201}
+    assert client.post("/setup", json=calls("made-1")["/setup"]).status_code == 200  # a program may send a name
+    for number in range(2, MOST_OPEN_PROJECTS):
+        services.projects.update(f"made-{number}", label_config=CONFIG)
+    assert client.post("/setup", json=calls("one-more")["/setup"]).status_code == 401
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/versions"])
