@@ -13,9 +13,12 @@ from taxonomist.taxonomy.label_config import LabelConfig
 from taxonomist.taxonomy.names import shorten
 from taxonomist.taxonomy.numbers import whole_number
 from taxonomist.taxonomy.paths import TaxonomyPath, format_path, prefixes
-from taxonomist.taxonomy.tree import Tree
+from taxonomist.taxonomy.tree import MAX_LEVELS, Tree
 
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+_MOST_NEAREST = (
+    100  # unknown paths of an annotation of which the nearest node is looked for; it takes milliseconds each
+)
 
 
 @dataclass(frozen=True)
@@ -247,7 +250,7 @@ class _Answers:
         elif node := tree.node_of(path):
             self.labels.setdefault(control, {})[node] = None
         else:
-            nearest = tree.nearest(tree.current(path))
+            nearest = tree.nearest(tree.current(path)) if len(self.unknown) < _MOST_NEAREST else None
             self.unknown[control, path] = UnknownPath(control, path, nearest, tree.known_prefix(path))
 
 
@@ -265,7 +268,11 @@ def _path(item: object, *, nested: bool) -> TaxonomyPath:
         raise BadRequestError(f"{shorten(repr(item))} is a name where a path belongs")
     if names == []:
         raise BadRequestError("it has an empty path")
-    return tuple(map(str, names)) if isinstance(names, list) else (str(names),)
+    if not isinstance(names, list):
+        return (str(names),)
+    if len(names) > MAX_LEVELS:  # no taxonomy has such a path, and the time to look for it grows with its square
+        raise BadRequestError(f"it has a path of {len(names):,} levels, and at most {MAX_LEVELS} are supported")
+    return tuple(map(str, names))
 
 
 def _annotator(raw: _RawAnnotation) -> str:

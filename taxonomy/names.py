@@ -15,6 +15,7 @@ _BLANKS = re.compile("[ \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]+")
 _WITHOUT_SHAPE = re.compile("[\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
 _UNUSABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffd-\uffff]")
 _SHORTEST = 3  # letters; of shorter names every pair differs by one letter
+_LONGEST = 200  # letters of names that are compared; the memory that it takes grows with their square
 
 
 @lru_cache(maxsize=65_536)
@@ -65,9 +66,9 @@ def one_letter_apart(names: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Yield pairs of names of which one has a letter more, another letter, or two neighbours in the other order.
 
     Case does not count. Digits and words of one letter are meant to differ, as in `Size 1` and `Size 2`, `Type A` and
-    `Type B`.
+    `Type B`. Names of more than 200 letters are not compared.
     """
-    spelling = {_folded(name): name for name in names}
+    spelling = {_folded(name): name for name in names if len(name) <= _LONGEST}
     # Two names at most one letter apart become equal when a letter is left out of one or of both.
     near: defaultdict[str, list[str]] = defaultdict(list)
     for folded in spelling:

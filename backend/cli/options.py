@@ -12,6 +12,7 @@ from taxonomist.backend.services import Services, registry_name
 from taxonomist.backend.settings import Settings
 from taxonomist.taxonomy.errors import ConfigError, NotFoundError
 from taxonomist.taxonomy.names import shorten
+from taxonomist.taxonomy.numbers import is_number
 
 
 def services_of(context: typer.Context) -> Services:
@@ -41,7 +42,7 @@ def check_known(services: Services, project: str) -> None:
 
 def check_reachable(services: Services, project: str) -> None:
     """Raise `NotFoundError` for a project that is not known, unless the settings name a Label Studio that has it."""
-    if not (project.isdecimal() and all(services.label_studio(project))):
+    if not (is_number(project) and all(services.label_studio(project))):
         check_known(services, project)
 
 

@@ -9,12 +9,13 @@ from taxonomist.backend.connection.look_alike_panel import panels_in
 from taxonomist.backend.labelling.sources import check_source
 from taxonomist.backend.services import Services
 from taxonomist.taxonomy.errors import TaxonomistError
+from taxonomist.taxonomy.numbers import is_number
 
 
 def is_connected(services: Services, project: str) -> bool:
     """Return whether something of ours may be registered in the project's Label Studio."""
     record = services.projects.get(project)
-    return project.isdecimal() and (record.ml_backend is not None or record.created is not None)
+    return is_number(project) and (record.ml_backend is not None or record.created is not None)
 
 
 def disconnect(services: Services, project: str) -> Iterator[str]:

@@ -8,6 +8,7 @@ from taxonomist.backend.services import Services
 from taxonomist.backend.state.jobs import JobKind
 from taxonomist.backend.state.project_settings import changed_choices
 from taxonomist.taxonomy.errors import NotFoundError
+from taxonomist.taxonomy.numbers import is_number
 
 _DECIDES_ANEW = ("product_field", "annotators", "agreement")
 
@@ -36,7 +37,7 @@ def change_settings(services: Services, project: str, assignments: Iterable[str]
     if changed.intersection(_DECIDES_ANEW):
         effects.append("The worker decides the labels of all images again; the next training uses them.")
     if "product_field" in changed:
-        if project.isdecimal() and all(services.label_studio(project)):
+        if is_number(project) and all(services.label_studio(project)):
             services.jobs.enqueue(JobKind.SYNC, project, "another field names the products")
         effects.append("The next training draws the split again where images of one product are in different parts.")
     if "target" in changed:

@@ -12,6 +12,7 @@ from taxonomist.backend.label_studio.failures import ACCESS_FIX, ADDRESS_FIX
 from taxonomist.storage.images.label_studio_token import TokenAuth
 from taxonomist.storage.network.http_clients import http_client
 from taxonomist.taxonomy.errors import LabelStudioError
+from taxonomist.taxonomy.numbers import is_number
 
 if TYPE_CHECKING:
     from label_studio_sdk import LabelStudio
@@ -78,7 +79,7 @@ class _Authorization(httpx.Auth):
 
 def project_number(project: str) -> int:
     """Return the project's number for the SDK. Raises `LabelStudioError` for a name."""
-    if not project.isdecimal():
+    if not is_number(project):
         raise LabelStudioError(
             f"{project!r} is not a project of Label Studio.", hint="Give its number, as in the address /projects/4."
         )

@@ -35,6 +35,7 @@ from taxonomist.storage.registry.folder import FolderRegistry
 from taxonomist.taxonomy.agreement import AgreementPolicy
 from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.taxonomy.label_config import LabelConfig
+from taxonomist.taxonomy.numbers import is_number
 
 if TYPE_CHECKING:  # Azure's SDK takes long to import, and only some installations use it
     from taxonomist.storage.azure.blob_account import BlobAccount
@@ -273,7 +274,7 @@ class Services:
             token if with_token else None,
             self.other_token(project) if with_token else None,
             self.label_studio_addresses(project),
-            project if project is not None and project.isdecimal() else None,
+            project if project is not None and is_number(project) else None,
             keep,
         )
         return self._image_readers.get(source)

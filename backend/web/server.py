@@ -7,6 +7,7 @@ process imports the application, and `taxonomist serve` becomes this module inst
 from __future__ import annotations
 
 import logging
+import signal
 import subprocess
 import sys
 import time
@@ -82,6 +83,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
         self.with_worker = False
         if self.supervisor is not None:
             self.supervisor.terminate()
+            self.supervisor.send_signal(signal.SIGCONT)  # one that was stopped
             self.supervisor.wait(timeout=30)
 
 

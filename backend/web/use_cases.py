@@ -25,6 +25,7 @@ from taxonomist.backend.state.jobs import Job, JobKind
 from taxonomist.backend.state.project_records import ProjectRecord, with_address
 from taxonomist.taxonomy.errors import ConfigError, ConfigTooLargeError, StorageError
 from taxonomist.taxonomy.label_config import parse_label_config
+from taxonomist.taxonomy.numbers import is_number
 
 log = logging.getLogger(__name__)
 
@@ -187,7 +188,7 @@ class UseCases:
         The request brings no annotations, so a job that fetches them comes before.
         """
         jobs, reason = self.services.jobs, "Start training was pressed"
-        if project.isdecimal() and all(self.services.label_studio(project)):
+        if is_number(project) and all(self.services.label_studio(project)):
             jobs.enqueue(JobKind.SYNC, project, reason)
         held = training_hold(self.services, project)
         if held:

@@ -13,6 +13,7 @@ from taxonomist.backend.services import Services
 from taxonomist.backend.state.jobs import JobKind, JobState
 from taxonomist.backend.state.project_records import ProjectRecord
 from taxonomist.taxonomy.errors import HeldError
+from taxonomist.taxonomy.numbers import is_number
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ def projects_of_label_studio(services: Services) -> list[ProjectRecord]:
     return [
         record
         for record in services.projects
-        if record.project.isdecimal()
+        if is_number(record.project)
         and (record.label_studio_url or settings.label_studio_url)
         and (record.api_key or settings.label_studio_api_key)
     ]

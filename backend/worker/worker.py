@@ -32,7 +32,7 @@ from taxonomist.backend.state.project_use import working_on
 from taxonomist.backend.worker.job_loop import KINDS, JobLoop
 from taxonomist.backend.worker.progress_watch import ProgressWatch
 from taxonomist.backend.worker.retraining_schedule import TrainingPlanner, projects_of_label_studio
-from taxonomist.backend.worker.supervisor import end_with_parent
+from taxonomist.backend.worker.supervisor import end_with_parent, parent_of
 from taxonomist.backend.worker.trying_again import try_again
 from taxonomist.storage.home.damaged_files import move_aside_if_damaged
 from taxonomist.storage.home.privacy import repair_modes
@@ -48,6 +48,7 @@ EXIT_STALLED = 70
 IMAGES_PER_PULSE = 500
 LAST_PULSE_S = 5.0  # how long a stop waits for the last pulse; the supervisor gives the worker 20 s in all
 LOCK_TIMEOUT_S = 10.0  # for a predecessor that is just ending
+ORPHAN_S = 5.0  # what the supervisor has to end its worker once the server is gone; it may be stopped
 SIGNAL_POLL_S = 0.1
 KEEP_EVENTS_DAYS = 90.0  # folded events that are older are deleted
 REBUILT = ("catalog.sqlite", "jobs.sqlite", "suggestions.sqlite")  # made anew when they are damaged
@@ -62,6 +63,8 @@ class Worker:
         self.services = services
         self._parent = parent
         self._beat = beat
+        self._server = parent_of(parent) if parent is not None else None
+        self._served_at = time.monotonic()  # when the server was seen last
         self._reported = -PULSE_S
         self._failure: Exception | None = None  # of the beginning
         self._stop = threading.Event()
@@ -207,8 +210,9 @@ class Worker:
     def _report_progress(self) -> None:
         """Tell the supervisor that there is progress, in the main thread, which waits for nothing.
 
-        A worker whose parent is gone ends, since the next one needs its lock; so does one that makes no progress: its
-        job counts an attempt, and the next worker goes on.
+        A worker whose parent is gone ends, since the next one needs its lock; so does one whose server is gone while
+        the supervisor is stopped, and one that makes no progress: its job counts an attempt, and the next worker goes
+        on.
         """
         if self._parent is not None and os.getppid() != self._parent:
             log.warning("the process that started this worker is gone; the worker ends")
@@ -217,6 +221,11 @@ class Worker:
         if now - self._reported < PULSE_S:
             return
         self._reported = now
+        if self._server is None or self._parent is None or parent_of(self._parent) == self._server:
+            self._served_at = now
+        elif now - self._served_at > ORPHAN_S:
+            log.warning("the server is gone, and the supervisor does not end this worker; the worker ends")
+            os._exit(0)
         if stalled := self._watch.stalled():
             log.error("%s makes no progress; this worker ends, and another one goes on", stalled)
             os._exit(EXIT_STALLED)

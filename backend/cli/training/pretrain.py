@@ -13,6 +13,7 @@ from taxonomist.backend.extras import require
 from taxonomist.backend.pretraining.prepared_images import prepare_all, prepared_image_store, serving_size
 from taxonomist.backend.pretraining.state import PretrainRequest, StoppedError, StopSignal
 from taxonomist.taxonomy.errors import ConfigError
+from taxonomist.taxonomy.numbers import whole_number
 from taxonomist.training.pretraining.recipe import PRECISIONS
 
 _FAILURES_SHOWN = 20
@@ -97,7 +98,8 @@ def pretrain(
     from taxonomist.backend.pretraining.distributed import run_distributed  # noqa: PLC0415 - brings torch
 
     services = services_of(context)
-    device_count = int(devices) if devices.isdecimal() else devices
+    number = whole_number(devices)
+    device_count = devices if number is None else number
     number_format = next((known for known in PRECISIONS if known == precision), None)
     if precision is not None and number_format is None:
         raise ConfigError(f"There is no number format '{precision}'.", hint=f"They are {', '.join(PRECISIONS)}.")

@@ -10,6 +10,7 @@ from taxonomist.backend.extras import require
 from taxonomist.backend.label_studio import LabelStudioClient
 from taxonomist.backend.services import Services
 from taxonomist.taxonomy.errors import LabelStudioError, TaxonomistError
+from taxonomist.taxonomy.numbers import is_number
 
 __all__ = ["Check", "Status", "run_checks"]
 
@@ -88,7 +89,7 @@ def _project(services: Services, project: str) -> Iterator[Check]:
 
 def _is_imported_only(services: Services, project: str) -> bool:
     """Return whether a project has only images of imported files, so that no Label Studio calls the server for it."""
-    if not project.isdecimal():
+    if not is_number(project):
         return True
     record = services.projects.get(project)
     is_known = any(services.label_studio(project)) or record.created or record.ml_backend or record.announced

@@ -4,83 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
-import sqlite3
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from itertools import count
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
 
-from taxonomist.backend.services import Services
-from taxonomist.backend.settings import Settings
-from taxonomist.storage.catalog.image_ids import image_id
-from tests.backend_process import BackendProcess
-from tests.integration.test_bad_days import annotation
-from tests.small_world import CONFIG, PATHS, image_bytes, publish_backbone
-from tests.waiting import eventually
+from tests.backend.worker.two_projects import Backend
+from tests.small_world import CONFIG, PATHS, image_bytes
 
 pytestmark = pytest.mark.slow
 LONG = "9" * 5000
-
-
-@dataclass
-class Backend:
-    """The running backend. Project 4 sends bad values, project 8 good ones."""
-
-    process: BackendProcess
-    services: Services
-    numbers: Iterator[int] = field(default_factory=lambda: count(1000))
-
-    def post(self, body: bytes | str, route: str = "webhook") -> int:
-        """Return the status of the answer."""
-        headers = {"Content-Type": "application/json"}
-        data = body if isinstance(body, bytes) else body.encode("utf-8", "surrogatepass")
-        return httpx.post(f"{self.process.url}/{route}", content=data, headers=headers, timeout=60).status_code
-
-    def send(self, change: Callable[[dict[str, Any]], object], **others: str) -> int:
-        """Send an annotation of project 4 after a change; `others` replace texts in its JSON."""
-        number = next(self.numbers)
-        body = annotation(number, number, f"/data/upload/4/{number}.jpg", ["Warm", "Red"], minute=1)
-        change(body)
-        text = json.dumps(body)
-        for old, new in others.items():
-            assert old in text
-            text = text.replace(f'"{old}"', new)
-        return self.post(text)
-
-    def execute(self, database: str, statement: str, *values: object) -> None:
-        """Damage a database as no request can."""
-        connection = sqlite3.connect(self.process.home / database, timeout=30)
-        with connection:
-            assert connection.execute(statement, values).rowcount
-        connection.close()
-
-    def learns(self) -> bool:
-        """Return whether the worker accepts a new label of the other project."""
-        number = next(self.numbers)
-        image = f"/data/upload/8/{number}.jpg"
-        body = annotation(number, number, image, ["Warm", "Red"], minute=1)
-        body["project"]["id"] = 8
-        assert self.post(json.dumps(body)) == 201
-
-        def accepted() -> bool:
-            document = self.services.catalog.get(image_id(image))
-            return document is not None and document.projects["8"].labelled
-
-        eventually(f"the label of the other project\n{self.process.said()}", accepted, timeout=30)
-        return True
-
-
-@pytest.fixture(scope="module")
-def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
-    home = tmp_path_factory.mktemp("hostile") / "home"
-    publish_backbone(Services(Settings(home=home)))
-    with BackendProcess(home, {"min_annotators": 1, "retrain_every": 100_000, "retrain_after": 100_000}) as process:
-        backend = Backend(process, Services(Settings(home=home)))
-        assert backend.learns()
-        yield backend
 
 
 def set_in(*path: str, value: object) -> Callable[[dict[str, Any]], object]:
@@ -112,6 +46,32 @@ def config(xml: object) -> Callable[[Backend], object]:
 
 def result(value: object) -> Callable[[Backend], object]:
     return lambda backend: backend.send(set_in("annotation", "result", value=value))
+
+
+def tree_region(paths: object) -> dict[str, Any]:
+    return {"from_name": "colour", "to_name": "image", "type": "taxonomy", "value": {"taxonomy": paths}}
+
+
+def many_unknown_names(backend: Backend) -> int:
+    """Each is compared with all names of the taxonomy, to say which one was meant."""
+    choices = "".join(f'<Choice value="node {number} of a large taxonomy"/>' for number in range(5000))
+
+    def change(body: dict[str, Any]) -> None:
+        body["project"]["label_config"] = CONFIG.replace('<Choice value="Warm">', f'{choices}<Choice value="Warm">')
+        body["annotation"]["result"] = [tree_region([[f"name {number}"] for number in range(100_000)])]
+
+    return backend.send(change)
+
+
+def start_training_after(send: Callable[[Backend], object]) -> Callable[[Backend], object]:
+    """Press Start training once the worker has decided what was sent."""
+
+    def press(backend: Backend) -> int:
+        send(backend)
+        assert backend.learns()
+        return backend.post(json.dumps({"action": "START_TRAINING", "project": {"id": 4}}))
+
+    return press
 
 
 def in_data(text: str) -> Callable[[Backend], object]:
@@ -247,6 +207,8 @@ VALUES: dict[str, Callable[[Backend], object]] = {
         [5, None, [], {"from_name": []}, {"from_name": "colour", "value": {"taxonomy": 5}}]
     ),
     "path with numbers": result([{"from_name": "colour", "value": {"taxonomy": [[10**400, 5]]}}]),
+    "path of 300,000 levels": start_training_after(result([tree_region([["a"] * 300_000])])),
+    "100,000 names that a large taxonomy does not have": many_unknown_names,
     "setup with a time of 5,000 digits": lambda backend: backend.post(
         json.dumps({"project": f"4.{LONG}", "schema": CONFIG}), "setup"
     ),

@@ -94,6 +94,27 @@ def test_a_killed_supervisor_is_replaced_and_the_server_answers(services: Servic
 
 
 @pytest.mark.slow
+def test_a_stopped_supervisor_keeps_no_server_from_its_work(services: Services) -> None:
+    publish_backbone(services)
+    with BackendProcess(services.home) as backend:
+        worker = eventually("a worker", lambda: worker_pid(services))
+        supervisor = int(Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[1])
+        os.kill(supervisor, signal.SIGSTOP)
+        assert backend.process is not None
+        backend.process.kill()  # neither the supervisor nor its worker
+        backend.process.wait(30)
+        try:
+            with BackendProcess(services.home) as next_one:
+                found = eventually("its worker", lambda: worker_pid(services) not in {0, worker}, timeout=60, every=0.2)
+                assert found, next_one.said()
+                os.kill(int(Path(f"/proc/{worker_pid(services)}/stat").read_text().rpartition(")")[2].split()[1]), 19)
+                assert next_one.stop() == 0
+                eventually("the worker's end", lambda: not Path(f"/proc/{worker_pid(services)}").exists(), timeout=20)
+        finally:
+            os.kill(supervisor, signal.SIGCONT)
+
+
+@pytest.mark.slow
 def test_a_stopped_worker_is_replaced_and_its_job_counts_the_attempt(hanging: Services) -> None:
     supervisor = subprocess.Popen(
         [sys.executable, "-c", SUPERVISOR.format(parent=os.getpid())], env=environment(hanging)

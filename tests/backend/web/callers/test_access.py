@@ -15,8 +15,10 @@ from taxonomist.backend.labelling.manifests.importing import import_manifest
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.state.credentials import SECRET_HEADER
+from taxonomist.backend.state.jobs import JobKind
 from taxonomist.backend.web.callers.access import MOST_OPEN_PROJECTS
 from taxonomist.backend.web.callers.caller import Proxies
+from taxonomist.backend.worker.retraining_schedule import projects_of_label_studio
 from tests.backend.web.serving import serving
 from tests.backend.web.test_front import OPEN, connect, read
 from tests.small_world import CONFIG, write_catalogue
@@ -110,6 +112,18 @@ def test_no_spelling_of_the_project_is_another_project(
     for path, body in calls().items():
         body["project"] = {"id": spelling, "label_config": CONFIG} if path == "/webhook" else spelling
         assert client.post(path, json=body).status_code in {400, 401}, path
+
+
+@pytest.mark.parametrize("spelling", ["07", "007", "７", "٧", "7" * 19])
+def test_another_spelling_of_a_number_is_no_project_of_label_studio(services: Services, spelling: str) -> None:
+    """A pass would read project 7 with the token of its lead, and predictions would be written there."""
+    named = {"label_studio_url": "http://127.0.0.1:1", "label_studio_api_key": SecretStr("t")}
+    services = Services(services.settings.model_copy(update=named))
+    connected(services)
+    with serving(services, services.settings) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+        assert statuses(client, spelling) <= {200, 201, 400}
+    assert {(job.kind, job.project) for job in services.jobs.waiting()} == {(JobKind.TRAIN, spelling)}
+    assert [record.project for record in projects_of_label_studio(services)] == ["7"]
 
 
 def test_the_number_of_projects_without_the_password_is_limited(client: httpx.Client, services: Services) -> None:
