@@ -4,7 +4,9 @@ events do not matter; what was read from the source replaces what has not change
 import json
 import logging
 import sqlite3
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,45 +20,65 @@ from taxonomist.storage.journal.events import (
     TaskSaved,
     is_label_studio,
 )
-from taxonomist.storage.journal.state import Folded
 from taxonomist.storage.journal.twins import twins, unique_id_of
 from taxonomist.storage.set_aside import ItemKind, describe, put_aside, take_back
 from taxonomist.storage.sqlite import concerns_all
 
 log = logging.getLogger(__name__)
 
-__all__ = ["fold_slice"]
+__all__ = ["Slice", "fold_slice"]
+
+
+@dataclass(frozen=True)
+class Slice:
+    """What a transaction has folded: the images that it touched, the number of events, the last one of them, and
+    whether no other event waits."""
+
+    touched: set[tuple[str, str]]
+    events: int
+    position: int
+    is_last: bool
+
 
 _ORIGIN = ("completed_by", "parent_prediction", "unique_id")
 
 
-def fold_slice(connection: sqlite3.Connection, limit: int) -> Folded:
-    """Fold at most `limit` events in the caller's write transaction, and return what changed."""
-    (start,) = connection.execute("SELECT seq FROM folded").fetchone()
+def fold_slice(connection: sqlite3.Connection, limit_s: float) -> Slice:
+    """Fold events in the caller's write transaction for `limit_s` seconds, at least one if there is any.
+
+    The limit is of time, since other threads may make each step slow: webhooks of other processes wait for the end of
+    the transaction.
+    """
+    ends = time.monotonic() + limit_s
+    (position,) = connection.execute("SELECT seq FROM folded").fetchone()
+    fold, events, is_last = _Fold(connection), 0, True
     rows = connection.execute(
-        "SELECT seq, project, kind, received_at, body FROM events WHERE seq > ? ORDER BY seq LIMIT ?", (start, limit)
-    ).fetchall()
-    fold = _Fold(connection)
+        "SELECT seq, project, kind, received_at, body FROM events WHERE seq > ? ORDER BY seq", (position,)
+    )
     for row in rows:
+        if events and time.monotonic() > ends:
+            is_last = False
+            break
         fold.step_alone(row)
-    position = rows[-1]["seq"] if rows else start
-    if rows:
+        events += 1
+        position = row["seq"]
+    rows.close()
+    if events:
         connection.execute("UPDATE folded SET seq = ?", (position,))
-    images, removed = fold.touched()
-    return Folded(images, removed, len(rows), position)
+    return Slice(fold.touched, events, position, is_last)
 
 
 class _Fold:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._touched: set[tuple[str, str]] = set()
+        self.touched: set[tuple[str, str]] = set()  # project and id of the images that changed
         rows = connection.execute("SELECT key FROM set_aside WHERE kind = 'event'")
         self._aside = {row["key"] for row in rows}
 
     def step_alone(self, row: sqlite3.Row) -> None:
         """Fold one event. One that cannot be folded is set aside: it must not stop the events after it."""
         self._connection.execute("SAVEPOINT event")
-        touched, key = set(self._touched), str(row["seq"])
+        touched, key = set(self.touched), str(row["seq"])
         try:
             self.step(row)
         except Exception as error:
@@ -66,7 +88,7 @@ class _Fold:
                 "event %s of the journal (%s) cannot be used and is left out: it is set aside", key, row["kind"]
             )
             self._connection.execute("ROLLBACK TO event")
-            self._touched = touched
+            self.touched = touched
             reason = f"{row['kind']}: {describe(error)}"
             put_aside(self._connection, ItemKind.EVENT, row["project"], key, reason)
         else:
@@ -87,17 +109,6 @@ class _Fold:
                 self._deleted("annotation", event.annotation_id, event)
             case TaskDeleted():
                 self._deleted("task", event.task_id, event)
-
-    def touched(self) -> tuple[frozenset[tuple[str, str]], frozenset[tuple[str, str]]]:
-        """Return the images that this fold changed: those still in their project, and those that left it."""
-        images: set[tuple[str, str]] = set()
-        removed: set[tuple[str, str]] = set()
-        for project, image in self._touched:
-            (present,) = self._connection.execute(
-                "SELECT present FROM dirty_images WHERE project = ? AND image_id = ?", (project, image)
-            ).fetchone()
-            (images if present else removed).add((project, image))
-        return frozenset(images), frozenset(removed)
 
     def _annotation_saved(self, event: AnnotationSaved) -> None:
         known = next(iter(self._rows("annotations", "annotation_id", event, event.annotation_id)), None)
@@ -272,7 +283,7 @@ class _Fold:
     # --- images whose label is to be decided again
 
     def _touch(self, project: str, image: str) -> None:
-        self._touched.add((project, image))
+        self.touched.add((project, image))
         self._connection.execute(
             "INSERT INTO dirty VALUES (?, ?, ?) ON CONFLICT (project, image_id) DO UPDATE SET seq = excluded.seq",
             (project, image, self._seq),

@@ -1,5 +1,6 @@
 """The journal: records events, folds them into the state, and reads the state."""
 
+import json
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -24,8 +25,9 @@ from taxonomist.storage.sqlite import Database
 
 __all__ = ["Journal"]
 
-_SLICE = 500
-_PAUSE_S = 0.01
+_SLICE_S = 0.02  # of a write transaction, for which webhooks wait
+_COMPACTED = 200  # events that a transaction deletes
+_PAUSE_S = 0.01  # after it, so that they come between
 
 
 class Journal(JournalState):
@@ -78,19 +80,27 @@ class Journal(JournalState):
         Images stay dirty until `done`, so a crash after the fold loses nothing. The fold uses short transactions, so
         that webhooks are recorded in between.
         """
-        total = Folded(frozenset(), frozenset(), 0, 0)
+        touched: set[tuple[str, str]] = set()
+        events = 0
         while True:
             with self._database.write() as connection:
-                part = fold_slice(connection, _SLICE)
-            total = Folded(
-                images=(total.images - part.removed) | part.images,
-                removed=(total.removed - part.images) | part.removed,
-                events=total.events + part.events,
-                position=part.position,
-            )
-            if part.events < _SLICE:
-                return total
+                part = fold_slice(connection, _SLICE_S)
+            touched |= part.touched
+            events += part.events
+            if part.is_last:
+                images, removed = self._by_presence(touched)
+                return Folded(images, removed, events, part.position)
             time.sleep(_PAUSE_S)
+
+    def _by_presence(
+        self, touched: Collection[tuple[str, str]]
+    ) -> tuple[frozenset[tuple[str, str]], frozenset[tuple[str, str]]]:
+        """Return which of the images are still in their project, and which have left it."""
+        query = "SELECT present FROM dirty_images WHERE project = ? AND image_id = ?"
+        with self._database.read() as connection:
+            rows = {key: connection.execute(query, key).fetchone() for key in touched}
+        removed = frozenset(key for key, row in rows.items() if row is not None and not row["present"])
+        return frozenset(touched) - removed, removed
 
     def done(self, project: str, image_ids: Sequence[str] | frozenset[str], position: int) -> None:
         """Mark images as no longer dirty: the catalogue has their changes up to `position` (of `Folded` or `Dirty`).
@@ -98,9 +108,9 @@ class Journal(JournalState):
         Images that have changed again since then stay dirty.
         """
         with self._database.write() as connection:
-            connection.executemany(
-                "DELETE FROM dirty WHERE project = ? AND image_id = ? AND seq <= ?",
-                [(project, image_id, position) for image_id in image_ids],
+            connection.execute(
+                "DELETE FROM dirty WHERE project = ? AND image_id IN (SELECT value FROM json_each(?)) AND seq <= ?",
+                (project, json.dumps(sorted(image_ids)), position),
             )
 
     def compact(self, keep_days: float) -> int:
@@ -109,12 +119,19 @@ class Journal(JournalState):
         Events that are set aside stay, too.
         """
         limit = time.time() - keep_days * 86_400
-        with self._database.write() as connection:
-            return connection.execute(
-                "DELETE FROM events WHERE received_at < ? AND seq <= (SELECT seq FROM folded)"
-                " AND CAST(seq AS TEXT) NOT IN (SELECT key FROM set_aside WHERE kind = 'event')",
-                (limit,),
-            ).rowcount
+        total = 0
+        while True:
+            with self._database.write() as connection:
+                deleted = connection.execute(
+                    "DELETE FROM events WHERE seq IN (SELECT seq FROM events WHERE received_at < ?"
+                    " AND seq <= (SELECT seq FROM folded)"
+                    " AND CAST(seq AS TEXT) NOT IN (SELECT key FROM set_aside WHERE kind = 'event') LIMIT ?)",
+                    (limit, _COMPACTED),
+                ).rowcount
+            total += deleted
+            if deleted < _COMPACTED:
+                return total
+            time.sleep(_PAUSE_S)
 
     def adopt(
         self,

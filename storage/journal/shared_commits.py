@@ -22,22 +22,38 @@ class SharedCommits:
     def _reset(self) -> None:
         self._queue = threading.Lock()
         self._waiting: list[_Batch] = []
-        self._leading = threading.Lock()
+        self._is_led = False  # whether a thread commits, or is just about to
 
     def insert(self, rows: list[Row]) -> int:
         """Commit the events to the disk and return how many were new."""
         batch = _Batch(rows)
         with self._queue:
             self._waiting.append(batch)
-        with self._leading:
-            if not batch.finished:
-                # The first thread commits the batches of all waiting threads.
-                with self._queue:
-                    batches, self._waiting = self._waiting, []
-                self._commit(batches)
+            leads, self._is_led = not self._is_led, True
+        if not leads:
+            batch.turn.acquire()  # until another thread has committed the batch, or lets this one lead
+        if not batch.finished:
+            self._lead(batch)
         if batch.error is not None:
             raise batch.error
         return batch.new
+
+    def _lead(self, own: "_Batch") -> None:
+        """Commit the batches of all waiting threads, and let each of them go on at once.
+
+        Those that came meanwhile are led by the first of them, so that no thread commits for others for ever.
+        """
+        with self._queue:
+            batches, self._waiting = self._waiting, []
+        try:
+            self._commit(batches)
+        finally:
+            with self._queue:
+                next_leader = self._waiting[0] if self._waiting else None
+                self._is_led = next_leader is not None
+            for batch in (next_leader, *batches):
+                if batch is not None and batch is not own:
+                    batch.turn.release()
 
     def _commit(self, batches: "list[_Batch]") -> None:
         """Commit the batches together; what one of them provokes costs that one only."""
@@ -58,6 +74,12 @@ class SharedCommits:
                 batch.finished = True
 
 
+def _taken_lock() -> threading.Lock:
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
+
+
 @dataclass
 class _Batch:
     """The events of one caller that wait for a shared commit."""
@@ -65,7 +87,8 @@ class _Batch:
     rows: list[Row]
     new: int = 0
     error: Exception | None = None
-    finished: bool = field(default=False)
+    finished: bool = False
+    turn: threading.Lock = field(default_factory=_taken_lock)
 
 
 def _insert(connection: sqlite3.Connection, rows: Sequence[Row], now: float) -> int:
