@@ -43,6 +43,7 @@ class StandIn(AbstractContextManager["StandIn"]):
         self.answers: dict[str, Any] = {}  # further answers by path
         self.answer: Callable[[str, str, Any], Any] = lambda method, path, answer: answer
         self.refuse: Callable[[str, str], int | None] = lambda method, path: None
+        self.tokens: set[str] = set()  # that it accepts; none: any
         self.drafts: set[int] = set()  # the tasks with a draft
         self.overlap = 1  # annotations of a completed task
         self.lock = threading.RLock()  # for tests that change it while it answers
@@ -159,6 +160,10 @@ class StandIn(AbstractContextManager["StandIn"]):
             tasks = [{**task, "annotations": [], "predictions": []} for task in tasks]
         return {"tasks": tasks, "total": len(tasks), "total_annotations": 0, "total_predictions": 0}
 
+    def _accepts(self, address: str, authorization: str) -> bool:
+        is_public = urlsplit(address).path.rstrip("/") == "/api/version"
+        return is_public or not self.tokens or authorization.rpartition(" ")[2] in self.tokens
+
     def _respond(self, method: str, address: str, body: Any) -> tuple[int, Any]:
         path, query = urlsplit(address).path.rstrip("/"), parse_qs(urlsplit(address).query)
         if (status := self.refuse(method, path)) is not None:
@@ -174,9 +179,8 @@ class StandIn(AbstractContextManager["StandIn"]):
                 return 200, self.project()
             case "PATCH", "/api/projects/N":
                 known = {row["title"] for row in self.ml_backends.values()}
-                if body.get("model_version", "") not in known | {
-                    found["model_version"] for found in self.predictions.values()
-                }:
+                known |= {found["model_version"] for found in self.predictions.values()}
+                if body.get("model_version", self.model_version) not in known | {self.model_version}:
                     return 400, {"model_version": ["Model version doesn't exist"]}
                 self.model_version = body.get("model_version", self.model_version)
                 return 200, self.project()
@@ -192,9 +196,10 @@ class StandIn(AbstractContextManager["StandIn"]):
                 return 200, list(self.ml_backends.values())
             case "GET", "/api/webhooks":
                 return 200, list(self.webhooks.values())
-        if method == "PATCH" and (found := re.fullmatch(r"/api/ml/(\d+)", path)):
-            self.ml_backends[int(found[1])] |= body
-            return 200, self.ml_backends[int(found[1])]
+        if method == "PATCH" and (found := re.fullmatch(r"/api/(ml|webhooks)/(\d+)", path)):
+            rows = self.ml_backends if found[1] == "ml" else self.webhooks
+            rows[int(found[2])] |= body
+            return 200, rows[int(found[2])]
         if method == "DELETE" and (found := re.fullmatch(r"/api/(ml|webhooks)/(\d+)", path)):
             rows = self.ml_backends if found[1] == "ml" else self.webhooks
             return (204, None) if rows.pop(int(found[2]), None) else (404, {"detail": "Not found."})
@@ -224,7 +229,10 @@ class StandIn(AbstractContextManager["StandIn"]):
                     self.wfile.write(file)
                     return
                 raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                status, answer = stand_in._respond(self.command, self.path, json.loads(raw) if raw else None)
+                if not stand_in._accepts(self.path, str(self.headers["Authorization"])):
+                    status, answer = 401, {"detail": "Invalid token."}
+                else:
+                    status, answer = stand_in._respond(self.command, self.path, json.loads(raw) if raw else None)
                 answer = stand_in.answer(self.command, urlsplit(self.path).path, answer)
                 data = b"" if status == 204 else json.dumps(answer).encode()
                 self.send_response(status)

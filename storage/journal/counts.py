@@ -86,11 +86,18 @@ class JournalCounts:
         return [SourceCounts(source, *counts[source]) for source in sorted(counts)]
 
     def people(self, project: str) -> int:
-        """Return how many people the live annotations name."""
+        """Return how many people the live annotations name; each annotation without a name counts as a person.
+
+        What the model made counts for nobody, although Label Studio names a person, see `parse_annotation`.
+        """
         query = (
             "SELECT count(DISTINCT coalesce(json_extract(data, '$.completed_by.id'),"
-            " json_extract(data, '$.completed_by.email'), json_extract(data, '$.completed_by'), ''))"
+            " json_extract(data, '$.completed_by.email'), json_extract(data, '$.completed_by'),"
+            " json_extract(data, '$.created_username'), 'unknown-' || annotation_id))"
             " FROM live_annotations WHERE project = ? AND json_valid(data)"
+            " AND NOT (json_extract(data, '$.parent_prediction') IS NOT NULL"
+            " AND json_extract(data, '$.lead_time') IS NULL AND coalesce(json_extract(data, '$.ground_truth'), 0) = 0"
+            " AND coalesce(json_array_length(data, '$.reviews'), 0) = 0)"
         )
         with self._database.read() as connection:
             return int(connection.execute(query, (project,)).fetchone()[0])

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from pydantic import SecretStr
 
 from taxonomist.backend.labelling.decisions import decide_all_dirty, decide_anew
 from taxonomist.backend.labelling.label_studio_export import import_export
 from taxonomist.backend.labelling.manifests import import_manifest
 from taxonomist.backend.labelling.manifests.plan import ManifestOptions
+from taxonomist.backend.labelling.sync import sync
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.state import heartbeat
@@ -30,6 +32,7 @@ from tests.backend.connection.doctor.conftest import CONFIG as MEDIA
 from tests.backend.connection.doctor.conftest import publish
 from tests.backend.connection.doctor.test_annotators import exported
 from tests.backend.labelling.taxonomy_changes.conftest import SCARLET, change
+from tests.label_studio_stand_in import RED, StandIn
 from tests.small_world import CONFIG, write_catalogue
 
 
@@ -79,6 +82,26 @@ def test_what_waits_for_a_person(services: Services, tmp_path: Path) -> None:
     assert (waiting.second_opinion, waiting.disagreement, waiting.missing_annotators) == (4, 1, None)
     assert "second opinion: 4 images" in text(services)
     assert "disagreement: 1 image" in text(services)
+
+
+def test_the_model_is_no_annotator(services: Services) -> None:
+    """An administrator has pressed *Create annotations from predictions*; one person annotates."""
+    with StandIn() as label_studio:
+        for number in (1, 2):
+            label_studio.add_task(number, f"/data/upload/4/{number}.jpg")
+            label_studio.annotate(number, number, 5, RED, lead_time=None, parent_prediction=number)
+        label_studio.annotate(3, 1, 3, RED)
+        services.projects.update("4", label_config=CONFIG, label_studio_url=label_studio.url, api_key=SecretStr("t"))
+        sync(services, "4", lambda step, share: None)
+        waiting = project(services, "4").waiting
+        assert waiting is not None
+        assert waiting.missing_annotators is not None
+        assert waiting.missing_annotators.startswith("One person annotates, and a label needs 2 who agree.")
+        label_studio.annotate(4, 2, 7, RED)
+        sync(services, "4", lambda step, share: None)
+        waiting = project(services, "4").waiting
+        assert waiting is not None
+        assert (waiting.second_opinion, waiting.missing_annotators) == (2, None)
 
 
 def test_labels_outside_the_taxonomy_wait(world: Services) -> None:

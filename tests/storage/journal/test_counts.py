@@ -27,9 +27,9 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
         yield journal
 
 
-def saved(id: int, person: Any, source: str = "export.json") -> AnnotationSaved:
+def saved(id: int, person: Any, source: str = "export.json", **data: Any) -> AnnotationSaved:
     uri = f"/data/{id}.jpg"
-    return AnnotationSaved("4", source, str(id), str(id), uri, TIME, TIME, {"id": id, "completed_by": person})
+    return AnnotationSaved("4", source, str(id), str(id), uri, TIME, TIME, {"id": id, "completed_by": person} | data)
 
 
 def test_sources_and_people(journal: Journal) -> None:
@@ -43,6 +43,26 @@ def test_sources_and_people(journal: Journal) -> None:
     assert journal.counts.people("4") == 4  # 3, b@x, carl, and one without a name
     assert journal.counts.dirty("4") == 6
     assert (journal.counts.sources("5"), journal.counts.people("5"), journal.counts.dirty("5")) == ([], 0, 0)
+
+
+def test_the_model_is_nobody_and_each_nameless_annotation_a_person(journal: Journal) -> None:
+    """As `parse_annotation` has it."""
+    journal.record(
+        [
+            saved(1, 3, lead_time=2.5, parent_prediction=7),
+            saved(2, 4, lead_time=None, parent_prediction=8, ground_truth=False, reviews=[]),
+            saved(3, 5, parent_prediction=9, result=[]),
+            saved(4, 6, lead_time=None, parent_prediction=None),  # made through the API
+            saved(5, 7, lead_time=None, parent_prediction=10, ground_truth=True),
+            saved(6, 8, lead_time=None, parent_prediction=11, reviews=[{"accepted": True}]),
+        ]
+    )
+    journal.fold()
+    assert journal.counts.people("4") == 4  # 3, 6, 7 and 8
+    journal.record([saved(id, None) for id in (21, 22)])
+    journal.record([saved(id, None, created_username=" anna@example.com, 30") for id in (23, 24)])
+    journal.fold()
+    assert journal.counts.people("4") == 7
 
 
 def test_unknown_paths_are_replaced_image_by_image(journal: Journal) -> None:

@@ -116,6 +116,14 @@ def test_what_arrives_last_wins_over_a_time_that_lies_in_the_future(journal: Jou
     assert live(journal) == {"1": 2, "2": 2}
 
 
+def test_an_older_form_that_comes_late_does_not_win_over_a_time_that_lies_in_the_future(journal: Journal) -> None:
+    """A webhook of the form before is delivered again, or comes after that of a clock that was ahead."""
+    created = soon(-3)
+    journal.record([AnnotationSaved("4", SOURCE, "1", "7", URI, created, soon(2), {"n": 2})])
+    journal.record([AnnotationSaved("4", SOURCE, "1", "7", URI, created, soon(-1), {"n": 1})])
+    assert live(journal) == {"1": 2}
+
+
 def test_what_was_recorded_while_our_own_clock_was_ahead_can_be_corrected_and_deleted(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:

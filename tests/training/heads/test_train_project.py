@@ -87,6 +87,31 @@ def test_what_comes_with_a_version(project: Project) -> None:
     assert curves["epochs"][curves["best"]]["validation_loss"] > 0
 
 
+def test_a_tested_image_is_scored_down_to_the_deepest_node_that_training_knows(project: Project) -> None:
+    """Each product has a node of its own on level 3. The report counts such images, and names what no figure tests."""
+    examples = [
+        replace(example, labels={"media": ((*path, example.id),)}, group=example.id)
+        for example in project.examples(10)
+        for path in example.labels["media"]
+    ]
+    deep = tuple(path for example in examples for path in example.labels["media"])
+    project.tree = replace(project.tree, paths=(*project.tree.paths, *deep))
+    outcome = train(project, examples)
+    tested = sorted(id for id, part in outcome.parts.items() if part == "test")
+    assert len(tested) == 12
+    assert [level.support for level in outcome.metrics["media"].levels] == [12, 12]
+    version = outcome.version
+    assert version.head_manifest.tested is not None
+    assert version.head_manifest.tested.shortened == 12
+    assert (version.head_manifest.tested.nodes, version.head_manifest.tested.untested) == ({"media": 69}, {"media": 60})
+    report = (version.path / "report.md").read_text()
+    assert "- 12 of them show a node that training does not know; they are scored down to the deepest" in report
+    assert "## Nodes without test images, media (60 of 69)" in report
+    assert all(f"- {' › '.join(path)}\n" in report for path in deep)
+    named = json.loads((version.path / "report.json").read_text())["nodes_without_test_images"]
+    assert sorted(map(tuple, named["media"])) == sorted(deep)
+
+
 @pytest.mark.slow
 def test_same_data_same_model_in_any_order(project: Project) -> None:
     examples = project.examples(10)
