@@ -26,6 +26,7 @@ from taxonomist.backend.label_studio import LabelStudioClient, MlBackend, Projec
 from taxonomist.backend.labelling.sources import describe_other
 from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.services import Services
+from taxonomist.backend.services.framing import framing_sites
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.state.credentials import SECRET_HEADER, Credentials
 from taxonomist.backend.state.jobs import JobKind
@@ -98,6 +99,8 @@ def connect_project(
         say=say,
         may_replace=may_replace,
     )
+    if connected.panel != "declined":
+        say(f"The look-alike panel: {framing_sites(services, project).description}.")
     services.projects.announce(project, version)
     if predictor.model_version(project) != version:  # a training has ended meanwhile
         announce_version(services, project)

@@ -8,7 +8,7 @@ import re
 import time
 from datetime import date
 from functools import lru_cache
-from urllib.parse import unquote_plus, urlencode, urlsplit
+from urllib.parse import unquote_plus, urlencode
 
 import numpy as np
 from flask import Blueprint, Response, render_template, request
@@ -21,6 +21,7 @@ from taxonomist.backend.prediction.look_alikes import LookAlike
 from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.prediction.privacy import may_use
 from taxonomist.backend.services import Services
+from taxonomist.backend.services.framing import framing_sites
 from taxonomist.backend.state.credentials import LOOK_ALIKES, THUMBNAIL
 from taxonomist.inference.image_decoding import decoded
 from taxonomist.storage.catalog.documents import image_id
@@ -34,8 +35,6 @@ log = logging.getLogger(__name__)
 THUMBNAIL_PX = 240
 _ESCAPED = re.compile(r"%2F|https?%3A", re.IGNORECASE)  # the whole address is escaped, not only its blanks
 _CSP = "default-src 'none'; img-src 'self'{origins}; style-src 'unsafe-inline'; frame-ancestors {sites}"
-_HOST = re.compile(r"[\w.-]+", re.ASCII)
-_LOOPBACK_NAMES = ("localhost", "127.0.0.1")
 
 
 def similar_pages(services: Services, predictor: Predictor) -> Blueprint:
@@ -83,7 +82,7 @@ def similar_pages(services: Services, predictor: Predictor) -> Blueprint:
         response = Response(render_template("similar.html", cards=cards, reason=reason))
         blobs = services.blob_images
         response.headers["Content-Security-Policy"] = _CSP.format(
-            origins=f" {blobs.origin}" if blobs else "", sites=_framing_sites(services, project)
+            origins=f" {blobs.origin}" if blobs else "", sites=framing_sites(services, project).header
         )
         response.headers["Cache-Control"] = "private, max-age=5"  # Label Studio requests the page twice per task
         response.headers["Referrer-Policy"] = "no-referrer"
@@ -97,27 +96,11 @@ def similar_pages(services: Services, predictor: Predictor) -> Blueprint:
         if document is None or labels is None or not labels.accepted:
             raise NotFoundError("There is no such labelled image in this project.")
         response = Response(thumbnail_bytes(project, labels.uri, document.file_hash), content_type="image/jpeg")
-        response.headers["Content-Security-Policy"] = f"frame-ancestors {_framing_sites(services, project)}"
+        response.headers["Content-Security-Policy"] = f"frame-ancestors {framing_sites(services, project).header}"
         response.headers["Cache-Control"] = "private, max-age=86400"
         return response
 
     return pages
-
-
-def _framing_sites(services: Services, project: str) -> str:
-    """Return the sites whose pages may show ours in a frame: our own, and those of the project's Label Studio.
-
-    A browser on the same machine may know one at `localhost` as `127.0.0.1`, and the other way round.
-    """
-    sites = {"'self'": None}
-    for url in (services.label_studio(project)[0], *services.label_studio_addresses(project)):
-        parts = urlsplit(url or "")
-        if not _HOST.fullmatch(parts.hostname or ""):  # the header has no form for addresses of IPv6
-            continue
-        hosts = _LOOPBACK_NAMES if parts.hostname in _LOOPBACK_NAMES else (parts.hostname,)
-        port = f":{parts.port}" if parts.port else ""
-        sites |= {f"{parts.scheme}://{host}{port}": None for host in hosts}
-    return " ".join(sites)
 
 
 def _deadline(services: Services) -> float:

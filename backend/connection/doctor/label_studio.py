@@ -14,6 +14,7 @@ from taxonomist.backend.label_studio.failures import DOTLESS_FIX, REACH_FIX, SSR
 from taxonomist.backend.labelling.sources import describe_other
 from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.services import Services
+from taxonomist.backend.services.framing import framing_sites
 from taxonomist.backend.state.credentials import RENEWED_DAYS, key_end, today
 from taxonomist.backend.state.jobs import JobKind, JobState
 from taxonomist.backend.state.project_records import ProjectRecord
@@ -64,6 +65,8 @@ def checks(services: Services, project: str, client: LabelStudioClient) -> Itera
     yield _prefill(about)
     if config is not None:
         yield _panel(services, project, about, config)
+        if panels_in(about.label_config):
+            yield _frames(services, project)
         yield _image(services, project, client, config)
 
 
@@ -224,6 +227,19 @@ def _panel(services: Services, project: str, about: Project, config: LabelConfig
     if min(ends) <= today() + timedelta(days=RENEWED_DAYS - 2):
         return warned("look-alike panel", f"{detail}: the worker has not renewed it", _connect(project))
     return passed("look-alike panel", detail)
+
+
+def _frames(services: Services, project: str) -> Check:
+    """Return whether browsers can be told that pages of Label Studio may show the panel."""
+    sites = framing_sites(services, project)
+    if not sites.unnamed:
+        return passed("frame of the panel", sites.description)
+    return warned(
+        "frame of the panel",
+        sites.description,
+        "open Label Studio by a name of letters, digits, hyphens and dots, and put that address into "
+        "TAXONOMIST_LABEL_STUDIO_ADDRESSES",
+    )
 
 
 def _image(services: Services, project: str, client: LabelStudioClient, config: LabelConfig) -> Check:

@@ -199,6 +199,14 @@ def test_similar_page_escapes_what_it_shows(trained: Services) -> None:
         ({"label_studio_url": "http://localhost:8080"}, "'self' http://localhost:8080 http://127.0.0.1:8080"),
         ({"label_studio_url": "http://[::1]:8080"}, "'self'"),
         ({"label_studio_url": "http://a.test; img-src *"}, "'self'"),
+        ({"label_studio_url": "https://Müller.test:8443/ls"}, "'self' https://xn--mller-kva.test:8443"),
+        ({"label_studio_url": "https://日本語.test"}, "'self' https://xn--wgv71a119e.test"),
+        ({"label_studio_url": "http://label_studio:8080"}, "'self'"),
+        ({"label_studio_url": "http://a..test"}, "'self'"),
+        (
+            {"label_studio_url": "http://ⓔ.test", "label_studio_addresses": ("http://b.test.:80",)},
+            "'self' http://b.test.",
+        ),
     ],
 )
 def test_only_label_studio_shows_our_pages_in_its_frames(trained: Services, known: dict[str, Any], sites: str) -> None:

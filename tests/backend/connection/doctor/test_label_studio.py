@@ -94,3 +94,31 @@ def test_the_panel_has_the_address_that_connect_writes(services: Services, brows
     assert check(with_panel(CONFIG, services.settings.page_url, "4", ended)) == "fail"
     assert check(CONFIG) == "warn"
     assert check(with_panel(CONFIG, "http://elsewhere:9090", "4", key)) == "fail"
+
+
+@pytest.mark.parametrize(
+    ("addresses", "status", "says"),
+    [
+        (
+            ("https://müller.test/ls", "http://labels.test.:8080"),
+            "ok",
+            "https://xn--mller-kva.test, http://labels.test.",
+        ),
+        (("http://[2001:db8::1]:8080",), "warn", "those of http://[2001:db8::1]:8080 may not"),
+        (("http://label_studio:8080",), "warn", "those of http://label_studio:8080 may not"),
+    ],
+)
+def test_the_sites_that_may_frame_the_panel_are_named(
+    services: Services, addresses: tuple[str, ...], status: str, says: str
+) -> None:
+    with connected(services) as label_studio:
+        config = with_panel(CONFIG, services.settings.page_url, "4", services.credentials.project_key("4"))
+        label_studio.answer = lambda _method, path, found: (
+            {**found, "label_config": config} if path.rstrip("/") == "/api/projects/4" else found
+        )
+        services.projects.update("4", label_studio_addresses=addresses)
+        label_studio.answers["/api/version"] = {"release": "1.23.2"}
+        label_studio.answers["/api/current-user/whoami"] = {"email": "anna@labels.test"}
+        check = seen(services, "4")["frame of the panel"]
+    assert (check.status, label_studio.url in check.detail, says in check.detail) == (status, True, True)
+    assert ("TAXONOMIST_LABEL_STUDIO_ADDRESSES" in check.fix) == (status == "warn")
