@@ -25,8 +25,13 @@ _ENCODINGS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _NAMED_DELIMITER = re.compile(r'"?sep=([,;\t])"?\s*', re.IGNORECASE)  # the first line that Excel understands
-# What a spreadsheet takes for a formula, also after it was prefixed; numbers are none.
-_FORMULA = re.compile(r"(?![+-]?\d[\d.]*(?:e[+-]?\d+)?\Z)'*[=+@\t\r\n-]", re.ASCII | re.IGNORECASE)
+# What a spreadsheet takes for a formula, also after it was prefixed; numbers are none. Some spreadsheets take signs of
+# East Asian scripts for the plain ones, and leave out blanks and characters without a shape before a sign.
+_SIGNS = "=+@\\-\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b"
+_SHAPELESS = "\\s\x00-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2060\ufeff"
+_FORMULA = re.compile(
+    rf"(?!\s*[+-]?[0-9][0-9.]*(?:e[+-]?[0-9]+)?\s*\Z)'*(?:[\t\r\n]|[{_SHAPELESS}]*[{_SIGNS}])", re.IGNORECASE
+)
 _UNDECODED = re.compile("[\udc80-\udcff]")
 _AS_UTF8 = 'Save the file as "CSV UTF-8".'
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import threading
 from typing import Any, ClassVar
@@ -69,7 +70,8 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Begin to answer: headers are complete."""
-        if len(self.pipeline) >= MAX_PIPELINED or self.parser.should_upgrade():
+        is_odd = self.parser.should_upgrade() or not self._is_addressed_to_its_host()
+        if len(self.pipeline) >= MAX_PIPELINED or is_odd:
             raise ValueError  # the parser stops, and the client gets 400
         self._in_headers, self._header_bytes = False, 0
         self._stop_waiting()
@@ -79,6 +81,15 @@ class Connection(HttpToolsProtocol):
         """Expect a further request: the body is complete."""
         self._in_headers = True
         super().on_message_complete()
+
+    def _is_addressed_to_its_host(self) -> bool:
+        """Return whether a target with a host, as proxies get it, has the host of the header (RFC 9112, 3.2.2): only
+        the header is checked."""
+        _, mark, rest = self.url.partition(b"://")
+        if self.url.startswith(b"/") or not mark:
+            return True
+        authority = re.split(rb"[/?#]", rest, maxsplit=1)[0]
+        return authority.lower() == dict(self.headers).get(b"host", b"").strip().lower()
 
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete

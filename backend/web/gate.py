@@ -9,13 +9,17 @@ and must not come from another origin. A page could also give its own name our a
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections import Counter
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
+import httpx
+
 from taxonomist.backend.settings import Settings
 
 _HEALTH = ("/", "/health", "/livez", "/readyz")
+_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\s\[\]:@/?#\\,]+))(?::[0-9]*)?")
 _ONCE = frozenset(
     {
         b"host",
@@ -34,9 +38,9 @@ class Gate:
 
     def __init__(self, settings: Settings) -> None:
         ours = [settings.url, settings.page_url]
-        self._origins = {"{0.scheme}://{0.netloc}".format(urlsplit(url)).lower() for url in ours}
-        names = {"localhost", settings.host.lower(), *(urlsplit(url).hostname or "" for url in ours)}
-        allowed = {name.lower() for name in settings.allowed_hosts}
+        self._origins = {origin for url in ours for origin in _origins(url)}
+        names = {"localhost", settings.host.lower(), *(_ascii(urlsplit(url).hostname or "") for url in ours)}
+        allowed = {_ascii(name.lower()) for name in settings.allowed_hosts}
         self._suffixes = tuple(name[1:] for name in allowed if name.startswith("*."))
         self._names = names | {name for name in allowed if not name.startswith("*.")}
 
@@ -61,7 +65,7 @@ class Gate:
         origin = headers.get(b"origin", b"").decode("latin-1").lower()
         site = headers.get(b"sec-fetch-site", b"none")
         if origin:
-            if origin not in self._origins and origin.partition("://")[2] != host:
+            if origin not in self._origins | {f"http://{host}", f"https://{host}"}:
                 return 403, f"A page of {origin[:100]!r} must not send this request."
         elif site not in {b"none", b"same-origin"}:
             return 403, "A page of another site must not send this request."
@@ -71,14 +75,31 @@ class Gate:
         return None
 
     def _is_ours(self, host: str) -> bool:
-        if set("@/?#\\") & set(host):
+        parts = _HOST.fullmatch(host)
+        if parts is None:
             return False
-        try:
-            name = urlsplit(f"//{host}").hostname or ""
-        except ValueError:
-            return False
+        name = parts[1] or parts[2]
         try:
             ipaddress.ip_address(name)
         except ValueError:
-            return name.rstrip(".") in self._names or name.endswith(self._suffixes)
+            name = name.removesuffix(".")
+            return name in self._names or name.endswith(self._suffixes)
         return True
+
+
+def _ascii(host: str) -> str:
+    """Return a host as browsers send it: an international one in Punycode. A pattern begins with "*."."""
+    mark = "*." if host.startswith("*.") else ""
+    try:
+        return mark + httpx.URL(scheme="http", host=host.removeprefix(mark)).raw_host.decode("ascii")
+    except (httpx.InvalidURL, UnicodeError):
+        return host
+
+
+def _origins(url: str) -> set[str]:
+    """Return the origin of pages at an address, as browsers name it, and as it is written."""
+    parts = urlsplit(url)
+    host = _ascii(parts.hostname or "")
+    host = f"[{host}]" if ":" in host else host
+    port = "" if parts.port in {None, {"http": 80, "https": 443}[parts.scheme]} else f":{parts.port}"
+    return {f"{parts.scheme}://{host}{port}", f"{parts.scheme}://{parts.netloc}".lower()}

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from taxonomist.storage.arrays.forgetting import StoredRows, find_rows, forget_rows
 from taxonomist.storage.arrays.store_index import FORGOTTEN
+from taxonomist.storage.csv_text import for_spreadsheets, from_spreadsheets
 from taxonomist.storage.files import storage_errors, write_atomically
 from taxonomist.storage.images.cache import cached_files
 
@@ -86,7 +87,7 @@ def _forget_failures(file: Path, ids: Collection[str]) -> None:
     kept = [row for row in rows if row and row[0] not in ids]
     if len(kept) < len(rows):
         text = io.StringIO(newline="")
-        csv.writer(text).writerows(kept)
+        csv.writer(text).writerows(for_spreadsheets(map(from_spreadsheets, row)) for row in kept)
         write_atomically(file, text.getvalue().encode())
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from taxonomist.backend.settings import Settings
@@ -13,8 +15,15 @@ from taxonomist.backend.state.credentials import SECRET_HEADER
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-_FORWARDING = frozenset({"forwarded", "forwarded-for", "via", "client-ip", "cf-connecting-ip", "true-client-ip"})
-_FORWARDING_STARTS = ("x-forwarded", "x-real-ip", "x-client-ip", "x-original-", "x-cluster-client-ip", "x-envoy-")
+# Headers that proxies, load balancers and content delivery networks add; the names are without dashes and other marks.
+# Programs on this machine send none of them.
+_FORWARDING = re.compile(
+    r"forward|proxy|proxied|clientip|clientaddr|realip|remoteip|remoteaddr|remotehost|remoteuser|connectingip|userip|useraddr"
+    r"|^via$|^xvia|^xoriginal|^xhost$|^xport$|^xscheme|^xurlscheme|^xssl|^frontendhttps|^xenvoy|^xazure|^xarr|^xvarnish"
+    r"|^xamz|^xappengine|^xcluster|^xcomingfrom|^comingfrom|^cf|^cdn|^xcdn|^fastly|^fly|^akamai|^xakamai|^xvercel|^trueclient"
+    r"|^surrogate|^xtraefik|^xnginx|^xhaproxy|^xcloud|^xgooglegfe|^xsquid|^xcache"
+)
+_MARKS = re.compile(r"[^a-z0-9]+")
 _BROWSER = frozenset({"origin", "referer", "cookie"})
 _BROWSER_STARTS = ("sec-fetch-", "sec-ch-")
 _IN_ENVIRON = "taxonomist.caller"
@@ -57,8 +66,7 @@ class Proxies:
         for name, value in headers:
             name = name.lower()
             found[name] = f"{found[name]},{value}" if name in found else value
-        plain = {name.replace("_", "-") for name in found}
-        is_forwarded = any(name in _FORWARDING or name.startswith(_FORWARDING_STARTS) for name in plain)
+        is_forwarded = any(map(_is_of_proxy, found))
         is_browser = any(name in _BROWSER or name.startswith(_BROWSER_STARTS) for name in found)
         ip = _parsed(peer)
         return Caller(
@@ -91,6 +99,11 @@ class Proxies:
 def put_caller(environ: WSGIEnvironment, caller: Caller) -> None:
     """Leave the caller in the environment of a request of WSGI."""
     environ[_IN_ENVIRON] = caller
+
+
+@lru_cache(maxsize=1024)
+def _is_of_proxy(name: str) -> bool:
+    return _FORWARDING.search(_MARKS.sub("", name)) is not None
 
 
 def _parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

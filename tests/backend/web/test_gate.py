@@ -29,6 +29,12 @@ def refusal(method: str, path: str, headers: dict[str, str], **settings: object)
         {"origin": "file://"},
         {"origin": "http://["},
         {"origin": "x"},
+        {"origin": "capacitor://127.0.0.1:9090"},
+        {"origin": "127.0.0.1:9090"},
+        {"origin": "null, http://127.0.0.1:9090"},
+        {"sec-fetch-site": "Cross-Site"},
+        {"sec-fetch-site": "same-origin, cross-site"},
+        {"sec-fetch-site": ""},
         {"sec-fetch-site": "cross-site"},
         {"sec-fetch-site": "same-site"},
         {"sec-fetch-site": "odd"},
@@ -42,7 +48,18 @@ def test_a_page_of_another_origin_changes_nothing(method: str, path: str, header
 
 @pytest.mark.parametrize(
     "kind",
-    ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=a", "application/jsonp"],
+    [
+        "",
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=a",
+        "application/jsonp",
+        "text/plain; application/json",
+        "application/json, text/plain",
+        "application/json-patch+json",
+        "json",
+        "*/*",
+    ],
 )
 def test_a_form_changes_nothing(kind: str) -> None:
     assert refusal("POST", "/webhook", {"host": "127.0.0.1:9090", "content-type": kind}) == 415
@@ -77,6 +94,12 @@ def test_our_own_pages_may(host: str, origin: str) -> None:
         "a b",
         "a@localhost",
         "localhost/a",
+        "localhost, evil.test",
+        "localhost:9090@evil.test",
+        "127.1",
+        "0x7f.0.0.1",
+        "localhost..",
+        "[::1].evil.test",
     ],
 )
 @pytest.mark.parametrize("path", ["/similar", "/thumbnail", "/metrics", "/webhook", "/predict"])
@@ -95,6 +118,23 @@ def test_health_is_told_to_everybody(path: str) -> None:
 )
 def test_further_names_are_a_setting(host: str, expected: int | None) -> None:
     assert refusal("GET", "/similar", {"host": host}, allowed_hosts="*.B.test, C.test") == expected
+
+
+@pytest.mark.parametrize(
+    ("host", "origin"),
+    [
+        ("xn--bcher-kva.test", "https://xn--bcher-kva.test"),  # as browsers write it
+        ("XN--BCHER-KVA.test.:443", "https://xn--bcher-kva.test"),
+        ("sub.xn--mller-kva.test", "https://sub.xn--mller-kva.test"),
+        ("other.xn--strae-oqa.test.", "http://other.xn--strae-oqa.test."),
+    ],
+)
+def test_international_names_are_ours(host: str, origin: str) -> None:
+    ours = {"public_url": "https://Bücher.test:443", "browser_url": "https://bücher.test/path"}
+    given = {**ours, "allowed_hosts": "sub.Müller.test, *.straße.test"}
+    headers = {"host": host, "origin": origin, **JSON}
+    assert refusal("POST", "/train", headers, **given) is None
+    assert refusal("POST", "/train", {**headers, "host": "xn--bcher-kvb.test"}, **given) == 403
 
 
 @pytest.mark.parametrize("name", ["host", "origin", "authorization", "content-type", "x-taxonomist-secret"])

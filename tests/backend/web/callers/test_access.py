@@ -33,6 +33,17 @@ PROXIED = [
     {"X-Real-Ip": "::1"},
     {"Via": "1.1 nginx"},
     {"CF-Connecting-IP": "127.0.0.1"},
+    {"X.Forwarded.For": "127.0.0.1"},
+    {"Fastly-Client-IP": "127.0.0.1"},
+]
+HEADERS_OF_PROXIES = [
+    "X-Forwarded X-Forwarded-For X-Forwarded-Port X-Forwarded-Server X-HTTP-Forwarded-For",
+    "HTTP-X-Forwarded-For Forwarded-For-Ip X-Real-IP X-RealIP X-Remote-IP X-Remote-Addr X-Original-Host",
+    "X-Original-URL X-Host X-Scheme X-URL-Scheme Front-End-Https Client-IP X-Client-IP X-ClientIP",
+    "X-Cluster-Client-IP Proxy-Client-IP WL-Proxy-Client-IP True-Client-IP X-ProxyUser-Ip",
+    "Fastly-Client-IP Fly-Client-IP CF-Connecting-IP CF-Ray CF-Visitor CDN-Loop X-Azure-ClientIP",
+    "X-Azure-SocketIP X-ARR-LOG-ID X-Appengine-User-Ip X-Envoy-External-Address X-Varnish X-Amz-Cf-Id",
+    "X-Amzn-Trace-Id Max-Forwards Proxy-Connection Via",
 ]
 IN_A_BROWSER = [
     {"Origin": "http://127.0.0.1:9090"},
@@ -84,6 +95,20 @@ def test_neither_a_proxy_nor_a_browser_is_such_a_program(
     password = (services.credentials.username, services.credentials.password)
     if "Origin" not in headers:
         assert statuses(client, headers=headers, auth=password) <= {200, 201}
+
+
+@pytest.mark.parametrize("line", HEADERS_OF_PROXIES)
+def test_no_spelling_of_a_header_of_a_proxy_is_missed(line: str) -> None:
+    proxies = Proxies(Settings())
+    for name in line.split():
+        for spelling in (name, name.upper(), name.lower(), name.replace("-", "_")):
+            assert not proxies.caller([(spelling, "x")], "127.0.0.1").is_direct, spelling
+
+
+def test_no_header_of_a_program_is_one_of_a_proxy() -> None:
+    sent = """Host Accept Accept-Encoding Accept-Language User-Agent Connection Keep-Alive Content-Type Content-Length
+    Date Transfer-Encoding Authorization X-Taxonomist-Secret Expect Traceparent X-Request-ID Cache-Control TE DNT"""
+    assert Proxies(Settings()).caller([(name, "x") for name in sent.split()], "127.0.0.1").is_local_program
 
 
 def test_once_connected_each_call_needs_the_password(client: httpx.Client, services: Services) -> None:
