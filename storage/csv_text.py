@@ -25,12 +25,11 @@ _ENCODINGS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _NAMED_DELIMITER = re.compile(r'"?sep=([,;\t])"?\s*', re.IGNORECASE)  # the first line that Excel understands
-# What a spreadsheet takes for a formula, also after it was prefixed; numbers are none. Some spreadsheets take signs of
-# East Asian scripts for the plain ones, and leave out blanks and characters without a shape before a sign.
-_SIGNS = "=+@\\-\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b"
-_SHAPELESS = "\\s\x00-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2060\ufeff"
+# What a spreadsheet takes for a formula, also after it was prefixed; numbers are none. Some spreadsheets take the wide
+# signs of East Asia for plain ones; a control character may be left out, so that a sign comes first.
 _FORMULA = re.compile(
-    rf"(?!\s*[+-]?[0-9][0-9.]*(?:e[+-]?[0-9]+)?\s*\Z)'*(?:[\t\r\n]|[{_SHAPELESS}]*[{_SIGNS}])", re.IGNORECASE
+    r"(?![+-]?\d[\d.]*(?:e[+-]?\d+)?\Z)'*[=+@\x00-\x1f\x7f\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b-]",
+    re.ASCII | re.IGNORECASE,
 )
 _UNDECODED = re.compile("[\udc80-\udcff]")
 _AS_UTF8 = 'Save the file as "CSV UTF-8".'

@@ -28,10 +28,11 @@ def panels(text: str) -> object:
         return None
 
 
+QUOTES = ['"http://', '\\"http://', "'//\"//", "x://'", "port: '", ":", "\\", "%40", "`//", "a:b@"]
 FUNCTIONS: dict[str, tuple[Callable[[str], object], list[str]]] = {
     "explain": (lambda text: explain({"detail": text}), ["<", "<a", " ", ">", "< "]),
     "reasons": (lambda text: count_reasons({"a": text}), ["a", ":/", '"', "/", "1.", ":/ ", '"a', "a:"]),
-    "redacted": (redacted, ["://", "a:", "?", "http://a:b@", "%3F", "sig="]),
+    "redacted": (redacted, ["://", "a:", "?", "http://a:b@", "%3F", "sig=", *QUOTES]),
     "signature": (without_signature, ["sig=a&", "&", "=", "signature="]),
     "formula": (from_spreadsheets, ["'", "1", "+1", "'="]),
     "panels": (panels, ["a", " ", "src=", "&amp;", "/similar?project=1"]),

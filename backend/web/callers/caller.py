@@ -66,7 +66,7 @@ class Proxies:
         for name, value in headers:
             name = name.lower()
             found[name] = f"{found[name]},{value}" if name in found else value
-        is_forwarded = any(map(_is_of_proxy, found))
+        is_forwarded = any(_is_of_proxy(name[:100]) for name in found)
         is_browser = any(name in _BROWSER or name.startswith(_BROWSER_STARTS) for name in found)
         ip = _parsed(peer)
         return Caller(
