@@ -87,6 +87,8 @@ def task_events(
     assert isinstance(task, Mapping)
     found.events.append(event)
     found.stated.append(StatedTimes(saved.created_at is not None, saved.updated_at is not None))
+    if task.get("result"):  # written by hand
+        found.leave_out(UNREADABLE, "its result is outside of an annotation; write it as one of its annotations")
     annotations = task.get("annotations") or []
     if not isinstance(annotations, list):
         found.leave_out(UNREADABLE, f"its annotations are not a list: {shorten(annotations)}")

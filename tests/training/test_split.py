@@ -33,9 +33,11 @@ def test_many_small_strata_still_give_a_test_part() -> None:
 
 
 def test_a_stratum_with_one_unit_trains() -> None:
-    items = [*products({"a": 10}), *products({"lonely": 1})]
+    """Also where it would bring the test part nearer to its share."""
+    items = products({"a": 3, "lonely": 1})
     parts = assign_test(items, {}, 0.5)
     assert {parts[item.id] for item in items if item.stratum == "lonely"} == {"train"}
+    assert Counter(parts.values()) == {"train": 8, "test": 8}
 
 
 def test_four_images_of_two_kinds() -> None:

@@ -57,7 +57,7 @@ def as_task(item: object) -> object:
     """Return an item of a file as a task of the export JSON, with ids where it has none.
 
     An id is derived from the task's data and the annotator, so importing the file again changes nothing. What is not a
-    task is returned unchanged. Raises `BadRequestError` for a record of JSON-MIN.
+    task is returned unchanged. Raises `BadRequestError` for a record of JSON-MIN, and for one that says too little.
     """
     if not isinstance(item, Mapping):
         return item
@@ -70,11 +70,14 @@ def as_task(item: object) -> object:
         task = {"id": item.get("id"), "data": task}
     elif "result" in item and "data" not in item:
         raise BadRequestError(f"an annotation without the data of its task. {AS_JSON}")
-    if isinstance(completions := task.pop("completions", None), list) or "annotations" not in task:
-        known = task.get("annotations") or []
-        task["annotations"] = [*known, *(completions or [])] if isinstance(known, list) else known
+    if completions := task.pop("completions", None):
+        both = [part for part in (task.get("annotations"), completions) if part]
+        odd = next((part for part in both if not isinstance(part, list)), None)
+        task["annotations"] = [found for part in both for found in part] if odd is None else odd
     task["id"] = plain_id(task.get("id"))
-    if task["id"] is None and isinstance(task.get("data"), Mapping):
+    if task["id"] is None:
+        if not isinstance(task.get("data"), Mapping):
+            raise BadRequestError(f'a task without an id, whose "data" is {shorten(repr(task.get("data")))}')
         task["id"] = f"data-{digest(task['data'])}"
     if isinstance(task.get("annotations"), list):
         task["annotations"] = _with_ids(task["annotations"], task.get("id"))

@@ -9,14 +9,13 @@ from typing import Any
 import pytest
 
 from taxonomist.backend.connection.doctor import model as model_checks
-from taxonomist.backend.label_studio.requests import parse_predict
 from taxonomist.backend.labelling.label_studio_export import import_export
-from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.retraining.embedding_job import embed_all
 from taxonomist.backend.retraining.training_job import train
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.state.image_folders import image_folder
+from taxonomist.backend.web.app import create_app
 from tests.small_world import PATHS, image_bytes, publish_backbone
 
 DAY = "2026-01-05T10:00:00Z"
@@ -81,8 +80,9 @@ class Project:
     def suggested(self, config: str | None = None) -> list[dict[str, Any]]:
         """Return what is suggested for a new image of each path, by control."""
         tasks = [self.task(100 + n, path) for n, path in enumerate(PATHS)]
-        request = parse_predict({"tasks": tasks, "label_config": config or self.config, "project": "7"})
-        answers = Predictor(self.services).predict(request)
+        body = {"tasks": tasks, "label_config": config or self.config, "project": "7.1795531934"}
+        client = create_app(self.services.settings, self.services).test_client()
+        answers = client.post("/predict", json=body).get_json()["results"]
         return [{part["from_name"]: next(iter(part["value"].values()))[0] for part in a["result"]} for a in answers]
 
 

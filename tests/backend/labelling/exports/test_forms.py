@@ -73,6 +73,29 @@ def test_completions_beside_annotations_are_taken(known: Services, tmp_path: Pat
     assert (done.images, done.annotations, done.accepted, done.left_out) == (3, 4, 2, 0)
 
 
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        ({"completions": {"result": result(RED)}, "annotations": None}, "its annotations are not a list"),
+        ({"annotations": {"result": result(RED)}, "completions": []}, "its annotations are not a list"),
+        ({"completions": [[]]}, "not an annotation"),
+        ({"result": result(RED)}, "its result is outside of an annotation"),
+        ({"result": result(RED), "annotations": []}, "its result is outside of an annotation"),
+    ],
+)
+def test_an_answer_in_another_place_is_said(known: Services, tmp_path: Path, form: dict[str, Any], said: str) -> None:
+    done = import_export(known, write(tmp_path, [{"data": {"image": "a.jpg"}} | form, by_hand("b", 1, 2)]), project="7")
+    assert (done.images, done.accepted, done.left_out_reasons) == (2, 1, {"annotation that cannot be read": 1})
+    assert said in done.problems[0]
+
+
+def test_a_task_without_data_says_so(known: Services, tmp_path: Path) -> None:
+    bare = {"image": "a.jpg", "annotations": by_hand("a", 1)["annotations"]}
+    done = import_export(known, write(tmp_path, [bare, by_hand("b", 1, 2)]), project="7")
+    assert (done.accepted, done.left_out_reasons) == (1, {"record of another form": 1})
+    assert 'number 1 of the file: a task without an id, whose "data" is None' in done.problems[0]
+
+
 def stored(id: int, person: int, path: list[str] = RED) -> dict[str, Any]:
     """Return an annotation as a target storage holds it."""
     task = {"id": 9, "data": {"image": "/data/upload/1/a.jpg"}, "meta": {}, "created_at": DAY, "project": 7}
