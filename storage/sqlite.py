@@ -12,9 +12,10 @@ from taxonomist.storage.fork_safety import after_fork
 from taxonomist.storage.formats import check_format
 from taxonomist.taxonomy.errors import ConflictError, DamagedError, NotFoundError, StorageError
 
-__all__ = ["Database", "as_storage_error", "concerns_all"]
+__all__ = ["Database", "as_storage_error", "concerns_all", "damage_note", "is_damage"]
 
 _TIMEOUT_S = 30.0
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
 class Database:
@@ -193,7 +194,24 @@ class Database:
         try:
             yield
         except sqlite3.Error as error:
+            if is_damage(error):
+                _note_damage(self.path)
             raise as_storage_error(error, self.path) from error
+
+
+def damage_note(path: Path) -> Path:
+    """Return the file that says that a process found a database damaged while it was used."""
+    return path.with_name(f"{path.name}.damage-seen")
+
+
+def _note_damage(path: Path) -> None:
+    with suppress(OSError):  # the next one to find it notes it
+        damage_note(path).touch(mode=0o600)
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Return whether an error says that the file is damaged; one that was emptied has no tables."""
+    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF in _DAMAGED or "no such table" in str(error)
 
 
 _inherited: list[sqlite3.Connection] = []

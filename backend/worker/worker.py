@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 
 from filelock import FileLock, Timeout
@@ -34,10 +35,12 @@ from taxonomist.backend.worker.progress_watch import ProgressWatch
 from taxonomist.backend.worker.retraining_schedule import TrainingPlanner, projects_of_label_studio
 from taxonomist.backend.worker.supervisor import end_with_parent, parent_of
 from taxonomist.backend.worker.trying_again import try_again
+from taxonomist.storage.files import storage_errors
 from taxonomist.storage.home.damaged_files import move_aside_if_damaged
 from taxonomist.storage.home.privacy import repair_modes
 from taxonomist.storage.set_aside import ItemKind
-from taxonomist.taxonomy.errors import ConfigError, StorageError
+from taxonomist.storage.sqlite import damage_note
+from taxonomist.taxonomy.errors import ConfigError, DamagedError, StorageError
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +69,8 @@ class Worker:
         self._server = parent_of(parent) if parent is not None else None
         self._served_at = time.monotonic()  # when the server was seen last
         self._reported = -PULSE_S
-        self._failure: Exception | None = None  # of the beginning
+        self._failure: Exception | None = None  # with which the worker ends
+        self._files: dict[str, int | None] = {}  # of the databases that are made anew, see `_number_of`
         self._stop = threading.Event()
         self._watch = ProgressWatch()
         self._jobs = JobLoop(services, self._stop, self._watch)
@@ -107,7 +111,8 @@ class Worker:
             finally:
                 self._stop.set()
                 pulse.join(timeout=LAST_PULSE_S)
-                self._jobs.requeue_running()
+                with suppress(StorageError):  # the next start counts it as an attempt
+                    self._jobs.requeue_running()
                 self._pretraining.stop()
 
     def pulse(self) -> None:
@@ -191,6 +196,23 @@ class Worker:
                 if not services.jobs.gave_up(JobKind.SYNC, record.project):
                     services.jobs.enqueue(JobKind.SYNC, record.project, "the worker started")
         services.isolation.end_beginning()
+        for name in REBUILT:
+            with storage_errors(services.home):
+                damage_note(services.home / name).unlink(missing_ok=True)
+            self._files[name] = _number_of(services.home / name)
+
+    def _damage(self) -> DamagedError | None:
+        """Return the error with which the worker ends where a process found a database damaged, or another file is in
+        its place: the next one makes it anew while nothing else here uses it."""
+        for name in REBUILT:
+            path = self.services.home / name
+            number, before = _number_of(path), self._files.get(name)
+            if damage_note(path).exists() or (before is not None and number != before):
+                return DamagedError(
+                    f"{path} is damaged, gone, or another one.", hint="The next start of the worker puts it right."
+                )
+            self._files[name] = number
+        return None
 
     def _pulse_until_stopped(self) -> None:
         self._watch.moved(PULSE)
@@ -202,6 +224,9 @@ class Worker:
         self._jobs.start()
         self._watch.ended(PULSE)
         while not self._stop.wait(PULSE_S):
+            if (damage := self._damage()) is not None:
+                self._failure = damage
+                return
             self._watch.moved(PULSE)
             with self.services.isolation.of("", "everything"):
                 self.pulse()
@@ -235,6 +260,14 @@ class Worker:
         if self._beat is not None:
             with suppress(OSError):  # a supervisor that does not read
                 os.write(self._beat, b".")
+
+
+def _number_of(path: Path) -> int | None:
+    """Return the number of a file (its inode), None where there is none."""
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
 
 
 @contextmanager

@@ -11,12 +11,11 @@ from pathlib import Path
 from filelock import FileLock
 
 from taxonomist.storage.files import storage_errors
+from taxonomist.storage.sqlite import is_damage
 
 __all__ = ["move_aside_if_damaged"]
 
 log = logging.getLogger(__name__)
-
-_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
 def move_aside_if_damaged(path: Path) -> Path | None:
@@ -43,4 +42,4 @@ def _is_damaged(path: Path) -> bool:
         with closing(sqlite3.connect(path, timeout=30)) as connection:
             return bool(connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok")
     except sqlite3.Error as error:
-        return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF in _DAMAGED
+        return is_damage(error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -11,13 +12,16 @@ import pytest
 from taxonomist.backend.retraining.trained_labels import keep_parts
 from taxonomist.backend.retraining.training_job import train
 from taxonomist.backend.services import Services
+from taxonomist.backend.state import heartbeat
 from taxonomist.backend.state.jobs import JobKind
 from taxonomist.backend.worker.worker import Worker
 from taxonomist.storage.catalog.documents import ImageDocument, ProjectLabels
 from taxonomist.storage.home.versions import open_home
-from taxonomist.taxonomy.errors import ConfigError
+from taxonomist.taxonomy.errors import ConfigError, StorageError
 from taxonomist.training.heads.data.trained_on import trained_on
 from taxonomist.training.split import Part
+from tests.backend_process import BackendProcess
+from tests.waiting import eventually
 
 
 def remove(path: Path) -> None:
@@ -189,3 +193,52 @@ def test_a_home_whose_path_is_too_long_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"has \d+ bytes; SQLite allows 480.*Set TAXONOMIST_HOME"):
         open_home(home)
     assert not home.exists()
+
+
+def damage_in_use(path: Path, damage: str) -> None:
+    """Damage a database that other processes have open; all of it is in the file, not in the write-ahead log."""
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    DAMAGES[damage](path)
+
+
+@pytest.mark.parametrize("damage", ["no database", "zeros", "gone"])
+def test_a_worker_ends_where_a_database_in_use_is_damaged(trained: Services, damage: str) -> None:
+    before = known_of(trained)
+    worker = Worker(trained)
+    worker._begin()
+    worker.pulse()
+    assert worker._damage() is None
+    damage_in_use(trained.home / "catalog.sqlite", damage)
+    with suppress(StorageError):
+        Services(trained.settings).catalog.count("7")  # makes a new file where it is gone
+    found = worker._damage()
+    assert found is not None
+    assert "The next start of the worker puts it right." in str(found)
+    after = Worker(Services(trained.settings))
+    after._begin()
+    after.pulse()
+    assert after._damage() is None
+    assert known_of(after.services) == before
+
+
+@pytest.mark.slow
+def test_a_database_that_is_damaged_while_all_run_is_made_anew(trained: Services) -> None:
+    """Server and supervisor go on; the worker is started again by its supervisor."""
+    before = known_of(trained)
+    with BackendProcess(trained.home) as backend:
+        for name, damage in (("catalog.sqlite", "no database"), ("jobs.sqlite", "zeros"), ("catalog.sqlite", "gone")):
+            eventually("a worker", lambda: (heartbeat.age(trained.home) or 99) < 2, timeout=60)
+            trained.catalog.close()
+            damage_in_use(trained.home / name, damage)
+
+            def is_repaired() -> bool:
+                with suppress(StorageError):
+                    fresh = Services(trained.settings)  # a command, which finds the damage
+                    return known_of(fresh) == before and fresh.jobs.latest("7") is not None
+                return False
+
+            eventually(f"{name} is repaired\n{backend.said()}", is_repaired, timeout=60, every=0.5)
+        assert backend.process is not None
+        assert backend.process.poll() is None
