@@ -2,6 +2,7 @@
 
 import errno
 import os
+import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -9,9 +10,21 @@ from pathlib import Path
 
 from taxonomist.taxonomy.errors import StorageError
 
-__all__ = ["storage_errors", "sync_file", "sync_folder", "write_atomically", "write_if_absent"]
+__all__ = [
+    "disk_error",
+    "lacks_room",
+    "storage_errors",
+    "sync_file",
+    "sync_folder",
+    "write_atomically",
+    "write_if_absent",
+]
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_OF_DISK = {*_NO_ROOM, *_REFUSED, errno.EIO, errno.ENAMETOOLONG}
+_NO_ROOM_OF_SQLITE = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE}
+_NO_ROOM_TEXTS = ("No space left on device", "file write failed")  # of libraries that are not written in Python
 
 
 @contextmanager
@@ -20,15 +33,39 @@ def storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        file = error.filename or path
-        reason = error.strerror or str(error)
-        if error.errno in _NO_ROOM:
-            raise StorageError(f"No room to write {file} ({reason}).", hint="Make room on the disk.") from error
-        if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-            raise StorageError(
-                f"No permission to use {file} ({reason}).", hint="Check its owner and permissions."
-            ) from error
-        raise StorageError(f"Cannot use {file} ({reason}).") from error
+        raise _explained(error, error.filename or path) from error
+
+
+def disk_error(error: BaseException) -> StorageError | None:
+    """Return the `StorageError` for an `OSError` of the disk that no block of `storage_errors` was around; None for
+    another error, such as one of the network. It is for the edges: the command line and the server."""
+    if not isinstance(error, OSError) or error.errno not in _OF_DISK:
+        return None
+    return _explained(error, error.filename or "a file")
+
+
+def lacks_room(error: BaseException | None) -> bool:
+    """Return whether an error, or one that caused it, says that the disk is full or takes no writes now."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in {*_NO_ROOM, errno.EROFS}:
+            return True
+        if isinstance(error, sqlite3.Error):
+            code = getattr(error, "sqlite_errorcode", None) or 0
+            if code in _NO_ROOM_OF_SQLITE or code & 0xFF == sqlite3.SQLITE_READONLY:
+                return True
+        if any(text in str(error) for text in _NO_ROOM_TEXTS):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _explained(error: OSError, file: object) -> StorageError:
+    reason = error.strerror or str(error)
+    if error.errno in _NO_ROOM:
+        return StorageError(f"No room to write {file} ({reason}).", hint="Make room on the disk.")
+    if error.errno in _REFUSED:
+        return StorageError(f"No permission to use {file} ({reason}).", hint="Check its owner and permissions.")
+    return StorageError(f"Cannot use {file} ({reason}).")
 
 
 def write_atomically(path: Path, data: bytes, *, sync: bool = True, mode: int = 0o600) -> None:

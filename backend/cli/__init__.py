@@ -18,6 +18,7 @@ from taxonomist.backend.cli.output import print_error
 from taxonomist.backend.error_codes import exit_code
 from taxonomist.backend.logs import set_up_logging
 from taxonomist.backend.settings import load_settings
+from taxonomist.storage.files import disk_error
 from taxonomist.storage.home.privacy import make_private
 from taxonomist.taxonomy.errors import TaxonomistError
 
@@ -60,5 +61,10 @@ def main() -> None:
         sys.exit(exit_code(error))
     except BrokenPipeError:
         sys.exit(0)
+    except OSError as error:
+        if (explained := disk_error(error)) is None:
+            raise
+        print_error(explained)
+        sys.exit(exit_code(explained))
     except KeyboardInterrupt:
         sys.exit(130)

@@ -102,10 +102,17 @@ class JobTable:
             ).rowcount
             return _job(db.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()) if changed else None
 
-    def start_next(self, kinds: Collection[JobKind]) -> Job | None:
-        """Mark the oldest waiting job of these kinds as running and return it; None when none waits."""
+    def start_next(self, kinds: Collection[JobKind], but: Collection[tuple[JobKind, str]] = ()) -> Job | None:
+        """Mark the oldest waiting job of these kinds as running and return it; None when none waits.
+
+        Jobs whose kind and project are in `but` wait longer.
+        """
         for waiting in self.waiting():
-            if waiting.kind in kinds and (started := self.start(waiting.id)):
+            if (
+                waiting.kind in kinds
+                and (waiting.kind, waiting.project) not in but
+                and (started := self.start(waiting.id))
+            ):
                 return started
         return None
 

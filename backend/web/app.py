@@ -30,6 +30,7 @@ from taxonomist.backend.web.path_prefix import BelowPath
 from taxonomist.backend.web.readiness import Readiness
 from taxonomist.backend.web.similar_page import similar_pages
 from taxonomist.backend.web.use_cases import UseCases
+from taxonomist.storage.files import disk_error
 from taxonomist.storage.network.host_breaker import HOSTS
 from taxonomist.storage.set_aside import ItemKind
 from taxonomist.taxonomy.errors import BadRequestError, DamagedError, NotFoundError, StorageError, TaxonomistError
@@ -257,6 +258,7 @@ def _explained(error: Exception, method: str, path: str) -> tuple[dict[str, Any]
     """Log an error, and return JSON and status of the answer."""
     if isinstance(error, HTTPException):
         return {"error": error.description}, error.code or 500
+    error = disk_error(error) or error
     if isinstance(error, TaxonomistError):
         status = http_status(error)
         log.log(logging.ERROR if status >= 500 else logging.WARNING, "%s %s: %s", method, path, error)

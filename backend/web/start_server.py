@@ -12,16 +12,19 @@ from typing import NoReturn
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.state.credentials import check_exposure
 from taxonomist.storage.files import storage_errors
+from taxonomist.storage.home.versions import check_path
 
 NO_WORKER = "--no-worker"
 
 
 def become_server(settings: Settings, *, with_worker: bool) -> NoReturn:
-    """Replace this process with the server. Raises `ConfigError` when others could reach it without a password.
+    """Replace this process with the server. Raises `ConfigError` when others could reach it without a password, and
+    for a home folder whose path is too long.
 
     Raises `StorageError` when the home folder cannot be made.
     """
     check_exposure(settings)
+    check_path(settings.home)
     with storage_errors(settings.home):
         settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     # Server and worker load the settings again, so those that were given as options go into the environment.

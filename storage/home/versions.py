@@ -30,7 +30,7 @@ def open_home(home: Path, shared: SharedStores | None = None) -> None:
     migration that was killed is finished by the next call. Raises `DamagedError` for a home of a newer release,
     `ConfigError` while a worker of an earlier release uses an older home, and `StorageError`.
     """
-    _check_length(home)
+    check_path(home)
     if read_version(home) is not None and _checked(home) == VERSION:
         return
     with storage_errors(home):
@@ -46,9 +46,9 @@ def open_home(home: Path, shared: SharedStores | None = None) -> None:
         lock.release()
 
 
-def _check_length(home: Path) -> None:
+def check_path(home: Path) -> None:
     """Raise `ConfigError` for a folder whose path has no room for the names of our files in what SQLite allows."""
-    length = len(os.fsencode(home.absolute()))
+    length = max(len(os.fsencode(path)) for path in (home.absolute(), os.path.realpath(home)))  # SQLite follows links
     if length > _MOST_BYTES:
         raise ConfigError(
             f"The path of the home folder has {length} bytes; SQLite allows {_MOST_BYTES} with the names of our files.",

@@ -12,15 +12,19 @@ import pytest
 from taxonomist.backend.retraining.trained_labels import keep_parts
 from taxonomist.backend.retraining.training_job import train
 from taxonomist.backend.services import Services
+from taxonomist.backend.settings import Settings
 from taxonomist.backend.state import heartbeat
 from taxonomist.backend.state.jobs import JobKind
+from taxonomist.backend.state.project_use import working_on
 from taxonomist.backend.worker.worker import Worker
 from taxonomist.storage.catalog.documents import ImageDocument, ProjectLabels
 from taxonomist.storage.home.versions import open_home
 from taxonomist.taxonomy.errors import ConfigError, StorageError
 from taxonomist.training.heads.data.trained_on import trained_on
 from taxonomist.training.split import Part
+from tests.backend.cli.conftest import Run
 from tests.backend_process import BackendProcess
+from tests.small_world import CONFIG
 from tests.waiting import eventually
 
 
@@ -188,11 +192,35 @@ def test_jobs_begin_anew(world: Services, damage: str) -> None:
     assert len(list(world.home.glob("jobs.sqlite.damaged-*"))) == 1
 
 
-def test_a_home_whose_path_is_too_long_is_refused(tmp_path: Path) -> None:
+LINKED = "a link to a long path"
+
+
+@pytest.mark.parametrize("command", ["serve", "worker", "retry"])
+@pytest.mark.parametrize("kind", ["long", LINKED])
+def test_a_home_whose_path_is_too_long_is_refused(tmp_path: Path, run: Run, command: str, kind: str) -> None:
     home = tmp_path.joinpath(*["x" * 100] * 5)
+    if kind == LINKED:
+        home.mkdir(parents=True)
+        home = tmp_path / "link"
+        home.symlink_to(tmp_path.joinpath(*["x" * 100] * 5))
     with pytest.raises(ConfigError, match=r"has \d+ bytes; SQLite allows 480.*Set TAXONOMIST_HOME"):
         open_home(home)
-    assert not home.exists()
+    code, _, err = run("--home", home, command)
+    assert (code, "SQLite allows 480" in err) == (2, True)
+    assert kind == LINKED or not home.exists()
+
+
+def test_the_longest_home_takes_the_longest_project(tmp_path: Path) -> None:
+    home = tmp_path
+    while (left := 480 - len(str(home)) - 1) > 0:
+        home /= "x" * min(100, left)
+    services = Services(Settings(home=home))
+    project = "p" * 100
+    services.projects.update(project, label_config=CONFIG)
+    with working_on(services.home, project):
+        services.jobs.enqueue(JobKind.EMBED, project)
+        assert services.catalog.count(project) == services.suggestions.count(project) == 0
+        services.journal.fold()
 
 
 def damage_in_use(path: Path, damage: str) -> None:

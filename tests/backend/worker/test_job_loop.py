@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 
 import pytest
 
 from taxonomist.backend.services import Services
-from taxonomist.backend.state.jobs import JobKind, JobState
+from taxonomist.backend.state.jobs import MAX_ATTEMPTS, JobKind, JobState
 from taxonomist.backend.worker import job_loop
 from taxonomist.backend.worker.job_loop import JobLoop
 from taxonomist.progress import StepProgress
@@ -141,4 +142,71 @@ def test_an_end_that_cannot_be_stored_is_stored_later(
     assert state_of(services, job.id) == (JobState.RUNNING, 1)
     assert not loop.run_next()
     assert state_of(services, job.id) == (JobState.DONE, 1)
+    assert ran == [(JobKind.TRAIN, "7")]
+
+
+NO_ROOM = [
+    OSError(errno.ENOSPC, "No space left on device", "head.safetensors"),
+    OSError(errno.EDQUOT, "Disk quota exceeded"),
+    OSError(errno.EROFS, "Read-only file system"),
+    RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),
+]
+
+
+@pytest.mark.parametrize("cause", NO_ROOM, ids=str)
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_job_without_room_waits_for_it(
+    services: Services, ran: list[tuple[JobKind, str]], monkeypatch: pytest.MonkeyPatch, cause: Exception, wrapped: bool
+) -> None:
+    done, free = job_loop.run, 1_000_000
+
+    def fail(*_: object) -> str:
+        if not wrapped:
+            raise cause
+        raise StorageError("The model cannot be written.") from cause
+
+    monkeypatch.setattr("taxonomist.backend.worker.job_loop.JobLoop._free", lambda _: free)
+    loop = JobLoop(services, threading.Event())
+    job = services.jobs.enqueue(JobKind.TRAIN, "7")
+    other = services.jobs.enqueue(JobKind.SYNC, "8")
+    for _ in range(MAX_ATTEMPTS + 1):
+        monkeypatch.setattr(job_loop, "run", fail)
+        assert loop.run_next()
+        free += 2 * job_loop.ROOM_BYTES
+        monkeypatch.setattr(job_loop, "run", done)
+        if other is not None:
+            free -= 2 * job_loop.ROOM_BYTES
+            assert loop.run_next()  # another job goes on meanwhile
+            assert ran == [(JobKind.SYNC, "8")]
+            assert not loop.run_next()
+            free, other = free + 2 * job_loop.ROOM_BYTES, None
+    waiting = services.jobs.get(job.id)
+    assert waiting is not None
+    assert (waiting.state, waiting.attempts) == (JobState.WAITING, 0)
+    assert waiting.step.startswith("waits for room on the disk: ")
+    assert loop.run_next()
+    assert state_of(services, job.id) == (JobState.DONE, 1)
+    assert services.journal.set_aside.items() == []
+
+
+def test_a_job_without_room_is_tried_again_after_a_while(
+    services: Services, ran: list[tuple[JobKind, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [1000.0]
+    done = job_loop.run
+
+    def fail(*_: object) -> str:
+        raise NO_ROOM[1]  # a quota shows no free room
+
+    monkeypatch.setattr("taxonomist.backend.worker.job_loop.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr(job_loop, "run", fail)
+    loop = JobLoop(services, threading.Event())
+    services.jobs.enqueue(JobKind.TRAIN, "7")
+    for pause in (30, 60, 120, 240, 480, 600, 600):
+        assert loop.run_next()
+        clock[0] += pause - 1
+        assert not loop.run_next()
+        clock[0] += 1
+    monkeypatch.setattr(job_loop, "run", done)
+    assert loop.run_next()
     assert ran == [(JobKind.TRAIN, "7")]
