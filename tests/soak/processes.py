@@ -21,6 +21,7 @@ KINDS = {  # what the command line of a process has, and how often it is killed
     "group": 1,
 }
 RECOVERY_S = 60.0
+STOPPED_S = (2.0, 2.0, 12.0, 70.0)  # the supervisor replaces a worker that is silent for 60 s
 
 
 def processes(master: int) -> dict[str, list[int]]:
@@ -55,17 +56,22 @@ def _kind(pid: int) -> str:
 
 
 class Killer:
-    """Kills or stops one process after the other, and restarts the server where it ended, as a service manager does."""
+    """Kills or stops one process after the other, and restarts the server where it ended, as a service manager does.
+
+    Others are killed while a supervisor or a worker is stopped. A stopped web process answers nobody: it goes on soon.
+    """
 
     def __init__(self, backend: BackendProcess, seed: int) -> None:
         self.backend = backend
         self.kills: Counter[str] = Counter()
         self.findings: list[str] = []
+        self._stopped: dict[int, float] = {}  # until when, by the monotonic clock
         self._random = random.Random(seed)
 
     def strike(self) -> None:
         """Kill a process of a kind that there is now."""
         assert self.backend.process is not None
+        self.wake()
         there = processes(self.backend.process.pid)
         kinds = [kind for kind in KINDS if there[kind] or kind == "group"]
         (kind,) = self._random.choices(kinds, [KINDS[kind] for kind in kinds])
@@ -74,16 +80,26 @@ class Killer:
         else:
             pid = self._random.choice(there[kind])
             with suppress(ProcessLookupError):
-                if kind != "server" and self._random.random() < 0.15:
+                if kind != "server" and self._random.random() < 0.2:
                     self.kills[f"{kind} stopped for a while"] += 1
                     os.kill(pid, signal.SIGSTOP)
-                    time.sleep(self._random.uniform(1, 3))
-                    os.kill(pid, signal.SIGCONT)
+                    self._stopped[pid] = time.monotonic() + self._random.choice(STOPPED_S)
+                    if kind == "web":
+                        time.sleep(self._random.uniform(1, 3))
+                        self.wake(pid)
                     return
                 os.kill(pid, signal.SIGKILL)
         self.kills[kind] += 1
         if kind in {"server", "group"}:
             self.backend.process.wait(timeout=30)
+
+    def wake(self, *pids: int, every: bool = False) -> None:
+        """Let processes go on: these, and those whose time has come, or every stopped one."""
+        now = time.monotonic()
+        for pid in [pid for pid, until in self._stopped.items() if every or until <= now or pid in pids]:
+            del self._stopped[pid]
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
 
     def restart(self) -> None:
         """Start the server again where it has ended, and wait until it answers."""
@@ -97,7 +113,8 @@ class Killer:
             self.findings.append(f"the server did not come back: {error}")
             raise
         until = time.monotonic() + RECOVERY_S
-        while (remaining := {pid for pid in left if lives(pid)}) and time.monotonic() < until:
+        while (remaining := {pid for pid in left if lives(pid)} - self._stopped.keys()) and time.monotonic() < until:
+            self.wake()
             time.sleep(0.2)
         if remaining:
             shown = [_description(pid) for pid in remaining]

@@ -69,6 +69,7 @@ def soak(folder: Path, seconds: float, *, every: float = 2.0, seed: int = 0) -> 
         stack.callback(backend.kill)
         backend.start()
         killer = Killer(backend, seed)
+        stack.callback(killer.wake, every=True)
         began = time.monotonic()
         with ExitStack() as busy:
             busy.enter_context(troubled(label_studios[0], seed))
@@ -91,6 +92,7 @@ def soak(folder: Path, seconds: float, *, every: float = 2.0, seed: int = 0) -> 
                 killer.restart()
         report.seconds = time.monotonic() - began
         host.share = 0
+        killer.wake(every=True)
         report.findings += killer.findings + record.findings + _settle(backend)
         backend.stop()
         report.kills, report.answers = killer.kills, record.answers

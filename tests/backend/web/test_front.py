@@ -111,6 +111,7 @@ def test_headers_have_a_limit(port: int, part: bytes) -> None:
 
 def test_the_longest_silent_connection_makes_room(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "MAX_CONNECTIONS", 20)
+    monkeypatch.setattr(connection, "HEADER_DEADLINE_S", 1000.0)
     with ExitStack() as stack:
         first = connect(stack, port)
         for _ in range(40):
