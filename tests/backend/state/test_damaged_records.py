@@ -18,7 +18,7 @@ from taxonomist.backend.labelling.sync import sync
 from taxonomist.backend.services import Services
 from taxonomist.backend.status import collect_status, status_lines
 from taxonomist.backend.worker.worker import Worker
-from taxonomist.taxonomy.errors import DamagedError
+from taxonomist.taxonomy.errors import BadRequestError, DamagedError
 from tests.backend.cli.conftest import Run, run_json
 from tests.backend.forgetting.test_forget_project import manifest_of
 from tests.backend.web.test_app import client_of
@@ -152,3 +152,14 @@ def test_no_label_of_label_studio_is_lost(services: Services) -> None:
         assert [vars(record) for record in later.journal.annotations("4")] == before
         found = {document.id: document.projects["4"].accepted for document in later.catalog.documents("4")}
         assert found == labels
+
+
+@pytest.mark.parametrize("odd", [{"label_config": 5}, {"api_key": 5}, {"changed_labels": "many"}, {"created": []}])
+def test_a_record_that_could_not_be_read_back_is_not_written(services: Services, odd: dict[str, object]) -> None:
+    """The edge refuses such values; what it lets through by mistake must not cost the token and the config."""
+    services.projects.update("4", label_config=CONFIG, api_key=SecretStr("t"))
+    before = (services.home / "projects" / "4.json").read_bytes()
+    with pytest.raises(BadRequestError, match=r"4\.json"):
+        services.projects.update("4", **odd)
+    assert (services.home / "projects" / "4.json").read_bytes() == before
+    assert services.projects.get("4").label_config == CONFIG

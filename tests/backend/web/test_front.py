@@ -326,6 +326,13 @@ def test_half_a_character_is_replaced(port: int, project: bytes) -> None:
     assert httpx.post(f"http://127.0.0.1:{port}/webhook", content=body, headers=JSON).status_code < 500
 
 
+def test_half_a_character_costs_no_annotation(port: int, webhook: Callable[[int], dict[str, Any]]) -> None:
+    body = webhook(1)
+    body["annotation"]["last_action"] = body["task"]["data"]["note"] = "\ud83d"  # half of an emoji
+    answer = httpx.post(f"http://127.0.0.1:{port}/webhook", content=json.dumps(body).encode(), headers=JSON)
+    assert (answer.json()["new"], answer.json()["ignored"]) == (2, None)
+
+
 def test_a_header_with_an_underscore_is_not_taken_for_another(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -134,6 +134,12 @@ def document(body: str) -> Callable[[Backend], object]:
     return damage
 
 
+def document_and_another_taxonomy(backend: Backend) -> None:
+    """A changed taxonomy decides all images of the project again, so its step reads the damaged documents."""
+    document("{")(backend)
+    backend.send(set_in("project", "label_config", value=CONFIG.replace("Red", f"Red {next(backend.numbers)}")))
+
+
 def job(kind: str, state: str) -> Callable[[Backend], object]:
     statement = "INSERT INTO jobs (id, kind, project, state, reason, asked_at) VALUES (?, ?, '4', ?, '', 0)"
     return lambda backend: backend.execute("jobs.sqlite", statement, f"{kind}-{state}", kind, state)
@@ -224,6 +230,7 @@ VALUES: dict[str, Callable[[Backend], object]] = {
     "document that is no JSON": document("{"),
     "document that is a list": document("[]"),
     "document nested 10,000 deep": document(deep(10_000)),
+    "document that is no JSON, and another taxonomy": document_and_another_taxonomy,
     "job of another kind": job("dance", "waiting"),
     "job in another state": job("train", "asleep"),
     "record cut off": record(DAMAGED.encode()),
