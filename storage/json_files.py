@@ -42,8 +42,8 @@ def write_model(path: Path, value: BaseModel, *, version: int = 1) -> None:
 
     Raises `BadRequestError` for a model that could not be read back, such as one of `model_copy`, and `StorageError`.
     """
-    content = {FORMAT: version, **value.model_dump(mode="json", warnings=False)}
     try:
+        content = {FORMAT: version, **value.model_dump(mode="json", warnings=False)}
         data = json.dumps(content, indent=1, ensure_ascii=False).encode()
         type(value).model_validate_json(data)
     except ValidationError as error:
