@@ -14,7 +14,7 @@ import numpy as np
 from flask import Blueprint, Response, render_template, request
 from flask.typing import ResponseReturnValue
 
-from taxonomist.backend.label_studio.requests import project_id
+from taxonomist.backend.label_studio.requests import MAX_ADDRESS_CHARACTERS, project_id
 from taxonomist.backend.labelling.missing_annotators import missing_annotators
 from taxonomist.backend.prediction.embedding import embed, embed_without_storing
 from taxonomist.backend.prediction.look_alikes import LookAlike
@@ -123,6 +123,8 @@ def _source() -> str:
     _, mark, raw = request.query_string.decode("utf-8", "replace").partition("src=")
     if not mark or not raw:
         raise BadRequestError("The address needs src=… with the image, as its last part.")
+    if len(raw) > MAX_ADDRESS_CHARACTERS:
+        raise BadRequestError(f"The image's address has {len(raw):,} characters, more than {MAX_ADDRESS_CHARACTERS:,}.")
     return unquote_plus(raw) if _ESCAPED.match(raw) else raw
 
 

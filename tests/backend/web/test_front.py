@@ -333,6 +333,21 @@ def test_half_a_character_costs_no_annotation(port: int, webhook: Callable[[int]
     assert (answer.json()["new"], answer.json()["ignored"]) == (2, None)
 
 
+def test_addresses_of_more_than_4_kb_are_refused(
+    port: int, services: Services, webhook: Callable[[int], dict[str, Any]]
+) -> None:
+    address = f"https://images.test/{'a' * 4096}"
+    body = webhook(1)
+    body["task"]["data"]["image"] = address
+    answer = post(port, "/webhook", body).json()
+    assert (answer["new"], "more than 4,096" in answer["ignored"]) == (0, True)
+    predict = {"tasks": [body["task"]], "project": "1.1", "label_config": body["project"]["label_config"]}
+    assert post(port, "/predict", predict).json()["results"][0]["result"] == []
+    key = services.credentials.project_key("1")
+    page = httpx.get(f"http://127.0.0.1:{port}/similar?project=1&key={key}&src={address}")
+    assert (page.status_code, "4,116 characters" in page.text) == (400, True)
+
+
 def test_a_header_with_an_underscore_is_not_taken_for_another(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
