@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,11 @@ def test_from_a_manifest_to_a_rollback(run: Run, services: Services, tmp_path: P
     assert (report["images"], report["unreadable"], report["outside_taxonomy"]) == (40, 0, 0)
     assert [level["level"] for level in report["levels"]] == [1, 2]
     assert all(level["accuracy"] > 0.9 and level["macro_f1"] > 0.9 for level in report["levels"])
+    assert re.search(r"outside_taxonomy\s+0\b", run("evaluate", "--manifest", unseen)[1])  # also where it is zero
+    strange = unseen.with_name("strange.csv")
+    strange.write_text(unseen.read_text().replace("Cold,Green", "Cold,Teal", 1))
+    assert run_json(run, "evaluate", "--manifest", strange)["outside_taxonomy"] == 1
+    assert re.search(r"outside_taxonomy\s+1\b", run("evaluate", "--manifest", strange)[1])
 
     (tmp_path / "query.jpg").write_bytes(image_bytes(("Cold", "Blue"), seed=77))
     found = run_json(run, "similar", tmp_path / "query.jpg", "-k", 3)
