@@ -1,7 +1,7 @@
 """Near-duplicates among images whose product is not known: they count as one product."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -20,21 +20,27 @@ _SMALLEST_COSINE = 0.9899
 """Less than the cosine of any near-duplicates, √(1 - _CLOSEST): pairs below it need no second look."""
 
 
-def near_duplicates_of_unknown(products: Mapping[str, str | None], embeddings: Embeddings) -> dict[str, str]:
+def near_duplicates_of_unknown(
+    products: Mapping[str, str | None], embeddings: Embeddings, on_step: Callable[[float], None] = lambda _: None
+) -> dict[str, str]:
     """Return `near_duplicates` of the images whose product is not known, as far as they are embedded.
 
     `products` has the product of each image by id, None or "" where it is not known.
     """
     unknown = [id for id, product in products.items() if not product]
     found, vectors = embeddings.get(unknown)
-    return near_duplicates([id for id, is_found in zip(unknown, found, strict=True) if is_found], vectors[found])
+    return near_duplicates(
+        [id for id, is_found in zip(unknown, found, strict=True) if is_found], vectors[found], on_step
+    )
 
 
-def near_duplicates(ids: Sequence[str], vectors: npt.NDArray[np.float32]) -> dict[str, str]:
+def near_duplicates(
+    ids: Sequence[str], vectors: npt.NDArray[np.float32], on_step: Callable[[float], None] = lambda _: None
+) -> dict[str, str]:
     """Return for each image that has near-duplicates the id that stands for all of them.
 
     `vectors` (n, d) are the embeddings of `ids`. Images that are joined by a chain of near-duplicates belong together.
-    Takes time in proportion to n².
+    Takes time in proportion to n²; `on_step` is called with the share that is done.
     """
     centred = vectors - vectors.mean(axis=0, keepdims=True) if len(vectors) else vectors
     squares = np.einsum("ij,ij->i", centred, centred)
@@ -43,6 +49,7 @@ def near_duplicates(ids: Sequence[str], vectors: npt.NDArray[np.float32]) -> dic
     root = np.arange(len(ids))  # the first image of each image's group
     block = max(1, _BLOCK // max(1, len(ids)))
     for begin in range(0, len(ids), block):
+        on_step(1 - (1 - begin / len(ids)) ** 2)
         alike = units[begin : begin + block] @ units[begin:].T >= _SMALLEST_COSINE
         for offset in np.flatnonzero(np.count_nonzero(alike, axis=1) > 1):
             row = begin + offset

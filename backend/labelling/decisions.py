@@ -84,11 +84,14 @@ def _leave(services: Services, project: str, dirty: Dirty) -> None:
             erase_deleted(services)
 
 
-def decide_all_dirty(services: Services, project: str) -> None:
-    """Fold the journal, then decide the labels of every image of the project whose annotations changed."""
+def decide_all_dirty(services: Services, project: str, on_step: Callable[[], None] = lambda: None) -> None:
+    """Fold the journal, then decide the labels of every image of the project whose annotations changed.
+
+    `on_step` is called while there is progress.
+    """
     services.journal.fold()
     while decide_dirty(services, project, CHUNK):
-        pass
+        on_step()
 
 
 def decide_after_migration(services: Services) -> None:

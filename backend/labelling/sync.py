@@ -53,13 +53,13 @@ def sync(services: Services, project: str, progress: StepProgress) -> str:
         for share in reading.read_annotations(client.export_annotations(project), before.annotated_tasks):
             progress("annotations", 0.5 + 0.4 * share)
         after = client.project(project)
-    decide_all_dirty(services, project)
-    decide_anew(services, project)
+    decide_all_dirty(services, project, lambda: progress("labels", 0.9))
+    decide_anew(services, project, lambda: progress("labels", 0.9))
     keep_last_import(services, project, source, reading.last_import)
     check_source(services, after, client.url)
     reading.check_counts(before, after)
     deleted = reading.delete_missing()
-    decide_all_dirty(services, project)
+    decide_all_dirty(services, project, lambda: progress("labels", 0.95))
     return reading.summary(deleted)
 
 

@@ -99,9 +99,9 @@ def _train_head(
     """Return what `train_head` returns; None, without `force`, when the newest version learned from the same."""
     with training_turn(services, project, progress):
         services.journal.fold()
-        decide_anew(services, project)
+        decide_anew(services, project, lambda: progress("labels", 0.0))
         while decide_dirty(services, project, 500):
-            pass
+            progress("labels", 0.0)
         if held := training_hold(services, project):
             # So that a training follows the decision.
             services.projects.change(project, lambda record: {"changed_labels": max(1, record.changed_labels)})
@@ -126,7 +126,7 @@ def _train_head(
                 listed=True,
             )
             examples = [_example(project, document, images.file_hashes) for document in documents]
-            examples = _with_near_duplicates(examples, services.embeddings(backbone.version))
+            examples = _with_near_duplicates(examples, services.embeddings(backbone.version), progress)
             examples, trees = learn_no_answer(_with_history(services, project, examples), trees)
             split = split_examples(
                 examples,
@@ -237,9 +237,13 @@ def _example(project: str, document: ImageDocument, file_hashes: Mapping[str, st
     )
 
 
-def _with_near_duplicates(examples: Sequence[Example], embeddings: Embeddings) -> list[Example]:
+def _with_near_duplicates(examples: Sequence[Example], embeddings: Embeddings, progress: StepProgress) -> list[Example]:
     """Return the examples; those without a product know their near-duplicates among each other."""
-    near = near_duplicates_of_unknown({example.id: example.group for example in examples}, embeddings)
+    near = near_duplicates_of_unknown(
+        {example.id: example.group for example in examples},
+        embeddings,
+        lambda share: progress(f"near-duplicates ({share:.0%})", EMBEDDING_SHARE),
+    )
     return [replace(example, near=near.get(example.id)) for example in examples]
 
 

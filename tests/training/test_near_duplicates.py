@@ -3,6 +3,7 @@ import logging
 import numpy as np
 import pytest
 
+from taxonomist.training import near_duplicates as module
 from taxonomist.training.near_duplicates import near_duplicates
 
 
@@ -54,3 +55,13 @@ def test_random_groups_are_those_of_a_graph() -> None:
             groups[member] = joined
     expected = {str(row): str(min(group)) for row, group in enumerate(groups) if len(group) > 1}
     assert near_duplicates([str(row) for row in range(len(vectors))], vectors) == expected
+
+
+def test_a_long_comparison_shows_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that shows none for an hour is taken for a hung one, and its worker is replaced."""
+    monkeypatch.setattr(module, "_BLOCK", 1000)
+    shares: list[float] = []
+    near_duplicates([str(n) for n in range(100)], np.eye(100, dtype=np.float32), shares.append)
+    assert len(shares) == 10  # ten rows at a time
+    assert shares == sorted(shares)
+    assert (shares[0], shares[5]) == (0, 0.75)

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from taxonomist.backend.connection.connect import connect_project
 from taxonomist.backend.label_studio.requests import parse_setup
 from taxonomist.backend.label_studio.webhooks import parse_webhook
+from taxonomist.backend.labelling import decisions
 from taxonomist.backend.labelling.decisions import decide_all_dirty
 from taxonomist.backend.labelling.label_studio_export import import_export
 from taxonomist.backend.labelling.sync import sync
@@ -62,6 +63,20 @@ def labels(services: Services) -> dict[str, list[str] | None]:
         own = document.projects["4"]
         found[own.uri] = own.accepted["colour"][0] if own.accepted else None
     return found
+
+
+def test_labels_that_take_long_show_progress(
+    services: Services, label_studio: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pass that shows none for a while is taken for a hung one, and its worker is replaced."""
+    monkeypatch.setattr(decisions, "CHUNK", 1)
+    services.projects.update("4", label_config=CONFIG, label_studio_url=label_studio.url, api_key=SecretStr("t"))
+    steps: list[str] = []
+    sync(services, "4", lambda step, share: steps.append(step))
+    assert steps.count("labels") == 3
+    services.projects.update("4", decided_with="another rule")
+    sync(services, "4", lambda step, share: steps.append(step))
+    assert steps.count("labels") == 6
 
 
 @pytest.mark.parametrize("missing", ["created_at", "task_number", "total_annotations_number"])
