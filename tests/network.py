@@ -143,12 +143,14 @@ class Server(AbstractContextManager["Server"]):
                 server.asked.append(Asked(self.command, self.path, headers, body))
                 reply = server.replies.get(self.path.partition("?")[0], Reply(404, b'{"detail": "Not found."}'))
                 self.send_response(reply.status)
-                headers = {"Content-Type": "application/json", "Content-Length": str(len(reply.body)), **reply.headers}
+                length = {} if "Transfer-Encoding" in reply.headers else {"Content-Length": str(len(reply.body))}
+                headers = {"Content-Type": "application/json", **length, **reply.headers}
                 for name, value in headers.items():
                     self.send_header(name, value)
                 self.end_headers()
                 if self.command != "HEAD":
-                    self.wfile.write(reply.body)
+                    with contextlib.suppress(ConnectionError):  # of a client that does not read all of it
+                        self.wfile.write(reply.body)
 
             do_GET = do_HEAD = do_POST = do_PATCH = do_PUT = do_DELETE = answer  # noqa: N815
 

@@ -78,7 +78,27 @@ class _PlainResponse(aiohttp.ClientResponse):
         return self
 
     async def read(self) -> bytes:
-        if self._body is None and (announced := self.content_length) is not None and announced > MAX_RESPONSE_BYTES:
-            self.close()
-            raise StorageError(f"{self.url.host} answers with {announced:,} bytes, more than {MAX_RESPONSE_BYTES:,}.")
+        if self._body is None:
+            if (announced := self.content_length) is not None and announced > MAX_RESPONSE_BYTES:
+                raise self._too_large(f"{announced:,} bytes, ")
+            self._body = await self._read_bounded()
         return await super().read()
+
+    async def _read_bounded(self) -> bytes:
+        """Return the body, which may be chunked, so that its length is not announced."""
+        parts: list[bytes] = []
+        size = 0
+        try:
+            async for part in self.content.iter_any():
+                parts.append(part)
+                size += len(part)
+                if size > MAX_RESPONSE_BYTES:
+                    raise self._too_large()
+        except BaseException:
+            self.close()
+            raise
+        return b"".join(parts)
+
+    def _too_large(self, announced: str = "") -> StorageError:
+        self.close()
+        return StorageError(f"{self.url.host} answers with {announced}more than {MAX_RESPONSE_BYTES:,} bytes.")

@@ -9,6 +9,7 @@ import pytest
 
 from taxonomist.backend.label_studio import LabelStudioClient
 from taxonomist.storage.azure.blob_account import BlobAccount
+from taxonomist.storage.azure.cosmos_connection import CosmosAccess, CosmosConnection
 from taxonomist.storage.azure.retry_policy import RetryPolicy
 from taxonomist.storage.images.label_studio_token import TokenAuth
 from taxonomist.storage.network import azure_transport
@@ -77,3 +78,41 @@ def test_blobs(plain: Server, monkeypatch: pytest.MonkeyPatch) -> None:
             account.run(lambda: account.list("chairs", ""))
     finally:
         account.close()
+
+
+def _chunked(body: bytes) -> Reply:
+    """Return an answer whose length is not announced."""
+    parts = [body[start : start + 100_000] for start in range(0, len(body), 100_000)]
+    chunks = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts)
+    return Reply(
+        body=chunks + b"0\r\n\r\n", headers={"Transfer-Encoding": "chunked", "Content-Type": "application/xml"}
+    )
+
+
+def test_a_list_of_blobs_that_does_not_end(plain: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    account = BlobAccount(plain.url, RetryPolicy(total_s=10), account="images", key="a2V5")
+    monkeypatch.setattr(azure_transport, "MAX_RESPONSE_BYTES", 1_000_000)
+    try:
+        plain.replies["/chairs"] = _chunked(b"<EnumerationResults>" + b" " * 40_000_000)
+        tracemalloc.start()
+        with pytest.raises(StorageError, match="more than 1,000,000 bytes"):
+            account.run(lambda: account.list("chairs", ""))
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+        empty = b'<?xml version="1.0"?><EnumerationResults><Blobs /><NextMarker /></EnumerationResults>'
+        plain.replies["/chairs"] = _chunked(empty + b" " * 900_000)
+        assert list(account.run(lambda: account.list("chairs", ""))) == []
+    finally:
+        tracemalloc.stop()
+        account.close()
+
+
+def test_an_account_of_cosmos_that_does_not_end(plain: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    access = CosmosAccess(plain.url, "a2V5", "catalogue", ("images",))
+    connection = CosmosConnection(access, RetryPolicy(total_s=10))
+    monkeypatch.setattr(azure_transport, "MAX_RESPONSE_BYTES", 1_000_000)
+    plain.replies["/"] = _chunked(b'{"id": "' + b"x" * 40_000_000 + b'"}')
+    try:
+        with pytest.raises(StorageError, match="more than 1,000,000 bytes"):
+            connection.run(connection.client)
+    finally:
+        connection.close()
