@@ -19,7 +19,7 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from taxonomist.inference.embedder import Embedder
+from taxonomist.inference.embedder import Embedder, give_way
 from taxonomist.inference.image_decoding import MAX_PIXELS, NOTE, PreparedImage, decoded, prepare_image
 from taxonomist.storage.images.loading import loading
 from taxonomist.taxonomy.errors import ImageUnavailableError, TaxonomistError
@@ -177,7 +177,7 @@ def _load_ahead(
         yield from map(attempt, first_two)
         return
     begun: deque[Future[Outcome[Source, Loaded]]] = deque()
-    pool = ThreadPoolExecutor(options.threads, thread_name_prefix="load-images")
+    pool = ThreadPoolExecutor(options.threads, thread_name_prefix="load-images", initializer=give_way)
     try:
         for source in chain(first_two, remaining):
             begun.append(pool.submit(attempt, source))

@@ -23,6 +23,7 @@ from taxonomist.backend.worker.supervisor import start_supervisor
 
 log = logging.getLogger(__name__)
 
+SWITCH_S = 0.0005  # Python's is ten times that: webhooks pass from thread to thread, beside others that embed
 RESTART_S = 5.0  # between two supervisors
 
 
@@ -56,6 +57,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
                 self.cfg.set(name, value)
 
     def load(self) -> Any:
+        sys.setswitchinterval(SWITCH_S)
         # The forked process alone: onnxruntime's threads do not survive a fork.
         from taxonomist.backend.web.front import create_front  # noqa: PLC0415 - brings onnxruntime
 

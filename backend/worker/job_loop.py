@@ -12,6 +12,7 @@ from taxonomist.backend.services import Services
 from taxonomist.backend.state.jobs import Job, JobKind, JobState
 from taxonomist.backend.worker.job_runner import run
 from taxonomist.backend.worker.progress_watch import ProgressWatch
+from taxonomist.inference.embedder import give_way
 from taxonomist.progress import StepProgress
 from taxonomist.storage.files import lacks_room
 from taxonomist.storage.set_aside import ItemKind, describe
@@ -148,6 +149,7 @@ class JobLoop:
         return shutil.disk_usage(self._services.settings.home).free
 
     def _run_until_stopped(self) -> None:
+        give_way()
         while not self._stop.is_set():
             try:
                 if self.run_next():

@@ -1,8 +1,11 @@
 """The image pipeline: order, bounds, isolation of failures, deadline, and embeddings."""
 
 import logging
+import os
+import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from hashlib import sha256
@@ -16,7 +19,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from PIL import Image
 
-from taxonomist.inference.embedder import Embedder
+from taxonomist.inference.embedder import Embedder, give_way
 from taxonomist.inference.image_decoding import decode_image, prepare_image
 from taxonomist.inference.pipeline import (
     DecodedImage,
@@ -44,8 +47,8 @@ def grey(value: int) -> Pixels:
 
 
 @pytest.fixture(scope="module")
-def embedder(tmp_path_factory: pytest.TempPathFactory) -> Embedder:
-    """Its embedding (1,) is the mean of all pixels."""
+def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A backbone whose embedding (1,) is the mean of all pixels."""
     graph = helper.make_graph(
         [
             helper.make_node("Cast", ["images"], ["float"], to=TensorProto.FLOAT),
@@ -58,7 +61,12 @@ def embedder(tmp_path_factory: pytest.TempPathFactory) -> Embedder:
     )
     path = tmp_path_factory.mktemp("model") / "backbone.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(path))
-    return Embedder(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def embedder(model_file: Path) -> Embedder:
+    return Embedder(model_file)
 
 
 def test_a_decoded_image_is_what_serving_sees_and_describes_its_file() -> None:
@@ -185,3 +193,44 @@ def test_files_of_a_folder(tmp_path: Path, embedder: Embedder) -> None:
     results = [outcome for outcome in process_images(paths, load, embedder) if isinstance(outcome, ImageResult)]
     assert [result.vectors.item() for result in results] == [10, 200]
     assert [result.image.width for result in results] == [9, 9]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a priority for each thread")
+def test_many_images_give_way_to_requests() -> None:
+    def priority(_source: int = 0) -> Pixels:
+        return grey(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+
+    own = priority().pixels[0, 0, 0]
+    with closing(process_images([1], priority)) as one:
+        assert [result.image.pixels[0, 0, 0] for result in one if isinstance(result, ImageResult)] == [own]
+    with closing(process_images([1, 2, 3], priority)) as several:
+        found = [int(result.image.pixels[0, 0, 0]) for result in several if isinstance(result, ImageResult)]
+    assert found == [max(own, 5)] * 3
+    assert priority().pixels[0, 0, 0] == own
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a priority for each thread")
+def test_threads_of_an_embedder_give_way_to_requests(model_file: Path) -> None:
+    def threads() -> dict[int, int]:
+        found = (int(path.name) for path in Path("/proc/self/task").iterdir())
+        return {thread: os.getpriority(os.PRIO_PROCESS, thread) for thread in found}
+
+    before, own = threads(), os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    embedder = Embedder(model_file, threads=3)
+    new = {thread: nice for thread, nice in threads().items() if thread not in before}
+    assert len(new) >= 2, "the caller itself is the third"
+    assert set(new.values()) == {max(own, 5)}
+    assert threads()[threading.get_native_id()] == own
+    assert embedder.size == SIZE
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a priority for each thread")
+def test_a_thread_that_gave_way_before_keeps_its_priority() -> None:
+    def lowered() -> list[int]:
+        thread = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, thread, 11)
+        give_way()
+        return [os.getpriority(os.PRIO_PROCESS, thread)]
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(lowered).result() == [11]

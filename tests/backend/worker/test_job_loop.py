@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import sys
 import threading
 
 import pytest
@@ -210,3 +212,23 @@ def test_a_job_without_room_is_tried_again_after_a_while(
     monkeypatch.setattr(job_loop, "run", done)
     assert loop.run_next()
     assert ran == [(JobKind.TRAIN, "7")]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a priority for each thread")
+def test_jobs_give_way_to_requests(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    priorities: list[int] = []
+
+    def note(*_: object) -> str:
+        priorities.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        return "done"
+
+    monkeypatch.setattr(job_loop, "run", note)
+    services.jobs.enqueue(JobKind.TRAIN, "7")
+    stop = threading.Event()
+    JobLoop(services, stop).start()
+    try:
+        eventually("the job", lambda: priorities)
+    finally:
+        stop.set()
+    own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    assert priorities == [max(own, 5)]
