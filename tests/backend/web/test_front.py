@@ -328,7 +328,8 @@ def test_half_a_character_is_replaced(port: int, project: bytes) -> None:
 
 def test_half_a_character_costs_no_annotation(port: int, webhook: Callable[[int], dict[str, Any]]) -> None:
     body = webhook(1)
-    body["annotation"]["last_action"] = body["task"]["data"]["note"] = "\ud83d"  # half of an emoji
+    body["annotation"]["last_action"] = "\ud83d"  # half of an emoji
+    body["task"]["data"]["image"] = "/data/upload/1/00000001-\ud83d.jpg"
     answer = httpx.post(f"http://127.0.0.1:{port}/webhook", content=json.dumps(body).encode(), headers=JSON)
     assert (answer.json()["new"], answer.json()["ignored"]) == (2, None)
 
