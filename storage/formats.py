@@ -6,7 +6,7 @@ wrote no number.
 
 from typing import Any
 
-from taxonomist.taxonomy.errors import DamagedError
+from taxonomist.taxonomy.errors import DamagedError, NewerFormatError
 
 __all__ = ["FORMAT", "check_format", "format_of"]
 
@@ -20,10 +20,12 @@ def format_of(content: Any) -> object:
 
 
 def check_format(path: object, version: object, newest: int) -> None:
-    """Raise `DamagedError` unless `version`, read from the file or database at `path`, is from 1 to `newest`."""
+    """Raise `DamagedError` unless `version`, read from the file or database at `path`, is from 1 to `newest`; it is
+    a `NewerFormatError` for a greater number."""
     if isinstance(version, int) and 1 <= version <= newest:
         return
-    raise DamagedError(
+    kind = NewerFormatError if isinstance(version, int) and version > newest else DamagedError
+    raise kind(
         f"{path} has format {version!r}; this release reads formats up to {newest}.",
         hint="Install the release of label-studio-taxonomist that wrote it, or a newer one.",
     )

@@ -18,6 +18,7 @@ Every error that a user can see derives from `TaxonomistError` and says what is 
     │   ├── NotFoundError
     │   ├── ConflictError
     │   └── DamagedError
+    │       └── NewerFormatError  a newer release wrote it; it stays as it is
     ├── TrainingError             a model cannot be trained or evaluated from the data
     │   └── HeldError             a training waits for a person's decision
     └── LabelStudioError          Label Studio refused a call or is not reachable
@@ -95,6 +96,10 @@ class ConflictError(StorageError):
 
 class DamagedError(StorageError):
     """Stored bytes do not match their checksum or format."""
+
+
+class NewerFormatError(DamagedError):
+    """Stored bytes have a format of a newer release."""
 
 
 class TrainingError(TaxonomistError):

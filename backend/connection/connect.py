@@ -167,6 +167,7 @@ def connect(
                 "api_key": SecretStr(client.token),
                 "ml_backend": row.id,
                 "has_password": True,
+                "lost": (),
             },
         )
     return Connected(project, about.title, release, row.id, row.title, webhook.id, panel, prefill=True)

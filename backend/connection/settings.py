@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.jobs import JobKind
+from taxonomist.backend.state.project_records import LOST_CHOICES
 from taxonomist.backend.state.project_settings import changed_choices
 from taxonomist.taxonomy.errors import NotFoundError
 from taxonomist.taxonomy.numbers import is_number
@@ -30,7 +31,11 @@ def change_settings(services: Services, project: str, assignments: Iterable[str]
     before = services.projects.get(project).settings
     wanted = list(assignments)
     after = services.projects.change(
-        project, lambda record: {"settings": changed_choices(record.settings, wanted)}
+        project,
+        lambda record: {
+            "settings": changed_choices(record.settings, wanted),
+            "lost": tuple(name for name in record.lost if name != LOST_CHOICES),
+        },
     ).settings
     changed = {name for name, value in after if value != getattr(before, name)}
     effects = []

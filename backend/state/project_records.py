@@ -26,13 +26,14 @@ from taxonomist.backend.state.project_settings import ProjectChoices
 from taxonomist.storage.files import storage_errors
 from taxonomist.storage.journal import UNKNOWN_SOURCE
 from taxonomist.storage.json_files import read_model, write_model
-from taxonomist.taxonomy.errors import BadRequestError, DamagedError, TaxonomistError
+from taxonomist.taxonomy.errors import BadRequestError, DamagedError, NewerFormatError, TaxonomistError
 from taxonomist.taxonomy.label_config import LabelConfig
 from taxonomist.taxonomy.label_config.former_nodes import LabelDecision, read_label_config
 from taxonomist.taxonomy.names import shorten
 from taxonomist.taxonomy.paths import TaxonomyPath
 
 log = logging.getLogger(__name__)
+LOST_TOKEN, LOST_CHOICES = "the token of Label Studio", "settings and decisions on renamed nodes"
 _MOST_ADDRESSES = 10
 _CACHED_BYTES = 64 * 1024 * 1024  # of the files of the records that are kept in memory
 _MOST_BYTES = 200  # of a file name, with what is put before and after it
@@ -88,6 +89,7 @@ class ProjectRecord(BaseModel, frozen=True):
     has_unanswered: bool = False  # whether annotators agreed to leave all controls of some image empty
     changed_labels: int = 0  # images whose accepted label differs from that of the last training
     settings: ProjectChoices = ProjectChoices()  # what differs from the environment
+    lost: tuple[str, ...] = ()  # what a person must give again, in words, since the record was damaged and made anew
     decided_with: str | None = None  # fingerprint of the taxonomy and the rule that the labels were decided with
 
     def read_config(self, xml: str | None = None) -> LabelConfig:
@@ -125,8 +127,24 @@ def _repair(path: Path) -> str:
     """Return how a record that cannot be read is made anew. Labels are not in it, so they stay."""
     return (
         f'Move it aside: mv "{path}" "{path}.damaged". Then run `taxonomist connect`, or import the same files again. '
+        "A worker that runs moves it aside by itself, and makes it anew from what else is known. "
         "No label is lost; settings of the project and decisions on renamed nodes are to be made again."
     )
+
+
+def what_to_give_again(record: ProjectRecord) -> str | None:
+    """Return what a record that was made anew lacks, and how it is given again; None where it lacks nothing."""
+    if not record.lost:
+        return None
+    has_config = bool(record.label_config)
+    lost = [*record.lost, *([] if has_config else ["the labelling config"])]
+    steps = {
+        f"Run `taxonomist connect --url … --api-key … --project {record.project}`.": LOST_TOKEN in record.lost,
+        "Import the same files again.": LOST_TOKEN not in record.lost and not has_config,
+        f"Run `taxonomist settings --project {record.project} …`.": LOST_CHOICES in record.lost,
+    }
+    how = " ".join(step for step, is_needed in steps.items() if is_needed)
+    return f"The record was damaged and made anew without {', '.join(lost)}. {how}"
 
 
 class ProjectRecords:
@@ -146,10 +164,11 @@ class ProjectRecords:
         name a project.
         """
         path = self._path(project)
-        try:
-            stat = path.stat()
-        except FileNotFoundError:
-            return ProjectRecord(project=project)
+        with storage_errors(path):
+            try:
+                stat = path.stat()
+            except FileNotFoundError:
+                return ProjectRecord(project=project)
         stamp = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
         cached = self._cached.get(path)
         if cached is not None and cached[0] == stamp:  # a labelling config may be large, and each request needs it
@@ -233,6 +252,30 @@ class ProjectRecords:
 
         if changes:
             self.change(project, counted)
+
+    def replace_damaged(self, project: str, record: ProjectRecord | None) -> Path | None:
+        """Move a record that cannot be read aside, and write this one in its place; return where it is now.
+
+        Nothing is done, and None is returned, where the record can be read, or was written by a newer release. Raises
+        `StorageError`; the damaged record is in its place then.
+        """
+        path = self._path(project)
+        aside = path.with_name(f"{path.name[:_MOST_BYTES]}.damaged-{time.time_ns() // 1_000_000}")
+        with FileLock(self._folder / ".lock"), storage_errors(path):
+            try:
+                self._read(project)
+                return None
+            except NewerFormatError:
+                return None
+            except DamagedError:
+                path.rename(aside)
+            try:
+                if record is not None:
+                    write_model(path, record)
+            except BaseException:
+                aside.rename(path)
+                raise
+        return aside
 
     def __iter__(self) -> Iterator[ProjectRecord]:
         for _, found in self._read_all():

@@ -16,7 +16,7 @@ from taxonomist.backend.labelling.taxonomy_changes.labels_outside import LabelsO
 from taxonomist.backend.services import Services, registry_name
 from taxonomist.backend.state import heartbeat
 from taxonomist.backend.state.jobs import Job, JobKind, JobState
-from taxonomist.backend.state.project_records import ProjectRecord
+from taxonomist.backend.state.project_records import ProjectRecord, what_to_give_again
 from taxonomist.backend.status.values import (
     HomeStatus,
     ImagesStatus,
@@ -104,6 +104,7 @@ def _project(services: Services, record: ProjectRecord) -> ProjectStatus:
         last_sync=next((_job(job) for job in jobs if job.kind is JobKind.SYNC and job.ended_at is not None), None),
         last_error=_last_error(jobs),
         problems=tuple(problems),
+        lost=what_to_give_again(record),
     )
 
 

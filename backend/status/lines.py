@@ -47,6 +47,8 @@ def _project(status: ProjectStatus, now: datetime, *, worker_runs: bool) -> Iter
     yield f"Project {status.project}"
     if status.damaged:
         yield f"  Damaged: {status.damaged}"
+    if status.lost:
+        yield f"  Lost: {status.lost}"
     yield from _problems(status.problems, "  ")
     if status.set_aside:
         yield "  Set aside, since it could not be processed"

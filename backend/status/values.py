@@ -103,6 +103,7 @@ class ProjectStatus:
     """One project. `problems` say what could not be read, so that it is missing here.
 
     `damaged` says that the project's record cannot be read, and what to do; until then no work is done for the project.
+    `lost` says what a person must give again, after such a record was made anew.
     """
 
     project: str
@@ -117,6 +118,7 @@ class ProjectStatus:
     last_error: JobStatus | None = None
     problems: tuple[str, ...] = ()
     damaged: str | None = None
+    lost: str | None = None
     set_aside: tuple[SetAsideStatus, ...] = ()
 
 

@@ -33,6 +33,7 @@ from taxonomist.backend.state.project_records import ProjectRecord
 from taxonomist.backend.state.project_use import working_on
 from taxonomist.backend.worker.job_loop import KINDS, JobLoop
 from taxonomist.backend.worker.progress_watch import ProgressWatch
+from taxonomist.backend.worker.repaired_records import RecordKeeper
 from taxonomist.backend.worker.retraining_schedule import TrainingPlanner, projects_of_label_studio
 from taxonomist.backend.worker.supervisor import end_with_parent, parent_of
 from taxonomist.backend.worker.trying_again import try_again
@@ -41,7 +42,7 @@ from taxonomist.storage.home.damaged_files import move_aside_if_damaged
 from taxonomist.storage.home.privacy import repair_modes
 from taxonomist.storage.set_aside import ItemKind
 from taxonomist.storage.sqlite import damage_note
-from taxonomist.taxonomy.errors import ConfigError, DamagedError, StorageError
+from taxonomist.taxonomy.errors import ConfigError, DamagedError, NewerFormatError, StorageError
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +79,7 @@ class Worker:
         self._jobs = JobLoop(services, self._stop, self._watch)
         self._announced: dict[str, str] = {}
         self._predictor = Predictor(services)
+        self._records = RecordKeeper(services)
         self._planner = TrainingPlanner(services)
         self._pretraining_planner = PretrainingPlanner(services)
         self._pretraining = PretrainingProcess(services)
@@ -124,6 +126,14 @@ class Worker:
         failures = services.isolation.failures
         with alone("", "new events"):
             services.journal.fold()
+        with alone("", "project records"):
+            for project, error in services.projects.damaged().items():
+                if isinstance(error, DamagedError) and not isinstance(error, NewerFormatError):
+                    with alone(project, "repairs of the record"):
+                        self._records.repair(project)
+            for record in services.projects:
+                with alone(record.project, "copies of the record"):
+                    self._records.keep(record)
         with alone("", "decisions"):
             known = {record.project for record in services.projects}
             for project in sorted(known | set(services.journal.dirty_projects())):

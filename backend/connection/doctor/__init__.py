@@ -9,6 +9,7 @@ from taxonomist.backend.connection.doctor.check import Check, Status, failed, fa
 from taxonomist.backend.extras import require
 from taxonomist.backend.label_studio import LabelStudioClient
 from taxonomist.backend.services import Services
+from taxonomist.backend.state.project_records import what_to_give_again
 from taxonomist.taxonomy.errors import LabelStudioError, TaxonomistError
 from taxonomist.taxonomy.numbers import is_number
 
@@ -34,6 +35,9 @@ def _checks(services: Services, project: str | None) -> Iterator[Check]:
     for name, error in damaged.items():
         if project in {None, name}:
             yield failure(f"record of project {name}", error)
+    for name in known:
+        if lost := what_to_give_again(services.projects.get(name)):
+            yield warned(f"record of project {name}", lost.partition(". ")[0], lost.partition(". ")[2])
     yield from guarded("set aside", _set_aside(services, project))
     if not known and not damaged:
         yield warned(

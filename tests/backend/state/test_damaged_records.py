@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +14,12 @@ from pydantic import SecretStr
 
 from taxonomist.api import Home
 from taxonomist.backend.connection.doctor import run_checks
+from taxonomist.backend.connection.settings import change_settings
 from taxonomist.backend.labelling.manifests import import_manifest
 from taxonomist.backend.labelling.sync import sync
 from taxonomist.backend.services import Services
+from taxonomist.backend.state.project_records import LOST_CHOICES, ProjectRecord
+from taxonomist.backend.state.project_settings import ProjectChoices
 from taxonomist.backend.status import collect_status, status_lines
 from taxonomist.backend.worker.worker import Worker
 from taxonomist.taxonomy.errors import BadRequestError, DamagedError
@@ -87,13 +91,15 @@ def test_it_stops_no_other_project(world: Services, tmp_path: Path, caplog: pyte
         worker.pulse()
         worker.pulse()
     assert services.projects.get("9").decided_with != "an older rule"
-    assert len([line for line in caplog.messages if "7.json" in line]) == 1  # not once a second
+    assert len([line for line in caplog.messages if "7.json is not JSON" in line]) == 1  # not once a second
     client = client_of(services)
     for address in ("/health", "/ready", "/metrics", "/versions?project=9", "/versions"):
         assert client.get(address).status_code in {200, 404}, address
-    assert [project.name for project in Home(services).projects()] == ["9"]
-    with pytest.raises(DamagedError, match="Move it aside"):
-        services.projects.update("7", label_config=CONFIG)
+    assert [project.name for project in Home(services).projects()] == ["7", "9"]
+    lost = collect_status(services, "7").projects[0].lost
+    assert lost is not None
+    assert "the labelling config. Import the same files again." in lost
+    assert services.projects.damaged() == {}
 
 
 @pytest.mark.parametrize("name", ["a%2Fb", "%", "7 copy"])
@@ -111,7 +117,6 @@ def test_no_label_of_an_import_is_lost(world: Services) -> None:
     annotations = [vars(record) for record in world.journal.annotations("7")]
     DAMAGES["cut"](path_of(world))
     services = restarted(world)
-    Worker(services).pulse()
     with pytest.raises(DamagedError) as raised:
         services.projects.get("7")
     move_aside(str(raised.value))
@@ -139,7 +144,6 @@ def test_no_label_of_label_studio_is_lost(services: Services) -> None:
         assert (len(before), len(labels)) == (4, 2)
         path_of(services, "4").write_text(json.dumps({"project": 4})[:-3])
         later = restarted(services)
-        Worker(later).pulse()
         with pytest.raises(DamagedError) as raised:
             later.projects.get("4")
         move_aside(str(raised.value))
@@ -163,3 +167,95 @@ def test_a_record_that_could_not_be_read_back_is_not_written(services: Services,
         services.projects.update("4", **odd)
     assert (services.home / "projects" / "4.json").read_bytes() == before
     assert services.projects.get("4").label_config == CONFIG
+
+
+def make_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+    (path / "something").write_text("in it")
+
+
+def make_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+ALL_DAMAGES = DAMAGES | {
+    "a folder": make_folder,
+    "a pipe": make_pipe,
+    "odd format": lambda path: path.write_text('{"format": "one", "project": "7"}'),
+    "format 0": lambda path: path.write_text('{"format": 0, "project": "7"}'),
+    "deep": lambda path: path.write_text("[" * 100_000),
+}
+
+
+def labels_of(services: Services) -> dict[str, object]:
+    return {document.id: document.projects["7"].accepted for document in services.catalog.documents("7")}
+
+
+@pytest.mark.parametrize("damage", ALL_DAMAGES)
+def test_the_worker_makes_it_anew(world: Services, damage: str, caplog: pytest.LogCaptureFixture) -> None:
+    world.projects.update("7", api_key=SecretStr("secret-token"), settings=ProjectChoices(annotators=1))
+    world.projects.update("9", label_config=CONFIG)
+    Worker(world).pulse()
+    before, labels, other = world.projects.get("7"), labels_of(world), world.projects.get("9")
+    ALL_DAMAGES[damage](path_of(world))
+    services = restarted(world)
+    with caplog.at_level(logging.ERROR):
+        Worker(services).pulse()
+    record = services.projects.get("7")
+    same = ProjectRecord.model_fields.keys() - {"api_key", "lost", "labels_version"}
+    assert {name: getattr(record, name) for name in same} == {name: getattr(before, name) for name in same}
+    assert record.labels_version >= before.labels_version
+    assert (labels_of(services), services.projects.get("9")) == (labels, other)
+    (aside,) = path_of(world).parent.glob("7.json.damaged-*")
+    assert f"its record was damaged and is {aside} now; it is made anew" in caplog.text
+    assert b"secret-token" not in (services.home / "journal.sqlite-wal").read_bytes()
+
+    (project, _) = collect_status(services).projects
+    assert project.damaged is None
+    assert project.lost is not None
+    assert (
+        "without the token of Label Studio. Run `taxonomist connect --url … --api-key … --project 7`." in project.lost
+    )
+    assert f"  Lost: {project.lost}" in list(status_lines(collect_status(services, "7")))
+    (check,) = (check for check in run_checks(services) if check.name == "record of project 7")
+    assert (check.status, "taxonomist connect" in check.fix) == ("warn", True)
+    assert not [check for check in run_checks(services, "9") if check.name.startswith("record of")]
+    services.projects.update("7", lost=())  # what `connect` does
+    assert collect_status(services, "7").projects[0].lost is None
+
+
+def test_without_a_copy_it_is_made_of_journal_and_registry(trained: Services) -> None:
+    labels, champion = labels_of(trained), trained.registry.champion("project-7")
+    before = trained.label_config("7")
+    with trained.journal._database.write() as connection:
+        connection.execute("DELETE FROM project_copies")
+    DAMAGES["cut"](path_of(trained))
+    services = restarted(trained)
+    worker = Worker(services)
+    worker._begin()
+    for _ in range(2):
+        worker.pulse()
+    assert [tree.paths for tree in services.label_config("7").trees] == [tree.paths for tree in before.trees]
+    assert (labels_of(services), services.registry.champion("project-7")) == (labels, champion)
+    assert services.projects.get("7").changed_labels == 0
+    assert services.projects.get("7").lost == (LOST_CHOICES,)
+    change_settings(services, "7", ["annotators=1"])
+    assert services.projects.get("7").lost == ()
+
+
+def test_a_record_of_a_newer_release_stays(world: Services) -> None:
+    Worker(world).pulse()
+    path_of(world).write_text('{"format": 2, "project": "7", "new": true}')
+    services = restarted(world)
+    Worker(services).pulse()
+    assert json.loads(path_of(world).read_text())["format"] == 2
+    assert "Install the release" in str(services.projects.damaged()["7"])
+
+
+def test_a_copy_is_forgotten_with_its_project(world: Services) -> None:
+    Worker(world).pulse()
+    assert world.journal.kept.record("7")
+    world.journal.withdrawal.forget_project("7")
+    assert world.journal.kept.record("7") is None

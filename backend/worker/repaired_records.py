@@ -1,0 +1,111 @@
+"""Project records that no parser takes: each is moved aside and made anew from its copy in the journal, or from what
+journal and registry know of the project."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+
+from taxonomist.backend.services import Services, registry_name
+from taxonomist.backend.state.project_records import LOST_CHOICES, LOST_TOKEN, ProjectRecord
+from taxonomist.storage.journal.events import is_label_studio
+from taxonomist.taxonomy.errors import DamagedError, NotFoundError
+from taxonomist.taxonomy.label_config.writing import write_label_config
+from taxonomist.taxonomy.paths import NO_ANSWER
+
+log = logging.getLogger(__name__)
+
+_HAS_TOKEN = "has_token"  # noqa: S105 - its name
+_COUNTERS = {"labels_version", "changed_labels"}  # they are counted anew
+
+
+class RecordKeeper:
+    """Keeps copies of the records of one process's projects, and makes damaged ones anew."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._seen: dict[str, ProjectRecord] = {}
+        self._copies: dict[str, str] = {}
+
+    def keep(self, record: ProjectRecord) -> None:
+        """Keep a copy of a record in the journal, where it differs from the one before. Raises `StorageError`."""
+        project = record.project
+        if self._seen.get(project) is record:
+            return
+        if project not in self._copies:
+            self._copies[project] = self._services.journal.kept.record(project) or ""
+        content = record.model_dump(mode="json", exclude={"api_key", *_COUNTERS})
+        copy = json.dumps(content | {_HAS_TOKEN: record.api_key is not None})
+        if copy != self._copies[project]:
+            self._services.journal.kept.keep_record(project, copy)
+            self._copies[project] = copy
+        self._seen[project] = record
+
+    def repair(self, project: str) -> None:
+        """Move the damaged record of a project aside and make it anew, where anything is known of the project.
+
+        A record of a newer release stays. Raises `StorageError`.
+        """
+        record = self._copied(project) or self._known(project)
+        aside = self._services.projects.replace_damaged(project, record)
+        if aside is None:
+            return
+        if record is None:
+            log.error("project %s: its record was damaged and is %s now; nothing else is known of it", project, aside)
+            return
+        lost = f"give again: {', '.join(record.lost)}" if record.lost else "nothing is lost"
+        log.error("project %s: its record was damaged and is %s now; it is made anew, %s", project, aside, lost)
+
+    def _copied(self, project: str) -> ProjectRecord | None:
+        """Return the record as the journal has it, None without a copy that can be read."""
+        copy = self._services.journal.kept.record(project)
+        if copy is None:
+            return None
+        try:
+            content = json.loads(copy)
+            lost = (LOST_TOKEN,) if content.pop(_HAS_TOKEN) else ()
+            record = ProjectRecord.model_validate_json(json.dumps(content))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            log.error("project %s: the copy of its record cannot be read: %s", project, error)
+            return None
+        return record.model_copy(update={"lost": tuple({*record.lost, *lost}), **self._counted(project)})
+
+    def _known(self, project: str) -> ProjectRecord | None:
+        """Return what is known of a project without a copy of its record, None for one that is not known."""
+        services = self._services
+        sources = [name for name in services.journal.sources(project) if is_label_studio(name)]
+        config = self._config(project)
+        if project not in services.journal.withdrawal.projects() and not config:
+            return None
+        return ProjectRecord(
+            project=project,
+            label_config=config,
+            created=(sources[-1].partition(".")[2] or None) if sources else None,
+            lost=(LOST_TOKEN, LOST_CHOICES) if sources else (LOST_CHOICES,),
+            **self._counted(project),
+        )
+
+    def _counted(self, project: str) -> dict[str, int]:
+        documents = self._services.catalog.documents(project)
+        changed = sum(
+            document.projects[project].accepted != document.projects[project].trained for document in documents
+        )
+        return {"changed_labels": changed, "labels_version": time.time_ns() // 1_000_000}
+
+    def _config(self, project: str) -> str:
+        """Return a labelling config with the trees of the newest version that can be read; empty without one."""
+        registry, name = self._services.registry, registry_name(project)
+        for version in reversed(registry.versions(name)):
+            try:
+                trees = registry.get(name, version.version).head_manifest.trees
+            except (DamagedError, NotFoundError) as error:
+                log.warning("project %s: its taxonomy is not read from %s: %s", project, version.version, error)
+                continue
+            lines = dict.fromkeys(["<View>"])
+            for tree in trees:
+                paths = [path for path in tree.paths if path != NO_ANSWER]
+                _, image, *rest, _ = write_label_config(paths, control=tree.control, image=tree.to_name).split("\n")
+                lines |= dict.fromkeys([image, "\n".join(rest)])
+            return "\n".join([*lines, "</View>"]) if trees else ""
+        return ""
