@@ -29,7 +29,8 @@ def pressure(side: Side, world: World, scale: Scale) -> dict[str, float]:
     ours = side == "ours"
     with ExitStack() as stack:
         host = stack.enter_context(_hanging_host())
-        settings = {"ALLOWED_IMAGE_HOSTS": host, "ALLOW_PRIVATE": "true"}
+        # Another seed than that of the served model: otherwise there would be nothing new to train.
+        settings = {"ALLOWED_IMAGE_HOSTS": host, "ALLOW_PRIVATE": "true", "SEED": "1"}
         server = stack.enter_context(serving(side, world, worker=ours, settings=settings))
         send = _sender(server)
         send(webhook_bodies(1, first=10 * scale.webhooks)[0])
