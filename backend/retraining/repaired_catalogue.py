@@ -8,6 +8,19 @@ from taxonomist.storage.kept_copies import KeptFile
 from taxonomist.training.heads.data.trained_on import parts_of
 
 
+def differs_from_journal(services: Services, project: str) -> bool:
+    """Return whether the catalogue may lack images of the journal, or the journal what the catalogue has of them.
+
+    A sound catalogue is only asked for a number, since a list costs Azure's request units for each document. Images
+    that were never read have no file in the journal; while a project has one, its documents are listed. Raises
+    `StorageError`.
+    """
+    decided = services.journal.withdrawal.decided(project)
+    if services.catalog.count(project) < len(decided):
+        return True
+    return any(len(services.journal.kept.files(some)) < len(some) for some in in_batches(decided, 500))
+
+
 def compare_with_journal(services: Services, project: str) -> None:
     """Let the images of a project be decided that the catalogue lacks, and keep in the journal what it lacks.
 
@@ -32,4 +45,4 @@ def compare_with_journal(services: Services, project: str) -> None:
         trained = parts_of(services.registry, registry_name(project))
         parts = {image: part for image, part in trained.items() if image in lost}
         journal.withdrawal.keep_parts(project, parts, known_stay=True)
-        journal.withdrawal.decide_again(project, known)
+        journal.withdrawal.decide_again(project, journal.withdrawal.decided(project) - known)

@@ -25,7 +25,7 @@ from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.pretraining.process import PretrainingProcess
 from taxonomist.backend.pretraining.schedule import PretrainingPlanner
 from taxonomist.backend.retraining.finish_promotion import finish_promotions
-from taxonomist.backend.retraining.repaired_catalogue import compare_with_journal
+from taxonomist.backend.retraining.repaired_catalogue import compare_with_journal, differs_from_journal
 from taxonomist.backend.services import BACKBONE, Services
 from taxonomist.backend.state import heartbeat
 from taxonomist.backend.state.jobs import JobKind, JobState
@@ -175,8 +175,15 @@ class Worker:
         set_aside = services.journal.set_aside
         for name in REBUILT:
             move_aside_if_damaged(services.home / name)
+        different: list[str] = []
         with alone("", "repairs"):
             for project in services.journal.withdrawal.projects():
+                self._watch.moved(PULSE)
+                with alone(project, "repairs"):
+                    if differs_from_journal(services, project):
+                        different.append(project)
+            for project in different:  # later, since what is kept of one project's files is kept of the other's, too
+                self._watch.moved(PULSE)
                 with alone(project, "repairs"):
                     compare_with_journal(services, project)
         with alone("", "what was set aside"):

@@ -51,6 +51,11 @@ _USED = f"""
     ON t.project = i.project AND t.source = i.source AND t.task_id = i.task_id
     WHERE i.project = :project AND i.{_OF_IMAGES}"""  # noqa: S608
 
+_DECIDED = """
+    SELECT image_id FROM image_tasks WHERE project = :project UNION
+    SELECT image_id FROM image_annotations WHERE project = :project EXCEPT
+    SELECT image_id FROM dirty WHERE project = :project EXCEPT
+    SELECT key FROM set_aside WHERE project = :project AND kind = 'image'"""
 
 _Key: TypeAlias = tuple[str, str]  # source and id of a task or an annotation
 
@@ -116,10 +121,15 @@ class Withdrawal:
         with self._database.read() as connection:
             return sorted(_tasks_with_others(connection, project, [image]))
 
-    def decide_again(self, project: str, known: Collection[str] = ()) -> None:
-        """Make the images of a project dirty, but for those `known`, so that the catalogue gets them and their labels
-        again."""
-        self._make_dirty(project, self.images(project) - set(known))
+    def decided(self, project: str) -> set[str]:
+        """Return the ids of the images that a task or an annotation shows and that are decided: the catalogue has them.
+        Those that are dirty, or set aside, it may not have."""
+        with self._database.read() as connection:
+            return {row["image_id"] for row in connection.execute(_DECIDED, {"project": project})}
+
+    def decide_again(self, project: str, images: Iterable[str]) -> None:
+        """Make these images dirty, so that the catalogue gets them and their labels again."""
+        self._make_dirty(project, images)
 
     def keep_parts(self, project: str, parts: Mapping[str, str], *, known_stay: bool = False) -> None:
         """Keep the parts of images, so that a catalogue that is made anew has them; of those that have a part already,

@@ -5,10 +5,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from taxonomist.backend.labelling.decisions import update_labels
 from taxonomist.backend.retraining.trained_labels import keep_parts
 from taxonomist.backend.retraining.training_job import train
 from taxonomist.backend.services import Services
@@ -17,9 +20,13 @@ from taxonomist.backend.state import heartbeat
 from taxonomist.backend.state.jobs import JobKind
 from taxonomist.backend.state.project_use import working_on
 from taxonomist.backend.worker.worker import Worker
-from taxonomist.storage.catalog.documents import ImageDocument, ProjectLabels
+from taxonomist.storage.catalog import ProjectLabels, SqliteCatalog, image_id
+from taxonomist.storage.catalog.documents import ImageDocument
 from taxonomist.storage.home.versions import open_home
-from taxonomist.taxonomy.errors import ConfigError, StorageError
+from taxonomist.storage.journal import TaskDeleted, TaskSaved
+from taxonomist.storage.kept_copies import KeptFile
+from taxonomist.storage.set_aside import ItemKind
+from taxonomist.taxonomy.errors import ConfigError, DamagedError, StorageError
 from taxonomist.training.heads.data.trained_on import trained_on
 from taxonomist.training.split import Part
 from tests.backend.cli.conftest import Run
@@ -179,6 +186,78 @@ def test_what_is_forgotten_leaves_no_copy(trained: Services) -> None:
     assert trained.journal.kept.files([image])
     trained.journal.withdrawal.forget_images([image], {})
     assert not trained.journal.kept.files([image])
+
+
+def lose_catalogue(services: Services) -> Services:
+    services.catalog.close()
+    remove(services.home / "catalog.sqlite")
+    return Services(services.settings)
+
+
+def labels_of(services: Services) -> dict[str, dict[str, list[list[str]]]]:
+    return {document.id: document.projects["7"].accepted for document in services.catalog.documents("7")}
+
+
+def test_a_lost_catalogue_that_has_new_images_already_gets_the_others_back(world: Services) -> None:
+    Worker(world).pulse()
+    before = labels_of(world)
+    services = lose_catalogue(world)
+    predicted, decided = sorted(before)[:2]
+    services.catalog.update(predicted, lambda d: d.in_project("7", ProjectLabels(uri="u")))  # as a prediction writes it
+    services.journal.record([TaskSaved("7", "7.1795531934", "1", "/data/upload/7/new.jpg", datetime.now(UTC))])
+    services.journal.fold()
+    update_labels(services, "7", [decided])
+    worker = Worker(services)
+    worker.pulse()
+    assert services.catalog.count("7") == 3
+    worker._begin()
+    assert services.journal.dirty("7").images == before.keys() - {decided}
+    worker.pulse()
+    assert labels_of(services) == {**before, image_id("/data/upload/7/new.jpg"): {}}
+
+
+def test_a_sound_catalogue_is_only_counted(trained: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list of it would cost Azure's request units for each document at each start."""
+    world = trained
+    source, now = "7.1795531934", datetime.now(UTC)
+    deleted = "/data/upload/7/deleted.jpg"  # project 4 still has it
+    world.projects.update("4", label_config=CONFIG)
+    world.journal.record([TaskSaved("4", "4.1795531934", "1", deleted, now)])
+    world.journal.record([TaskSaved("7", source, "1", deleted, now), TaskDeleted("7", source, "1")])
+    world.journal.kept.keep_files({image_id(deleted): KeptFile("0", 1, 1)})  # it was read
+    world.catalog.update("p", lambda document: document.in_project("7", ProjectLabels(uri="/p.jpg")))  # predicted only
+    Worker(world).pulse()
+    for uri in ("/data/upload/7/waits.jpg", "/data/upload/7/odd.jpg"):
+        world.journal.record([TaskSaved("7", source, uri[-8:], uri, now)])
+    world.journal.fold()
+    world.journal.done("7", [image_id("/data/upload/7/odd.jpg")], world.journal.position())
+    world.journal.set_aside.add(ItemKind.IMAGE, "7", image_id("/data/upload/7/odd.jpg"), "odd")
+    world.catalog.leave_project("7", ["p"])
+    listed: list[str | None] = []
+    monkeypatch.setattr(SqliteCatalog, "documents", lambda _, project=None, **__: listed.append(project) or iter(()))
+    Worker(world)._begin()
+    assert listed == []
+
+
+def test_a_catalogue_that_cannot_be_read_for_a_project_holds_no_other(
+    world: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.journal.record([TaskSaved("4", "4.1795531934", "1", "/data/upload/4/a.jpg", datetime.now(UTC))])
+    world.projects.update("4", label_config=CONFIG)
+    Worker(world).pulse()
+    services = lose_catalogue(world)
+    count = SqliteCatalog.count
+
+    def fails(catalog: SqliteCatalog, project: str | None = None, **more: Any) -> int:
+        if project == "4":
+            raise DamagedError("odd")
+        return count(catalog, project, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SqliteCatalog, "count", fails)
+        Worker(services)._begin()
+    assert len(services.journal.dirty("7").images) == 80
+    assert [(item.project, item.key) for item in services.journal.set_aside.items()] == [("4", "repairs")]
 
 
 @pytest.mark.parametrize("damage", ["no database", "overwritten"])
