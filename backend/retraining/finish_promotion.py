@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from filelock import FileLock, Timeout
@@ -45,19 +45,22 @@ def training_turn(services: Services, project: str, progress: StepProgress) -> I
         lock.release()
 
 
-def finish_promotion(services: Services, project: str) -> ModelVersion | None:
+def finish_promotion(
+    services: Services, project: str, on_step: Callable[[], None] = lambda: None
+) -> ModelVersion | None:
     """Promote the newest version if it won its comparison and was not promoted; return it, None when there is none.
 
     A version that a person took back, or another one in its place, stays as it is; so does one whose project waits for
-    a person, or whose backbone is not served any more. Call it with the training lock. Raises `ConfigError` when the
+    a person, or whose backbone is not served any more. Call it with the training lock. `on_step` is called while labels
+    are decided. Raises `ConfigError` when the
     project's labelling config has no taxonomy.
     """
     registry, name = services.registry, registry_name(project)
     version = unfinished_promotion(registry, name)
     if version is None or services.project_settings(project).promotion == "manual":
         return None
-    decide_all_dirty(services, project)
-    decide_anew(services, project)  # what waits for a person is known then
+    decide_all_dirty(services, project, on_step)
+    decide_anew(services, project, on_step)  # what waits for a person is known then
     if version.head_manifest.backbone != registry.champion(BACKBONE) or training_hold(services, project):
         return None
     champion = registry.champion(name)
@@ -74,13 +77,13 @@ def finish_promotion(services: Services, project: str) -> ModelVersion | None:
     return version
 
 
-def finish_promotions(services: Services) -> None:
+def finish_promotions(services: Services, on_step: Callable[[], None] = lambda: None) -> None:
     """Finish the promotions of all projects that are not being trained, and announce them. What fails is set aside."""
     for record in services.projects:
         with services.isolation.of(record.project, "promotions"):
             try:
                 with training_lock(services, record.project).acquire(timeout=0):
-                    promoted = finish_promotion(services, record.project)
+                    promoted = finish_promotion(services, record.project, on_step)
                 if promoted:
                     after_promotion(services, record.project)
             except Timeout:

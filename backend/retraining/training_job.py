@@ -50,9 +50,13 @@ def train(services: Services, project: str, progress: StepProgress, *, force: bo
     Where the images, their labels, the settings and the backbone are those of the newest version, nothing is trained,
     unless `force` is given. Raises `TrainingError` when there are too few labels, or some wait for a person's decision.
     """
+
+    def deciding() -> None:
+        progress("labels", 0.0)
+
     backbone = prepare_backbone(services)
     with training_turn(services, project, progress):
-        finished = finish_promotion(services, project)
+        finished = finish_promotion(services, project, deciding)
     if finished:
         after_promotion(services, project)
     outcome = _train_head(services, project, progress, backbone, force=force)

@@ -152,11 +152,14 @@ class Worker:
             heartbeat.beat(services.settings.home)
 
     def _decide(self, project: str) -> None:
-        self._watch.moved(PULSE)
+        self._pulse_moved()
         with self.services.isolation.of(project, "labels"), working_on(self.services.home, project):
             # First: removed images leave without a taxonomy, too.
             decide_dirty(self.services, project, IMAGES_PER_PULSE)
-            decide_anew(self.services, project, on_step=lambda: self._watch.moved(PULSE))
+            decide_anew(self.services, project, self._pulse_moved)
+
+    def _pulse_moved(self) -> None:
+        self._watch.moved(PULSE)
 
     def _announce(self, record: ProjectRecord) -> None:
         """Enqueue a push where Label Studio does not know the served version; once per version and process, so the
@@ -178,12 +181,12 @@ class Worker:
         different: list[str] = []
         with alone("", "repairs"):
             for project in services.journal.withdrawal.projects():
-                self._watch.moved(PULSE)
+                self._pulse_moved()
                 with alone(project, "repairs"):
                     if differs_from_journal(services, project):
                         different.append(project)
             for project in different:  # later, since what is kept of one project's files is kept of the other's, too
-                self._watch.moved(PULSE)
+                self._pulse_moved()
                 with alone(project, "repairs"):
                     compare_with_journal(services, project)
         with alone("", "what was set aside"):
@@ -207,7 +210,7 @@ class Worker:
             for name in OLD_QUEUE:
                 (services.settings.home / name).unlink(missing_ok=True)
         with alone("", "promotions"):
-            finish_promotions(services)
+            finish_promotions(services, self._pulse_moved)
         with alone("", "the first backbone"):
             if services.registry.champion(BACKBONE) is None:
                 services.jobs.enqueue(JobKind.BACKBONE, reason="there is no backbone yet")
@@ -235,7 +238,7 @@ class Worker:
         return None
 
     def _pulse_until_stopped(self) -> None:
-        self._watch.moved(PULSE)
+        self._pulse_moved()
         try:
             self._begin()
         except Exception as error:  # the next worker begins anew
@@ -247,7 +250,7 @@ class Worker:
             if (damage := self._damage()) is not None:
                 self._failure = damage
                 return
-            self._watch.moved(PULSE)
+            self._pulse_moved()
             with self.services.isolation.of("", "everything"):
                 self.pulse()
             self._watch.ended(PULSE)

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from taxonomist.storage.files import write_atomically, write_if_absent
 from taxonomist.storage.json_files import read_model, write_model
-from taxonomist.taxonomy.errors import DamagedError
+from taxonomist.taxonomy.errors import BadRequestError, DamagedError
 
 
 class Example(BaseModel, frozen=True):
@@ -54,6 +54,27 @@ def test_a_model_comes_back_and_its_file_names_its_format(tmp_path: Path) -> Non
     write_model(path, Example(name="Müller"))
     assert read_model(path, Example, hint="") == Example(name="Müller")
     assert (json.loads(path.read_bytes()), mode(path)) == ({"format": 1, "name": "Müller"}, 0o600)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        (5, "a.json would not be readable (name: Input should be a valid string"),
+        (None, "a.json would not be readable (name: Input should be a valid string"),
+        ("\ud800", "a.json cannot be written ("),
+        (float("nan"), "a.json would not be readable (name: "),
+        (object(), "a.json cannot be written ("),
+    ],
+    ids=["number", "null", "half character", "no number", "object"],
+)
+def test_a_model_that_could_not_be_read_back_leaves_the_file(tmp_path: Path, name: object, reason: str) -> None:
+    path = tmp_path / "a.json"
+    write_model(path, Example(name="Müller"))
+    with pytest.raises(BadRequestError) as raised:
+        write_model(path, Example(name="Müller").model_copy(update={"name": name}))
+    assert str(raised.value).startswith(reason)
+    assert "it stays as it is" in str(raised.value)
+    assert read_model(path, Example, hint="") == Example(name="Müller")
 
 
 def test_a_file_of_an_early_release_has_no_format(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from taxonomist.storage import set_aside
-from taxonomist.storage.journal import AnnotationSaved, Journal, TaskSaved
+from taxonomist.storage.journal import AnnotationSaved, Event, Journal, TaskSaved
 from taxonomist.storage.set_aside import Item, ItemKind, describe
 from taxonomist.taxonomy.errors import DamagedError
 
@@ -64,6 +64,21 @@ def test_an_event_waits_and_is_folded_once_it_can_be(journal: Journal) -> None:
     journal.fold()
     assert journal.set_aside.items() == []
     assert [record.annotation_id for record in journal.annotations("4")] == ["1"]
+
+
+def test_an_event_that_found_no_memory_is_folded_next(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal.record([TaskSaved("8", "8.1", "1", "/data/upload/8/b.jpg", AT)])
+
+    def decode(*_: object) -> Event:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr("taxonomist.storage.journal.fold.decode", decode)
+        with pytest.raises(MemoryError):
+            journal.fold()
+    assert (journal.set_aside.items(), journal.pending()) == ([], 1)
+    journal.fold()
+    assert [task.task_id for task in journal.tasks("8")] == ["1"]
 
 
 def test_a_start_tries_again_after_an_upgrade_and_three_times_at_most(

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from taxonomist.backend.labelling import decisions
-from taxonomist.backend.labelling.decisions import CHUNK, decide_all_dirty, decide_dirty, leave_removed
+from taxonomist.backend.labelling.decisions import CHUNK, decide_all_dirty, decide_anew, decide_dirty, leave_removed
 from taxonomist.backend.services import Services
+from taxonomist.backend.worker.worker import PULSE, Worker
 from taxonomist.storage.catalog.image_ids import image_id
 from taxonomist.storage.journal import Dirty, Event, Journal, TaskDeleted, TaskSaved
 from taxonomist.taxonomy.errors import ConfigError, StorageError
@@ -114,3 +115,60 @@ def test_images_that_cannot_leave_do_not_hold_the_labels_of_others(
             decide_dirty(services, "7", 5)
     left = services.journal.dirty("7", 100)
     assert (len(left.images), len(left.removed)) == (0, 20)
+
+
+def test_labels_count_that_were_written_before_the_store_failed(
+    world: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Worker(world).pulse()
+    before = world.projects.get("7")
+    images = sorted(document.id for document in world.catalog.documents("7", labelled=True))[:2]
+    world.projects.update("7", label_config=CONFIG.replace('value="Red"', 'value="Scarlet"').replace("Blue", "Navy"))
+    write = decisions._write_labels
+
+    def half(services: Services, project: str, deciding: Any, some: Any) -> Any:
+        if len(some) == 2:
+            raise RecursionError("odd")
+        if some[0] == images[1]:
+            raise StorageError("The disk is full.")
+        return write(services, project, deciding, some)
+
+    monkeypatch.setattr(decisions, "_write_labels", half)
+    world.catalog.update(
+        images[0], lambda d: d.in_project("7", d.projects["7"].model_copy(update={"accepted": {"colour": [["Odd"]]}}))
+    )
+    with pytest.raises(StorageError):
+        decisions.update_labels(world, "7", images)
+    assert world.projects.get("7").labels_version > before.labels_version
+
+
+@pytest.mark.parametrize("work", ["all dirty", "anew"])
+def test_a_long_decision_shows_that_it_moves(services: Services, monkeypatch: pytest.MonkeyPatch, work: str) -> None:
+    monkeypatch.setattr(decisions, "CHUNK", 10)
+    services.projects.update("7", label_config=CONFIG)
+    add(services, 35)
+    left: list[int] = []
+
+    def step() -> None:
+        left.append(services.journal.counts.dirty("7"))
+
+    decide_all_dirty(services, "7", step)
+    assert left == [25, 15, 5, 0]
+    if work == "anew":
+        steps: list[int] = []
+        services.projects.update("7", label_config=CONFIG.replace("Red", "Scarlet"))
+        decide_anew(services, "7", lambda: steps.append(1))
+        assert len(steps) == 4
+
+
+def test_a_worker_that_decides_many_labels_moves(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decisions, "CHUNK", 10)
+    services.projects.update("7", label_config=CONFIG)
+    add(services, 35)
+    worker = Worker(services)
+    worker.pulse()
+    services.projects.update("7", label_config=CONFIG.replace("Red", "Scarlet"))
+    moved: list[str] = []
+    monkeypatch.setattr(worker._watch, "moved", moved.append)
+    worker.pulse()
+    assert moved == [PULSE] * 5  # once for the project, and for each ten images

@@ -12,13 +12,16 @@ from taxonomist.backend.connection.doctor import run_checks
 from taxonomist.backend.labelling import decisions
 from taxonomist.backend.labelling.image_decision import decide_image
 from taxonomist.backend.services import Services
+from taxonomist.backend.state import heartbeat
 from taxonomist.backend.state.jobs import MAX_ATTEMPTS, JobKind, JobState
 from taxonomist.backend.status import collect_status, status_lines
 from taxonomist.backend.worker import job_loop
 from taxonomist.backend.worker.worker import Worker
+from taxonomist.storage.catalog import SqliteCatalog
+from taxonomist.storage.journal import Journal
 from taxonomist.storage.set_aside import ItemKind
 from taxonomist.storage.sqlite import as_storage_error
-from taxonomist.taxonomy.errors import DamagedError, StorageError
+from taxonomist.taxonomy.errors import ConflictError, DamagedError, StorageError
 from tests.backend.cli.conftest import Run, run_json
 from tests.backend.web.test_app import client_of
 from tests.small_world import CONFIG
@@ -80,19 +83,72 @@ def test_a_step_of_one_project_fails_alone(
     assert two.journal.set_aside.items() == []
 
 
-def test_a_full_disk_is_no_fault_of_a_project(two: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+def full_disk(services: Services) -> StorageError:
     full = sqlite3.OperationalError("database or disk is full")
     full.sqlite_errorcode = sqlite3.SQLITE_FULL
-    error = as_storage_error(full, two.home)
+    error = as_storage_error(full, services.home)
     error.__cause__ = full
+    return error
 
+
+def test_a_full_disk_is_no_fault_of_a_project(two: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> bool:
-        raise error
+        raise full_disk(two)
 
     monkeypatch.setattr(decisions, "_write_labels", fail)
     with pytest.raises(StorageError):
         decisions.update_labels(two, "4", ["a", "b"])
     assert two.journal.set_aside.items() == []
+
+
+def test_an_image_is_decided_by_the_next_pulse_when_another_writer_was_faster(
+    world: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Worker(world).pulse()
+    image = sorted(document.id for document in world.catalog.documents("7"))[0]
+    world.journal.withdrawal.decide_again("7", [image])
+    before = world.catalog.get(image)
+    worker = Worker(world)
+    with monkeypatch.context() as patched:
+
+        def fail(*_: object) -> int:
+            raise ConflictError(f"Other writers keep changing the document {image}.")
+
+        patched.setattr(SqliteCatalog, "update_many", fail)
+        worker.pulse()
+    assert world.journal.set_aside.items() == []
+    assert world.journal.dirty("7").images == {image}
+    worker.pulse()
+    after = world.catalog.get(image)
+    assert after is not None
+    assert before is not None
+    assert after.etag != before.etag
+    assert world.journal.dirty_projects() == []
+
+
+def test_a_heartbeat_says_that_the_worker_works_and_not_that_each_project_does(
+    two: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> bool:
+        raise full_disk(two)
+
+    monkeypatch.setattr("taxonomist.backend.worker.worker.decide_dirty", fail)
+    Worker(two).pulse()
+    assert two.isolation.failures == 0
+    assert heartbeat.age(two.home) is not None  # a store that is away for one project
+
+
+def test_there_is_no_heartbeat_while_nothing_is_done(two: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise full_disk(two)
+
+    worker = Worker(two)
+    with monkeypatch.context() as patched:
+        patched.setattr(Journal, "fold", fail)
+        worker.pulse()
+        assert heartbeat.age(two.home) is None
+    worker.pulse()
+    assert heartbeat.age(two.home) is not None
 
 
 def test_an_image_costs_itself_only(world: Services, monkeypatch: pytest.MonkeyPatch, run: Run) -> None:

@@ -11,6 +11,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -146,6 +148,86 @@ def test_a_worker_whose_job_hangs_ends_and_the_job_is_given_up_in_the_end(hangin
         worker.wait()
     (item,) = hanging.journal.set_aside.items("4")
     assert (item.key, item.reason) == ("sync", f"its process died {MAX_ATTEMPTS} times")
+
+
+STAND_IN = """#!{python} -IS
+import os, sys, time
+with open({pids!r}, "a") as file:
+    print(os.getpid(), file=file, flush=True)
+time.sleep({begins_after})
+while True:
+    os.write(int(sys.argv[-1]), b".")
+    time.sleep(0.1)
+"""
+SUPERVISOR_OF_STAND_IN = """
+import sys
+from taxonomist.backend.worker import supervisor as s
+sys.executable, s.POLL_S, s.SILENT_S, s.BEGIN_S = {worker!r}, 0.1, {silent_s}, {begin_s}
+s.supervise({parent})
+"""
+
+
+@dataclass
+class Supervised:
+    """A supervisor whose workers only write to its pipe, the first time some seconds after their start."""
+
+    folder: Path
+    process: subprocess.Popen[bytes]
+
+    @property
+    def workers(self) -> list[int]:
+        path = self.folder / "pids"
+        return [int(line) for line in path.read_text().split()] if path.exists() else []
+
+
+@contextmanager
+def supervised(folder: Path, *, begins_after: float, silent_s: float, begin_s: float) -> Iterator[Supervised]:
+    worker = folder / "worker"
+    worker.write_text(
+        STAND_IN.format(python=sys.executable, pids=str(folder / "pids"), begins_after=begins_after), encoding="utf-8"
+    )
+    worker.chmod(0o700)
+    code = SUPERVISOR_OF_STAND_IN.format(worker=str(worker), silent_s=silent_s, begin_s=begin_s, parent=os.getpid())
+    process = subprocess.Popen([sys.executable, "-c", code])
+    found = Supervised(folder, process)
+    try:
+        yield found
+    finally:
+        process.terminate()
+        for pid in found.workers:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        assert process.wait(30) == 0
+
+
+def test_a_worker_that_begins_slowly_has_more_time_than_one_that_worked(tmp_path: Path) -> None:
+    with supervised(tmp_path, begins_after=2, silent_s=0.5, begin_s=60) as supervisor:
+        eventually("a worker", lambda: supervisor.workers)
+        time.sleep(3)
+        assert len(supervisor.workers) == 1
+
+
+def test_a_worker_that_does_not_begin_is_replaced(tmp_path: Path) -> None:
+    with supervised(tmp_path, begins_after=1e6, silent_s=60, begin_s=0.5) as supervisor:
+        eventually("another worker", lambda: len(supervisor.workers) > 1)
+
+
+def test_a_machine_that_was_paused_costs_no_worker(tmp_path: Path) -> None:
+    """As by `docker pause`: the clock goes on, and the supervisor may wake before its worker writes."""
+    with supervised(tmp_path, begins_after=0, silent_s=2, begin_s=60) as supervisor:
+        (worker,) = eventually("a worker", lambda: supervisor.workers)
+        time.sleep(0.5)  # it writes
+        os.kill(worker, signal.SIGSTOP)
+        time.sleep(0.3)  # its supervisor reads what it wrote
+        os.kill(supervisor.process.pid, signal.SIGSTOP)
+        time.sleep(3)
+        os.kill(supervisor.process.pid, signal.SIGCONT)
+        time.sleep(0.7)
+        os.kill(worker, signal.SIGCONT)
+        time.sleep(0.7)
+        assert supervisor.workers == [worker]
+        os.kill(worker, signal.SIGSTOP)  # one that is silent alone is replaced
+        eventually("another worker", lambda: len(supervisor.workers) > 1)
 
 
 def test_work_that_computes_or_reports_is_no_hang(monkeypatch: pytest.MonkeyPatch) -> None:
