@@ -198,10 +198,10 @@ def labels_of(services: Services) -> dict[str, dict[str, list[list[str]]]]:
     return {document.id: document.projects["7"].accepted for document in services.catalog.documents("7")}
 
 
-def test_a_lost_catalogue_that_has_new_images_already_gets_the_others_back(world: Services) -> None:
-    Worker(world).pulse()
-    before = labels_of(world)
-    services = lose_catalogue(world)
+def test_a_lost_catalogue_that_has_new_images_already_gets_the_others_back(trained: Services) -> None:
+    before = labels_of(trained)
+    services = lose_catalogue(trained)
+    services.journal.kept.keep_files({image_id("/data/upload/7/new.jpg"): KeptFile("0", 1, 1)})
     predicted, decided = sorted(before)[:2]
     services.catalog.update(predicted, lambda d: d.in_project("7", ProjectLabels(uri="u")))  # as a prediction writes it
     services.journal.record([TaskSaved("7", "7.1795531934", "1", "/data/upload/7/new.jpg", datetime.now(UTC))])

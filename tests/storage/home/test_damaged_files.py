@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from taxonomist.storage.damaged_databases import move_aside_if_damaged
+from taxonomist.storage.home.damaged_files import move_aside_if_damaged
 from taxonomist.taxonomy.errors import StorageError
 
 
