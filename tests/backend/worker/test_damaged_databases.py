@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
 from contextlib import suppress
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -234,7 +234,12 @@ def test_a_sound_catalogue_is_only_counted(trained: Services, monkeypatch: pytes
     world.journal.set_aside.add(ItemKind.IMAGE, "7", image_id("/data/upload/7/odd.jpg"), "odd")
     world.catalog.leave_project("7", ["p"])
     listed: list[str | None] = []
-    monkeypatch.setattr(SqliteCatalog, "documents", lambda _, project=None, **__: listed.append(project) or iter(()))
+
+    def documents(_: SqliteCatalog, project: str | None = None, **__: object) -> Iterator[ImageDocument]:
+        listed.append(project)
+        return iter(())
+
+    monkeypatch.setattr(SqliteCatalog, "documents", documents)
     Worker(world)._begin()
     assert listed == []
 
