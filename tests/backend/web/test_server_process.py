@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.backend_process import BackendProcess
 from tests.soak.processes import lives
 from tests.waiting import eventually
 
@@ -82,3 +83,12 @@ def is_open(port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def test_a_server_for_others_needs_a_password(tmp_path: Path) -> None:
+    backend = BackendProcess(tmp_path / "home")
+    command = [*backend.program, "serve", "--host", "0.0.0.0", "--port", str(backend.port)]
+    done = subprocess.run(
+        command, env=backend.environment, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, "TAXONOMIST_PASSWORD" in done.stderr) == (2, True)
