@@ -8,12 +8,15 @@ import sys
 import threading
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from taxonomist.inference import image_decoding
+from taxonomist.inference.file_formats import decoding_bytes
 from taxonomist.inference.grey_levels import grey_to_rgb
 from taxonomist.inference.image_decoding import DECODING, decode_image, decoded, prepare_image
 from taxonomist.inference.pipeline import DecodedImage
@@ -179,3 +182,38 @@ def test_the_text_of_a_png_is_not_unpacked_without_end() -> None:
     assert prepare_image(data[:33] + 3 * chunk + data[33:], 8).shape == (8, 8, 3)
     with pytest.raises(ImageDecodingError, match="text"):
         prepare_image(data[:33] + 60 * chunk + data[33:], 8)
+
+
+@pytest.mark.parametrize(
+    ("kind", "millions"), [("WEBP", 26), ("HEIF", 26), ("AVIF", 21), ("JPEG2000", 18), ("PNG", 50), ("JPEG", 50)]
+)
+def test_the_largest_images_of_each_format(kind: str, millions: int) -> None:
+    """As docs/design/limits.md has them."""
+
+    def needed(millions: int) -> int:
+        header = SimpleNamespace(width=1000 * millions, height=1000, mode="RGB", format=kind, info={})
+        header.getbands = lambda: ("R", "G", "B")
+        return decoding_bytes(cast("Image.Image", header), (header.width, header.height), b"")
+
+    assert needed(millions) <= DECODING.total
+    assert millions == 50 or needed(millions + 1) > DECODING.total
+
+
+def test_a_thumbnail_in_several_passes_does_not_count() -> None:
+    thumbnail = encoded(noisy().resize((80, 60)), "JPEG", progressive=True)
+    plain, with_thumbnail = (encoded(noisy(), "JPEG", exif=exif) for exif in (b"", b"Exif\0\0" + thumbnail))
+    progressive = encoded(noisy(), "JPEG", progressive=True, exif=b"Exif\0\0" + thumbnail)
+    sizes = []
+    for data in (plain, with_thumbnail, progressive):
+        with Image.open(io.BytesIO(data)) as image:
+            sizes.append(decoding_bytes(image, image.size, data))
+    assert sizes[0] == sizes[1] < sizes[2]
+
+
+def test_a_compressed_strip_of_a_tiff_counts() -> None:
+    sizes = []
+    for options in ({}, {"compression": "tiff_adobe_deflate", "tiffinfo": {278: HEIGHT}}):
+        data = encoded(noisy(), "TIFF", **options)
+        with Image.open(io.BytesIO(data)) as image:
+            sizes.append(decoding_bytes(image, image.size, data))
+    assert sizes[1] - sizes[0] == 4 * WIDTH * HEIGHT

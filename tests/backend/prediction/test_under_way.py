@@ -60,3 +60,26 @@ def test_who_has_less_time_does_not_wait_longer(services: Services, tmp_path: Pa
         assert second.late == ["image"]
         go_on.set()
         assert list(first.result().vectors) == ["image"]
+
+
+def test_an_image_that_failed_since_its_request_had_no_time_left_is_asked_again(services: Services) -> None:
+    backbone = publish_backbone(services).version
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(source: ImageSource, size: int) -> DecodedImage:
+        begun.set()
+        go_on.wait(10)
+        raise ImageUnavailableError("It was not complete in time.")
+
+    def quick(source: ImageSource, size: int) -> DecodedImage:
+        return DecodedImage.from_bytes(image_bytes(PATHS[0], 1), size)
+
+    images = {"image": "/data/1.jpg"}
+    with ThreadPoolExecutor(2) as pool:
+        deadline = time.monotonic() + 0.5
+        pool.submit(embed, services, "7", images, backbone, deadline=deadline, load=slow)
+        begun.wait(10)
+        second = pool.submit(embed, services, "7", images, backbone, deadline=time.monotonic() + 60, load=quick)
+        time.sleep(max(0.0, deadline - time.monotonic()) + 0.1)
+        go_on.set()
+        assert list(second.result().vectors) == ["image"]

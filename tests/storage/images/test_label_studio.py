@@ -10,6 +10,9 @@ from taxonomist.storage.addresses import parse_address
 from taxonomist.storage.images.http import HttpImages
 from taxonomist.storage.images.label_studio import LabelStudioImages
 from taxonomist.storage.images.label_studio_token import TokenAuth
+from taxonomist.storage.images.loading import loading
+from taxonomist.storage.network import proxies
+from taxonomist.storage.network.host_breaker import HOSTS
 from taxonomist.taxonomy.errors import (
     AuthError,
     ConfigError,
@@ -252,3 +255,24 @@ def test_several_threads_change_the_token_once(label_studio: LabelStudio) -> Non
     refused = auth.header()["Authorization"]
     for _ in range(3):  # each was refused while the others were under way
         assert auth.header(renew=True, refused=refused) == {"Authorization": f"Token {LEGACY}"}
+
+
+def test_what_says_nothing_about_the_host_leaves_it_available(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A redirect is an answer; a wrong setting of ours ends the one try after a pause without a result."""
+    auth = TokenAuth(web.url, lambda: PERSONAL)
+    web.route("/api/token/refresh/", 302, headers={"Location": "https://elsewhere.example/api/token/refresh/"})
+    for _ in range(6):
+        with pytest.raises(LabelStudioError):
+            auth.header()
+    assert HOSTS.unavailable() == []
+    monkeypatch.setattr(HOSTS, "_first_pause_s", 0.0001)
+    for _ in range(4):
+        HOSTS.failed(web.host, "it refuses connections")
+    with monkeypatch.context() as patch, loading(time.monotonic() + 60):
+        patch.setenv("HTTP_PROXY", "socks://u:p@proxy:1")
+        patch.setattr(proxies, "is_reached_directly", lambda *_: False)
+        with pytest.raises(ConfigError):
+            auth.header()
+    web.route("/api/token/refresh/", data=json.dumps({"access": jwt(exp=time.time() + 300)}).encode())
+    with loading(time.monotonic() + 60):
+        assert auth.header()["Authorization"].startswith("Bearer ")

@@ -18,6 +18,7 @@ from taxonomist.storage.images.memory_budget import MemoryBudget
 from taxonomist.storage.network.host_breaker import HOSTS
 from taxonomist.taxonomy.errors import ImageNotFoundError, ImageTooLargeError, ImageUnavailableError
 from tests.storage.conftest import Handler, Web
+from tests.waiting import eventually
 
 IMAGE = b"\x89PNG" + bytes(range(256)) * 4
 
@@ -182,3 +183,55 @@ def test_files_share_a_budget_until_they_are_decoded(
         assert read(images, f"{web.url}/{name}.jpg") == ""
     assert budget.taken == 0
     assert HOSTS.unavailable() == []
+
+
+def in_two_parts(handler: Handler) -> None:
+    """Send a file without its length, and stop in its middle."""
+    handler.send_response(200)
+    handler.end_headers()
+    handler.wfile.write(b"x" * 3_000_000)
+    handler.stopped.wait()
+
+
+def test_a_file_without_a_length_takes_what_it_has_so_far(
+    web: Web, open_images: Callable[..., HttpImages], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budget = MemoryBudget(40_000_000)
+    monkeypatch.setattr(images_loading, "FILES", budget)
+    images = open_images(web.host, max_bytes=50_000_000, timeout_s=3)
+    web.routes["/slow.jpg"] = in_two_parts
+    web.route("/b.jpg", data=b"x" * 3_000_000)
+    with ThreadPoolExecutor(1) as thread:
+        slow = thread.submit(read, images, f"{web.url}/slow.jpg")
+        eventually("a file is on its way", lambda: budget.taken > 0)
+        assert read(images, f"{web.url}/b.jpg") == ""
+        assert "was not complete" in slow.result()
+    assert budget.taken == 0
+
+
+def test_a_read_that_waited_for_memory_says_nothing_about_the_host(
+    web: Web, open_images: Callable[..., HttpImages], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budget = MemoryBudget(5_000_000)
+    monkeypatch.setattr(images_loading, "FILES", budget)
+    images = open_images(web.host, max_bytes=4_000_000)
+    assert budget.take(5_000_000, 1) == 5_000_000
+    for number in range(6):
+        web.route(f"/{number}.jpg", data=b"x" * 2_000_000)
+        assert "was not complete" in read(images, f"{web.url}/{number}.jpg")
+    budget.give_back(5_000_000)
+    assert HOSTS.unavailable() == []
+    assert read(images, f"{web.url}/0.jpg") == ""
+
+
+def test_a_try_that_had_little_time_lets_another_one_try(
+    web: Web, open_images: Callable[..., HttpImages], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(HOSTS, "_first_pause_s", 0.0001)
+    images = open_images(web.host, timeout_s=20)
+    for _ in range(4):
+        HOSTS.failed(web.host, "it refuses connections")
+    web.routes["/a.jpg"] = silent
+    web.route("/b.jpg", data=IMAGE)
+    assert "was not complete" in read(images, f"{web.url}/a.jpg", seconds=0.05)
+    assert read(images, f"{web.url}/b.jpg") == ""

@@ -222,3 +222,15 @@ def test_a_corrected_export_of_an_earlier_import_is_followed(known: Services, tm
     assert "/data/upload/1/aa-1.jpg" not in found
     (document,) = [d for d in known.catalog.documents("7") if d.id == image_id("/data/upload/1/aa-2.jpg")]
     assert document.total_annotations == 3
+
+
+def test_an_earlier_import_of_ids_that_count_within_tasks_gets_its_name(known: Services, tmp_path: Path) -> None:
+    """The annotations have ids of their own in the file, and others in the journal once that has given up its own."""
+    tasks = instance("aa", RED, MONDAY)
+    for task in tasks:
+        for number, found in enumerate(task["annotations"], 1):
+            found["id"] = number
+    record_earlier(known, tasks[-1:])
+    done = import_export(known, write(tmp_path, tasks), project="7")
+    assert (done.images, done.annotations, done.left_out) == (3, 6, 0)
+    assert list(labels(known).values()) == [RED] * 3
