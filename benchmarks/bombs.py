@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import io
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 from PIL import Image
 
 from benchmarks.measure import memory_of
-from benchmarks.servers import Server, Side, serving
+from benchmarks.servers import HOST, Server, Side, serving
 from benchmarks.serving import webhook_bodies
 from benchmarks.world import Scale, World
 
@@ -27,13 +30,15 @@ _IMAGE = "bomb.png"
 def bombs(side: Side, world: World, scale: Scale) -> dict[str, float]:
     """Measure the peak memory and the slowest /health while each client sends every bomb twice, all at once.
 
-    A bomb is a 16-bit image of 8,000 x 8,000 pixels in 0.4 MB, a labelling config of 80,000 choices, one of 10,000
-    levels, or a body of 64 MB. The peer reads no labelling config.
+    A bomb is a 16-bit image of 8,000 x 8,000 pixels in 0.4 MB, an answer of an image host in 2 kB that is 2 GB when it
+    is unpacked twice, a labelling config of 80,000 choices, one of 10,000 levels, or a body of 64 MB. The peer reads no
+    labelling config and asks no image host.
     """
     (world.images / _IMAGE).write_bytes(_large_png(scale.bomb_pixels))
-    with serving(side, world) as server:
+    with _packing_host(scale.bomb_packed) as host, serving(side, world, settings=_settings(host)) as server:
         server.predict(world.config, [world.names[-1]])
-        calls = [(path, body) for path, body in _bodies(world, scale) for _ in range(2)]
+        images = [_IMAGE] + ([f"http://{host}/a.jpg"] if side == "ours" else [])
+        calls = [(path, body) for path, body in _bodies(world, scale, images) for _ in range(2)]
         with _watched(server) as seen, ThreadPoolExecutor(scale.clients) as pool:
             work = [partial(_send, server, path, body) for _ in range(scale.clients) for path, body in calls]
             answers = list(pool.map(lambda call: call(), work))
@@ -50,10 +55,15 @@ def bombs(side: Side, world: World, scale: Scale) -> dict[str, float]:
     }
 
 
-def _bodies(world: World, scale: Scale) -> Iterator[tuple[str, bytes]]:
-    tasks = [{"id": 1, "data": {"image": _IMAGE}}]
-    request = {"project": "1", "tasks": tasks, "params": {}}
-    yield "/predict", json.dumps({**request, "label_config": world.config}).encode()
+def _settings(host: str) -> dict[str, str]:
+    return {"ALLOWED_IMAGE_HOSTS": host, "ALLOW_PRIVATE": "true"}
+
+
+def _bodies(world: World, scale: Scale, images: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    request: dict[str, object] = {"project": "1", "params": {}}
+    for image in images:
+        request["tasks"] = [{"id": 1, "data": {"image": image}}]
+        yield "/predict", json.dumps({**request, "label_config": world.config}).encode()
     wide = "".join(f'<Choice value="c{number}"/>' for number in range(80_000))
     deep = '<Choice value="c">' * 10_000 + "</Choice>" * 10_000
     for inner in (wide, deep):
@@ -65,6 +75,36 @@ def _bodies(world: World, scale: Scale) -> Iterator[tuple[str, bytes]]:
         webhook["project"]["label_config"] = config
         yield "/webhook", json.dumps(webhook).encode()
     yield "/predict", json.dumps({**request, "label_config": "x" * scale.bomb_body}).encode()
+
+
+@contextmanager
+def _packing_host(size: int) -> Iterator[str]:
+    """Yield "host:port" of an image host whose answers have that many bytes when they are unpacked twice."""
+    packer, inner = zlib.compressobj(9, wbits=31), bytearray()
+    for _ in range(size // 1_000_000):
+        inner += packer.compress(bytes(1_000_000))
+    inner += packer.flush()
+    body = gzip.compress(bytes(inner), 9)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Encoding", "gzip, gzip")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            pass
+
+    with ThreadingHTTPServer((HOST, 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"{HOST}:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def _large_png(side: int) -> bytes:

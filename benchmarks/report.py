@@ -27,8 +27,9 @@ above 1 where ours is better. Ours and the peer take turns, and both read the sa
   that never answers, one asks for 1,200 new images, and a training runs. The peer is spared host and training; of it
   only a few webhooks are asked, since each waits for two seconds. A silent client holds one of its threads.
 - Bombs: 16 clients send each of these twice, all at once: an image of 8,000 x 8,000 pixels with 16 bits in a file of
-  0.1 MB, labelling configs of 80,000 choices and of 10,000 levels (to /setup and in a webhook), a body of 64 MB. Memory
-  is RSS. The peer reads no labelling config.
+  0.1 MB, an answer of an image host in a few kB that has 2 GB when it is unpacked twice, labelling configs of 80,000
+  choices and of 10,000 levels (to /setup and in a webhook), a body of 64 MB. Memory is RSS. The peer reads no labelling
+  config and asks no image host.
 - Training the head is a whole training job: labels read from the catalogue, five embeddings an image (views) from the
   store, training with early stopping, test, calibration, report with plots, publishing. scikit-learn's time is that of
   `fit` alone, on one vector an image, without validation part, calibration and report. Accuracy is that of the whole

@@ -182,7 +182,7 @@ def _webhooks(world: World, scale: Scale, rounds: Rounds) -> list[Row]:
 
 def _pressure(world: World, scale: Scale, rounds: Rounds) -> list[Row]:
     _take_turns("pressure", ("ours", "peer"), lambda side: pressure(side, world, scale), scale.rounds, rounds)
-    title = f"{scale.pressed:,} webhooks under pressure"
+    title = f"{scale.pressed:,} webhooks under pressure ({scale.clients} for the peer)"
     row = partial(_row, rounds, "pressure", title)
     return [
         row("good answers", "1/s", "rate", more=True),

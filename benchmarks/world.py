@@ -37,12 +37,13 @@ class Scale:
     slow_clients: int = 200  # silent ones, and as many that trickle
     bomb_pixels: int = 8_000  # side of an image that is small as a file
     bomb_body: int = 64 * 1024 * 1024  # bytes
+    bomb_packed: int = 2_000_000_000  # bytes of an answer that is unpacked twice
     labels: tuple[int, ...] = (1_000, 10_000)
     pixels: int = 256  # images of the pixel-reading epoch
     starts: int = 5
 
 
-QUICK = Scale(1, 64, 120, 4, 24, 40, 4, 40, 10, 500, 1_000_000, (200,), 16, 1)
+QUICK = Scale(1, 64, 120, 4, 24, 40, 4, 40, 10, 500, 1_000_000, 10_000_000, (200,), 16, 1)
 
 
 @dataclass(frozen=True)
