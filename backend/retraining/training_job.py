@@ -5,8 +5,10 @@ It imports torch; `JobKind.TRAIN` and the commands that train import it when the
 
 from __future__ import annotations
 
+import gc
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 
 from taxonomist.backend.label_studio.predictions import model_version_name
@@ -101,7 +103,7 @@ def _train_head(
     force: bool,
 ) -> TrainingOutcome | None:
     """Return what `train_head` returns; None, without `force`, when the newest version learned from the same."""
-    with training_turn(services, project, progress):
+    with training_turn(services, project, progress), _without_looking_for_garbage_in_libraries():
         services.journal.fold()
         decide_anew(services, project, lambda: progress("labels", 0.0))
         while decide_dirty(services, project, 500):
@@ -162,6 +164,19 @@ def _train_head(
         if promote:
             keep_trained(services, project, documents, counted)
         return outcome
+
+
+@contextmanager
+def _without_looking_for_garbage_in_libraries() -> Iterator[None]:
+    """Leave the objects that are there already out of garbage collection in the block.
+
+    torch and others bring hundreds of thousands, and a training makes enough new ones for several full collections.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _is_learned(

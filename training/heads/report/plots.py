@@ -28,7 +28,7 @@ def plot_curves(curves: Sequence[Epoch], best: int, path: Path) -> None:
         axes.axvline(best + 1, color="grey", linestyle=":", label="kept")
         axes.set(xlabel="epoch", title="accuracy at level 1" if name == "accuracy" else name)
         axes.legend()
-    canvas.print_figure(path, format="png")
+    canvas.print_png(path)  # type: ignore[no-untyped-call]  # `print_figure` draws twice for the layout
 
 
 def plot_confusion(report: LevelReport, title: str, path: Path) -> None:
@@ -51,7 +51,7 @@ def plot_confusion(report: LevelReport, title: str, path: Path) -> None:
         for row, column in zip(*np.nonzero(report.matrix), strict=True):
             colour = "white" if share[row, column] > 0.5 else "black"
             axes.text(column, row, str(report.matrix[row, column]), ha="center", va="center", fontsize=7, color=colour)
-    canvas.print_figure(path, format="png")
+    canvas.print_png(path)  # type: ignore[no-untyped-call]  # `print_figure` draws twice for the layout
 
 
 def short(name: str, length: int = 32) -> str:
