@@ -12,7 +12,7 @@ from typing import NoReturn
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.state.credentials import check_exposure
 from taxonomist.storage.files import storage_errors
-from taxonomist.storage.home.versions import check_path
+from taxonomist.storage.home.version_file import check_path
 
 NO_WORKER = "--no-worker"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from itertools import count
 from pathlib import Path
 
@@ -12,12 +11,18 @@ from filelock import FileLock, Timeout
 from taxonomist.storage.files import storage_errors
 from taxonomist.storage.home.migrations import STEPS
 from taxonomist.storage.home.old_home import OldHome, SharedStores
-from taxonomist.storage.home.version_file import VERSION, HomeVersion, home_version, read_version, write_version
+from taxonomist.storage.home.version_file import (
+    VERSION,
+    HomeVersion,
+    check_path,
+    home_version,
+    read_version,
+    write_version,
+)
 from taxonomist.taxonomy.errors import ConfigError, DamagedError
 
 log = logging.getLogger(__name__)
 
-_MOST_BYTES = 480  # of 512 that SQLite allows for a path
 _WORKER_TIMEOUT_S = 10.0  # for a worker that is just ending
 
 
@@ -44,16 +49,6 @@ def open_home(home: Path, shared: SharedStores | None = None) -> None:
             _migrate(home, version, shared or SharedStores())
     finally:
         lock.release()
-
-
-def check_path(home: Path) -> None:
-    """Raise `ConfigError` for a folder whose path has no room for the names of our files in what SQLite allows."""
-    length = max(len(os.fsencode(path)) for path in (home.absolute(), os.path.realpath(home)))  # SQLite follows links
-    if length > _MOST_BYTES:
-        raise ConfigError(
-            f"The path of the home folder has {length} bytes; SQLite allows {_MOST_BYTES} with the names of our files.",
-            hint="Set TAXONOMIST_HOME, or --home, to a shorter path.",
-        )
 
 
 def _checked(home: Path) -> int | None:

@@ -82,7 +82,7 @@ class Ours:
         return f"taxonomist-{version}"
 
     def doctor(self, project: int) -> dict[str, Check]:
-        self.home.mkdir(exist_ok=True)
+        self.home.mkdir(exist_ok=True, mode=0o700)
         heartbeat.beat(self.home)
         return {check.name: check for check in run_checks(self.services, str(project))}
 

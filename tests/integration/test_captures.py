@@ -52,7 +52,7 @@ def check_predictions(body: dict[str, Any], results: list[dict[str, Any]], versi
 def test_all_captures(client: FlaskClient, captures: list[dict[str, Any]]) -> None:
     versions: dict[str, str] = {}
     for recorded in captures:
-        answer = send(client, recorded)
+        answer = send(client, recorded | {"authorization": None})  # some have the password of another server
         assert 200 <= answer.status_code < 300, (recorded["capture"], answer.get_data(as_text=True))
         check(recorded, answer, versions)
     assert len(captures) > 200

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from taxonomist.backend.connection.doctor import agreement, label_studio, labels, machine, model, network, shared_images
 from taxonomist.backend.connection.doctor.check import Check, Status, failed, failure, guarded, warned
@@ -35,9 +35,7 @@ def _checks(services: Services, project: str | None) -> Iterator[Check]:
     for name, error in damaged.items():
         if project in {None, name}:
             yield failure(f"record of project {name}", error)
-    for name in known:
-        if lost := what_to_give_again(services.projects.get(name)):
-            yield warned(f"record of project {name}", lost.partition(". ")[0], lost.partition(". ")[2])
+    yield from guarded("records", _lost(services, known))
     yield from guarded("set aside", _set_aside(services, project))
     if not known and not damaged:
         yield warned(
@@ -80,6 +78,12 @@ def _azure(services: Services) -> Iterator[Check]:
     from taxonomist.backend.connection.doctor import azure  # noqa: PLC0415 - the extra azure
 
     yield from azure.checks(services)
+
+
+def _lost(services: Services, projects: Iterable[str]) -> Iterator[Check]:
+    for project in projects:
+        if lost := what_to_give_again(services.projects.get(project)):
+            yield warned(f"record of project {project}", lost.partition(". ")[0], lost.partition(". ")[2])
 
 
 def _project(services: Services, project: str) -> Iterator[Check]:

@@ -105,7 +105,7 @@ def test_a_persons_choice_since_then_stays(unfinished: Services) -> None:
 
 
 def test_what_a_person_takes_back_meanwhile_stays_back(unfinished: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    def person(services: Services, _project: str) -> None:
+    def person(services: Services, _project: str, _on_step: object) -> None:
         services.registry.promote(NAME, "v2")
         services.registry.rollback(NAME)
 
