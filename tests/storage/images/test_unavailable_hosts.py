@@ -198,13 +198,13 @@ def test_a_file_without_a_length_takes_what_it_has_so_far(
 ) -> None:
     budget = MemoryBudget(40_000_000)
     monkeypatch.setattr(images_loading, "FILES", budget)
-    images = open_images(web.host, max_bytes=50_000_000, timeout_s=3)
+    images = open_images(web.host, max_bytes=50_000_000, timeout_s=8)
     web.routes["/slow.jpg"] = in_two_parts
     web.route("/b.jpg", data=b"x" * 3_000_000)
     with ThreadPoolExecutor(1) as thread:
         slow = thread.submit(read, images, f"{web.url}/slow.jpg")
         eventually("a file is on its way", lambda: budget.taken > 0)
-        assert read(images, f"{web.url}/b.jpg") == ""
+        assert read(images, f"{web.url}/b.jpg", seconds=2) == ""
         assert "was not complete" in slow.result()
     assert budget.taken == 0
 
