@@ -202,7 +202,7 @@ def test_a_file_without_a_length_takes_what_it_has_so_far(
     web.routes["/slow.jpg"] = in_two_parts
     web.route("/b.jpg", data=b"x" * 3_000_000)
     with ThreadPoolExecutor(1) as thread:
-        slow = thread.submit(read, images, f"{web.url}/slow.jpg")
+        slow = thread.submit(read, images, f"{web.url}/slow.jpg", 4)
         eventually("a file is on its way", lambda: budget.taken > 0)
         assert read(images, f"{web.url}/b.jpg", seconds=2) == ""
         assert "was not complete" in slow.result()
