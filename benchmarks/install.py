@@ -1,7 +1,7 @@
 """What the plain install weighs, and how fast the command line and the server start, beside an earlier commit.
 
     git worktree add ../before 078dd32
-    python -m benchmarks.install --before ../before --output benchmarks/results/2026-11-26-install.md
+    python -m benchmarks.install --before ../before --output benchmarks/results/2026-11-27-install.md
 
 The plain install is made: `pip install .` into an empty environment. The earlier commit's dependencies are not
 installed again: their size is that of the distributions that its list pulls in, as this environment has them. Both are

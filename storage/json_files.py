@@ -22,7 +22,7 @@ def read_model(path: Path, model: type[Model], *, newest: int = 1, hint: str) ->
     `newest`, and `StorageError` when the file cannot be read.
     """
     with storage_errors(path):
-        if path.exists() and not path.is_file():  # a pipe would be read for ever
+        if path.exists() and not path.is_file():  # reading a pipe may never end
             raise DamagedError(f"{path} is no file.", hint=hint)
         try:
             data = path.read_bytes()

@@ -6,8 +6,10 @@ The tables are in the file of the journal. Images are known by a hash of their i
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from taxonomist.storage.catalog.image_ids import hashed_id
 from taxonomist.storage.sqlite import Database
@@ -18,6 +20,9 @@ KEPT_COPIES = """
 CREATE TABLE IF NOT EXISTS image_files (
     image TEXT PRIMARY KEY, file_hash TEXT NOT NULL, width INTEGER, height INTEGER) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS project_copies (project TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID"""
+
+_SLICE = 500  # rows of a write transaction
+_PAUSE_S = 0.005  # after it, so that those of others come between
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,32 @@ class KeptCopies:
         with self._database.read() as connection:
             rows = connection.execute(query, (json.dumps(list(names)),)).fetchall()
         return {names[row["image"]]: KeptFile(row["file_hash"], row["width"], row["height"]) for row in rows}
+
+    def keep_parts(self, project: str, parts: Mapping[str, str], *, known_stay: bool = False) -> None:
+        """Keep the parts of images, by image id; of those that have a part already, too, unless `known_stay`.
+
+        Images that were forgotten have theirs in the same table, see `Withdrawal.forget_images`.
+        """
+        known = self.parts(project, parts)
+        if known_stay:
+            parts = {image: part for image, part in parts.items() if image not in known}
+        rows = [(project, hashed_id(image), part) for image, part in parts.items() if known.get(image) != part]
+        for start in range(0, len(rows), _SLICE):
+            with self._database.write() as connection:
+                connection.executemany(
+                    "INSERT INTO former_parts VALUES (?, ?, ?) ON CONFLICT (project, image)"
+                    " DO UPDATE SET part = excluded.part",
+                    rows[start : start + _SLICE],
+                )
+            time.sleep(_PAUSE_S)
+
+    def parts(self, project: str, images: Iterable[str]) -> dict[str, Literal["test", "train"]]:
+        """Return the parts of those of the images that were trained, or forgotten, in the project, by image id."""
+        names = {hashed_id(image): image for image in images}
+        query = "SELECT * FROM former_parts WHERE project = ? AND image IN (SELECT value FROM json_each(?))"
+        with self._database.read() as connection:
+            rows = connection.execute(query, (project, json.dumps(list(names)))).fetchall()
+        return {names[row["image"]]: row["part"] for row in rows}
 
     def keep_record(self, project: str, record: str) -> None:
         """Keep the record of a project as JSON, without what is secret."""

@@ -16,9 +16,7 @@ from taxonomist.taxonomy.paths import TaxonomyPath, format_path, prefixes
 from taxonomist.taxonomy.tree import MAX_LEVELS, Tree
 
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
-_MOST_NEAREST = (
-    100  # unknown paths of an annotation of which the nearest node is looked for; it takes milliseconds each
-)
+_MOST_NEAREST = 100  # unknown paths of an annotation whose nearest node is looked for, which takes milliseconds
 
 
 @dataclass(frozen=True)

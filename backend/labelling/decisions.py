@@ -199,7 +199,7 @@ def _write_labels(services: Services, project: str, deciding: _Deciding, images:
     unknown: dict[str, Unknown] = {}
     changes: dict[str, DocumentChange] = {}
     has_unanswered = False
-    parts = services.journal.withdrawal.kept_parts(project, images)
+    parts = services.journal.kept.parts(project, images)
     files = services.journal.kept.files(images)
     for image in images:
         records = list(services.journal.annotations(project, image))

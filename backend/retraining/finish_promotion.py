@@ -52,8 +52,7 @@ def finish_promotion(
 
     A version that a person took back, or another one in its place, stays as it is; so does one whose project waits for
     a person, or whose backbone is not served any more. Call it with the training lock. `on_step` is called while labels
-    are decided. Raises `ConfigError` when the
-    project's labelling config has no taxonomy.
+    are decided. Raises `ConfigError` when the project's labelling config has no taxonomy.
     """
     registry, name = services.registry, registry_name(project)
     version = unfinished_promotion(registry, name)

@@ -33,7 +33,7 @@ def compare_with_journal(services: Services, project: str) -> None:
         # A suggestion makes a document, too, which has no decision.
         known |= {document.id for document in documents if document.projects[project].updated_at is not None}
         parts = {document.id: part for document in documents if (part := document.projects[project].part)}
-        journal.withdrawal.keep_parts(project, parts, known_stay=True)
+        journal.kept.keep_parts(project, parts, known_stay=True)
         journal.kept.keep_files(
             {
                 document.id: KeptFile(document.file_hash, document.resolution_width, document.resolution_height)
@@ -44,5 +44,5 @@ def compare_with_journal(services: Services, project: str) -> None:
     if lost := journal.withdrawal.images(project) - known:
         trained = parts_of(services.registry, registry_name(project))
         parts = {image: part for image, part in trained.items() if image in lost}
-        journal.withdrawal.keep_parts(project, parts, known_stay=True)
+        journal.kept.keep_parts(project, parts, known_stay=True)
         journal.withdrawal.decide_again(project, journal.withdrawal.decided(project) - known)

@@ -23,7 +23,7 @@ def keep_parts(services: Services, project: str, parts: Mapping[str, Part]) -> N
         return change
 
     services.catalog.update_many({image: put_in(part) for image, part in parts.items()})
-    services.journal.withdrawal.keep_parts(project, parts)
+    services.journal.kept.keep_parts(project, parts)
 
 
 def keep_trained(services: Services, project: str, learned: Sequence[ImageDocument], counted: int) -> None:

@@ -54,7 +54,7 @@ class Isolation:
 
     def end_round(self) -> None:
         """Take back the steps of projects that are not done any more, such as of one that no Label Studio is known for:
-        they would stay for ever. Call it when every step was done. Raises `StorageError`."""
+        they would never leave. Call it when every step was done. Raises `StorageError`."""
         done, self._done = self._done | self._done_once, set()
         if done == self._done_before:
             return

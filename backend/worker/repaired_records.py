@@ -3,9 +3,11 @@ journal and registry know of the project."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import time
+from weakref import ReferenceType, ref
 
 from taxonomist.backend.services import Services, registry_name
 from taxonomist.backend.state.project_records import LOST_CHOICES, LOST_TOKEN, ProjectRecord
@@ -25,22 +27,23 @@ class RecordKeeper:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._seen: dict[str, ProjectRecord] = {}
-        self._copies: dict[str, str] = {}
+        # Neither holds a labelling config: these may be large, and `ProjectRecords` bounds what it keeps of them.
+        self._seen: dict[str, ReferenceType[ProjectRecord]] = {}
+        self._copies: dict[str, bytes] = {}  # digests
 
     def keep(self, record: ProjectRecord) -> None:
         """Keep a copy of a record in the journal, where it differs from the one before. Raises `StorageError`."""
         project = record.project
-        if self._seen.get(project) is record:
+        if project in self._seen and self._seen[project]() is record:
             return
         if project not in self._copies:
-            self._copies[project] = self._services.journal.kept.record(project) or ""
+            self._copies[project] = _digest(self._services.journal.kept.record(project) or "")
         content = record.model_dump(mode="json", exclude={"api_key", *_COUNTERS})
         copy = json.dumps(content | {_HAS_TOKEN: record.api_key is not None})
-        if copy != self._copies[project]:
+        if (digest := _digest(copy)) != self._copies[project]:
             self._services.journal.kept.keep_record(project, copy)
-            self._copies[project] = copy
-        self._seen[project] = record
+            self._copies[project] = digest
+        self._seen[project] = ref(record)
 
     def repair(self, project: str) -> None:
         """Move the damaged record of a project aside and make it anew, where anything is known of the project.
@@ -109,3 +112,7 @@ class RecordKeeper:
                 lines |= dict.fromkeys([image, "\n".join(rest)])
             return "\n".join([*lines, "</View>"]) if trees else ""
         return ""
+
+
+def _digest(copy: str) -> bytes:
+    return hashlib.sha256(copy.encode("utf-8", "surrogatepass")).digest()

@@ -88,7 +88,7 @@ class JournalCounts:
     def people(self, project: str) -> int:
         """Return how many people the live annotations name; each annotation without a name counts as a person.
 
-        What the model made counts for nobody, although Label Studio names a person, see `parse_annotation`.
+        What the model made is not counted, although Label Studio names a person; see `parse_annotation`.
         """
         query = (
             "SELECT count(DISTINCT coalesce(json_extract(data, '$.completed_by.id'),"

@@ -41,7 +41,7 @@ class SharedCommits:
     def _lead(self, own: "_Batch") -> None:
         """Commit the batches of all waiting threads, and let each of them go on at once.
 
-        Those that came meanwhile are led by the first of them, so that no thread commits for others for ever.
+        Those that came meanwhile are led by the first of them, so that no thread commits for others without end.
         """
         with self._queue:
             batches, self._waiting = self._waiting, []

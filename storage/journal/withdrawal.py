@@ -15,7 +15,7 @@ import sqlite3
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 from taxonomist.storage.catalog.image_ids import hashed_id, image_id
 from taxonomist.storage.journal.events import is_label_studio
@@ -131,17 +131,6 @@ class Withdrawal:
         """Make these images dirty, so that the catalogue gets them and their labels again."""
         self._make_dirty(project, images)
 
-    def keep_parts(self, project: str, parts: Mapping[str, str], *, known_stay: bool = False) -> None:
-        """Keep the parts of images, so that a catalogue that is made anew has them; of those that have a part already,
-        too, unless `known_stay`."""
-        known = self.kept_parts(project, parts)
-        if known_stay:
-            parts = {image: part for image, part in parts.items() if image not in known}
-        self._write(
-            "INSERT INTO former_parts VALUES (?, ?, ?) ON CONFLICT (project, image) DO UPDATE SET part = excluded.part",
-            [(project, hashed_id(image), part) for image, part in parts.items() if known.get(image) != part],
-        )
-
     def withdraw_project(self, project: str, images: Iterable[str] = ()) -> None:
         """Delete everything of a project. Its images, and these, are dirty then."""
         self._make_dirty(project, self.images(project) | set(images))
@@ -178,16 +167,6 @@ class Withdrawal:
             self._delete_all(table, project)
         self._write("DELETE FROM project_copies WHERE project = ?", [(project,)])
         self._write("DELETE FROM projects WHERE project = ?", [(project,)])
-
-    def kept_parts(self, project: str, images: Iterable[str]) -> dict[str, Literal["test", "train"]]:
-        """Return the parts of those of the images that were trained, or forgotten, in the project."""
-        names = {hashed_id(image): image for image in images}
-        with self._database.read() as connection:
-            rows = connection.execute(
-                "SELECT image, part FROM former_parts WHERE project = ? AND image IN (SELECT value FROM json_each(?))",
-                (project, json.dumps(list(names))),
-            )
-            return {names[row["image"]]: row["part"] for row in rows}
 
     def erase_deleted(self, *, rebuild: bool = False) -> None:
         """See `Database.erase_deleted`."""

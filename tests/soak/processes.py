@@ -58,7 +58,8 @@ def _kind(pid: int) -> str:
 class Killer:
     """Kills or stops one process after the other, and restarts the server where it ended, as a service manager does.
 
-    Others are killed while a supervisor or a worker is stopped. A stopped web process answers nobody: it goes on soon.
+    Others are killed while a supervisor or a worker is stopped. A stopped web process answers no request: it is
+    continued soon.
     """
 
     def __init__(self, backend: BackendProcess, seed: int) -> None:

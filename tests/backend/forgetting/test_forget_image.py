@@ -348,7 +348,7 @@ def test_an_image_that_left_its_projects_before_keeps_its_parts(services: Servic
     services.catalog.put(ImageDocument(id=image_id(A), uri_orig=A, former_parts={"5": "train"}))
     assert run("forget", "--image", A, "--yes")[0] == 0
     assert services.catalog.get(image_id(A)) is None
-    assert services.journal.withdrawal.kept_parts("5", [image_id(A)]) == {image_id(A): "train"}
+    assert services.journal.kept.parts("5", [image_id(A)]) == {image_id(A): "train"}
 
 
 @pytest.fixture

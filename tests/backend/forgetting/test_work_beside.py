@@ -152,7 +152,7 @@ def test_an_image_that_goes_while_it_is_embedded_keeps_its_former_parts(connecte
     forget_image_files(connected.home, {name})
     embed(Services(connected.settings), "4", {name: A}, "v1", listed=True)
     assert connected.catalog.get(name) is None
-    assert connected.journal.withdrawal.kept_parts("4", [name]) == {name: "train"}
+    assert connected.journal.kept.parts("4", [name]) == {name: "train"}
 
 
 @pytest.fixture

@@ -88,17 +88,6 @@ def test_an_answer_without_counts_deletes_nothing(connected: Services, label_stu
     assert labels(connected) == {A: RED, B: RED, C: RED}
 
 
-def test_labels_that_a_pass_decides_are_progress(connected: Services) -> None:
-    images = sorted(document.id for document in connected.catalog.documents("4"))
-    connected.journal.withdrawal.decide_again("4", images)
-    steps: list[str] = []
-    sync(connected, "4", lambda step, _: steps.append(step))
-    assert steps.count("labels") == 1
-    connected.projects.update("4", decided_with="an earlier rule")
-    sync(connected, "4", lambda step, _: steps.append(step))
-    assert steps.count("labels") == 2
-
-
 def test_a_second_pass_finds_nothing(connected: Services) -> None:
     assert run(connected) == "3 tasks, 6 annotations, 0 missed events, 0 missed deletions"
 

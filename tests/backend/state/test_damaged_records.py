@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from weakref import ref
 
 import pytest
 from pydantic import SecretStr
@@ -21,6 +23,7 @@ from taxonomist.backend.services import Services
 from taxonomist.backend.state.project_records import LOST_CHOICES, ProjectRecord
 from taxonomist.backend.state.project_settings import ProjectChoices
 from taxonomist.backend.status import collect_status, status_lines
+from taxonomist.backend.worker.repaired_records import RecordKeeper
 from taxonomist.backend.worker.worker import Worker
 from taxonomist.taxonomy.errors import BadRequestError, DamagedError
 from tests.backend.cli.conftest import Run, run_json
@@ -259,3 +262,29 @@ def test_a_copy_is_forgotten_with_its_project(world: Services) -> None:
     assert world.journal.kept.record("7")
     world.journal.withdrawal.forget_project("7")
     assert world.journal.kept.record("7") is None
+
+
+def test_what_keeps_the_copies_holds_no_record_and_writes_what_changed(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record may have a labelling config of megabytes."""
+    services.projects.update("7", label_config=CONFIG)
+    written: list[str] = []
+    keep = services.journal.kept.keep_record
+
+    def count(project: str, record: str) -> None:
+        written.append(project)
+        keep(project, record)
+
+    monkeypatch.setattr(services.journal.kept, "keep_record", count)
+    keeper = RecordKeeper(services)
+    keeper.keep(services.projects.get("7"))
+    record = ref(services.projects.get("7"))
+    services.projects._cached.clear()
+    gc.collect()
+    assert record() is None
+    keeper.keep(services.projects.get("7"))
+    assert written == ["7"]
+    services.projects.update("7", has_unanswered=True)
+    keeper.keep(services.projects.get("7"))
+    assert written == ["7", "7"]

@@ -81,7 +81,7 @@ def test_callers_that_come_during_a_commit_share_the_next_one(
         _wait_until(lambda: len(journal._commits._waiting) == 1)
         commits.open()
         commits.wait_for(3)
-        # The third commit has begun and waits; nobody of the second one waits for it.
+        # The third commit has begun and waits; no caller of the second one waits for it.
         assert [other.result(WAIT_S) for other in others] == [1] * 8
         assert not later.done()
         commits.open()

@@ -148,8 +148,8 @@ def test_a_project_goes_whole_and_another_stays(journal: Journal, tmp_path: Path
 def test_the_part_is_kept_without_the_name(journal: Journal, tmp_path: Path) -> None:
     a, b = image_id(A), image_id(B)
     journal.withdrawal.forget_images([a, b], {("4", a): "train", ("5", a): "test", ("4", b): "test"})
-    assert journal.withdrawal.kept_parts("4", [a, b, image_id(C)]) == {a: "train", b: "test"}
+    assert journal.kept.parts("4", [a, b, image_id(C)]) == {a: "train", b: "test"}
     assert not holds(journal, tmp_path, "secret")
     # Once an image was trained on, it never tests.
     journal.withdrawal.forget_images([a, b], {("4", a): "test", ("4", b): "train"})
-    assert journal.withdrawal.kept_parts("4", [a, b]) == {a: "train", b: "train"}
+    assert journal.kept.parts("4", [a, b]) == {a: "train", b: "train"}
