@@ -53,6 +53,7 @@ def _of_champion(services: Services, architecture: str) -> str:
         return "auto"
     if not (champion.path / WEIGHTS_FILE).exists():
         return "starter" if is_starter(champion) else "auto"
+    services.registry.verify(champion, WEIGHTS_FILE)
     return _copy(services, champion.path / WEIGHTS_FILE, f"backbone-{champion.version}.safetensors")
 
 

@@ -20,7 +20,7 @@ from taxonomist.backend.state.project_records import ProjectRecord, ProjectRecor
 from taxonomist.backend.state.project_settings import ProjectSettings, effective_settings
 from taxonomist.backend.state.suggestions import SuggestionTable
 from taxonomist.backend.state.unfilled import UnfilledTasks
-from taxonomist.inference.embedder import Embedder
+from taxonomist.inference.embedder import BACKBONE_FILE, Embedder
 from taxonomist.inference.under_way import UnderWay
 from taxonomist.storage.catalog import Catalog
 from taxonomist.storage.catalog.sqlite import SqliteCatalog
@@ -172,8 +172,8 @@ class Services:
         with self._lock:
             if backbone not in self._embedders:
                 found = self.registry.get(BACKBONE, backbone)
-                self.registry.verify(found)
-                self._embedders[backbone] = Embedder(found.path / "backbone.onnx", size=found.backbone_manifest.size)
+                self.registry.verify(found, BACKBONE_FILE)  # the weights for later trainings are as large again
+                self._embedders[backbone] = Embedder(found.path / BACKBONE_FILE, size=found.backbone_manifest.size)
             return self._embedders[backbone]
 
     def embeddings(self, backbone: str) -> Embeddings:

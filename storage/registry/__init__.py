@@ -47,8 +47,8 @@ class Registry(Protocol):
         """
         ...
 
-    def verify(self, version: ModelVersion) -> None:
-        """Compare the SHA-256 of every file with the manifest. Raises `DamagedError`."""
+    def verify(self, version: ModelVersion, file: str | None = None) -> None:
+        """Compare the SHA-256 of one file, of every file for None, with the manifest. Raises `DamagedError`."""
         ...
 
     def champion(self, name: str) -> str | None:

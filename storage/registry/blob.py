@@ -88,10 +88,10 @@ class BlobRegistry:
                 log.warning("%s It is fetched again.", error)
         return self._fetch(name, version)
 
-    def verify(self, version: ModelVersion) -> None:
+    def verify(self, version: ModelVersion, file: str | None = None) -> None:
         """See `Registry.verify`. A damaged copy is fetched again."""
         try:
-            self._mirror.verify(self.get(version.name, version.version))
+            self._mirror.verify(self.get(version.name, version.version), file)
         except DamagedError as error:
             log.warning("%s It is fetched again.", error)
             self._fetch(version.name, version.version)

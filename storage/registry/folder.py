@@ -119,14 +119,14 @@ class FolderRegistry:
         with storage_errors(path):
             manifest = read_manifest(path / MANIFEST)
             found = ModelVersion(name, version, path, manifest)
-            check_files(found, contents=False)
+            check_files(found, contents=())
         return found
 
-    def verify(self, version: ModelVersion) -> None:
+    def verify(self, version: ModelVersion, file: str | None = None) -> None:
         """See `Registry.verify`."""
         with storage_errors(version.path):
             read_manifest(version.path / MANIFEST)
-            check_files(version, contents=True)
+            check_files(version, contents=version.files if file is None else (file,))
 
     def champion(self, name: str) -> str | None:
         """See `Registry.champion`."""

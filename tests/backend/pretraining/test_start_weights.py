@@ -16,7 +16,7 @@ from taxonomist.backend.pretraining.state import PretrainRequest, StoppedError, 
 from taxonomist.backend.services import BACKBONE, Services
 from taxonomist.inference.starter import publish_starter
 from taxonomist.storage.registry import ModelVersion
-from taxonomist.taxonomy.errors import ConfigError, TrainingError
+from taxonomist.taxonomy.errors import ConfigError, DamagedError, TrainingError
 from taxonomist.training.backbones.build import build_backbone
 from taxonomist.training.backbones.export import WEIGHTS_FILE
 from taxonomist.training.backbones.spec import BackboneSpec
@@ -54,6 +54,13 @@ def test_from_the_served_backbone(services: Services, trained: ModelVersion) -> 
     assert weights.is_relative_to(services.settings.home / "pretraining")
     ours, theirs = read_weights(weights), read_weights(trained.path / WEIGHTS_FILE)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_damaged_weights_of_the_served_backbone_are_refused(services: Services, trained: ModelVersion) -> None:
+    file = trained.path / WEIGHTS_FILE
+    file.write_bytes(file.read_bytes()[:-1] + b"!")
+    with pytest.raises(DamagedError, match=WEIGHTS_FILE):
+        with_start_weights(services, FROM_CHAMPION)
 
 
 def test_from_the_starter_if_it_is_served(services: Services) -> None:
