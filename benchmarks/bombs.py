@@ -18,8 +18,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 from PIL import Image
 
+from benchmarks.clients import HOST
 from benchmarks.measure import memory_of
-from benchmarks.servers import HOST, Server, Side, serving
+from benchmarks.servers import Server, Side, serving
 from benchmarks.serving import webhook_bodies
 from benchmarks.world import Scale, World
 
@@ -39,8 +40,8 @@ def bombs(side: Side, world: World, scale: Scale) -> dict[str, float]:
         server.predict(world.config, [world.names[-1]])
         images = [_IMAGE] + ([f"http://{host}/a.jpg"] if side == "ours" else [])
         calls = [(path, body) for path, body in _bodies(world, scale, images) for _ in range(2)]
-        with _watched(server) as seen, ThreadPoolExecutor(scale.clients) as pool:
-            work = [partial(_send, server, path, body) for _ in range(scale.clients) for path, body in calls]
+        with _watched(server) as seen, ThreadPoolExecutor(scale.bombers) as pool:
+            work = [partial(_send, server, path, body) for _ in range(scale.bombers) for path, body in calls]
             answers = list(pool.map(lambda call: call(), work))
         time.sleep(2)
         after = memory_of(server.process.pid).rss

@@ -6,12 +6,13 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 
+from benchmarks.clients import HOST, post_all
 from benchmarks.measure import percentile
-from benchmarks.servers import HOST, Server, Side, serving
+from benchmarks.servers import Server, Side, serving
 from benchmarks.serving import LABEL_STUDIO_WAITS_S, kept_webhooks, webhook_bodies
 from benchmarks.world import PROJECT, Scale, World
 
@@ -32,8 +33,8 @@ def pressure(side: Side, world: World, scale: Scale) -> dict[str, float]:
         # Another seed than that of the served model: otherwise there would be nothing new to train.
         settings = {"ALLOWED_IMAGE_HOSTS": host, "ALLOW_PRIVATE": "true", "SEED": "1"}
         server = stack.enter_context(serving(side, world, worker=ours, settings=settings))
-        send = _sender(server)
-        send(webhook_bodies(1, first=10 * scale.webhooks)[0])
+        send = partial(post_all, server.port, "/webhook", clients=scale.clients, timeout_s=2 * LABEL_STUDIO_WAITS_S)
+        send(webhook_bodies(1, first=10 * scale.webhooks))
         stack.enter_context(_slow_clients(server.port, scale.slow_clients))
         if ours:
             server.post("/train", json.dumps({"project": PROJECT}).encode())
@@ -41,32 +42,21 @@ def pressure(side: Side, world: World, scale: Scale) -> dict[str, float]:
         stack.enter_context(_predictions(server, world, list(world.names[: scale.tasks]), 1))
         bodies = webhook_bodies(scale.pressed if ours else scale.clients)
         began = time.perf_counter()
-        with ThreadPoolExecutor(2 * scale.clients) as clients:
-            answers = list(clients.map(send, bodies))
+        answers = send(bodies)
         seconds = time.perf_counter() - began
         health = _health_s(server)
         kept = kept_webhooks(side, server.folder)
-    good = sum(ok for _, ok in answers)
+    good = sum(answer.ok for answer in answers)
+    times = [answer.seconds for answer in answers]
     return {
         "rate": good / seconds,
-        "p50": 1000 * percentile([taken for taken, _ in answers], 0.5),
-        "p99": 1000 * percentile([taken for taken, _ in answers], 0.99),
-        "max": 1000 * max(taken for taken, _ in answers),
-        "late": 100 * sum(taken > LABEL_STUDIO_WAITS_S or not ok for taken, ok in answers) / len(answers),
+        "p50": 1000 * percentile(times, 0.5),
+        "p99": 1000 * percentile(times, 0.99),
+        "max": 1000 * max(times),
+        "late": 100 * sum(answer.seconds > LABEL_STUDIO_WAITS_S or not answer.ok for answer in answers) / len(answers),
         "lost": max(0, good + 1 - kept),
         "health": 1000 * health,
     }
-
-
-def _sender(server: Server) -> Callable[[bytes], tuple[float, bool]]:
-    def send(body: bytes) -> tuple[float, bool]:
-        began = time.perf_counter()
-        ok = False
-        with suppress(OSError):
-            ok = server.post("/webhook", body, timeout=2 * LABEL_STUDIO_WAITS_S)[0] < 300
-        return time.perf_counter() - began, ok
-
-    return send
 
 
 def _health_s(server: Server) -> float:

@@ -26,6 +26,7 @@ above 1 where ours is better. Ours and the peer take turns, and both read the sa
 - Under pressure: 200 connections are silent and 200 send a byte each second, eight predictions wait for an image host
   that never answers, one asks for 1,200 new images, and a training runs. The peer is spared host and training; of it
   only a few webhooks are asked, since each waits for two seconds. A silent client holds one of its threads.
+- *Earlier* is an earlier checkout of this project (`--earlier`), with a home that its own code has made.
 - Bombs: 16 clients send each of these twice, all at once: an image of 8,000 x 8,000 pixels with 16 bits in a file of
   0.1 MB, an answer of an image host in a few kB that has 2 GB when it is unpacked twice, labelling configs of 80,000
   choices and of 10,000 levels (to /setup and in a webhook), a body of 64 MB. Memory is RSS. The peer reads no labelling
@@ -53,20 +54,35 @@ class Row:
     peer_name: str = "peer"
     more_is_better: bool = False
     compared: bool = True
+    earlier: tuple[float, ...] = ()
 
     @property
     def ratio(self) -> float | None:
         """Return how many times better ours is; None where nothing is compared or the peer's value is not a number."""
-        if not self.peer or not self.compared:
+        return self._ratio(self.ours, self.peer)
+
+    @property
+    def earlier_ratio(self) -> float | None:
+        """Return how many times better than the peer the earlier checkout was, as `ratio`."""
+        return self._ratio(self.earlier, self.peer)
+
+    def _ratio(self, ours: tuple[float, ...], peer: tuple[float, ...]) -> float | None:
+        if not ours or not peer or not self.compared:
             return None
-        ours, peer = Spread.of(self.ours).median, Spread.of(self.peer).median
-        above, below = (ours, peer) if self.more_is_better else (peer, ours)
+        value, others = Spread.of(ours).median, Spread.of(peer).median
+        above, below = (value, others) if self.more_is_better else (others, value)
         return above / below if below and above == above else None
 
 
 def to_json(rows: Sequence[Row], about: Mapping[str, Any]) -> dict[str, Any]:
     """Return everything as JSON, with the values of each round."""
-    return {**about, "rows": [{**asdict(row), "times_better": row.ratio, **_spreads(row)} for row in rows]}
+    return {
+        **about,
+        "rows": [
+            {**asdict(row), "times_better": row.ratio, "earlier_times_better": row.earlier_ratio, **_spreads(row)}
+            for row in rows
+        ],
+    }
 
 
 def to_markdown(rows: Sequence[Row], about: Mapping[str, Any], notes: str = NOTES) -> str:
@@ -84,8 +100,17 @@ def to_markdown(rows: Sequence[Row], about: Mapping[str, Any], notes: str = NOTE
         f"{about['others_worst']:.0%} in the worst.",
     ]
     for benchmark in dict.fromkeys(row.benchmark for row in rows):
-        lines += ["", f"## {benchmark}", "", "| | ours | peer | times better |", "| --- | ---: | ---: | ---: |"]
-        lines += [_line(row) for row in rows if row.benchmark == benchmark]
+        own = [row for row in rows if row.benchmark == benchmark]
+        has_earlier = any(row.earlier for row in own)
+        names = [
+            "",
+            "ours",
+            "peer",
+            "times better",
+            *(["earlier", "times better than the peer"] if has_earlier else []),
+        ]
+        lines += ["", f"## {benchmark}", "", f"| {' | '.join(names)} |".replace("|  |", "| |")]
+        lines += [f"| --- |{' ---: |' * (len(names) - 1)}", *(_line(row, has_earlier) for row in own)]
     return "\n".join(lines) + "\n\n## How to read it\n" + notes
 
 
@@ -112,14 +137,15 @@ def command_line(parser: ArgumentParser, options: Namespace, *, always: Collecti
 
 
 def _spreads(row: Row) -> dict[str, Any]:
-    sides = {"ours": row.ours, "peer": row.peer}
+    sides = {"ours": row.ours, "peer": row.peer, "earlier": row.earlier}
     return {f"{name}_spread": asdict(Spread.of(values)) for name, values in sides.items() if values}
 
 
-def _line(row: Row) -> str:
-    ratio = "" if row.ratio is None else f"**{_short(row.ratio)}**"
+def _line(row: Row, has_earlier: bool) -> str:
+    ratio, earlier = ("" if number is None else f"**{_short(number)}**" for number in (row.ratio, row.earlier_ratio))
+    further = f" {_cell(row.earlier)} | {earlier} |" if has_earlier else ""
     name = "" if row.peer_name == "peer" else f" ({row.peer_name})"
-    return f"| {row.what}{name}, {row.unit} | {_cell(row.ours)} | {_cell(row.peer)} | {ratio} |"
+    return f"| {row.what}{name}, {row.unit} | {_cell(row.ours)} | {_cell(row.peer)} | {ratio} |{further}"
 
 
 def _cell(values: Sequence[float]) -> str:

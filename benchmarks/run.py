@@ -75,6 +75,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--only", action="append", choices=NAMES, help="measure this part; may be repeated")
     parser.add_argument("--quick", action="store_true", help="few and small: a test of the benchmark itself")
+    parser.add_argument(
+        "--earlier",
+        type=Path,
+        metavar="FOLDER",
+        help="an earlier checkout of this project, measured beside it, except for bombs, pressure and the head",
+    )
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the result (default: %(default)s)")
     parser.add_argument("--name", help="name of the result's files (default: the date)")
     parser.add_argument(
@@ -90,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rounds = Rounds(idle_timeout_s=0 if options.quick else options.idle_timeout, repeats=0 if options.quick else 2)
     with tempfile.TemporaryDirectory(prefix="taxonomist-benchmark-") as folder:
         say("making images and models")
-        world = make_world(Path(folder), scale)
+        world = make_world(Path(folder), scale, options.earlier)
         rows = [row for name in wanted for row in MEASURES[name](world, scale, rounds)]
     others = Spread.of(rounds.others)
     about |= {"others_median": others.median, "others_worst": others.high}
@@ -102,6 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _command(options: argparse.Namespace) -> str:
     parts = ["python -m benchmarks.run", *(f"--only {name}" for name in options.only or ())]
+    parts += [f"--earlier {options.earlier.name}"] if options.earlier else []
     parts += ["--quick"] if options.quick else []
     return " ".join(parts + ([f"--name {options.name}"] if options.name else []))
 
@@ -130,44 +137,45 @@ def _row(
     more: bool = False,
     compared: bool = True,
 ) -> Row:
-    """Return the line of one number that both sides have."""
-    ours, peer = (rounds.of(f"{measure} {side}", number) for side in ("ours", "peer"))
-    return Row(title, what, unit, ours, peer, more_is_better=more, compared=compared)
+    """Return the line of one number that all sides have."""
+    ours, peer, earlier = (rounds.of(f"{measure} {side}", number) for side in ("ours", "peer", "earlier"))
+    return Row(title, what, unit, ours, peer, more_is_better=more, compared=compared, earlier=earlier)
+
+
+def _sides(world: World, *others: Side) -> tuple[Side, ...]:
+    return ("ours", "earlier", *others) if world.earlier else ("ours", *others)
 
 
 def _latency(world: World, scale: Scale, rounds: Rounds) -> list[Row]:
-    sides: tuple[Side, ...] = ("ours", "peer", "peer-kept")
+    sides = _sides(world, "peer", "peer-kept")
     _take_turns("latency", sides, lambda side: serving.latency(side, world, scale), scale.rounds, rounds)
     title = f"Latency of /predict with one task ({scale.requests} requests a round)"
     rows = []
     for key, what in (("new", "a new image"), ("again", "an image seen before")):
         for side, name in (("peer", "peer"), ("peer-kept", KEPT)):
             for part in ("p50", "p95"):
-                ours, peer = (rounds.of(f"latency {key_side}", f"{key}_{part}") for key_side in ("ours", side))
-                rows.append(Row(title, f"{what}, {part}", "ms", ours, peer, peer_name=name))
+                ours, peer, earlier = (
+                    rounds.of(f"latency {key_side}", f"{key}_{part}") for key_side in ("ours", side, "earlier")
+                )
+                rows.append(Row(title, f"{what}, {part}", "ms", ours, peer, name, earlier=earlier))
     return rows
 
 
 def _throughput(world: World, scale: Scale, rounds: Rounds) -> list[Row]:
-    _take_turns(
-        "throughput", ("ours", "peer"), lambda side: serving.throughput(side, world, scale), scale.rounds, rounds
-    )
-    title = f"Throughput: {scale.tasks:,} tasks in one /predict"
-    ours, peer = "throughput ours", "throughput peer"
-
-    def row(what: str, unit: str, number: str, more: bool) -> Row:
-        return Row(title, what, unit, rounds.of(ours, number), rounds.of(peer, number), more_is_better=more)
-
+    sides = _sides(world, "peer")
+    _take_turns("throughput", sides, lambda side: serving.throughput(side, world, scale), scale.rounds, rounds)
+    row = partial(_row, rounds, "throughput", f"Throughput: {scale.tasks:,} tasks in one /predict")
     return [
-        row("new images", "tasks/s", "new", True),
-        row("new images, the whole request", "s", "new_seconds", False),
-        row("images seen before", "tasks/s", "again", True),
-        row("memory of the server after it", "MB", "memory_after", False),
+        row("new images", "tasks/s", "new", more=True),
+        row("new images, the whole request", "s", "new_seconds"),
+        row("images seen before", "tasks/s", "again", more=True),
+        row("memory of the server after it", "MB", "memory_after"),
     ]
 
 
 def _webhooks(world: World, scale: Scale, rounds: Rounds) -> list[Row]:
-    _take_turns("webhooks", ("ours", "peer"), lambda side: serving.webhooks(side, world, scale), scale.rounds, rounds)
+    sides = _sides(world, "peer")
+    _take_turns("webhooks", sides, lambda side: serving.webhooks(side, world, scale), scale.rounds, rounds)
     title = f"Webhooks: {scale.webhooks:,} annotations from {scale.clients} clients at once"
     row = partial(_row, rounds, "webhooks", title)
     return [
@@ -198,7 +206,7 @@ def _pressure(world: World, scale: Scale, rounds: Rounds) -> list[Row]:
 def _bombs(world: World, scale: Scale, rounds: Rounds) -> list[Row]:
     _take_turns("bombs", ("ours", "peer"), lambda side: bombs(side, world, scale), scale.rounds, rounds)
     row = partial(
-        _row, rounds, "bombs", f"Bombs: small requests with large content from {scale.clients} clients at once"
+        _row, rounds, "bombs", f"Bombs: small requests with large content from {scale.bombers} clients at once"
     )
     return [
         row("memory of the server, the most", "MB", "peak"),
@@ -210,13 +218,10 @@ def _bombs(world: World, scale: Scale, rounds: Rounds) -> list[Row]:
 
 
 def _start(world: World, scale: Scale, rounds: Rounds) -> list[Row]:
-    _take_turns("start", ("ours", "peer"), lambda side: serving.start(side, world), scale.starts, rounds)
+    _take_turns("start", _sides(world, "peer"), lambda side: serving.start(side, world), scale.starts, rounds)
     rounds.measure("start worker", lambda: serving.with_worker(world))
     title = "Start and memory of the server"
-
-    def row(what: str, unit: str, number: str) -> Row:
-        return Row(title, what, unit, rounds.of("start ours", number), rounds.of("start peer", number))
-
+    row = partial(_row, rounds, "start", title)
     return [
         row("until /health answers", "s", "seconds"),
         row("the first prediction", "ms", "first_ms"),

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from benchmarks.clients import HOST
 from benchmarks.world import PROJECT, World
 
-HOST = "127.0.0.1"
-Side = Literal["ours", "peer", "peer-kept"]
+Side = Literal["ours", "peer", "peer-kept", "earlier"]
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,11 @@ def serving(
     """
     folder = world.folder / "running" / side
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(world.home if side == "ours" else world.peer, folder)
     port = _free_port()
-    command, variables = _ours(world, folder, port, worker) if side == "ours" else _peer(world, folder, port, side)
+    if side in {"ours", "earlier"}:
+        command, variables = _ours(world, side, folder, port, worker)
+    else:
+        command, variables = _peer(world, side, folder, port)
     further = {f"TAXONOMIST_{name}": value for name, value in (settings or {}).items()}
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("TAXONOMIST_", "PEER_"))}
     with (world.folder / f"{side}.log").open("ab") as log:
@@ -84,13 +86,21 @@ def serving(
             _stop(process)
 
 
-def _ours(world: World, folder: Path, port: int, worker: bool) -> tuple[list[str], Mapping[str, str]]:
+def _ours(world: World, side: Side, folder: Path, port: int, worker: bool) -> tuple[list[str], Mapping[str, str]]:
     settings = {"HOME": folder, "PORT": port, "IMAGES_FOLDER": world.images, "LOG_LEVEL": "WARNING"}
-    command = [sys.executable, "-m", "taxonomist", "serve", *([] if worker else ["--no-worker"])]
-    return command, {f"TAXONOMIST_{name}": str(value) for name, value in settings.items()}
+    environment = {f"TAXONOMIST_{name}": str(value) for name, value in settings.items()}
+    if side == "ours":
+        home, module = world.home, "taxonomist"
+    else:
+        assert world.earlier is not None
+        home, module = world.earlier.home, world.earlier.module
+        environment["PYTHONPATH"] = os.pathsep.join(world.earlier.paths)
+    shutil.copytree(home, folder)
+    return [sys.executable, "-m", module, "serve", *([] if worker else ["--no-worker"])], environment
 
 
-def _peer(world: World, folder: Path, port: int, side: Side) -> tuple[list[str], Mapping[str, str]]:
+def _peer(world: World, side: Side, folder: Path, port: int) -> tuple[list[str], Mapping[str, str]]:
+    shutil.copytree(world.peer, folder)
     gunicorn = [sys.executable, "-m", "gunicorn", "--preload", "--bind", f"{HOST}:{port}"]  # as in their Dockerfile
     project = Path(__file__).resolve().parents[1]
     settings = {

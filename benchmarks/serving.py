@@ -7,11 +7,12 @@ import json
 import sqlite3
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.clients import post_all
 from benchmarks.measure import memory_of, percentile
 from benchmarks.peer import DATABASE
 from benchmarks.servers import Server, Side, serving
@@ -58,25 +59,18 @@ def webhooks(side: Side, world: World, scale: Scale) -> dict[str, float]:
     bodies = webhook_bodies(scale.webhooks)
     with serving(side, world) as server:
         server.post("/webhook", webhook_bodies(1, first=len(bodies) + 1)[0])
-
-        def send(body: bytes) -> tuple[float, bool]:
-            began = time.perf_counter()
-            ok = server.post("/webhook", body, timeout=60)[0] < 300
-            return time.perf_counter() - began, ok
-
         began = time.perf_counter()
-        with ThreadPoolExecutor(scale.clients) as clients:
-            answers = list(clients.map(send, bodies))
+        answers = post_all(server.port, "/webhook", bodies, clients=scale.clients, timeout_s=60)
         seconds = time.perf_counter() - began
         kept = kept_webhooks(side, server.folder)
-    times = [taken for taken, ok in answers if ok] or [float("nan")]
+    times = [answer.seconds for answer in answers if answer.ok] or [float("nan")]
     return {
         "rate": len(bodies) / seconds,
         "p50": 1000 * percentile(times, 0.50),
         "p99": 1000 * percentile(times, 0.99),
         "max": 1000 * max(times),
         "lost": len(bodies) + 1 - kept,  # one more was sent to warm up
-        "late": sum(1 for taken, ok in answers if taken > LABEL_STUDIO_WAITS_S or not ok),
+        "late": sum(1 for answer in answers if answer.seconds > LABEL_STUDIO_WAITS_S or not answer.ok),
     }
 
 
@@ -127,7 +121,11 @@ def webhook_bodies(count: int, first: int = 1) -> list[bytes]:
 
 def kept_webhooks(side: Side, folder: Path) -> int:
     """Return how many webhooks a server has kept on the disk."""
-    return _kept_by_us(folder) if side == "ours" else _kept_by_peer(folder)
+    if side == "ours":
+        return _kept_by_us(folder)
+    if side == "earlier":
+        return _count(folder / "journal.sqlite", "SELECT count(*) FROM events WHERE kind = 'annotation-saved'")
+    return _count(folder / DATABASE, "SELECT count(*) FROM annotations")
 
 
 def _kept_by_us(folder: Path) -> int:
@@ -136,8 +134,7 @@ def _kept_by_us(folder: Path) -> int:
         return sum(1 for _ in journal.annotations("1"))
 
 
-def _kept_by_peer(folder: Path) -> int:
-    with sqlite3.connect(folder / DATABASE) as database:
-        (count,) = database.execute("SELECT count(*) FROM annotations").fetchone()
-    database.close()
+def _count(path: Path, query: str) -> int:
+    with closing(sqlite3.connect(path)) as database:
+        (count,) = database.execute(query).fetchone()
     return int(count)

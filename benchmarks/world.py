@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,9 +35,10 @@ class Scale:
     requests: int = 60  # of one task each, for latency
     tasks: int = 1200  # in one request
     webhooks: int = 1000
-    clients: int = 16
-    pressed: int = 2000  # webhooks under pressure, from twice as many clients
+    clients: int = 32
+    pressed: int = 2000  # webhooks under pressure
     slow_clients: int = 200  # silent ones, and as many that trickle
+    bombers: int = 16
     bomb_pixels: int = 8_000  # side of an image that is small as a file
     bomb_body: int = 64 * 1024 * 1024  # bytes
     bomb_packed: int = 2_000_000_000  # bytes of an answer that is unpacked twice
@@ -43,7 +47,16 @@ class Scale:
     starts: int = 5
 
 
-QUICK = Scale(1, 64, 120, 4, 24, 40, 4, 40, 10, 500, 1_000_000, 10_000_000, (200,), 16, 1)
+QUICK = Scale(1, 64, 120, 4, 24, 40, 8, 40, 10, 4, 500, 1_000_000, 10_000_000, (200,), 16, 1)
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """An earlier checkout of this project: its home, its module with the command line, its import paths."""
+
+    home: Path
+    module: str
+    paths: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -58,6 +71,7 @@ class World:
     config: str
     names: tuple[str, ...]
     paths: tuple[TaxonomyPath, ...]
+    earlier: Earlier | None = None
 
     @property
     def images(self) -> Path:
@@ -74,14 +88,19 @@ class World:
         return self.folder / "peer"
 
 
-def make_world(folder: Path, scale: Scale) -> World:
-    """Make the data under the empty `folder`; about a minute for the whole catalogue."""
+def make_world(folder: Path, scale: Scale, earlier: Path | None = None) -> World:
+    """Make the data under the empty `folder`; about a minute for the whole catalogue.
+
+    `earlier` is the folder of an earlier checkout, which makes the same data with its own code.
+    """
     rows = _catalogue(scale.labelled)
     paths = tuple((row["level1"], row["level2"], row["level3"]) for row in rows)
     names = _write_images(folder / "images", [CATALOGUE / "images" / row["file"] for row in rows], scale.tasks + 1)
     config = _our_home(folder, rows, scale.size)
     _peer_folder(folder / "peer", sorted(set(paths)))
-    return World(folder, scale.size, config, names, paths)
+    return World(
+        folder, scale.size, config, names, paths, _earlier(folder / "earlier", scale, earlier) if earlier else None
+    )
 
 
 def _catalogue(limit: int | None) -> list[dict[str, str]]:
@@ -121,6 +140,26 @@ def _our_home(folder: Path, rows: Sequence[dict[str, str]], size: int) -> str:
     prepare_backbone(services)
     train(services, PROJECT, lambda step, share: None)
     return services.projects.get(PROJECT).label_config
+
+
+_MAKE = """
+import sys
+from pathlib import Path
+from benchmarks.world import Scale, make_world
+make_world(Path(sys.argv[1]), Scale(size=int(sys.argv[2]), labelled=int(sys.argv[3]) or None, tasks=1))
+"""
+
+
+def _earlier(folder: Path, scale: Scale, checkout: Path) -> Earlier:
+    paths = tuple(str(path) for path in (checkout / "src", checkout) if path.exists())
+    module = "taxonomist" if (checkout / "src").exists() else "backend.cli"
+    arguments = [str(folder), str(scale.size), str(scale.labelled or 0)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    folder.mkdir()
+    subprocess.run(
+        [sys.executable, "-c", _MAKE, *arguments], cwd=checkout, env=environment, check=True, stdout=sys.stderr
+    )
+    return Earlier(folder / "home", module, paths)
 
 
 def _peer_folder(folder: Path, classes: Sequence[TaxonomyPath]) -> None:
