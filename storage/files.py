@@ -99,7 +99,11 @@ def write_if_absent(path: Path, data: bytes) -> None:
 @contextmanager
 def _written_beside(path: Path, data: bytes, *, sync: bool) -> Iterator[Path]:
     """Yield a new file with `data` in the same folder, readable by its owner only; deleted when the block raises."""
-    handle, name = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
+    try:
+        handle, name = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
+    except OSError as error:
+        error.filename = str(path)  # that of the new file is another one each time
+        raise
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)

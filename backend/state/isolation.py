@@ -26,7 +26,8 @@ class Isolation:
 
     def __init__(self, set_aside: Callable[[], SetAside]) -> None:
         self._set_aside = set_aside
-        self._problems: dict[tuple[str, str], str | None] = {}  # by project and step, as logged; None: it works
+        self._logged: dict[tuple[str, str], str] = {}  # the problem by project and step
+        self._stored: dict[tuple[str, str], str | None] = {}  # in what is set aside; None: it works
         self._done: set[tuple[str, str]] = set()  # projects and steps since the last call of `end_round`
         self._done_once: set[tuple[str, str]] = set()
         self._done_before: set[tuple[str, str]] | None = None
@@ -40,13 +41,13 @@ class Isolation:
             yield
         except Exception as error:
             self.failures += not project and concerns_all(error)
-            if self._is_new(project, step, describe(error)):
-                self._say(project, step, error)
-                if not isinstance(error, ConfigError | ConflictError):
-                    self._keep(project, step, error)
+            self._say(project, step, error)
+            if not isinstance(error, ConfigError | ConflictError):
+                self._store(project, step, describe(error))
         else:
-            if self._is_new(project, step, None):
-                self._forget(project, step)
+            if self._logged.pop((project, step), None) is not None:
+                log.info("%s%s go on", _of(project), step)
+            self._store(project, step, None)
 
     def end_beginning(self) -> None:
         """Note that the steps so far are done once, so that `end_round` does not miss them later."""
@@ -61,38 +62,41 @@ class Isolation:
         for item in self._set_aside().items(kind=ItemKind.STEP):
             if item.project and (item.project, item.key) not in done:
                 self._set_aside().clear(ItemKind.STEP, item.project, [item.key])
-                self._problems.pop((item.project, item.key), None)
+                self._stored.pop((item.project, item.key), None)
+                self._logged.pop((item.project, item.key), None)
         self._done_before = done
 
-    def _is_new(self, project: str, step: str, problem: str | None) -> bool:
-        if self._problems.get((project, step), "") == problem:
-            return False
-        self._problems[project, step] = problem
-        return True
-
     def _say(self, project: str, step: str, error: Exception) -> None:
-        of_project = f"project {project}: " if project else ""
+        """Log the problem once."""
+        problem = describe(error)
+        if self._logged.get((project, step)) == problem:
+            return
+        self._logged[project, step] = problem
         log.log(
             logging.WARNING if isinstance(error, ConfigError | ConflictError) else logging.ERROR,
             "%s%s wait: %s",
-            of_project,
+            _of(project),
             step,
-            describe(error),
+            problem,
             exc_info=None if isinstance(error, TaxonomistError) else error,
         )
 
-    def _keep(self, project: str, step: str, error: Exception) -> None:
+    def _store(self, project: str, step: str, problem: str | None) -> None:
+        """Set the step aside with its problem, or take it back. On a full disk, the next pulse tries again."""
+        if self._stored.get((project, step), "") == problem:
+            return
         try:
-            self._set_aside().add(ItemKind.STEP, project, step, describe(error))
-        except StorageError as failure:  # a full disk: the next pulse tries again
-            self._problems.pop((project, step), None)
-            log.debug("%s is not set aside: %s", step, failure)
+            if problem is None:
+                self._set_aside().clear(ItemKind.STEP, project, [step])
+            else:
+                self._set_aside().add(ItemKind.STEP, project, step, problem)
+            self._stored[project, step] = problem
+        except StorageError as failure:
+            log.debug("it is not stored that %s wait: %s", step, failure)
 
-    def _forget(self, project: str, step: str) -> None:
-        try:
-            self._set_aside().clear(ItemKind.STEP, project, [step])
-        except StorageError:
-            self._problems.pop((project, step), None)
+
+def _of(project: str) -> str:
+    return f"project {project}: " if project else ""
 
 
 def work_alone(

@@ -8,6 +8,7 @@ import threading
 import time
 from dataclasses import dataclass
 
+from taxonomist.backend.repeated_error import RepeatedError
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.jobs import Job, JobKind, JobState
 from taxonomist.backend.worker.job_runner import run
@@ -61,6 +62,7 @@ class JobLoop:
         self._running: Job | None = None
         self._ended: _End | None = None  # that is not stored yet
         self._rests: dict[tuple[JobKind, str], _Rest] = {}
+        self._failing = RepeatedError(log, "jobs")
 
     def start(self) -> None:
         """Start the thread."""
@@ -151,14 +153,21 @@ class JobLoop:
     def _run_until_stopped(self) -> None:
         give_way()
         while not self._stop.is_set():
-            try:
-                if self.run_next():
-                    continue
-            except StorageError as error:  # a full disk passes; the job table has what waits
-                log.error("%s", error)
-            except Exception:
-                log.exception("the job loop")
-            self._stop.wait(POLL_S)
+            if not self._run_next():
+                self._stop.wait(POLL_S)
+
+    def _run_next(self) -> bool:
+        """Return what `run_next` returns; False where it fails, which is logged."""
+        try:
+            has_run = self.run_next()
+        except StorageError as error:  # a full disk passes; the job table has what waits
+            self._failing.met(str(error))
+            return False
+        except Exception as error:
+            self._failing.met(describe(error), error)
+            return False
+        self._failing.ended()
+        return has_run
 
     def _progress(self, job: Job) -> StepProgress:
         stored_at = 0.0

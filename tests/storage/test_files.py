@@ -35,6 +35,13 @@ def test_a_failed_write_leaves_the_old_bytes_and_no_other_file(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_an_error_names_the_file_and_not_that_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "gone" / "a.json"
+    with pytest.raises(FileNotFoundError) as raised:
+        write_atomically(path, b"a")
+    assert raised.value.filename == str(path)
+
+
 def test_of_many_writers_at_once_one_wins(tmp_path: Path) -> None:
     path = tmp_path / "secret"
 

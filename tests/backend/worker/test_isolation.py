@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from typing import Any
 
@@ -124,6 +125,29 @@ def test_an_image_is_decided_by_the_next_pulse_when_another_writer_was_faster(
     assert before is not None
     assert after.etag != before.etag
     assert world.journal.dirty_projects() == []
+
+
+def test_a_problem_that_cannot_be_stored_is_logged_once_and_stored_later(
+    services: Services, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    journal = services.home / "journal.sqlite"
+    journal.mkdir()  # SQLite cannot open it
+
+    def pulses(count: int, error: Exception | None) -> list[str]:
+        caplog.clear()
+        for _ in range(count):
+            with services.isolation.of("7", "labels"):
+                if error is not None:
+                    raise error
+        return caplog.messages
+
+    assert pulses(100, StorageError("No room.")) == ["project 7: labels wait: No room."]
+    journal.rmdir()
+    assert pulses(100, StorageError("No room.")) == []
+    assert [(item.reason, item.tries) for item in services.journal.set_aside.items("7")] == [("No room.", 1)]
+    assert pulses(100, None) == ["project 7: labels go on"]
+    assert services.journal.set_aside.items("7") == []
 
 
 def test_a_heartbeat_says_that_the_worker_works_and_not_that_each_project_does(

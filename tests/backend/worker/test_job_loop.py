@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import sys
 import threading
@@ -212,6 +213,36 @@ def test_a_job_without_room_is_tried_again_after_a_while(
     monkeypatch.setattr(job_loop, "run", done)
     assert loop.run_next()
     assert ran == [(JobKind.TRAIN, "7")]
+
+
+def test_a_job_table_that_fails_is_logged_once_a_minute(
+    services: Services, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr("taxonomist.backend.repeated_error.time.monotonic", lambda: clock[0])
+    caplog.set_level(logging.INFO)
+    loop = JobLoop(services, threading.Event())
+    table = services.home / "jobs.sqlite"
+
+    def pass_by(seconds: float) -> list[str]:
+        caplog.clear()
+        for _ in range(int(seconds / job_loop.POLL_S)):
+            assert not loop._run_next()
+            clock[0] += job_loop.POLL_S
+        return caplog.messages
+
+    assert pass_by(10) == []
+    table.rename(table.with_suffix(".aside"))
+    table.mkdir()  # SQLite cannot open it
+    (begun,) = pass_by(60)
+    assert begun.startswith(f"jobs wait: Cannot open {table}")
+    assert pass_by(600) == [begun] * 10
+    table.rmdir()
+    table.with_suffix(".aside").rename(table)
+    assert pass_by(60) == ["jobs go on"]
+    table.rename(table.with_suffix(".aside"))
+    table.mkdir()
+    assert pass_by(30) == [begun]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a priority for each thread")
