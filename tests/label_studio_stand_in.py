@@ -34,6 +34,7 @@ class StandIn(AbstractContextManager["StandIn"]):
     def __init__(self, number: int = 4) -> None:
         self.number = number
         self.created_at = CREATED
+        self.label_config = CONFIG
         self.tasks: dict[int, dict[str, Any]] = {}
         self.annotations: dict[int, dict[str, Any]] = {}
         self.predictions: dict[int, dict[str, Any]] = {}
@@ -100,12 +101,6 @@ class StandIn(AbstractContextManager["StandIn"]):
             "/api/webhooks": [],
         }
 
-    def show_config(self, xml: str) -> None:
-        """Answer with another labelling config than that of `small_world`."""
-        self.answer = lambda method, path, answer: (
-            {**answer, "label_config": xml} if isinstance(answer, dict) and "label_config" in answer else answer
-        )
-
     def _now(self) -> str:
         return f"2026-11-24T16:00:00.{next(self._changes):06d}Z"
 
@@ -114,7 +109,7 @@ class StandIn(AbstractContextManager["StandIn"]):
         fields = {
             "id": self.number,
             "title": "stand-in",
-            "label_config": CONFIG,
+            "label_config": self.label_config,
             "created_at": self.created_at,
             "show_collab_predictions": True,
             "model_version": self.model_version,
@@ -183,6 +178,7 @@ class StandIn(AbstractContextManager["StandIn"]):
                 if body.get("model_version", self.model_version) not in known | {self.model_version}:
                     return 400, {"model_version": ["Model version doesn't exist"]}
                 self.model_version = body.get("model_version", self.model_version)
+                self.label_config = body.get("label_config", self.label_config)
                 return 200, self.project()
             case "GET", "/api/tasks":
                 return 200, self._list(query)

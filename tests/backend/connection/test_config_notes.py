@@ -69,7 +69,7 @@ def label_studio(services: Services) -> Any:
 
 @parametrized
 def test_connect_says_it(services: Services, label_studio: StandIn, note: str, xml: str) -> None:
-    label_studio.show_config(xml)
+    label_studio.label_config = xml
     label_studio.refuse = lambda method, path: 500 if method == "POST" else None  # what follows does not matter
     said: list[str] = []
     with pytest.raises(LabelStudioError):
@@ -89,7 +89,7 @@ def test_connect_says_it(services: Services, label_studio: StandIn, note: str, x
 
 @parametrized
 def test_the_doctor_says_it(services: Services, label_studio: StandIn, note: str, xml: str) -> None:
-    label_studio.show_config(xml)
+    label_studio.label_config = xml
     check = seen(services, "4")["taxonomy"]
     assert check.status == "ok"
     assert note.rstrip(".") in check.detail

@@ -53,7 +53,7 @@ def test_the_doctor_names_it(services: Services, name: str, xml: str) -> None:
     with StandIn() as label_studio:
         services.projects.update("4", label_studio_url=label_studio.url, api_key=SecretStr("t"))
         label_studio.introduce_itself()
-        label_studio.show_config(xml)
+        label_studio.label_config = xml
         check = seen(services, "4")["taxonomy"]
     assert check.status == "fail"
     assert name in check.detail

@@ -6,12 +6,14 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 import pytest
 from flask.testing import FlaskClient
 
 from taxonomist.backend.services import Services
 from taxonomist.backend.web.app import create_app
 from taxonomist.taxonomy.label_config import write_label_config
+from tests.backend.web.serving import serving
 from tests.small_world import CONFIG
 
 WIDE = write_label_config([(f"node {number}",) for number in range(80_000)])
@@ -58,6 +60,26 @@ def test_no_route_takes_one(services: Services, bodies: dict[str, Callable[[str]
         assert REASONS[xml] in answer.get_json()["error"]
     assert {record.project: record for record in Services(services.settings).projects} == records
     assert (services.journal.position(), services.journal.pending()) == (position, journal)
+
+
+LIMITS = {
+    "50,000 choices": lambda over: write_label_config([(f"node {number}",) for number in range(50_000 + over)]),
+    "64 levels": lambda over: write_label_config([tuple(f"level {number}" for number in range(64 + over))]),
+}
+
+
+@pytest.mark.parametrize("config", LIMITS.values(), ids=LIMITS.keys())
+def test_the_largest_config_is_taken_by_every_route_and_no_larger_one(
+    services: Services, bodies: dict[str, Callable[[str], dict[str, Any]]], config: Callable[[int], str]
+) -> None:
+    routes = [name for name in bodies if name in {"/setup", "/predict", "/webhook 12-annotation-created"}]
+    assert len(routes) == 3
+    with serving(services, services.settings) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+        for over, statuses in ((0, {200, 201}), (1, {400})):
+            xml = config(over)
+            answers = {name: client.post(name.partition(" ")[0], json=bodies[name](xml), timeout=60) for name in routes}
+            assert {answer.status_code for answer in answers.values()} <= statuses, answers
+    assert {services.projects.get(project).label_config for project in ("1", "5")} == {config(0)}
 
 
 def _path(bodies: dict[str, Callable[[str], dict[str, Any]]], make: Callable[[str], dict[str, Any]]) -> str:

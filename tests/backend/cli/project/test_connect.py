@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
+import io
+import sys
+from datetime import UTC, datetime, timedelta
+
+import httpx
 import pytest
 from pydantic import SecretStr
 
 from taxonomist.backend.connection.connect import webhook_address
+from taxonomist.backend.connection.look_alike_panel import keys_in, with_panel
 from taxonomist.backend.services import Services
+from taxonomist.backend.state.credentials import key_end
 from taxonomist.backend.state.jobs import JobKind
 from tests.backend.cli.conftest import Run
+from tests.backend.web.serving import serving
 from tests.label_studio_stand_in import StandIn
 from tests.small_world import CONFIG
 
@@ -43,3 +54,52 @@ def test_a_revoked_token_is_replaced_by_that_of_the_environment(
     assert record.api_key is not None
     assert record.api_key.get_secret_value() == "new"
     assert [job.kind for job in services.jobs.waiting()] == [JobKind.SYNC]
+
+
+CONNECT = ("connect", "--project", "4", "--api-key", "new", "--annotators", "1")
+
+
+def test_afterwards_calls_need_the_password_of_label_studio(run: Run, services: Services, former: StandIn) -> None:
+    """Here, on loopback, too; webhooks need the secret in their header, or the password."""
+    setup = {"project": "4.1795531934", "schema": CONFIG}
+    calls = {
+        "/setup": setup,
+        "/predict": {"project": setup["project"], "label_config": CONFIG, "tasks": []},
+        "/webhook": {"action": "START_TRAINING", "project": {"id": 4, "label_config": CONFIG}},
+        "/train": {"project": 4},
+    }
+    with former, serving(services, services.settings) as port:
+        url = f"http://127.0.0.1:{port}"
+        assert httpx.post(f"{url}/setup", json=setup).status_code == 200
+        code, _, err = run(*CONNECT, "--yes")
+        assert code == 0, err
+        row, headers = former.ml_backends[8], former.webhooks[9]["headers"]
+        password = (row["basic_auth_user"], row["basic_auth_pass"])
+        without = {path: httpx.post(url + path, json=body).status_code for path, body in calls.items()}
+        secret = {path: httpx.post(url + path, json=body, headers=headers).status_code for path, body in calls.items()}
+        right = {path: httpx.post(url + path, json=body, auth=password).status_code for path, body in calls.items()}
+    assert row["auth_method"] == "BASIC_AUTH"
+    assert without == {"/setup": 401, "/predict": 401, "/webhook": 401, "/train": 401}
+    assert secret == {"/setup": 401, "/predict": 401, "/webhook": 201, "/train": 401}
+    assert right == {"/setup": 200, "/predict": 200, "/webhook": 201, "/train": 201}
+
+
+@pytest.mark.parametrize("declined", [False, True], ids=["", "declined"])
+def test_a_key_of_an_earlier_release_is_valid_for_a_week_after_a_new_panel(
+    run: Run, services: Services, former: StandIn, declined: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = hmac.new(services.credentials.signing_key, b"similar:4", hashlib.sha256).digest()
+    key = base64.urlsafe_b64encode(digest[:18]).decode()
+    former.label_config = with_panel(CONFIG, services.settings.page_url, "4", key)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("n\n-\n"))  # no panel; nothing names the products
+    today, page = datetime.now(UTC).date(), {"project": "4", "key": key, "src": "/data/upload/4/a.jpg"}
+    with former, serving(services, services.settings) as port:
+        code, _, err = run(*CONNECT, *([] if declined else ["--yes"]))
+        assert code == 0, err
+        opened = []
+        for days in (0, 7, 8):
+            monkeypatch.setattr("taxonomist.backend.state.credentials.today", lambda: today + timedelta(days=days))  # noqa: B023
+            opened.append(httpx.get(f"http://127.0.0.1:{port}/similar", params=page).status_code)
+    assert opened == ([200, 200, 200] if declined else [200, 200, 401])
+    [shown] = keys_in(former.label_config)
+    assert key_end(shown) == (None if declined else today + timedelta(days=90))

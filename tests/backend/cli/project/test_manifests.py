@@ -13,6 +13,7 @@ import pytest
 from taxonomist.backend.services import Services
 from taxonomist.storage.catalog.documents import ProjectLabels
 from taxonomist.storage.journal import EARLIER_IMPORT, TaskSaved
+from taxonomist.taxonomy.label_config import write_label_config
 from tests.backend.cli.conftest import Run, run_json
 from tests.small_world import image_bytes
 
@@ -189,3 +190,45 @@ def test_images_of_an_earlier_import_that_the_file_does_not_name_are_listed(
     assert (result["of_earlier_imports"], result["unnamed_images"]) == (1, [gone])
     assert run("forget", "--image", gone, "--yes")[0] == 0
     assert run_json(run, "import", manifest, "--project", "p")["of_earlier_imports"] == 0
+
+
+def labels_of(nodes: int, levels: int) -> list[str]:
+    """Return labels of so many levels, whose names all differ; the last one may have fewer."""
+    names = [f"n{number}" for number in range(nodes)] + [""] * (-nodes % levels)
+    return [",".join(names[start : start + levels]) for start in range(0, nodes, levels)]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "levels", "reason"),
+    [
+        (64, 64, None),
+        (65, 65, "a path of 65 levels"),
+        pytest.param(50_000, 8, None, marks=pytest.mark.slow),
+        (50_001, 8, "more than 50,000 choices"),
+    ],
+)
+def test_a_taxonomy_has_at_most_64_levels_and_50000_nodes(
+    run: Run, services: Services, images: Path, nodes: int, levels: int, reason: str | None
+) -> None:
+    header = ",".join(f"level{level + 1}" for level in range(levels))
+    rows = [f"{NAMES[0]},{label}" for label in labels_of(nodes, levels)]
+    (images / "m.csv").write_text("\n".join([f"file,{header}", *rows]))
+    code, _, err = run("import", images / "m.csv", "--project", "p", "--multi-label")
+    if reason is None:
+        assert (code, len(services.label_config("p").trees[0])) == (0, nodes)
+    else:
+        assert (code, reason in err, services.projects.exists("p")) == (2, True, False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("over", [0, 1])
+def test_a_given_config_has_50000_choices(run: Run, services: Services, images: Path, over: int) -> None:
+    nodes = [("Warm", "Red"), ("Cold", "Blue"), *((f"g{n // 249}", f"n{n}") for n in range(200 * 249 - 4 + over))]
+    (images / "config.xml").write_text(write_label_config(nodes), encoding="utf-8")
+    manifest = write(images, "file,level1,level2,product")
+    code, _, err = run("import", manifest, "--project", "p", "--config", images / "config.xml")
+    if over:
+        assert (code, "50,001 choices; at most 50,000" in err) == (2, True)
+        assert not services.projects.exists("p")
+    else:
+        assert (code, len(services.label_config("p").trees[0])) == (0, 50_000)
