@@ -124,7 +124,9 @@ def kept_webhooks(side: Side, folder: Path) -> int:
     if side == "ours":
         return _kept_by_us(folder)
     if side == "earlier":
-        return _count(folder / "journal.sqlite", "SELECT count(*) FROM events WHERE kind = 'annotation-saved'")
+        return _count(
+            folder / "journal.sqlite", "SELECT count(*) FROM events WHERE kind = 'annotation-saved' AND project = '1'"
+        )
     return _count(folder / DATABASE, "SELECT count(*) FROM annotations")
 
 

@@ -155,11 +155,17 @@ class _WebhookReader:
         self.xml, self.now, self.known_config = xml, now, known_config
         self.action = str(body["action"])
         self.problems: list[str] = []
+        self._config: LabelConfig | None = None
 
     def read(self) -> ReceivedWebhook:
         events: tuple[Event, ...] = ()
-        if self.xml:
-            _check_size(self.xml)
+        try:
+            if self.xml:
+                self._config = parse_label_config(self.xml)
+        except ConfigTooLargeError:  # also where no event needs it
+            raise
+        except ConfigError:  # an event that needs it says so
+            pass
         try:
             events = tuple(self._events())
         except ConfigTooLargeError:
@@ -225,9 +231,11 @@ class _WebhookReader:
         return TaskDeleted(self.project, self.source, _identity(item))
 
     def _task(self, item: Mapping[str, Any]) -> TaskSaved:
-        return task_saved(self.project, self.source, validated(Task, item), self._config(), self.now)
+        return task_saved(self.project, self.source, validated(Task, item), self._read_config(), self.now)
 
-    def _config(self) -> LabelConfig:
+    def _read_config(self) -> LabelConfig:
+        if self._config is not None:
+            return self._config
         xml = self.xml or self.known_config(self.project)
         if not xml:
             raise BadRequestError(f"The webhook {self.action} came without the project's labelling config.")
@@ -239,16 +247,6 @@ class _WebhookReader:
             for item in value if isinstance(value, list) else [value]:
                 if isinstance(item, dict):
                     yield item
-
-
-def _check_size(xml: str) -> None:
-    """Raise `ConfigTooLargeError` for a labelling config that exceeds the limits, also where no event needs it."""
-    try:
-        parse_label_config(xml)
-    except ConfigTooLargeError:
-        raise
-    except ConfigError:
-        return
 
 
 def _identity(item: Mapping[str, Any]) -> str:

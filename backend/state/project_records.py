@@ -7,12 +7,14 @@ reader never sees half of it.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import date, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -152,7 +154,7 @@ class ProjectRecords:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._cached: dict[Path, tuple[tuple[int, int, int], ProjectRecord]] = {}
+        self._cached: dict[str, tuple[tuple[int, int, int], ProjectRecord]] = {}
         self._caching = threading.Lock()
         self._comparing = threading.RLock()
         self._complaints: dict[str, str] = {}  # by project, as it was logged
@@ -163,20 +165,26 @@ class ProjectRecords:
         Raises `DamagedError` or `StorageError` when the file cannot be read, `BadRequestError` for a text that cannot
         name a project.
         """
-        path = self._path(project)
-        with storage_errors(path):
-            try:
-                stat = path.stat()
-            except FileNotFoundError:
-                return ProjectRecord(project=project)
+        return self.find(project) or ProjectRecord(project=project)
+
+    def find(self, project: str) -> ProjectRecord | None:
+        """Return the record of a project as `get` does, None for an unknown project."""
+        path = os.path.join(self._folder, _checked_file_name(project))  # noqa: PTH118 - several times for each webhook
+        try:
+            stat = os.stat(path)  # noqa: PTH116
+        except FileNotFoundError:
+            return None
+        except OSError:
+            with storage_errors(Path(path)):
+                raise
         stamp = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-        cached = self._cached.get(path)
+        cached = self._cached.get(project)
         if cached is not None and cached[0] == stamp:  # a labelling config may be large, and each request needs it
             return cached[1]
         record = self._read(project)
         with self._caching:
-            self._cached.pop(path, None)
-            self._cached[path] = (stamp, record)
+            self._cached.pop(project, None)
+            self._cached[project] = (stamp, record)
             total = sum(found[0][1] for found in self._cached.values())
             while total > _CACHED_BYTES and len(self._cached) > 1:
                 total -= self._cached.pop(next(iter(self._cached)))[0][1]
@@ -192,7 +200,7 @@ class ProjectRecords:
         if path.exists():
             with FileLock(self._folder / ".lock"), storage_errors(path):
                 path.unlink(missing_ok=True)
-                self._cached.pop(path, None)
+                self._cached.pop(project, None)
 
     def update(self, project: str, **changes: object) -> ProjectRecord:
         """Set some fields of a project's record and return the new record. Writes only when something differs.
@@ -318,8 +326,11 @@ class ProjectRecords:
         return new
 
     def _path(self, project: str) -> Path:
-        if not is_project(project):
-            raise BadRequestError(
-                f"{shorten(repr(project))} is not a project: use Label Studio's number or a short name."
-            )
-        return self._folder / _file_name(project)
+        return self._folder / _checked_file_name(project)
+
+
+@lru_cache(maxsize=1000)
+def _checked_file_name(project: str) -> str:
+    if not is_project(project):
+        raise BadRequestError(f"{shorten(repr(project))} is not a project: use Label Studio's number or a short name.")
+    return _file_name(project)

@@ -11,6 +11,8 @@ import logging
 import math
 import re
 import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from flask import Flask, Response, g, jsonify, request
@@ -19,7 +21,7 @@ from werkzeug.exceptions import HTTPException
 
 from taxonomist.backend.error_codes import http_status
 from taxonomist.backend.label_studio.requests import parse_predict, parse_setup, project_id
-from taxonomist.backend.label_studio.webhooks import parse_webhook
+from taxonomist.backend.label_studio.webhooks import ReceivedWebhook, parse_webhook
 from taxonomist.backend.services import Services, registry_name
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.state import heartbeat
@@ -29,7 +31,7 @@ from taxonomist.backend.web.metrics import Metrics
 from taxonomist.backend.web.path_prefix import BelowPath
 from taxonomist.backend.web.readiness import Readiness
 from taxonomist.backend.web.similar_page import similar_pages
-from taxonomist.backend.web.use_cases import UseCases
+from taxonomist.backend.web.use_cases import Recorded, UseCases
 from taxonomist.storage.files import disk_error
 from taxonomist.storage.network.host_breaker import HOSTS
 from taxonomist.storage.set_aside import ItemKind
@@ -37,7 +39,8 @@ from taxonomist.taxonomy.errors import BadRequestError, DamagedError, NotFoundEr
 
 log = logging.getLogger(__name__)
 
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")  # half of a character
+_SURROGATE_STARTS = (rb"\ud", rb"\uD", b"\xed")  # found much faster than by the expression
 _CALLS = ("webhook", "predict", "setup", "train")
 MAX_BODY_BYTES = 16 * 1024 * 1024
 MAX_VALUES = 1_000_000
@@ -78,6 +81,15 @@ def create_app(settings: Settings, services: Services | None = None, *, routes: 
     return app
 
 
+@dataclass(frozen=True)
+class WebhookAnswer:
+    """The answer to the webhook with this number in its group."""
+
+    number: int
+    status: int
+    content: dict[str, Any]
+
+
 class Routes:
     """What the routes do. One object for all threads of the server."""
 
@@ -111,28 +123,60 @@ class Routes:
         return jsonify(results=answer.predictions)
 
     def webhook(self) -> ResponseReturnValue:
-        content, status = self._webhook(request.get_data(), self.proxies.caller_in(request.environ))
+        webhook = self._read_webhook(request.get_data(), self.proxies.caller_in(request.environ))
+        (recorded,) = self.use_cases.record([webhook])
+        if isinstance(recorded, Exception):
+            raise recorded
+        content, status = self._answer_webhook(recorded)
         return jsonify(content), status
 
-    def take_webhook(self, body: bytes, caller: Caller) -> tuple[int, dict[str, Any]]:
-        """Return status and JSON of the answer to a webhook, as the WSGI application gives it, but twice as fast."""
+    def take_webhooks(self, requests: Sequence[tuple[bytes, Caller]]) -> Iterator[list[WebhookAnswer]]:
+        """Take webhooks, whose events share a commit, and yield their answers, as the WSGI application gives them.
+
+        Those that ask for more, such as a training, come last, each by itself.
+        """
         started = time.perf_counter()
-        try:
-            content, status = self._webhook(body, caller)
-        except Exception as error:
-            content, status = _explained(error, "POST", "/webhook")
-        self._count("/webhook", status, started)
-        return status, content
+        read: dict[int, ReceivedWebhook] = {}
+        failed: dict[int, Exception] = {}
+        for number, (body, caller) in enumerate(requests):
+            try:
+                read[number] = self._read_webhook(body, caller)
+            except Exception as error:
+                failed[number] = error
+        at_once: dict[int, Recorded] = {}
+        later: dict[int, Recorded] = {}
+        for number, recorded in zip(read, self.use_cases.record(list(read.values())), strict=True):
+            if isinstance(recorded, Exception):
+                failed[number] = recorded
+            else:
+                (later if recorded.has_more else at_once)[number] = recorded
+
+        def answer(number: int) -> WebhookAnswer:
+            try:
+                if number in failed:
+                    raise failed[number]
+                content, status = self._answer_webhook((at_once | later)[number])
+            except Exception as error:
+                content, status = _explained(error, "POST", "/webhook")
+            self._count("/webhook", status, started)
+            return WebhookAnswer(number, status, content)
+
+        yield [answer(number) for number in (*failed, *at_once)]
+        for number in later:
+            yield [answer(number)]
 
     def count_refused(self, path: str, status: int) -> None:
         """Count a request that was refused before its body was read. `path` is the last part of its path."""
         self.metrics.requests.labels(f"/{path}" if path in _CALLS else "unknown", str(status)).inc()
 
-    def _webhook(self, body: bytes, caller: Caller) -> tuple[dict[str, Any], int]:
+    def _read_webhook(self, body: bytes, caller: Caller) -> ReceivedWebhook:
         self.access.check(caller, webhook=True)
         webhook = parse_webhook(_parsed(body), known_config=self.use_cases.known_config)
         self.access.check_project(caller, webhook.project, webhook=True)
-        receipt = self.use_cases.receive(webhook)
+        return webhook
+
+    def _answer_webhook(self, recorded: Recorded) -> tuple[dict[str, Any], int]:
+        receipt = self.use_cases.follow(recorded)
         if receipt.ignored:
             self.metrics.events.labels("ignored").inc()
         self.metrics.events.labels("new").inc(receipt.new)
@@ -233,7 +277,7 @@ def _parsed(body: bytes) -> object:
     try:
         text = body.decode(json.detect_encoding(body), "surrogatepass")
         parsed: object = _JSON.decode(text)
-        if _SURROGATE.search(body):  # half of a character, which no file can hold
+        if any(start in body for start in _SURROGATE_STARTS) and _SURROGATE.search(body):  # which no file can hold
             parsed = json.loads(json.dumps(parsed, ensure_ascii=False).encode(errors="replace"))
     except (ValueError, RecursionError):
         parsed = None

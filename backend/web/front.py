@@ -23,10 +23,12 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
+from taxonomist.backend.web import webhook_groups
 from taxonomist.backend.web.app import MAX_BODY_BYTES, Routes, create_app, make_routes
 from taxonomist.backend.web.callers.caller import Caller, put_caller
 from taxonomist.backend.web.callers.failed_passwords import FailedPasswords
 from taxonomist.backend.web.gate import Gate
+from taxonomist.backend.web.webhook_groups import WebhookGroups
 from taxonomist.storage.home.privacy import repair_modes
 from taxonomist.taxonomy.errors import AuthError
 
@@ -86,7 +88,7 @@ class Front:
     def __init__(self, app: WSGIApplication, routes: Routes, settings: Settings) -> None:
         self._app = app
         self._routes = routes
-        webhook = Kind("webhook", 8, MAX_BODY_BYTES)  # they share a commit, and mostly wait for it
+        webhook = Kind("webhook", webhook_groups.THREADS, MAX_BODY_BYTES)
         predict = Kind("predict", settings.threads, MAX_BODY_BYTES)
         control = Kind("control", 2, MAX_BODY_BYTES)
         health = Kind("health", 2, 64 * KB)
@@ -98,7 +100,8 @@ class Front:
             for kind in (webhook, predict, control, health, self._page)
         }
         prefixes = {"", urlsplit(settings.url).path, urlsplit(settings.page_url).path}
-        self._webhooks = {f"{prefix}/webhook" for prefix in prefixes}
+        self._webhook_paths = {f"{prefix}/webhook" for prefix in prefixes}
+        self._webhooks = WebhookGroups(routes.take_webhooks, self._pools[webhook.name])
         self._gate = Gate(settings)
         self._failed_passwords = FailedPasswords()
         self._held = dict.fromkeys(self._pools, 0)  # bytes of bodies
@@ -110,16 +113,17 @@ class Front:
         caller = self._caller(scope)
         with self._body_budget(kind) as hold:
             body = await self._body(scope, receive, kind, caller, hold)
-            if isinstance(body, bytes):
-                is_webhook = scope["path"] in self._webhooks and scope["method"] == "POST"
-                answer = self._take_webhook if is_webhook else self._ask_app
-                response = await asyncio.get_running_loop().run_in_executor(
-                    self._pools[kind.name], answer, scope, caller, body
-                )
-            else:
+            if isinstance(body, Response):
                 response = body
                 self._routes.count_refused(path, response.status)
                 log.warning("%s %s: %s", scope["method"], _printable(scope["raw_path"]), response.body.decode())
+            elif scope["path"] in self._webhook_paths and scope["method"] == "POST":
+                answer = await self._webhooks.answer(body, caller)
+                response = _json_response(answer.status, answer.content)
+            else:
+                response = await asyncio.get_running_loop().run_in_executor(
+                    self._pools[kind.name], self._ask_app, scope, caller, body
+                )
             del body
         if response.status == 401:
             await self._failed_passwords.slow_down(caller)
@@ -193,10 +197,6 @@ class Front:
         except AuthError as error:
             return str(error)
         return None
-
-    def _take_webhook(self, _scope: Scope, caller: Caller, body: bytes) -> Response:
-        status, content = self._routes.take_webhook(body, caller)
-        return _json_response(status, content)
 
     def _ask_app(self, scope: Scope, caller: Caller, body: bytes) -> Response:
         started: list[Any] = []

@@ -7,7 +7,7 @@ response of the result.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,7 +23,7 @@ from taxonomist.backend.services import Services, registry_name
 from taxonomist.backend.settings import LOOPBACK_HOSTS
 from taxonomist.backend.state.jobs import Job, JobKind
 from taxonomist.backend.state.project_records import ProjectRecord, with_address
-from taxonomist.taxonomy.errors import ConfigError, ConfigTooLargeError, StorageError
+from taxonomist.taxonomy.errors import BadRequestError, ConfigError, ConfigTooLargeError, StorageError
 from taxonomist.taxonomy.label_config import parse_label_config
 from taxonomist.taxonomy.numbers import is_number
 
@@ -65,6 +65,21 @@ class RequestedTraining:
     def to_json(self) -> dict[str, Any]:
         """Return the answer to the request."""
         return {"status": "ok", "job": self.job.id} | ({"held": self.held} if self.held else {})
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A webhook of which `new` events were recorded now, and `known` ones before."""
+
+    webhook: ReceivedWebhook
+    has_new_config: bool
+    new: int = 0
+    known: int = 0
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there is more to do than to record, which may take longer."""
+        return self.has_new_config or self.webhook.wants_training
 
 
 @dataclass(frozen=True)
@@ -151,7 +166,29 @@ class UseCases:
         return Answer(predictions.answers)
 
     def receive(self, webhook: ReceivedWebhook) -> Receipt:
-        """Record a webhook; its events are on the disk when this returns. Raises `StorageError`.
+        """Record a webhook, and do what else it asks for. Raises `StorageError`."""
+        (recorded,) = self.record([webhook])
+        if isinstance(recorded, Exception):
+            raise recorded
+        return self.follow(recorded)
+
+    def record(self, webhooks: Sequence[ReceivedWebhook]) -> list[Recorded | Exception]:
+        """Record webhooks together; their events are on the disk when this returns.
+
+        Return for each what was recorded, or the error that it met. `follow` does the rest.
+        """
+        results: list[Recorded | Exception] = []
+        for webhook in webhooks:
+            try:
+                results.append(self._known(webhook))
+            except Exception as error:  # the error of one webhook costs no other
+                results.append(error)
+        usable = [result for result in results if isinstance(result, Recorded)]
+        counts = iter(self.services.journal.record_each([recorded.webhook.events for recorded in usable]))
+        return [result if isinstance(result, Exception) else self._counted(result, next(counts)) for result in results]
+
+    def _known(self, webhook: ReceivedWebhook) -> Recorded:
+        """Return the webhook with the events that are to be recorded, each with the source of its project.
 
         One of another Label Studio is not recorded; `connect` asks whether that one is meant, and then reads all of it.
         """
@@ -163,20 +200,37 @@ class UseCases:
             log.warning(
                 "project %s: a part of %s is not recorded: %s", webhook.project, webhook.action, webhook.ignored
             )
-        refused: list[str] = []
         # One without the project's time of creation is from the Label Studio that we know.
-        usable, new = record_usable(
-            self.services.journal,
-            [event if event.source == source else replace(event, source=source) for event in webhook.events],
-            lambda event, error: refused.append(str(error)),
-        )
-        if refused:
-            webhook = replace(webhook, ignored=" ".join([*([webhook.ignored] if webhook.ignored else []), *refused]))
-            log.warning("project %s: a part of %s is not recorded: %s", webhook.project, webhook.action, refused[0])
-        if webhook.label_config and webhook.label_config != record.label_config:  # each webhook has it
+        if any(event.source != source for event in webhook.events):
+            webhook = replace(webhook, events=tuple(replace(event, source=source) for event in webhook.events))
+        has_new_config = webhook.label_config is not None and webhook.label_config != record.label_config
+        return Recorded(webhook, has_new_config)
+
+    def _counted(self, recorded: Recorded, new: int | Exception) -> Recorded | Exception:
+        """Return what was recorded. Where an event is refused, the webhook's others are recorded without it."""
+        webhook = recorded.webhook
+        if isinstance(new, int):
+            return replace(recorded, new=new, known=len(webhook.events) - new)
+        if not isinstance(new, BadRequestError):
+            return new
+        refused: list[str] = []
+        try:
+            usable, new = record_usable(
+                self.services.journal, webhook.events, lambda event, error: refused.append(str(error))
+            )
+        except Exception as error:
+            return error
+        log.warning("project %s: a part of %s is not recorded: %s", webhook.project, webhook.action, refused[0])
+        webhook = replace(webhook, ignored=" ".join([*([webhook.ignored] if webhook.ignored else []), *refused]))
+        return replace(recorded, webhook=webhook, new=new, known=len(usable) - new)
+
+    def follow(self, recorded: Recorded) -> Receipt:
+        """Do what a recorded webhook asks for: keep the project's new labelling config, enqueue a training."""
+        webhook = recorded.webhook
+        if recorded.has_new_config:
             self.services.projects.update(webhook.project, label_config=webhook.label_config)
         training = self.start_training(webhook.project) if webhook.wants_training else None
-        return Receipt(new, len(usable) - new, webhook.ignored, training)
+        return Receipt(recorded.new, recorded.known, webhook.ignored, training)
 
     def known_config(self, project: str) -> str | None:
         """Return the labelling config that is known of a project, for webhooks that come without one."""

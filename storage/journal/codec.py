@@ -26,6 +26,8 @@ _KINDS: Mapping[str, type[Any]] = {
     "task-deleted": TaskDeleted,
 }
 _NAMES = {kind: name for name, kind in _KINDS.items()}
+_KEY_ENCODER = json.JSONEncoder(ensure_ascii=False)
+_BODY_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 _TIMES = ("created_at", "updated_at", "at")
 
 
@@ -59,7 +61,7 @@ def encode(event: Event) -> Row:
     if event.read_after is not None:
         identity += (str(event.read_after),)
     kind = _NAMES[type(event)]
-    key = json.dumps([kind, event.project, event.source, *identity], ensure_ascii=False)
+    key = _KEY_ENCODER.encode([kind, event.project, event.source, *identity])
     try:
         for value in fields.values():
             if isinstance(value, str):
@@ -103,9 +105,9 @@ def finite(value: Any) -> Any:
 
 def _json(fields: Mapping[str, Any]) -> str:
     try:
-        return json.dumps(fields, separators=(",", ":"), allow_nan=False)
+        return _BODY_ENCODER.encode(fields)
     except ValueError:  # SQLite could not read it
-        return json.dumps(finite(fields), separators=(",", ":"), allow_nan=False)
+        return _BODY_ENCODER.encode(finite(fields))
 
 
 def format_time(time: datetime) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from taxonomist.storage.journal.codec import encode
+from taxonomist.storage.journal.codec import Row, encode
 from taxonomist.storage.journal.counts import JournalCounts, UnknownPaths
 from taxonomist.storage.journal.events import UNKNOWN_SOURCE, AnnotationDeleted, Event, TaskDeleted
 from taxonomist.storage.journal.fold import fold_slice
@@ -22,6 +22,7 @@ from taxonomist.storage.journal.withdrawal import Withdrawal
 from taxonomist.storage.kept_copies import KeptCopies
 from taxonomist.storage.set_aside import SetAside
 from taxonomist.storage.sqlite import Database
+from taxonomist.taxonomy.errors import BadRequestError
 
 __all__ = ["Journal"]
 
@@ -68,6 +69,22 @@ class Journal(JournalState):
         if not events:
             return 0
         return self._commits.insert([encode(self._timed(event)) for event in events])
+
+    def record_each(self, groups: Sequence[Sequence[Event]]) -> list[int | Exception]:
+        """Commit groups of events together, as `record` commits one of them.
+
+        Return how many of each group were new, or the error that it alone provoked: then nothing of it is stored.
+        """
+        results: list[int | Exception] = []
+        rows: list[list[Row]] = []
+        for group in groups:
+            try:
+                rows.append([encode(self._timed(event)) for event in group])
+                results.append(0)
+            except BadRequestError as error:
+                results.append(error)
+        inserted = iter(self._commits.insert_each(rows) if any(rows) else [0] * len(rows))
+        return [result if isinstance(result, Exception) else next(inserted) for result in results]
 
     def _timed(self, event: Event) -> Event:
         if isinstance(event, AnnotationDeleted | TaskDeleted) and event.at is None:

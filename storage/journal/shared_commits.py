@@ -21,57 +21,70 @@ class SharedCommits:
 
     def _reset(self) -> None:
         self._queue = threading.Lock()
-        self._waiting: list[_Batch] = []
+        self._waiting: list[_Caller] = []
         self._is_led = False  # whether a thread commits, or is just about to
 
     def insert(self, rows: list[Row]) -> int:
         """Commit the events to the disk and return how many were new."""
-        batch = _Batch(rows)
+        (result,) = self.insert_each([rows])
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def insert_each(self, groups: Sequence[list[Row]]) -> list[int | Exception]:
+        """Commit groups of events to the disk together.
+
+        Return how many of each group were new, or the error that it provoked: then nothing of that group is stored.
+        """
+        own = _Caller([_Group(rows) for rows in groups])
         with self._queue:
-            self._waiting.append(batch)
+            self._waiting.append(own)
             leads, self._is_led = not self._is_led, True
         if not leads:
-            batch.turn.acquire()  # until another thread has committed the batch, or lets this one lead
-        if not batch.finished:
-            self._lead(batch)
-        if batch.error is not None:
-            raise batch.error
-        return batch.new
+            own.turn.acquire()  # until another thread has committed its groups, or lets this one lead
+        if not own.finished:
+            self._lead(own)
+        return [group.new if group.error is None else group.error for group in own.groups]
 
-    def _lead(self, own: "_Batch") -> None:
-        """Commit the batches of all waiting threads, and let each of them go on at once.
+    def _lead(self, own: "_Caller") -> None:
+        """Commit the groups of all waiting threads, and let each of them go on at once.
 
         Those that came meanwhile are led by the first of them, so that no thread commits for others without end.
         """
         with self._queue:
-            batches, self._waiting = self._waiting, []
+            callers, self._waiting = self._waiting, []
         try:
-            self._commit(batches)
+            self._commit([group for caller in callers for group in caller.groups])
         finally:
             with self._queue:
                 next_leader = self._waiting[0] if self._waiting else None
                 self._is_led = next_leader is not None
-            for batch in (next_leader, *batches):
-                if batch is not None and batch is not own:
-                    batch.turn.release()
+            for caller in callers:
+                caller.finished = True
+            for other in (next_leader, *callers):
+                if other is not None and other is not own:
+                    other.turn.release()
 
-    def _commit(self, batches: "list[_Batch]") -> None:
-        """Commit the batches together; what one of them provokes costs that one only."""
+    def _commit(self, groups: "list[_Group]") -> None:
+        """Commit the groups together; what one of them provokes costs that one only."""
         try:
             with self._database.write() as connection:
                 now = time.time()
-                for batch in batches:
-                    batch.new = _insert(connection, batch.rows, now)
+                for group in groups:
+                    group.new = _insert(connection, group.rows, now)
+                projects = {row.project for group in groups if group.new for row in group.rows}
+                connection.executemany(
+                    "INSERT INTO projects (project, last_event_at) VALUES (?, ?) ON CONFLICT (project) DO UPDATE"
+                    " SET last_event_at = excluded.last_event_at",
+                    [(project, now) for project in projects],
+                )
         except Exception as error:
-            if len(batches) > 1 and not concerns_all(error):
-                for batch in batches:
-                    self._commit([batch])
+            if len(groups) > 1 and not concerns_all(error):
+                for group in groups:
+                    self._commit([group])
                 return
-            for batch in batches:
-                batch.new, batch.error = 0, error
-        finally:
-            for batch in batches:
-                batch.finished = True
+            for group in groups:
+                group.new, group.error = 0, error
 
 
 def _taken_lock() -> threading.Lock:
@@ -81,29 +94,26 @@ def _taken_lock() -> threading.Lock:
 
 
 @dataclass
-class _Batch:
-    """The events of one caller that wait for a shared commit."""
+class _Group:
+    """Events that are stored together or not at all."""
 
     rows: list[Row]
     new: int = 0
     error: Exception | None = None
+
+
+@dataclass
+class _Caller:
+    """A thread that waits for a shared commit."""
+
+    groups: list[_Group]
     finished: bool = False
     turn: threading.Lock = field(default_factory=_taken_lock)
 
 
 def _insert(connection: sqlite3.Connection, rows: Sequence[Row], now: float) -> int:
-    new = 0
-    for row in rows:
-        inserted = connection.execute(
-            "INSERT INTO events (key, project, kind, received_at, body) VALUES (?, ?, ?, ?, ?)"
-            " ON CONFLICT (key) DO NOTHING",
-            (row.key, row.project, row.kind, now, row.body),
-        ).rowcount
-        if inserted:
-            new += 1
-            connection.execute(
-                "INSERT INTO projects (project, last_event_at) VALUES (?, ?) ON CONFLICT (project) DO UPDATE"
-                " SET last_event_at = excluded.last_event_at",
-                (row.project, now),
-            )
-    return new
+    return connection.executemany(
+        "INSERT INTO events (key, project, kind, received_at, body) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT (key) DO NOTHING",
+        [(row.key, row.project, row.kind, now, row.body) for row in rows],
+    ).rowcount

@@ -43,9 +43,10 @@ class Access:
         projects, settings = self._services.projects, self._services.settings
         if settings.allow_no_password or self.is_authenticated(caller, webhook=webhook):
             return
-        is_new = not projects.exists(project)
+        record = projects.find(project)
+        is_new = record is None
         # A wrong password for a new project: `connect` must learn it now, since then only the right one counts.
-        if projects.get(project).has_password or (is_new and caller.authorization is not None):
+        if (record is not None and record.has_password) or (is_new and caller.authorization is not None):
             raise self._services.credentials.refusal(webhook=webhook)
         if is_new and sum(map(_is_open_project, projects)) >= MOST_OPEN_PROJECTS:
             raise AuthError(

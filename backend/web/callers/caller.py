@@ -108,6 +108,11 @@ def _is_of_proxy(name: str) -> bool:
 
 def _parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """Return an IP address; the IPv4 address in an IPv6 address that stands for one."""
+    return _parsed_ip(address[:100])  # so that little is kept of what a client sends
+
+
+@lru_cache(maxsize=1024)
+def _parsed_ip(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

@@ -63,7 +63,7 @@ def test_the_page_of_look_alikes_waits_for_no_other_request(
     with serving(services, services.settings) as port:
         site = f"http://127.0.0.1:{port}"
         page = httpx.get(f"{site}/similar?{query}&src=http://{host}/a.jpg", timeout=MOST_S)
-        assert "was not complete within 1 seconds" in page.text
+        assert "was not complete within " in page.text
         # Another request embeds this image, and never gets done.
         store = services.embeddings(backbone)
         monkeypatch.setattr(store, "get", lambda ids: (np.zeros(len(ids), np.bool_), np.zeros((len(ids), 1))))
