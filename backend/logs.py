@@ -53,8 +53,6 @@ def _record(*arguments: Any, **named: Any) -> logging.LogRecord:
     record.msg, record.args = _printable(message), None
     if isinstance(record.exc_info, tuple) and isinstance(error := record.exc_info[1], BaseException):
         record.exc_text = "\n".join(map(_printable, _traceback(error)))
-    if record.stack_info:
-        record.stack_info = "\n".join(map(_printable, record.stack_info.splitlines()))
     return record
 
 
@@ -78,9 +76,8 @@ def _own_lines(part: traceback.TracebackException) -> Iterator[str]:
         yield "Traceback (most recent call last):"
     for frame in part.stack.format():
         yield from frame.rstrip("\n").split("\n")
-    for name in ("filename", "text", "msg"):  # of a syntax error; Python breaks their lines, and those of notes
-        if isinstance(text := getattr(part, name, None), str):
-            setattr(part, name, _printable(text.rstrip("\n")))
+    if isinstance(text := getattr(part, "text", None), str):  # of a syntax error; Python cuts its beginning
+        part.text = _printable(text.rstrip("\n"))
     if isinstance(notes := getattr(part, "__notes__", None), Sequence):
         part.__notes__ = [_printable(str(note)) for note in notes]
     for text in part.format_exception_only():

@@ -192,6 +192,11 @@ class StandIn(AbstractContextManager["StandIn"]):
                 return 200, list(self.ml_backends.values())
             case "GET", "/api/webhooks":
                 return 200, list(self.webhooks.values())
+            case "POST", "/api/ml" | "/api/webhooks":
+                rows = self.ml_backends if path == "/api/ml" else self.webhooks
+                id = max(rows, default=0) + 1
+                rows[id] = {"id": id, **body}
+                return 201, rows[id]
         if method == "PATCH" and (found := re.fullmatch(r"/api/(ml|webhooks)/(\d+)", path)):
             rows = self.ml_backends if found[1] == "ml" else self.webhooks
             rows[int(found[2])] |= body

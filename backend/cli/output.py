@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import typer
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -34,6 +35,17 @@ def print_error(error: TaxonomistError) -> None:
 def print_line(text: str) -> None:
     """Print one line of text."""
     out.print(_shown(text), markup=False, soft_wrap=True)
+
+
+def confirm(question: str, *, err: bool = False) -> bool:
+    """Return whether a person says yes."""
+    return typer.confirm(printable(question), err=err)
+
+
+def prompt(question: str, proposal: str) -> str:
+    """Return a person's answer, by default the proposal."""
+    shown = f"{question} [{proposal}]" if proposal else question
+    return str(typer.prompt(printable(shown), default=proposal, show_default=False))
 
 
 def print_json(value: object) -> None:
@@ -69,14 +81,14 @@ def _shown(value: object) -> str:
 def count_bar(title: str, total: int | None = None) -> Iterator[CountProgress]:
     """Show a progress bar for work that is counted; yield the function that moves it."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=err, transient=False) as bar:
-        task = bar.add_task(title, total=total)
+        task = bar.add_task(printable(title), total=total)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
@@ -84,7 +96,7 @@ def count_bar(title: str, total: int | None = None) -> Iterator[CountProgress]:
 def step_bar(title: str) -> Iterator[StepProgress]:
     """Show a progress bar for work in named steps; yield the function that moves it."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f} %"),
         TimeElapsedColumn(),

@@ -13,7 +13,6 @@ from taxonomist.taxonomy.agreement import Reason
 from taxonomist.taxonomy.annotations import UnknownPath
 from taxonomist.taxonomy.names import shorten
 from taxonomist.taxonomy.paths import format_path
-from taxonomist.taxonomy.redaction import redacted
 
 MOST_PROBLEMS = 1000
 _LONGEST_PROBLEM = 1000  # characters
@@ -99,7 +98,7 @@ class ImportSummary:
         for part in parts:
             self._reasons[part.reason] += 1
             if len(self._problems) < MOST_PROBLEMS:
-                self._problems.append(redacted(part.problem))
+                self._problems.append(part.problem)
 
     def count_unknown(self, paths: Collection[UnknownPath], source: str) -> None:
         """Count paths of one annotation that the taxonomy does not have; `source` names the annotation's task."""

@@ -31,6 +31,7 @@ from taxonomist.backend.web.gate import Gate
 from taxonomist.backend.web.webhook_groups import WebhookGroups
 from taxonomist.storage.home.privacy import repair_modes
 from taxonomist.taxonomy.errors import AuthError
+from taxonomist.taxonomy.names import shorten
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -116,7 +117,8 @@ class Front:
             if isinstance(body, Response):
                 response = body
                 self._routes.count_refused(path, response.status)
-                log.warning("%s %s: %s", scope["method"], _printable(scope["raw_path"]), response.body.decode())
+                sent = shorten(scope["raw_path"].decode("latin-1"), 300)
+                log.warning("%s %s: %s", scope["method"], sent, response.body.decode())
             elif scope["path"] in self._webhook_paths and scope["method"] == "POST":
                 answer = await self._webhooks.answer(body, caller)
                 response = _json_response(answer.status, answer.content)
@@ -249,11 +251,6 @@ async def _discard(receive: Receive) -> None:
                 size += len(message.get("body", b""))
                 if not message.get("more_body", False):
                     return
-
-
-def _printable(path: bytes) -> str:
-    """Return the path as it was sent, for a log: escaped, it cannot begin a line of its own."""
-    return path.decode("latin-1").encode("unicode_escape").decode()[:300]
 
 
 def _too_large(scope: Scope, kind: Kind) -> Response:

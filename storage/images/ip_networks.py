@@ -6,6 +6,7 @@ https://www.iana.org/assignments/iana-ipv4-special-registry, https://www.iana.or
 """
 
 import ipaddress
+import socket
 
 __all__ = ["is_metadata", "is_metadata_host", "is_public"]
 
@@ -30,22 +31,16 @@ _SPECIAL_IPV4 = (
     "240.0.0.0/4",  # reserved, and broadcast
     "168.63.129.16/32",  # Azure's metadata, in a public range
 )
-_SPECIAL_IPV6 = (
-    "64:ff9b:1::/48",  # local translation to IPv4
-    "100::/64",  # discard only
-    "100:0:0:1::/64",  # dummy
+_SPECIAL_IPV6 = (  # within `_GLOBAL_IPV6`
     "2001::/23",  # protocol assignments, among them Teredo
     "2001:db8::/32",  # documentation
     "2002::/16",  # 6to4
     "2620:4f:8000::/48",  # AS112
     "3fff::/20",  # documentation
-    "5f00::/16",  # segment routing
-    "fc00::/7",  # unique local
-    "fe80::/10",  # link local
-    "fec0::/10",  # site local
-    "ff00::/8",  # multicast
 )
-_GLOBAL_IPV6 = ipaddress.IPv6Network("2000::/3")  # all that is assigned; among the rest are loopback and mapped ones
+_GLOBAL_IPV6 = ipaddress.IPv6Network("2000::/3")
+"""All that is assigned. Of the rest, the registry has loopback, mapped, translated, local and multicast addresses."""
+
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _SPECIAL = [*map(ipaddress.ip_network, _SPECIAL_IPV4), *map(ipaddress.ip_network, _SPECIAL_IPV6)]
 
@@ -88,8 +83,17 @@ def is_metadata(address: str) -> bool:
 
 
 def is_metadata_host(host: str) -> bool:
-    """Return whether a host, a name in lower case or an IP address, is that of a cloud's metadata."""
-    return host.rstrip(".") in _METADATA_HOSTS or is_metadata(host)
+    """Return whether a host, a name in lower case or an IP address in any form, is that of a cloud's metadata."""
+    name = host.rstrip(".")
+    return name in _METADATA_HOSTS or is_metadata(name) or is_metadata(_in_decimals(name))
+
+
+def _in_decimals(name: str) -> str:
+    """Return an IPv4 address that is one number, or octal or hexadecimal ones, as systems read it; "" for a name."""
+    try:
+        return socket.inet_ntoa(socket.inet_aton(name)) if name[:1].isdigit() else ""
+    except OSError:
+        return ""
 
 
 def _parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from taxonomist.backend.cli.options import Json, check_reachable, services_of
-from taxonomist.backend.cli.output import out, print_fields, print_json, print_line
+from taxonomist.backend.cli.output import confirm, out, print_fields, print_json, print_line, prompt
 from taxonomist.backend.connection.connect import connect_project
 from taxonomist.backend.connection.doctor import run_checks
 
@@ -49,13 +49,13 @@ def connect(
         project,
         url=url,
         api_key=api_key,
-        ask=lambda question: yes or typer.confirm(question),
+        ask=lambda question: yes or confirm(question),
         say=print_line,
         product_field=product_field,
         annotators=annotators,
-        choose=lambda question, proposal: proposal if yes else typer.prompt(question, default=proposal),
+        choose=lambda question, proposal: proposal if yes else prompt(question, proposal),
         asked=not yes,
-        may_replace=lambda question: replace or (sys.stdin.isatty() and typer.confirm(question)),
+        may_replace=lambda question: replace or (sys.stdin.isatty() and confirm(question)),
     )
     print_fields(asdict(connected))
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from taxonomist.backend.cli.options import Json, services_of
-from taxonomist.backend.cli.output import print_json, print_line, print_table, step_bar
+from taxonomist.backend.cli.output import confirm, print_json, print_line, print_table, step_bar
 from taxonomist.backend.connection.disconnect import disconnect, is_connected
 from taxonomist.backend.forgetting.forget import delete_backups, forget_image, forget_project
 from taxonomist.backend.forgetting.plan import Plan, plan_image, plan_project
@@ -92,7 +92,7 @@ def _confirm(plan: Plan, *, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise ConfigError("Nothing was removed: there is no terminal to ask.", hint="Give --yes, or --dry-run.")
-    if not typer.confirm(f"Forget {_name(plan)}? It cannot be undone.", err=True):
+    if not confirm(f"Forget {_name(plan)}? It cannot be undone.", err=True):
         typer.echo("Nothing was removed.", err=True)
         raise typer.Exit(1)
 

@@ -211,14 +211,23 @@ def test_a_renewal_that_fails_is_tried_again(
 
 @pytest.mark.parametrize("config", ["", "<View/>", "<View", "<!DOCTYPE a><View/>"])
 def test_a_config_without_a_panel_costs_nothing(
-    connected: tuple[Services, list[str]], clock: Clock, config: str
+    connected: tuple[Services, list[str]], clock: Clock, config: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     services, _ = connected
     services.projects.update("4", label_config=config)
     planner = TrainingPlanner(services)
     planner.plan()
     assert services.jobs.waiting() == []
-    assert services.isolation.failures == 0
+    assert "look-alike panel" not in caplog.text
+
+
+def test_a_project_that_was_disconnected_keeps_its_panel(connected: tuple[Services, list[str]], clock: Clock) -> None:
+    services, written = connected
+    services.projects.update("4", ml_backend=None)
+    TrainingPlanner(services).plan()
+    assert services.jobs.waiting() == []
+    renew_panel(services, "4")
+    assert len(written) == 1
 
 
 def test_a_panel_of_another_server_stays(connected: tuple[Services, list[str]], clock: Clock) -> None:

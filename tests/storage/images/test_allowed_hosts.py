@@ -47,20 +47,21 @@ def test_entries_that_are_no_hosts(entry: str) -> None:
         AllowedHosts([entry])
 
 
-@pytest.mark.parametrize(
-    "host",
-    [
-        "169.254.169.254",
-        "[fd00:ec2::254]",
-        "100.100.100.200",
-        "168.63.129.16",
-        "192.0.0.192",
-        "[::ffff:a9fe:a9fe]",
-        "metadata.google.internal",
-        "METADATA.google.internal.",
-        "metadata",
-    ],
-)
+METADATA = ["169.254.169.254", "[fd00:ec2::254]", "100.100.100.200", "168.63.129.16", "192.0.0.192", "metadata"]
+METADATA += ["[::ffff:a9fe:a9fe]", "[64:ff9b::a9fe:a9fe]", "METADATA.google.internal.", "169.254.169.254."]
+METADATA += ["metadata.google.internal", "metadata.goog", "instance-data", "instance-data.ec2.internal"]
+METADATA += ["metadata.azure.com", "metadata.azure.internal", "metadata.tencentyun.com", "metadata.packet.net"]
+METADATA += ["metadata.platformequinix.com", "metadata.oraclecloud.com", "metadata.internal"]
+METADATA += [
+    "2852039166",
+    "0xA9FEA9FE",
+    "0251.0376.0251.0376",
+    "169.254.43518",
+    "0xa9.0xfe.0xa9.0xfe",
+]
+
+
+@pytest.mark.parametrize("host", METADATA)
 def test_metadata_of_a_cloud_is_never_allowed(host: str) -> None:
     with pytest.raises(ImageForbiddenError, match="credentials"):
         AllowedHosts([host.rstrip(".")]).check(f"http://{host}/latest")

@@ -265,6 +265,28 @@ def test_below_a_suffix_requests_go_to_public_addresses_only(open_images: Callab
         open_images("*.0.0.1").read("http://127.0.0.1/a.png")
 
 
+def test_a_host_that_two_parsers_read_differently_is_not_asked(open_images: Callable[..., HttpImages]) -> None:
+    host = "images。company.test"  # with another full stop
+    with pytest.raises(ImageForbiddenError, match="is ambiguous"):
+        open_images(host).read(f"http://{host}/a.png")
+
+
+@pytest.mark.parametrize("address", ["169.254.169.254", "fd00:ec2::254", "64:ff9b::a9fe:a9fe"])
+def test_a_name_of_metadata_is_never_asked(
+    open_images: Callable[..., HttpImages], monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    """The name server is played: none here knows such a name."""
+
+    def look_up(*_: Any, **__: Any) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (found, 80)) for found in ("127.0.0.1", address)]
+
+    images = open_images("images.company.test")
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", look_up)
+        with pytest.raises(ImageForbiddenError, match=f"resolves to {address}, where machines find credentials"):
+            images.read("http://images.company.test/a.png")
+
+
 def test_below_a_suffix_the_request_goes_to_the_checked_address(
     web: Web, open_images: Callable[..., HttpImages], monkeypatch: pytest.MonkeyPatch
 ) -> None:

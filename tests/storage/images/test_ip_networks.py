@@ -17,8 +17,11 @@ SPECIAL = [
     "172.16.0.0/12",
     "192.0.0.0/24",
     "192.0.2.0/24",
+    "192.31.196.0/24",
+    "192.52.193.0/24",
     "192.88.99.0/24",
     "192.168.0.0/16",
+    "192.175.48.0/24",
     "198.18.0.0/15",
     "198.51.100.0/24",
     "203.0.113.0/24",
@@ -34,11 +37,13 @@ SPECIAL = [
     "64:ff9b:1::/48",
     "100::/64",
     "100:0:0:1::/64",
+    "2001::/23",
     "2001::/32",
     "2001:2::/48",
     "2001:10::/28",
     "2001:db8::/32",
     "2002::/16",
+    "2620:4f:8000::/48",
     "3fff::/20",
     "5f00::/16",
     "fc00::/7",
@@ -98,12 +103,19 @@ def test_what_python_knows_as_special_is_not_public() -> None:
         assert not is_public(str(network[0])) or network.version == 4
 
 
-@pytest.mark.parametrize(
-    "host", ["169.254.169.254", "fd00:ec2::254", "100.100.100.200", "168.63.129.16", "192.0.0.192"]
-)
+METADATA = ["169.254.169.254", "fd00:ec2::254", "100.100.100.200", "168.63.129.16", "192.0.0.192", "169.254.170.2"]
+METADATA += ["169.254.170.23", "169.254.169.253", "fd00:ec2::23", "fd20:ce::254"]
+
+
+@pytest.mark.parametrize("host", METADATA)
 def test_metadata(host: str) -> None:
     assert is_metadata(host)
     assert not is_public(host)
     assert is_metadata_host(host)
     assert not is_metadata_host("images.example.com")
     assert not is_metadata("169.254.1.1")
+
+
+def test_other_numbers_are_no_metadata() -> None:
+    for host in ("169.254.1.1", "2852039167", "0xa9fea9ff", "1e5", "169.254.169.254.example.com", "0x", ""):
+        assert not is_metadata_host(host)

@@ -59,8 +59,13 @@ def test_a_revoked_token_is_replaced_by_that_of_the_environment(
 CONNECT = ("connect", "--project", "4", "--api-key", "new", "--annotators", "1")
 
 
-def test_afterwards_calls_need_the_password_of_label_studio(run: Run, services: Services, former: StandIn) -> None:
+@pytest.mark.parametrize("first", [True, False], ids=["", "connected again"])
+def test_afterwards_calls_need_the_password_of_label_studio(
+    run: Run, services: Services, former: StandIn, first: bool
+) -> None:
     """Here, on loopback, too; webhooks need the secret in their header, or the password."""
+    if first:
+        del former.ml_backends[8], former.webhooks[9]
     setup = {"project": "4.1795531934", "schema": CONFIG}
     calls = {
         "/setup": setup,
@@ -71,9 +76,10 @@ def test_afterwards_calls_need_the_password_of_label_studio(run: Run, services: 
     with former, serving(services, services.settings) as port:
         url = f"http://127.0.0.1:{port}"
         assert httpx.post(f"{url}/setup", json=setup).status_code == 200
-        code, _, err = run(*CONNECT, "--yes")
+        code, _, err = run(*CONNECT, "--url", former.url, "--yes")
         assert code == 0, err
-        row, headers = former.ml_backends[8], former.webhooks[9]["headers"]
+        [row], [hook] = former.ml_backends.values(), former.webhooks.values()
+        headers = hook["headers"]
         password = (row["basic_auth_user"], row["basic_auth_pass"])
         without = {path: httpx.post(url + path, json=body).status_code for path, body in calls.items()}
         secret = {path: httpx.post(url + path, json=body, headers=headers).status_code for path, body in calls.items()}
@@ -103,3 +109,30 @@ def test_a_key_of_an_earlier_release_is_valid_for_a_week_after_a_new_panel(
     assert opened == ([200, 200, 200] if declined else [200, 200, 401])
     [shown] = keys_in(former.label_config)
     assert key_end(shown) == (None if declined else today + timedelta(days=90))
+
+
+def test_a_key_of_another_home_is_replaced(run: Run, services: Services, former: StandIn) -> None:
+    foreign = f"20990101-{'x' * 24}"
+    former.label_config = with_panel(CONFIG, services.settings.page_url, "4", foreign)
+    with former, serving(services, services.settings) as port:
+        code, _, err = run(*CONNECT, "--yes")
+        assert code == 0, err
+        [key] = keys_in(former.label_config)
+        pages = [{"project": "4", "key": found, "src": "/data/upload/4/a.jpg"} for found in (foreign, key)]
+        opened = [httpx.get(f"http://127.0.0.1:{port}/similar", params=page).status_code for page in pages]
+    assert opened == [401, 200]
+
+
+def test_the_fields_of_tasks_control_no_terminal(
+    run: Run, services: Services, former: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    field = "product\x1b[2J"
+    for number in range(8):
+        uri = f"/data/upload/4/{number}.jpg"
+        former.add_task(number, uri, data={"image": uri, field: f"p{number // 2}"})
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n\n"))
+    with former:
+        code, out, err = run(*CONNECT)
+    assert (code, services.projects.get("4").settings.product_field) == (0, field), err
+    assert r"[product\x1b[2J]" in out  # the proposal
+    assert (out + err).replace("\n", "").isprintable()

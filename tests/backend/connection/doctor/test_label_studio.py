@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -122,3 +125,32 @@ def test_the_sites_that_may_frame_the_panel_are_named(
         check = seen(services, "4")["frame of the panel"]
     assert (check.status, label_studio.url in check.detail, says in check.detail) == (status, True, True)
     assert ("TAXONOMIST_LABEL_STUDIO_ADDRESSES" in check.fix) == (status == "warn")
+
+
+@pytest.mark.parametrize(("days", "status"), [(6, "ok"), (5, "warn"), (0, "warn"), (-1, "fail")])
+def test_a_key_that_the_worker_has_not_renewed_is_reported(services: Services, days: int, status: str) -> None:
+    """It does so seven days before the end."""
+    end = datetime.now(UTC).date() + timedelta(days=days)
+    with connected(services) as label_studio:
+        label_studio.introduce_itself()
+        key = services.credentials.project_key("4", until=end)
+        label_studio.label_config = with_panel(CONFIG, services.settings.page_url, "4", key)
+        check = seen(services, "4")["look-alike panel"]
+    assert check.status == status, check
+    assert str(end) in check.detail
+
+
+@pytest.mark.parametrize(("days", "status"), [(None, "ok"), (0, "ok"), (-1, "fail")])
+def test_a_key_of_an_earlier_release_is_reported_when_it_has_ended(
+    services: Services, days: int | None, status: str
+) -> None:
+    digest = hmac.new(services.credentials.signing_key, b"similar:4", hashlib.sha256).digest()
+    key = base64.urlsafe_b64encode(digest[:18]).decode()
+    with connected(services) as label_studio:
+        label_studio.introduce_itself()
+        label_studio.label_config = with_panel(CONFIG, services.settings.page_url, "4", key)
+        until = None if days is None else datetime.now(UTC).date() + timedelta(days=days)
+        services.projects.update("4", former_keys_until=until)
+        check = seen(services, "4")["look-alike panel"]
+    assert check.status == status, check
+    assert ("the worker gives its key an end" in check.detail) == (status == "ok")
