@@ -73,6 +73,20 @@ def test_pictures_are_prepared_as_serving_does(store: PreparedImageStore) -> Non
     ]
 
 
+def test_no_secret_of_an_address_is_listed(store: PreparedImageStore, tmp_path: Path) -> None:
+    addresses = [
+        "https://u:s3cr3t@h.test/a.jpg",
+        f"https://h.test/{'a' * 5000}.jpg",
+        "azure-blob://c/a?sv=1&sig=s3cr3t",
+    ]
+    images = [ImageSource(f"i{number}", uri, "7") for number, uri in enumerate(addresses)]
+    prepare_images(images, store, lambda _: b"no picture", failures_file=tmp_path / "failures.csv")
+    text = (tmp_path / "failures.csv").read_text()
+    assert text.count("not an image") == 3
+    assert "s3cr3t" not in text
+    assert max(map(len, text.splitlines())) < 1000
+
+
 def test_only_what_is_new_is_read_and_each_id_once(store: PreparedImageStore) -> None:
     seen: list[str] = []
 

@@ -17,14 +17,15 @@ from taxonomist.backend.connection import panel_renewal
 from taxonomist.backend.connection.look_alike_panel import keys_in, with_panel
 from taxonomist.backend.connection.panel_renewal import panel_key, renew_panel
 from taxonomist.backend.services import Services
+from taxonomist.backend.settings import Settings
 from taxonomist.backend.state import credentials
 from taxonomist.backend.state.credentials import THUMBNAIL, key_end
-from taxonomist.backend.state.jobs import JobKind, JobState
+from taxonomist.backend.state.jobs import MAX_ATTEMPTS, JobKind, JobState
 from taxonomist.backend.web.app import create_app
 from taxonomist.backend.worker.job_loop import JobLoop
 from taxonomist.backend.worker.job_runner import run
 from taxonomist.backend.worker.retraining_schedule import RENEW_EVERY_S, TrainingPlanner
-from taxonomist.taxonomy.errors import AuthError
+from taxonomist.taxonomy.errors import AuthError, LabelStudioError
 from taxonomist.taxonomy.label_config import parse_label_config
 from tests.label_studio_stand_in import StandIn
 from tests.small_world import CONFIG
@@ -228,6 +229,40 @@ def test_a_project_that_was_disconnected_keeps_its_panel(connected: tuple[Servic
     assert services.jobs.waiting() == []
     renew_panel(services, "4")
     assert len(written) == 1
+
+
+def test_a_config_that_label_studio_refuses_is_not_written(services: Services, clock: Clock) -> None:
+    with StandIn() as label_studio:
+        config = with_panel(CONFIG, services.settings.page_url, "4", former_key(services, "4"))
+        label_studio.label_config = config
+        label_studio.refuse = lambda _, path: 400 if path.endswith("/validate") else None
+        services.projects.update(
+            "4", label_config=config, ml_backend=1, label_studio_url=label_studio.url, api_key=SecretStr("t")
+        )
+        with pytest.raises(LabelStudioError, match="labelling config"):
+            renew_panel(services, "4")
+        assert label_studio.label_config == services.projects.get("4").label_config == config
+
+
+def test_a_renewal_that_ended_its_process_each_time_is_not_asked_for_again(
+    connected: tuple[Services, list[str]], clock: Clock
+) -> None:
+    services, _ = connected
+    job = services.jobs.enqueue(JobKind.RENEW, "4")
+    for _ in range(MAX_ATTEMPTS):
+        services.jobs.start(job.id)
+        services.jobs.requeue_interrupted()
+    TrainingPlanner(services).plan()
+    assert [waiting.kind for waiting in services.jobs.waiting()] == []
+
+
+def test_a_setting_says_how_long_keys_are_valid(settings: Settings, clock: Clock) -> None:
+    services = Services(settings.model_copy(update={"look_alike_key_days": 30}))
+    services.projects.update("7", label_config=CONFIG)
+    key = services.credentials.project_key("7")
+    assert opens(services, key)
+    clock.day = FIRST + timedelta(days=31)
+    assert not opens(services, key)
 
 
 def test_a_panel_of_another_server_stays(connected: tuple[Services, list[str]], clock: Clock) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +179,37 @@ def test_similar_page_shows_labelled_images_only_with_the_key(trained: Services)
     for wrong in ("", "x", trained.credentials.project_key("8")):
         assert client.get(f"/similar?project=7&key={wrong}&src={uri}").status_code == 401
         assert client.get(f"/thumbnail?project=7&key={wrong}&id=x").status_code == 401
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "https://h.test/a.jpg?sig=s3cr3t",
+        "https://u:s3cr3t@h.test/a.jpg",
+        "azure-blob://c/a.jpg?sv=1&sig=s3cr3t",
+        "https%3A%2F%2Fu%3As3cr3t%40h.test%2Fa.jpg",
+        f"https://h.test/{'a' * 4000}?s3cr3t",
+    ],
+)
+def test_no_secret_of_an_address_is_shown_or_logged(
+    trained: Services, uri: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    predict(trained, uri)
+    key = trained.credentials.project_key("7")
+    page = client_of(trained).get(f"/similar?project=7&key={key}&src={uri}")
+    assert page.status_code == 200
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == 3
+    assert "s3cr3t" not in page.get_data(as_text=True) + "".join(messages)
+    assert max(map(len, messages)) < 1500
+
+
+def test_the_key_of_a_thumbnail_ends_with_that_of_its_page(trained: Services) -> None:
+    end = datetime.now(UTC).date() + timedelta(days=3)
+    key = trained.credentials.project_key("7", until=end)
+    uri = new_image(trained, ("Cold", "Green"))
+    html = client_of(trained).get(f"/similar?project=7&key={key}&src={uri}").get_data(as_text=True)
+    assert html.count(f"key={end:%Y%m%d}-") == html.count("<img") > 0
 
 
 def test_similar_page_escapes_what_it_shows(trained: Services) -> None:
