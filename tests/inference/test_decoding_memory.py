@@ -110,6 +110,42 @@ def test_images_take_turns(budget: MemoryBudget, monkeypatch: pytest.MonkeyPatch
     assert budget.taken == 0
 
 
+def test_an_image_that_is_decoded_twice_keeps_its_share(budget: MemoryBudget, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A JPEG that is cut short. An image that waits for the whole memory comes after it."""
+    monkeypatch.setattr(image_decoding, "_WAIT_S", 0.5)
+    again, done = vars(image_decoding)["_decode_cut_jpeg"], threading.Event()
+
+    def other() -> None:
+        taken = budget.take(budget.total, 30)
+        assert done.wait(30)
+        budget.give_back(taken or 0)
+
+    thread = threading.Thread(target=other)
+
+    def decode_again(*given: object) -> object:
+        thread.start()
+        while not budget._waiting:
+            pass
+        return again(*given)
+
+    monkeypatch.setattr(image_decoding, "_decode_cut_jpeg", decode_again)
+    try:
+        assert decode_image(encoded(noisy(), "JPEG")[:-50]).size == (WIDTH, HEIGHT)
+    finally:
+        done.set()
+        thread.join()
+    assert budget.taken == 0
+
+
+def test_an_image_that_needs_more_gives_its_former_share_back(budget: MemoryBudget) -> None:
+    share = image_decoding._Share(budget.total)
+    for needed, taken in ((10, 10), (20, 20), (15, 20)):
+        share.hold(needed)
+        assert budget.taken == taken
+    share.give_back()
+    assert budget.taken == 0
+
+
 def test_an_image_that_finds_no_room_fails_with_the_limit(
     budget: MemoryBudget, monkeypatch: pytest.MonkeyPatch
 ) -> None:

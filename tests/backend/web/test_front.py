@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import copy
 import json
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -15,6 +17,7 @@ from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 from pydantic import SecretStr
 
 from taxonomist.backend.services import Services
@@ -383,3 +386,19 @@ def test_no_answer_is_taken_for_another_type(port: int) -> None:
     assert {answer.headers["X-Content-Type-Options"] for answer in answers} == {"nosniff"}
     with ExitStack() as stack:
         assert b"x-content-type-options: nosniff" in read(connect(stack, port, b"no http\r\n\r\n"))
+
+
+def test_a_clock_that_is_set_back_keeps_no_sign_of_life_from_the_master(monkeypatch: pytest.MonkeyPatch) -> None:
+    """gunicorn would end a process that is silent for an hour."""
+    signs: list[float] = []
+
+    async def note() -> None:
+        signs.append(time.time())
+
+    config = uvicorn.Config(lambda: None, callback_notify=note, **connection.Worker.CONFIG_KWARGS)
+    config.load()
+    server = uvicorn.Server(config)
+    for now in (2e9, 2e9 - 3600, 2e9 - 3599):
+        monkeypatch.setattr("uvicorn.server.time.time", lambda: now)  # noqa: B023
+        asyncio.run(server.on_tick(0))
+    assert signs == [2e9, 2e9 - 3600, 2e9 - 3599]

@@ -296,6 +296,23 @@ def test_the_server_is_not_ready_while_work_waits_for_no_worker(
         assert ready()[0] == 503
 
 
+@pytest.mark.parametrize(("ahead", "worker"), [(3600, "not seen"), (20, "alive")])
+def test_the_heartbeat_of_a_worker_whose_clock_was_ahead(
+    services: Services, monkeypatch: pytest.MonkeyPatch, ahead: float, worker: str
+) -> None:
+    """It must not hide for an hour that the worker died; a little ahead may be another clock."""
+    with monkeypatch.context() as clock:
+        now = time.time()
+        clock.setattr("taxonomist.backend.state.heartbeat.time.time", lambda: now + ahead)
+        heartbeat.beat(services.home)
+    receive_at(services, time.time() - 70)
+    client = client_of(services)
+    answer = client.get("/readyz")
+    assert (answer.get_json()["worker"], answer.status_code) == (worker, 200 if worker == "alive" else 503)
+    age = client.get("/metrics").text.split("\ntaxonomist_worker_heartbeat_age_seconds ")[1].split("\n")[0]
+    assert age == ("0.0" if worker == "alive" else "NaN")
+
+
 def test_a_clock_that_was_set_back_delays_no_filling(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.time()
     with monkeypatch.context() as clock:
