@@ -27,7 +27,7 @@ from taxonomist.backend.web import webhook_groups
 from taxonomist.backend.web.app import MAX_BODY_BYTES, Routes, create_app, make_routes
 from taxonomist.backend.web.callers.caller import Caller, put_caller
 from taxonomist.backend.web.callers.failed_passwords import FailedPasswords
-from taxonomist.backend.web.gate import Gate
+from taxonomist.backend.web.callers.gate import Gate
 from taxonomist.backend.web.webhook_groups import WebhookGroups
 from taxonomist.storage.home.privacy import repair_modes
 from taxonomist.taxonomy.errors import AuthError

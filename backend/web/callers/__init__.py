@@ -1,1 +1,1 @@
-"""Who calls the server, what callers may do without the password, and how failed passwords are slowed down."""
+"""Who calls the server, what callers may do, what no caller may send, and how failed passwords are slowed down."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from taxonomist.backend.settings import Settings
-from taxonomist.backend.web.gate import Gate
+from taxonomist.backend.web.callers.gate import Gate
 
 JSON = {"content-type": "application/json"}
 PUBLIC = {"public_url": "http://taxonomist:9090", "browser_url": "https://Label.company.test/taxonomist"}
