@@ -6,6 +6,7 @@ import re
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -13,9 +14,11 @@ import pytest
 
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
+from taxonomist.backend.state.credentials import THUMBNAIL
+from taxonomist.inference.image_decoding import DECODING
 from taxonomist.storage.network.host_breaker import HOSTS
 from tests.backend.web.serving import serving
-from tests.small_world import CONFIG
+from tests.small_world import CONFIG, PATHS, image_bytes
 
 MOST_S = 15.0  # a request that ignored its deadline would take 60 seconds and more
 
@@ -82,3 +85,26 @@ def test_what_is_not_available_is_said_and_counted(settings: Settings, trained: 
         page = httpx.get(f"{site}/similar?project=7&key={key}&src=http://{host}/a.jpg", timeout=MOST_S).text
         assert f"{host} is not available: it did not answer several times" in page
         assert re.search(r"^taxonomist_unavailable_hosts 1\.0$", httpx.get(f"{site}/metrics").text, re.MULTILINE)
+
+
+def test_images_wait_for_memory_as_long_as_their_request_may_take(settings: Settings, trained: Services) -> None:
+    services = Services(settings.model_copy(update={"predict_deadline": 1.0, "image_timeout": 1.0}))
+    labelled, *_ = services.catalog.documents("7", labelled=True)
+    new = Path(labelled.projects["7"].uri).with_name("new.jpg")
+    new.write_bytes(image_bytes(PATHS[0], 999))
+    key = services.credentials.project_key("7", THUMBNAIL)
+    with serving(services, services.settings) as port:
+        site = f"http://127.0.0.1:{port}"
+        thumbnail = f"{site}/thumbnail?project=7&key={key}&id={labelled.id}"
+        taken = DECODING.take(DECODING.total, 1)
+        assert taken
+        try:
+            [result] = predict(site, [str(new)]).json()["results"]
+            refused = httpx.get(thumbnail, timeout=MOST_S)
+        finally:
+            DECODING.give_back(taken)
+        assert result["result"] == []
+        assert services.unfilled.count("7") == 1
+        assert (refused.status_code, "other images take the 536,870,912 bytes" in refused.text) == (502, True)
+        assert predict(site, [str(new)]).json()["results"][0]["result"]
+        assert httpx.get(thumbnail, timeout=MOST_S).status_code == 200

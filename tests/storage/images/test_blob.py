@@ -25,8 +25,11 @@ from azure.storage.blob import (
 import emulators
 from taxonomist.storage.azure.blob_account import BlobAccount
 from taxonomist.storage.catalog.image_ids import image_id
+from taxonomist.storage.images import loading as images_loading
 from taxonomist.storage.images.blob import BlobImages
 from taxonomist.storage.images.http import HttpImages
+from taxonomist.storage.images.loading import loading
+from taxonomist.storage.images.memory_budget import MemoryBudget
 from taxonomist.storage.images.router import RoutedImages
 from taxonomist.taxonomy.errors import (
     ImageError,
@@ -38,6 +41,7 @@ from taxonomist.taxonomy.errors import (
 from tests.fault_proxy import FaultProxy
 from tests.storage.conftest import QUICK
 from tests.storage.images.test_blob_address import resolve
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -283,3 +287,33 @@ def test_hundreds_with_bounded_concurrency(
     assert isinstance(forbidden, ImageForbiddenError)
     assert proxy.most_at_once <= 8
     assert sum("if-none-match" in request.headers for request in proxy.requests) == count
+
+
+@pytest.mark.slow
+def test_a_cached_image_that_waits_for_memory_delays_no_other(
+    images: BlobImages, container: ContainerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All reads of an account share an event loop, which must not wait."""
+    blobs = {"large": bytes(3_000_000), "small": b"small"}
+    for name, data in blobs.items():
+        container.upload_blob(name, data)
+    budget = MemoryBudget(8_000_000)
+    monkeypatch.setattr(images_loading, "FILES", budget)
+
+    def read(name: str) -> bytes:
+        with loading():
+            return images.read(f"azure-blob://{container.container_name}/{name}")
+
+    assert {name: read(name) for name in blobs} == blobs
+    taken = budget.take(budget.total, 1)
+    assert taken
+    with ThreadPoolExecutor(2) as threads:
+        try:
+            large = threads.submit(read, "large")
+            eventually("it waits for memory", lambda: budget._waiting)
+            assert threads.submit(read, "small").result(5) == b"small"
+            assert not large.done()
+        finally:
+            budget.give_back(taken)
+        assert large.result(30) == blobs["large"]
+    assert budget.taken == 0
