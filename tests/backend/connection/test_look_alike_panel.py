@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taxonomist.backend.connection.look_alike_panel import PANEL_ID, panel_address, panels_in, with_panel
-from taxonomist.taxonomy.errors import ConfigError
+from taxonomist.taxonomy.errors import ConfigError, ConfigTooLargeError
 from taxonomist.taxonomy.label_config import parse_label_config
 
 URL = "http://127.0.0.1:9090"
@@ -188,3 +188,8 @@ def test_every_other_byte_stays(before: list[str], image: str, after: list[str],
     assert panels_in(new) == [panel_address(URL, "4", KEY, "$image")]
     assert with_panel(new, URL, "4", KEY) == new
     assert with_panel(with_panel(new, URL, "4", "other"), URL, "4", KEY) == new
+
+
+def test_a_config_that_is_too_large_is_not_looked_at() -> None:
+    with pytest.raises(ConfigTooLargeError, match="at most 4,000,000"):
+        panels_in(SIMPLE + " " * 4_000_000)

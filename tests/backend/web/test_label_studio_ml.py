@@ -193,6 +193,31 @@ def test_the_password_guards_it(adapter: Any, services: Services, monkeypatch: p
     assert client.post("/webhook", json=training, headers=basic).status_code == 201
 
 
+def test_a_connected_project_needs_the_password_wherever_a_request_names_it(adapter: Any, trained: Services) -> None:
+    """No password is set; the one that was made counts, as `connect` gives it to Label Studio."""
+    trained.projects.update("7", has_password=True)
+    client, body = under_framework(adapter), predict_body(trained)
+    made = f"{trained.credentials.username}:{trained.credentials.password}".encode()
+    basic = {"Authorization": "Basic " + base64.b64encode(made).decode()}
+    secret = {SECRET_HEADER: trained.credentials.webhook_secret}
+    training = {"action": "START_TRAINING", "project": {"id": 7, "label_config": CONFIG}}
+    requests: list[tuple[str, dict[str, Any]]] = [
+        ("/setup", setup_body()),
+        ("/predict", body),
+        ("/predict", body | {"project": "8.1795531934"}),
+        ("/predict", {name: value for name, value in body.items() if name != "project"}),
+        ("/webhook", training),
+    ]
+    for path, sent in requests:
+        assert client.post(path, json=sent).status_code == 401, (path, sent)
+    assert JobKind.TRAIN not in {job.kind for job in trained.jobs.waiting()}
+    for path, sent in requests[:3]:
+        assert client.post(path, json=sent, headers=secret).status_code == 401, (path, sent)
+        assert client.post(path, json=sent, headers=basic).status_code == 200, (path, sent)
+    assert client.post("/webhook", json=training, headers=secret).status_code == 201
+    assert client.post("/setup", json=setup_body("8")).status_code == 200  # a person added that one by hand
+
+
 def test_it_refuses_to_serve_others_without_a_password(adapter: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert adapter.main(["--host", "0.0.0.0"]) == 2
     assert "TAXONOMIST_PASSWORD" in capsys.readouterr().err

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from taxonomist.backend.connection.doctor import run_checks
 from taxonomist.backend.labelling import decisions
 from taxonomist.backend.labelling.image_decision import decide_image
+from taxonomist.backend.pretraining.process import PretrainingProcess
 from taxonomist.backend.services import Services
 from taxonomist.backend.state import heartbeat
 from taxonomist.backend.state.jobs import MAX_ATTEMPTS, JobKind, JobState
@@ -326,6 +327,17 @@ def test_an_announcement_that_killed_three_workers_is_not_made_by_the_next_one(t
         assert two.jobs.start(job), attempt
         two.jobs.requeue_interrupted()
     assert [project for project, _ in pushes()] == ["8"]
+
+
+def test_a_pre_training_whose_process_died_three_times_is_set_aside(services: Services) -> None:
+    job = services.jobs.enqueue(JobKind.PRETRAIN)
+    for _ in range(MAX_ATTEMPTS):
+        services.jobs.requeue_interrupted()
+        assert services.jobs.start(job.id)
+    PretrainingProcess(services).poll()
+    (item,) = services.journal.set_aside.items()
+    assert (item.kind, item.key, item.reason) == ("job", "pretrain", "its process died 3 times")
+    assert services.jobs.waiting() == []
 
 
 def test_a_job_that_killed_three_workers_waits_for_the_next_start(two: Services) -> None:

@@ -5,7 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import pytest
+
+from taxonomist.storage.images import loading as images_loading
+from taxonomist.storage.images.cache import CachedImages
+from taxonomist.storage.images.folder import FolderImages
+from taxonomist.storage.images.loading import loading
 from taxonomist.storage.images.memory_budget import MemoryBudget
 
 
@@ -77,3 +84,19 @@ def test_the_next_one_is_let_in_when_a_larger_one_gives_up() -> None:
     assert budget.take(40, 10) == 40
     assert time.monotonic() - began < 5
     larger.join()
+
+
+def test_files_on_this_disk_share_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    budget = MemoryBudget(10_000_000)
+    monkeypatch.setattr(images_loading, "FILES", budget)
+    (tmp_path / "a.jpg").write_bytes(bytes(3_000_000))
+    folder = FolderImages(tmp_path, 4_000_000)
+    cache = CachedImages(folder, tmp_path / "cache", 50_000_000)
+    assert len(cache.read("a.jpg")) == 3_000_000
+    (tmp_path / "a.jpg").unlink()  # it is read from the cache from now on
+    (tmp_path / "b.jpg").write_bytes(bytes(2_000_000))
+    for images, name, size in ((folder, "b.jpg", 2_000_000), (cache, "a.jpg", 3_000_032)):
+        with loading():
+            images.read(name)
+            assert budget.taken == 2 * size
+        assert budget.taken == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tracemalloc
 import unicodedata
 from datetime import UTC, datetime
 from pathlib import Path
@@ -232,3 +233,16 @@ def test_a_given_config_has_50000_choices(run: Run, services: Services, images: 
         assert not services.projects.exists("p")
     else:
         assert (code, len(services.label_config("p").trees[0])) == (0, 50_000)
+
+
+def test_a_given_config_is_read_up_to_its_limit(run: Run, images: Path) -> None:
+    (images / "config.xml").write_bytes(b" " * 60_000_000)
+    manifest = write(images, "file,level1,level2,product")
+    tracemalloc.start()
+    try:
+        code, _, err = run("import", manifest, "--project", "p", "--config", images / "config.xml")
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (code, "characters; at most 4,000,000" in err) == (2, True)
+    assert most < 40_000_000
