@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 import torch
-from tensorboardX import SummaryWriter
 
 from taxonomist.storage.files import write_atomically
 from taxonomist.taxonomy.errors import TrainingError
@@ -21,6 +20,7 @@ from taxonomist.training.pretraining.distributed.process_group import ProcessGro
 from taxonomist.training.pretraining.interruption import Interrupted, SigtermFlag
 from taxonomist.training.pretraining.probe import Probe, embed, neighbour_score
 from taxonomist.training.pretraining.step import PretrainingStep
+from taxonomist.training.pretraining.tensorboard_events import TensorBoardEvents
 
 BEST = "best.safetensors"
 _STATUS_INTERVAL = 0.5  # seconds between two reports of the loss, each of which waits for the device
@@ -87,11 +87,10 @@ class PretrainingLoop:
             self._load(load_checkpoint(checkpoint))
         step, total = self._step, self._step.total_steps
         self._group.broadcast_tensors(step.moco.state_dict().values())
-        sigterm = SigtermFlag()
+        sigterm, events = SigtermFlag(), TensorBoardEvents(self._folder / TENSORBOARD)
         with (
             sigterm.installed(),
             fast_kernels(step.device, mixed=step.autocast is not None),
-            closing(self._writer()) as writer,
         ):
             self._segment_started = self._saved = time.monotonic()
             self._recent_steps.append((time.monotonic(), self._done))
@@ -102,7 +101,7 @@ class PretrainingLoop:
                     self._done += 1
                     ended = self._done >= total
                     if ended or self._done % self._point_steps == 0:
-                        ended = self._add_point(writer)
+                        ended = self._add_point(events)
                     self._report()
                     stopped = sigterm.received or (self._should_stop is not None and self._should_stop())
                     due = ended or time.monotonic() - self._saved >= self._checkpoint_interval
@@ -129,7 +128,7 @@ class PretrainingLoop:
 
     # --- points of the curves
 
-    def _add_point(self, writer: SummaryWriter) -> bool:
+    def _add_point(self, events: TensorBoardEvents) -> bool:
         """Record the steps since the last point, and score the encoder where that is due; return whether to end."""
         step, done = self._step, self._done
         loss, std = step.means()
@@ -152,9 +151,8 @@ class PretrainingLoop:
         self._earlier_seconds, self._segment_started = 0.0, now
         ended = ended or (score is not None and self._scores_since_best() >= _PATIENCE)
         if self._group.is_first:
-            for name in ("loss", "projection_std", "lr", "score"):
-                if (value := getattr(point, name)) is not None:
-                    writer.add_scalar(name, value, done)
+            scalars = {"loss": loss, "projection_std": std, "lr": point.lr}
+            events.add(scalars if score is None else {**scalars, "score": score}, done)
             if score is not None or ended:
                 write_curves(self.points, self._folder)
         return ended
@@ -207,10 +205,6 @@ class PretrainingLoop:
                 seconds_left=(step.total_steps - done) / steps_per_s,
             )
         )
-
-    def _writer(self) -> SummaryWriter:
-        """Return the writer of TensorBoard's events; only the first process writes."""
-        return SummaryWriter(str(self._folder / TENSORBOARD), write_to_disk=self._group.is_first)
 
     def _save(self) -> None:
         """Write a checkpoint. All processes call this; the first one writes."""

@@ -26,6 +26,7 @@ from taxonomist.training.pretraining.pretrain import (
 )
 from taxonomist.training.pretraining.probe import neighbour_score
 from taxonomist.training.pretraining.recipe import Precision
+from tests.soak.small_disk import filled, small_disk
 from tests.training.pretraining.small_images import small_images
 from tests.training.pretraining.small_runs import RECIPE, losses, probe, stopped
 
@@ -80,6 +81,19 @@ def test_a_full_disk_leaves_the_former_checkpoint(small: None, unbroken: Pretrai
     assert not list(tmp_path.glob(".*"))
     pretrain(small_images(), RECIPE, tmp_path, device="cpu")
     assert losses(tmp_path) == losses(unbroken.folder)
+
+
+def test_no_room_for_tensorboard_stops_nothing(
+    small: None, unbroken: PretrainingResult, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with small_disk(tmp_path / "run" / "tensorboard", megabytes=1) as mounted:
+        if not mounted:
+            pytest.skip("only root can mount a file system, and not in every container")
+        stopped(tmp_path / "run", 1, probe=probe())
+        with filled(tmp_path / "run" / "tensorboard"):
+            pretrain(small_images(), RECIPE, tmp_path / "run", probe=probe(), device="cpu")
+    assert losses(tmp_path / "run") == losses(unbroken.folder)
+    assert "TensorBoard's events of step 16 could not be written: No space left on device" in caplog.text
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped"])
