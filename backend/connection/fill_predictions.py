@@ -87,6 +87,7 @@ class _Filling:
         """Predict the tasks and store the suggestions."""
         request = parse_predict({"tasks": self._tasks, "label_config": label_config, "project": self._project})
         predictions = self._predictor.predict_named(request)
+        self._services.suggestions.add(self._project, predictions.suggested)  # first: tasks with a result are done
         new: list[Prediction] = []
         done = []
         for task, answer in zip(request.tasks, predictions.answers, strict=True):
@@ -108,7 +109,6 @@ class _Filling:
             self.filled += bool(answer["result"])
             done.append(name)
         self._client.push_predictions(self._project, new)
-        self._services.suggestions.add(self._project, predictions.suggested)
         self._unfilled.remove(self._project, done)
 
     def _is_own(self, prediction: Mapping[str, Any]) -> bool:

@@ -66,6 +66,7 @@ def _push_chunk(
     request = parse_predict({"tasks": list(chunk), "label_config": config, "project": project})
     predictions = predictor.predict_named(request)
     services.unfilled.add(project, predictions.unanswered, asked=False)
+    services.suggestions.add(project, predictions.suggested)  # first: Label Studio's tasks are not asked for again
     new: list[Prediction] = []
     for found, task, answer in zip(chunk, request.tasks, predictions.answers, strict=True):
         if answer["result"] or (task.total_predictions and not task.unreadable):
@@ -73,7 +74,6 @@ def _push_chunk(
             if not _replaced(client, project, replaceable(found, kept), prediction):
                 new.append(prediction)
     client.push_predictions(project, new)
-    services.suggestions.add(project, predictions.suggested)
     return sum(1 for answer in predictions.answers if answer["result"])
 
 
