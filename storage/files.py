@@ -33,7 +33,7 @@ def storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _explained(error, error.filename or path) from error
+        raise _explained(error, path) from error
 
 
 def disk_error(error: BaseException) -> StorageError | None:
@@ -41,7 +41,7 @@ def disk_error(error: BaseException) -> StorageError | None:
     another error, such as one of the network. It is for the edges: the command line and the server."""
     if not isinstance(error, OSError) or error.errno not in _OF_DISK:
         return None
-    return _explained(error, error.filename or "a file")
+    return _explained(error, "a file")
 
 
 def lacks_room(error: BaseException | None) -> bool:
@@ -59,8 +59,10 @@ def lacks_room(error: BaseException | None) -> bool:
     return False
 
 
-def _explained(error: OSError, file: object) -> StorageError:
+def _explained(error: OSError, place: object) -> StorageError:
+    """Return the error in words; `place` is where it was met, for an error that names no file."""
     reason = error.strerror or str(error)
+    file = error.filename2 or error.filename or place  # the second one is written, as by a copy
     if error.errno in _NO_ROOM:
         return StorageError(f"No room to write {file} ({reason}).", hint="Make room on the disk.")
     if error.errno in _REFUSED:

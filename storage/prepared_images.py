@@ -1,5 +1,7 @@
 """Decoded images of one size, which pre-training reads many times without decoding them again."""
 
+import errno
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,5 +56,5 @@ class PreparedImageStore(AppendOnlyStore[np.uint8]):
                 f"No room for {len(ids)} more images in {self._folder}: {free:,} bytes are free, and "
                 f"{self._keep_free:,} of them are reserved for labels and models.",
                 hint="Make room on the disk; the images that are prepared already stay.",
-            )
+            ) from OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return super().append(ids, images)

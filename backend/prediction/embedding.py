@@ -30,6 +30,7 @@ from taxonomist.inference.preparation import NewImages
 from taxonomist.inference.reasons import log_reasons
 from taxonomist.progress import CountProgress, ignore_counts
 from taxonomist.storage.catalog.documents import ImageDocument, ProjectLabels
+from taxonomist.storage.files import lacks_room
 from taxonomist.storage.images import without_query
 from taxonomist.storage.kept_copies import KeptFile
 from taxonomist.taxonomy.errors import TaxonomistError
@@ -81,6 +82,7 @@ def embed(
     progress: CountProgress = ignore_counts,
     load: LoadImage | None = None,
     listed: bool = False,
+    must_keep: bool = False,
 ) -> EmbeddedImages:
     """Return the embeddings of a project's images by that version of the backbone.
 
@@ -90,7 +92,8 @@ def embed(
     that another thread of this process is embedding is waited for.
 
     `listed` says that the images were listed in the catalogue, maybe hours ago: one that has left it since then gets no
-    document again, and what was just kept of it is forgotten. Raises `StorageError` when that fails.
+    document again, and what was just kept of it is forgotten. Raises `StorageError` when that fails, and with
+    `must_keep` when the disk is full. Without it, the embeddings are returned all the same.
     """
     embedded = EmbeddedImages()
     missing = list(images)
@@ -98,7 +101,7 @@ def embed(
         own, others = services.embedding.claim((backbone, image) for image in missing)
         try:
             sources = [ImageSource(image, images[image], project) for _, image in own]
-            for outcome in _embed_new(services, backbone, sources, load, deadline, listed=listed):
+            for outcome in _embed_new(services, backbone, sources, load, deadline, listed=listed, must_keep=must_keep):
                 _add(embedded, outcome.source.id, outcome)
                 services.embedding.finish((backbone, outcome.source.id), outcome)
                 progress(len(embedded.vectors) + len(embedded.failures), len(images))
@@ -171,6 +174,7 @@ def _embed_new(
     deadline: float | None,
     *,
     listed: bool,
+    must_keep: bool,
 ) -> Iterator[EmbeddingOutcome]:
     """Yield what came of each image, after its embedding was kept."""
     if not sources:
@@ -183,12 +187,9 @@ def _embed_new(
     with closing(process_images(sources, load_image, embedder, deadline=deadline)) as outcomes:
         for batch in in_batches(outcomes, EMBEDDING.batch):
             new = [outcome for outcome in batch if isinstance(outcome, ImageResult)]
-            gone = {outcome.source.id for outcome in batch if not isinstance(outcome, ImageResult)}
-            kept = _keep(services, backbone, new, gone if listed else None) if new else {}
-            if listed and gone:
-                forget_gone(
-                    services, {outcome.source.id: outcome.source.uri for outcome in batch if outcome.source.id in gone}
-                )
+            kept = _keep(services, backbone, new, listed=listed, must_keep=must_keep) if new else {}
+            if listed and (others := [outcome.source for outcome in batch if not isinstance(outcome, ImageResult)]):
+                forget_gone(services, {source.id: source.uri for source in others})
             for outcome in batch:
                 if isinstance(outcome, ImageResult):
                     yield replace(outcome, vectors=kept[outcome.source.id][None])
@@ -223,24 +224,27 @@ def _wait(
     return None if is_late else outcome
 
 
-def _keep(services: Services, backbone: str, new: NewImages, gone: set[str] | None) -> dict[str, NDArray[np.float32]]:
-    """Keep the embeddings and what is known of the files; return the embeddings by image id, `_as_stored`.
-
-    `gone` gets the ids of images that have left the catalogue since they were listed; None for others, see `embed`.
-    """
+def _keep(
+    services: Services, backbone: str, new: NewImages, *, listed: bool, must_keep: bool
+) -> dict[str, NDArray[np.float32]]:
+    """Keep the embeddings and what is known of the files; return the embeddings by image id, `_as_stored`."""
     ids = [result.source.id for result in new]
     vectors = _as_stored(np.concatenate([result.vectors for result in new]))
     try:
-        services.embeddings(backbone).append(ids, vectors)
-        # Before the documents: an image that leaves the catalogue meanwhile is forgotten afterwards.
         services.journal.kept.keep_files(
             {r.source.id: KeptFile(r.image.file_hash, r.image.width, r.image.height) for r in new}
         )
         services.catalog.update_many(
-            {result.source.id: _describe_file(result.source, result.image, gone) for result in new}
+            {result.source.id: _describe_file(result.source, result.image, listed=listed) for result in new}
         )
+        # Last: an image that has an embedding is not read again, and its file would stay unknown.
+        services.embeddings(backbone).append(ids, vectors)
     except TaxonomistError as error:  # a suggestion is possible even when the disk is full
+        if must_keep and lacks_room(error):
+            raise
         log.error("embeddings of %d images could not be kept: %s", len(ids), error)
+    else:
+        forget_gone(services, {result.source.id: result.source.uri for result in new})
     return dict(zip(ids, vectors, strict=True))
 
 
@@ -250,17 +254,15 @@ def _as_stored(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _describe_file(
-    source: ImageSource, image: DecodedImage, gone: set[str] | None
+    source: ImageSource, image: DecodedImage, *, listed: bool
 ) -> Callable[[ImageDocument], ImageDocument | None]:
-    """Return the change that stores what is known of a file. With `gone` the image joins no project by it, and its id
-    is added where it is in none."""
+    """Return the change that stores what is known of a file. An image that was `listed` joins no project by it."""
 
     def change(document: ImageDocument) -> ImageDocument | None:
-        if gone is not None and not document.projects:
-            gone.add(source.id)
+        if listed and not document.projects:
             return None
         projects = dict(document.projects)
-        if gone is None:
+        if not listed:
             projects.setdefault(source.project, ProjectLabels(uri=source.uri))
         return document.model_copy(
             update={

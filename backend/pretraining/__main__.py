@@ -8,7 +8,9 @@ imports anything that uses numpy.
 import argparse
 import contextlib
 import os
+import sys
 
+EXIT_NO_ROOM = 75  # EX_TEMPFAIL: the worker starts it again later
 NICENESS = 10  # leaves a tenth of a core beside a busy process; 19 would leave 1.5 %, too little to make progress
 
 
@@ -45,9 +47,11 @@ def main() -> None:
     services = Services(settings)
     try:
         with StopSignal(options.parent) as should_stop:
-            run_job(services, options.job, should_stop)
+            has_room = run_job(services, options.job, should_stop)
     finally:
         services.close()
+    if not has_room:
+        sys.exit(EXIT_NO_ROOM)
 
 
 if __name__ == "__main__":

@@ -158,7 +158,9 @@ def embed_catalogue(
         progress(done / total)
     for project, uris in unprepared.items():
         for batch in _throttled(list(uris), should_stop):
-            embed(services, project, {image: uris[image] for image in batch}, version.version, listed=True)
+            embed(
+                services, project, {image: uris[image] for image in batch}, version.version, listed=True, must_keep=True
+            )
             done += len(batch)
             progress(done / total)
 

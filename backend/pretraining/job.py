@@ -4,35 +4,65 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 
 from taxonomist.backend.pretraining.run import run
-from taxonomist.backend.pretraining.state import PretrainRequest, StoppedError, StopSignal, exclusive_pretraining
+from taxonomist.backend.pretraining.state import (
+    PretrainRequest,
+    StoppedError,
+    StopSignal,
+    exclusive_pretraining,
+    read_run,
+)
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.jobs import JobState
+from taxonomist.backend.state.room import waits_for_room
 from taxonomist.progress import StepProgress
-from taxonomist.taxonomy.errors import ConfigError, TaxonomistError
+from taxonomist.storage.files import lacks_room
+from taxonomist.taxonomy.errors import ConfigError, StorageError, TaxonomistError, TrainingError
 
 log = logging.getLogger(__name__)
 
 REPORT_EVERY_S = 0.5
 
 
-def run_job(services: Services, job_id: str, stop: StopSignal) -> None:
-    """Run the pre-training that the worker has started, and write its outcome to the job table."""
+def run_job(services: Services, job_id: str, stop: StopSignal) -> bool:
+    """Run the pre-training that the worker has started, and write its outcome to the job table.
+
+    Return False when it found no room on the disk: the worker starts it again later.
+    """
+    try:
+        _run_job(services, job_id, stop)
+    except Exception as error:
+        if not lacks_room(error):
+            raise
+        step = waits_for_room(error)
+        log.error("job %s %s", job_id, step)
+        with suppress(StorageError):
+            services.jobs.progress(job_id, step, 0.0)
+        return False
+    return True
+
+
+def _run_job(services: Services, job_id: str, stop: StopSignal) -> None:
     jobs = services.jobs
     try:
         with exclusive_pretraining(services.settings.home):
             if stop.orphaned:  # the next worker requeues the job
                 return
             try:
-                outcome = run(services, PretrainRequest(), _progress(services, job_id), stop)
+                outcome = _outcome(services, job_id, stop)
             except StoppedError:
                 log.info("job %s was stopped; it resumes at the next start", job_id)
                 jobs.requeue(job_id)
             except TaxonomistError as error:
+                if lacks_room(error):
+                    raise
                 log.warning("job %s: %s", job_id, error)
                 jobs.finish(job_id, JobState.FAILED, str(error))
             except Exception as error:
+                if lacks_room(error):
+                    raise
                 log.exception("job %s", job_id)
                 jobs.finish(job_id, JobState.FAILED, f"{type(error).__name__}: see the worker's log")
             else:
@@ -41,6 +71,19 @@ def run_job(services: Services, job_id: str, stop: StopSignal) -> None:
     except ConfigError as error:  # a command has started a pre-training in the meantime
         log.info("job %s waits: %s", job_id, error)
         jobs.requeue(job_id)
+
+
+def _outcome(services: Services, job_id: str, stop: StopSignal) -> str:
+    """Return the outcome of the job's run, which may have ended before without room for the job table.
+
+    Raises what `run` raises.
+    """
+    ended = read_run(services.settings.home)
+    if ended is not None and ended.job == job_id and not ended.unfinished:
+        if ended.step == "failed":
+            raise TrainingError(ended.outcome)
+        return ended.outcome
+    return run(services, PretrainRequest(job=job_id), _progress(services, job_id), stop)
 
 
 def _progress(services: Services, job_id: str) -> StepProgress:

@@ -8,9 +8,11 @@ import subprocess
 import sys
 
 from taxonomist.backend.extras import require
+from taxonomist.backend.pretraining.__main__ import EXIT_NO_ROOM
 from taxonomist.backend.pretraining.state import is_running
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.jobs import JobKind, JobState
+from taxonomist.backend.state.room import WaitingForRoom
 from taxonomist.storage.set_aside import ItemKind
 from taxonomist.taxonomy.errors import ConfigError
 
@@ -27,6 +29,9 @@ class PretrainingProcess:
         self._services = services
         self._niceness = niceness
         self._child: subprocess.Popen[bytes] | None = None
+        self._job = ""  # the child's
+        self._without_room: str | None = None  # the job that found no room, until it waits in the table again
+        self._room = WaitingForRoom(services.settings.home)
 
     def poll(self) -> None:
         """Start the child when a pre-training waits and none runs, neither a child nor a command; log when it ended."""
@@ -34,8 +39,18 @@ class PretrainingProcess:
             if self._child.poll() is None:
                 return
             log.info("the pre-training's process ended with %d", self._child.returncode)
+            if self._child.returncode == EXIT_NO_ROOM:
+                self._without_room = self._job
+                self._room.add(JobKind.PRETRAIN, "")
+            else:
+                self._room.remove(JobKind.PRETRAIN, "")
             self._child = None
         jobs = self._services.jobs
+        if self._without_room is not None:
+            jobs.requeue(self._without_room)
+            self._without_room = None
+        if self._room.jobs():
+            return
         waiting = next((job for job in jobs.waiting() if job.kind is JobKind.PRETRAIN), None)
         if not (waiting or jobs.running(JobKind.PRETRAIN)) or is_running(self._services.settings.home):
             return
@@ -50,7 +65,7 @@ class PretrainingProcess:
             log.info("job %s (%s) begins: %s", job.id, job.kind, job.reason)
             try:
                 require("train")
-                self._child = subprocess.Popen(self._command(job.id))  # noqa: S603
+                self._child, self._job = subprocess.Popen(self._command(job.id)), job.id  # noqa: S603
             except ConfigError as error:
                 log.warning("job %s (%s): %s", job.id, job.kind, error)
                 jobs.finish(job.id, JobState.FAILED, str(error))

@@ -42,6 +42,7 @@ from taxonomist.progress import StepProgress
 from taxonomist.storage.files import storage_errors, write_atomically
 from taxonomist.storage.formats import FORMAT
 from taxonomist.storage.prepared_images import PreparedImageStore
+from taxonomist.storage.registry import ModelVersion
 from taxonomist.taxonomy.errors import ConfigError, DamagedError, NotFoundError, TrainingError
 from taxonomist.training.pretraining.pretrain import (
     Interrupted,
@@ -84,9 +85,9 @@ def run(
         if current.precision:
             outcome = f"{outcome} The number format of its training was {current.precision}."
     except (TrainingError, NotFoundError, DamagedError) as error:  # resuming would fail again
-        write_run(home, current.model_copy(update={"step": "failed", "outcome": str(error)}))
+        write_run(home, current.model_copy(update={"step": "failed", "outcome": str(error), "job": request.job}))
         raise
-    write_run(home, current.model_copy(update={"step": "done", "outcome": outcome}))
+    write_run(home, current.model_copy(update={"step": "done", "outcome": outcome, "job": request.job}))
     progress("done", 1.0)
     return outcome
 
@@ -207,14 +208,21 @@ def train(
 
 
 def _publish(services: Services, current: Run, result: PretrainingResult) -> Run:
-    version = publish_pretrained(services.registry, result, current.size).version
+    version = _published(services, result) or publish_pretrained(services.registry, result, current.size)
     changes = {
         "step": "adopt",
-        "version": version,
+        "version": version.version,
         "seen": current.documents,
         "precision": result.summary.get("precision", ""),
     }
     return write_run(services.settings.home, current.model_copy(update=changes))
+
+
+def _published(services: Services, result: PretrainingResult) -> ModelVersion | None:
+    """Return the version of this result where it is published already: the disk may have had no room for the run."""
+    known = [(version, version.manifest.get("pretraining")) for version in services.registry.versions(BACKBONE)]
+    same = ("finished_at", "data")
+    return next((v for v, found in known if found and all(found.get(key) == result.summary[key] for key in same)), None)
 
 
 def _adopt(

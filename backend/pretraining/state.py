@@ -70,7 +70,7 @@ class PretrainRequest:
 
     `resume`: True resumes an unfinished run, False starts a new one, None resumes if there is one. `prepared` is a
     folder that `data fetch` wrote: all of its images take part, and no others are prepared. `out` is a folder for a
-    report of the run.
+    report of the run. `job` is the id of the worker's job.
     """
 
     preset: str | None = None
@@ -84,6 +84,7 @@ class PretrainRequest:
     adopt: bool = True
     prepared: Path | None = None
     out: Path | None = None
+    job: str = ""
 
 
 class Run(BaseModel, frozen=True):
@@ -92,7 +93,7 @@ class Run(BaseModel, frozen=True):
     `weights` are the requested start weights; the recipe has those that they were resolved to. `documents` is the size
     of the catalogue when the images were prepared, `seen` its size when those of the last published backbone were.
     `prepared` is the folder of the prepared images if it is not that of the home folder; its former name is `pictures`.
-    `precision` is the number format of the training, once it has ended.
+    `precision` is the number format of the training, once it has ended. `job` is the worker's job that ended it.
     """
 
     preset: str
@@ -105,6 +106,7 @@ class Run(BaseModel, frozen=True):
     version: str | None = None
     precision: str = ""
     outcome: str = ""
+    job: str = ""
     prepared: Path | None = Field(None, validation_alias=AliasChoices("prepared", "pictures"))
 
     @property

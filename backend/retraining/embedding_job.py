@@ -26,7 +26,7 @@ def embed_all(services: Services, project: str, progress: StepProgress) -> str:
     versions = [*([other.version] if other else []), backbone.version]
     for number, version in enumerate(versions):
         part = _part_of(progress, number, len(versions))
-        embedded = embed(services, project, images, version, progress=part, listed=True)
+        embedded = embed(services, project, images, version, progress=part, listed=True, must_keep=True)
     known, failed = len(embedded.vectors), embedded.failures
     if failed and not known:
         reason = str(next(iter(failed.values())))

@@ -130,6 +130,7 @@ def _train_head(
                 progress=lambda done, total: progress("embedding", EMBEDDING_SHARE * done / max(total, 1)),
                 load=images.load_and_keep,
                 listed=True,
+                must_keep=True,
             )
             examples = [_example(project, document, images.file_hashes) for document in documents]
             examples = _with_near_duplicates(examples, services.embeddings(backbone.version), progress)
@@ -215,7 +216,7 @@ def _embeddings_of_champion(
     if backbone is None:
         return {}
     try:
-        embed(services, project, test, backbone.version, load=images.load, listed=True)
+        embed(services, project, test, backbone.version, load=images.load, listed=True, must_keep=True)
         return {backbone.version: services.embeddings(backbone.version)}
     except (NotFoundError, DamagedError) as error:
         log.warning("project %s: no comparison with a champion on backbone %s: %s", project, backbone.version, error)

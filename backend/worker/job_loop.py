@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import threading
 import time
 from dataclasses import dataclass
@@ -11,11 +10,12 @@ from dataclasses import dataclass
 from taxonomist.backend.repeated_error import RepeatedError
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.jobs import Job, JobKind, JobState
+from taxonomist.backend.state.room import WaitingForRoom, waits_for_room
 from taxonomist.backend.worker.job_runner import run
 from taxonomist.backend.worker.progress_watch import ProgressWatch
 from taxonomist.inference.embedder import give_way
 from taxonomist.progress import StepProgress
-from taxonomist.storage.files import lacks_room
+from taxonomist.storage.files import disk_error, lacks_room
 from taxonomist.storage.set_aside import ItemKind, describe
 from taxonomist.taxonomy.errors import StorageError, TaxonomistError
 
@@ -23,18 +23,7 @@ log = logging.getLogger(__name__)
 
 POLL_S = 0.25  # a new job waits half of this on average
 STORE_PROGRESS_S = 0.5
-REST_S, LONGEST_REST_S = 30.0, 600.0  # of a job that found no room
-ROOM_BYTES = 16 * 1024 * 1024  # that became free, so that it is tried at once
 KINDS = frozenset(JobKind) - {JobKind.PRETRAIN}  # a pre-training takes hours, so it has a process of its own
-
-
-@dataclass(frozen=True)
-class _Rest:
-    """How long a job waits that found no room: `pause` seconds, to `until`, or until more than `free` bytes are."""
-
-    pause: float
-    until: float
-    free: int
 
 
 @dataclass(frozen=True)
@@ -61,7 +50,7 @@ class JobLoop:
         self._taking = threading.Lock()
         self._running: Job | None = None
         self._ended: _End | None = None  # that is not stored yet
-        self._rests: dict[tuple[JobKind, str], _Rest] = {}
+        self._room = WaitingForRoom(services.settings.home)
         self._failing = RepeatedError(log, "jobs")
 
     def start(self) -> None:
@@ -79,7 +68,7 @@ class JobLoop:
         """Run the oldest waiting job in this thread; return False when none waits, or `stop` is set."""
         self._store_end()
         with self._taking:  # so that no job begins between a stop and `requeue_running`
-            job = None if self._stop.is_set() else self._services.jobs.start_next(KINDS, self._resting())
+            job = None if self._stop.is_set() else self._services.jobs.start_next(KINDS, self._room.jobs())
             self._running = job
         if job is None:
             return False
@@ -98,11 +87,11 @@ class JobLoop:
             log.info("job %s (%s, project %s) is done: %s", job.id, job.kind, job.project, outcome)
         except Exception as error:  # a job must not end the worker
             if lacks_room(error):
-                state, outcome = JobState.WAITING, f"waits for room on the disk: {describe(error)}"
+                state, outcome = JobState.WAITING, waits_for_room(error)
                 log.error("job %s (%s, project %s) %s", job.id, job.kind, job.project, outcome)
-            elif isinstance(error, TaxonomistError):
-                outcome = str(error)
-                log.warning("job %s (%s, project %s): %s", job.id, job.kind, job.project, error)
+            elif isinstance(explained := disk_error(error) or error, TaxonomistError):
+                outcome = str(explained)
+                log.warning("job %s (%s, project %s): %s", job.id, job.kind, job.project, explained)
             else:
                 outcome = f"{type(error).__name__}: see the worker's log"
                 log.exception("job %s (%s, project %s)", job.id, job.kind, job.project)
@@ -110,9 +99,9 @@ class JobLoop:
         finally:
             self._watch.ended(_name(job))
         if state is JobState.WAITING:
-            self._rest(job)
+            self._room.add(job.kind, job.project)
         else:
-            self._rests.pop((job.kind, job.project), None)
+            self._room.remove(job.kind, job.project)
         if state is JobState.FAILED and self._stop.is_set():  # jobs fail while the interpreter shuts down
             self._services.jobs.requeue(job.id)
         else:
@@ -133,22 +122,6 @@ class JobLoop:
             else:  # also of a job that says what a person has to do, such as `connect`: it works
                 set_aside.clear(ItemKind.JOB, end.job.project, [end.job.kind])
             self._ended = None
-
-    def _rest(self, job: Job) -> None:
-        """Let a job wait that found no room, each time for longer. Other jobs go on: they may need less."""
-        before = self._rests.get((job.kind, job.project))
-        pause = REST_S if before is None else min(2 * before.pause, LONGEST_REST_S)
-        self._rests[job.kind, job.project] = _Rest(pause, time.monotonic() + pause, self._free())
-
-    def _resting(self) -> set[tuple[JobKind, str]]:
-        """Return kind and project of the jobs that wait for room. They go on when much has become free."""
-        if not self._rests:
-            return set()
-        now, free = time.monotonic(), self._free()
-        return {key for key, rest in self._rests.items() if now < rest.until and free < rest.free + ROOM_BYTES}
-
-    def _free(self) -> int:
-        return shutil.disk_usage(self._services.settings.home).free
 
     def _run_until_stopped(self) -> None:
         give_way()

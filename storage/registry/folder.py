@@ -49,7 +49,8 @@ class FolderRegistry:
             staged = folder / f"{_STAGING}{uuid4().hex}"
             staged.mkdir()
         try:
-            yield staged
+            with storage_errors(folder):
+                yield staged
         finally:
             shutil.rmtree(staged, ignore_errors=True)
 

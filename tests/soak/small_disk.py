@@ -23,13 +23,14 @@ def small_disk(folder: Path, megabytes: int = 160) -> Iterator[bool]:
 
 
 @contextmanager
-def filled(folder: Path) -> Iterator[None]:
-    """Fill the disk while the block runs."""
+def filled(folder: Path, left_kilobytes: int = 0) -> Iterator[None]:
+    """Fill the disk while the block runs, but for some kilobytes."""
     filler = folder / "filler"
     try:
         with suppress(OSError), filler.open("wb", buffering=0) as file:
             while file.write(bytes(1 << 20)):
                 pass
+        os.truncate(filler, filler.stat().st_size - 1024 * left_kilobytes)
         yield
     finally:
         filler.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """Atomic writes, and what a version number in a file does."""
 
+import errno
 import json
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from taxonomist.storage.files import write_atomically, write_if_absent
+from taxonomist.storage.files import disk_error, write_atomically, write_if_absent
 from taxonomist.storage.json_files import read_model, write_model
 from taxonomist.taxonomy.errors import BadRequestError, DamagedError
 
@@ -40,6 +41,11 @@ def test_an_error_names_the_file_and_not_that_beside_it(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as raised:
         write_atomically(path, b"a")
     assert raised.value.filename == str(path)
+
+
+def test_of_a_copy_without_room_the_file_that_is_written_is_named() -> None:
+    error = OSError(errno.ENOSPC, "No space left on device", "from", None, "to")
+    assert str(disk_error(error)).startswith("No room to write to (No space left on device).")
 
 
 def test_of_many_writers_at_once_one_wins(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from taxonomist.storage.files import lacks_room
 from taxonomist.storage.prepared_images import PreparedImageStore
 from taxonomist.taxonomy.errors import StorageError
 
@@ -54,8 +55,9 @@ def test_images_of_another_size_or_type_are_refused(store: PreparedImageStore, t
 def test_the_disk_is_never_filled(store: PreparedImageStore, tmp_path: Path) -> None:
     store.append(["a"], images(1))
     free = shutil.disk_usage(tmp_path).free
-    with pytest.raises(StorageError, match="Make room"):
+    with pytest.raises(StorageError, match="Make room") as raised:
         PreparedImageStore(tmp_path / "8", SIZE, keep_free=2 * free).append(["b"], images(2))
+    assert lacks_room(raised.value)  # so that a job waits
     assert PreparedImageStore(tmp_path / "8", SIZE).snapshot()[0] == ["a"]
 
 

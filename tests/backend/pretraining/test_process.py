@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,14 +15,18 @@ from pathlib import Path
 
 import pytest
 
-from taxonomist.backend.pretraining.__main__ import NICENESS
+from taxonomist.backend.pretraining.__main__ import EXIT_NO_ROOM, NICENESS
 from taxonomist.backend.pretraining.process import PretrainingProcess
 from taxonomist.backend.pretraining.state import Run, exclusive_pretraining, write_run
 from taxonomist.backend.services import Services
+from taxonomist.backend.settings import Settings
 from taxonomist.backend.state.jobs import Job, JobKind, JobState
 from taxonomist.storage.registry import ModelVersion
+from taxonomist.taxonomy.errors import StorageError
 from taxonomist.training.pretraining.recipe import PRESETS
-from tests.small_world import SIZE
+from tests.present import present
+from tests.small_world import SIZE, publish_backbone
+from tests.soak.small_disk import filled, small_disk
 from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[3]
@@ -121,10 +126,43 @@ def test_it_waits_for_a_pre_training_by_a_command(poor: Services, process: Pretr
         assert now(poor, job).state is JobState.WAITING
 
 
+def test_without_room_it_waits_and_goes_on_by_itself(
+    poor_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    with small_disk(tmp_path / "disk", megabytes=64) as mounted:
+        if not mounted:
+            pytest.skip("only root can mount a file system, and not in every container")
+        home = tmp_path / "disk" / "home"
+        shutil.copytree(poor_home, home)
+        services = Services(Settings(home=home, head_epochs=10, views=1))
+        version = publish_backbone(services, promote=False)
+        write_run(home, Run(preset="smoke", recipe=asdict(PRESETS["smoke"]), size=SIZE, step="adopt", version="v2"))
+        job = services.jobs.enqueue(JobKind.PRETRAIN, reason="test")
+        process = PretrainingProcess(services, niceness=0)
+        with filled(tmp_path / "disk", left_kilobytes=150):  # room to begin, and not for all embeddings
+            process.poll()
+            child = present(process._child)
+            assert child.wait(LOCK_TIMEOUT_S) == EXIT_NO_ROOM
+            for _ in range(10):
+                with contextlib.suppress(StorageError):  # the worker's next pulse tries again
+                    process.poll()
+            assert process._child is None  # it is not started again and again
+            assert services.registry.champion("backbone") == "v1"
+        ended = wait_for_end(services, process, job)
+        present(process._child).wait()
+        assert (ended.state, ended.attempts) == (JobState.DONE, 1)
+        assert ended.outcome.startswith("Backbone v2 is served now")
+        found = services.embeddings(version.version).get([document.id for document in services.catalog.documents("7")])
+        assert found[0].all()
+        services.close()
+
+
 WORKER = """
 import sys, time
 from taxonomist.backend.pretraining.process import PretrainingProcess
 from taxonomist.backend.services import Services
+from taxonomist.backend.settings import Settings
 from taxonomist.backend.settings import Settings
 process = PretrainingProcess(Services(Settings(home=sys.argv[1], head_epochs=10, views=1)), niceness=0)
 while True:

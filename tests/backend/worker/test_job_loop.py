@@ -11,6 +11,7 @@ import threading
 import pytest
 
 from taxonomist.backend.services import Services
+from taxonomist.backend.state import room
 from taxonomist.backend.state.jobs import MAX_ATTEMPTS, JobKind, JobState
 from taxonomist.backend.worker import job_loop
 from taxonomist.backend.worker.job_loop import JobLoop
@@ -128,6 +129,18 @@ def test_an_unexpected_error_fails_the_job_and_not_the_loop(
     assert (ended.state, ended.outcome) == (JobState.FAILED, "ZeroDivisionError: see the worker's log")
 
 
+def test_an_error_of_the_disk_is_one_sentence(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied", "/models")
+
+    monkeypatch.setattr(job_loop, "run", fail)
+    job = services.jobs.enqueue(JobKind.TRAIN, "7")
+    JobLoop(services, threading.Event()).run_next()
+    ended = services.jobs.get(job.id)
+    assert ended is not None
+    assert ended.outcome == "No permission to use /models (Permission denied). Check its owner and permissions."
+
+
 def test_an_end_that_cannot_be_stored_is_stored_later(
     services: Services, ran: list[tuple[JobKind, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,21 +181,21 @@ def test_a_job_without_room_waits_for_it(
             raise cause
         raise StorageError("The model cannot be written.") from cause
 
-    monkeypatch.setattr("taxonomist.backend.worker.job_loop.JobLoop._free", lambda _: free)
+    monkeypatch.setattr(room.WaitingForRoom, "_free", lambda _: free)
     loop = JobLoop(services, threading.Event())
     job = services.jobs.enqueue(JobKind.TRAIN, "7")
     services.jobs.enqueue(JobKind.SYNC, "8")
     for attempt in range(MAX_ATTEMPTS + 1):
         monkeypatch.setattr(job_loop, "run", fail)
         assert loop.run_next()
-        free += 2 * job_loop.ROOM_BYTES
+        free += 2 * room.ROOM_BYTES
         monkeypatch.setattr(job_loop, "run", done)
         if attempt == 0:
-            free -= 2 * job_loop.ROOM_BYTES
+            free -= 2 * room.ROOM_BYTES
             assert loop.run_next()  # another job goes on meanwhile
             assert ran == [(JobKind.SYNC, "8")]
             assert not loop.run_next()
-            free += 2 * job_loop.ROOM_BYTES
+            free += 2 * room.ROOM_BYTES
     waiting = services.jobs.get(job.id)
     assert waiting is not None
     assert (waiting.state, waiting.attempts) == (JobState.WAITING, 0)
@@ -201,7 +214,7 @@ def test_a_job_without_room_is_tried_again_after_a_while(
     def fail(*_: object) -> str:
         raise NO_ROOM[1]  # a quota shows no free room
 
-    monkeypatch.setattr("taxonomist.backend.worker.job_loop.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("taxonomist.backend.state.room.time.monotonic", lambda: clock[0])
     monkeypatch.setattr(job_loop, "run", fail)
     loop = JobLoop(services, threading.Event())
     services.jobs.enqueue(JobKind.TRAIN, "7")

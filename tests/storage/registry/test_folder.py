@@ -1,5 +1,6 @@
 """The registry in a folder: its layout on the disk, and the state that a killed process leaves."""
 
+import errno
 import hashlib
 import json
 import os
@@ -13,7 +14,7 @@ import pytest
 from taxonomist.storage.registry import Registry, folder
 from taxonomist.storage.registry.folder import FolderRegistry
 from taxonomist.storage.registry.manifest_file import sealed
-from taxonomist.taxonomy.errors import NotFoundError
+from taxonomist.taxonomy.errors import NotFoundError, StorageError
 from tests.storage.registries import publish
 
 Start = Callable[..., subprocess.Popen[str]]
@@ -71,6 +72,12 @@ def test_nothing_is_left_of_what_was_not_published(registry: Registry, tmp_path:
         (staged / "head.safetensors").write_text("half")
     assert registry.versions("project-4") == []
     assert list((tmp_path / "models" / "project-4").iterdir()) == []
+
+
+def test_no_room_for_the_files_of_a_version_is_said_in_words(registry: Registry) -> None:
+    with pytest.raises(StorageError) as raised, registry.stage("project-4"):
+        raise OSError(errno.ENOSPC, "No space left on device")  # as a file object raises it
+    assert "project-4 (No space left on device). Make room on the disk." in str(raised.value)
 
 
 def test_a_half_written_version_is_invisible_and_its_number_not_used(registry: Registry, tmp_path: Path) -> None:
