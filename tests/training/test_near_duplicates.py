@@ -1,4 +1,5 @@
 import logging
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -65,3 +66,25 @@ def test_a_long_comparison_shows_progress(monkeypatch: pytest.MonkeyPatch) -> No
     assert len(shares) == 10  # ten rows at a time
     assert shares == sorted(shares)
     assert (shares[0], shares[5]) == (0, 0.75)
+
+
+@pytest.mark.parametrize("kind", ["copies", "others"])
+def test_the_memory_beside_the_vectors_is_bounded(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """The largest array is a block, however many images there are and however many of them are alike."""
+    monkeypatch.setattr(module, "_BLOCK", 1 << 14)
+    n, d = 1000, 512
+    random = np.random.default_rng(0)
+    vectors = random.normal(0, 1, (n, d)).astype(np.float32)
+    if kind == "copies":
+        vectors[: n - 2] = vectors[0]
+    near_duplicates(["a", "b"], vectors[:2])  # what numpy loads at its first use
+    ids = [str(row) for row in range(n)]
+    tracemalloc.start()
+    try:
+        near = near_duplicates(ids, vectors)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(near) == (n - 2 if kind == "copies" else 0)
+    copies, block, columns = 2 * vectors.nbytes, 4 << 14, 8 * n
+    assert peak < copies + 4 * block + 16 * columns
