@@ -10,7 +10,6 @@ import contextlib
 import os
 import sys
 
-EXIT_NO_ROOM = 75  # EX_TEMPFAIL: the worker starts it again later
 NICENESS = 10  # leaves a tenth of a core beside a busy process; 19 would leave 1.5 %, too little to make progress
 
 
@@ -38,7 +37,7 @@ def main() -> None:
 
     from taxonomist.backend.logs import set_up_logging  # noqa: PLC0415 - after the priority is lowered
     from taxonomist.backend.pretraining.job import run_job  # noqa: PLC0415 - after the priority is lowered
-    from taxonomist.backend.pretraining.state import StopSignal  # noqa: PLC0415 - after the priority is lowered
+    from taxonomist.backend.pretraining.state import EXIT_NO_ROOM, StopSignal  # noqa: PLC0415 - likewise
     from taxonomist.backend.services import Services  # noqa: PLC0415 - after the priority is lowered
     from taxonomist.backend.settings import load_settings  # noqa: PLC0415 - after the priority is lowered
 

@@ -8,8 +8,7 @@ import subprocess
 import sys
 
 from taxonomist.backend.extras import require
-from taxonomist.backend.pretraining.__main__ import EXIT_NO_ROOM
-from taxonomist.backend.pretraining.state import is_running
+from taxonomist.backend.pretraining.state import EXIT_NO_ROOM, is_running
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.jobs import JobKind, JobState
 from taxonomist.backend.state.room import WaitingForRoom

@@ -20,6 +20,7 @@ from taxonomist.storage.json_files import read_model, write_model
 from taxonomist.taxonomy.errors import ConfigError, TaxonomistError
 from taxonomist.training.pretraining.recipe import PRESETS, Precision
 
+EXIT_NO_ROOM = 75  # of a job's process: the worker starts it again later
 LOCK_TIMEOUT_S = 10.0  # a pre-training that is just ending still has the lock
 T = TypeVar("T", bound=BaseModel)
 

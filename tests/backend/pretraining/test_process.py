@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from taxonomist.backend.pretraining.__main__ import EXIT_NO_ROOM, NICENESS
+from taxonomist.backend.pretraining.__main__ import NICENESS
 from taxonomist.backend.pretraining.process import PretrainingProcess
-from taxonomist.backend.pretraining.state import Run, exclusive_pretraining, write_run
+from taxonomist.backend.pretraining.state import EXIT_NO_ROOM, Run, exclusive_pretraining, write_run
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.state.jobs import Job, JobKind, JobState
