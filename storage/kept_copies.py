@@ -89,6 +89,16 @@ class KeptCopies:
         with self._database.write() as connection:
             connection.execute("INSERT OR REPLACE INTO project_copies VALUES (?, ?)", (project, record))
 
+    def recorded(self) -> list[str]:
+        """Return the projects of which a record is kept, sorted."""
+        with self._database.read() as connection:
+            return [row["project"] for row in connection.execute("SELECT project FROM project_copies ORDER BY project")]
+
+    def forget_record(self, project: str) -> None:
+        """Delete what is kept of the record of a project."""
+        with self._database.write() as connection:
+            connection.execute("DELETE FROM project_copies WHERE project = ?", (project,))
+
     def record(self, project: str) -> str | None:
         """Return the record that is kept of a project, None without one."""
         with self._database.read() as connection:

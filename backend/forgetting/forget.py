@@ -34,6 +34,7 @@ def forget_project(
         check_jobs(services, project)  # again: a job may have begun while a person was asked
         first()
         services.jobs.forget(project)
+        services.journal.kept.forget_record(project)  # first: a record that is gone comes back from its copy
         services.projects.remove(project)
         progress("models", 0.1)
         services.registry.remove(registry_name(project))

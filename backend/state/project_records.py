@@ -91,7 +91,7 @@ class ProjectRecord(BaseModel, frozen=True):
     has_unanswered: bool = False  # whether annotators agreed to leave all controls of some image empty
     changed_labels: int = 0  # images whose accepted label differs from that of the last training
     settings: ProjectChoices = ProjectChoices()  # what differs from the environment
-    lost: tuple[str, ...] = ()  # what a person must give again, in words, since the record was damaged and made anew
+    lost: tuple[str, ...] = ()  # what a person must give again, in words, since the record was made anew
     decided_with: str | None = None  # fingerprint of the taxonomy and the rule that the labels were decided with
 
     def read_config(self, xml: str | None = None) -> LabelConfig:
@@ -146,7 +146,7 @@ def what_to_give_again(record: ProjectRecord) -> str | None:
         f"Run `taxonomist settings --project {record.project} …`.": LOST_CHOICES in record.lost,
     }
     how = " ".join(step for step, is_needed in steps.items() if is_needed)
-    return f"The record was damaged and made anew without {', '.join(lost)}. {how}"
+    return f"The record was damaged or gone, and made anew without {', '.join(lost)}. {how}"
 
 
 class ProjectRecords:
@@ -284,6 +284,17 @@ class ProjectRecords:
                 aside.rename(path)
                 raise
         return aside
+
+    def add_missing(self, record: ProjectRecord) -> bool:
+        """Write a record where there is none; return whether there was none. Raises `StorageError`."""
+        path = self._path(record.project)
+        with storage_errors(path):
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with FileLock(self._folder / ".lock"):
+                if path.exists():
+                    return False
+                write_model(path, record)
+        return True
 
     def __iter__(self) -> Iterator[ProjectRecord]:
         for _, found in self._read_all():

@@ -32,7 +32,9 @@ from taxonomist.backend.web.path_prefix import BelowPath
 from taxonomist.backend.web.readiness import Readiness
 from taxonomist.backend.web.similar_page import similar_pages
 from taxonomist.backend.web.use_cases import Recorded, UseCases
+from taxonomist.backend.worker.repaired_records import restore_missing
 from taxonomist.storage.files import disk_error
+from taxonomist.storage.home.version_file import home_version
 from taxonomist.storage.network.host_breaker import HOSTS
 from taxonomist.storage.set_aside import ItemKind
 from taxonomist.taxonomy.errors import BadRequestError, DamagedError, NotFoundError, StorageError, TaxonomistError
@@ -51,6 +53,8 @@ def make_routes(settings: Settings, services: Services | None = None) -> Routes:
     """Return the routes' functions. Raises what `Services.home` raises."""
     routes = Routes(services or Services(settings))
     routes.services.open_existing_home()
+    if home_version(routes.services.settings.home) is not None:
+        restore_missing(routes.services)
     return routes
 
 

@@ -1,5 +1,5 @@
-"""Project records that no parser takes: each is moved aside and made anew from its copy in the journal, or from what
-journal and registry know of the project."""
+"""Project records that no parser takes, or that are gone: each is made anew from its copy in the journal, a damaged one
+also from what journal and registry know of the project."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from weakref import ReferenceType, ref
 
 from taxonomist.backend.services import Services, registry_name
 from taxonomist.backend.state.project_records import LOST_CHOICES, LOST_TOKEN, ProjectRecord
+from taxonomist.backend.state.project_use import working_on
 from taxonomist.storage.journal.events import is_label_studio
-from taxonomist.taxonomy.errors import DamagedError, NotFoundError
+from taxonomist.taxonomy.errors import DamagedError, NotFoundError, StorageError
 from taxonomist.taxonomy.label_config.writing import write_label_config
 from taxonomist.taxonomy.paths import NO_ANSWER
 
@@ -20,6 +21,16 @@ log = logging.getLogger(__name__)
 
 _HAS_TOKEN = "has_token"  # noqa: S105 - its name
 _COUNTERS = {"labels_version", "changed_labels"}  # they are counted anew
+
+
+def restore_missing(services: Services) -> None:
+    """Make the records that are gone anew, before a request makes one that is empty. What fails, the worker repeats."""
+    keeper = RecordKeeper(services)
+    try:
+        for project in keeper.missing():
+            keeper.restore(project)
+    except StorageError as error:
+        log.error("project records that are gone are not made anew: %s", error)
 
 
 class RecordKeeper:
@@ -57,8 +68,23 @@ class RecordKeeper:
         if record is None:
             log.error("project %s: its record was damaged and is %s now; nothing else is known of it", project, aside)
             return
-        lost = f"give again: {', '.join(record.lost)}" if record.lost else "nothing is lost"
-        log.error("project %s: its record was damaged and is %s now; it is made anew, %s", project, aside, lost)
+        log.error(
+            "project %s: its record was damaged and is %s now; it is made anew, %s", project, aside, _lost(record)
+        )
+
+    def missing(self) -> list[str]:
+        """Return the projects whose record is gone although nobody has forgotten them. Raises `StorageError`."""
+        return [
+            project for project in self._services.journal.kept.recorded() if not self._services.projects.exists(project)
+        ]
+
+    def restore(self, project: str) -> None:
+        """Make a record that is gone anew. Raises `ConflictError` while the project is being forgotten,
+        and `StorageError`."""
+        with working_on(self._services.home, project):
+            record = self._copied(project) or self._known(project) or ProjectRecord(project=project)
+            if self._services.projects.add_missing(record):
+                log.error("project %s: its record was gone; it is made anew, %s", project, _lost(record))
 
     def _copied(self, project: str) -> ProjectRecord | None:
         """Return the record as the journal has it, None without a copy that can be read."""
@@ -112,6 +138,10 @@ class RecordKeeper:
                 lines |= dict.fromkeys([image, "\n".join(rest)])
             return "\n".join([*lines, "</View>"]) if trees else ""
         return ""
+
+
+def _lost(record: ProjectRecord) -> str:
+    return f"give again: {', '.join(record.lost)}" if record.lost else "nothing is lost"
 
 
 def _digest(copy: str) -> bytes:

@@ -131,6 +131,9 @@ class Worker:
                 if isinstance(error, DamagedError) and not isinstance(error, NewerFormatError):
                     with alone(project, "repairs of the record"):
                         self._records.repair(project)
+            for project in self._records.missing():
+                with alone(project, "repairs of the record"):
+                    self._records.restore(project)
             for record in services.projects:
                 with alone(record.project, "copies of the record"):
                     self._records.keep(record)

@@ -7,6 +7,8 @@ import json
 import logging
 import os
 import re
+import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from weakref import ref
@@ -17,10 +19,11 @@ from pydantic import SecretStr
 from taxonomist.api import Home
 from taxonomist.backend.connection.doctor import run_checks
 from taxonomist.backend.connection.settings import change_settings
+from taxonomist.backend.forgetting.forget import forget_project
 from taxonomist.backend.labelling.manifests import import_manifest
 from taxonomist.backend.labelling.sync import sync
 from taxonomist.backend.services import Services
-from taxonomist.backend.state.project_records import LOST_CHOICES, ProjectRecord
+from taxonomist.backend.state.project_records import LOST_CHOICES, LOST_TOKEN, ProjectRecord
 from taxonomist.backend.state.project_settings import ProjectChoices
 from taxonomist.backend.status import collect_status, status_lines
 from taxonomist.backend.worker.repaired_records import RecordKeeper
@@ -288,3 +291,56 @@ def test_what_keeps_the_copies_holds_no_record_and_writes_what_changed(
     services.projects.update("7", has_unanswered=True)
     keeper.keep(services.projects.get("7"))
     assert written == ["7", "7"]
+
+
+def take_record(services: Services) -> None:
+    path_of(services).unlink()
+
+
+def take_folder(services: Services) -> None:
+    shutil.rmtree(services.home / "projects")
+
+
+@pytest.mark.parametrize("take", [take_record, take_folder])
+def test_a_record_that_is_gone_comes_back(
+    world: Services, caplog: pytest.LogCaptureFixture, take: Callable[[Services], None]
+) -> None:
+    world.projects.update("7", api_key=SecretStr("secret-token"), settings=ProjectChoices(annotators=1))
+    Worker(world).pulse()
+    before, labels = world.projects.get("7"), labels_of(world)
+    take(world)
+    services = restarted(world)
+    with caplog.at_level(logging.ERROR):
+        Worker(services).pulse()
+    record = services.projects.get("7")
+    same = ProjectRecord.model_fields.keys() - {"api_key", "lost", "labels_version"}
+    assert {name: getattr(record, name) for name in same} == {name: getattr(before, name) for name in same}
+    assert record.lost == (LOST_TOKEN,)
+    assert labels_of(services) == labels
+    assert "project 7: its record was gone; it is made anew, give again: the token of Label Studio" in caplog.messages
+    assert stat.S_IMODE(path_of(services).parent.stat().st_mode) == 0o700
+
+
+def test_a_record_that_is_gone_comes_back_before_a_request_makes_an_empty_one(world: Services) -> None:
+    world.projects.update("7", settings=ProjectChoices(annotators=1))
+    Worker(world).pulse()
+    take_folder(world)
+    client = client_of(restarted(world))
+    assert client.post("/setup", json={"project": "7", "schema": CONFIG}).status_code == 200
+    assert restarted(world).projects.get("7").settings == ProjectChoices(annotators=1)
+
+
+def test_a_record_does_not_come_back_when_forgetting_its_project_is_killed(
+    world: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Worker(world).pulse()
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(world.registry), "remove", killed)
+    with pytest.raises(KeyboardInterrupt):
+        forget_project(world, "7", lambda step, share: None)
+    services = restarted(world)
+    Worker(services).pulse()
+    assert not services.projects.exists("7")
