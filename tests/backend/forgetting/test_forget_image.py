@@ -376,6 +376,23 @@ def test_a_disconnected_project_says_what_stays(registered: Services, run: Run, 
     assert traces(registered.home, NAMES) == []
 
 
+def test_what_label_studio_says_controls_no_terminal(
+    registered: Services, run: Run, label_studio: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was done in it is printed also when the rest fails."""
+    said = {"detail": "away\x1b[2J"}
+    label_studio.refuse = lambda _method, path: 400 if path == "/api/ml" else None
+    label_studio.answer = lambda _method, path, found: said if path.rstrip("/") == "/api/ml" else found
+
+    def full(*_: object) -> None:
+        raise StorageError("The disk is full\x1b[2J.")
+
+    monkeypatch.setattr(type(registered.registry), "remove", full)
+    code, out, err = run("forget", "--project", "4", "--yes")
+    assert (code, r"answered 400 (away\x1b[2J)" in err, "The disk is full" in err) == (8, True, True)
+    assert (out + err).replace("\n", "").isprintable()
+
+
 def test_a_project_that_is_trained_stays_connected(registered: Services, run: Run, label_studio: StandIn) -> None:
     """A training on the command line is no job: only its lock tells."""
     with FileLock(registered.home / "training-4.lock"):
