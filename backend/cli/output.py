@@ -102,10 +102,10 @@ def step_bar(title: str) -> Iterator[StepProgress]:
         TimeElapsedColumn(),
     )
     with _StepBar(*columns, console=err) as bar:
-        task = bar.add_task(title, total=1.0)
+        task = bar.add_task(printable(title), total=1.0)
 
         def update(step: str, share: float) -> None:
-            bar.step = step
+            bar.step = printable(step)
             bar.update(task, completed=share)
 
         yield update

@@ -11,11 +11,16 @@ import pytest
 from rich.console import Console
 
 from taxonomist.backend.cli import output
-from taxonomist.backend.cli.output import print_error, print_fields, print_json, print_line, print_table
+from taxonomist.backend.cli.output import print_error, print_fields, print_json, print_line, print_table, step_bar
 from taxonomist.taxonomy.errors import ConfigError
 from tests.backend.cli.conftest import Run
 
 ODD = "a\x1b[2Jb\x9b2Jc\u202ed\x07e\re\u2028f[/x]g"
+
+
+def show_progress() -> None:
+    with step_bar(ODD) as progress:
+        progress(ODD, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -26,6 +31,7 @@ ODD = "a\x1b[2Jb\x9b2Jc\u202ed\x07e\re\u2028f[/x]g"
         lambda: print_table(ODD, ["column"], [[ODD]]),
         lambda: print_fields({"name": ODD}),
         lambda: print_json({"name": ODD}),
+        show_progress,
     ],
 )
 def test_no_text_controls_the_terminal(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -84,6 +86,25 @@ def test_the_next_one_is_let_in_when_a_larger_one_gives_up() -> None:
     assert budget.take(40, 10) == 40
     assert time.monotonic() - began < 5
     larger.join()
+
+
+FORK = """
+import os
+from taxonomist.storage.images.memory_budget import MemoryBudget
+budget = MemoryBudget(100)
+assert budget.take(60, 1) == 60
+budget._changed.acquire()  # as another thread may at that moment
+child = os.fork()
+if child == 0:
+    os._exit(0 if (budget.taken, budget.take(100, 1)) == (0, 100) else 1)
+budget._changed.release()
+assert os.waitpid(child, 0)[1] == 0
+assert budget.taken == 60
+"""
+
+
+def test_a_process_that_was_forked_has_a_budget_of_its_own() -> None:
+    subprocess.run([sys.executable, "-c", FORK], check=True, timeout=30)
 
 
 def test_files_on_this_disk_share_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
