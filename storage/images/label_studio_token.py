@@ -27,7 +27,7 @@ _LIFETIME_S = 300.0
 
 @dataclass(frozen=True)
 class _Access:
-    """An access token, the personal access token of its exchange, and its end (seconds since 1970)."""
+    """An access token, the personal access token of its exchange, and its end by the monotonic clock."""
 
     token: str
     personal: str
@@ -94,7 +94,12 @@ class TokenAuth:
             return {"Authorization": f"Token {token}"}
         with self._lock:
             access = self._access
-            if renew or access is None or access.personal != token or access.ends_at - _RENEW_EARLY_S < time.time():
+            if (
+                renew
+                or access is None
+                or access.personal != token
+                or access.ends_at - _RENEW_EARLY_S < time.monotonic()
+            ):
                 access = self._access = self._exchange(token)
         return {"Authorization": f"Bearer {access.token}"}
 
@@ -148,9 +153,12 @@ def _is_personal(token: str) -> bool:
 
 
 def _end(token: str) -> float:
-    """Return the end of the JWT. It is not verified, because only Label Studio relies on it."""
+    """Return the end of the JWT by the monotonic clock: the clock of Label Studio, or ours, may be wrong. It is not
+    verified, because only Label Studio relies on it."""
     try:
         body = token.split(".")[1]
-        return float(json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))["exp"])
+        claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+        lifetime_s = float(claims["exp"]) - float(claims["iat"])
     except (IndexError, ValueError, KeyError, TypeError, binascii.Error):
-        return time.time() + _LIFETIME_S
+        lifetime_s = _LIFETIME_S
+    return time.monotonic() + lifetime_s

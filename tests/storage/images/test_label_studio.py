@@ -43,6 +43,7 @@ class LabelStudio:
     def __init__(self, web: Web) -> None:
         self.web = web
         self.life_s = 300.0
+        self.clock_ahead_s = 0.0
         self.exchanges = 0
         self.accepted = {f"Token {LEGACY}"}
         web.routes["/data/upload/4/a.jpg"] = self.image
@@ -61,7 +62,8 @@ class LabelStudio:
             handler.reply(401, b'{"detail": "Token is invalid"}')
             return
         self.exchanges += 1
-        access = jwt(token_type="access", exp=time.time() + self.life_s, number=self.exchanges)
+        now = time.time() + self.clock_ahead_s
+        access = jwt(token_type="access", iat=int(now), exp=int(now + self.life_s), number=self.exchanges)
         self.accepted = {f"Bearer {access}"}
         handler.reply(200, json.dumps({"access": access}).encode())
 
@@ -94,6 +96,20 @@ def test_each_form_with_each_kind_of_token(label_studio: LabelStudio, http: Http
     assert images.read(uri) == IMAGE
     assert images.read(uri) == IMAGE
     assert label_studio.exchanges == (1 if token is PERSONAL else 0)
+
+
+@pytest.mark.parametrize("ahead", [-7200.0, 7200.0])
+def test_the_clock_of_label_studio_may_be_another(label_studio: LabelStudio, http: HttpImages, ahead: float) -> None:
+    label_studio.clock_ahead_s, label_studio.life_s = ahead, 300.0
+    images = LabelStudioImages(label_studio.web.url, lambda: PERSONAL, http)
+    for _ in range(3):
+        assert images.read("/data/upload/4/a.jpg") == IMAGE
+    assert label_studio.exchanges == 1
+    label_studio.life_s = 20.0  # less than what it is renewed before its end
+    images = LabelStudioImages(label_studio.web.url, lambda: PERSONAL, http)
+    for _ in range(3):
+        assert images.read("/data/upload/4/a.jpg") == IMAGE
+    assert label_studio.exchanges == 4
 
 
 @pytest.mark.parametrize("site", ["", "{url}"])
