@@ -37,6 +37,8 @@ SECRET = "s3cr3t"
         ),
         (f"URL('https://h.test/a?k={SECRET}')", "URL('https://h.test/a?…')"),
         (f"fields are: image='https://user:{SECRET}", "fields are: image='https://…"),
+        (f"https://user:{SECRET}", "https://…"),
+        (f"azure-blob://c/a.jpg?sig%3D{SECRET}", "azure-blob://c/a.jpg?…"),
         (f"u:{SECRET}@proxy.test:3128", "…@proxy.test:3128"),
         (f"https://h.test/a b&sig={SECRET}", "https://h.test/a b&sig=…"),
         (f"https://h.test/a%3Fsig%3D{SECRET}", "https://h.test/a%3F…"),
