@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from taxonomist.inference.head_weights import HEAD_FILE, HeadWeights
+from taxonomist.inference.heads.head import HEAD_FILE, Head, load_head
 from taxonomist.storage.registry import ModelVersion
 from taxonomist.taxonomy.calibration import Calibration
 from taxonomist.taxonomy.path_probabilities import FloatArray
-from taxonomist.taxonomy.suggestion import Suggestion, calibrated_probabilities, suggest
+from taxonomist.taxonomy.suggestion import Suggestion, suggest
 from taxonomist.taxonomy.tree import Tree
 
 
@@ -25,14 +25,13 @@ class ServingModel:
     backbone: str
     trees: Mapping[str, Tree]
     calibrations: Mapping[str, Calibration]
-    head: HeadWeights
+    head: Head
 
     def probabilities(self, vectors: npt.NDArray[np.float32]) -> dict[str, FloatArray]:
         """Return, by control, the calibrated probabilities (n, nodes) of the nodes for embeddings (n, d)."""
-        return {
-            control: calibrated_probabilities(self.trees[control], logits, self.calibrations[control])
-            for control, logits in self.head.logits(vectors).items()
-        }
+        temperatures = {control: calibration.temperature for control, calibration in self.calibrations.items()}
+        found = self.head.log_probabilities(vectors, self.trees, temperatures)
+        return {control: np.exp(log_probabilities) for control, log_probabilities in found.items()}
 
     def suggestions(self, vectors: npt.NDArray[np.float32]) -> list[dict[str, Suggestion]]:
         """Return, for each of the embeddings (n, d), the suggestion by control; a control without one is absent."""
@@ -55,5 +54,5 @@ def load_serving_model(version: ModelVersion) -> ServingModel:
         backbone=version.head_manifest.backbone,
         trees=version.head_manifest.trees_by_control,
         calibrations=version.head_manifest.calibration,
-        head=HeadWeights.load(version.path / HEAD_FILE),
+        head=load_head(version.path / HEAD_FILE),
     )

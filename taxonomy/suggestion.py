@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from taxonomist.taxonomy.calibration import Calibration, fit_calibration
-from taxonomist.taxonomy.path_probabilities import FloatArray, greedy_path, path_log_probabilities
+from taxonomist.taxonomy.path_probabilities import FloatArray, greedy_path
 from taxonomist.taxonomy.paths import NO_ANSWER, TaxonomyPath, prefixes
 from taxonomist.taxonomy.tree import Tree
 
-__all__ = ["Calibration", "Suggestion", "calibrated_probabilities", "fit_calibration", "suggest", "vote"]
+__all__ = ["Calibration", "Suggestion", "fit_calibration", "suggest", "vote"]
 
 
 @dataclass(frozen=True)
@@ -22,17 +22,12 @@ class Suggestion:
     level: int
 
 
-def calibrated_probabilities(tree: Tree, logits: FloatArray, calibration: Calibration) -> FloatArray:
-    """Return the calibrated probability of every node's path, shape (n, nodes), for logits of shape (n, nodes)."""
-    return np.exp(path_log_probabilities(np.asarray(logits) / calibration.temperature, tree))
-
-
 def suggest(tree: Tree, probabilities: FloatArray, calibration: Calibration) -> Suggestion | None:
     """Return the deepest node on the greedy path whose probability reaches the threshold of its level, else None.
 
-    `probabilities` is one row of `calibrated_probabilities`, shape (nodes,). For a `leafs_only` control the result is a
-    leaf or None. Where `NO_ANSWER` is the likeliest, it is None. Raises ValueError when the calibration or the
-    probabilities do not fit the tree.
+    `probabilities` are the calibrated ones of the paths of all nodes, shape (nodes,). For a `leafs_only` control the
+    result is a leaf or None. Where `NO_ANSWER` is the likeliest, it is None. Raises ValueError when the calibration or
+    the probabilities do not fit the tree.
     """
     if probabilities.shape != (len(tree),) or len(calibration.thresholds) != tree.depth:
         raise ValueError(

@@ -292,6 +292,7 @@ def _products_are_new(services: Services, project: str, examples: Sequence[Examp
 def _options(services: Services, project: str) -> TrainingOptions:
     settings = services.settings
     return TrainingOptions(
+        kind=settings.head,
         head=HeadOptions(
             hidden=settings.head_hidden, epochs=settings.head_epochs, imbalance=settings.imbalance, seed=settings.seed
         ),

@@ -171,6 +171,11 @@ class Settings(BaseSettings):
     imbalance: Literal["none", "oversample", "weights"] = Field(
         "oversample", description="How training treats rare classes"
     )
+    head: Literal["mlp", "lda"] = Field(
+        "mlp",
+        description="Classifier head: mlp, two layers that are trained in epochs, or lda, linear discriminant analysis "
+        "with one promise for the whole tree",
+    )
     head_hidden: int = Field(256, ge=8, description="Width of the head's hidden layer")
     head_epochs: int = Field(
         30,

@@ -1,11 +1,13 @@
 """How deep in the tree a model can be trusted, learned on held-out images.
 
 `temperature_scaling` fits the temperature, `thresholds` the lowest probability per level with which a node is
-suggested, and `wilson_bound` is the lower bound of a precision that the thresholds use.
+suggested, and `wilson_bound` is the lower bound of a precision that the thresholds use. `promise` fits one threshold
+for the whole tree, with the exact bound of `clopper_pearson`.
 """
 
+from taxonomist.taxonomy.calibration.promise import fit_promise
 from taxonomist.taxonomy.calibration.temperature_scaling import fit_temperature
 from taxonomist.taxonomy.calibration.thresholds import Calibration, fit_calibration
 from taxonomist.taxonomy.calibration.wilson_bound import wilson_lower_bound
 
-__all__ = ["Calibration", "fit_calibration", "fit_temperature", "wilson_lower_bound"]
+__all__ = ["Calibration", "fit_calibration", "fit_promise", "fit_temperature", "wilson_lower_bound"]

@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taxonomist.taxonomy.path_probabilities import path_log_probabilities
 from taxonomist.taxonomy.paths import NO_ANSWER, TaxonomyPath
-from taxonomist.taxonomy.suggestion import Calibration, Suggestion, calibrated_probabilities, suggest, vote
+from taxonomist.taxonomy.suggestion import Calibration, Suggestion, suggest, vote
 from taxonomist.taxonomy.tree import Tree
 
 from .conftest import FLAT, SMALL
@@ -61,12 +60,6 @@ def test_scores_stay_within_bounds() -> None:
     assert result is not None
     assert result.score == 1.0
     assert suggest(SMALL, np.full(7, np.nan), calibration(0, 0, 0)) is None
-
-
-def test_calibrated_probabilities() -> None:
-    logits = np.arange(7.0)[None]
-    ours = calibrated_probabilities(SMALL, logits, calibration(0, 0, 0, temperature=2.0))
-    np.testing.assert_allclose(ours, np.exp(path_log_probabilities(logits / 2, SMALL)))
 
 
 def test_a_calibration_of_another_tree_is_refused() -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from taxonomist.inference.head_weights import HeadWeights
-from taxonomist.taxonomy.path_probabilities import path_log_probabilities
+from taxonomist.inference.heads.head import Head
+from taxonomist.taxonomy.path_probabilities import FloatArray, path_log_probabilities
 from taxonomist.taxonomy.paths import TaxonomyPath, format_path
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.taxonomy.tree_metrics import NodeScores, TreeMetrics, count_level, evaluate_paths
@@ -62,17 +62,18 @@ class Evaluation:
 
 
 def evaluate(
-    head: HeadWeights, trees: Sequence[Tree], x: npt.NDArray[np.float32], labels: Sequence[Labels]
+    head: Head, trees: Sequence[Tree], x: npt.NDArray[np.float32], labels: Sequence[Labels]
 ) -> dict[str, Evaluation]:
     """Return, by control, the evaluation of the head's predictions for embeddings `x` (n, d) against the `labels`.
 
-    Every prediction is a path down to a leaf, whatever its probability: the calibration decides how deep a suggestion
-    goes. Controls that no image has a label for are omitted. Labels must be in the trees.
+    Every prediction is a path down to the deepest node that the head knows, whatever its probability: the calibration
+    decides how deep a suggestion goes. Controls that no image has a label for are omitted. Labels must be in the trees.
     """
-    logits = head.logits(x)
+    scores = head.log_probabilities(x, {tree.control: tree for tree in trees}, {})
     evaluations = {}
     for tree in trees:
-        predictions = predict_paths(tree, logits[tree.control])
+        known = tree.control in scores
+        predictions = most_likely_paths(tree, scores[tree.control]) if known else [None] * len(x)
         if evaluation := evaluate_predictions(tree, labels, predictions):
             evaluations[tree.control] = evaluation
     return evaluations
@@ -91,11 +92,19 @@ def evaluate_predictions(
 
 def predict_paths(tree: Tree, logits: npt.NDArray[np.float32]) -> list[TaxonomyPath]:
     """Return for logits (n, nodes) the leaves that are reached by the most likely child at each level."""
-    scores = path_log_probabilities(logits, tree)
-    chosen: npt.NDArray[np.intp] = np.full(len(logits), -1)
+    return most_likely_paths(tree, path_log_probabilities(logits, tree))
+
+
+def most_likely_paths(tree: Tree, scores: FloatArray) -> list[TaxonomyPath]:
+    """Return for log P(path) (n, nodes) the paths of the most likely child at each level.
+
+    They end at leaves, or above nodes that all have -inf.
+    """
+    chosen: npt.NDArray[np.intp] = np.full(len(scores), -1)
     for level in range(1, tree.depth + 1):
         nodes = np.flatnonzero(tree.levels == level)
         eligible = tree.parents[nodes][None, :] == chosen[:, None]  # (n, nodes of the level): children of the chosen
+        eligible &= scores[:, nodes] > -np.inf
         best = nodes[np.where(eligible, scores[:, nodes], -np.inf).argmax(axis=1)]
         chosen = np.where(eligible.any(axis=1), best, chosen)
     return [tree.paths[node] for node in chosen]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_linear_bn_eval
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from taxonomist.inference.head_weights import HeadWeights
+from taxonomist.inference.heads.head_weights import HeadWeights
 from taxonomist.progress import CountProgress, ignore_counts
 from taxonomist.taxonomy.errors import TrainingError
 from taxonomist.training.heads.data.targets import HeadData, Outputs, Vectors, balance

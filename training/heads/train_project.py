@@ -1,20 +1,27 @@
 """Trains a project's head from its accepted labels, publishes it as a new version, and promotes it if it is better."""
 
+from __future__ import annotations
+
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
+
+import numpy as np
 
 from taxonomist.inference.embedder import BACKBONE_FILE, Embedder
-from taxonomist.inference.head_weights import HEAD_FILE
+from taxonomist.inference.heads.discriminant_weights import Discriminant, DiscriminantHead
+from taxonomist.inference.heads.head import HEAD_FILE, Head
+from taxonomist.inference.heads.head_weights import HeadWeights
 from taxonomist.progress import StepProgress, ignore_steps
 from taxonomist.storage.embeddings import Embeddings
 from taxonomist.storage.registry import ModelVersion, Registry
 from taxonomist.storage.registry.manifests import NEVER_TESTED, Tested
-from taxonomist.taxonomy.calibration import Calibration, fit_calibration
+from taxonomist.taxonomy.calibration import Calibration, fit_calibration, fit_promise
 from taxonomist.taxonomy.errors import ConflictError
+from taxonomist.taxonomy.path_probabilities import FloatArray
 from taxonomist.taxonomy.paths import TaxonomyPath, prefixes
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.taxonomy.tree_metrics import TreeMetrics
@@ -27,10 +34,17 @@ from taxonomist.training.heads.data.dataset import (
     split_examples,
 )
 from taxonomist.training.heads.data.fingerprint import inputs_fingerprint
-from taxonomist.training.heads.data.targets import Outputs, nodes_of
+from taxonomist.training.heads.data.targets import Outputs, nodes_of, stops
 from taxonomist.training.heads.data.trained_on import DATA_FILE, ever_trained_on
 from taxonomist.training.heads.data.view_embeddings import ReadImage, fill_embeddings
-from taxonomist.training.heads.evaluation import Evaluation, evaluate, metrics_of
+from taxonomist.training.heads.discriminant import DiscriminantOptions, fit_discriminant
+from taxonomist.training.heads.evaluation import (
+    Evaluation,
+    evaluate,
+    evaluate_predictions,
+    metrics_of,
+    most_likely_paths,
+)
 from taxonomist.training.heads.head import HeadOptions, TrainedHead, train_head
 from taxonomist.training.heads.promotion.champion import ChampionComparison, compare_with_champion
 from taxonomist.training.heads.promotion.decision import left_to_a_person, with_caveats
@@ -41,11 +55,17 @@ from taxonomist.training.split import Part
 __all__ = ["Example", "TrainingOptions", "TrainingOutcome", "model_name", "train_project"]
 
 
+HeadKind = Literal["mlp", "lda"]
+"""A head of two layers that is trained in epochs, or linear discriminant analysis."""
+
+
 @dataclass(frozen=True)
 class TrainingOptions:
     """How a project's head is trained, calibrated and tested."""
 
     head: HeadOptions = field(default_factory=HeadOptions)
+    kind: HeadKind = "mlp"  # `head` is that of "mlp", `discriminant` that of "lda"
+    discriminant: DiscriminantOptions = field(default_factory=DiscriminantOptions)
     views: int = 4  # augmented views of each training image
     test_share: float = 0.2
     validation_share: float = 0.2  # of the images that are not in the test part
@@ -76,14 +96,25 @@ class TrainingOutcome:
 
 
 @dataclass(frozen=True)
+class _Learned:
+    """A head, its calibration, and its evaluation on images that it was calibrated on.
+
+    `training` has the learning curves, None for a head without epochs.
+    """
+
+    head: Head
+    calibration: Mapping[str, Calibration]
+    validation: Mapping[str, Evaluation]
+    training: TrainedHead | None = None
+
+
+@dataclass(frozen=True)
 class _Trained:
     """Everything that a version contains."""
 
-    head: TrainedHead
-    calibration: Mapping[str, Calibration]
+    learned: _Learned
     data: Dataset
     test: Mapping[str, Evaluation]
-    validation: Mapping[str, Evaluation]
     comparison: ChampionComparison
     tested: Tested
     left_out: Mapping[str, str]
@@ -130,9 +161,11 @@ def train_project(
     drawn_again = examples.drawn_again
     usable, parts = list(examples.usable), examples.parts
     check_enough(usable, trees, examples.left_out)
+    is_discriminant = options.kind == "lda"  # it learns from images alone, and is calibrated on them
+    views, validation_share = (0, 0.0) if is_discriminant else (options.views, options.validation_share)
     left_out = dict(examples.left_out) | fill_embeddings(
         [example.id for example in usable],
-        [options.views if parts[example.id] == "train" else 0 for example in usable],
+        [views if parts[example.id] == "train" else 0 for example in usable],
         embeddings,
         read_image,
         lambda: Embedder(backbone.path / BACKBONE_FILE),
@@ -146,14 +179,13 @@ def train_project(
         parts,
         outputs,
         embeddings,
-        views=options.views,
-        validation_share=options.validation_share,
+        views=views,
+        validation_share=validation_share,
         seed=options.seed,
     )
-    head = _train(data, outputs, options, progress)
+    learned = (_learn_discriminant if is_discriminant else _learn_mlp)(data, outputs, options, progress)
     progress("evaluating", 0.0)
-    test = evaluate(head.weights, trees, data.test_x, [example.labels for example in data.scored])
-    validation = evaluate(head.weights, trees, data.validation_x, [example.labels for example in data.validation])
+    test = evaluate(learned.head, trees, data.test_x, [example.labels for example in data.scored])
     stores = {**(other_embeddings or {}), backbone.version: embeddings}
     aliases = aliases_digest(registry, model_name(project)) if promote else None
     served = registry.champion(model_name(project))
@@ -165,7 +197,7 @@ def train_project(
         test,
         stores,
         evaluate_some=lambda rows: evaluate(
-            head.weights, trees, data.test_x[list(rows)], [data.scored[row].labels for row in rows]
+            learned.head, trees, data.test_x[list(rows)], [data.scored[row].labels for row in rows]
         ),
         drawn_again=drawn_again,
     )
@@ -176,8 +208,7 @@ def train_project(
     if by_hand:
         comparison = replace(comparison, decision=left_to_a_person(comparison.decision))
     inputs = inputs_fingerprint(usable, parts, trees, backbone.version, asdict(options))
-    calibration = _calibrate(head, trees, data, options)
-    trained = _Trained(head, calibration, data, test, validation, comparison, tested, left_out, inputs, aliases)
+    trained = _Trained(learned, data, test, comparison, tested, left_out, inputs, aliases)
     progress("publishing", 0.0)
     version = _publish(registry, project, trained, _manifest(project, backbone, trees, trained, options), started)
     promoted, reason = promote and comparison.decision.promote, comparison.decision.reason
@@ -200,19 +231,58 @@ def train_project(
     )
 
 
-def _train(data: Dataset, outputs: Outputs, options: TrainingOptions, progress: StepProgress) -> TrainedHead:
+def _learn_mlp(data: Dataset, outputs: Outputs, options: TrainingOptions, progress: StepProgress) -> _Learned:
+    """Train a head of two layers. It is calibrated on the validation part: the training part is too optimistic, and the
+    test part must not influence the model."""
+
     def on_epoch(done: int, total: int) -> None:
         progress("training", done / total)
 
-    return train_head(data.train_data, outputs, options.head, data.validation_data(outputs), on_epoch=on_epoch)
+    trained = train_head(data.train_data, outputs, options.head, data.validation_data(outputs), on_epoch=on_epoch)
+    trees, labels = outputs.trees, [example.labels for example in data.validation]
+    validation = evaluate(trained.weights, trees, data.validation_x, labels)
+    return _Learned(trained.weights, _calibrate(trained.weights, trees, data, options), validation, trained)
+
+
+def _learn_discriminant(data: Dataset, outputs: Outputs, options: TrainingOptions, progress: StepProgress) -> _Learned:
+    """Fit a discriminant for each control. It learns from all images that are not kept for testing, and is calibrated
+    on what models without their products predict for them."""
+    discriminants: dict[str, Discriminant] = {}
+    calibration: dict[str, Calibration] = {}
+    validation: dict[str, Evaluation] = {}
+    for done, tree in enumerate(outputs.trees):
+        progress("training", done / len(outputs.trees))
+        rows = [row for row, example in enumerate(data.train) if example.labels.get(tree.control)]
+        examples = [data.train[row] for row in rows]
+        truths = [example.labels[tree.control] for example in examples]
+        products = [example.product for example in examples]
+        held_out: FloatArray = np.zeros((len(rows), len(tree)), np.float32)
+        if rows:
+            fitted = fit_discriminant(
+                data.train_data.vectors[rows], stops(tree, truths), products, tree, options.discriminant
+            )
+            discriminants[tree.control], held_out = fitted.weights, fitted.held_out
+        calibration[tree.control] = fit_promise(
+            tree,
+            held_out,
+            truths,
+            products,
+            target_precision=options.target_precision,
+            confidence=options.confidence,
+        )
+        with np.errstate(divide="ignore"):
+            predictions = most_likely_paths(tree, np.log(held_out))
+        if evaluation := evaluate_predictions(tree, [example.labels for example in examples], predictions):
+            validation[tree.control] = evaluation
+    progress("training", 1.0)
+    return _Learned(DiscriminantHead(discriminants), calibration, validation)
 
 
 def _calibrate(
-    head: TrainedHead, trees: Sequence[Tree], data: Dataset, options: TrainingOptions
+    weights: HeadWeights, trees: Sequence[Tree], data: Dataset, options: TrainingOptions
 ) -> dict[str, Calibration]:
-    """Return the calibration by control, on the validation part: the training part is too optimistic, and the test part
-    must not influence the model."""
-    logits = head.weights.logits(data.validation_x)
+    """Return the calibration by control, on the validation part."""
+    logits = weights.logits(data.validation_x)
     return {
         tree.control: fit_calibration(
             tree,
@@ -241,7 +311,7 @@ def _manifest(
         "project": project,
         "backbone": backbone.version,
         "trees": [tree.to_json() for tree in trees],
-        "calibration": {control: calibration.to_json() for control, calibration in trained.calibration.items()},
+        "calibration": {control: calibration.to_json() for control, calibration in trained.learned.calibration.items()},
         "metrics": _metrics_json(trained.test),
         "champion_metrics": _metrics_json(champion) if champion is not None else None,
         "promotion": {
@@ -293,13 +363,13 @@ def _publish(
     earlier = ever_trained_on(registry, model_name(project))
     record = data_record((*data.train, *data.validation, *data.test), data.roles, earlier)
     with registry.stage(model_name(project)) as folder:
-        trained.head.weights.save(folder / HEAD_FILE)
+        trained.learned.head.save(folder / HEAD_FILE)
         write_json(folder / DATA_FILE, record)
         write_report(
             folder,
-            head=trained.head,
+            training=trained.learned.training,
             test=trained.test,
-            validation=trained.validation,
+            validation=trained.learned.validation,
             champion=trained.comparison.champion,
             decision=trained.comparison.decision,
             left_out=trained.left_out,

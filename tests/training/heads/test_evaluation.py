@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from sklearn.metrics import classification_report, confusion_matrix
 
-from taxonomist.inference.head_weights import HeadWeights
+from taxonomist.inference.heads.head_weights import HeadWeights
 from taxonomist.taxonomy.path_probabilities import greedy_path, path_log_probabilities
 from taxonomist.taxonomy.paths import TaxonomyPath
 from taxonomist.taxonomy.tree import Tree

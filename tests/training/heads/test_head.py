@@ -8,7 +8,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from taxonomist.inference.head_weights import HeadWeights
+from taxonomist.inference.heads.head_weights import HeadWeights
 from taxonomist.taxonomy.errors import DamagedError, TrainingError
 from taxonomist.taxonomy.paths import TaxonomyPath
 from taxonomist.taxonomy.tree import Tree

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from taxonomist.inference.embedder import BACKBONE_FILE, Embedder
-from taxonomist.inference.head_weights import HeadWeights
+from taxonomist.inference.heads.head_weights import HeadWeights
 from taxonomist.inference.image_decoding import prepare_image
 from taxonomist.storage.embeddings import FolderEmbeddings
 from taxonomist.storage.registry import ModelVersion

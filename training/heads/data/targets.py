@@ -74,6 +74,19 @@ class Outputs:
         return targets
 
 
+def stops(tree: Tree, labels: Sequence[Sequence[TaxonomyPath]]) -> Targets:
+    """Return (n, nodes) of the tree: the weight of the nodes at which the labels of n images stop, in sum 1 for each.
+
+    Paths that the tree does not have are left out.
+    """
+    weights = np.zeros((len(labels), len(tree)), np.float32)
+    for row, paths in enumerate(labels):
+        known = [path for path in paths if path in tree]
+        for path in known:
+            weights[row, tree.index[path]] += 1 / len(known)
+    return weights
+
+
 @dataclass(frozen=True)
 class HeadData:
     """Embeddings and targets of images.

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from taxonomist.inference.head_weights import HEAD_FILE, HeadWeights
+from taxonomist.inference.heads.head import HEAD_FILE, load_head
 from taxonomist.storage.embeddings import Embeddings
 from taxonomist.storage.registry import ModelVersion, Registry
 from taxonomist.taxonomy.errors import ConfigError, DamagedError, NotFoundError
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.training.heads.data.dataset import Example
 from taxonomist.training.heads.data.trained_on import TrainedOn, trained_on
-from taxonomist.training.heads.evaluation import Evaluation, evaluate_predictions, metrics_of, predict_paths
+from taxonomist.training.heads.evaluation import Evaluation, evaluate_predictions, metrics_of, most_likely_paths
 from taxonomist.training.heads.promotion.decision import (
     Decision,
     decide_promotion,
@@ -85,7 +85,7 @@ def evaluate_champion(
 
     Raises DamagedError, ConfigError or KeyError when the version's files are not those of a head.
     """
-    head = HeadWeights.load(version.path / HEAD_FILE)
+    head = load_head(version.path / HEAD_FILE)
     known = version.head_manifest.trees_by_control
     store = stores.get(version.head_manifest.backbone)
     if store is None:
@@ -93,12 +93,12 @@ def evaluate_champion(
     found, x = store.get([example.id for example in test])
     if not found.all():
         return None
-    logits = head.logits(x) if len(x) else {}
+    scores = head.log_probabilities(x, known, {}) if len(x) else {}
     labels = [example.labels for example in test]
     evaluations = {}
     for tree in trees:
-        if tree.control in logits:
-            predictions = predict_paths(known[tree.control], logits[tree.control])
+        if tree.control in scores:
+            predictions = most_likely_paths(known[tree.control], scores[tree.control])
             if evaluation := evaluate_predictions(tree, labels, predictions):
                 evaluations[tree.control] = evaluation
     return evaluations

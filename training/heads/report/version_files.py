@@ -55,7 +55,7 @@ def data_record(examples: Sequence[Example], roles: Mapping[str, str], earlier: 
 def write_report(
     folder: Path,
     *,
-    head: TrainedHead,
+    training: TrainedHead | None,
     test: Evaluations,
     validation: Evaluations,
     champion: Evaluations | None,
@@ -64,11 +64,13 @@ def write_report(
     tested: Tested,
     untested: Mapping[str, Sequence[TaxonomyPath]],
 ) -> None:
-    """Write report.json, report.md, curves.json, curves.png and a confusion-<control>-<level>.png for each level.
+    """Write report.json, report.md and a confusion-<control>-<level>.png for each level, and curves.json and curves.png
+    where the head was trained in epochs.
 
     The matrices are those of the test part, or of the validation part while there is no test part. `untested` has the
     nodes without a test image, by control.
     """
+    calibrated_on = "Validation images" if training is not None else "Training images by models without their products"
     report = {
         "test": _json_of(test),
         "validation": _json_of(validation),
@@ -80,15 +82,17 @@ def write_report(
     }
     write_json(folder / "report.json", report)
     (folder / "report.md").write_text(
-        _markdown(test, validation, decision, left_out, tested, untested), encoding="utf-8"
+        _markdown(test, validation, calibrated_on, decision, left_out, tested, untested), encoding="utf-8"
     )
-    write_json(folder / "curves.json", {"best": head.best, "epochs": [asdict(epoch) for epoch in head.curves]})
-    plot_curves(head.curves, head.best, folder / "curves.png")
-    part, shown = ("test", test) if test else ("validation", validation)
+    if training is not None:
+        curves = {"best": training.best, "epochs": [asdict(epoch) for epoch in training.curves]}
+        write_json(folder / "curves.json", curves)
+        plot_curves(training.curves, training.best, folder / "curves.png")
+    part, shown = ("test images", test) if test else (calibrated_on.lower(), validation)
     for control, evaluation in shown.items():
         for level in evaluation.levels:
             safe_name = re.sub(r"[^\w.-]", "_", control)
-            title = f"{control}, level {level.level}, {part} images"
+            title = f"{control}, level {level.level}, {part}"
             plot_confusion(level, title, folder / f"confusion-{safe_name}-{level.level}.png")
 
 
@@ -114,6 +118,7 @@ def _json_of(evaluations: Evaluations) -> dict[str, Any]:
 def _markdown(
     test: Evaluations,
     validation: Evaluations,
+    calibrated_on: str,
     decision: Decision,
     left_out: Mapping[str, str],
     tested: Tested,
@@ -121,10 +126,10 @@ def _markdown(
 ) -> str:
     outcome = "Promoted" if decision.promote else "Kept as a candidate"
     lines = ["# Classification report", "", f"{outcome}: {decision.reason}", "", *_tested(tested)]
-    for part, evaluations in (("Test", test), ("Validation", validation)):
+    for part, evaluations in (("Test images", test), (calibrated_on, validation)):
         for control, evaluation in evaluations.items():
-            lines += ["", f"## {part} images, {control}", *_summary(evaluation)]
-            if part == "Test" or not test:
+            lines += ["", f"## {part}, {control}", *_summary(evaluation)]
+            if evaluations is test or not test:
                 for level in evaluation.levels:
                     lines += _level_table(level)
     for control, nodes in untested.items():

@@ -10,7 +10,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from taxonomist.inference.head_weights import HeadWeights
+from taxonomist.inference.heads.head_weights import HeadWeights
 from taxonomist.taxonomy.errors import DamagedError
 
 HEAD = HeadWeights(

@@ -12,6 +12,8 @@ from safetensors.numpy import save
 
 from taxonomist.storage.formats import FORMAT, check_format
 from taxonomist.taxonomy.errors import DamagedError
+from taxonomist.taxonomy.path_probabilities import FloatArray, path_log_probabilities
+from taxonomist.taxonomy.tree import Tree
 
 HEAD_FILE = "head.safetensors"
 _ARRAYS = ("mean", "scale", "weight1", "bias1", "weight2", "bias2")
@@ -52,6 +54,15 @@ class HeadWeights:
         return {
             control: outputs[:, stop - nodes : stop]
             for (control, nodes), stop in zip(self.controls, stops, strict=True)
+        }
+
+    def log_probabilities(
+        self, x: Array, trees: Mapping[str, Tree], temperatures: Mapping[str, float]
+    ) -> dict[str, FloatArray]:
+        """See `Head.log_probabilities`."""
+        return {
+            control: path_log_probabilities(logits / temperatures.get(control, 1.0), trees[control])
+            for control, logits in self.logits(x).items()
         }
 
     def save(self, path: Path) -> None:

@@ -1,0 +1,143 @@
+"""A head that is a linear discriminant on the classes of each tree, as numpy arrays."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from taxonomist.storage.formats import FORMAT, check_format
+from taxonomist.taxonomy.errors import DamagedError
+from taxonomist.taxonomy.path_probabilities import FloatArray
+from taxonomist.taxonomy.tree import Tree
+
+Array = npt.NDArray[np.float32]
+Indices = npt.NDArray[np.int64]
+_ARRAYS = ("weight", "bias", "nodes", "parents")
+
+
+def features(embeddings: Array) -> Array:
+    """Return embeddings (n, d) with signed square roots in place of their values, scaled to length 1.
+
+    A few large values then no longer dominate the distances (Perronnin et al. 2010, Improving the Fisher kernel for
+    large-scale image classification, section 3.2, https://doi.org/10.1007/978-3-642-15561-1_11).
+    """
+    roots = np.sign(embeddings) * np.sqrt(np.abs(embeddings))
+    lengths = np.linalg.norm(roots, axis=1, keepdims=True)
+    scaled: Array = (roots / np.maximum(lengths, np.finfo(np.float32).tiny)).astype(np.float32)
+    return scaled
+
+
+@dataclass(frozen=True)
+class Discriminant:
+    """The classes of one tree: log P(class) of an image is `features @ weight.T + bias`, up to a constant.
+
+    weight (classes, d), bias (classes,), nodes (classes,): the node of each class. `parents` (nodes,) is that of the
+    tree, -1 at level 1. A class is a node below which nothing was learned. Temperature and prior are in the arrays.
+    """
+
+    weight: Array
+    bias: Array
+    nodes: Indices
+    parents: Indices
+
+    def probabilities(self, embeddings: Array) -> Array:
+        """Return P(path) of every node, shape (n, nodes), for embeddings (n, d): 0 where nothing was learned."""
+        return node_probabilities(features(embeddings) @ self.weight.T + self.bias, self.nodes, self.parents)
+
+
+@dataclass(frozen=True)
+class DiscriminantHead:
+    """A discriminant for each control, saved with safetensors. It has its own temperature; that of callers is not used.
+
+    Releases without discriminants cannot read the file, and say so.
+    """
+
+    discriminants: Mapping[str, Discriminant]
+
+    @property
+    def dimension(self) -> int:
+        """See `Head.dimension`."""
+        return next(iter(self.discriminants.values())).weight.shape[1]
+
+    def log_probabilities(
+        self,
+        x: Array,
+        trees: Mapping[str, Tree],
+        temperatures: Mapping[str, float],  # noqa: ARG002 - its own are in the weights
+    ) -> dict[str, FloatArray]:
+        """See `Head.log_probabilities`."""
+        found: dict[str, FloatArray] = {}
+        for control, discriminant in self.discriminants.items():
+            if not np.array_equal(trees[control].parents, discriminant.parents):
+                raise ValueError(f"the tree of {control} is not the one that the head was trained for")
+            with np.errstate(divide="ignore"):
+                found[control] = np.log(discriminant.probabilities(x))
+        return found
+
+    def save(self, path: Path) -> None:
+        """See `Head.save`."""
+        arrays = {
+            f"{number}.{name}": np.ascontiguousarray(getattr(discriminant, name))
+            for number, discriminant in enumerate(self.discriminants.values())
+            for name in _ARRAYS
+        }
+        # One entry only: safetensors writes several in an order that differs from call to call.
+        metadata = {"discriminant": json.dumps({FORMAT: 1, "controls": list(self.discriminants)})}
+        path.write_bytes(save(arrays, metadata=metadata))
+
+    @classmethod
+    def load(cls, path: Path) -> DiscriminantHead:
+        """Return the head in the file. Raises `DamagedError` when `save` did not write it."""
+        try:
+            with safe_open(path, framework="numpy") as file:
+                metadata = json.loads((file.metadata() or {})["discriminant"])
+                version = int(metadata[FORMAT])
+                found = {
+                    str(control): Discriminant(*(file.get_tensor(f"{number}.{name}") for name in _ARRAYS))
+                    for number, control in enumerate(metadata["controls"])
+                }
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise DamagedError(f"{path} is not a readable head: {error}") from error
+        check_format(path, version, newest=1)
+        if not found or not all(map(_fits, found.values())):
+            raise DamagedError(f"{path} holds arrays that do not fit together.")
+        return cls(found)
+
+
+def _fits(discriminant: Discriminant) -> bool:
+    weight, bias, nodes, parents = (getattr(discriminant, name) for name in _ARRAYS)
+    if weight.ndim != 2 or bias.shape != weight.shape[:1] or nodes.shape != bias.shape or parents.ndim != 1:
+        return False
+    are_nodes = len(nodes) > 0 and bool((nodes >= 0).all() and (nodes < len(parents)).all())
+    return are_nodes and bool((parents < np.arange(len(parents))).all())
+
+
+def node_probabilities(scores: Array, nodes: Indices, parents: Indices) -> Array:
+    """Return P(path) of every node, shape (n, nodes): the sum of P(class) over the classes at or below it.
+
+    `scores` (n, classes) are log P(class) up to a constant, the others as in `Discriminant`.
+    """
+    likelihoods = np.exp(scores - scores.max(axis=1, keepdims=True))
+    probabilities = np.zeros((len(scores), len(parents)), scores.dtype)
+    probabilities[:, nodes] = likelihoods / likelihoods.sum(axis=1, keepdims=True)
+    for node in sorted(_inner_first(nodes, parents), reverse=True):  # each parent comes before its children
+        if parents[node] >= 0:
+            probabilities[:, parents[node]] += probabilities[:, node]
+    return probabilities
+
+
+def _inner_first(nodes: Indices, parents: Indices) -> Mapping[int, None]:
+    """Return the classes and all nodes above them."""
+    found: dict[int, None] = {}
+    for node in nodes.tolist():
+        while node >= 0 and node not in found:
+            found[node] = None
+            node = int(parents[node])
+    return found

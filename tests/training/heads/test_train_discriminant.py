@@ -1,0 +1,95 @@
+"""A project whose head is a discriminant: its version, what it serves, and beside a head of two layers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+
+from taxonomist.inference.serving_model import load_serving_model
+from taxonomist.taxonomy.tree import Tree
+from taxonomist.training.heads.data.dataset import Example
+from taxonomist.training.heads.head import HeadOptions
+from taxonomist.training.heads.train_project import TrainingOptions, TrainingOutcome, train_project
+from tests.training.conftest import Project
+
+LDA = TrainingOptions(kind="lda")
+MLP = TrainingOptions(HeadOptions(hidden=16, threads=1, epochs=3), views=0)
+
+
+def train(project: Project, examples: list[Example], options: TrainingOptions = LDA) -> TrainingOutcome:
+    return train_project(
+        "4", examples, [project.tree], project.store, None, project.registry, project.backbone, options
+    )
+
+
+def test_a_version_has_no_validation_part_and_no_curves(project: Project) -> None:
+    outcome = train(project, project.examples(20))
+    version = outcome.version
+    assert outcome.promoted
+    assert outcome.metrics["media"].levels[1].accuracy > 0.9
+    assert set(version.files) == {
+        "head.safetensors", "report.json", "report.md", "data.json", "confusion-media-1.png", "confusion-media-2.png",
+    }  # fmt: skip
+    data = json.loads((version.path / "data.json").read_text())
+    assert {image["part"] for image in data["images"]} == {"train", "test"}
+    assert "## Training images by models without their products, media" in (version.path / "report.md").read_text()
+    assert version.head_manifest.settings["kind"] == "lda"
+
+
+def test_what_it_serves(project: Project) -> None:
+    examples = project.examples(20)
+    model = load_serving_model(train(project, examples).version)
+    calibration = model.calibrations["media"]
+    assert calibration.thresholds[0] == calibration.thresholds[1] < 1
+    assert calibration.support[0] == 96  # all but the test part
+    _, vectors = project.store.get([example.id for example in examples])
+    suggestions = model.suggestions(vectors)
+    right = [
+        suggestion["media"].path == example.labels["media"][0]
+        for suggestion, example in zip(suggestions, examples, strict=True)
+        if suggestion
+    ]
+    assert len(right) > 100
+    assert np.mean(right) > 0.9
+    np.testing.assert_allclose(
+        model.probabilities(vectors)["media"][:, np.flatnonzero(project.tree.levels == 1)].sum(axis=1), 1, rtol=1e-5
+    )
+
+
+def test_few_labels_promise_nothing(project: Project) -> None:
+    outcome = train(project, project.examples(2))
+    thresholds = outcome.version.head_manifest.calibration["media"].thresholds
+    assert all(np.isinf(thresholds))
+
+
+def test_either_kind_can_be_compared_with_the_other(project: Project) -> None:
+    examples = project.examples(20)
+    first = train(project, examples, MLP)
+    second = train(project, [replace(example, part=first.parts[example.id]) for example in examples])
+    assert second.champion == "v1"
+    assert second.champion_metrics is not None
+    assert second.promoted
+    third = train(project, [replace(example, part=first.parts[example.id]) for example in examples], MLP)
+    assert third.champion == "v2"
+    assert third.champion_metrics == second.metrics
+
+
+def test_a_control_without_labels_costs_no_other(project: Project) -> None:
+    other = Tree("shape", "image", "choices", (("round",), ("square",)))
+    examples = project.examples(20)
+    outcome = train_project(
+        "4", examples, [project.tree, other], project.store, None, project.registry, project.backbone, LDA
+    )
+    model = load_serving_model(outcome.version)
+    _, vectors = project.store.get([examples[0].id])
+    assert model.suggestions(vectors)[0].keys() == {"media"}
+    assert outcome.metrics.keys() == {"media"}
+
+
+def test_training_again_with_its_labels_known_to_be_tested_gives_the_same_head(project: Project) -> None:
+    examples = project.examples(10)
+    one, two = train(project, examples), train(project, examples[::-1])
+    assert one.parts == two.parts
+    assert one.version.files["head.safetensors"] == two.version.files["head.safetensors"]
