@@ -290,6 +290,19 @@ def test_hundreds_with_bounded_concurrency(
 
 
 @pytest.mark.slow
+def test_a_blob_takes_its_share_before_it_is_read(
+    images: BlobImages, container: ContainerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    container.upload_blob("a.jpg", bytes(3_000_000))
+    budget = MemoryBudget(10_000_000)
+    monkeypatch.setattr(images_loading, "FILES", budget)
+    with loading():
+        images.read(f"azure-blob://{container.container_name}/a.jpg")
+        assert budget.taken == 6_000_000
+    assert budget.taken == 0
+
+
+@pytest.mark.slow
 def test_a_cached_image_that_waits_for_memory_delays_no_other(
     images: BlobImages, container: ContainerClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
