@@ -59,7 +59,11 @@ class WebhookGroups:
                     self._alarm = loop.call_at(self._began + _LATE_S, self._ring, loop)
                 return
             self._at_work, self._began = self._at_work + 1, now
-            self._pool.submit(self._work, loop, self._next())
+            group = self._next()
+            try:
+                self._pool.submit(self._work, loop, group)
+            except RuntimeError as error:  # no thread can be started, or the server is being stopped
+                self._close(group, error)
 
     def _ring(self, loop: asyncio.AbstractEventLoop) -> None:
         self._alarm = None
@@ -89,8 +93,11 @@ class WebhookGroups:
                 future.set_result(answer)
 
     def _end(self, loop: asyncio.AbstractEventLoop, group: Sequence[_Waiting], error: BaseException | None) -> None:
+        self._close(group, error)
+        self._start(loop)
+
+    def _close(self, group: Sequence[_Waiting], error: BaseException | None) -> None:
         self._at_work -= 1
         for waiting in group:
             if not waiting.answer.done():
                 waiting.answer.set_exception(error or RuntimeError("A webhook got no answer."))
-        self._start(loop)

@@ -111,6 +111,19 @@ def test_a_group_that_fails_costs_no_later_one() -> None:
     run(take, scene)
 
 
+def test_a_webhook_without_a_thread_is_answered_with_an_error() -> None:
+    take = Taker()
+    take.go_on.set()
+
+    async def scene(groups: WebhookGroups) -> None:
+        groups._pool.shutdown()
+        for task in send(groups, b"1", b"2", LARGE):
+            with pytest.raises(RuntimeError, match="shutdown"):
+                await asyncio.wait_for(task, 10)
+
+    run(take, scene)
+
+
 def test_no_more_threads_than_there_are_take_webhooks() -> None:
     take = Taker()
 
