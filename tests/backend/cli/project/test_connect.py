@@ -18,6 +18,7 @@ from taxonomist.backend.connection.look_alike_panel import keys_in, with_panel
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.credentials import key_end
 from taxonomist.backend.state.jobs import JobKind
+from taxonomist.taxonomy.label_config import write_label_config
 from tests.backend.cli.conftest import Run
 from tests.backend.web.serving import serving
 from tests.label_studio_stand_in import StandIn
@@ -121,6 +122,22 @@ def test_a_key_of_another_home_is_replaced(run: Run, services: Services, former:
         pages = [{"project": "4", "key": found, "src": "/data/upload/4/a.jpg"} for found in (foreign, key)]
         opened = [httpx.get(f"http://127.0.0.1:{port}/similar", params=page).status_code for page in pages]
     assert opened == [401, 200]
+
+
+@pytest.mark.parametrize("levels", [64, 65])
+def test_a_config_that_is_too_large_changes_nothing(run: Run, services: Services, former: StandIn, levels: int) -> None:
+    former.tokens, former.label_config = set(), write_label_config([tuple(f"n{level}" for level in range(levels))])
+    record = services.projects.update("4", created="1795531934")
+    row = dict(former.ml_backends[8])
+    with former:
+        for command in ((*CONNECT, "--yes"), ("sync", "--project", "4")):
+            code, _, err = run(*command)
+            if levels == 65:
+                assert (code, "65 levels of choices; at most 64" in err) == (2, True), err
+            else:
+                assert code == 0, err
+    unchanged = (services.projects.get("4") == record, former.ml_backends[8] == row)
+    assert unchanged == (levels == 65, levels == 65)
 
 
 def test_the_fields_of_tasks_control_no_terminal(
