@@ -3,7 +3,7 @@
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import random
@@ -30,10 +30,24 @@ class Database:
 
     With `durable=False` a commit survives the end of the process, but does not wait for the disk: a loss of power may
     cost the last commits, and never damages the file.
+
+    `check_new` is called before a file that does not exist is made, and may raise. `hint_of_damage` says what to do
+    with a damaged one.
     """
 
-    def __init__(self, path: Path | str, schema: str, *, version: int = 1, durable: bool = True) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        schema: str,
+        *,
+        version: int = 1,
+        durable: bool = True,
+        check_new: Callable[[], None] = lambda: None,
+        hint_of_damage: str = "Restore it, or move it aside together with its -wal and -shm files.",
+    ) -> None:
         self.path = Path(path)
+        self._check_new = check_new
+        self._hint_of_damage = hint_of_damage
         self._schema = schema
         self._version = version
         self._synchronous = "FULL" if durable else "NORMAL"
@@ -160,6 +174,8 @@ class Database:
                 self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             except OSError as error:
                 raise StorageError(f"Cannot create the folder {self.path.parent}: {error.strerror}.") from error
+            if not self.path.exists():
+                self._check_new()
             connection = sqlite3.connect(
                 self.path, timeout=_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=64
             )
@@ -196,7 +212,7 @@ class Database:
         except sqlite3.Error as error:
             if is_damage(error):
                 _note_damage(self.path)
-            raise as_storage_error(error, self.path) from error
+            raise as_storage_error(error, self.path, self._hint_of_damage) from error
 
 
 def damage_note(path: Path) -> Path:
@@ -277,14 +293,11 @@ def concerns_all(error: BaseException) -> bool:
     return isinstance(error, OSError)
 
 
-def as_storage_error(error: sqlite3.Error, path: Path) -> StorageError:
+def as_storage_error(error: sqlite3.Error, path: Path, hint_of_damage: str | None = None) -> StorageError:
     """Return the `StorageError` for an error of SQLite on the file at `path`."""
     reason = str(error)
     if "malformed" in reason or "not a database" in reason:
-        return DamagedError(
-            f"{path} is damaged ({reason}).",
-            hint="Restore it, or move it aside together with its -wal and -shm files.",
-        )
+        return DamagedError(f"{path} is damaged ({reason}).", hint=hint_of_damage)
     if "full" in reason or "disk I/O error" in reason:
         return StorageError(
             f"Cannot write to {path} ({reason}).", hint="Make room on the disk, or check its quota and health."

@@ -30,7 +30,7 @@ from taxonomist.backend.services.framing import framing_sites
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.state.credentials import SECRET_HEADER, Credentials
 from taxonomist.backend.state.jobs import JobKind
-from taxonomist.backend.state.project_records import ProjectRecord, ProjectRecords, with_address
+from taxonomist.backend.state.project_records import ProjectRecord, ProjectRecords, of_annotations, with_address
 from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.taxonomy.label_config import parse_label_config
 
@@ -167,7 +167,7 @@ def connect(
                 "api_key": SecretStr(client.token),
                 "ml_backend": row.id,
                 "has_password": True,
-                "lost": (),
+                "lost": of_annotations(known.lost),
             },
         )
     return Connected(project, about.title, release, row.id, row.title, webhook.id, panel, prefill=True)

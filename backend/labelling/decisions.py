@@ -115,7 +115,9 @@ def decide_anew(services: Services, project: str, on_step: Callable[[], None] = 
     """
     rule = _rule(services, project)  # of now: what changes meanwhile is decided by the next call
     if services.projects.get(project).decided_with not in {None, rule}:
-        images = [document.id for document in services.catalog.documents(project)]
+        # An image that the journal does not know keeps its label: the journal was lost and made anew.
+        known = services.journal.withdrawal.images(project)
+        images = [document.id for document in services.catalog.documents(project) if document.id in known]
         for start in range(0, len(images), CHUNK):  # so that a large project needs no more memory
             on_step()
             update_labels(services, project, images[start : start + CHUNK])

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from taxonomist.backend.services import Services
-from taxonomist.backend.state.project_records import LastImport, ProjectRecord
+from taxonomist.backend.state.project_records import LastImport, ProjectRecord, lost_annotations
 from taxonomist.taxonomy.agreement import Reason
 from taxonomist.taxonomy.annotations import UnknownPath
 from taxonomist.taxonomy.names import shorten
@@ -171,8 +171,9 @@ def keep_last_import(services: Services, project: str, source: str, summary: Las
 
     def kept(record: ProjectRecord) -> Mapping[str, object]:
         known = record.imports.get(source)
-        if known and summary == known.model_copy(update={"at": summary.at}):
+        lost = tuple(words for words in record.lost if words != lost_annotations(source))
+        if lost == record.lost and known and summary == known.model_copy(update={"at": summary.at}):
             return {}
-        return {"imports": {**record.imports, source: summary}}
+        return {"imports": {**record.imports, source: summary}, "lost": lost}
 
     services.projects.change(project, kept)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+
 from taxonomist.backend.services import Services, registry_name
+from taxonomist.backend.state.project_records import lost_annotations, of_annotations
 from taxonomist.inference.pipeline import in_batches
 from taxonomist.storage.kept_copies import KeptFile
 from taxonomist.training.heads.data.trained_on import parts_of
+
+log = logging.getLogger(__name__)
 
 
 def differs_from_journal(services: Services, project: str) -> bool:
@@ -19,6 +24,25 @@ def differs_from_journal(services: Services, project: str) -> bool:
     if services.catalog.count(project) < len(decided):
         return True
     return any(len(services.journal.kept.files(some)) < len(some) for some in in_batches(decided, 500))
+
+
+def begin_new_journal(services: Services) -> None:
+    """Keep in a journal that was made anew what the catalogue has, and name in the records whose annotations are lost.
+
+    Raises `StorageError`.
+    """
+    journaled = set(services.journal.withdrawal.projects())
+    for record in services.projects:
+        project = record.project
+        if record.decided_with is None or project in journaled or of_annotations(record.lost):
+            continue
+        if not services.catalog.count(project):
+            continue
+        compare_with_journal(services, project)
+        sources = dict.fromkeys([*record.imports, *([record.source] if record.created else [])])
+        lost = tuple(map(lost_annotations, sources))
+        services.projects.update(project, lost=(*record.lost, *lost))
+        log.error("project %s: the journal is new; labels stay, give again: %s", project, ", ".join(lost))
 
 
 def compare_with_journal(services: Services, project: str) -> None:

@@ -11,7 +11,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import date, datetime
 from functools import lru_cache
@@ -26,7 +26,7 @@ from taxonomist.backend.state.gone_nodes import gone_with, same_nodes
 from taxonomist.backend.state.image_folders import ImageFolder
 from taxonomist.backend.state.project_settings import ProjectChoices
 from taxonomist.storage.files import storage_errors
-from taxonomist.storage.journal import UNKNOWN_SOURCE
+from taxonomist.storage.journal import UNKNOWN_SOURCE, is_label_studio
 from taxonomist.storage.json_files import read_model, write_model
 from taxonomist.taxonomy.errors import BadRequestError, DamagedError, NewerFormatError, TaxonomistError
 from taxonomist.taxonomy.label_config import LabelConfig
@@ -36,6 +36,7 @@ from taxonomist.taxonomy.paths import TaxonomyPath
 
 log = logging.getLogger(__name__)
 LOST_TOKEN, LOST_CHOICES = "the token of Label Studio", "settings and decisions on renamed nodes"
+_ANNOTATIONS = "annotations of "
 _MOST_ADDRESSES = 10
 _CACHED_BYTES = 64 * 1024 * 1024  # of the files of the records that are kept in memory
 _MOST_BYTES = 200  # of a file name, with what is put before and after it
@@ -134,15 +135,30 @@ def _repair(path: Path) -> str:
     )
 
 
+def lost_annotations(source: str) -> str:
+    """Return the words in `lost` for the annotations of a source, which went with the journal."""
+    return f"{_ANNOTATIONS}{source}"
+
+
+def of_annotations(lost: Iterable[str]) -> tuple[str, ...]:
+    """Return those of the words in `lost` that are about annotations."""
+    return tuple(words for words in lost if words.startswith(_ANNOTATIONS))
+
+
 def what_to_give_again(record: ProjectRecord) -> str | None:
     """Return what a record that was made anew lacks, and how it is given again; None where it lacks nothing."""
     if not record.lost:
         return None
     has_config = bool(record.label_config)
+    lost_sources = [words.removeprefix(_ANNOTATIONS) for words in of_annotations(record.lost)]
     lost = [*record.lost, *([] if has_config else ["the labelling config"])]
     steps = {
         f"Run `taxonomist connect --url … --api-key … --project {record.project}`.": LOST_TOKEN in record.lost,
-        "Import the same files again.": LOST_TOKEN not in record.lost and not has_config,
+        f"`taxonomist sync --project {record.project}` brings back what Label Studio has.": any(
+            map(is_label_studio, lost_sources)
+        ),
+        "Import the same files again.": (LOST_TOKEN not in record.lost and not has_config)
+        or not all(map(is_label_studio, lost_sources)),
         f"Run `taxonomist settings --project {record.project} …`.": LOST_CHOICES in record.lost,
     }
     how = " ".join(step for step, is_needed in steps.items() if is_needed)

@@ -25,7 +25,11 @@ from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.pretraining.process import PretrainingProcess
 from taxonomist.backend.pretraining.schedule import PretrainingPlanner
 from taxonomist.backend.retraining.finish_promotion import finish_promotions
-from taxonomist.backend.retraining.repaired_catalogue import compare_with_journal, differs_from_journal
+from taxonomist.backend.retraining.repaired_catalogue import (
+    begin_new_journal,
+    compare_with_journal,
+    differs_from_journal,
+)
 from taxonomist.backend.services import BACKBONE, Services
 from taxonomist.backend.state import heartbeat
 from taxonomist.backend.state.jobs import JobKind, JobState
@@ -183,6 +187,7 @@ class Worker:
             move_aside_if_damaged(services.home / name)
         different: list[str] = []
         with alone("", "repairs"):
+            begin_new_journal(services)
             for project in services.journal.withdrawal.projects():
                 self._pulse_moved()
                 with alone(project, "repairs"):

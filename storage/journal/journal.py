@@ -5,6 +5,7 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,6 +14,7 @@ from taxonomist.storage.journal.codec import Row, encode
 from taxonomist.storage.journal.counts import JournalCounts, UnknownPaths
 from taxonomist.storage.journal.events import UNKNOWN_SOURCE, AnnotationDeleted, Event, TaskDeleted
 from taxonomist.storage.journal.fold import fold_slice
+from taxonomist.storage.journal.lost_journal import check_new_journal, hint_of_damage
 from taxonomist.storage.journal.migration import adopt
 from taxonomist.storage.journal.reading import JournalState
 from taxonomist.storage.journal.schema import SCHEMA, VERSION
@@ -38,7 +40,9 @@ class Journal(JournalState):
     """
 
     def __init__(self, path: Path | str) -> None:
-        super().__init__(Database(path, SCHEMA, version=VERSION))
+        path = Path(path)
+        check, hint = partial(check_new_journal, path), hint_of_damage(path)
+        super().__init__(Database(path, SCHEMA, version=VERSION, check_new=check, hint_of_damage=hint))
         self._commits = SharedCommits(self._database)
         self.withdrawal = Withdrawal(self._database)
         self.counts = JournalCounts(self._database)
