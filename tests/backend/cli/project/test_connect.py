@@ -18,6 +18,7 @@ from taxonomist.backend.connection.look_alike_panel import keys_in, with_panel
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.credentials import key_end
 from taxonomist.backend.state.jobs import JobKind
+from taxonomist.backend.state.project_records import LOST_TOKEN
 from taxonomist.taxonomy.label_config import write_label_config
 from tests.backend.cli.conftest import Run
 from tests.backend.web.serving import serving
@@ -110,6 +111,15 @@ def test_a_key_of_an_earlier_release_is_valid_for_a_week_after_a_new_panel(
     assert opened == ([200, 200, 200] if declined else [200, 200, 401])
     [shown] = keys_in(former.label_config)
     assert key_end(shown) == (None if declined else today + timedelta(days=90))
+
+
+def test_it_gives_back_what_a_damaged_record_lost(run: Run, services: Services, former: StandIn) -> None:
+    services.projects.update("4", lost=(LOST_TOKEN,))
+    with former:
+        assert LOST_TOKEN in run("doctor", "--project", "4")[1]
+        code, _, err = run(*CONNECT, "--yes")
+        assert code == 0, err
+        assert LOST_TOKEN not in run("doctor", "--project", "4")[1]
 
 
 def test_a_key_of_another_home_is_replaced(run: Run, services: Services, former: StandIn) -> None:
