@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import logging
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from taxonomist.backend.worker.supervisor import start_supervisor
 
 log = logging.getLogger(__name__)
 
+COLLECT_AFTER = 5_000  # new objects, Python's is 700: webhooks are many small ones, which seldom form cycles
 _M_ARENA_MAX = -8  # of malloc.h
 SWITCH_S = 0.0005  # Python's is ten times that: webhooks pass from thread to thread, beside others that embed
 RESTART_S = 5.0  # between two supervisors
@@ -65,7 +67,11 @@ class _Server(BaseApplication):  # type: ignore[misc]
         # The forked process alone: onnxruntime's threads do not survive a fork.
         from taxonomist.backend.web.front import create_front  # noqa: PLC0415 - brings onnxruntime
 
-        return create_front(self.settings_of_app)
+        front = create_front(self.settings_of_app)
+        gc.collect()
+        gc.freeze()  # what was loaded stays: going through it took webhooks 50 ms now and then
+        gc.set_threshold(COLLECT_AFTER)
+        return front
 
     def run(self) -> None:
         _Master(self).run()

@@ -1,7 +1,7 @@
 """Webhooks that wait for a thread are taken by the next one together, since they then share a commit and its costs.
 
-Two threads take turns: one commits while the other parses. Further ones help only when these are late, for example
-while one of them compares a large labelling config. A large webhook is taken alone.
+One thread is at work: two that parse would only wait for each other. Further ones help when it is late, for example
+while it compares a large labelling config. A large webhook is taken alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from taxonomist.backend.web.callers.caller import Caller
 Take = Callable[[Sequence[tuple[bytes, Caller]]], Iterator[list[WebhookAnswer]]]
 
 THREADS = 8
-_AT_WORK = 2
+_AT_WORK = 1
 _LATE_S = 0.03  # for a group of small webhooks
 _LARGE_BYTES = 64 * 1024
 _MOST = 32

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections import Counter
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
@@ -50,10 +49,10 @@ class Gate:
         A header that must come once is refused twice, since other programs may look at another one of them.
         """
         headers = dict(sent)
-        if double := sorted(
-            name for name, count in Counter(name for name, _ in sent).items() if count > 1 and name in _ONCE
-        ):
-            return 400, f"The request has more than one header {double[0].decode().title()}."
+        once = [name for name, _ in sent if name in _ONCE]
+        if len(once) > len(set(once)):
+            double = min(name for name in once if once.count(name) > 1)
+            return 400, f"The request has more than one header {double.decode().title()}."
         host = headers.get(b"host", b"").decode("latin-1").lower()
         if host and not path.endswith(_HEALTH) and not self._is_ours(host):
             return 403, (
