@@ -8,7 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from benchmarks.promise_cells import cells_of
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = (
@@ -94,3 +97,92 @@ def test_azure_is_measured_beside_plain_loops(tmp_path: Path) -> None:
         assert row["ours"][0] > 0
         if row["what"] != "again":
             assert row["times_better"] == pytest.approx(row["ours"][0] / row["peer"][0])
+
+
+@pytest.fixture(scope="module")
+def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a manifest, and embeddings around a centre for each kind."""
+    folder = tmp_path_factory.mktemp("catalogue")
+    random = np.random.default_rng(0)
+    kinds = ("Chair", "Sofa", "Table", "Desk", "Cabinet", "Toilet")
+    centres = random.normal(0, 1.2, (len(kinds), 16))
+    rows, vectors = ["file,level1,level2,product"], []
+    for kind, centre in zip(kinds, centres, strict=True):
+        for number in range(8):
+            middle = centre + random.normal(0, 1, 16)
+            for view in range(3):
+                rows.append(
+                    f"{kind}{number}_{view}.jpg,{'Bath' if kind == 'Toilet' else 'Office'},{kind},{kind}{number}"
+                )
+                vectors.append(middle + random.normal(0, 0.5, 16))
+    (folder / "manifest.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    np.savez(folder / "starter.npz", x=np.array(vectors, np.float32))
+    return folder
+
+
+def promise(catalogue: Path, work: Path, *further: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "benchmarks.promise", "--quick", "--catalogue", str(catalogue)]
+    command += ["--embeddings", f"starter={catalogue / 'starter.npz'}", "--eyes", "starter", "--work", str(work)]
+    command += ["--output", str(work), "--name", "quick", *further]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=280)
+
+
+def test_the_promise_is_measured_beside_other_rules_and_goes_on_after_a_stop(catalogue: Path, tmp_path: Path) -> None:
+    done = promise(catalogue, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == (tmp_path / "quick.md").read_text(encoding="utf-8").strip()
+    assert (tmp_path / "quick.png").read_bytes().startswith(b"\x89PNG")
+    result = json.loads((tmp_path / "quick.json").read_text(encoding="utf-8"))
+    assert "--quick" in result["command"]
+    assert str(catalogue) not in result["command"]
+    cells = {(cell["tree"], cell["target"], cell["labels"], cell["rule"]): cell for cell in result["cells"]}
+    assert len(cells) == len(result["cells"]) == 2 * 2 * 2 * 4
+    for (_, target, _, rule), cell in cells.items():
+        assert cell["splits"] == (1 if rule == "today" else 2)
+        if rule == "top1":
+            assert (cell["coverage"], cell["depth"]) == (1, 2)
+            assert cell["precision"] > 0.5
+        elif rule == "promise" and target == 0.9 and cell["precision"] is not None:
+            assert cell["precision"] >= cells[cell["tree"], 0.9, cell["labels"], "top1"]["precision"]
+
+    lines = (tmp_path / "splits.jsonl").read_bytes()
+    (tmp_path / "splits.jsonl").write_bytes(lines[:-40])  # the last split was cut off
+    again = promise(catalogue, tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "11 of 12 were finished before" in again.stderr
+    assert json.loads((tmp_path / "quick.json").read_text(encoding="utf-8"))["cells"] == result["cells"]
+    assert (tmp_path / "splits.jsonl").read_bytes().count(b"\n") == 12
+
+
+def test_heads_are_measured_side_by_side(catalogue: Path, tmp_path: Path) -> None:
+    done = promise(catalogue, tmp_path, "--heads", "--tree", "shapes")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == (tmp_path / "quick.md").read_text(encoding="utf-8").strip()
+    result = json.loads((tmp_path / "quick.json").read_text(encoding="utf-8"))
+    assert [row["head"] for row in result["rows"]] == ["mlp", "lda", "logistic", "kNN"] * 2
+    for row in result["rows"]:
+        (split,) = row["splits"]
+        assert 0.5 < split["f1"] <= 1
+        assert 0 <= split["loss"] < math.log(6)  # that of guessing
+        assert split["seconds"] > 0
+
+
+def test_a_cell_counts_splits_below_the_target_and_those_without_a_suggestion_apart() -> None:
+    def split(right: int, suggested: int, nodes: dict[str, list[int]]) -> dict[str, object]:
+        row = {"rule": "promise", "target": 0.8, "images": 100, "suggested": suggested, "right": right}
+        row |= {"levels": 2 * suggested, "nodes": nodes, "new": [right // 2, suggested // 2]}
+        return {"job": {"tree": "shapes", "eyes": "starter", "labels": 100}, "rows": [row]}
+
+    splits = [
+        split(8, 10, {"Seating": [8, 10]}),
+        split(36, 50, {"Seating": [35, 40], "Plants": [0, 1], "Tables": [1, 9]}),
+        split(0, 0, {}),
+    ]
+    (cell,) = cells_of(splits, ["promise"])
+    assert (cell.splits, cell.none, cell.given, cell.below) == (3, 1, 2, 1)
+    assert cell.precision == pytest.approx((0.8 + 0.72) / 2)
+    assert cell.coverage == pytest.approx(0.2)
+    assert cell.depth == 2
+    assert cell.worst == pytest.approx(1 / 9)  # Plants has 1 of 60 suggestions, less than 2 %
+    assert cell.new == pytest.approx((4 / 5 + 18 / 25) / 2)
+    assert cell.interval == pytest.approx((0.0126, 0.9874), abs=1e-4)  # 1 - sqrt(1 - .025)

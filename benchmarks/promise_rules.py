@@ -1,0 +1,187 @@
+"""One split of the promise's table: suggestions for products that no training saw, by the promise and other rules."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.promise_catalogue import CONTROL, Catalogue
+from taxonomist.inference.heads.head_weights import HeadWeights
+from taxonomist.taxonomy.calibration import Calibration, fit_calibration, fit_promise
+from taxonomist.taxonomy.path_probabilities import FloatArray, path_log_probabilities
+from taxonomist.taxonomy.paths import TaxonomyPath, prefixes
+from taxonomist.taxonomy.suggestion import suggest
+from taxonomist.taxonomy.tree import Tree
+from taxonomist.training.heads.data.targets import HeadData, Outputs, stops
+from taxonomist.training.heads.discriminant import FittedDiscriminant, fit_discriminant
+from taxonomist.training.split import Item, split_validation
+
+CONFIDENCE = 0.8
+RULES = ("promise", "today", "top1", "fixed")
+_FIXED = 0.5
+
+
+@dataclass(frozen=True)
+class Images:
+    """Some images of a catalogue: embeddings (n, d), and the path and the product of each."""
+
+    x: NDArray[np.float32]
+    paths: tuple[TaxonomyPath, ...]
+    products: tuple[str, ...]
+
+    @classmethod
+    def of(cls, catalogue: Catalogue, rows: NDArray[np.int64]) -> Images:
+        """Return the images of these rows."""
+        paths = tuple(catalogue.paths[row] for row in rows)
+        return cls(catalogue.x[rows], paths, tuple(catalogue.products[rows].tolist()))
+
+    def some(self, rows: Iterable[int]) -> Images:
+        """Return some of the images."""
+        rows = list(rows)
+        return Images(self.x[rows], tuple(self.paths[row] for row in rows), tuple(self.products[row] for row in rows))
+
+    @property
+    def truths(self) -> list[tuple[TaxonomyPath]]:
+        """Return the accepted labels of each image."""
+        return [(path,) for path in self.paths]
+
+
+def run_rules(
+    catalogue: Catalogue, *, part: str, labels: int, targets: Sequence[float], test_share: float, seed: int
+) -> dict[str, Any]:
+    """Return the counts of suggestions by rule and target; `part` is "lda" (its rules share one head) or "today"."""
+    learning, testing = (Images.of(catalogue, rows) for rows in catalogue.split(labels, test_share, seed))
+    began = time.process_time()
+    count = _today if part == "today" else _lda
+    rows = count(catalogue, learning, testing, targets, seed)
+    return {"rows": rows, "seconds": round(time.process_time() - began, 3)}
+
+
+def _lda(
+    catalogue: Catalogue, learning: Images, testing: Images, targets: Sequence[float], seed: int
+) -> list[dict[str, Any]]:
+    del seed  # the product has one seed
+    tree = catalogue.tree
+    fitted = fit(learning, tree)
+    probabilities = fitted.weights.probabilities(testing.x)
+    rows = []
+    for rule, threshold in (("top1", 1e-9), ("fixed", _FIXED)):  # without labels below it, a node has probability 0
+        calibration = Calibration(1.0, (threshold,) * tree.depth, 0.0, (0,) * tree.depth)
+        counts = counted(catalogue, testing, probabilities, calibration)
+        rows += [{"rule": rule, "target": target, **counts} for target in targets]
+    for target in targets:
+        calibration = fit_promise(
+            tree,
+            fitted.held_out,
+            learning.truths,
+            learning.products,
+            target_precision=target,
+            confidence=CONFIDENCE,
+        )
+        counts = counted(catalogue, testing, probabilities, calibration)
+        rows.append({"rule": "promise", "target": target, "threshold": _finite(calibration), **counts})
+    return rows
+
+
+def _today(
+    catalogue: Catalogue, learning: Images, testing: Images, targets: Sequence[float], seed: int
+) -> list[dict[str, Any]]:
+    tree = catalogue.tree
+    head = train_today(learning, tree, seed)
+    rows = []
+    for target in targets:
+        calibration = head.calibration(tree, target)
+        probabilities = head.probabilities(testing.x, tree, calibration)
+        rows.append({"rule": "today", "target": target, **counted(catalogue, testing, probabilities, calibration)})
+    return rows
+
+
+def fit(learning: Images, tree: Tree) -> FittedDiscriminant:
+    """Return the product's discriminant."""
+    return fit_discriminant(learning.x, stops(tree, learning.truths), learning.products, tree)
+
+
+@dataclass(frozen=True)
+class Today:
+    """The head "mlp", what it calibrates on, and the nodes that it has learned."""
+
+    weights: HeadWeights
+    validation: Images
+    learned: frozenset[TaxonomyPath]
+
+    def calibration(self, tree: Tree, target: float) -> Calibration:
+        """Return temperature and thresholds by today's rule."""
+        return fit_calibration(
+            tree,
+            self.weights.logits(self.validation.x)[CONTROL],
+            self.validation.truths,
+            target_precision=target,
+            confidence=CONFIDENCE,
+            learned=self.learned,
+        )
+
+    def probabilities(self, x: NDArray[np.float32], tree: Tree, calibration: Calibration) -> FloatArray:
+        """Return P(path) of every node, shape (n, nodes)."""
+        logits = self.weights.logits(x)[CONTROL] / calibration.temperature
+        return np.exp(path_log_probabilities(logits, tree))
+
+
+def train_today(learning: Images, tree: Tree, seed: int) -> Today:
+    """Train the head "mlp" on the labels, a fifth of which stop and calibrate it; without augmented views."""
+    from taxonomist.training.heads.head import HeadOptions, train_head
+
+    items = [
+        Item(str(number), product, None, path[0], frozenset((CONTROL, *node) for node in prefixes(path)))
+        for number, (path, product) in enumerate(zip(learning.paths, learning.products, strict=True))
+    ]
+    outputs = Outputs((tree,))
+    training, validation = (learning.some(rows) for rows in split_validation(items))
+    data, held_out = (
+        HeadData.plain(images.x, outputs.encode([{CONTROL: paths} for paths in images.truths]))
+        for images in (training, validation)
+    )
+    trained = train_head(data, outputs, HeadOptions(threads=1, seed=seed), held_out)
+    learned = frozenset(node for path in training.paths for node in prefixes(path))
+    return Today(trained.weights, validation, learned)
+
+
+def counted(
+    catalogue: Catalogue, testing: Images, probabilities: FloatArray, calibration: Calibration
+) -> dict[str, Any]:
+    """Return the numbers of images, of suggestions, of right ones, and the sum of the levels of all suggestions.
+
+    A suggestion is right when the label goes through it. `nodes` has right ones and all by the level-1 node of the
+    suggestion, `new` those for products that the starter has not seen.
+    """
+    right = suggested = levels = 0
+    nodes: dict[str, list[int]] = {}
+    new = [0, 0]
+    for row, path, product in zip(probabilities, testing.paths, testing.products, strict=True):
+        suggestion = suggest(catalogue.tree, row, calibration)
+        if suggestion is None:
+            continue
+        is_right = path[: suggestion.level] == suggestion.path
+        suggested += 1
+        right += is_right
+        levels += suggestion.level
+        for pair in (nodes.setdefault(suggestion.path[0], [0, 0]), *([new] if product in catalogue.new else [])):
+            pair[0] += is_right
+            pair[1] += 1
+    return {
+        "images": len(testing.paths),
+        "suggested": suggested,
+        "right": right,
+        "levels": levels,
+        "nodes": nodes,
+        "new": new,
+    }
+
+
+def _finite(calibration: Calibration) -> float | None:
+    threshold = calibration.thresholds[0]
+    return threshold if np.isfinite(threshold) else None
