@@ -23,7 +23,16 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import machine
-from benchmarks.promise_catalogue import LITE0, STARTER, TREES, digest, embeddings_of, read_catalogue, read_embeddings
+from benchmarks.promise_catalogue import (
+    LITE0,
+    STARTER,
+    TREES,
+    digest,
+    embeddings_of,
+    read_catalogue,
+    read_embeddings,
+    read_manifest,
+)
 from benchmarks.promise_cells import write_heads, write_rules
 from benchmarks.promise_rules import RULES, run_rules
 from benchmarks.run import RESULTS, say
@@ -46,6 +55,7 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     options = _parser().parse_args(arguments)
+    options.name = options.name or ("heads" if options.heads else "promise")
     if options.quick:
         vars(options).update(_QUICK)
     try:
@@ -57,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
+    read_manifest(options.catalogue)
     options.work.mkdir(parents=True, exist_ok=True)
     files = {eyes: embeddings_of(eyes, options.catalogue, options.embeddings, options.work) for eyes in options.eyes}
     jobs = list(_jobs(options, {eyes: digest(options.catalogue, path) for eyes, path in files.items()}))
@@ -92,17 +103,22 @@ def _parser() -> argparse.ArgumentParser:
         "--embeddings",
         nargs="+",
         type=_pair,
-        default=[],
+        default={},
         action=_Pairs,
         metavar="NAME=FILE.npz",
         help='ready embeddings: array "x" in the order of the manifest\n(default: computed once)',
     )
     add("--tree", nargs="+", choices=TREES, default=list(TREES), help="default: both")
-    add("--labels", nargs="+", type=int, default=[100, 300, 400, 1000, 3000], help="default: %(default)s")
+    add("--labels", nargs="+", type=_positive, default=[100, 300, 400, 1000, 3000], help="default: %(default)s")
     add("--targets", nargs="+", type=float, default=[0.8, 0.9], help="default: %(default)s")
     add("--rules", nargs="+", choices=RULES, default=list(RULES), help="default: all")
-    add("--splits", type=int, default=200, help="default: %(default)s")
-    add("--today-splits", type=int, default=20, help="of today's rule, whose head takes seconds (default: %(default)s)")
+    add("--splits", type=_positive, default=200, help="default: %(default)s")
+    add(
+        "--today-splits",
+        type=_positive,
+        default=20,
+        help="of today's rule, whose head takes seconds (default: %(default)s)",
+    )
     add(
         "--seed",
         type=int,
@@ -111,12 +127,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--test-share", type=float, default=0.333, help="of the products (default: %(default)s)")
     add("--heads", action="store_true", help="the table of heads in place of that of rules")
-    add("--head-splits", type=int, default=10, help="of the table of heads (default: %(default)s)")
-    add("--jobs", type=int, default=1, help="processes with one thread each (default: %(default)s)")
+    add("--head-splits", type=_positive, default=10, help="of the table of heads (default: %(default)s)")
+    add("--jobs", type=_positive, default=1, help="processes with one thread each (default: %(default)s)")
     add("--quick", action="store_true", help="few and small: a test of the benchmark itself")
     add("--output", type=Path, default=RESULTS, metavar="FOLDER", help="of the result (default: %(default)s)")
-    add("--name", default="promise", help="of the result's files (default: %(default)s)")
+    add("--name", help='of the result\'s files (default: "promise", with --heads "heads")')
     return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 up")
+    return int(text)
 
 
 def _pair(text: str) -> tuple[str, Path]:
@@ -134,7 +156,7 @@ class _Pairs(argparse.Action):
 def _command(options: argparse.Namespace) -> str:
     """Return the command without what differs from machine to machine."""
     defaults = vars(_parser().parse_args(["--catalogue", "", "--work", ""]))
-    hidden = {"catalogue", "work", "embeddings", "jobs", "output", *(_QUICK if options.quick else ())}
+    hidden = {"catalogue", "work", "embeddings", "jobs", "output", "name", *(_QUICK if options.quick else ())}
     parts = ["python -m benchmarks.promise --catalogue CATALOGUE --work WORK"]
     for name, value in vars(options).items():
         if value != defaults[name] and name not in hidden:

@@ -85,7 +85,7 @@ class Catalogue:
 
 def read_catalogue(folder: Path, tree: str, x: NDArray[np.float32]) -> Catalogue:
     """Return the images of a tree from `folder/manifest.csv`, with their rows of the embeddings `x` of all images."""
-    rows = _manifest(folder)
+    rows = read_manifest(folder)
     if len(x) != len(rows):
         raise ConfigError(f"There are {len(x)} embeddings for the {len(rows)} images of {folder / 'manifest.csv'}.")
     kinds = Counter({row["product"]: row["level2"] for row in rows}.values())
@@ -124,7 +124,7 @@ def read_embeddings(path: Path) -> NDArray[np.float32]:
         with np.load(path) as arrays:
             x: NDArray[np.float32] = arrays["x"].astype(np.float32)
     except (OSError, KeyError, ValueError) as error:
-        raise ConfigError(f'{path} is not a .npz file with an array "x": {error}') from error
+        raise ConfigError(f'{path} is not a .npz file with an array "x" of numbers.') from error
     return x
 
 
@@ -134,7 +134,8 @@ def digest(folder: Path, embeddings: Path) -> str:
     return hashlib.sha256(manifest + read_embeddings(embeddings).tobytes()).hexdigest()[:12]
 
 
-def _manifest(folder: Path) -> list[dict[str, str]]:
+def read_manifest(folder: Path) -> list[dict[str, str]]:
+    """Return the rows of `folder/manifest.csv`. Raises ConfigError when it is missing or lacks a column."""
     try:
         with (folder / "manifest.csv").open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
@@ -152,7 +153,8 @@ def _embed(eyes: str, folder: Path, work: Path) -> NDArray[np.float32]:
     if eyes == LITE0:
         from benchmarks.yardstick import efficientnet_lite0
 
-        return efficientnet_lite0(_LITE0_PIXELS).embed(read_images(folder, _LITE0_PIXELS, work).images)
+        images = read_images(folder, _LITE0_PIXELS, work).images
+        return efficientnet_lite0(_LITE0_PIXELS).embed(np.array(images))  # torch wants arrays that it could write
     from taxonomist.inference.embedder import BACKBONE_FILE, Embedder
     from taxonomist.inference.starter import FOLDER, starter_size
 
