@@ -47,6 +47,7 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 def projects(tmp_path: Path, settings: Settings) -> Path:
     services = Services(settings)
+    services.journal.pending()  # labels were decided, so there is one
     services.projects.update(
         "7", label_config=CONFIG, api_key=SecretStr(SECRET), label_studio_url="http://localhost", decided_with="a rule"
     )
