@@ -68,7 +68,6 @@ class _Server(BaseApplication):  # type: ignore[misc]
         from taxonomist.backend.web.front import create_front  # noqa: PLC0415 - brings onnxruntime
 
         front = create_front(self.settings_of_app)
-        gc.collect()
         gc.freeze()  # what was loaded stays: going through it took webhooks 50 ms now and then
         gc.set_threshold(COLLECT_AFTER)
         return front
