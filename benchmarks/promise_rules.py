@@ -18,7 +18,7 @@ from taxonomist.taxonomy.paths import TaxonomyPath, prefixes
 from taxonomist.taxonomy.suggestion import suggest
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.training.heads.data.targets import HeadData, Outputs, stops
-from taxonomist.training.heads.discriminant import FittedDiscriminant, fit_discriminant
+from taxonomist.training.heads.discriminant.fit_discriminant import FittedDiscriminant, fit_discriminant
 from taxonomist.training.split import Item, split_validation
 
 CONFIDENCE = 0.8

@@ -36,6 +36,7 @@ from taxonomist.training.heads.data.dataset import Example, SplitExamples, split
 from taxonomist.training.heads.data.fingerprint import inputs_fingerprint
 from taxonomist.training.heads.data.no_answer import learn_no_answer
 from taxonomist.training.heads.data.trained_on import ever_trained_on
+from taxonomist.training.heads.discriminant.fit_discriminant import DiscriminantOptions
 from taxonomist.training.heads.head import HeadOptions
 from taxonomist.training.heads.promotion.unfinished import unfinished_promotion
 from taxonomist.training.heads.train_project import TrainingOptions, TrainingOutcome, train_project
@@ -293,6 +294,7 @@ def _options(services: Services, project: str) -> TrainingOptions:
     settings = services.settings
     return TrainingOptions(
         kind=settings.head,
+        discriminant=DiscriminantOptions(seed=settings.seed),
         head=HeadOptions(
             hidden=settings.head_hidden, epochs=settings.head_epochs, imbalance=settings.imbalance, seed=settings.seed
         ),

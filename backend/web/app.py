@@ -31,7 +31,7 @@ from taxonomist.backend.web.metrics import Metrics
 from taxonomist.backend.web.path_prefix import BelowPath
 from taxonomist.backend.web.readiness import Readiness
 from taxonomist.backend.web.similar_page import similar_pages
-from taxonomist.backend.web.use_cases import Recorded, UseCases
+from taxonomist.backend.web.use_cases import Receipt, Recorded, UseCases
 from taxonomist.backend.worker.repaired_records import restore_missing
 from taxonomist.storage.files import disk_error
 from taxonomist.storage.home.version_file import home_version
@@ -128,10 +128,7 @@ class Routes:
 
     def webhook(self) -> ResponseReturnValue:
         webhook = self._read_webhook(request.get_data(), self.proxies.caller_in(request.environ))
-        (recorded,) = self.use_cases.record([webhook])
-        if isinstance(recorded, Exception):
-            raise recorded
-        content, status = self._answer_webhook(recorded)
+        content, status = self._answer_webhook(self.use_cases.receive(webhook))
         return jsonify(content), status
 
     def take_webhooks(self, requests: Sequence[tuple[bytes, Caller]]) -> Iterator[list[WebhookAnswer]]:
@@ -141,33 +138,28 @@ class Routes:
         """
         started = time.perf_counter()
         read: dict[int, ReceivedWebhook] = {}
-        failed: dict[int, Exception] = {}
+        results: dict[int, Recorded | Exception] = {}
         for number, (body, caller) in enumerate(requests):
             try:
                 read[number] = self._read_webhook(body, caller)
             except Exception as error:
-                failed[number] = error
-        at_once: dict[int, Recorded] = {}
-        later: dict[int, Recorded] = {}
-        for number, recorded in zip(read, self.use_cases.record(list(read.values())), strict=True):
-            if isinstance(recorded, Exception):
-                failed[number] = recorded
-            else:
-                (later if recorded.has_more else at_once)[number] = recorded
+                results[number] = error
+        results |= zip(read, self.use_cases.record(list(read.values())), strict=True)
 
-        def answer(number: int) -> WebhookAnswer:
+        def answer(number: int, result: Recorded | Exception) -> WebhookAnswer:
             try:
-                if number in failed:
-                    raise failed[number]
-                content, status = self._answer_webhook((at_once | later)[number])
+                if isinstance(result, Exception):
+                    raise result
+                content, status = self._answer_webhook(self.use_cases.follow(result))
             except Exception as error:
                 content, status = _explained(error, "POST", "/webhook")
             self._count("/webhook", status, started)
             return WebhookAnswer(number, status, content)
 
-        yield [answer(number) for number in (*failed, *at_once)]
+        later = [number for number, result in results.items() if isinstance(result, Recorded) and result.has_more]
+        yield [answer(number, result) for number, result in results.items() if number not in later]
         for number in later:
-            yield [answer(number)]
+            yield [answer(number, results[number])]
 
     def count_refused(self, path: str, status: int) -> None:
         """Count a request that was refused before its body was read. `path` is the last part of its path."""
@@ -179,8 +171,7 @@ class Routes:
         self.access.check_project(caller, webhook.project, webhook=True)
         return webhook
 
-    def _answer_webhook(self, recorded: Recorded) -> tuple[dict[str, Any], int]:
-        receipt = self.use_cases.follow(recorded)
+    def _answer_webhook(self, receipt: Receipt) -> tuple[dict[str, Any], int]:
         if receipt.ignored:
             self.metrics.events.labels("ignored").inc()
         self.metrics.events.labels("new").inc(receipt.new)

@@ -73,7 +73,7 @@ class RecordKeeper:
         )
 
     def missing(self) -> list[str]:
-        """Return the projects whose record is gone although nobody has forgotten them. Raises `StorageError`."""
+        """Return the projects whose record is gone, but which were not forgotten. Raises `StorageError`."""
         return [
             project for project in self._services.journal.kept.recorded() if not self._services.projects.exists(project)
         ]

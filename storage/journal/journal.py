@@ -10,11 +10,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from taxonomist.storage.files import storage_errors
 from taxonomist.storage.journal.codec import Row, encode
 from taxonomist.storage.journal.counts import JournalCounts, UnknownPaths
 from taxonomist.storage.journal.events import UNKNOWN_SOURCE, AnnotationDeleted, Event, TaskDeleted
 from taxonomist.storage.journal.fold import fold_slice
-from taxonomist.storage.journal.lost_journal import check_new_journal, hint_of_damage
 from taxonomist.storage.journal.migration import adopt
 from taxonomist.storage.journal.reading import JournalState
 from taxonomist.storage.journal.schema import SCHEMA, VERSION
@@ -24,13 +24,18 @@ from taxonomist.storage.journal.withdrawal import Withdrawal
 from taxonomist.storage.kept_copies import KeptCopies
 from taxonomist.storage.set_aside import SetAside
 from taxonomist.storage.sqlite import Database
-from taxonomist.taxonomy.errors import BadRequestError
+from taxonomist.taxonomy.errors import BadRequestError, DamagedError
 
 __all__ = ["Journal"]
 
 _SLICE_S = 0.02  # of a write transaction, for which webhooks wait
 _COMPACTED = 200  # events that a transaction deletes
 _PAUSE_S = 0.01  # after it, so that they come between
+
+_THEN = (
+    "Then a new one begins: the labels stay as they are, passes over Label Studio bring its annotations back, and "
+    "`taxonomist status` names what is to be imported again."
+)
 
 
 class Journal(JournalState):
@@ -41,7 +46,7 @@ class Journal(JournalState):
 
     def __init__(self, path: Path | str) -> None:
         path = Path(path)
-        check, hint = partial(check_new_journal, path), hint_of_damage(path)
+        check, hint = partial(_check_new_journal, path), _hint_of_damage(path)
         super().__init__(Database(path, SCHEMA, version=VERSION, check_new=check, hint_of_damage=hint))
         self._commits = SharedCommits(self._database)
         self.withdrawal = Withdrawal(self._database)
@@ -178,3 +183,29 @@ class Journal(JournalState):
             return 0
         with self._database.write() as connection:
             return adopt(connection, project, source, former, None if tasks is None else (tasks, annotations))
+
+
+def _hint_of_damage(journal: Path) -> str:
+    """Return what to do with a damaged journal."""
+    return (
+        f"Stop the server and put back a copy of it; without one, move it aside together with its -wal and -shm files: "
+        f'mv "{journal}" "{journal}.damaged". {_THEN}'
+    )
+
+
+def _check_new_journal(journal: Path) -> None:
+    """Raise `DamagedError` where a journal is gone, which its labels show, unless a damaged one lies beside it.
+
+    Raises `StorageError` when the folder cannot be read.
+    """
+    with storage_errors(journal):
+        if any(journal.parent.glob(f"{journal.name}.damaged*")) or not _was_used(journal.parent / "projects"):
+            return
+    raise DamagedError(
+        f"{journal} is gone.", hint=f'Put back a copy of it; without one: touch "{journal}.damaged". {_THEN}'
+    )
+
+
+def _was_used(records: Path) -> bool:
+    """Return whether labels of a project were decided: its record has the rule, by which they are from a journal."""
+    return any(b'"decided_with": "' in path.read_bytes() for path in records.glob("*.json"))

@@ -1,4 +1,4 @@
-"""One threshold for a whole tree, with which suggestions keep a promised precision on products that nobody has seen."""
+"""One threshold for a whole tree, with which suggestions keep a promised precision on unseen products."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from taxonomist.inference.heads.head_weights import HeadWeights
 from taxonomist.progress import CountProgress, ignore_counts
 from taxonomist.taxonomy.errors import TrainingError
-from taxonomist.training.heads.data.targets import HeadData, Outputs, Vectors, balance
+from taxonomist.training.heads.data.targets import HeadData, Outputs, Vectors, balance, check_finite
 from taxonomist.training.heads.loss import SiblingCrossEntropy
 
 Imbalance = Literal["none", "oversample", "weights"]
@@ -82,10 +82,7 @@ def train_head(
     """
     if not len(data.targets) or not data.targets.any():
         raise TrainingError("There is no labelled image to train the head on.")
-    if not np.isfinite(data.vectors).all():
-        raise TrainingError(
-            "An embedding is not finite.", hint="Delete the folder of embeddings; the images are embedded again."
-        )
+    check_finite(data.vectors)
     with _threads(threads_for(options)), torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         return _Trainer(data, outputs, options, validation).run(on_epoch)

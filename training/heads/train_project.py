@@ -5,24 +5,18 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Literal
-
-import numpy as np
+from typing import Any
 
 from taxonomist.inference.embedder import BACKBONE_FILE, Embedder
-from taxonomist.inference.heads.discriminant_weights import Discriminant, DiscriminantHead
-from taxonomist.inference.heads.head import HEAD_FILE, Head
-from taxonomist.inference.heads.head_weights import HeadWeights
+from taxonomist.inference.heads.head import HEAD_FILE
 from taxonomist.progress import StepProgress, ignore_steps
 from taxonomist.storage.embeddings import Embeddings
 from taxonomist.storage.registry import ModelVersion, Registry
 from taxonomist.storage.registry.manifests import NEVER_TESTED, Tested
-from taxonomist.taxonomy.calibration import Calibration, fit_calibration, fit_promise
 from taxonomist.taxonomy.errors import ConflictError
-from taxonomist.taxonomy.path_probabilities import FloatArray
-from taxonomist.taxonomy.paths import TaxonomyPath, prefixes
+from taxonomist.taxonomy.paths import TaxonomyPath
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.taxonomy.tree_metrics import TreeMetrics
 from taxonomist.training.heads.data.dataset import (
@@ -34,18 +28,11 @@ from taxonomist.training.heads.data.dataset import (
     split_examples,
 )
 from taxonomist.training.heads.data.fingerprint import inputs_fingerprint
-from taxonomist.training.heads.data.targets import Outputs, nodes_of, stops
+from taxonomist.training.heads.data.targets import Outputs, nodes_of
 from taxonomist.training.heads.data.trained_on import DATA_FILE, ever_trained_on
 from taxonomist.training.heads.data.view_embeddings import ReadImage, fill_embeddings
-from taxonomist.training.heads.discriminant import DiscriminantOptions, fit_discriminant
-from taxonomist.training.heads.evaluation import (
-    Evaluation,
-    evaluate,
-    evaluate_predictions,
-    metrics_of,
-    most_likely_paths,
-)
-from taxonomist.training.heads.head import HeadOptions, TrainedHead, train_head
+from taxonomist.training.heads.evaluation import Evaluation, evaluate, metrics_of
+from taxonomist.training.heads.learning import Learned, TrainingOptions, learn
 from taxonomist.training.heads.promotion.champion import ChampionComparison, compare_with_champion
 from taxonomist.training.heads.promotion.decision import left_to_a_person, with_caveats
 from taxonomist.training.heads.promotion.unfinished import aliases_digest
@@ -53,25 +40,6 @@ from taxonomist.training.heads.report.version_files import data_record, write_js
 from taxonomist.training.split import Part
 
 __all__ = ["Example", "TrainingOptions", "TrainingOutcome", "model_name", "train_project"]
-
-
-HeadKind = Literal["mlp", "lda"]
-"""A head of two layers that is trained in epochs, or linear discriminant analysis."""
-
-
-@dataclass(frozen=True)
-class TrainingOptions:
-    """How a project's head is trained, calibrated and tested."""
-
-    head: HeadOptions = field(default_factory=HeadOptions)
-    kind: HeadKind = "mlp"  # `head` is that of "mlp", `discriminant` that of "lda"
-    discriminant: DiscriminantOptions = field(default_factory=DiscriminantOptions)
-    views: int = 4  # augmented views of each training image
-    test_share: float = 0.2
-    validation_share: float = 0.2  # of the images that are not in the test part
-    target_precision: float = 0.90  # of the suggestions at a level
-    confidence: float = 0.80  # that the target precision is reached
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -96,23 +64,10 @@ class TrainingOutcome:
 
 
 @dataclass(frozen=True)
-class _Learned:
-    """A head, its calibration, and its evaluation on images that it was calibrated on.
-
-    `training` has the learning curves, None for a head without epochs.
-    """
-
-    head: Head
-    calibration: Mapping[str, Calibration]
-    validation: Mapping[str, Evaluation]
-    training: TrainedHead | None = None
-
-
-@dataclass(frozen=True)
 class _Trained:
     """Everything that a version contains."""
 
-    learned: _Learned
+    learned: Learned
     data: Dataset
     test: Mapping[str, Evaluation]
     comparison: ChampionComparison
@@ -161,11 +116,9 @@ def train_project(
     drawn_again = examples.drawn_again
     usable, parts = list(examples.usable), examples.parts
     check_enough(usable, trees, examples.left_out)
-    is_discriminant = options.kind == "lda"  # it learns from images alone, and is calibrated on them
-    views, validation_share = (0, 0.0) if is_discriminant else (options.views, options.validation_share)
     left_out = dict(examples.left_out) | fill_embeddings(
         [example.id for example in usable],
-        [views if parts[example.id] == "train" else 0 for example in usable],
+        [options.views_read if parts[example.id] == "train" else 0 for example in usable],
         embeddings,
         read_image,
         lambda: Embedder(backbone.path / BACKBONE_FILE),
@@ -179,11 +132,11 @@ def train_project(
         parts,
         outputs,
         embeddings,
-        views=views,
-        validation_share=validation_share,
+        views=options.views_read,
+        validation_share=options.share_held_out,
         seed=options.seed,
     )
-    learned = (_learn_discriminant if is_discriminant else _learn_mlp)(data, outputs, options, progress)
+    learned = learn(data, outputs, options, progress)
     progress("evaluating", 0.0)
     test = evaluate(learned.head, trees, data.test_x, [example.labels for example in data.scored])
     stores = {**(other_embeddings or {}), backbone.version: embeddings}
@@ -229,76 +182,6 @@ def train_project(
         metrics_of(comparison.champion) if comparison.champion is not None else None,
         tested.caveats,
     )
-
-
-def _learn_mlp(data: Dataset, outputs: Outputs, options: TrainingOptions, progress: StepProgress) -> _Learned:
-    """Train a head of two layers. It is calibrated on the validation part: the training part is too optimistic, and the
-    test part must not influence the model."""
-
-    def on_epoch(done: int, total: int) -> None:
-        progress("training", done / total)
-
-    trained = train_head(data.train_data, outputs, options.head, data.validation_data(outputs), on_epoch=on_epoch)
-    trees, labels = outputs.trees, [example.labels for example in data.validation]
-    validation = evaluate(trained.weights, trees, data.validation_x, labels)
-    return _Learned(trained.weights, _calibrate(trained.weights, trees, data, options), validation, trained)
-
-
-def _learn_discriminant(data: Dataset, outputs: Outputs, options: TrainingOptions, progress: StepProgress) -> _Learned:
-    """Fit a discriminant for each control. It learns from all images that are not kept for testing, and is calibrated
-    on what models without their products predict for them."""
-    discriminants: dict[str, Discriminant] = {}
-    calibration: dict[str, Calibration] = {}
-    validation: dict[str, Evaluation] = {}
-    for done, tree in enumerate(outputs.trees):
-        progress("training", done / len(outputs.trees))
-        rows = [row for row, example in enumerate(data.train) if example.labels.get(tree.control)]
-        examples = [data.train[row] for row in rows]
-        truths = [example.labels[tree.control] for example in examples]
-        products = [example.product for example in examples]
-        held_out: FloatArray = np.zeros((len(rows), len(tree)), np.float32)
-        if rows:
-            fitted = fit_discriminant(
-                data.train_data.vectors[rows], stops(tree, truths), products, tree, options.discriminant
-            )
-            discriminants[tree.control], held_out = fitted.weights, fitted.held_out
-        calibration[tree.control] = fit_promise(
-            tree,
-            held_out,
-            truths,
-            products,
-            target_precision=options.target_precision,
-            confidence=options.confidence,
-        )
-        with np.errstate(divide="ignore"):
-            predictions = most_likely_paths(tree, np.log(held_out))
-        if evaluation := evaluate_predictions(tree, [example.labels for example in examples], predictions):
-            validation[tree.control] = evaluation
-    progress("training", 1.0)
-    return _Learned(DiscriminantHead(discriminants), calibration, validation)
-
-
-def _calibrate(
-    weights: HeadWeights, trees: Sequence[Tree], data: Dataset, options: TrainingOptions
-) -> dict[str, Calibration]:
-    """Return the calibration by control, on the validation part."""
-    logits = weights.logits(data.validation_x)
-    return {
-        tree.control: fit_calibration(
-            tree,
-            logits[tree.control],
-            [example.labels.get(tree.control, ()) for example in data.validation],
-            target_precision=options.target_precision,
-            confidence=options.confidence,
-            learned={
-                node
-                for example in data.train
-                for path in example.labels.get(tree.control, ())
-                for node in prefixes(path)
-            },
-        )
-        for tree in trees
-    }
 
 
 def _manifest(

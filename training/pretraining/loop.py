@@ -15,12 +15,11 @@ import torch
 from taxonomist.storage.files import write_atomically
 from taxonomist.taxonomy.errors import TrainingError
 from taxonomist.training.pretraining.checkpoints import LAST, load_checkpoint, save_checkpoint
-from taxonomist.training.pretraining.curves import TENSORBOARD, CurvePoint, write_curves
+from taxonomist.training.pretraining.curves import TENSORBOARD, CurvePoint, TensorBoardEvents, write_curves
 from taxonomist.training.pretraining.distributed.process_group import ProcessGroup
 from taxonomist.training.pretraining.interruption import Interrupted, SigtermFlag
 from taxonomist.training.pretraining.probe import Probe, embed, neighbour_score
 from taxonomist.training.pretraining.step import PretrainingStep
-from taxonomist.training.pretraining.tensorboard_events import TensorBoardEvents
 
 BEST = "best.safetensors"
 _STATUS_INTERVAL = 0.5  # seconds between two reports of the loss, each of which waits for the device

@@ -163,7 +163,6 @@ import sys, time
 from taxonomist.backend.pretraining.process import PretrainingProcess
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
-from taxonomist.backend.settings import Settings
 process = PretrainingProcess(Services(Settings(home=sys.argv[1], head_epochs=10, views=1)), niceness=0)
 while True:
     process.poll()

@@ -59,6 +59,15 @@ def check_once(counts: Counts, *, images: int, embeddings: int) -> None:
         assert set(counted.values()) <= {1}, counted.most_common(3)
 
 
+def test_a_setting_chooses_the_kind_of_head_which_decides_what_is_embedded(project: Services) -> None:
+    services = Services(project.settings.model_copy(update={"head": "lda", "seed": 3}))
+    publish_backbone(services)
+    train(services, "7", silent)
+    settings = services.registry.get("project-7", "v1").head_manifest.settings
+    assert (settings["kind"], settings["discriminant"]["seed"]) == ("lda", 3)
+    assert not [id for id in services.embeddings("v1").snapshot()[0] if "#" in id]  # no augmented views
+
+
 def test_a_first_training_and_one_with_a_few_new_labels(project: Services, counts: Counts, tmp_path: Path) -> None:
     publish_backbone(project)
     train(project, "7", silent)

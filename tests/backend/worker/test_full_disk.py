@@ -57,6 +57,12 @@ def opened(home: Path, disk: Path) -> Services:
     return services
 
 
+def enqueued(home: Path, disk: Path, kind: JobKind) -> tuple[Services, JobLoop, Job]:
+    """Return the services of a copy of the home on the small disk, with a job that waits for its turn."""
+    services = opened(home, disk)
+    return services, JobLoop(services, threading.Event()), services.jobs.enqueue(kind, "7")
+
+
 def now(services: Services, job: Job) -> Job:
     return present(services.jobs.get(job.id))
 
@@ -83,9 +89,7 @@ def check_ends(services: Services, loop: JobLoop, job: Job) -> str:
 @pytest.mark.parametrize("left_kilobytes", [40, 250, 400, 550, 700])
 def test_a_training(labelled_home: Path, disk: Path, left_kilobytes: int) -> None:
     """It meets the full disk while it embeds, trains and publishes, and after its version was promoted."""
-    services = opened(labelled_home, disk)
-    loop = JobLoop(services, threading.Event())
-    job = services.jobs.enqueue(JobKind.TRAIN, "7")
+    services, loop, job = enqueued(labelled_home, disk, JobKind.TRAIN)
     with filled(disk, left_kilobytes):
         assert tried(services, loop, job).startswith(WAITS)
         registry = Services(services.settings).registry
@@ -105,9 +109,7 @@ def test_a_training(labelled_home: Path, disk: Path, left_kilobytes: int) -> Non
 
 @pytest.mark.parametrize("left_kilobytes", [40, 100, 200])
 def test_an_embedding(labelled_home: Path, disk: Path, left_kilobytes: int) -> None:
-    services = opened(labelled_home, disk)
-    loop = JobLoop(services, threading.Event())
-    job = services.jobs.enqueue(JobKind.EMBED, "7")
+    services, loop, job = enqueued(labelled_home, disk, JobKind.EMBED)
     with filled(disk, left_kilobytes):
         assert tried(services, loop, job).startswith(WAITS)
     assert check_ends(services, loop, job) == "80 of 80 images have an embedding, 0 cannot be read"

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from taxonomist.taxonomy.errors import TrainingError
 from taxonomist.taxonomy.paths import TaxonomyPath, deepest, prefixes
 from taxonomist.taxonomy.tree import Tree
 
@@ -103,6 +104,14 @@ class HeadData:
     def plain(cls, vectors: Vectors, targets: Targets) -> HeadData:
         """Return data with one row for each image."""
         return cls(vectors, np.arange(len(vectors)), targets)
+
+
+def check_finite(vectors: Vectors) -> None:
+    """Raise TrainingError for an embedding with a number that is not finite."""
+    if not np.isfinite(vectors).all():
+        raise TrainingError(
+            "An embedding is not finite.", hint="Delete the folder of embeddings; the images are embedded again."
+        )
 
 
 def balance(targets: Targets, outputs: Outputs) -> npt.NDArray[np.float64]:

@@ -9,7 +9,7 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.record_writer import masked_crc32c
 
-from taxonomist.training.pretraining.tensorboard_events import TensorBoardEvents
+from taxonomist.training.pretraining.curves import TensorBoardEvents
 from tests.soak.small_disk import filled, small_disk
 
 

@@ -13,7 +13,11 @@ from taxonomist.inference.heads.discriminant_weights import Discriminant, featur
 from taxonomist.taxonomy.errors import TrainingError
 from taxonomist.taxonomy.paths import TaxonomyPath
 from taxonomist.taxonomy.tree import Tree
-from taxonomist.training.heads.discriminant import DiscriminantOptions, FittedDiscriminant, fit_discriminant
+from taxonomist.training.heads.discriminant.fit_discriminant import (
+    DiscriminantOptions,
+    FittedDiscriminant,
+    fit_discriminant,
+)
 
 SOFAS, CHAIRS, LAMPS = ("seats", "sofas"), ("seats", "chairs"), ("lamps",)
 TREE = Tree.from_paths("kind", [SOFAS, CHAIRS, LAMPS, ("seats", "stools"), ("rugs",)])

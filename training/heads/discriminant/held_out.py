@@ -1,0 +1,134 @@
+"""Predictions for images by models that saw none of their products, and temperature and prior weight fitted on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from taxonomist.inference.heads.discriminant_weights import Array, Indices
+from taxonomist.training.heads.discriminant.closed_form import DiscriminantOptions, LabelledFeatures, Model, fit
+
+_PRIOR_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+_LOG_TEMPERATURES = (np.log(0.5), np.log(2000.0))
+_MOST_FITTED = 2000  # images on which temperature and prior weight are fitted
+_GOLDEN = (5**0.5 - 1) / 2
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model predicts for the images `rows`; the other fields are as in `Model`."""
+
+    rows: Indices
+    likelihoods: Array
+    log_prior: Array
+    classes: Indices
+
+    def scores(self, temperature: float, prior_weight: float) -> Array:
+        """Return log P(class), shape (rows, classes), up to a constant of each image."""
+        scores: Array = self.likelihoods / np.float32(temperature) + np.float32(prior_weight) * self.log_prior
+        return scores
+
+
+def folds_of(products: Sequence[str], options: DiscriminantOptions) -> npt.NDArray[np.int64]:
+    """Return the fold (n,) of each image; images of one product are in one fold."""
+    names, inverse = np.unique(np.asarray(products, dtype=object).astype(str), return_inverse=True)
+    order = np.random.default_rng(options.seed).permutation(len(names))
+    fold: npt.NDArray[np.int64] = (order % min(options.folds, len(names)))[inverse]
+    return fold
+
+
+def held_out_predictions(
+    data: LabelledFeatures, folds: npt.NDArray[np.int64], options: DiscriminantOptions
+) -> Iterator[Predictions]:
+    """Yield what models without a fold predict for the images in it; none where nothing is left to learn from."""
+    for fold in range(int(folds.max()) + 1):
+        rows = folds == fold
+        rest = data.whole.without(data.sums(rows))
+        if not len(data.classes_of(data.below(rest.weights))):
+            continue
+        model = fit(rest, data, options)
+        yield predictions(model, data, np.flatnonzero(rows))
+
+
+def predictions(model: Model, data: LabelledFeatures, rows: Indices) -> Predictions:
+    """Return what a model predicts for some images."""
+    return Predictions(rows, model.likelihoods(data.x[rows]), model.log_prior.astype(np.float32), model.classes)
+
+
+def fit_temperature(
+    data: LabelledFeatures, held_out: Sequence[Predictions], options: DiscriminantOptions
+) -> tuple[float, float]:
+    """Return the temperature and the weight of the prior with the least log-loss of held-out labels.
+
+    A label counts down to the deepest node that the fold's model knows.
+    """
+    parts = _sampled(data, held_out, options)
+    if not parts:
+        return 1.0, 1.0
+
+    def loss(prior_weight: float, log_temperature: float) -> float:
+        total = 0.0
+        for fold, truths in parts:
+            scores = fold.scores(float(np.exp(log_temperature)), prior_weight)
+            likelihoods = np.exp(scores - scores.max(axis=1, keepdims=True))
+            right = (likelihoods * truths).sum(axis=1) / likelihoods.sum(axis=1)
+            total -= float(np.log(np.maximum(right, 1e-12)).sum())
+        return total
+
+    best = (np.inf, 1.0, 1.0)
+    low, high = _LOG_TEMPERATURES
+    for prior_weight in _PRIOR_WEIGHTS:
+        log_temperature, found = _least(partial(loss, prior_weight), low, high)
+        low, high = log_temperature - 1.2, log_temperature + 1.2  # the next one is near
+        best = min(best, (found, float(np.exp(log_temperature)), prior_weight))
+    return best[1], best[2]
+
+
+def _sampled(
+    data: LabelledFeatures, held_out: Sequence[Predictions], options: DiscriminantOptions
+) -> list[tuple[Predictions, npt.NDArray[np.bool_]]]:
+    """Return the folds with some of their images, and (images, classes): which classes agree with the labels."""
+    random = np.random.default_rng(options.seed)
+    share = min(1.0, _MOST_FITTED / max(1, sum(len(fold.rows) for fold in held_out)))
+    parts = []
+    for fold in held_out:
+        chosen = np.flatnonzero(random.random(len(fold.rows)) < share)
+        ancestry = data.ancestry(fold.classes)
+        known = set(np.flatnonzero(ancestry.any(axis=1)).tolist())
+        truths = np.zeros((len(chosen), len(fold.classes)), np.bool_)
+        for number, row in enumerate(fold.rows[chosen]):
+            for node in np.flatnonzero(data.labels[row]):
+                while node >= 0 and node not in known:
+                    node = data.parents[node]
+                if node >= 0:
+                    np.logical_or(truths[number], ancestry[node], out=truths[number])
+        usable = np.flatnonzero(truths.any(axis=1))
+        if len(usable):
+            kept = chosen[usable]
+            parts.append(
+                (
+                    Predictions(fold.rows[kept], fold.likelihoods[kept], fold.log_prior, fold.classes),
+                    truths[usable],
+                )
+            )
+    return parts
+
+
+def _least(function: Callable[[float], float], low: float, high: float, steps: int = 18) -> tuple[float, float]:
+    """Return where a function with one minimum is smallest between two numbers, and its value (golden section)."""
+    left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
+    at_left, at_right = function(left), function(right)
+    for _ in range(steps):
+        if at_left < at_right:
+            high, right, at_right = right, left, at_left
+            left = high - _GOLDEN * (high - low)
+            at_left = function(left)
+        else:
+            low, left, at_left = left, right, at_right
+            right = low + _GOLDEN * (high - low)
+            at_right = function(right)
+    return (low + high) / 2, min(at_left, at_right)

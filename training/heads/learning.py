@@ -1,0 +1,141 @@
+"""Learns a head of each kind from a dataset, with its calibration.
+
+A new kind has a branch in `learn`, and options in `TrainingOptions`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from taxonomist.inference.heads.discriminant_weights import Discriminant, DiscriminantHead
+from taxonomist.inference.heads.head import Head
+from taxonomist.inference.heads.head_weights import HeadWeights
+from taxonomist.progress import StepProgress
+from taxonomist.taxonomy.calibration import Calibration, fit_calibration, fit_promise
+from taxonomist.taxonomy.path_probabilities import FloatArray
+from taxonomist.taxonomy.paths import prefixes
+from taxonomist.training.heads.data.dataset import Dataset
+from taxonomist.training.heads.data.targets import Outputs, stops
+from taxonomist.training.heads.discriminant.fit_discriminant import DiscriminantOptions, fit_discriminant
+from taxonomist.training.heads.evaluation import Evaluation, evaluate, evaluate_predictions, most_likely_paths
+from taxonomist.training.heads.head import HeadOptions, TrainedHead, train_head
+
+HeadKind = Literal["mlp", "lda"]
+"""A head of two layers that is trained in epochs, or linear discriminant analysis."""
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How a project's head is trained, calibrated and tested."""
+
+    head: HeadOptions = field(default_factory=HeadOptions)
+    kind: HeadKind = "mlp"  # `head` is that of "mlp", `discriminant` that of "lda"
+    discriminant: DiscriminantOptions = field(default_factory=DiscriminantOptions)
+    views: int = 4  # augmented views of each training image
+    test_share: float = 0.2
+    validation_share: float = 0.2  # of the images that are not in the test part
+    target_precision: float = 0.90  # of the suggestions at a level
+    confidence: float = 0.80  # that the target precision is reached
+    seed: int = 0
+
+    @property
+    def views_read(self) -> int:
+        """The augmented views of a training image that the kind of head learns from."""
+        return 0 if self.kind == "lda" else self.views
+
+    @property
+    def share_held_out(self) -> float:
+        """The share of the images outside the test part that the kind of head does not learn from."""
+        return 0.0 if self.kind == "lda" else self.validation_share
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A head, its calibration, and its evaluation on images that it was calibrated on.
+
+    `training` has the learning curves, None for a head without epochs.
+    """
+
+    head: Head
+    calibration: Mapping[str, Calibration]
+    validation: Mapping[str, Evaluation]
+    training: TrainedHead | None = None
+
+
+def learn(data: Dataset, outputs: Outputs, options: TrainingOptions, progress: StepProgress) -> Learned:
+    """Learn a head of the kind that the options name. `progress` gets the step "training"."""
+    return (_learn_discriminant if options.kind == "lda" else _learn_mlp)(data, outputs, options, progress)
+
+
+def _learn_mlp(data: Dataset, outputs: Outputs, options: TrainingOptions, progress: StepProgress) -> Learned:
+    """Train a head of two layers. It is calibrated on the validation part: the training part is too optimistic, and the
+    test part must not influence the model."""
+
+    def on_epoch(done: int, total: int) -> None:
+        progress("training", done / total)
+
+    trained = train_head(data.train_data, outputs, options.head, data.validation_data(outputs), on_epoch=on_epoch)
+    labels = [example.labels for example in data.validation]
+    validation = evaluate(trained.weights, outputs.trees, data.validation_x, labels)
+    return Learned(trained.weights, _calibrate(trained.weights, outputs, data, options), validation, trained)
+
+
+def _learn_discriminant(data: Dataset, outputs: Outputs, options: TrainingOptions, progress: StepProgress) -> Learned:
+    """Fit a discriminant for each control. It learns from all images that are not kept for testing, and is calibrated
+    on what models without their products predict for them."""
+    discriminants: dict[str, Discriminant] = {}
+    calibration: dict[str, Calibration] = {}
+    validation: dict[str, Evaluation] = {}
+    for done, tree in enumerate(outputs.trees):
+        progress("training", done / len(outputs.trees))
+        rows = [row for row, example in enumerate(data.train) if example.labels.get(tree.control)]
+        examples = [data.train[row] for row in rows]
+        truths = [example.labels[tree.control] for example in examples]
+        products = [example.product for example in examples]
+        held_out: FloatArray = np.zeros((len(rows), len(tree)), np.float32)
+        if rows:
+            fitted = fit_discriminant(
+                data.train_data.vectors[rows], stops(tree, truths), products, tree, options.discriminant
+            )
+            discriminants[tree.control], held_out = fitted.weights, fitted.held_out
+        calibration[tree.control] = fit_promise(
+            tree,
+            held_out,
+            truths,
+            products,
+            target_precision=options.target_precision,
+            confidence=options.confidence,
+        )
+        with np.errstate(divide="ignore"):
+            predictions = most_likely_paths(tree, np.log(held_out))
+        if evaluation := evaluate_predictions(tree, [example.labels for example in examples], predictions):
+            validation[tree.control] = evaluation
+    progress("training", 1.0)
+    return Learned(DiscriminantHead(discriminants), calibration, validation)
+
+
+def _calibrate(
+    weights: HeadWeights, outputs: Outputs, data: Dataset, options: TrainingOptions
+) -> dict[str, Calibration]:
+    """Return the calibration by control, on the validation part."""
+    logits = weights.logits(data.validation_x)
+    return {
+        tree.control: fit_calibration(
+            tree,
+            logits[tree.control],
+            [example.labels.get(tree.control, ()) for example in data.validation],
+            target_precision=options.target_precision,
+            confidence=options.confidence,
+            learned={
+                node
+                for example in data.train
+                for path in example.labels.get(tree.control, ())
+                for node in prefixes(path)
+            },
+        )
+        for tree in outputs.trees
+    }
