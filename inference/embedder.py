@@ -33,7 +33,7 @@ class Embedder:
     """A backbone exported by `taxonomist.training.backbones.export`. Safe to use from several threads at once.
 
     `size` (pixels) and `dimension` are read from the model. `threads` is the number of cores for one call; with None
-    onnxruntime decides. Raises `DamagedError` when the file cannot be loaded or is not such a backbone.
+    all that the process may use. Raises `DamagedError` when the file cannot be loaded or is not such a backbone.
     """
 
     def __init__(self, onnx_path: Path, size: int | None = None, threads: int | None = None) -> None:
@@ -44,10 +44,7 @@ class Embedder:
         options = onnxruntime.SessionOptions()
         options.inter_op_num_threads = 1
         options.log_severity_level = 3  # errors only
-        if threads is None and hasattr(os, "sched_getaffinity"):
-            # By default onnxruntime binds a thread to each core, even in a process that may use only some of them.
-            allowed = len(os.sched_getaffinity(0))
-            threads = allowed if allowed < (os.cpu_count() or 1) else None
+        threads = threads or _allowed_cores()
         if threads is not None:
             options.intra_op_num_threads = threads
         # A web worker that spins between requests would take the core from other processes.
@@ -81,3 +78,22 @@ class Embedder:
             stop = start + _RUN
             (embeddings[start:stop],) = self._session.run(None, {self._input: images[start:stop]})
         return embeddings
+
+
+def _allowed_cores() -> int | None:
+    """Return on how many cores this process may run, two threads of one core counted once; None outside Linux.
+
+    Without a number onnxruntime binds a thread to each core but the first, even in a process that may use only some.
+    Where the thread that calls happens to run on such a core, the two wait for each other: 25 ms for an image of 160
+    pixels on two cores instead of 17.
+    """
+    if sys.platform != "linux":
+        return None
+    siblings = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
+    cores = set()
+    for cpu in os.sched_getaffinity(0):
+        try:
+            cores.add(Path(siblings.format(cpu)).read_text(encoding="ascii").strip())
+        except OSError:
+            cores.add(str(cpu))
+    return len(cores)
