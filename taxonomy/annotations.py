@@ -214,7 +214,7 @@ class _Answers:
                     problem = f"its from_name is {shorten(repr(name))}, which is no control"
                     self.unreadable.append(UnreadableRegion(None, problem))
                 continue
-            tree = trees.get(config.former_controls.get(name) or name)
+            tree = trees.get(config.present(name))
             if tree is not None or name in config.former_controls:
                 self._read(name, tree, region.get("value"))
                 self.of_ours |= tree is not None

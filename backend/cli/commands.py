@@ -22,6 +22,7 @@ MODULES = {
     "project.settings": ("settings",),
     "project.images": ("import", "sync", "embed", "similar"),
     "project.labels": ("labels",),
+    "project.taxonomy": ("taxonomy",),
     "project.forget": ("forget",),
     "training.models": ("train", "evaluate", "models"),
     "data": ("data",),

@@ -1,4 +1,5 @@
-"""What a new labelling config changes in a project's record: the nodes that are gone, and decisions about them."""
+"""What a new labelling config changes in a project's record: the nodes that are gone, what they are matched to, and
+decisions about them."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from taxonomist.taxonomy.errors import ConfigError, ConfigTooLargeError
 from taxonomist.taxonomy.label_config import LabelConfig, parse_label_config
 from taxonomist.taxonomy.label_config.former_nodes import gone_nodes
 from taxonomist.taxonomy.paths import TaxonomyPath
+from taxonomist.taxonomy.tree_changes import NodeMatch, match_configs
 
 if TYPE_CHECKING:
     from taxonomist.backend.state.project_records import ProjectRecord
@@ -21,10 +23,10 @@ MOST_GONE = 50_000
 
 
 def gone_with(record: ProjectRecord, xml: str) -> dict[str, object]:
-    """Return the fields that say which nodes are gone once the labelling config is this one.
+    """Return the fields that say which nodes are gone once the labelling config is this one, and what they became.
 
-    A decision on a node counts for the time that it was about: when the node has come back and goes again, a person is
-    asked again. Raises `ConfigTooLargeError`.
+    Nodes are matched within this one change, from the config before it. A decision on a node counts for the time that
+    it was about: when the node has come back and goes again, a person is asked again. Raises `ConfigTooLargeError`.
     """
     before = _usable(record.label_config) or _usable(record.former_config)
     try:
@@ -55,13 +57,27 @@ def gone_with(record: ProjectRecord, xml: str) -> dict[str, object]:
             record.project,
             len(record.label_decisions) - len(kept),
         )
-    return {"former_config": "", "gone": gone, "label_decisions": kept}
+    matches = _matches(record, match_configs(before, now), gone)
+    return {"former_config": "", "gone": gone, "label_decisions": kept, "matches": matches}
 
 
 def same_nodes(one: ProjectRecord, other: ProjectRecord) -> bool:
     """Return whether `gone_with` returns the same for both records."""
-    fields = ("label_config", "former_config", "gone", "label_decisions")
+    fields = ("label_config", "former_config", "gone", "label_decisions", "matches")
     return all(getattr(one, field) == getattr(other, field) for field in fields)
+
+
+def _matches(
+    record: ProjectRecord, new: tuple[NodeMatch, ...], gone: Mapping[str, tuple[TaxonomyPath, ...]]
+) -> tuple[NodeMatch, ...]:
+    """Return the matches of this change, and earlier ones, of what is still gone; the newest of each node."""
+    known = {(match.control, match.old): match for match in (*record.matches, *new)}
+    paths = {control: set(nodes) for control, nodes in gone.items()}
+    return tuple(
+        match
+        for match in known.values()
+        if match.control in gone and (not match.old or match.old in paths[match.control])
+    )
 
 
 def _newest(

@@ -33,6 +33,7 @@ from taxonomist.taxonomy.label_config import LabelConfig
 from taxonomist.taxonomy.label_config.former_nodes import LabelDecision, read_label_config
 from taxonomist.taxonomy.names import shorten
 from taxonomist.taxonomy.paths import TaxonomyPath
+from taxonomist.taxonomy.tree_changes import NodeMatch
 
 log = logging.getLogger(__name__)
 LOST_TOKEN, LOST_CHOICES = "the token of Label Studio", "settings and decisions on renamed nodes"
@@ -85,6 +86,7 @@ class ProjectRecord(BaseModel, frozen=True):
     announced_before: str | None = None  # the one that it showed before
     former_config: str = ""  # the last config that could be used, while the present one cannot
     gone: dict[str, tuple[TaxonomyPath, ...]] = {}  # by control, the nodes that the taxonomy had and has no longer
+    matches: tuple[NodeMatch, ...] = ()  # what such nodes are matched to, as of the change that took them away
     label_decisions: tuple[LabelDecision, ...] = ()  # what a person decided about labels on such nodes
     imports: dict[str, LastImport] = {}  # by source
     image_folders: tuple[ImageFolder, ...] = ()  # the folders with the images of imported manifests

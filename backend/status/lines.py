@@ -127,6 +127,7 @@ def _waiting(waiting: WaitingStatus, project: str) -> Iterator[str]:
         total = sum(node.labels for node in waiting.outside.gone)
         yield f"    {count_labels(total)} on nodes that the taxonomy has no longer; training waits"
         yield from (_outside(node) for node in waiting.outside.gone)
+        yield f"      see what they became: taxonomist taxonomy diff --project {project}"
         yield f"      decide: taxonomist labels rename|accept-loss … --project {project}"
     if waiting.outside.unknown:
         total = sum(node.labels for node in waiting.outside.unknown)

@@ -55,6 +55,10 @@ class LabelConfig:
         known = ", ".join(tree.control for tree in self.trees)
         raise ConfigError(f'The labelling config has no taxonomy "{control}".', hint=f"It has: {known}.")
 
+    def present(self, control: str) -> str:
+        """Return the control that a person named in the place of one that is gone; any other is itself."""
+        return self.former_controls.get(control) or control
+
     def has_control(self, name: str) -> bool:
         """Return whether the config has a control of that name, or had one. A `<Repeater>` makes names of its own."""
         return name in self.names or name in self.former_controls or any("{{" in known for known in self.names)

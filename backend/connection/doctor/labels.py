@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
 from taxonomist.backend.connection.doctor.check import Check, failed, passed, warned
-from taxonomist.backend.labelling.taxonomy_changes.labels_outside import describe, labels_outside, what_to_do
+from taxonomist.backend.labelling.taxonomy_changes.labels_outside import (
+    count_labels,
+    describe,
+    labels_outside,
+    what_to_do,
+)
+from taxonomist.backend.labelling.taxonomy_changes.taxonomy_diff import taxonomy_diff
 from taxonomist.backend.services import Services
 from taxonomist.taxonomy.errors import ConfigError
 
@@ -20,7 +27,15 @@ def checks(services: Services, project: str) -> Iterator[Check]:
         return  # another check reports it
     if outside.gone:
         detail = f"{describe(outside.gone)}; training and promotion wait for your decision"
-        yield failed(NAME, detail, what_to_do(outside.gone[0], project))
+        if certain := taxonomy_diff(services, project).labels[0]:
+            of = f"--project {shlex.quote(project)}"
+            fix = (
+                f"`taxonomist taxonomy diff {of}` shows what became of the nodes, and `taxonomist taxonomy apply {of} "
+                f"--yes` lets {count_labels(certain)} count as the nodes that are certain."
+            )
+        else:
+            fix = what_to_do(outside.gone[0], project)
+        yield failed(NAME, detail, fix)
     if outside.unknown:
         detail = f"{describe(outside.unknown, had='never had')}; they count as far as their beginning is known"
         fix = f"{what_to_do(outside.unknown[0], project)} Or add the names to the labelling config."

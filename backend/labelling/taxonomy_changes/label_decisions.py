@@ -61,25 +61,30 @@ def rename_labels(services: Services, project: str, old: str, new: str, *, contr
     Raises `NotFoundError` for a project or node that is not known, with similar names, and `ConfigError` for an `old`
     that the taxonomy has.
     """
-    config = _config(services, project)
+    config = decided_config(services, project)
+    return record_decisions(services, project, [read_rename(services, project, config, old, new, control)])
+
+
+def read_rename(
+    services: Services, project: str, config: LabelConfig, old: str, new: str, control: str | None
+) -> LabelDecision:
+    """Return the decision that a person's words stand for. Raises what `rename_labels` raises."""
     place = _find_gone(services, project, config, old, control)
     now = datetime.now(UTC)
     if not place.path:
         controls = [_Place(tree.control, (), ()) for tree in config.trees]
         target = _find(new, controls, f"control of project {project}")
-        decision = LabelDecision(place.control, (), (), now, target.control)
-    else:
-        tree = next((tree for tree in config.trees if tree.control == place.control), None)
-        if tree is None:
-            raise ConfigError(
-                f'The control "{place.control}" of "{old}" is gone.',
-                hint=f'Say first which one is in its place: taxonomist labels rename "{place.control}" CONTROL '
-                f"--project {project}",
-            )
-        nodes = [_Place(tree.control, path, path) for path in tree.paths]
-        nodes += [_Place(tree.control, path, spelled) for spelled, path in spellings_of(tree).items()]
-        decision = LabelDecision(place.control, place.path, _find(new, nodes, "node of the taxonomy").path, now)
-    return _record(services, project, [decision])
+        return LabelDecision(place.control, (), (), now, target.control)
+    tree = next((tree for tree in config.trees if tree.control == place.control), None)
+    if tree is None:
+        raise ConfigError(
+            f'The control "{place.control}" of "{old}" is gone.',
+            hint=f'Say first which one is in its place: taxonomist labels rename "{place.control}" CONTROL '
+            f"--project {project}",
+        )
+    nodes = [_Place(tree.control, path, path) for path in tree.paths]
+    nodes += [_Place(tree.control, path, spelled) for spelled, path in spellings_of(tree).items()]
+    return LabelDecision(place.control, place.path, _find(new, nodes, "node of the taxonomy").path, now)
 
 
 def accept_loss(services: Services, project: str, nodes: Sequence[str] = (), *, control: str | None = None) -> Decided:
@@ -87,17 +92,19 @@ def accept_loss(services: Services, project: str, nodes: Sequence[str] = (), *, 
 
     A label still counts as far as its beginning is in the taxonomy. Raises what `rename_labels` raises.
     """
-    config, now = _config(services, project), datetime.now(UTC)
+    config, now = decided_config(services, project), datetime.now(UTC)
     if nodes:
         places = [_find_gone(services, project, config, node, control) for node in nodes]
-        return _record(services, project, [LabelDecision(place.control, place.path, None, now) for place in places])
+        return record_decisions(
+            services, project, [LabelDecision(place.control, place.path, None, now) for place in places]
+        )
     gone = labels_outside(services, project).gone
-    return _record(services, project, [LabelDecision(node.control, node.path, None, now) for node in gone])
+    return record_decisions(services, project, [LabelDecision(node.control, node.path, None, now) for node in gone])
 
 
 def undo(services: Services, project: str, node: str, *, control: str | None = None) -> Decided:
     """Withdraw the decision on a node. Raises `NotFoundError` when there is none, with similar names."""
-    _config(services, project)
+    decided_config(services, project)
     record = services.projects.get(project)
     places = [_Place(decision.control, decision.old, decision.old) for decision in record.label_decisions]
     place = _find(node, [p for p in places if control in {None, p.control}], f"decision of project {project}")
@@ -107,9 +114,17 @@ def undo(services: Services, project: str, node: str, *, control: str | None = N
     return Decided((withdrawn,), _labels(services, project, [withdrawn]), labels_outside(services, project))
 
 
-def _record(services: Services, project: str, decisions: Sequence[LabelDecision]) -> Decided:
-    """Keep the decisions, in place of earlier ones on the same nodes, and decide the labels that they change."""
+def record_decisions(
+    services: Services, project: str, decisions: Sequence[LabelDecision], *, dry_run: bool = False
+) -> Decided:
+    """Keep the decisions, in place of earlier ones on the same nodes, and decide the labels that they change.
+
+    They are kept in one step; labels that are not decided when the process ends, the next one decides. With `dry_run`,
+    nothing is kept.
+    """
     labels = _labels(services, project, decisions)
+    if dry_run or not decisions:
+        return Decided(tuple(decisions), labels, labels_outside(services, project))
     _replace(services, project, decisions, decisions)
     decide_anew(services, project)
     return Decided(tuple(decisions), labels, labels_outside(services, project))
@@ -134,7 +149,7 @@ def _labels(services: Services, project: str, decisions: Sequence[LabelDecision]
     )
 
 
-def _config(services: Services, project: str) -> LabelConfig:
+def decided_config(services: Services, project: str) -> LabelConfig:
     """Return the labelling config without renames, after all labels are decided with it."""
     known = [record.project for record in services.projects]
     if project not in known:

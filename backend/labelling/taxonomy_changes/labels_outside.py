@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.project_records import ProjectRecord
+from taxonomist.storage.journal import UnknownLabels
 from taxonomist.taxonomy.errors import ConfigError, HeldError
 from taxonomist.taxonomy.label_config import LabelConfig
 from taxonomist.taxonomy.label_config.former_nodes import LabelDecision
@@ -25,8 +26,9 @@ MOST_NEAREST = 100  # nodes of which the nearest one is looked for: those with t
 class OutsideNode:
     """A node that the taxonomy does not have, and the number of labels that name it or a node below it.
 
-    `path` is `()` where the control itself is gone. `nearest` is the node with the most similar name, if there is one
-    and this is among the `MOST_NEAREST` nodes with the most labels.
+    `path` is `()` where the control itself is gone. `nearest` is the node that it was matched to when the taxonomy
+    changed, else the one with the most similar name, if there is one and this is among the `MOST_NEAREST` nodes with
+    the most labels.
     """
 
     control: str
@@ -66,23 +68,30 @@ def labels_outside(services: Services, project: str) -> LabelsOutside:
     found = services.journal.unknown_paths.labels(project)
     if not found:
         return LabelsOutside()
-    config, record = services.label_config(project), services.projects.get(project)
+    return outside_of(found, services.projects.get(project), services.label_config(project))
+
+
+def outside_of(found: Sequence[UnknownLabels], record: ProjectRecord, config: LabelConfig) -> LabelsOutside:
+    """Return what these labels name outside of a taxonomy, with the decisions and matches of a project's record."""
     trees = {tree.control: tree for tree in config.trees}
-    former = {control: _former(record, config, control) for control in {row.control for row in found}}
+    proposed = {(config.present(match.control), match.old): match.new for match in record.matches if match.old}
+    former = {control: _former(record, config, control) for control in {config.present(row.control) for row in found}}
     gone, unknown, accepted = Counter[_Node](), Counter[_Node](), Counter[_Node]()
     for row in found:
-        tree = trees.get(row.control)
+        control = config.present(row.control)
+        tree = trees.get(control)
         if tree is not None and tree.node_of(row.path):
             continue  # the taxonomy has it now; the image is not decided again yet
-        if loss := _accepted_loss(record.label_decisions, row.control, row.path):
+        if loss := _accepted_loss(record.label_decisions, control, row.path):
             accepted[loss.control, loss.old] += row.labels
         elif tree is None:
-            gone[row.control, ()] += row.labels
+            gone[control, ()] += row.labels
         else:
-            node = next(path for path in prefixes(row.path) if tree.node_of(path) is None)
-            known = unknown if former[row.control].isdisjoint(prefixes(row.path)) else gone
-            known[row.control, node] += row.labels
-    return LabelsOutside(*(tuple(_nodes(counts, trees)) for counts in (gone, unknown, accepted)))
+            missing = [path for path in prefixes(row.path) if tree.node_of(path) is None]
+            node = next((path for path in missing if (control, path) in proposed), missing[0])
+            known = unknown if former[control].isdisjoint(prefixes(row.path)) else gone
+            known[control, node] += row.labels
+    return LabelsOutside(*(tuple(_nodes(counts, trees, proposed)) for counts in (gone, unknown, accepted)))
 
 
 def training_hold(services: Services, project: str) -> HeldError | None:
@@ -96,7 +105,7 @@ def training_hold(services: Services, project: str) -> HeldError | None:
     return HeldError(
         f"Project {project}: training and promotion wait for a person's decision, because "
         f"{describe(gone)}. The served version stays.",
-        hint=f"{what_to_do(gone[0], project)} `taxonomist labels list --project {project}` shows all.",
+        hint=f"{what_to_do(gone[0], project)} `taxonomist taxonomy diff --project {project}` shows all.",
     )
 
 
@@ -137,7 +146,12 @@ def _former(record: ProjectRecord, config: LabelConfig, control: str) -> set[Tax
     return {path for name in names for path in record.gone.get(name, ())}
 
 
-def _nodes(counts: Counter[_Node], trees: Mapping[str, Tree]) -> Iterable[OutsideNode]:
+def _nodes(
+    counts: Counter[_Node], trees: Mapping[str, Tree], proposed: Mapping[_Node, TaxonomyPath]
+) -> Iterable[OutsideNode]:
     for number, ((control, path), labels) in enumerate(counts.most_common()):
-        tree = trees.get(control) if number < MOST_NEAREST else None
-        yield OutsideNode(control, path, labels, tree.nearest(tree.current(path)) if tree and path else None)
+        tree = trees.get(control) if path else None
+        nearest = tree.node_of(proposed.get((control, path), ())) if tree else None
+        if tree and nearest is None and number < MOST_NEAREST:
+            nearest = tree.nearest(tree.current(path))
+        yield OutsideNode(control, path, labels, nearest)

@@ -47,3 +47,20 @@ def test_a_record_of_an_earlier_release_is_read(services: Services) -> None:
     assert (found.gone, found.label_decisions, found.imports) == ({}, (), {})
     services.projects.update("7", label_config=WITHOUT_RED)
     assert gone(services) == {"colour": (("Warm", "Red"),)}
+
+
+def matched(services: Services) -> dict[tuple[str, ...], tuple[str, ...]]:
+    return {match.old: match.new for match in Services(services.settings).projects.get("7").matches}
+
+
+def test_nodes_are_matched_within_the_change_that_took_them_away(services: Services) -> None:
+    services.projects.update("7", label_config=CONFIG)
+    services.projects.update("7", label_config=CONFIG.replace('"Red"', '"RED"'))
+    assert matched(services) == {("Warm", "Red"): ("Warm", "RED")}
+    services.projects.update("7", label_config=CONFIG.replace('"Red"', '"RED"').replace('"Cold"', '"Cool"'))
+    assert matched(services) == {("Warm", "Red"): ("Warm", "RED"), ("Cold",): ("Cool",)}
+    services.projects.update("7", label_config=CONFIG)  # they are back, and what was in their place is gone
+    assert matched(services) == {("Warm", "RED"): ("Warm", "Red"), ("Cool",): ("Cold",)}
+    services.projects.update("7", label_config=WITHOUT_RED)
+    services.projects.update("7", label_config=CONFIG.replace('"Red"', '"RED"'))  # comes later: it may mean anything
+    assert ("Warm", "Red") not in matched(services)

@@ -23,8 +23,11 @@ def test_a_training_is_held_until_a_person_decides(run: Run, services: Services,
 
     code, out, err = run("train")
     assert (code, out) == (9, "")
-    assert "20 labels name a node that the taxonomy has no longer: Warm › Red (20 labels)" in err
-    assert "taxonomist labels rename 'Warm / Red' NEW --project colours" in err
+    assert (
+        "20 labels name a node that the taxonomy has no longer: Warm › Red (20 labels; the nearest is Warm › Scarlet)"
+        in err
+    )
+    assert "taxonomist labels rename 'Warm / Red' 'Warm / Scarlet' --project colours" in err
     assert [row["version"] for row in run_json(run, "models", "list")] == ["v1"]
     assert run("doctor")[0] == 1
     (project,) = run_json(run, "status")["projects"]

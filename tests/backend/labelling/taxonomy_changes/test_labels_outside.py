@@ -123,7 +123,11 @@ def test_the_doctor_names_the_likely_new_node(world: Services) -> None:
     check = {check.name: check for check in run_checks(world, "7")}["labels outside the taxonomy"]
     assert check.status == "fail"
     assert "Warm (40 labels; the nearest is Warmth)" in check.detail
-    assert "taxonomist labels rename Warm Warmth --project 7" in check.fix
+    assert "taxonomist taxonomy apply --project 7 --yes` lets 40 labels count" in check.fix
+    change(world, WITHOUT_RED.replace("Yellow", "Yellows"))
+    check = {check.name: check for check in run_checks(world, "7")}["labels outside the taxonomy"]
+    assert "Warm › Yellow (20 labels; the nearest is Warm › Yellows)" in check.detail
+    assert "taxonomist labels " in check.fix
 
 
 def test_a_training_is_held_and_the_served_version_stays(trained: Services) -> None:
