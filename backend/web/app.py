@@ -17,6 +17,7 @@ from typing import Any
 
 from flask import Flask, Response, g, jsonify, request
 from flask.typing import ResponseReturnValue
+from pydantic_core import from_json
 from werkzeug.exceptions import HTTPException
 
 from taxonomist.backend.error_codes import http_status
@@ -127,7 +128,7 @@ class Routes:
         return jsonify(results=answer.predictions)
 
     def webhook(self) -> ResponseReturnValue:
-        webhook = self._read_webhook(request.get_data(), self.proxies.caller_in(request.environ))
+        webhook = self._read_webhook(request.get_data(), self.proxies.caller_in(request.environ), set())
         content, status = self._answer_webhook(self.use_cases.receive(webhook))
         return jsonify(content), status
 
@@ -139,9 +140,10 @@ class Routes:
         started = time.perf_counter()
         read: dict[int, ReceivedWebhook] = {}
         results: dict[int, Recorded | Exception] = {}
+        allowed: set[tuple[Caller, str]] = set()
         for number, (body, caller) in enumerate(requests):
             try:
-                read[number] = self._read_webhook(body, caller)
+                read[number] = self._read_webhook(body, caller, allowed)
             except Exception as error:
                 results[number] = error
         results |= zip(read, self.use_cases.record(list(read.values())), strict=True)
@@ -165,10 +167,13 @@ class Routes:
         """Count a request that was refused before its body was read. `path` is the last part of its path."""
         self.metrics.requests.labels(f"/{path}" if path in _CALLS else "unknown", str(status)).inc()
 
-    def _read_webhook(self, body: bytes, caller: Caller) -> ReceivedWebhook:
+    def _read_webhook(self, body: bytes, caller: Caller, allowed: set[tuple[Caller, str]]) -> ReceivedWebhook:
+        """Return a webhook of a caller that may send it; `allowed` are those of the same moment that are known to."""
         self.access.check(caller, webhook=True)
-        webhook = parse_webhook(_parsed(body), known_config=self.use_cases.known_config)
-        self.access.check_project(caller, webhook.project, webhook=True)
+        webhook = parse_webhook(_quickly_parsed(body), known_config=self.use_cases.known_config)
+        if (caller, webhook.project) not in allowed:
+            self.access.check_project(caller, webhook.project, webhook=True)
+            allowed.add((caller, webhook.project))
         return webhook
 
     def _answer_webhook(self, receipt: Receipt) -> tuple[dict[str, Any], int]:
@@ -265,10 +270,24 @@ def _finite(number: str) -> float | None:
 _JSON = json.JSONDecoder(parse_float=_finite, parse_constant=lambda _: None)  # the constants are NaN and Infinity
 
 
-def _parsed(body: bytes) -> object:
+def _check_size(body: bytes) -> None:
     values = body.count(b",") + body.count(b"[") + body.count(b"{")  # at least as many as there are
     if values > MAX_VALUES:
         raise BadRequestError(f"The body has about {values:,} values; at most {MAX_VALUES:,} are read.")
+
+
+def _quickly_parsed(body: bytes) -> object:
+    """Return what `_parsed` does, but for a number that is too large for a float: it is infinite, not None."""
+    _check_size(body)
+    try:
+        parsed: object = from_json(body, allow_inf_nan=False, cache_strings="none")
+    except ValueError:  # also for what only `_parsed` mends
+        return _parsed(body)
+    return parsed
+
+
+def _parsed(body: bytes) -> object:
+    _check_size(body)
     try:
         text = body.decode(json.detect_encoding(body), "surrogatepass")
         parsed: object = _JSON.decode(text)

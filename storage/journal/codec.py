@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic_core import to_json
+
 from taxonomist.storage.journal.events import (
     UNKNOWN_SOURCE,
     AnnotationDeleted,
@@ -105,8 +107,8 @@ def finite(value: Any) -> Any:
 
 def _json(fields: Mapping[str, Any]) -> str:
     try:
-        return _BODY_ENCODER.encode(fields)
-    except ValueError:  # SQLite could not read it
+        return to_json(fields, inf_nan_mode="null").decode()  # SQLite could not read NaN
+    except ValueError:  # half of a character, for example
         return _BODY_ENCODER.encode(finite(fields))
 
 
