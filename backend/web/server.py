@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 COLLECT_AFTER = 5_000  # new objects, Python's is 700: webhooks are many small ones, which seldom form cycles
 _M_ARENA_MAX = -8  # of malloc.h
-SWITCH_S = 0.0005  # Python's is ten times that: webhooks pass from thread to thread, beside others that embed
+SWITCH_S = 0.002  # Python's is more than twice that: webhooks pass from thread to thread, beside others that embed
 RESTART_S = 5.0  # between two supervisors
 
 
