@@ -1,7 +1,7 @@
 """One version of a project's model, loaded for serving: trees, calibrations and the weights of the head."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,16 @@ class ServingModel:
     trees: Mapping[str, Tree]
     calibrations: Mapping[str, Calibration]
     head: Head
+
+    def with_floors(self, floors: Mapping[str, float]) -> "ServingModel":
+        """Return the model with thresholds of at least these, by control; `inf`: the control gets no suggestion."""
+        calibrations = {
+            control: replace(
+                calibration, thresholds=tuple(max(value, floors.get(control, 0.0)) for value in calibration.thresholds)
+            )
+            for control, calibration in self.calibrations.items()
+        }
+        return replace(self, calibrations=calibrations)
 
     def probabilities(self, vectors: npt.NDArray[np.float32]) -> dict[str, FloatArray]:
         """Return, by control, the calibrated probabilities (n, nodes) of the nodes for embeddings (n, d)."""

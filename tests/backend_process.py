@@ -49,7 +49,7 @@ class BackendProcess:
     def environment(self) -> dict[str, str]:
         """Return the environment for `taxonomist` commands on the same state."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("TAXONOMIST_")}
-        ours = {"home": str(self.home), "host": HOST, "port": str(self.port), **self.settings}
+        ours = {"home": str(self.home), "host": HOST, "port": str(self.port), "blind_share": 0, **self.settings}
         named = {f"TAXONOMIST_{name.upper()}": str(value) for name, value in ours.items()}
         return inherited | named | dict(self.variables)
 

@@ -34,7 +34,7 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(home=tmp_path / "home")
+    return Settings(home=tmp_path / "home", blind_share=0)
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def world(services: Services, tmp_path: Path) -> Services:
 
 def make_trained_home(folder: Path) -> Services:
     """Make a home in the folder whose project "7" has 80 coloured images with labels, and a champion."""
-    services = Services(Settings(home=folder / "home"))
+    services = Services(Settings(home=folder / "home", blind_share=0))
     publish_backbone(services)
     services.projects.update("7", label_config=CONFIG)
     import_manifest(services, write_catalogue(folder / "catalogue", 80), "7")

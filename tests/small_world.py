@@ -13,8 +13,10 @@ import onnx
 from onnx import NodeProto, TensorProto, helper
 from PIL import Image
 
-from taxonomist.backend.services import BACKBONE, Services
+from taxonomist.backend.services import BACKBONE, Services, registry_name
 from taxonomist.storage.registry import ModelVersion
+from taxonomist.taxonomy.calibration import Calibration
+from taxonomist.taxonomy.label_config import parse_label_config
 
 SIZE = 32
 GRID = 4
@@ -75,6 +77,24 @@ def publish_poor_backbone(services: Services, *, promote: bool = True) -> ModelV
         helper.make_node("ReduceMean", ["all"], ["embedding"], axes=[1], keepdims=1),
     ]
     return _publish(services, "brightness", nodes, 1, promote)
+
+
+def publish_promise(services: Services, project: str, *, target: float, threshold: float) -> ModelVersion:
+    """Publish and promote a version of a model that promises a precision for the control `colour`, without weights."""
+    calibration = Calibration(1.0, (threshold, threshold), target, (40, 40))
+    tree = next(iter(parse_label_config(CONFIG).trees))
+    name = registry_name(project)
+    with services.registry.stage(name) as folder:
+        (folder / "notes.txt").write_text("a promise")
+        manifest = {
+            "kind": "head",
+            "backbone": "v1",
+            "trees": [tree.to_json()],
+            "calibration": {"colour": calibration.to_json()},
+        }
+        version = services.registry.publish(name, folder, manifest)
+    services.registry.promote(name, version.version)
+    return version
 
 
 def _publish(services: Services, name: str, nodes: list[NodeProto], dimension: int, promote: bool) -> ModelVersion:

@@ -43,7 +43,7 @@ PASSWORD = "furniture-demo"  # noqa: S105 - of simulated people on this machine
 
 # Small images and few products: the demo shows the loop in a few minutes on any machine. The precision that suggestions
 # must reach counts for products that the model has never seen, so they are shown from a lower one on than the default.
-DEMO_SETTINGS = {"target_precision": "0.5", "retrain_after": "5", "views": "2"}
+DEMO_SETTINGS = {"target_precision": "0.5", "retrain_after": "5", "views": "2", "blind_share": "0"}
 
 
 def run_demo(

@@ -1,22 +1,31 @@
-"""How many suggestions annotators accepted, by model version: from the journal and the suggestions that are kept.
+"""What became of suggestions: how many annotators accepted, and whether each version keeps its promise.
 
-It needs nothing of Label Studio, which forgets the prediction of an annotation when the prediction is removed.
+It follows from the journal and the suggestions that are kept, and needs nothing of Label Studio, which forgets the
+prediction of an annotation when the prediction is removed.
 """
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from taxonomist.backend.services import Services
-from taxonomist.backend.state.suggestions import StoredSuggestion
+from taxonomist.backend.label_studio.predictions import MODEL_PREFIX
+from taxonomist.backend.labelling.image_decision import ImageDecision
+from taxonomist.backend.services import Services, registry_name
+from taxonomist.backend.state.jobs import JobKind
+from taxonomist.backend.state.suggestions import Answer, StoredSuggestion
 from taxonomist.inference.pipeline import in_batches
 from taxonomist.storage.catalog.image_ids import image_id
 from taxonomist.storage.journal import AnnotationRecord
+from taxonomist.taxonomy.agreement import Reason
 from taxonomist.taxonomy.annotations import Annotation, parse_annotation
-from taxonomist.taxonomy.errors import BadRequestError
+from taxonomist.taxonomy.errors import BadRequestError, DamagedError, NotFoundError
 from taxonomist.taxonomy.label_config import LabelConfig
+from taxonomist.taxonomy.monitoring import PromiseWatch
 
+log = logging.getLogger(__name__)
 CHUNK = 500
 
 
@@ -72,7 +81,9 @@ def _answers(
     """Yield the version of each suggestion that the annotation answers, and whether it is accepted."""
     own = images.get(record.task_id, frozenset()) | {record.image_id}
     shown = {  # by control the newest: they are in the order of their times
-        row.control: row for row in suggested if row.image_id in own and row.at <= record.created_at.timestamp()
+        row.control: row
+        for row in suggested
+        if row.image_id in own and row.at <= record.created_at.timestamp() and not row.blind
     }
     if not shown:
         return
@@ -85,3 +96,84 @@ def _answers(
     for control, row in shown.items():
         paths = annotation.labels.get(control, ())
         yield row.version, any(path[: len(row.path)] == row.path for path in paths)
+
+
+def keep_answers(
+    services: Services, project: str, decisions: Mapping[str, ImageDecision], products: Mapping[str, str]
+) -> None:
+    """Keep what the decisions on images say about their suggestions, and watch the promises of these versions.
+
+    `products` are those of images that have one. A suggestion is answered by the accepted label of its image, or by
+    people who agree that the control is left empty. It is right when a label goes through it, and not judged when a
+    label stops above it on the same path, as in the calibration. Raises `StorageError`; suggestions in a damaged file
+    are lost, and cost no label.
+    """
+    try:
+        suggested: dict[str, list[StoredSuggestion]] = {}
+        for row in services.suggestions.of_images(project, decisions.keys()):
+            suggested.setdefault(row.image_id, []).append(row)
+        if not suggested:
+            return
+        answers = [
+            answer
+            for image, rows in suggested.items()
+            for answer in _image_answers(rows, decisions[image], products.get(image, image))
+        ]
+        services.suggestions.keep_answers(project, suggested.keys(), answers)
+        for version in {row.version for rows in suggested.values() for row in rows}:
+            _watch(services, project, version)
+    except DamagedError as error:
+        log.error("project %s: it is not known what became of suggestions: %s", project, error)
+
+
+def _image_answers(suggested: Iterable[StoredSuggestion], decision: ImageDecision, product: str) -> Iterator[Answer]:
+    """Yield the answers to the suggestions for an image: by task and control, the newest before a person annotated."""
+    annotated: dict[str, float] = {}
+    for annotation in decision.annotations:
+        if not annotation.by_model and not annotation.skipped:
+            at = annotation.created_at.timestamp()
+            annotated[annotation.task_id] = min(at, annotated.get(annotation.task_id, math.inf))
+    newest = {(row.task_id, row.control): row for row in suggested if row.at <= annotated.get(row.task_id, -math.inf)}
+    for (task, control), row in newest.items():
+        verdict = decision.verdicts.get(control)
+        if verdict is None or not (verdict.accepted or verdict.reason is Reason.EMPTY):
+            continue
+        right = any(path[: len(row.path)] == row.path for path in verdict.accepted)
+        if right or not any(row.path[: len(path)] == path for path in verdict.accepted):
+            yield Answer(task, control, row.version, annotated[task], right, product)
+
+
+def _watch(services: Services, project: str, version: str) -> None:
+    """Keep the floors of a version: all its answers are watched from the first on, so a repetition changes nothing.
+
+    Look-alikes promise nothing, and a version that is gone or damaged serves nothing.
+    """
+    try:
+        model = services.registry.get(registry_name(project), version.removeprefix(MODEL_PREFIX))
+    except (NotFoundError, DamagedError):
+        return
+    floors = {}
+    for control, calibration in model.head_manifest.calibration.items():
+        watch = PromiseWatch(calibration.target_precision, min(calibration.thresholds, default=math.inf))
+        for score, right, blind in services.suggestions.answered(project, version, control):
+            watch.update(score, right=right, blind=blind)
+        if watch.floor:
+            floors[control] = watch.floor
+    before = services.suggestions.floors(project, version)
+    if floors == before:
+        return
+    services.suggestions.keep_floors(project, version, floors)
+    for control in sorted(before.keys() | floors.keys()):
+        log.warning("project %s, %s: %s", project, control, describe_floor(version, floors.get(control, 0.0)))
+    if services.projects.get(project).ml_backend is not None:
+        services.jobs.enqueue(JobKind.PUSH, project, f"the thresholds of {version} have changed")
+
+
+def describe_floor(version: str, floor: float) -> str:
+    """Return in words what a version suggests, given its floor."""
+    if not floor:
+        return f"suggestions of {version} keep their promise"
+    then = (
+        "it suggests nothing any more" if math.isinf(floor) else f"it suggests only from a probability of {floor:g} on"
+    )
+    return f"suggestions of {version} are no longer right often enough; {then}, until a new version is trained"

@@ -10,7 +10,8 @@ from functools import partial, reduce
 from typing import Literal
 
 from taxonomist.backend.forgetting.images import erase_deleted, leave_project
-from taxonomist.backend.labelling.image_decision import DocumentChange, decide_image, store_decision
+from taxonomist.backend.labelling.acceptance import keep_answers
+from taxonomist.backend.labelling.image_decision import DocumentChange, ImageDecision, decide_image, store_decision
 from taxonomist.backend.labelling.products import with_product
 from taxonomist.backend.labelling.taxonomy_changes.labels_outside import training_hold
 from taxonomist.backend.services import Services
@@ -200,6 +201,8 @@ def _write_labels(services: Services, project: str, deciding: _Deciding, images:
     labels: dict[str, dict[str, list[list[str]]]] = {}
     unknown: dict[str, Unknown] = {}
     changes: dict[str, DocumentChange] = {}
+    decisions: dict[str, ImageDecision] = {}
+    products: dict[str, str] = {}
     has_unanswered = False
     parts = services.journal.kept.parts(project, images)
     files = services.journal.kept.files(images)
@@ -209,6 +212,9 @@ def _write_labels(services: Services, project: str, deciding: _Deciding, images:
         decision = decide_image(records, deciding.config, deciding.policy)
         if tasks and not records:
             decision = replace(decision, uri=tasks[0].uri, task_id=tasks[0].task_id)
+        decisions[image] = decision
+        if product := with_product(ProjectLabels(uri=decision.uri), deciding.product_field, tasks).group:
+            products[image] = product
         labels[image] = decision.accepted
         unknown[image] = decision.unknown
         has_unanswered |= bool(decision.unanswered and not decision.accepted)
@@ -217,6 +223,7 @@ def _write_labels(services: Services, project: str, deciding: _Deciding, images:
         changes[image] = _keep_original(
             before, _all(store, named, _put_back(project, parts.get(image), files.get(image)))
         )
+    keep_answers(services, project, decisions, products)  # first: what fails is done again with the whole image
     services.catalog.update_many(changes)
     services.journal.unknown_paths.keep(project, unknown)
     services.journal.set_aside.clear(ItemKind.IMAGE, project, images)

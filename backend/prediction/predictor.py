@@ -22,6 +22,7 @@ from taxonomist.inference.serving_model import ServingModel, load_serving_model
 from taxonomist.storage.catalog.documents import image_id
 from taxonomist.taxonomy.errors import DamagedError, StorageError, TaxonomistError
 from taxonomist.taxonomy.label_config import LabelConfig
+from taxonomist.taxonomy.monitoring import is_blind
 from taxonomist.taxonomy.paths import NO_ANSWER
 from taxonomist.taxonomy.suggestion import Suggestion, vote
 from taxonomist.taxonomy.tree import Tree
@@ -53,7 +54,8 @@ class Predictions(NamedTuple):
     """One prediction for each task as Label Studio's JSON, in order.
 
     `unanswered` has the ids of the tasks that may get a suggestion later: they were not answered before the deadline,
-    or an image of theirs could not be read. `suggested` is what the predictions suggest, for `Services.suggestions`.
+    or an image of theirs could not be read. `suggested` is what the predictions suggest, and what they would suggest
+    for blind tasks, for `Services.suggestions`.
     """
 
     answers: list[dict[str, Any]]
@@ -69,6 +71,7 @@ class Predictor:
         self._lock = threading.Lock()
         self._models: dict[str, _LoadedModel] = {}
         self._counts: dict[str, _LabelCount] = {}
+        self._floors: dict[tuple[str, str], dict[str, float]] = {}  # by project and version, those that were read last
         self._previews: OrderedDict[tuple[str, str], str] = OrderedDict()
         self.look_alikes = LookAlikes(services)
 
@@ -107,14 +110,15 @@ class Predictor:
     def model(self, project: str) -> ServingModel | None:
         """Return the champion of a project, None while there is none.
 
-        A champion that cannot be loaded is logged, and the model that was served before stays in use. If the store was
-        not reachable, the champion is loaded again after `RETRY_S` seconds.
+        Where its promise is broken, its thresholds have risen. A champion that cannot be loaded is logged, and the
+        model that was served before stays in use. If the store was not reachable, the champion is loaded again after
+        `RETRY_S` seconds.
         """
         name = registry_name(project)
         stamp = self._services.registry.alias_stamp(name)
         loaded = self._models.get(project)
         if loaded and loaded.stamp == stamp and (time.monotonic() < loaded.retry_at or self._lock.locked()):
-            return loaded.model
+            return self._with_floors(project, loaded.model)
         with self._lock:
             loaded = self._models.get(project)
             if loaded is None or loaded.stamp != stamp or time.monotonic() >= loaded.retry_at:
@@ -128,7 +132,19 @@ class Predictor:
                     retry_at = time.monotonic() + RETRY_S if unreachable else float("inf")
                     loaded = _LoadedModel(stamp, loaded.model if loaded else None, retry_at)
                 self._models[project] = loaded
-        return loaded.model
+        return self._with_floors(project, loaded.model)
+
+    def _with_floors(self, project: str, model: ServingModel | None) -> ServingModel | None:
+        """Return the model with the thresholds that still hold; the last known ones when they cannot be read."""
+        if model is None:
+            return None
+        key = (project, model_version_name(model.version))
+        try:
+            self._floors[key] = self._services.suggestions.floors(*key)
+        except StorageError as error:
+            log.error("project %s: the thresholds of %s cannot be read: %s", *key, error)
+        floors = self._floors.get(key)
+        return model.with_floors(floors) if floors else model
 
     def backbone(self, project: str) -> str | None:
         """Return the version of the backbone that embeds the images of a project, None while there is none."""
@@ -157,7 +173,9 @@ class Predictor:
     def predict_named(self, request: PredictRequest) -> Predictions:
         """Return what `predict` returns, and what became of each task.
 
-        The image of a task that Label Studio has not saved, such as a sample, is embedded, and nothing is stored.
+        The image of a task that Label Studio has not saved, such as a sample, is embedded, and nothing is stored. A
+        blind task gets the empty prediction, with the score of what is not shown, so that an order by score is no other
+        one. Without a model there are no blind tasks.
         """
         deadline = time.monotonic() + self._services.settings.predict_deadline
         config = self._services.projects.get(request.project).read_config(request.label_config)
@@ -185,11 +203,17 @@ class Predictor:
             if task.is_saved
         ]
         now = time.time()
+        share = self._services.settings.blind_share if model else 0.0
+        blind = [task.is_saved and is_blind(request.project, str(task.id), share) for task in request.tasks]
+        blind_ids = {str(task.id) for task, hidden in zip(request.tasks, blind, strict=True) if hidden}
+        answers = [prediction_json(version, parts) for parts in parts_of]
         return Predictions(
-            [prediction_json(version, parts) for parts in parts_of],
+            [answer | {"result": []} if hidden else answer for answer, hidden in zip(answers, blind, strict=True)],
             [id for id, ids, _ in saved if not unanswered.isdisjoint(ids.values())],
             [
-                StoredSuggestion(id, tree.control, version, ids[tree.to_name], found.path, found.score, now)
+                StoredSuggestion(
+                    id, tree.control, version, ids[tree.to_name], found.path, found.score, now, id in blind_ids
+                )
                 for id, ids, parts in saved
                 for tree, found in parts
             ],

@@ -228,6 +228,13 @@ class Settings(BaseSettings):
     target_precision: TargetPrecision = Field(
         0.9, description="Precision that suggestions must reach; levels below it are not suggested"
     )
+    blind_share: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="Share of tasks that get no suggestion from a model: how their annotators answer shows what "
+        "suggestions are worth",
+    )
     neighbours: int = Field(
         8, ge=1, le=100, description="Number of look-alikes that are shown, and that vote while there is no model"
     )

@@ -1,13 +1,15 @@
-"""What was suggested: for each task, control and model version the path, its score and the time.
+"""What was suggested, and what became of it: for each task, control and model version the path, its score and the time.
 
-Label Studio's predictions of older versions are removed. This table stays, so that the suggestions that annotators
-accepted can still be counted.
+Label Studio's predictions of older versions are removed. These tables stay, so that the suggestions that annotators
+accepted can still be counted. `answers` has what accepted labels say about suggestions, and which suggestions were not
+shown. It follows from `suggestions` and the journal. `floors` has the thresholds that replace those of a version whose
+promise is broken; it follows from `answers`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,12 +22,28 @@ CREATE TABLE IF NOT EXISTS suggestions (
     image_id TEXT NOT NULL, path TEXT NOT NULL, score REAL NOT NULL, at REAL NOT NULL,
     PRIMARY KEY (project, task_id, control, version)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS suggestions_image ON suggestions (image_id)"""
+CREATE INDEX IF NOT EXISTS suggestions_image ON suggestions (image_id);
+CREATE TABLE IF NOT EXISTS answers (
+    project TEXT NOT NULL, task_id TEXT NOT NULL, control TEXT NOT NULL, version TEXT NOT NULL,
+    blind INTEGER NOT NULL, at REAL, is_right INTEGER, product TEXT,
+    PRIMARY KEY (project, task_id, control, version)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS answers_version ON answers (project, version, control);
+CREATE TRIGGER IF NOT EXISTS answers_of_deleted AFTER DELETE ON suggestions BEGIN
+    DELETE FROM answers WHERE project = OLD.project AND task_id = OLD.task_id AND control = OLD.control
+    AND version = OLD.version; END;
+CREATE TABLE IF NOT EXISTS floors (
+    project TEXT NOT NULL, version TEXT NOT NULL, control TEXT NOT NULL, floor REAL NOT NULL,
+    PRIMARY KEY (project, version, control)
+) STRICT, WITHOUT ROWID"""
 
 
 @dataclass(frozen=True)
 class StoredSuggestion:
-    """A suggestion for a control of a task. `version` is the name that Label Studio knows, `at` seconds since 1970."""
+    """A suggestion for a control of a task. `version` is the name that Label Studio knows, `at` seconds since 1970.
+
+    `blind`: it was not shown, since the task belongs to the honest sample.
+    """
 
     task_id: str
     control: str
@@ -34,6 +52,32 @@ class StoredSuggestion:
     path: TaxonomyPath
     score: float
     at: float
+    blind: bool = False
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the accepted label of an image says about a suggestion. `at` is when a person first annotated its task.
+
+    Images of one `product` are right and wrong together; one without a product is its own.
+    """
+
+    task_id: str
+    control: str
+    version: str
+    at: float
+    right: bool
+    product: str
+
+
+@dataclass(frozen=True)
+class AnswerCount:
+    """How many suggestions of a level (from 1) have an answer, and how many of these are right."""
+
+    level: int
+    blind: bool
+    answered: int
+    right: int
 
 
 class SuggestionTable:
@@ -54,6 +98,7 @@ class SuggestionTable:
             (project, row.task_id, row.control, row.version, row.image_id, json.dumps(row.path), row.score, row.at)
             for row in suggestions
         ]
+        keys = [(row.blind, project, row.task_id, row.control, row.version) for row in suggestions]
         with self._database.write() as connection:
             connection.executemany(
                 "INSERT INTO suggestions VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
@@ -62,15 +107,28 @@ class SuggestionTable:
                 " WHERE image_id <> excluded.image_id OR path <> excluded.path",
                 rows,
             )
+            connection.executemany(
+                "INSERT INTO answers (blind, project, task_id, control, version) VALUES (?, ?, ?, ?, ?)"
+                " ON CONFLICT DO UPDATE SET blind = excluded.blind WHERE blind <> excluded.blind",
+                keys,
+            )
 
     def of_tasks(self, project: str, task_ids: Collection[str]) -> list[StoredSuggestion]:
         """Return the suggestions for these tasks, ordered by task, control and time."""
+        return self._stored("task_id", project, task_ids)
+
+    def of_images(self, project: str, image_ids: Collection[str]) -> list[StoredSuggestion]:
+        """Return the suggestions for these images, ordered by task, control and time."""
+        return self._stored("image_id", project, image_ids)
+
+    def _stored(self, column: str, project: str, ids: Collection[str]) -> list[StoredSuggestion]:
         with self._database.read() as connection:
-            rows = connection.execute(
-                "SELECT * FROM suggestions WHERE project = ? AND task_id IN (SELECT value FROM json_each(?))"
-                " ORDER BY task_id, control, at",
-                (project, json.dumps(list(task_ids))),
-            ).fetchall()
+            query = (
+                "SELECT s.*, coalesce(blind, 0) AS blind FROM suggestions s"  # noqa: S608
+                " LEFT JOIN answers USING (project, task_id, control, version)"
+                f" WHERE project = ? AND {column} IN (SELECT value FROM json_each(?)) ORDER BY task_id, control, s.at"
+            )
+            rows = connection.execute(query, (project, json.dumps(list(ids)))).fetchall()
         return [
             StoredSuggestion(
                 task_id=row["task_id"],
@@ -80,9 +138,71 @@ class SuggestionTable:
                 path=tuple(json.loads(row["path"])),
                 score=row["score"],
                 at=row["at"],
+                blind=bool(row["blind"]),
             )
             for row in rows
         ]
+
+    def keep_answers(self, project: str, image_ids: Collection[str], answers: Sequence[Answer]) -> None:
+        """Replace the answers to the suggestions for these images."""
+        with self._database.write() as connection:
+            connection.execute(
+                "UPDATE answers SET at = NULL, is_right = NULL, product = NULL"
+                " WHERE (project, task_id, control, version) IN"
+                " (SELECT project, task_id, control, version FROM suggestions"
+                " WHERE project = ? AND image_id IN (SELECT value FROM json_each(?)))",
+                (project, json.dumps(list(image_ids))),
+            )
+            connection.executemany(
+                "INSERT INTO answers VALUES (?, ?, ?, ?, 0, ?, ?, ?) ON CONFLICT DO UPDATE"
+                " SET at = excluded.at, is_right = excluded.is_right, product = excluded.product",
+                [(project, row.task_id, row.control, row.version, row.at, row.right, row.product) for row in answers],
+            )
+
+    def answered(self, project: str, version: str, control: str) -> Iterator[tuple[float, bool, bool]]:
+        """Yield the score of each suggestion that has an answer, whether it is right, and whether it is blind.
+
+        They are in the order of their answers, and of each product there is the first one.
+        """
+        with self._database.read() as connection:
+            for row in connection.execute(
+                "SELECT score, is_right, blind FROM (SELECT s.score, a.*, row_number() OVER"
+                " (PARTITION BY a.product ORDER BY a.at, a.task_id) AS number"
+                " FROM answers a JOIN suggestions s USING (project, task_id, control, version)"
+                " WHERE project = ? AND version = ? AND control = ? AND a.at IS NOT NULL)"
+                " WHERE number = 1 ORDER BY at, task_id",
+                (project, version, control),
+            ):
+                yield row["score"], bool(row["is_right"]), bool(row["blind"])
+
+    def answer_counts(self, project: str, version: str) -> list[AnswerCount]:
+        """Return the counts of the answers to a version's suggestions, by level and blind."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT json_array_length(path) AS level, blind, count(*), sum(is_right)"
+                " FROM answers a JOIN suggestions s USING (project, task_id, control, version)"
+                " WHERE project = ? AND version = ? AND a.at IS NOT NULL"
+                " GROUP BY level, blind ORDER BY level, blind",
+                (project, version),
+            ).fetchall()
+        return [AnswerCount(row[0], bool(row[1]), row[2], row[3]) for row in rows]
+
+    def floors(self, project: str, version: str) -> dict[str, float]:
+        """Return, by control, the least score of a suggestion of a version whose promise is broken; `inf`: none."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT control, floor FROM floors WHERE project = ? AND version = ?", (project, version)
+            ).fetchall()
+        return {row["control"]: row["floor"] for row in rows}
+
+    def keep_floors(self, project: str, version: str, floors: Mapping[str, float]) -> None:
+        """Replace the floors of a version. Controls whose promise holds have none."""
+        with self._database.write() as connection:
+            connection.execute("DELETE FROM floors WHERE project = ? AND version = ?", (project, version))
+            connection.executemany(
+                "INSERT INTO floors VALUES (?, ?, ?, ?)",
+                [(project, version, control, floor) for control, floor in floors.items()],
+            )
 
     def count(self, project: str) -> int:
         """Return the number of suggestions of a project."""
@@ -123,5 +243,7 @@ class SuggestionTable:
             raise ValueError("delete() needs a condition")
         where = " AND ".join(condition for condition, _ in conditions)
         with self._database.write() as connection:
+            if task_ids is None and image_ids is None:
+                connection.execute("DELETE FROM floors WHERE project = ?", (project,))
             query = f"DELETE FROM suggestions WHERE {where}"  # noqa: S608
             return connection.execute(query, [value for _, value in conditions]).rowcount

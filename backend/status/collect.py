@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from taxonomist.backend.label_studio.predictions import model_version_name
+from taxonomist.backend.labelling.acceptance import describe_floor
 from taxonomist.backend.labelling.missing_annotators import fewer_annotators
 from taxonomist.backend.labelling.taxonomy_changes.labels_outside import LabelsOutside, labels_outside, training_hold
 from taxonomist.backend.services import Services, registry_name
@@ -97,7 +98,7 @@ def _project(services: Services, record: ProjectRecord) -> ProjectStatus:
         sources=_read(problems, lambda: _sources(services, record), ()) if has_journal else (),
         images=images,
         waiting=_read(problems, lambda: _waiting(services, record, images, versions, champion), None),
-        model=_read(problems, lambda: _model(served) if served else None, None),
+        model=_read(problems, lambda: _model(services, project, served) if served else None, None),
         changed_labels=record.changed_labels,
         unfilled_tasks=_read(problems, lambda: services.unfilled.count(project), 0) if has_jobs else 0,
         jobs=tuple(_job(job) for job in jobs if job.state in {JobState.WAITING, JobState.RUNNING}),
@@ -220,16 +221,20 @@ def _candidate(services: Services, project: str, versions: list[ModelVersion], c
     return newest
 
 
-def _model(served: ModelVersion) -> ModelStatus:
-    manifest = served.head_manifest
+def _model(services: Services, project: str, served: ModelVersion) -> ModelStatus:
+    manifest, name = served.head_manifest, model_version_name(served.version)
+    has_suggestions = _has(services, "suggestions.sqlite")
+    floors = services.suggestions.floors(project, name) if has_suggestions else {}
     return ModelStatus(
         version=served.version,
-        name=model_version_name(served.version),
+        name=name,
         created_at=manifest.created_at,
         macro_f1={control: round(metrics.macro_f1, 4) for control, metrics in manifest.metrics.items()},
         test_images=manifest.tested.images if manifest.tested else None,
         test_products=manifest.tested.products if manifest.tested else None,
         caveats=manifest.caveats,
+        answers=tuple(services.suggestions.answer_counts(project, name)) if has_suggestions else (),
+        broken={control: describe_floor(name, floor) for control, floor in sorted(floors.items())},
     )
 
 

@@ -161,6 +161,11 @@ def _model(model: ModelStatus | None, changed: int, now: datetime) -> Iterator[s
             yield f"    macro-F1 of {control}: {score:.3f}{on}"
         for caveat in model.caveats:
             yield f"    {caveat}"
+        for count in model.answers:
+            kind = "that were not shown" if count.blind else "that were shown"
+            yield f"    suggestions of level {count.level} {kind}: {count.right} of {count.answered} were right"
+        for control, what in model.broken.items():
+            yield f"    promise broken for {control}: {what}"
     if changed:
         yield f"    labels that changed since the last training: {changed}"
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from taxonomist.backend.labelling.taxonomy_changes.labels_outside import LabelsOutside
+from taxonomist.backend.state.suggestions import AnswerCount
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,9 @@ class WaitingStatus:
 class ModelStatus:
     """The served model. `macro_f1` is by control, on `test_images` of `test_products` that no version has learned from.
 
-    `caveats` say what the figures do not say, such as "products unknown" or "never tested".
+    `caveats` say what the figures do not say, such as "products unknown" or "never tested". `answers` count what
+    accepted labels say about its suggestions, `broken` says by control what it still suggests where its promise is
+    broken.
     """
 
     version: str
@@ -73,6 +76,8 @@ class ModelStatus:
     test_images: int | None
     test_products: int | None
     caveats: tuple[str, ...]
+    answers: tuple[AnswerCount, ...] = ()
+    broken: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

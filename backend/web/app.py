@@ -21,6 +21,7 @@ from pydantic_core import from_json
 from werkzeug.exceptions import HTTPException
 
 from taxonomist.backend.error_codes import http_status
+from taxonomist.backend.label_studio.predictions import model_version_name
 from taxonomist.backend.label_studio.requests import parse_predict, parse_setup, project_id
 from taxonomist.backend.label_studio.webhooks import ReceivedWebhook, parse_webhook
 from taxonomist.backend.services import Services, registry_name
@@ -38,7 +39,7 @@ from taxonomist.storage.files import disk_error
 from taxonomist.storage.home.version_file import home_version
 from taxonomist.storage.network.host_breaker import HOSTS
 from taxonomist.storage.set_aside import ItemKind
-from taxonomist.taxonomy.errors import BadRequestError, DamagedError, NotFoundError, StorageError, TaxonomistError
+from taxonomist.taxonomy.errors import BadRequestError, NotFoundError, StorageError, TaxonomistError
 
 log = logging.getLogger(__name__)
 
@@ -229,15 +230,19 @@ class Routes:
         champions = self.services.registry.champions()
         for record in self.services.projects:
             version = champions.get(registry_name(record.project))
-            if version is None or self.shown_models.get(record.project) == version:
+            if version is None:
                 continue
             try:
-                manifest = self.services.registry.get(registry_name(record.project), version).head_manifest
-            except (NotFoundError, DamagedError) as error:
+                if self.shown_models.get(record.project) != version:
+                    manifest = self.services.registry.get(registry_name(record.project), version).head_manifest
+                    self.metrics.show_model(record.project, version, manifest)
+                    self.shown_models[record.project] = version
+                key = (record.project, model_version_name(version))
+                counts, floors = self.services.suggestions.answer_counts(*key), self.services.suggestions.floors(*key)
+            except (NotFoundError, StorageError) as error:
                 log.warning("project %s: no figures of %s: %s", record.project, version, error)
                 continue
-            self.metrics.show_model(record.project, version, manifest)
-            self.shown_models[record.project] = version
+            self.metrics.show_promise(record.project, version, counts, floors)
 
     def count(self, response: Response) -> Response:
         route = request.url_rule.rule if request.url_rule else "unknown"

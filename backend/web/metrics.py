@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from taxonomist.backend.state.suggestions import AnswerCount
 from taxonomist.storage.registry.manifests import HeadManifest
+
+Figures = dict[tuple[Gauge, tuple[str, ...]], float]
 
 
 class Metrics:
@@ -12,7 +17,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._models: dict[str, list[tuple[Gauge, tuple[str, ...]]]] = {}  # the figures that are shown, by project
+        self._shown: dict[tuple[str, str], Figures] = {}  # the figures of a model and of its promise, by project
+        self._promised: dict[str, tuple[str, ...]] = {}  # the controls of the served model, by project
         self.requests = Counter(
             "taxonomist_requests", "Requests answered", ["route", "status"], registry=self._registry
         )
@@ -52,6 +58,28 @@ class Metrics:
             ["project", "version", "products"],
             registry=self._registry,
         )
+        answer_labels = ["project", "version", "level", "blind"]
+        self.answered = Gauge(
+            "taxonomist_suggestions_answered",
+            "Suggestions of the served model for images that have an accepted label; blind ones were not shown",
+            answer_labels,
+            registry=self._registry,
+        )
+        self.right = Gauge(
+            "taxonomist_suggestions_right", "Those that the label confirms", answer_labels, registry=self._registry
+        )
+        self.promise_broken = Gauge(
+            "taxonomist_promise_broken",
+            "1: suggestions are no longer right often enough, so the served model suggests less, or nothing",
+            ["project", "control", "version"],
+            registry=self._registry,
+        )
+        self.floor = Gauge(
+            "taxonomist_suggestion_floor",
+            "Least probability of a suggestion since the promise is broken; 0: it is not, +Inf: nothing is suggested",
+            ["project", "control", "version"],
+            registry=self._registry,
+        )
         self.worker_age = Gauge(
             "taxonomist_worker_heartbeat_age_seconds",
             "Seconds since the worker's last heartbeat",
@@ -64,16 +92,35 @@ class Metrics:
         products = "known" if tested is not None and not tested.without_product else "unknown"
         if tested is not None and tested.without_product and tested.products_known:
             products = "partly known"
-        for gauge, labels in self._models.pop(project, []):
-            gauge.remove(*labels)
         support = max((level.support for found in manifest.metrics.values() for level in found.levels), default=0)
-        figures: dict[tuple[Gauge, tuple[str, ...]], float] = {}
+        figures: Figures = {}
         figures[self.test_images, (project, version, products)] = tested.images if tested is not None else support
         for control, metrics in manifest.metrics.items():
             figures[self.macro_f1, (project, control, version, products)] = metrics.macro_f1
+        self._promised[project] = tuple(manifest.calibration)
+        self._show("model", project, figures)
+
+    def show_promise(
+        self, project: str, version: str, counts: Iterable[AnswerCount], floors: Mapping[str, float]
+    ) -> None:
+        """Show what became of the suggestions of a project's served model, after `show_model`."""
+        figures: Figures = {}
+        for count in counts:
+            labels = (project, version, str(count.level), str(count.blind).lower())
+            figures[self.answered, labels] = count.answered
+            figures[self.right, labels] = count.right
+        for control in self._promised.get(project, ()):
+            figures[self.floor, (project, control, version)] = floors.get(control, 0.0)
+            figures[self.promise_broken, (project, control, version)] = control in floors
+        self._show("promise", project, figures)
+
+    def _show(self, subject: str, project: str, figures: Figures) -> None:
+        """Show figures of a project in place of those before."""
+        for gauge, labels in self._shown.get((subject, project), {}).keys() - figures.keys():
+            gauge.remove(*labels)
         for (gauge, labels), figure in figures.items():
             gauge.labels(*labels).set(figure)
-        self._models[project] = list(figures)
+        self._shown[subject, project] = figures
 
     def text(self) -> bytes:
         """Return all metrics in the text exposition format."""

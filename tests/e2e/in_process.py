@@ -38,7 +38,9 @@ class Ours:
         """Serve the same state from another port."""
         self.stop()
         self._server = make_server("127.0.0.1", 0, lambda environ, start: self.app(environ, start), threaded=True)
-        settings = Settings(home=self.home, port=self._server.server_port, password=SecretStr("pass word:&"))
+        settings = Settings(
+            home=self.home, port=self._server.server_port, password=SecretStr("pass word:&"), blind_share=0
+        )
         self.services = Services(settings)
         self.app = create_app(settings, self.services)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))

@@ -89,7 +89,14 @@ def prepare(home: Path, project: str, catalogue: tuple[CatalogueImage, ...], **s
     key = SecretStr(settings["label_studio_api_key"])
     url = settings["label_studio_url"]
     services = Services(
-        Settings(home=home, label_studio_url=url, label_studio_api_key=key, views=0, target_precision=0.02)
+        Settings(
+            home=home,
+            label_studio_url=url,
+            label_studio_api_key=key,
+            views=0,
+            target_precision=0.02,
+            blind_share=0,
+        )
     )
     publish_backbone(services)
     services.projects.update(project, label_config=label_config(picture.path for picture in catalogue))

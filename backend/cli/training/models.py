@@ -126,13 +126,22 @@ def show(context: typer.Context, version: ModelArgument, project: Project = "", 
     services = services_of(context)
     found = services.registry.get(registry_name(project), version)
     services.registry.verify(found)
-    suggestions = count_accepted(services, project).get(model_version_name(version), Acceptance())
+    name = model_version_name(version)
+    suggestions = count_accepted(services, project).get(name, Acceptance())
+    answers = services.suggestions.answer_counts(project, name)
     if as_json:
-        print_json({**found.manifest, "path": found.path, "suggestions": asdict(suggestions)})
+        counts = {"suggestions": asdict(suggestions), "answers": [asdict(count) for count in answers]}
+        print_json({**found.manifest, "path": found.path, **counts})
         return
     summary = _summary(found, services.registry.champion(found.name))
     summary |= {"caveats": ", ".join(summary["caveats"]) or "none", "folder": found.path}
     print_fields(summary | {"accepted_suggestions": f"{suggestions.accepted} of {suggestions.shown}"})
+    if answers:
+        rows = [
+            (count.level, "blind" if count.blind else "shown", f"{count.right} of {count.answered}")
+            for count in answers
+        ]
+        print_table("Suggestions that accepted labels confirm", ["level", "", "right"], rows)
     print_table(
         "Files",
         ["file", "bytes"],

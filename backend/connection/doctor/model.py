@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from taxonomist.backend.connection.doctor.check import Check, failed, passed, warned
 from taxonomist.backend.label_studio.predictions import model_version_name
+from taxonomist.backend.labelling.acceptance import describe_floor
 from taxonomist.backend.services import Services, registry_name
 from taxonomist.backend.state.jobs import JobKind, JobState
 from taxonomist.backend.state.project_records import ProjectRecord
@@ -34,6 +35,7 @@ def checks(services: Services, project: str) -> Iterator[Check]:
         return
     yield passed("model", f"{model_version_name(version)} is served, its files are intact")
     yield from _figures(model, project)
+    yield from _promise(services, project, model_version_name(version))
     yield _fit(services.projects.get(project), model, project)
 
 
@@ -71,6 +73,17 @@ def _figures(model: ModelVersion, project: str) -> Iterator[Check]:
         yield warned("model's figures", detail, fix)
     else:
         yield passed("model's figures", detail)
+
+
+def _promise(services: Services, project: str, version: str) -> Iterator[Check]:
+    """Yield whether suggestions of the served version are right often enough, by what annotators answered."""
+    counts = services.suggestions.answer_counts(project, version)
+    seen = f"{sum(count.right for count in counts)} of {sum(count.answered for count in counts)} suggestions were right"
+    if floors := services.suggestions.floors(project, version):
+        what = "; ".join(f"{control}: {describe_floor(version, floor)}" for control, floor in sorted(floors.items()))
+        yield warned("model's promise", f"{what}; {seen}", f"taxonomist train --project {project}, after more labels")
+    elif counts:
+        yield passed("model's promise", f"{seen}; nothing says that they are right too seldom")
 
 
 def _fit(record: ProjectRecord, model: ModelVersion, project: str) -> Check:

@@ -1,18 +1,21 @@
-"""Accepted suggestions are counted without Label Studio's predictions."""
+"""Accepted suggestions are counted without Label Studio's predictions, and their answers raise thresholds."""
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from taxonomist.backend.labelling.acceptance import Acceptance, count_accepted
+from taxonomist.backend.labelling.decisions import decide_all_dirty, update_labels
 from taxonomist.backend.services import Services
-from taxonomist.backend.state.suggestions import StoredSuggestion
+from taxonomist.backend.state.project_settings import ProjectChoices
+from taxonomist.backend.state.suggestions import AnswerCount, StoredSuggestion
 from taxonomist.storage.catalog.image_ids import image_id
 from taxonomist.storage.journal import AnnotationDeleted, AnnotationSaved, TaskSaved
-from tests.small_world import CONFIG
+from tests.small_world import CONFIG, publish_promise
 
 SOURCE = "4.1795531934"
 START = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -24,13 +27,24 @@ class Project:
         self.services = services
         services.projects.update("4", label_config=CONFIG, created="1795531934")
 
-    def task(self, id: int, uri: str | None = None) -> None:
-        self.services.journal.record([TaskSaved("4", SOURCE, str(id), uri or f"/data/upload/4/{id}.jpg", START)])
+    def task(self, id: int, uri: str | None = None, data: dict[str, Any] | None = None) -> None:
+        uri = uri or f"/data/upload/4/{id}.jpg"
+        self.services.journal.record([TaskSaved("4", SOURCE, str(id), uri, START, data=data or {})])
 
-    def suggest(self, id: int, version: int, path: tuple[str, ...], minute: int, *, uri: str | None = None) -> None:
+    def suggest(
+        self,
+        id: int,
+        version: int,
+        path: tuple[str, ...],
+        minute: int,
+        *,
+        uri: str | None = None,
+        score: float = 0.9,
+        blind: bool = False,
+    ) -> None:
         at = (START + timedelta(minutes=minute)).timestamp()
         image = image_id(uri or f"/data/upload/4/{id}.jpg")
-        row = StoredSuggestion(str(id), "colour", f"taxonomist-v{version}", image, path, 0.9, at)
+        row = StoredSuggestion(str(id), "colour", f"taxonomist-v{version}", image, path, score, at, blind)
         self.services.suggestions.add("4", [row])
 
     def annotate(self, id: int, task: int, minute: int, *paths: tuple[str, ...], **fields: Any) -> None:
@@ -57,6 +71,12 @@ class Project:
 @pytest.fixture
 def project(services: Services) -> Project:
     return Project(services)
+
+
+@pytest.fixture
+def one_annotator(project: Project) -> Project:
+    project.services.projects.update("4", settings=ProjectChoices(annotators=1))
+    return project
 
 
 def test_accepted_deepened_changed_and_left_empty(project: Project) -> None:
@@ -110,3 +130,121 @@ def test_an_image_of_a_task_with_several(project: Project) -> None:
     project.suggest(1, 1, RED, 0, uri=images["second"])
     project.annotate(1, 1, 5, RED)
     assert project.counts() == {"taxonomist-v1": Acceptance(1, 1)}
+
+
+V1 = "taxonomist-v1"
+
+
+def decided(project: Project) -> list[AnswerCount]:
+    """Decide the labels of the images as the worker does, and return the counts of answers."""
+    decide_all_dirty(project.services, "4")
+    return project.services.suggestions.answer_counts("4", V1)
+
+
+def test_an_accepted_label_answers_a_suggestion_by_level(one_annotator: Project) -> None:
+    project = one_annotator
+    for task in (1, 2, 3, 4, 5):
+        project.task(task)
+        project.suggest(task, 1, WARM if task == 2 else RED, 0)
+    project.annotate(1, 1, 5, RED)
+    project.annotate(2, 2, 5, RED)
+    project.annotate(3, 3, 5, BLUE)
+    project.annotate(4, 4, 5)  # left empty
+    project.annotate(5, 5, 5, WARM)  # stops above: it is not known whether the suggestion is right
+    level_1, level_2 = AnswerCount(1, False, 1, 1), AnswerCount(2, False, 3, 1)
+    assert decided(project) == [level_1, level_2]
+
+
+def test_one_person_of_two_answers_nothing(project: Project) -> None:
+    project.task(1)
+    project.suggest(1, 1, RED, 0)
+    project.annotate(1, 1, 5, RED)
+    assert decided(project) == []
+    project.annotate(2, 1, 6, RED, completed_by=4)
+    assert decided(project) == [AnswerCount(2, False, 1, 1)]
+
+
+def test_a_deleted_annotation_answers_no_longer(one_annotator: Project) -> None:
+    project = one_annotator
+    project.task(1)
+    project.suggest(1, 1, RED, 0)
+    project.annotate(1, 1, 5, BLUE)
+    assert decided(project) == [AnswerCount(2, False, 1, 0)]
+    project.services.journal.record([AnnotationDeleted("4", SOURCE, "1")])
+    assert decided(project) == []
+
+
+def test_a_blind_suggestion_is_judged_and_was_not_accepted(one_annotator: Project) -> None:
+    project = one_annotator
+    project.task(1)
+    project.suggest(1, 1, RED, 0, blind=True)
+    project.annotate(1, 1, 5, RED)
+    assert decided(project) == [AnswerCount(2, True, 1, 1)]
+    assert project.counts() == {}
+
+
+class Watched:
+    """Project "4" with a version 1 whose threshold is 0.6, and tasks that a person answers minute by minute."""
+
+    def __init__(self, project: Project) -> None:
+        self.project, self.services, self.minute = project, project.services, 0
+        publish_promise(self.services, "4", target=0.9, threshold=0.6)
+
+    def answer(self, *right: bool, score: float = 0.7, sku: str | None = None) -> None:
+        for is_right in right:
+            self.minute += 1
+            self.project.task(self.minute, data={"sku": sku or str(self.minute)})
+            self.project.suggest(self.minute, 1, RED, self.minute, score=score)
+            self.project.annotate(self.minute, self.minute, self.minute, RED if is_right else BLUE)
+
+    @property
+    def floors(self) -> dict[str, float]:
+        decide_all_dirty(self.services, "4")
+        return self.services.suggestions.floors("4", V1)
+
+
+@pytest.fixture
+def watched(one_annotator: Project) -> Watched:
+    return Watched(one_annotator)
+
+
+def test_the_floor_rises_when_the_promise_breaks(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
+    watched.answer(*[True] * 20, *[False] * 10, score=0.72)
+    assert watched.floors == {}
+    watched.answer(*[False] * 10, score=0.72)
+    assert watched.floors == {"colour": 0.75}
+    assert "only from a probability of 0.75 on" in caplog.text
+    watched.answer(*[False] * 20, score=0.97)
+    assert watched.floors == {"colour": math.inf}
+    assert "it suggests nothing any more" in caplog.text
+
+
+def test_each_replay_gives_the_same_floors(watched: Watched) -> None:
+    watched.answer(*[True] * 5, *[False] * 20, *[True] * 20, score=0.72)
+    floors = watched.floors
+    assert floors
+    replay = Services(watched.services.settings)  # the next process
+    replay.suggestions.keep_floors("4", V1, {})
+    update_labels(replay, "4", [image_id(f"/data/upload/4/{task}.jpg") for task in range(45, 0, -1)])
+    assert replay.suggestions.floors("4", V1) == floors
+
+
+def test_images_of_a_product_count_once(watched: Watched) -> None:
+    watched.services.projects.update("4", settings=ProjectChoices(annotators=1, product_field="sku"))
+    watched.answer(*[False] * 40, sku="one")
+    assert watched.floors == {}
+    assert watched.services.suggestions.answer_counts("4", V1) == [AnswerCount(2, False, 40, 0)]
+
+
+def test_a_damaged_file_of_suggestions_costs_no_label(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    watched.answer(True)
+    watched.services.suggestions.count("4")
+    path = watched.services.home / "suggestions.sqlite"
+    for file in path.parent.glob("suggestions.sqlite*"):
+        file.unlink()
+    path.write_bytes(b"no database" * 1000)
+    decide_all_dirty(watched.services, "4")
+    assert watched.services.catalog.count("4", labelled=True) == 1
+    assert "it is not known what became of suggestions" in caplog.text
