@@ -163,17 +163,20 @@ def _watch(services: Services, project: str, version: str) -> None:
     if floors == before:
         return
     services.suggestions.keep_floors(project, version, floors)
-    for control in sorted(before.keys() | floors.keys()):
-        log.warning("project %s, %s: %s", project, control, describe_floor(version, floors.get(control, 0.0)))
+    for control, floor in floors.items():
+        if floor != before.get(control):
+            log.warning("project %s, %s, %s: %s", project, version, control, describe_floor(floor))
+    for control in before.keys() - floors.keys():
+        log.warning("project %s, %s, %s: corrected answers keep the promise after all", project, version, control)
     if services.projects.get(project).ml_backend is not None:
         services.jobs.enqueue(JobKind.PUSH, project, f"the thresholds of {version} have changed")
 
 
-def describe_floor(version: str, floor: float) -> str:
-    """Return in words what a version suggests, given its floor."""
-    if not floor:
-        return f"suggestions of {version} keep their promise"
+def describe_floor(floor: float) -> str:
+    """Return in words what a version still suggests where its promise is broken."""
     then = (
-        "it suggests nothing any more" if math.isinf(floor) else f"it suggests only from a probability of {floor:g} on"
+        "nothing is suggested any more"
+        if math.isinf(floor)
+        else f"only those from a probability of {floor:g} on are shown"
     )
-    return f"suggestions of {version} are no longer right often enough; {then}, until a new version is trained"
+    return f"suggestions are no longer right often enough; {then}, until a new version is trained"

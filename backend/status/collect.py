@@ -234,7 +234,7 @@ def _model(services: Services, project: str, served: ModelVersion) -> ModelStatu
         test_products=manifest.tested.products if manifest.tested else None,
         caveats=manifest.caveats,
         answers=tuple(services.suggestions.answer_counts(project, name)) if has_suggestions else (),
-        broken={control: describe_floor(name, floor) for control, floor in sorted(floors.items())},
+        broken={control: describe_floor(floor) for control, floor in sorted(floors.items())},
     )
 
 

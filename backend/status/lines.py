@@ -165,7 +165,8 @@ def _model(model: ModelStatus | None, changed: int, now: datetime) -> Iterator[s
             kind = "that were not shown" if count.blind else "that were shown"
             yield f"    suggestions of level {count.level} {kind}: {count.right} of {count.answered} were right"
         for control, what in model.broken.items():
-            yield f"    promise broken for {control}: {what}"
+            yield f"    the promise for {control} is broken"
+            yield f"      {what}"
     if changed:
         yield f"    labels that changed since the last training: {changed}"
 

@@ -80,7 +80,7 @@ def _promise(services: Services, project: str, version: str) -> Iterator[Check]:
     counts = services.suggestions.answer_counts(project, version)
     seen = f"{sum(count.right for count in counts)} of {sum(count.answered for count in counts)} suggestions were right"
     if floors := services.suggestions.floors(project, version):
-        what = "; ".join(f"{control}: {describe_floor(version, floor)}" for control, floor in sorted(floors.items()))
+        what = "; ".join(f"{control}: {describe_floor(floor)}" for control, floor in sorted(floors.items()))
         yield warned("model's promise", f"{what}; {seen}", f"taxonomist train --project {project}, after more labels")
     elif counts:
         yield passed("model's promise", f"{seen}; nothing says that they are right too seldom")

@@ -213,10 +213,10 @@ def test_the_floor_rises_when_the_promise_breaks(watched: Watched, caplog: pytes
     assert watched.floors == {}
     watched.answer(*[False] * 10, score=0.72)
     assert watched.floors == {"colour": 0.75}
-    assert "only from a probability of 0.75 on" in caplog.text
+    assert "only those from a probability of 0.75 on are shown" in caplog.text
     watched.answer(*[False] * 20, score=0.97)
     assert watched.floors == {"colour": math.inf}
-    assert "it suggests nothing any more" in caplog.text
+    assert "nothing is suggested any more" in caplog.text
 
 
 def test_each_replay_gives_the_same_floors(watched: Watched) -> None:
