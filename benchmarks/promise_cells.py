@@ -25,6 +25,9 @@ target.
 
 - *promise* is the discriminant (`TAXONOMIST_HEAD=lda`) with `fit_promise`; *top1* suggests its most likely leaf, and
   *fixed* the deepest node with a probability of at least .5, by the same head.
+- *lists*: images without a path get a shortlist (`fit_shortlists`), which is right when it has the label. A list has at
+  most five paths and at most a quarter of its level's nodes; *size* is the mean number of paths. *help* is a path or a
+  list, so its coverage is the share of images that get help; the promise is tested on both together.
 - *today* is the head "mlp" with `fit_calibration`: a fifth of its labels, by product, stop the training and calibrate.
   It is trained without augmented views. It has fewer splits, since its head takes seconds.
 - *Labels* are those that a head learns from and is calibrated on. A project also keeps a fifth of its labels as a test
@@ -67,6 +70,7 @@ class Cell:
     interval: tuple[float, float]  # of the share of splits below the target, among those with a suggestion
     coverage: float
     depth: float | None
+    size: float | None
     worst: float | None
     new: float | None
 
@@ -120,6 +124,7 @@ def _cell(key: tuple[Any, ...], rows: Sequence[Mapping[str, Any]]) -> Cell:
         interval(below, len(given)),
         float(np.mean([row["suggested"] / row["images"] for row in rows])),
         _mean(row["levels"] / row["suggested"] for row in given),
+        _mean(row["sizes"] / row["suggested"] for row in given),
         min((right / count for right, count in nodes.values() if count >= _LEAST_SHARE * total), default=None),
         _mean(row["new"][0] / row["new"][1] for row in given if row["new"][1]) if eyes == STARTER else None,
     )
@@ -135,7 +140,19 @@ def write_rules(
 ) -> tuple[str, list[Path]]:
     """Write NAME.md, NAME.json and NAME.png; return the table and the paths."""
     cells = cells_of(results, rules)
-    head = ["eyes", "labels", "rule", "splits", "none", "precision", "below (95 %)", "of all", "coverage", "depth"]
+    head = [
+        "eyes",
+        "labels",
+        "rule",
+        "splits",
+        "none",
+        "precision",
+        "below (95 %)",
+        "of all",
+        "coverage",
+        "depth",
+        "size",
+    ]
     head += ["worst node", "new"]
     lines = [*_title("The promise of precision", about), "", *_summary(cells), "", f"![]({name}.png)"]
     for tree, target in dict.fromkeys((cell.tree, cell.target) for cell in cells):
@@ -150,16 +167,25 @@ def write_rules(
 
 
 def _summary(cells: Sequence[Cell]) -> list[str]:
-    own = [cell for cell in cells if cell.rule == "promise"]
-    given, below, splits = (sum(getattr(cell, name) for cell in own) for name in ("given", "below", "splits"))
-    if not own or not given:
-        return ["The promise suggests nothing in any split."] if own else []
-    above = [f"{cell.tree} {cell.eyes} {cell.target:g} {cell.labels}" for cell in own if cell.interval[0] > RISK]
+    """Return a line for the promise of paths, and one for that of paths and lists together."""
     return [
-        f"Of the promise's {given:,} splits with a suggestion, {below:,} are below the target: {below / given:.3f} (of "
-        f"all {splits:,}: {below / splits:.3f}). At most {RISK:.2f} were promised. {splits - given:,} splits have no "
-        f"suggestion. Cells whose interval lies wholly above {RISK:.2f}: {', '.join(above) or 'none'}."
+        _summary_of([cell for cell in cells if cell.rule == rule], name)
+        for rule, name in (("promise", "promise"), ("help", "promise with lists"))
+        if any(cell.rule == rule for cell in cells)
     ]
+
+
+def _summary_of(cells: Sequence[Cell], name: str) -> str:
+    given, below, splits = (sum(getattr(cell, name) for cell in cells) for name in ("given", "below", "splits"))
+    if not given:
+        return f"The {name} suggests nothing in any split."
+    above = [f"{cell.tree} {cell.eyes} {cell.target:g} {cell.labels}" for cell in cells if cell.interval[0] > RISK]
+    return (
+        f"Of the {given:,} splits with a suggestion of the {name}, {below:,} are below the target: "
+        f"{below / given:.3f} (of all {splits:,}: {below / splits:.3f}). At most {RISK:.2f} were promised. "
+        f"{splits - given:,} splits have no suggestion. Cells whose interval lies wholly above {RISK:.2f}: "
+        f"{', '.join(above) or 'none'}."
+    )
 
 
 def _line(cell: Cell) -> list[str]:
@@ -178,6 +204,7 @@ def _line(cell: Cell) -> list[str]:
         f"{cell.below / cell.splits:.2f}",
         f"{cell.coverage:.3f}",
         _number(cell.depth, 2),
+        _number(cell.size, 1),
         _number(cell.worst, 2),
         _number(cell.new, 3),
     ]

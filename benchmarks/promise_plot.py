@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _STYLES: Mapping[str, tuple[str, str]] = {
     "promise": ("tab:blue", "o"),
+    "help": ("tab:green", "v"),
     "today": ("tab:orange", "s"),
     "top1": ("tab:red", "^"),
     "fixed": ("tab:grey", "D"),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from benchmarks.promise_catalogue import CONTROL, Catalogue
 from taxonomist.inference.heads.head_weights import HeadWeights
-from taxonomist.taxonomy.calibration import Calibration, fit_calibration, fit_promise
+from taxonomist.taxonomy.calibration import Calibration, fit_calibration, fit_promise, fit_shortlists
 from taxonomist.taxonomy.path_probabilities import FloatArray, path_log_probabilities
 from taxonomist.taxonomy.paths import TaxonomyPath, prefixes
 from taxonomist.taxonomy.suggestion import suggest
@@ -22,7 +22,7 @@ from taxonomist.training.heads.discriminant.fit_discriminant import FittedDiscri
 from taxonomist.training.split import Item, split_validation
 
 CONFIDENCE = 0.8
-RULES = ("promise", "today", "top1", "fixed")
+RULES = ("promise", "lists", "help", "today", "top1", "fixed")
 _FIXED = 0.5
 
 
@@ -72,7 +72,7 @@ def _lda(
     rows = []
     for rule, threshold in (("top1", 1e-9), ("fixed", _FIXED)):  # without labels below it, a node has probability 0
         calibration = Calibration(1.0, (threshold,) * tree.depth, 0.0, (0,) * tree.depth)
-        counts = counted(catalogue, testing, probabilities, calibration)
+        counts = counted(catalogue, testing, shown(tree, probabilities, calibration))
         rows += [{"rule": rule, "target": target, **counts} for target in targets]
     for target in targets:
         calibration = fit_promise(
@@ -83,8 +83,18 @@ def _lda(
             target_precision=target,
             confidence=CONFIDENCE,
         )
-        counts = counted(catalogue, testing, probabilities, calibration)
-        rows.append({"rule": "promise", "target": target, "threshold": _finite(calibration), **counts})
+        calibration = fit_shortlists(
+            tree, fitted.held_out, learning.truths, learning.products, calibration, confidence=CONFIDENCE
+        )
+        both = shown(tree, probabilities, calibration)
+        paths, lists = (
+            [found if found and found.is_list == which else None for found in both] for which in (False, True)
+        )
+        counts = counted(catalogue, testing, paths)
+        rows.append({"rule": "promise", "target": target, "threshold": _finite(calibration.thresholds)[0], **counts})
+        counts = counted(catalogue, testing, lists)
+        rows.append({"rule": "lists", "target": target, "thresholds": _finite(calibration.shortlists), **counts})
+        rows.append({"rule": "help", "target": target, **counted(catalogue, testing, both)})
     return rows
 
 
@@ -97,7 +107,8 @@ def _today(
     for target in targets:
         calibration = head.calibration(tree, target)
         probabilities = head.probabilities(testing.x, tree, calibration)
-        rows.append({"rule": "today", "target": target, **counted(catalogue, testing, probabilities, calibration)})
+        counts = counted(catalogue, testing, shown(tree, probabilities, calibration))
+        rows.append({"rule": "today", "target": target, **counts})
     return rows
 
 
@@ -150,26 +161,43 @@ def train_today(learning: Images, tree: Tree, seed: int) -> Today:
     return Today(trained.weights, validation, learned)
 
 
-def counted(
-    catalogue: Catalogue, testing: Images, probabilities: FloatArray, calibration: Calibration
-) -> dict[str, Any]:
-    """Return the numbers of images, of suggestions, of right ones, and the sum of the levels of all suggestions.
+@dataclass(frozen=True)
+class Shown:
+    """What an image gets: one path, or those of a shortlist, best first."""
 
-    A suggestion is right when the label goes through it. `nodes` has right ones and all by the level-1 node of the
-    suggestion, `new` those for products that the starter has not seen.
+    paths: tuple[TaxonomyPath, ...]
+    is_list: bool
+
+
+def shown(tree: Tree, probabilities: FloatArray, calibration: Calibration) -> list[Shown | None]:
+    """Return for each row of P(path) (n, nodes) the path or the shortlist."""
+    found = [suggest(tree, row, calibration) for row in probabilities]
+    return [
+        Shown(suggestion.shortlist or (suggestion.path,), bool(suggestion.shortlist)) if suggestion else None
+        for suggestion in found
+    ]
+
+
+def counted(catalogue: Catalogue, testing: Images, found: Sequence[Shown | None]) -> dict[str, Any]:
+    """Return the numbers of images, of those with a suggestion and of right ones, and the sums of levels and sizes.
+
+    A suggestion is right when the label goes through it, or through a path of its list. Level and `nodes` are those of
+    the likeliest path. `nodes` has right ones and all by the level-1 node, `new` those for products that the starter
+    has not seen.
     """
-    right = suggested = levels = 0
+    right = suggested = levels = sizes = 0
     nodes: dict[str, list[int]] = {}
     new = [0, 0]
-    for row, path, product in zip(probabilities, testing.paths, testing.products, strict=True):
-        suggestion = suggest(catalogue.tree, row, calibration)
+    for suggestion, path, product in zip(found, testing.paths, testing.products, strict=True):
         if suggestion is None:
             continue
-        is_right = path[: suggestion.level] == suggestion.path
+        is_right = any(path[: len(node)] == node for node in suggestion.paths)
+        first = suggestion.paths[0]
         suggested += 1
         right += is_right
-        levels += suggestion.level
-        for pair in (nodes.setdefault(suggestion.path[0], [0, 0]), *([new] if product in catalogue.new else [])):
+        levels += len(first)
+        sizes += len(suggestion.paths)
+        for pair in (nodes.setdefault(first[0], [0, 0]), *([new] if product in catalogue.new else [])):
             pair[0] += is_right
             pair[1] += 1
     return {
@@ -177,11 +205,11 @@ def counted(
         "suggested": suggested,
         "right": right,
         "levels": levels,
+        "sizes": sizes,
         "nodes": nodes,
         "new": new,
     }
 
 
-def _finite(calibration: Calibration) -> float | None:
-    threshold = calibration.thresholds[0]
-    return threshold if np.isfinite(threshold) else None
+def _finite(thresholds: Sequence[float]) -> list[float | None]:
+    return [threshold if np.isfinite(threshold) else None for threshold in thresholds]

@@ -28,11 +28,18 @@ class ServingModel:
     head: Head
 
     def with_floors(self, floors: Mapping[str, float]) -> "ServingModel":
-        """Return the model with thresholds of at least these, by control; `inf`: the control gets no suggestion."""
+        """Return the model with thresholds of at least these, by control; `inf`: the control gets no suggestion.
+
+        These controls get no shortlists: theirs were fitted on the labels on which the thresholds were.
+        """
         calibrations = {
             control: replace(
-                calibration, thresholds=tuple(max(value, floors.get(control, 0.0)) for value in calibration.thresholds)
+                calibration,
+                thresholds=tuple(max(value, floors[control]) for value in calibration.thresholds),
+                shortlists=(),
             )
+            if control in floors
+            else calibration
             for control, calibration in self.calibrations.items()
         }
         return replace(self, calibrations=calibrations)

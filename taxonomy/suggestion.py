@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from taxonomist.taxonomy.calibration import Calibration, fit_calibration
+from taxonomist.taxonomy.calibration import Calibration, fit_calibration, shortlist
 from taxonomist.taxonomy.path_probabilities import FloatArray, greedy_path
-from taxonomist.taxonomy.paths import NO_ANSWER, TaxonomyPath, prefixes
+from taxonomist.taxonomy.paths import NO_ANSWER, TaxonomyPath, common_prefix, prefixes
 from taxonomist.taxonomy.tree import Tree
 
 __all__ = ["Calibration", "Suggestion", "fit_calibration", "suggest", "vote"]
@@ -15,19 +15,26 @@ __all__ = ["Calibration", "Suggestion", "fit_calibration", "suggest", "vote"]
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A suggested path, its level, and a score from 0 to 1: its probability, or its share of the look-alikes' votes."""
+    """A suggested path, its level, and a score from 0 to 1: its probability, or its share of the look-alikes' votes.
+
+    Where no path can be promised, `shortlist` has a few that contain the right one with the promised share, best first,
+    and `score` is the sum of their probabilities. `path` is then the parent that all of them share, () at level 0 when
+    they share none or the control wants leaves.
+    """
 
     path: TaxonomyPath
     score: float
     level: int
+    shortlist: tuple[TaxonomyPath, ...] = ()
 
 
 def suggest(tree: Tree, probabilities: FloatArray, calibration: Calibration) -> Suggestion | None:
-    """Return the deepest node on the greedy path whose probability reaches the threshold of its level, else None.
+    """Return the deepest node on the greedy path whose probability reaches the threshold of its level, else a shortlist
+    where one keeps the promise, else None.
 
     `probabilities` are the calibrated ones of the paths of all nodes, shape (nodes,). For a `leafs_only` control the
-    result is a leaf or None. Where `NO_ANSWER` is the likeliest, it is None. Raises ValueError when the calibration or
-    the probabilities do not fit the tree.
+    path is a leaf or (). `NO_ANSWER` is never suggested. Raises ValueError when the calibration or the probabilities do
+    not fit the tree.
     """
     if probabilities.shape != (len(tree),) or len(calibration.thresholds) != tree.depth:
         raise ValueError(
@@ -35,14 +42,15 @@ def suggest(tree: Tree, probabilities: FloatArray, calibration: Calibration) -> 
             f"for a tree of {len(tree)} nodes and {tree.depth} levels"
         )
     for node in reversed(greedy_path(tree, probabilities)):
-        if tree.leafs_only and not tree.is_leaf[node]:
-            return None
+        if tree.paths[node] == NO_ANSWER or (tree.leafs_only and not tree.is_leaf[node]):
+            break
         level = int(tree.levels[node])
         score = float(probabilities[node])
-        if tree.paths[node] == NO_ANSWER:
-            return None
         if score >= calibration.thresholds[level - 1]:
             return Suggestion(tree.paths[node], min(max(score, 0.0), 1.0), level)
+    if listed := shortlist(tree, probabilities, calibration):
+        parent = () if tree.leafs_only else common_prefix(listed.paths)
+        return Suggestion(parent, listed.score, len(parent), listed.paths)
     return None
 
 

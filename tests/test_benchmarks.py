@@ -136,13 +136,16 @@ def test_the_promise_is_measured_beside_other_rules_and_goes_on_after_a_stop(cat
     assert "--quick" in result["command"]
     assert str(catalogue) not in result["command"]
     cells = {(cell["tree"], cell["target"], cell["labels"], cell["rule"]): cell for cell in result["cells"]}
-    assert len(cells) == len(result["cells"]) == 2 * 2 * 2 * 4
-    for (_, target, _, rule), cell in cells.items():
+    assert len(cells) == len(result["cells"]) == 2 * 2 * 2 * 6
+    for (*key, rule), cell in cells.items():
         assert cell["splits"] == (1 if rule == "today" else 2)
+        if rule == "help":
+            parts = [cells[(*key, part)]["coverage"] for part in ("promise", "lists")]
+            assert cell["coverage"] == pytest.approx(sum(parts))
         if rule == "top1":
             assert (cell["coverage"], cell["depth"]) == (1, 2)
             assert cell["precision"] > 0.5
-        elif rule == "promise" and target == 0.9 and cell["precision"] is not None:
+        elif rule == "promise" and key[1] == 0.9 and cell["precision"] is not None:
             assert cell["precision"] > 0.5
 
     lines = (tmp_path / "splits.jsonl").read_bytes()
@@ -170,7 +173,7 @@ def test_heads_are_measured_side_by_side(catalogue: Path, tmp_path: Path) -> Non
 def test_a_cell_counts_splits_below_the_target_and_those_without_a_suggestion_apart() -> None:
     def split(right: int, suggested: int, nodes: dict[str, list[int]]) -> dict[str, object]:
         row = {"rule": "promise", "target": 0.8, "images": 100, "suggested": suggested, "right": right}
-        row |= {"levels": 2 * suggested, "nodes": nodes, "new": [right // 2, suggested // 2]}
+        row |= {"levels": 2 * suggested, "sizes": 3 * suggested, "nodes": nodes, "new": [right // 2, suggested // 2]}
         return {"job": {"tree": "shapes", "eyes": "starter", "labels": 100}, "rows": [row]}
 
     splits = [
@@ -182,7 +185,7 @@ def test_a_cell_counts_splits_below_the_target_and_those_without_a_suggestion_ap
     assert (cell.splits, cell.none, cell.given, cell.below) == (3, 1, 2, 1)
     assert cell.precision == pytest.approx((0.8 + 0.72) / 2)
     assert cell.coverage == pytest.approx(0.2)
-    assert cell.depth == 2
+    assert (cell.depth, cell.size) == (2, 3)
     assert cell.worst == pytest.approx(1 / 9)  # Plants has 1 of 60 suggestions, less than 2 %
     assert cell.new == pytest.approx((4 / 5 + 18 / 25) / 2)
     assert cell.interval == pytest.approx((0.0126, 0.9874), abs=1e-4)  # 1 - sqrt(1 - .025)

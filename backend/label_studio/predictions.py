@@ -25,19 +25,34 @@ def is_model_version(name: object) -> bool:
 
 
 def prediction_json(model_version: str, suggestions: Sequence[tuple[Tree, Suggestion]]) -> dict[str, Any]:
-    """Return the entry of one task in the answer of /predict; without suggestions, the empty prediction."""
-    return {
+    """Return the entry of one task in the answer of /predict; without suggestions, the empty prediction.
+
+    A suggestion without a path is a shortlist alone. Label Studio ignores the key `shortlists`, which is there if there
+    is a shortlist.
+    """
+    filled = [(tree, suggestion) for tree, suggestion in suggestions if suggestion.path]
+    lists = {tree.control: suggestion for tree, suggestion in suggestions if suggestion.shortlist}
+    entry: dict[str, Any] = {
         "model_version": model_version,
-        "score": _score(min((suggestion.score for _, suggestion in suggestions), default=0.0)),
-        "result": [result_json(tree, suggestion) for tree, suggestion in suggestions],
+        "score": _score(min((suggestion.score for _, suggestion in filled), default=0.0)),
+        "result": [result_json(tree, suggestion) for tree, suggestion in filled],
     }
+    if lists:
+        entry["shortlists"] = {
+            control: {"paths": [list(path) for path in suggestion.shortlist], "score": _score(suggestion.score)}
+            for control, suggestion in lists.items()
+        }
+    return entry
 
 
 def result_json(tree: Tree, suggestion: Suggestion) -> dict[str, Any]:
-    """Return one region of a prediction: a `taxonomy` result, or `choices` for a `<Choices>` control."""
+    """Return one region of a prediction: a `taxonomy` result, or `choices` for a `<Choices>` control.
+
+    The parent of a shortlist has the paths in its `meta`, which Label Studio keeps with the annotation.
+    """
     path = list(suggestion.path)
     value: dict[str, Any] = {"taxonomy": [path]} if tree.kind == "taxonomy" else {"choices": [path[-1]]}
-    return {
+    region: dict[str, Any] = {
         # The same suggestion gets the same id, so that a repeated request changes nothing in Label Studio.
         "id": hashlib.sha256("\x1f".join((tree.control, *path)).encode()).hexdigest()[:10],
         "from_name": tree.control,
@@ -46,6 +61,9 @@ def result_json(tree: Tree, suggestion: Suggestion) -> dict[str, Any]:
         "value": value,
         "score": _score(suggestion.score),
     }
+    if suggestion.shortlist:
+        region["meta"] = {"shortlist": [list(listed) for listed in suggestion.shortlist]}
+    return region
 
 
 def _score(score: float) -> float:

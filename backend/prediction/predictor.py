@@ -23,7 +23,7 @@ from taxonomist.storage.catalog.documents import image_id
 from taxonomist.taxonomy.errors import DamagedError, StorageError, TaxonomistError
 from taxonomist.taxonomy.label_config import LabelConfig
 from taxonomist.taxonomy.monitoring import is_blind
-from taxonomist.taxonomy.paths import NO_ANSWER
+from taxonomist.taxonomy.paths import NO_ANSWER, TaxonomyPath
 from taxonomist.taxonomy.suggestion import Suggestion, vote
 from taxonomist.taxonomy.tree import Tree
 
@@ -162,6 +162,17 @@ class Predictor:
         rows = self._suggest(project, config, model, backbone, vectors, [None] * len(vectors))
         return [{tree.control: suggestion for tree, suggestion in _parts(config, row)} for row in rows]
 
+    def shortlists(self, project: str, image: str, vector: NDArray[np.float32]) -> dict[str, tuple[TaxonomyPath, ...]]:
+        """Return the shortlist of an image by control, from its embedding (d,) by `backbone(project)`.
+
+        A control without one is absent. An image of a blind task has none. Raises `ConfigError` as `suggest` does.
+        """
+        tasks = self._services.journal.tasks(project, image)
+        if any(self._is_blind(project, task.task_id) for task in tasks):
+            return {}
+        (suggestions,) = self.suggest(project, vector[None])
+        return {control: found.shortlist for control, found in suggestions.items() if found.shortlist}
+
     def predict(self, request: PredictRequest) -> list[dict[str, Any]]:
         """Return one prediction for each task, in order. A task that fails gets the empty suggestion, and the reason
         is logged.
@@ -203,12 +214,13 @@ class Predictor:
             if task.is_saved
         ]
         now = time.time()
-        share = self._services.settings.blind_share if model else 0.0
-        blind = [task.is_saved and is_blind(request.project, str(task.id), share) for task in request.tasks]
+        blind = [
+            bool(model) and task.is_saved and self._is_blind(request.project, str(task.id)) for task in request.tasks
+        ]
         blind_ids = {str(task.id) for task, hidden in zip(request.tasks, blind, strict=True) if hidden}
         answers = [prediction_json(version, parts) for parts in parts_of]
         return Predictions(
-            [answer | {"result": []} if hidden else answer for answer, hidden in zip(answers, blind, strict=True)],
+            [_hidden(answer) if hidden else answer for answer, hidden in zip(answers, blind, strict=True)],
             [id for id, ids, _ in saved if not unanswered.isdisjoint(ids.values())],
             [
                 StoredSuggestion(
@@ -216,8 +228,12 @@ class Predictor:
                 )
                 for id, ids, parts in saved
                 for tree, found in parts
+                if found.path
             ],
         )
+
+    def _is_blind(self, project: str, task_id: str) -> bool:
+        return is_blind(project, task_id, self._services.settings.blind_share)
 
     def _suggestions(
         self,
@@ -309,10 +325,23 @@ def _parts(config: LabelConfig, suggestions: Mapping[str, Suggestion]) -> list[t
         if suggestion is None:
             continue
         path = tree.known_prefix(suggestion.path)
-        if path and not (tree.leafs_only and not tree.is_leaf[tree.index[path]]):
-            parts.append((tree, Suggestion(path, suggestion.score, len(path))))
-    visible = config.visible({tree.control: suggestion.path for tree, suggestion in parts})
+        if not _may_fill(tree, path):
+            path = ()
+        listed = (tree.node_of(path) for path in suggestion.shortlist)
+        shortlist = tuple(dict.fromkeys(path for path in listed if path and _may_fill(tree, path)))
+        if path or shortlist:
+            parts.append((tree, Suggestion(path, suggestion.score, len(path), shortlist)))
+    visible = config.visible({tree.control: suggestion.path for tree, suggestion in parts if suggestion.path})
     return [(tree, suggestion) for tree, suggestion in parts if tree.control in visible]
+
+
+def _hidden(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the answer of a blind task."""
+    return {"model_version": answer["model_version"], "score": answer["score"], "result": []}
+
+
+def _may_fill(tree: Tree, path: TaxonomyPath) -> bool:
+    return bool(path) and not (tree.leafs_only and not tree.is_leaf[tree.index[path]])
 
 
 def _vote(config: LabelConfig, look_alikes: Sequence[LookAlike]) -> dict[str, Suggestion]:

@@ -125,6 +125,7 @@ class Routes:
         self.access.check_project(caller, body.project)
         answer = self.use_cases.answer(body)
         self.metrics.tasks.labels("suggested").inc(answer.suggested)
+        self.metrics.tasks.labels("listed").inc(answer.listed)
         self.metrics.tasks.labels("empty").inc(answer.empty)
         return jsonify(results=answer.predictions)
 

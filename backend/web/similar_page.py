@@ -6,6 +6,7 @@ import io
 import logging
 import re
 import time
+from collections.abc import Mapping
 from datetime import date
 from functools import lru_cache
 from urllib.parse import unquote_plus, urlencode
@@ -13,6 +14,7 @@ from urllib.parse import unquote_plus, urlencode
 import numpy as np
 from flask import Blueprint, Response, render_template, request
 from flask.typing import ResponseReturnValue
+from numpy.typing import NDArray
 
 from taxonomist.backend.label_studio.requests import MAX_ADDRESS_CHARACTERS, project_id
 from taxonomist.backend.labelling.missing_annotators import missing_annotators
@@ -27,8 +29,14 @@ from taxonomist.inference.image_decoding import decoded
 from taxonomist.storage.catalog.documents import image_id
 from taxonomist.storage.images import without_query
 from taxonomist.storage.images.loading import loading
-from taxonomist.taxonomy.errors import BadRequestError, ImageUnavailableError, NotFoundError, TaxonomistError
-from taxonomist.taxonomy.paths import format_path
+from taxonomist.taxonomy.errors import (
+    BadRequestError,
+    ConfigError,
+    ImageUnavailableError,
+    NotFoundError,
+    TaxonomistError,
+)
+from taxonomist.taxonomy.paths import TaxonomyPath, format_path
 
 log = logging.getLogger(__name__)
 
@@ -63,9 +71,10 @@ def similar_pages(services: Services, predictor: Predictor) -> Blueprint:
         project, until = _project_and_end(services, LOOK_ALIKES)
         key = services.credentials.project_key(project, THUMBNAIL, until=until)
         uri = _source()
-        cards, reason = [], ""
+        cards, shortlists, reason = [], {}, ""
         try:
-            look_alikes = _look_alikes(services, predictor, project, uri)
+            look_alikes, listed = _look_alikes(services, predictor, project, uri)
+            shortlists = {control: [format_path(path) for path in paths] for control, paths in listed.items()}
             cards = [
                 {
                     "image": _link(services, look_alike.uri)
@@ -79,7 +88,7 @@ def similar_pages(services: Services, predictor: Predictor) -> Blueprint:
         except TaxonomistError as error:
             log.warning("look-alikes of %s: %s", without_query(uri), error)
             reason = str(error)
-        response = Response(render_template("similar.html", cards=cards, reason=reason))
+        response = Response(render_template("similar.html", cards=cards, shortlists=shortlists, reason=reason))
         blobs = services.blob_images
         response.headers["Content-Security-Policy"] = _CSP.format(
             origins=f" {blobs.origin}" if blobs else "", sites=framing_sites(services, project).header
@@ -139,11 +148,14 @@ def _why_none(services: Services, project: str) -> str:
     return f"No labelled look-alikes yet: {waiting or 'they appear as soon as annotators agree on images.'}"
 
 
-def _look_alikes(services: Services, predictor: Predictor, project: str, uri: str) -> list[LookAlike]:
+def _look_alikes(
+    services: Services, predictor: Predictor, project: str, uri: str
+) -> tuple[list[LookAlike], Mapping[str, tuple[TaxonomyPath, ...]]]:
+    """Return the labelled look-alikes of an image, and its shortlist by control."""
     model = predictor.model(project)
     backbone = model.backbone if model else services.registry.champion("backbone")
     if backbone is None:
-        return []
+        return [], {}
     name, deadline = image_id(uri), _deadline(services)
     document = services.catalog.get(name)
     if document is not None and project in document.projects:
@@ -160,7 +172,21 @@ def _look_alikes(services: Services, predictor: Predictor, project: str, uri: st
         )
     if name in embedded.failures:
         raise embedded.failures[name]
-    return predictor.look_alikes.shown(project, np.asarray(embedded.vectors[name]), backbone, exclude=name)
+    vector = np.asarray(embedded.vectors[name])
+    look_alikes = predictor.look_alikes.shown(project, vector, backbone, exclude=name)
+    return look_alikes, _shortlists(predictor, project, name, vector) if model else {}
+
+
+def _shortlists(
+    predictor: Predictor, project: str, image: str, vector: NDArray[np.float32]
+) -> Mapping[str, tuple[TaxonomyPath, ...]]:
+    """Return the shortlist of an image by control; none where the project's taxonomy cannot be read, which costs no
+    look-alike."""
+    try:
+        return predictor.shortlists(project, image, vector)
+    except ConfigError as error:
+        log.warning("project %s: no shortlist: %s", project, error)
+        return {}
 
 
 def _address_of_task(services: Services, predictor: Predictor, project: str, image: str) -> str | None:

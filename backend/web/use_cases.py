@@ -47,9 +47,14 @@ class Answer:
         return sum(1 for prediction in self.predictions if prediction["result"])
 
     @property
+    def listed(self) -> int:
+        """The number of predictions that fill nothing in and have a shortlist."""
+        return sum(1 for prediction in self.predictions if "shortlists" in prediction and not prediction["result"])
+
+    @property
     def empty(self) -> int:
         """The number of predictions that suggest nothing."""
-        return len(self.predictions) - self.suggested
+        return len(self.predictions) - self.suggested - self.listed
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from taxonomist.backend.services import Services
 from taxonomist.backend.settings import load_settings
 from taxonomist.taxonomy.errors import ConfigError, NotFoundError, TaxonomistError
 from taxonomist.taxonomy.paths import TaxonomyPath
+from taxonomist.taxonomy.suggestion import Suggestion
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,7 +89,9 @@ class Label:
 class Prediction:
     """The suggestion for an image and a control: its path and its calibrated probability, 0 to 1.
 
-    `path` is () where the model cannot be trusted to suggest anything. `error` says why an image could not be read.
+    `path` is () where the model cannot be trusted to suggest one. `shortlist` may then have a few paths that contain
+    the right one with the promised share; `score` is the sum of their probabilities, and `path` the parent that they
+    share. `error` says why an image could not be read.
     """
 
     image: str
@@ -96,6 +99,7 @@ class Prediction:
     path: TaxonomyPath
     score: float
     error: str | None = None
+    shortlist: tuple[TaxonomyPath, ...] = ()
 
 
 class Home:
@@ -175,9 +179,9 @@ class Project:
         for position, image in enumerate(images):
             name, error = _name(image, position), embedded.errors.get(position)
             for control in controls:
-                suggestion = by_position.get(position, {}).get(control)
-                path, score = (suggestion.path, suggestion.score) if suggestion else ((), 0.0)
-                predictions.append(Prediction(name, control, path, score, str(error) if error else None))
+                found = by_position.get(position, {}).get(control) or Suggestion((), 0.0, 0)
+                problem = str(error) if error else None
+                predictions.append(Prediction(name, control, found.path, found.score, problem, found.shortlist))
         return predictions
 
     def similar(self, image: ImageInput, k: int | None = None) -> Table[LookAlike]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ from taxonomist.taxonomy.path_probabilities import FloatArray, greedy_path
 from taxonomist.taxonomy.paths import NO_ANSWER, prefixes
 from taxonomist.taxonomy.tree import Tree
 
-__all__ = ["GRID", "effective_number", "fit_promise"]
+__all__ = ["GRID", "Candidates", "candidates_of", "effective_number", "fit_promise"]
 
 GRID = tuple(percent / 100 for percent in range(95, 35, -5))
 """The thresholds that are tried, from the strictest down. They were chosen before any result was seen."""
@@ -50,7 +51,7 @@ def fit_promise(
     """
     if not len(probabilities) == len(truths) == len(products):
         raise ValueError(f"{len(probabilities)} rows, {len(truths)} truths and {len(products)} products")
-    candidates = _candidates(tree, probabilities, truths, products)
+    candidates = candidates_of(tree, probabilities, truths, products)
     confidence = 1 - (1 - confidence) / 2
     needed = trials_needed(target_precision, confidence)
     threshold = math.inf
@@ -75,29 +76,45 @@ def effective_number(owners: npt.NDArray[np.int64]) -> float:
     return float(sizes.sum() ** 2 / max((sizes**2).sum(), 1))
 
 
+class Chosen(NamedTuple):
+    """Of each image (n,): whether a candidate is chosen, its level from 0, and whether it is judged, and right."""
+
+    any: npt.NDArray[np.bool_]
+    level: npt.NDArray[np.intp]
+    judged: npt.NDArray[np.bool_]
+    right: npt.NDArray[np.bool_]
+
+
 @dataclass(frozen=True)
-class _Candidates:
-    """The nodes of each image's greedy path by level: probability (0 beyond it), whether judged, whether right."""
+class Candidates:
+    """A candidate of each image and level, such as the node of its greedy path: probability (0 without one), whether
+    judged, whether right."""
 
     scores: FloatArray  # (n, depth)
     judged: npt.NDArray[np.bool_]
     right: npt.NDArray[np.bool_]
     owners: npt.NDArray[np.int64]  # (n,)
 
+    def chosen(self, thresholds: Sequence[float]) -> Chosen:
+        """Return the deepest candidate of each image that reaches the threshold of its level."""
+        reached = self.scores >= np.asarray(thresholds)
+        deepest = reached.shape[1] - 1 - np.argmax(reached[:, ::-1], axis=1)
+        rows = np.arange(len(reached))
+        is_chosen = np.any(reached, axis=1)
+        return Chosen(is_chosen, deepest, is_chosen & self.judged[rows, deepest], is_chosen & self.right[rows, deepest])
+
     def suggested(self, threshold: float) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
         """Return of the judged suggestions which are right, and their products."""
-        reached = self.scores >= threshold
-        depth = self.scores.shape[1]
-        deepest = depth - 1 - np.argmax(reached[:, ::-1], axis=1)
-        rows = np.flatnonzero(reached.any(axis=1))
-        rows = rows[self.judged[rows, deepest[rows]]]
-        return self.right[rows, deepest[rows]], self.owners[rows]
+        chosen = self.chosen([threshold] * self.scores.shape[1])
+        rows = np.flatnonzero(chosen.judged)
+        return chosen.right[rows], self.owners[rows]
 
     def support(self, depth: int) -> tuple[int, ...]:
         return tuple(int(self.judged[:, level].sum()) for level in range(depth))
 
 
-def _candidates(tree: Tree, probabilities: FloatArray, truths: Truths, products: Sequence[Hashable]) -> _Candidates:
+def candidates_of(tree: Tree, probabilities: FloatArray, truths: Truths, products: Sequence[Hashable]) -> Candidates:
+    """Return the nodes of each image's greedy path. An image without a label has no candidate."""
     shape = (len(truths), tree.depth)
     scores, judged, right = np.zeros(shape), np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
     numbers: dict[Hashable, int] = {}
@@ -114,4 +131,4 @@ def _candidates(tree: Tree, probabilities: FloatArray, truths: Truths, products:
             scores[row, level] = values[node]
             right[row, level] = path in named
             judged[row, level] = path in named or not any(path[: len(truth)] == truth for truth in paths)
-    return _Candidates(scores, judged, right, owners)
+    return Candidates(scores, judged, right, owners)

@@ -1,7 +1,7 @@
 """The lowest probability per level with which a node is suggested, fitted on held-out images."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -22,21 +22,24 @@ class Calibration:
 
     `temperature` divides the logits. `thresholds[i]` is the lowest probability with which a node of level i + 1 is
     suggested, `inf` when no threshold reaches `target_precision`; `support[i]` is the number of images it was fitted
-    on.
+    on. `shortlists[i]` is the lowest sum of probabilities with which the likeliest nodes of level i + 1 are listed
+    where no path is suggested, see `fit_shortlists`; empty for a calibration without them.
     """
 
     temperature: float
     thresholds: tuple[float, ...]
     target_precision: float
     support: tuple[int, ...]
+    shortlists: tuple[float, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the calibration as JSON-ready values; the threshold of a level that is never suggested is `null`."""
         return {
             "temperature": self.temperature,
-            "thresholds": [value if math.isfinite(value) else None for value in self.thresholds],
+            "thresholds": _with_null(self.thresholds),
             "target_precision": self.target_precision,
             "support": list(self.support),
+            "shortlists": _with_null(self.shortlists),
         }
 
     @classmethod
@@ -45,12 +48,21 @@ class Calibration:
         try:
             return cls(
                 temperature=float(data["temperature"]),
-                thresholds=tuple(math.inf if value is None else float(value) for value in data["thresholds"]),
+                thresholds=_with_infinity(data["thresholds"]),
                 target_precision=float(data["target_precision"]),
                 support=tuple(int(value) for value in data["support"]),
+                shortlists=_with_infinity(data.get("shortlists", ())),  # an earlier release has none
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"This is not a stored calibration: {error!r}.") from error
+
+
+def _with_null(values: Sequence[float]) -> list[float | None]:
+    return [value if math.isfinite(value) else None for value in values]
+
+
+def _with_infinity(values: Iterable[float | None]) -> tuple[float, ...]:
+    return tuple(math.inf if value is None else float(value) for value in values)
 
 
 def fit_calibration(

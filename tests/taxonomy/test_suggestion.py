@@ -48,6 +48,24 @@ def test_no_answer_is_never_suggested() -> None:
     assert vote(FLAT, [(("A",), 1.0), (NO_ANSWER, 1.0), (NO_ANSWER, 1.0)]) is None
 
 
+WIDE = Tree.from_paths("media", [("A", name) for name in "abcdefgh"] + [("B", "i")])
+
+
+def test_where_no_path_is_sure_a_shortlist_is_suggested_with_its_parent() -> None:
+    row = np.zeros(len(WIDE))
+    for path, value in {("A",): 0.75, ("A", "a"): 0.4, ("A", "b"): 0.35, ("B",): 0.25, ("B", "i"): 0.25}.items():
+        row[WIDE.index[path]] = value
+    unsure = Calibration(1.0, (0.8, 0.8), 0.9, (10, 10), (math.inf, 0.7))
+    listed = (("A", "a"), ("A", "b"))
+    assert suggest(WIDE, row, unsure) == Suggestion(("A",), 0.75, 1, listed)
+    assert suggest(replace(WIDE, leafs_only=True), row, unsure) == Suggestion((), 0.75, 0, listed)
+    assert suggest(WIDE, row, replace(unsure, thresholds=(0.75, 0.75))) == Suggestion(("A",), 0.75, 1)
+    assert suggest(WIDE, row, replace(unsure, shortlists=(math.inf, 0.8))) is None
+    row[WIDE.index["B",]] = row[WIDE.index["B", "i"]] = 0.5
+    apart = suggest(WIDE, row, replace(unsure, shortlists=(math.inf, 0.5)))
+    assert apart == Suggestion((), 0.9, 0, (("B", "i"), ("A", "a")))
+
+
 def test_the_way_is_greedy() -> None:
     # the likeliest node of level 2 is D/E, but D is less likely than A
     probabilities = np.array([0.55, 0.3, 0.2, 0.1, 0.25, 0.45, 0.45])

@@ -15,7 +15,7 @@ from taxonomist.inference.heads.discriminant_weights import Discriminant, Discri
 from taxonomist.inference.heads.head import Head
 from taxonomist.inference.heads.head_weights import HeadWeights
 from taxonomist.progress import StepProgress
-from taxonomist.taxonomy.calibration import Calibration, fit_calibration, fit_promise
+from taxonomist.taxonomy.calibration import Calibration, fit_calibration, fit_promise, fit_shortlists
 from taxonomist.taxonomy.path_probabilities import FloatArray
 from taxonomist.taxonomy.paths import prefixes
 from taxonomist.training.heads.data.dataset import Dataset
@@ -102,13 +102,16 @@ def _learn_discriminant(data: Dataset, outputs: Outputs, options: TrainingOption
                 data.train_data.vectors[rows], stops(tree, truths), products, tree, options.discriminant
             )
             discriminants[tree.control], held_out = fitted.weights, fitted.held_out
-        calibration[tree.control] = fit_promise(
+        promised = fit_promise(
             tree,
             held_out,
             truths,
             products,
             target_precision=options.target_precision,
             confidence=options.confidence,
+        )
+        calibration[tree.control] = fit_shortlists(
+            tree, held_out, truths, products, promised, confidence=options.confidence
         )
         with np.errstate(divide="ignore"):
             predictions = most_likely_paths(tree, np.log(held_out))

@@ -1,0 +1,183 @@
+"""Shortlists: what is listed by hand, and thresholds that keep the promise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from taxonomist.taxonomy.calibration import Calibration, Shortlist, fit_promise, fit_shortlists, shortlist
+from taxonomist.taxonomy.paths import NO_ANSWER, TaxonomyPath
+from taxonomist.taxonomy.tree import Tree
+
+NAMES = "abcdefgh"
+FLAT = Tree.from_paths("kind", [(name,) for name in NAMES])  # lists have two of the eight
+DEEP = Tree.from_paths("kind", [(name, part) for name in NAMES for part in "xy"])  # and four of the sixteen below
+
+
+def probabilities(tree: Tree, values: Mapping[TaxonomyPath, float]) -> npt.NDArray[np.float64]:
+    """Return P(path) of all nodes from that of some leaves."""
+    row = np.zeros(len(tree))
+    for path, value in values.items():
+        for node in tree.ancestors(tree.index[path]):
+            row[node] += value
+    return row
+
+
+def calibration(tree: Tree, *shortlists: float, path: float = math.inf, target: float = 0.9) -> Calibration:
+    return Calibration(1.0, (path,) * tree.depth, target, (0,) * tree.depth, shortlists)
+
+
+def test_the_likeliest_nodes_are_listed_where_their_sum_reaches_the_threshold() -> None:
+    row = probabilities(FLAT, {("c",): 0.5, ("a",): 0.25, ("h",): 0.15, ("b",): 0.1})
+    assert shortlist(FLAT, row, calibration(FLAT, 0.75)) == Shortlist((("c",), ("a",)), 0.75, 1)
+    assert shortlist(FLAT, row, calibration(FLAT, 0.8)) is None
+    assert shortlist(FLAT, row, calibration(FLAT, math.inf)) is None
+    assert shortlist(FLAT, row, calibration(FLAT)) is None  # a version of an earlier release
+
+
+def test_a_deeper_list_takes_the_place_of_one_above_it() -> None:
+    below = (("a", "x"), ("b", "x"), ("a", "y"), ("b", "y"))
+    row = probabilities(DEEP, dict(zip((*below, ("c", "x")), (0.5, 0.25, 0.125, 0.0625, 0.03125), strict=True)))
+    assert shortlist(DEEP, row, calibration(DEEP, 0.8, 0.9)) == Shortlist(below, 0.9375, 2)
+    assert shortlist(DEEP, row, calibration(DEEP, 0.8, 0.95)) == Shortlist((("a",), ("b",)), 0.9375, 1)
+
+
+@pytest.mark.parametrize(("nodes", "listed"), [(40, 5), (19, 4), (11, 2), (8, 2), (7, 0)])
+def test_a_list_has_at_most_five_paths_and_a_quarter_of_the_nodes(nodes: int, listed: int) -> None:
+    tree = Tree.from_paths("kind", [(f"{number:02}",) for number in range(nodes)])
+    found = shortlist(tree, np.full(nodes, 1 / nodes), calibration(tree, 0.01))
+    assert len(found.paths if found else ()) == listed
+
+
+def test_leaves_above_a_level_are_listed_with_it() -> None:
+    tree = Tree.from_paths("kind", [("other",), *DEEP.paths])
+    row = probabilities(tree, {("other",): 0.4, ("a", "x"): 0.3, ("b", "y"): 0.2, ("c", "x"): 0.1})
+    found = shortlist(tree, row, calibration(tree, math.inf, 0.5))
+    assert found is not None
+    assert found.paths == (("other",), ("a", "x"), ("b", "y"), ("c", "x"))
+
+
+def test_a_control_that_wants_leaves_gets_leaves() -> None:
+    tree = replace(DEEP, leafs_only=True)
+    row = probabilities(tree, {("a", "x"): 0.6, ("b", "y"): 0.4})
+    assert shortlist(tree, row, calibration(tree, 0.5, math.inf)) is None
+    found = shortlist(tree, row, calibration(tree, math.inf, 0.5))
+    assert found is not None
+    assert found.paths == (("a", "x"), ("b", "y"))  # nothing was learned about the others
+
+
+def test_no_answer_is_not_listed() -> None:
+    tree = Tree("kind", "image", "taxonomy", (NO_ANSWER, *FLAT.paths))
+    row = probabilities(tree, {NO_ANSWER: 0.4, ("a",): 0.3, ("b",): 0.2, ("c",): 0.1})
+    assert shortlist(tree, row, calibration(tree, 0.5)) == Shortlist((("a",), ("b",)), 0.5, 1)
+
+
+def test_thresholds_of_another_tree_are_refused() -> None:
+    with pytest.raises(ValueError, match="1 thresholds of shortlists for a tree of 2 levels"):
+        shortlist(DEEP, np.zeros(len(DEEP)), calibration(DEEP, 0.5))
+
+
+def fitted(
+    rows: Sequence[npt.NDArray[np.float64]],
+    labels: Sequence[TaxonomyPath],
+    products: Sequence[int] | None = None,
+    *,
+    tree: Tree = FLAT,
+    path: float = math.inf,
+    target: float = 0.9,
+) -> tuple[float, ...]:
+    truths = [[label] if label else [] for label in labels]
+    numbers = list(products or range(len(labels)))
+    return fit_shortlists(tree, np.array(rows), truths, numbers, calibration(tree, path=path, target=target)).shortlists
+
+
+UNSURE = probabilities(FLAT, {("a",): 0.5, ("b",): 0.46, ("c",): 0.04})
+SURE = probabilities(FLAT, {("a",): 0.96, ("c",): 0.04})
+
+
+def test_right_lists_that_keep_a_promise_of_nine_in_ten() -> None:
+    assert fitted([UNSURE] * 22, [("b",)] * 22) == (0.4,)
+    assert fitted([UNSURE] * 21, [("b",)] * 21) == (math.inf,)
+    assert fitted([UNSURE] * 40, [("b",)] * 30 + [("c",)] * 10) == (math.inf,)
+    assert fitted([UNSURE] * 40, [("b",)] * 21 + [()] * 19) == (math.inf,)  # 19 have no label
+
+
+def test_paths_and_lists_keep_the_promise_together() -> None:
+    labels: Sequence[TaxonomyPath] = [("a",)] * 20 + [("b",)] * 5
+    assert fitted([SURE] * 20 + [UNSURE] * 5, labels, path=0.95) == (0.4,)
+    assert fitted([UNSURE] * 5, labels[20:]) == (math.inf,)
+
+
+def test_many_right_paths_make_no_list_right() -> None:
+    labels: Sequence[TaxonomyPath] = [("a",)] * 100 + [("b",)] * 8 + [("c",)] * 2
+    assert fitted([SURE] * 100 + [UNSURE] * 10, labels, path=0.95) == (math.inf,)
+    assert fitted([SURE] * 100 + [UNSURE] * 10, labels, path=0.95, target=0.8) == (0.4,)
+
+
+def test_images_of_one_product_count_as_far_as_they_are_independent() -> None:
+    assert fitted([UNSURE] * 90, [("b",)] * 90, [number // 10 for number in range(90)]) == (math.inf,)
+    assert fitted([UNSURE] * 90, [("b",)] * 90, [number // 3 for number in range(90)]) == (0.4,)
+
+
+def test_each_level_has_a_threshold_of_its_own() -> None:
+    """All lists of level 1 are right. Those of level 2 are wrong where their sum is .64."""
+    clear: dict[TaxonomyPath, float] = {
+        ("a", "x"): 0.3,
+        ("a", "y"): 0.2,
+        ("b", "x"): 0.18,
+        ("b", "y"): 0.17,
+        ("c", "x"): 0.15,
+    }
+    vague: dict[TaxonomyPath, float] = {
+        ("a", "x"): 0.2,
+        ("b", "x"): 0.19,
+        ("c", "x"): 0.15,
+        ("d", "x"): 0.1,
+        ("a", "y"): 0.09,
+        ("b", "y"): 0.09,
+    }
+    rows = [probabilities(DEEP, clear)] * 40 + [probabilities(DEEP, vague)] * 10
+    labels: Sequence[TaxonomyPath] = [("a", "x")] * 40 + [("a", "y")] * 10
+    assert fitted(rows, labels, tree=DEEP) == (0.4, 0.65)
+
+
+def test_what_a_label_leaves_open_is_not_judged() -> None:
+    row = probabilities(DEEP, {("a", "x"): 0.4, ("b", "x"): 0.3, ("c", "x"): 0.2, ("d", "x"): 0.1})
+    labels: Sequence[TaxonomyPath] = [("b", "x")] * 22 + [("a",)] * 20
+    assert fitted([row] * 42, labels, tree=DEEP)[1] == 0.4
+    assert fitted([row] * 42, [*labels[1:], ("a",)], tree=DEEP)[1] == math.inf
+    assert fitted([row] * 42, [*labels[:22], *[("h",)] * 20], tree=DEEP)[1] == math.inf
+
+
+def test_the_promise_holds_for_products_that_are_right_or_wrong_as_a_whole() -> None:
+    """With confidence .8, at most a fifth of the trials may have lists that are right in less than the target."""
+    random = np.random.default_rng(0)
+    broken = given = 0
+    for _ in range(100):
+        chance = random.uniform(0.5, 1, 120)  # of each product
+        mass = 0.4 + 0.59 * chance
+        products = np.repeat(np.arange(120), random.integers(1, 7, 120))
+        right = (random.random(120) < chance)[products]
+        rows = np.zeros((len(products), len(FLAT)))
+        rows[:, :2] = mass[products, None] / 2
+        labels: Sequence[TaxonomyPath] = [("b",) if is_right else ("c",) for is_right in right]
+        (found,) = fitted(list(rows), labels, products.tolist(), target=0.8)
+        if math.isinf(found):
+            continue
+        given += 1
+        broken += chance[mass >= found].mean() < 0.8
+    assert given > 50
+    assert broken <= 0.2 * given
+
+
+def test_a_promised_path_takes_the_image_from_the_lists() -> None:
+    truths = [[("a",)]] * 30 + [[("b",)]] * 30
+    rows, products = np.array([SURE] * 30 + [UNSURE] * 30), list(range(60))
+    promised = fit_promise(FLAT, rows, truths, products)
+    assert promised.thresholds == (0.55,)
+    assert fit_shortlists(FLAT, rows, truths, products, promised) == replace(promised, shortlists=(0.4,))
