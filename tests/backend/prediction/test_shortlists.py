@@ -29,8 +29,8 @@ CONFIG = """<View><Image name="image" value="$image"/><Taxonomy name="colour" to
 class World:
     """Project "7" on its champion: red images have one of two labels by chance, green ones are green."""
 
-    def __init__(self, home: Path) -> None:
-        self.services = Services(Settings(home=home, target_precision=0.8))
+    def __init__(self, home: Path, blind_share: float = 0.0) -> None:
+        self.services = Services(Settings(home=home, target_precision=0.8, blind_share=blind_share))
 
     def image(self, path: tuple[str, ...]) -> str:
         file = self.services.settings.home.parent / f"new-{path[-1]}.jpg"
@@ -40,6 +40,10 @@ class World:
     @property
     def client(self) -> FlaskClient:
         return create_app(self.services.settings, self.services).test_client()
+
+    def page(self, uri: str) -> str:
+        key = self.services.credentials.project_key("7")
+        return self.client.get(f"/similar?project=7&key={key}&src={uri}").get_data(as_text=True)
 
     def predict(self, *paths: tuple[str, ...], config: str = CONFIG, client: FlaskClient | None = None) -> Any:
         tasks = [{"id": number, "data": {"image": self.image(path)}} for number, path in enumerate(paths, start=1)]
@@ -93,11 +97,7 @@ def test_tasks_with_a_shortlist_are_counted(world: World) -> None:
 
 
 def test_the_look_alike_page_shows_the_shortlist_as_text(world: World) -> None:
-    key = world.services.credentials.project_key("7")
-    pages = {
-        path: world.client.get(f"/similar?project=7&key={key}&src={world.image(path)}").get_data(as_text=True)
-        for path in (GREEN, RED)
-    }
+    pages = {path: world.page(world.image(path)) for path in (GREEN, RED)}
     assert "Probably one of these" not in pages[GREEN]
     before, cards = pages[RED].split('<ul class="cards">')
     assert "Probably one of these:" in before
@@ -105,6 +105,27 @@ def test_the_look_alike_page_shows_the_shortlist_as_text(world: World) -> None:
     assert "<li>Warm › Red</li>" in before
     assert "<li>Cold › Blue</li>" in before
     assert "<img" in cards
+
+
+def test_a_broken_promise_ends_the_shortlists_of_its_control(world: World) -> None:
+    world.services.suggestions.keep_floors("7", "taxonomist-v1", {"colour": 0.5})
+    assert "shortlists" not in world.predict(RED)[0]
+    world.services.suggestions.keep_floors("7", "taxonomist-v1", {})
+    assert "shortlists" in world.predict(RED)[0]
+
+
+def test_a_blind_task_has_no_shortlist_anywhere(world: World) -> None:
+    uri = world.image(RED)
+    task = {"id": 5, "data": {"image": uri}, "project": 7}
+    answer = world.client.post("/webhook", json={"action": "TASKS_CREATED", "project": {"id": 7}, "tasks": [task]})
+    assert answer.get_json()["new"] == 1
+    world.services.journal.fold()
+    assert "Probably one of these" in world.page(uri)
+    blind = World(world.services.settings.home, blind_share=1.0)
+    assert "shortlists" not in blind.predict(RED)[0]
+    page = blind.page(uri)
+    assert "Probably one of these" not in page
+    assert "<img" in page
 
 
 def test_python_gets_the_shortlist(world: World) -> None:
