@@ -39,7 +39,7 @@ def replaceable(task: Mapping[str, Any], kept: Collection[str]) -> int | None:
 
     None for a task with a draft, and one without such a prediction. `task` is Label Studio's JSON with predictions.
     """
-    if _has_draft(task):
+    if has_draft(task):
         return None
     return next((id for id, version in reversed(_own_predictions(task)) if version not in kept), None)
 
@@ -97,7 +97,7 @@ def _remove_from(
     needed = set(_parents(task, known))
     if not task.get("is_labeled"):
         needed |= {id for id, _ in own[-_OPEN_TASK_KEEPS:]}
-    removable = [] if _has_draft(task) else [id for id in old if id not in needed]
+    removable = [] if has_draft(task) else [id for id in old if id not in needed]
     removal.left.update(set(old) - set(removable))  # a task comes once for each of its old versions
     for id in removable:
         removal.removed += client.delete_prediction(project, id)
@@ -135,5 +135,6 @@ def _known_origins(services: Services, project: str, tasks: Collection[Mapping[s
     return {record.annotation_id for record in records if record.data.get("parent_prediction") is not None}
 
 
-def _has_draft(task: Mapping[str, Any]) -> bool:
+def has_draft(task: Mapping[str, Any]) -> bool:
+    """Return whether a task has a draft of anybody. `task` is Label Studio's JSON with all that it has."""
     return task.get("draft_exists") is not False or bool(task.get("drafts"))

@@ -1,4 +1,5 @@
 """Push: store the suggestions of the served model for tasks that have no annotation, and remove those of old versions.
+Those that a broken promise no longer allows are withdrawn.
 
 Label Studio asks a backend for a task only in the label stream, or while the task has no prediction at all. Without a
 push, tasks that an older version has pre-filled would keep its suggestion after a promotion.
@@ -12,6 +13,7 @@ from typing import Any
 
 from taxonomist.backend.connection.announce import announce_version
 from taxonomist.backend.connection.old_predictions import remove_old_predictions, replaceable, shown_versions
+from taxonomist.backend.connection.withdraw_predictions import withdraw
 from taxonomist.backend.label_studio import LabelStudioClient
 from taxonomist.backend.label_studio.records import Prediction
 from taxonomist.backend.label_studio.requests import parse_predict
@@ -50,6 +52,8 @@ def push(services: Services, project: str, progress: StepProgress) -> str:
                 suggested += _push_chunk(services, client, predictor, project, about.label_config, chunk, kept)
                 progress("storing predictions", min(1.0, seen / max(about.tasks - about.annotated_tasks, 1)))
             outcome = f"{suggested} of {seen} open tasks have a suggestion of {version}"
+        if withdrawn := withdraw(services, client, predictor, project, about.label_config, version):
+            outcome = f"{outcome}, {withdrawn} were withdrawn"
         removal = remove_old_predictions(services, client, project, version, progress)
     return f"{outcome}, {removal}" if removal.removed or removal.left else outcome
 

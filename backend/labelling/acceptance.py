@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from taxonomist.backend.label_studio.predictions import MODEL_PREFIX
@@ -99,14 +99,14 @@ def _answers(
 
 
 def keep_answers(
-    services: Services, project: str, decisions: Mapping[str, ImageDecision], products: Mapping[str, str]
+    services: Services, project: str, decisions: Mapping[str, ImageDecision], product_of: Callable[[str], str | None]
 ) -> None:
     """Keep what the decisions on images say about their suggestions, and watch the promises of these versions.
 
-    `products` are those of images that have one. A suggestion is answered by the accepted label of its image, or by
-    people who agree that the control is left empty. It is right when a label goes through it, and not judged when a
-    label stops above it on the same path, as in the calibration. Raises `StorageError`; suggestions in a damaged file
-    are lost, and cost no label.
+    `product_of` returns the product of an image, None where it is not known. A suggestion is answered by the accepted
+    label of its image, or by people who agree that the control is left empty. It is right when a label goes through it,
+    and not judged when a label stops above it on the same path, as in the calibration. Raises `StorageError`;
+    suggestions in a damaged file are lost, and cost no label.
     """
     try:
         suggested: dict[str, list[StoredSuggestion]] = {}
@@ -117,7 +117,7 @@ def keep_answers(
         answers = [
             answer
             for image, rows in suggested.items()
-            for answer in _image_answers(rows, decisions[image], products.get(image, image))
+            for answer in _image_answers(rows, decisions[image], product_of(image) or image)
         ]
         services.suggestions.keep_answers(project, suggested.keys(), answers)
         for version in {row.version for rows in suggested.values() for row in rows}:

@@ -202,7 +202,7 @@ def _write_labels(services: Services, project: str, deciding: _Deciding, images:
     unknown: dict[str, Unknown] = {}
     changes: dict[str, DocumentChange] = {}
     decisions: dict[str, ImageDecision] = {}
-    products: dict[str, str] = {}
+    tasks_of: dict[str, list[TaskRecord]] = {}
     has_unanswered = False
     parts = services.journal.kept.parts(project, images)
     files = services.journal.kept.files(images)
@@ -212,9 +212,7 @@ def _write_labels(services: Services, project: str, deciding: _Deciding, images:
         decision = decide_image(records, deciding.config, deciding.policy)
         if tasks and not records:
             decision = replace(decision, uri=tasks[0].uri, task_id=tasks[0].task_id)
-        decisions[image] = decision
-        if product := with_product(ProjectLabels(uri=decision.uri), deciding.product_field, tasks).group:
-            products[image] = product
+        decisions[image], tasks_of[image] = decision, tasks
         labels[image] = decision.accepted
         unknown[image] = decision.unknown
         has_unanswered |= bool(decision.unanswered and not decision.accepted)
@@ -223,7 +221,12 @@ def _write_labels(services: Services, project: str, deciding: _Deciding, images:
         changes[image] = _keep_original(
             before, _all(store, named, _put_back(project, parts.get(image), files.get(image)))
         )
-    keep_answers(services, project, decisions, products)  # first: what fails is done again with the whole image
+
+    def product_of(image: str) -> str | None:
+        uri = decisions[image].uri
+        return with_product(ProjectLabels(uri=uri), deciding.product_field, tasks_of[image]).group
+
+    keep_answers(services, project, decisions, product_of)  # first: what fails is done again with the whole image
     services.catalog.update_many(changes)
     services.journal.unknown_paths.keep(project, unknown)
     services.journal.set_aside.clear(ItemKind.IMAGE, project, images)

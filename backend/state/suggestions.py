@@ -226,6 +226,7 @@ class SuggestionTable:
         project: str | None = None,
         task_ids: Collection[str] | None = None,
         image_ids: Collection[str] | None = None,
+        version: str | None = None,
     ) -> int:
         """Delete the suggestions that meet all the conditions that are given; return how many.
 
@@ -239,11 +240,13 @@ class SuggestionTable:
             conditions.append(("task_id IN (SELECT value FROM json_each(?))", json.dumps(list(task_ids))))
         if image_ids is not None:
             conditions.append(("image_id IN (SELECT value FROM json_each(?))", json.dumps(list(image_ids))))
+        if version is not None:
+            conditions.append(("version = ?", version))
         if not conditions:
             raise ValueError("delete() needs a condition")
         where = " AND ".join(condition for condition, _ in conditions)
         with self._database.write() as connection:
-            if task_ids is None and image_ids is None:
+            if task_ids is None and image_ids is None and version is None:
                 connection.execute("DELETE FROM floors WHERE project = ?", (project,))
             query = f"DELETE FROM suggestions WHERE {where}"  # noqa: S608
             return connection.execute(query, [value for _, value in conditions]).rowcount

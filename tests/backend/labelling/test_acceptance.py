@@ -11,6 +11,7 @@ import pytest
 from taxonomist.backend.labelling.acceptance import Acceptance, count_accepted
 from taxonomist.backend.labelling.decisions import decide_all_dirty, update_labels
 from taxonomist.backend.services import Services
+from taxonomist.backend.state.jobs import JobKind
 from taxonomist.backend.state.project_settings import ProjectChoices
 from taxonomist.backend.state.suggestions import AnswerCount, StoredSuggestion
 from taxonomist.storage.catalog.image_ids import image_id
@@ -248,3 +249,11 @@ def test_a_damaged_file_of_suggestions_costs_no_label(
     decide_all_dirty(watched.services, "4")
     assert watched.services.catalog.count("4", labelled=True) == 1
     assert "it is not known what became of suggestions" in caplog.text
+
+
+def test_a_connected_project_withdraws_what_is_below_the_floor(watched: Watched) -> None:
+    watched.services.projects.update("4", ml_backend=3)
+    watched.answer(*[False] * 20, score=0.72)
+    assert watched.floors
+    (job,) = [job for job in watched.services.jobs.waiting() if job.kind is JobKind.PUSH]
+    assert job.project == "4"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sqlite3
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from taxonomist.backend.state.suggestions import StoredSuggestion, SuggestionTable
+from taxonomist.backend.state.suggestions import Answer, AnswerCount, StoredSuggestion, SuggestionTable
 
 FIRST = StoredSuggestion("5", "colour", "taxonomist-v1", "a-1", ("Warm", "Red"), 0.9, 100.0)
 
@@ -69,3 +71,46 @@ def test_a_killed_process_loses_none(tmp_path: Path) -> None:
     path = tmp_path / "suggestions.sqlite"
     subprocess.run([sys.executable, "-c", program, str(path)], check=False)
     assert SuggestionTable(path).count("4") == 1
+
+
+def answer(task: str, at: float, product: str, *, right: bool = True) -> Answer:
+    return Answer(task, FIRST.control, FIRST.version, at, right, product)
+
+
+def test_answers_come_in_their_order_and_once_for_each_product(table: SuggestionTable) -> None:
+    scores = {"5": 0.9, "6": 0.8, "7": 0.7, "8": 0.6}
+    images = [f"a-{task}" for task in scores]
+    table.add("4", [replace(FIRST, task_id=id, image_id=f"a-{id}", score=scores[id]) for id in scores])
+    answers = [answer("5", 400, "p"), answer("6", 200, "p", right=False), answer("7", 300, "q"), answer("8", 100, "r")]
+    table.keep_answers("4", images, answers)
+    expected = [(0.6, True, False), (0.8, False, False), (0.7, True, False)]
+    assert list(table.answered("4", FIRST.version, FIRST.control)) == expected
+    assert table.answer_counts("4", FIRST.version) == [AnswerCount(2, False, 4, 3)]
+    table.keep_answers("4", images, answers[:1])
+    assert list(table.answered("4", FIRST.version, FIRST.control)) == [(0.9, True, False)]
+
+
+def test_answers_go_with_their_suggestions_and_floors_with_the_project(table: SuggestionTable) -> None:
+    table.add("4", [FIRST, replace(FIRST, task_id="6", image_id="a-6", blind=True)])
+    table.keep_answers("4", ["a-1", "a-6"], [answer("5", 100, "p"), answer("6", 200, "q")])
+    table.keep_floors("4", FIRST.version, {FIRST.control: math.inf})
+    table.delete(image_ids=["a-1"])
+    assert table.answer_counts("4", FIRST.version) == [AnswerCount(2, True, 1, 1)]
+    table.add("4", [FIRST])
+    assert table.answer_counts("4", FIRST.version) == [AnswerCount(2, True, 1, 1)]
+    assert table.floors("4", FIRST.version) == {FIRST.control: math.inf}
+    table.delete(project="4")
+    assert table.floors("4", FIRST.version) == {}
+
+
+def test_suggestions_of_an_earlier_release_can_be_answered(tmp_path: Path) -> None:
+    table = SuggestionTable(tmp_path / "suggestions.sqlite")
+    table.add("4", [FIRST])
+    with sqlite3.connect(tmp_path / "suggestions.sqlite") as file:
+        file.execute("DROP TRIGGER answers_of_deleted")
+        file.execute("DROP TABLE answers")
+        file.execute("DROP TABLE floors")
+    table = SuggestionTable(tmp_path / "suggestions.sqlite")
+    assert table.of_images("4", ["a-1"]) == [FIRST]
+    table.keep_answers("4", ["a-1"], [answer("5", 200, "p", right=False)])
+    assert list(table.answered("4", FIRST.version, FIRST.control)) == [(0.9, False, False)]
