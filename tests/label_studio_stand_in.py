@@ -25,7 +25,7 @@ RED, BLUE, GREEN = ["Warm", "Red"], ["Cold", "Blue"], ["Cold", "Green"]
 
 
 class StandIn(AbstractContextManager["StandIn"]):
-    """A project of a Label Studio, with its tasks, annotations, predictions, ML backends and webhooks, by id.
+    """A project of a Label Studio, with its tasks, annotations, predictions, ML backends, webhooks and tabs, by id.
 
     `answer` may replace an answer: it gets method, path and answer, and returns the answer to send. `refuse` may give
     a request an error status instead: it gets method and path.
@@ -40,6 +40,7 @@ class StandIn(AbstractContextManager["StandIn"]):
         self.predictions: dict[int, dict[str, Any]] = {}
         self.ml_backends: dict[int, dict[str, Any]] = {}
         self.webhooks: dict[int, dict[str, Any]] = {}
+        self.tabs: dict[int, dict[str, Any]] = {}
         self.files: dict[str, bytes] = {}  # images by path
         self.answers: dict[str, Any] = {}  # further answers by path
         self.answer: Callable[[str, str, Any], Any] = lambda method, path, answer: answer
@@ -192,8 +193,10 @@ class StandIn(AbstractContextManager["StandIn"]):
                 return 200, list(self.ml_backends.values())
             case "GET", "/api/webhooks":
                 return 200, list(self.webhooks.values())
-            case "POST", "/api/ml" | "/api/webhooks":
-                rows = self.ml_backends if path == "/api/ml" else self.webhooks
+            case "GET", "/api/dm/views":
+                return 200, list(self.tabs.values())
+            case "POST", "/api/ml" | "/api/webhooks" | "/api/dm/views":
+                rows = {"ml": self.ml_backends, "webhooks": self.webhooks, "views": self.tabs}[path.rpartition("/")[2]]
                 id = max(rows, default=0) + 1
                 rows[id] = {"id": id, **body}
                 return 201, rows[id]
@@ -201,8 +204,8 @@ class StandIn(AbstractContextManager["StandIn"]):
             rows = self.ml_backends if found[1] == "ml" else self.webhooks
             rows[int(found[2])] |= body
             return 200, rows[int(found[2])]
-        if method == "DELETE" and (found := re.fullmatch(r"/api/(ml|webhooks)/(\d+)", path)):
-            rows = self.ml_backends if found[1] == "ml" else self.webhooks
+        if method == "DELETE" and (found := re.fullmatch(r"/api/(ml|webhooks|dm/views)/(\d+)", path)):
+            rows = {"ml": self.ml_backends, "webhooks": self.webhooks, "dm/views": self.tabs}[found[1]]
             return (204, None) if rows.pop(int(found[2]), None) else (404, {"detail": "Not found."})
         if method == "GET" and (found := re.fullmatch(r"/api/tasks/(\d+)", path)):
             id = int(found[1])

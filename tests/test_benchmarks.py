@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks.promise_cells import cells_of
+from benchmarks.trust.confident_learning import confident_joint, pruned, ranked
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = (
@@ -189,3 +190,12 @@ def test_a_cell_counts_splits_below_the_target_and_those_without_a_suggestion_ap
     assert cell.worst == pytest.approx(1 / 9)  # Plants has 1 of 60 suggestions, less than 2 %
     assert cell.new == pytest.approx((4 / 5 + 18 / 25) / 2)
     assert cell.interval == pytest.approx((0.0126, 0.9874), abs=1e-4)  # 1 - sqrt(1 - .025)
+
+
+def test_confident_learning_by_hand() -> None:
+    """The thresholds are 0.55 and 0.75: the third image reaches neither, and the second counts for the other class."""
+    labels = np.array([0, 0, 1, 1])
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.1, 0.9]], np.float32)
+    assert confident_joint(labels, probabilities).tolist() == [[1, 1], [0, 2]]
+    assert pruned(labels, probabilities).tolist() == [False, True, False, False]
+    assert ranked(labels, probabilities, "self-confidence").tolist() == [1, 2, 0, 3]

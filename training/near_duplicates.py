@@ -65,7 +65,7 @@ def near_duplicates(
     if sizes.max(initial=0) > 1:
         groups = sizes[sizes > 1]
         log.info(
-            "%d images without a product are near-duplicates, in %d groups; the largest has %d images",
+            "%d images are near-duplicates of others, in %d groups; the largest has %d images",
             groups.sum(),
             len(groups),
             groups.max(),

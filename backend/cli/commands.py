@@ -23,6 +23,7 @@ MODULES = {
     "project.images": ("import", "sync", "embed", "similar"),
     "project.labels": ("labels",),
     "project.taxonomy": ("taxonomy",),
+    "project.audit": ("audit",),
     "project.forget": ("forget",),
     "training.models": ("train", "evaluate", "models"),
     "data": ("data",),

@@ -1,8 +1,8 @@
-"""A typed client of Label Studio's API: version and user, projects, ML backends, webhooks."""
+"""A typed client of Label Studio's API: version and user, projects, ML backends, tabs, webhooks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -142,6 +142,21 @@ class LabelStudioClient(TaskCalls):
         """Remove an ML backend from its project; the predictions that it made stay."""
         with translated(self.url, f"remove the ML backend {backend.id} of project {backend.project}"):
             self._sdk.ml.delete(backend.id, request_options=_ONCE)
+
+    # Tabs of the Data Manager
+
+    def show_tasks(self, project: str, title: str, task_ids: Sequence[int]) -> None:
+        """Let the tab with that title show these tasks; it is made where it is missing. No task is changed."""
+        items = [
+            {"filter": "filter:tasks:id", "operator": "equal", "type": "Number", "value": task} for task in task_ids
+        ]
+        data: Any = {"title": title, "filters": {"conjunction": "or", "items": items}}
+        with translated(self.url, f"make the tab {title!r} in project {project}"):
+            number = project_number(project)
+            earlier = [tab for tab in self._sdk.views.list(project=number) if (tab.data or {}).get("title") == title]
+            self._sdk.views.create(project=number, data=data, request_options=_ONCE)
+            for tab in earlier:
+                self._sdk.views.delete(str(tab.id), request_options=_ONCE)
 
     # Webhooks
 

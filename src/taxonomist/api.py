@@ -28,10 +28,12 @@ from taxonomist.backend.prediction.evaluation import (
     look_alikes_of_image,
 )
 from taxonomist.backend.prediction.image_inputs import EmbeddedInputs, ImageInput, embed_inputs
+from taxonomist.backend.prediction.label_checks import LabelFinding, audit_labels
 from taxonomist.backend.prediction.look_alikes import LookAlike
 from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import load_settings
+from taxonomist.progress import StepProgress, ignore_steps
 from taxonomist.taxonomy.errors import ConfigError, NotFoundError, TaxonomistError
 from taxonomist.taxonomy.paths import TaxonomyPath
 from taxonomist.taxonomy.suggestion import Suggestion
@@ -43,6 +45,7 @@ __all__ = [
     "Home",
     "ImageInput",
     "Label",
+    "LabelFinding",
     "LevelScores",
     "LookAlike",
     "ManifestScores",
@@ -164,6 +167,13 @@ class Project:
     def labels(self, *, unlabelled: bool = False) -> Table[Label]:
         """Return the accepted labels, in order of image ids; with `unlabelled` also the images without one."""
         return Table(self._labels(unlabelled))
+
+    def audit(self, progress: StepProgress = ignore_steps) -> Table[LabelFinding]:
+        """Return the accepted labels that may be wrong, the most doubtful first; nothing is changed.
+
+        Images without an embedding are not checked. Raises `NotFoundError` when there is no labelled image with one.
+        """
+        return Table(audit_labels(self._services, self.name, progress).findings)
 
     def predict(self, images: Sequence[ImageInput]) -> Table[Prediction]:
         """Return a prediction for each image and control, in order.

@@ -39,7 +39,7 @@ def test_thousands_of_copies_of_one_image_are_joined(caplog: pytest.LogCaptureFi
     with caplog.at_level(logging.INFO):
         near = near_duplicates([str(row) for row in range(3004)], vectors)
     assert set(near.values()) == {"0", "3000", "3002"}
-    assert "3004 images without a product are near-duplicates, in 3 groups; the largest has 3000" in caplog.text
+    assert "3004 images are near-duplicates of others, in 3 groups; the largest has 3000" in caplog.text
 
 
 def test_random_groups_are_those_of_a_graph() -> None:
