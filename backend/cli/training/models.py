@@ -37,6 +37,7 @@ def register(app: typer.Typer) -> None:
     models.command(epilog="Example: `taxonomist models show v3 --project 4`")(show)
     models.command(epilog="Example: `taxonomist models promote v2 --project 4`")(promote)
     models.command(epilog="Example: `taxonomist models rollback --project 4`")(rollback)
+    models.command(epilog="Example: `taxonomist models export v3 --project 4 --output sinks`")(export)
 
 
 def train(
@@ -169,6 +170,30 @@ def rollback(context: typer.Context, project: Project = "") -> None:
     before = services.registry.champions()
     services.registry.rollback(registry_name(project))
     print_changes(services, before)
+
+
+def export(
+    context: typer.Context,
+    version: ModelArgument,
+    output: Annotated[Path, typer.Option(help="New or empty folder.")],
+    project: Project = "",
+    as_json: Json = False,
+) -> None:
+    """Write a version as ONNX, with labels, thresholds, a model card, and an example that needs no taxonomist."""
+    require("train")
+    from taxonomist.training.heads.export.export_model import export_model  # noqa: PLC0415 - needs the extra
+
+    registry = services_of(context).registry
+    found = registry.get(registry_name(project), version)
+    backbone = registry.get(BACKBONE, found.head_manifest.backbone)
+    for needed in (found, backbone):
+        registry.verify(needed)
+    files = export_model(found, backbone, output)
+    if as_json:
+        print_json({"files": files})
+        return
+    print_table(f"{found.name} {version} in {output}", ["file", "bytes"], [(f.name, f.stat().st_size) for f in files])
+    print_line(f"Try it: python {output / 'example.py'} photo.jpg")
 
 
 def print_changes(services: Services, before: Mapping[str, str]) -> None:
