@@ -45,7 +45,7 @@ def test_the_example_suggests_without_this_project(run: Run, tmp_path: Path) -> 
     (folder / "labels.json").write_text(json.dumps(labels), encoding="utf-8")
     write_catalogue(tmp_path, 4)
     files = sorted((tmp_path / "images").iterdir())
-    command = [sys.executable, "-c", WITHOUT_US, folder / "example.py", *files]
+    command = [sys.executable, "-c", WITHOUT_US, *map(str, [folder / "example.py", *files])]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     said = [line.rpartition(" (")[0] for line in done.stdout.splitlines()]

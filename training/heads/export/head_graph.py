@@ -58,7 +58,7 @@ def _path_log_probabilities(graph: _Graph, logits: str, tree: Tree) -> str:
     for number, group in enumerate(tree.groups):
         group_of[group] = number
     groups = len(tree.groups)
-    highest = graph.scatter(logits, group_of, groups, "max", fill=np.finfo(np.float32).min)
+    highest = graph.scatter(logits, group_of, groups, "max", fill=float(np.finfo(np.float32).min))
     shifted = graph.add("Sub", logits, graph.add("Gather", highest, graph.constant(group_of), axis=1))
     sums = graph.scatter(graph.add("Exp", shifted), group_of, groups, "add")
     log_sums = graph.add("Gather", graph.add("Log", sums), graph.constant(group_of), axis=1)

@@ -8,7 +8,7 @@ import pytest
 
 from taxonomist.inference.heads.discriminant_weights import Discriminant, DiscriminantHead
 from taxonomist.inference.heads.head import Head
-from taxonomist.inference.heads.head_weights import HeadWeights
+from taxonomist.inference.heads.head_weights import Array, HeadWeights
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.training.heads.export.head_graph import INPUT_NAME, head_graph
 
@@ -23,11 +23,11 @@ FLAT = Tree("embeddings", "image", "choices", (("yes",), ("no",), ("",)))
 TREES = {"media": DEEP, "embeddings": FLAT}
 
 
-def random(*shape: int) -> np.ndarray:
-    return np.random.default_rng(sum(shape)).standard_normal(shape).astype(np.float32)
+def random(*shape: int) -> Array:
+    return np.random.default_rng(sum(shape)).standard_normal(shape, np.float32)
 
 
-def two_layers(scale: float) -> HeadWeights:
+def two_layers(scale: np.float32) -> HeadWeights:
     nodes = len(DEEP) + len(FLAT)
     return HeadWeights(
         mean=random(DIMENSION),
@@ -42,13 +42,13 @@ def two_layers(scale: float) -> HeadWeights:
 
 def discriminants() -> DiscriminantHead:
     def of(tree: Tree, nodes: list[int]) -> Discriminant:
-        weight = 10 * random(len(nodes), DIMENSION)
+        weight = np.float32(10) * random(len(nodes), DIMENSION)
         return Discriminant(weight, random(len(nodes)), np.array(nodes), tree.parents.astype(np.int64))
 
     return DiscriminantHead({"media": of(DEEP, [2, 4, 3, 1, 8]), "embeddings": of(FLAT, [0, 2])})
 
 
-@pytest.mark.parametrize("head", [two_layers(1), two_layers(60), discriminants()])
+@pytest.mark.parametrize("head", [two_layers(np.float32(1)), two_layers(np.float32(60)), discriminants()])
 @pytest.mark.parametrize("temperatures", [{}, {"media": 2.5, "embeddings": 0.3}])
 def test_probabilities_are_those_that_are_served(head: Head, temperatures: Mapping[str, float]) -> None:
     embeddings = np.concatenate([random(20, DIMENSION), np.zeros((1, DIMENSION), np.float32)])
