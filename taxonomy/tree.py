@@ -51,7 +51,8 @@ class Tree:
     parent comes before its children. Raises ConfigError when the paths do not form a tree.
 
     `values` has the value of each choice with an alias, by path: annotations from before it had one hold the value.
-    `renamed` are nodes that the tree has no longer, each with the node that a person named in its place.
+    `renamed` are nodes that the tree has no longer, each with the node that a person named in its place, and `former`
+    the names that the control had.
     """
 
     control: str
@@ -63,6 +64,7 @@ class Tree:
     multiple: bool = True
     values: tuple[tuple[TaxonomyPath, str], ...] = ()
     renamed: tuple[tuple[TaxonomyPath, TaxonomyPath], ...] = ()
+    former: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         seen: set[TaxonomyPath] = {()}

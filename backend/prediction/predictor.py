@@ -283,7 +283,8 @@ class Predictor:
         names: Sequence[str | None],
     ) -> list[dict[str, Suggestion]]:
         if model:
-            return model.suggestions(vectors)
+            rows = model.suggestions(vectors)
+            return [{config.present(control): suggestion for control, suggestion in row.items()} for row in rows]
         return [
             _vote(config, self.look_alikes.nearest(project, vector, backbone, exclude=name))
             for name, vector in zip(names, vectors, strict=True)

@@ -1,6 +1,6 @@
 """Nodes that a taxonomy has no longer, and what a person decided about the labels that name them."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -63,21 +63,33 @@ def _with_renames(
     config: LabelConfig, decisions: Sequence[LabelDecision], gone_controls: frozenset[str]
 ) -> LabelConfig:
     controls = {tree.control for tree in config.trees}
-    renamed = {
-        decision.control: decision.new_control
-        for decision in decisions
-        if not decision.old and decision.new_control in controls
-    }
+    renamed = _renamed_controls(decisions, controls)
     trees = tuple(
-        replace(tree, renamed=moved) if (moved := tuple(_renames(tree.control, renamed, decisions))) else tree
+        replace(tree, renamed=moved, former=names) if moved or names else tree
         for tree in config.trees
+        for moved in [tuple(_renames(tree.control, renamed, decisions))]
+        for names in [tuple(name for name, now in renamed.items() if now == tree.control)]
     )
     former: dict[str, str | None] = {name: renamed.get(name) for name in {*gone_controls, *renamed} - controls}
     return replace(config, trees=trees, former_controls=former) if former or trees != config.trees else config
 
 
+def _renamed_controls(decisions: Iterable[LabelDecision], controls: Collection[str]) -> dict[str, str]:
+    """Return the control that is there for each one that was renamed, also more than once."""
+    moved = {decision.control: decision.new_control for decision in decisions if not decision.old}
+    found = {}
+    for name in moved:
+        now, seen = moved[name], {name}
+        while now is not None and now not in controls and now not in seen:
+            seen.add(now)
+            now = moved.get(now)
+        if now in controls:
+            found[name] = now
+    return found
+
+
 def _renames(
-    control: str, renamed: Mapping[str, str | None], decisions: Sequence[LabelDecision]
+    control: str, renamed: Mapping[str, str], decisions: Sequence[LabelDecision]
 ) -> Iterator[tuple[TaxonomyPath, TaxonomyPath]]:
     for decision in decisions:
         if decision.old and decision.new and control in {decision.control, renamed.get(decision.control)}:

@@ -94,6 +94,15 @@ def test_a_control_that_is_gone_is_read_all_the_same() -> None:
     ]
 
 
+def test_a_control_that_is_renamed_twice_is_the_last_one() -> None:
+    moved = tuple(LabelDecision(old, (), (), NOW, new) for old, new in (("a", "b"), ("b", "taxonomy"), ("c", "gone")))
+    read = read_label_config(NEW, moved, frozenset("abc"))
+    assert read.former_controls == {"a": "taxonomy", "b": "taxonomy", "c": None}
+    assert read.trees[0].former == ("a", "b")
+    circle = tuple(LabelDecision(old, (), (), NOW, new) for old, new in (("a", "b"), ("b", "a")))
+    assert read_label_config(NEW, circle, frozenset("ab")).former_controls == {"a": None, "b": None}
+
+
 def test_choices_are_renamed_too() -> None:
     xml = (
         '<View><Image name="image" value="$image"/><Choices name="state" toName="image">'

@@ -83,7 +83,8 @@ def evaluate_champion(
 ) -> dict[str, Evaluation] | None:
     """Return the evaluation of a published head on the test images, by control; None without their embeddings.
 
-    Raises DamagedError, ConfigError or KeyError when the version's files are not those of a head.
+    What it predicts counts under the names that nodes and controls have now. Raises DamagedError, ConfigError or
+    KeyError when the version's files are not those of a head.
     """
     head = load_head(version.path / HEAD_FILE)
     known = version.head_manifest.trees_by_control
@@ -97,8 +98,10 @@ def evaluate_champion(
     labels = [example.labels for example in test]
     evaluations = {}
     for tree in trees:
-        if tree.control in scores:
-            predictions = most_likely_paths(known[tree.control], scores[tree.control])
+        control = next((name for name in (tree.control, *tree.former) if name in scores), None)
+        if control is not None:
+            found_paths = most_likely_paths(known[control], scores[control])
+            predictions = [tree.current(path) for path in found_paths]
             if evaluation := evaluate_predictions(tree, labels, predictions):
                 evaluations[tree.control] = evaluation
     return evaluations
