@@ -26,6 +26,7 @@ from taxonomist.taxonomy.monitoring import is_blind
 from taxonomist.taxonomy.paths import NO_ANSWER, TaxonomyPath
 from taxonomist.taxonomy.suggestion import Suggestion, vote
 from taxonomist.taxonomy.tree import Tree
+from taxonomist.taxonomy.tree_changes.new_nodes import propose_new_node
 
 log = logging.getLogger(__name__)
 
@@ -172,6 +173,24 @@ class Predictor:
             return {}
         (suggestions,) = self.suggest(project, vector[None])
         return {control: found.shortlist for control, found in suggestions.items() if found.shortlist}
+
+    def new_nodes(self, project: str, image: str, look_alikes: Sequence[LookAlike]) -> dict[str, TaxonomyPath]:
+        """Return, by control, the node that the served version has not learned and the nearest look-alikes have.
+
+        It is their proposal: nothing is promised about it. An image of a blind task has none. Empty while there is no
+        model, when they suggest anyhow.
+        """
+        model = self.model(project)
+        tasks = self._services.journal.tasks(project, image)
+        if model is None or any(self._is_blind(project, task.task_id) for task in tasks):
+            return {}
+        found = {}
+        for tree in self._services.label_config(project).trees:
+            learned = next((model.trees[name] for name in (tree.control, *tree.former) if name in model.trees), None)
+            labels = [look_alike.labels.get(tree.control, ()) for look_alike in look_alikes]
+            if learned and (node := propose_new_node(tree, learned, labels)):
+                found[tree.control] = node
+        return found
 
     def predict(self, request: PredictRequest) -> list[dict[str, Any]]:
         """Return one prediction for each task, in order. A task that fails gets the empty suggestion, and the reason
@@ -328,8 +347,10 @@ def _parts(config: LabelConfig, suggestions: Mapping[str, Suggestion]) -> list[t
         path = tree.known_prefix(suggestion.path)
         if not _may_fill(tree, path):
             path = ()
-        listed = (tree.node_of(path) for path in suggestion.shortlist)
+        listed = [tree.node_of(path) for path in suggestion.shortlist]
         shortlist = tuple(dict.fromkeys(path for path in listed if path and _may_fill(tree, path)))
+        if None in listed:  # the truth may be what became of that node, so that nothing is promised
+            shortlist = ()
         if path or shortlist:
             parts.append((tree, Suggestion(path, suggestion.score, len(path), shortlist)))
     visible = config.visible({tree.control: suggestion.path for tree, suggestion in parts if suggestion.path})

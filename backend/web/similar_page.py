@@ -71,7 +71,7 @@ def similar_pages(services: Services, predictor: Predictor) -> Blueprint:
         project, until = _project_and_end(services, LOOK_ALIKES)
         key = services.credentials.project_key(project, THUMBNAIL, until=until)
         uri = _source()
-        cards, shortlists, reason = [], {}, ""
+        cards, shortlists, new_nodes, reason = [], {}, [], ""
         try:
             look_alikes, listed = _look_alikes(services, predictor, project, uri)
             shortlists = {control: [format_path(path) for path in paths] for control, paths in listed.items()}
@@ -85,10 +85,15 @@ def similar_pages(services: Services, predictor: Predictor) -> Blueprint:
                 for look_alike in look_alikes
             ]
             reason = "" if cards else _why_none(services, project)
+            new_nodes = [
+                format_path(path) for path in predictor.new_nodes(project, image_id(uri), look_alikes).values()
+            ]
         except TaxonomistError as error:
             log.warning("look-alikes of %s: %s", without_query(uri), error)
             reason = str(error)
-        response = Response(render_template("similar.html", cards=cards, shortlists=shortlists, reason=reason))
+        response = Response(
+            render_template("similar.html", cards=cards, shortlists=shortlists, new_nodes=new_nodes, reason=reason)
+        )
         blobs = services.blob_images
         response.headers["Content-Security-Policy"] = _CSP.format(
             origins=f" {blobs.origin}" if blobs else "", sites=framing_sites(services, project).header

@@ -1,7 +1,7 @@
 """Numbers of the journal that SQLite counts, so that they need no memory, and the paths that no taxonomy has."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from taxonomist.storage.sqlite import Database
@@ -62,6 +62,21 @@ class UnknownPaths:
                 (project,),
             ).fetchall()
         return [UnknownLabels(row["control"], tuple(json.loads(row["path"])), row["labels"]) for row in rows]
+
+    def images(self, project: str) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+        """Yield the image, the control and the path of each, in pages."""
+        query = (
+            "SELECT image_id, control, path FROM unknown_paths"
+            " WHERE project = ? AND (image_id, control, path) > (?, ?, ?) ORDER BY image_id, control, path LIMIT 1000"
+        )
+        last = ("", "", "")
+        while True:
+            with self._database.read() as connection:
+                rows = connection.execute(query, (project, *last)).fetchall()
+            if not rows:
+                return
+            last = tuple(rows[-1])
+            yield from ((image, control, tuple(json.loads(path))) for image, control, path in rows)
 
     def _has(self, project: str, images: Iterable[str]) -> bool:
         query = "SELECT 1 FROM unknown_paths WHERE project = ? AND image_id IN (SELECT value FROM json_each(?)) LIMIT 1"

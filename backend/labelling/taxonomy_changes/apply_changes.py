@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from taxonomist.backend.labelling.taxonomy_changes.label_decisions import (
     Decided,
@@ -51,8 +52,8 @@ def apply_certain(services: Services, project: str, *, dry_run: bool = False) ->
     Raises `NotFoundError` for a project that is not known, and `ConfigError` when it has no taxonomy.
     """
     decided_config(services, project)
-    matches = certain_matches(services.projects.get(project))
-    return record_decisions(services, project, [decision_of(match) for match in matches], dry_run=dry_run)
+    matches, now = certain_matches(services.projects.get(project)), datetime.now(UTC)
+    return record_decisions(services, project, [decision_of(match, now) for match in matches], dry_run=dry_run)
 
 
 def open_changes(services: Services, project: str) -> TaxonomyDiff:
@@ -61,4 +62,4 @@ def open_changes(services: Services, project: str) -> TaxonomyDiff:
     Raises what `apply_certain` raises.
     """
     decided_config(services, project)
-    return taxonomy_diff(services, project)
+    return taxonomy_diff(services, project, with_looks=True)

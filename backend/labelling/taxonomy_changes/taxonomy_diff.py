@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from taxonomist.backend.labelling.taxonomy_changes.labels_outside import outside_of
+from taxonomist.backend.labelling.taxonomy_changes.labels_outside import OutsideNode, outside_of
+from taxonomist.backend.labelling.taxonomy_changes.looks import alike
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.project_records import ProjectRecord
 from taxonomist.taxonomy.label_config.former_nodes import LabelDecision
@@ -50,15 +52,16 @@ class TaxonomyDiff:
         return sum(node.labels for node in self.certain), sum(node.labels for node in self.asked)
 
 
-def taxonomy_diff(services: Services, project: str) -> TaxonomyDiff:
+def taxonomy_diff(services: Services, project: str, *, with_looks: bool = False) -> TaxonomyDiff:
     """Return what the labels that were decided name outside the taxonomy, and what the nodes that are gone became.
 
-    Nothing is changed. Raises `ConfigError` when the project's labelling config is not known or has no taxonomy.
+    `with_looks` proposes, where no name does, the node whose images look most alike, which reads all labels. Nothing is
+    changed. Raises `ConfigError` when the project's labelling config is not known or has no taxonomy.
     """
     rows = services.journal.unknown_paths.labels(project)
     now, record = services.label_config(project), services.projects.get(project)
     matches = certain_matches(record)
-    record = record.model_copy(update={"label_decisions": (*record.label_decisions, *map(decision_of, matches))})
+    record = _as_decided(record, matches)
     config = record.read_config()
     before, after = ({tree.control: tree for tree in found.trees} for found in (now, config))
     counts = dict.fromkeys(((match.control, match.old) for match in matches), 0)
@@ -73,6 +76,9 @@ def taxonomy_diff(services: Services, project: str) -> TaxonomyDiff:
         if keys:
             counts[max(keys, key=lambda key: len(key[1]))] += row.labels
     proposals = {(config.present(match.control), match.old): match for match in record.matches}
+    gone = outside_of(rows, record, config).gone
+    unlike = [(node.control, node.path) for node in gone if node.nearest is None]
+    looks = alike(services, project, config, unlike) if with_looks else {}
     return TaxonomyDiff(
         tuple(
             ChangedNode(
@@ -85,21 +91,21 @@ def taxonomy_diff(services: Services, project: str) -> TaxonomyDiff:
             )
             for match in matches
         ),
-        tuple(
-            ChangedNode(
-                node.control,
-                node.path,
-                node.nearest,
-                node.labels,
-                str(match.reason)
-                if (match := proposals.get((node.control, node.path))) and match.new == node.nearest
-                else "the most similar path"
-                if node.nearest
-                else "",
-            )
-            for node in outside_of(rows, record, config).gone
-        ),
+        tuple(_asked(node, proposals, looks) for node in gone),
     )
+
+
+def _asked(
+    node: OutsideNode,
+    proposals: Mapping[tuple[str, TaxonomyPath], NodeMatch],
+    looks: Mapping[tuple[str, TaxonomyPath], TaxonomyPath],
+) -> ChangedNode:
+    key = (node.control, node.path)
+    if node.nearest is None:
+        return ChangedNode(*key, looks.get(key), node.labels, "its images look most alike" if key in looks else "")
+    match = proposals.get(key)
+    reason = str(match.reason) if match and match.new == node.nearest else "the most similar path"
+    return ChangedNode(*key, node.nearest, node.labels, reason)
 
 
 def certain_matches(record: ProjectRecord) -> tuple[NodeMatch, ...]:
@@ -114,8 +120,7 @@ def certain_matches(record: ProjectRecord) -> tuple[NodeMatch, ...]:
     ]
     if not open_:
         return ()
-    decisions = (*record.label_decisions, *map(decision_of, open_))
-    config = record.model_copy(update={"label_decisions": decisions}).read_config()
+    config = _as_decided(record, open_).read_config()
     trees = {tree.control: tree for tree in config.trees}
     return tuple(
         match
@@ -124,9 +129,15 @@ def certain_matches(record: ProjectRecord) -> tuple[NodeMatch, ...]:
     )
 
 
-def decision_of(match: NodeMatch) -> LabelDecision:
-    """Return the decision that a match stands for, as of now."""
-    return LabelDecision(match.control, match.old, match.new, datetime.now(UTC), match.new_control)
+def decision_of(match: NodeMatch, at: datetime) -> LabelDecision:
+    """Return the decision that a match stands for."""
+    return LabelDecision(match.control, match.old, match.new, at, match.new_control)
+
+
+def _as_decided(record: ProjectRecord, matches: Sequence[NodeMatch]) -> ProjectRecord:
+    """Return the record as it would be with the matches as decisions, all of one time: the config is cached by them."""
+    decisions = (decision_of(match, datetime.fromtimestamp(0, UTC)) for match in matches)
+    return record.model_copy(update={"label_decisions": (*record.label_decisions, *decisions)})
 
 
 def _named(control: str, path: TaxonomyPath) -> str:

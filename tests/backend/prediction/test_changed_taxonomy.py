@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pytest
 from flask.testing import FlaskClient
 
 from taxonomist.backend.labelling.taxonomy_changes.apply_changes import Rename, apply_certain, map_labels
+from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.retraining.training_job import train
 from taxonomist.backend.services import Services
 from taxonomist.backend.web.app import create_app
 from taxonomist.backend.worker.worker import Worker
+from taxonomist.inference.serving_model import ServingModel
+from taxonomist.taxonomy.suggestion import Suggestion
 from tests.backend.labelling.taxonomy_changes.conftest import SCARLET, SHADE, WARMTH, accepted
 from tests.small_world import CONFIG
 
@@ -73,3 +77,20 @@ def test_the_served_version_is_compared_under_the_new_names(trained: Services, c
     promotion = second.head_manifest.promotion
     assert promotion is not None
     assert "macro-F1 1.000 against 1.000 of v1" in promotion.reason
+
+
+def test_a_shortlist_with_a_node_that_is_gone_waits_for_the_decision(
+    trained: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = (("Warm", "Red"), ("Cold", "Blue"))
+    listed = {"colour": Suggestion(("Cold",), 0.9, 1, paths)}
+    monkeypatch.setattr(ServingModel, "suggestions", lambda model, vectors: [listed for _ in vectors])
+    vector = np.ones((1, 48), np.float32)
+    (found,) = Predictor(trained).suggest("7", vector)
+    assert found["colour"].shortlist == paths
+    change_by_webhook(trained, SCARLET)
+    (found,) = Predictor(trained).suggest("7", vector)
+    assert (found["colour"].path, found["colour"].shortlist) == (("Cold",), ())
+    map_labels(trained, "7", [Rename("Warm / Red", "Warm / Scarlet")])
+    (found,) = Predictor(trained).suggest("7", vector)
+    assert found["colour"].shortlist == (("Warm", "Scarlet"), ("Cold", "Blue"))

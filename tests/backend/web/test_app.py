@@ -212,6 +212,19 @@ def test_the_key_of_a_thumbnail_ends_with_that_of_its_page(trained: Services) ->
     assert html.count(f"key={end:%Y%m%d}-") == html.count("<img") > 0
 
 
+def test_similar_page_proposes_a_node_that_the_model_has_not_learned(trained: Services) -> None:
+    trained.projects.update("7", label_config=CONFIG.replace('"Green"/>', '"Green"/><Choice value="Lime"/>'))
+    uri, key = new_image(trained, ("Cold", "Green")), trained.credentials.project_key("7")
+    page = f"/similar?project=7&key={key}&src={uri}"
+    assert "nothing is promised" not in client_of(trained).get(page).get_data(as_text=True)
+    for document in trained.catalog.documents("7", labelled=True):
+        if document.projects["7"].accepted == {"colour": [["Cold", "Green"]]}:
+            lime = document.projects["7"].model_copy(update={"accepted": {"colour": [["Cold", "Lime"]]}})
+            trained.catalog.put(document.in_project("7", lime))
+    html = client_of(trained).get(page).get_data(as_text=True)
+    assert "The look-alikes propose <b>Cold › Lime</b>. It is new" in html
+
+
 def test_similar_page_escapes_what_it_shows(trained: Services) -> None:
     key = trained.credentials.project_key("7")
     page = client_of(trained).get(f"/similar?project=7&key={key}&src=<script>alert(1)</script>")

@@ -8,6 +8,7 @@ from taxonomist.backend.labelling.decisions import decide_anew, update_labels
 from taxonomist.backend.labelling.taxonomy_changes.apply_changes import Rename, apply_certain, map_labels, open_changes
 from taxonomist.backend.labelling.taxonomy_changes.label_decisions import accept_loss, undo
 from taxonomist.backend.labelling.taxonomy_changes.labels_outside import labels_outside, training_hold
+from taxonomist.backend.labelling.taxonomy_changes.taxonomy_diff import taxonomy_diff
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.project_records import ProjectRecord
 from taxonomist.backend.worker.repaired_records import RecordKeeper, restore_missing
@@ -173,3 +174,21 @@ def test_the_node_comes_back_with_its_labels(world: Services) -> None:
     change(world, CONFIG)
     assert accepted(world) == BEFORE
     assert training_hold(world, "7") is None
+
+
+def test_where_no_name_is_similar_the_images_propose(trained: Services) -> None:
+    """Yellow is divided up: its images look most like those of the node that got three of them."""
+    config = CONFIG.replace('"Yellow"', '"Sunlight"').replace('"Green"/>', '"Green"/><Choice value="Grass"/>')
+    change(trained, config)
+    documents = [d for d in trained.catalog.documents("7") if d.projects["7"].accepted == {"colour": [["Warm"]]}]
+    assert len(documents) == 20
+    for document in documents[:3]:
+        labels = document.projects["7"].model_copy(update={"accepted": {"colour": [["Cold", "Grass"]]}})
+        trained.catalog.put(document.in_project("7", labels))
+    trained.journal.unknown_paths.keep("7", {document.id: {} for document in documents[:3]})
+    trained.projects.update("7", matches=())  # as if it had been changed before they were kept
+    (asked,) = taxonomy_diff(trained, "7", with_looks=True).asked
+    assert (str(asked), asked.labels) == ("Warm › Yellow → Cold › Grass", 17)
+    assert asked.reason == "its images look most alike"
+    (asked,) = taxonomy_diff(trained, "7").asked
+    assert asked.new is None
