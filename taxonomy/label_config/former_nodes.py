@@ -77,13 +77,13 @@ def _with_renames(
 def _renamed_controls(decisions: Iterable[LabelDecision], controls: Collection[str]) -> dict[str, str]:
     """Return the control that is there for each one that was renamed, also more than once."""
     moved = {decision.control: decision.new_control for decision in decisions if not decision.old}
-    found = {}
+    found: dict[str, str] = {}
     for name in moved:
         now, seen = moved[name], {name}
         while now is not None and now not in controls and now not in seen:
             seen.add(now)
             now = moved.get(now)
-        if now in controls:
+        if now is not None and now in controls:
             found[name] = now
     return found
 

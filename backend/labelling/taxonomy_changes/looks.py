@@ -51,6 +51,6 @@ def alike(services: Services, project: str, config: LabelConfig, gone: Collectio
             )
             for wanted in (False, True)
         )
-        nodes = {path: direction for (_, (_, path)), direction in today.items()}
-        result |= {node: path for (_, node), path in most_alike(before, nodes).items()}
+        by_path = {path: direction for (_, (_, path)), direction in today.items()}
+        result |= {node: path for (_, node), path in most_alike(before, by_path).items()}
     return result

@@ -10,6 +10,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from taxonomist.backend.labelling.taxonomy_changes.apply_changes import Rename, apply_certain, map_labels
+from taxonomist.backend.prediction.look_alikes import LookAlike
 from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.retraining.training_job import train
 from taxonomist.backend.services import Services
@@ -94,3 +95,12 @@ def test_a_shortlist_with_a_node_that_is_gone_waits_for_the_decision(
     map_labels(trained, "7", [Rename("Warm / Red", "Warm / Scarlet")])
     (found,) = Predictor(trained).suggest("7", vector)
     assert found["colour"].shortlist == (("Warm", "Scarlet"), ("Cold", "Blue"))
+
+
+def test_look_alikes_propose_no_new_node_for_a_blind_task(trained: Services) -> None:
+    trained.projects.update("7", label_config=CONFIG.replace('"Green"/>', '"Green"/><Choice value="Lime"/>'))
+    image = next(document.id for document in trained.catalog.documents("7"))
+    look_alikes = [LookAlike(f"{number}", "", {"colour": (("Cold", "Lime"),)}, 0.9) for number in range(3)]
+    blind = Services(trained.settings.model_copy(update={"blind_share": 1.0}))
+    assert Predictor(trained).new_nodes("7", image, look_alikes) == {"colour": ("Cold", "Lime")}
+    assert Predictor(blind).new_nodes("7", image, look_alikes) == {}

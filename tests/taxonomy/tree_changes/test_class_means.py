@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
+from taxonomist.taxonomy.paths import TaxonomyPath
 from taxonomist.taxonomy.tree_changes.class_means import Means, most_alike
 
 
@@ -19,7 +21,9 @@ def test_the_node_with_the_nearest_mean_direction_is_the_most_alike() -> None:
     assert found.keys() == {"gone"}
     unit = np.array([[4, 1], [1, 0], [3, 1]]) / np.sqrt([[17], [1], [10]])
     np.testing.assert_allclose(found["gone"], unit.sum(axis=0) / np.linalg.norm(unit.sum(axis=0)))
-    nodes = {(name,): direction for name, direction in means.directions(["near", "far", "few"]).items()}
+    nodes: dict[TaxonomyPath, NDArray[np.float64]] = {
+        (name,): direction for name, direction in means.directions(["near", "far", "few"]).items()
+    }
     assert most_alike(found, nodes) == {"gone": ("near",)}
     assert most_alike(found, {}) == {}
 
