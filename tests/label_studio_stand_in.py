@@ -88,9 +88,9 @@ class StandIn(AbstractContextManager["StandIn"]):
             **fields,
         }
 
-    def predict(self, task: int, version: str, result: list[Any]) -> None:
+    def predict(self, task: int, version: str, result: list[Any], score: float = 0.5) -> None:
         id = max(self.predictions, default=0) + 1
-        prediction = {"id": id, "task": task, "model_version": version, "score": 0.5, "result": result}
+        prediction = {"id": id, "task": task, "model_version": version, "score": score, "result": result}
         self.predictions[id] = {**prediction, "updated_at": self._now()}
 
     def introduce_itself(self) -> None:
@@ -187,7 +187,8 @@ class StandIn(AbstractContextManager["StandIn"]):
                 return 200, dict(Counter(found["model_version"] for found in self.predictions.values()))
             case "POST", "/api/projects/N/import/predictions":
                 for prediction in body:
-                    self.predict(prediction["task"], prediction["model_version"], prediction["result"])
+                    values = (prediction[name] for name in ("task", "model_version", "result", "score"))
+                    self.predict(*values)
                 return 201, {"created": len(body)}
             case "GET", "/api/ml":
                 return 200, list(self.ml_backends.values())

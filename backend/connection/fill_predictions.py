@@ -15,6 +15,7 @@ from taxonomist.backend.label_studio import LabelStudioClient
 from taxonomist.backend.label_studio.records import Prediction
 from taxonomist.backend.label_studio.requests import parse_predict
 from taxonomist.backend.labelling.sources import check_source
+from taxonomist.backend.prediction.labelling_order import has_order
 from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.unfilled import UnfilledTask
@@ -56,6 +57,7 @@ class _Filling:
         self._services, self._unfilled, self._predictor = services, services.unfilled, predictor
         self._client, self._project = client, project
         self._version = predictor.model_version(project)
+        self._has_order = has_order(services, project)
         self._stored: dict[str, int | None] = {}  # by task: the id of the empty prediction that it has
         self._tasks: list[dict[str, Any]] = []
         self.later: list[str] = []
@@ -104,7 +106,7 @@ class _Filling:
                     log.warning("project %s: task %s is tried again later: %s", self._project, name, error)
                     self.later.append(name)
                     continue
-            elif answer["result"]:
+            elif answer["result"] or (self._has_order and stored is None):
                 new.append(prediction)
             self.filled += bool(answer["result"])
             done.append(name)

@@ -19,7 +19,7 @@ from taxonomist.backend.state.isolation import work_alone
 from taxonomist.backend.state.jobs import JobKind
 from taxonomist.storage.catalog.documents import ImageDocument, ProjectLabels
 from taxonomist.storage.journal import Dirty, TaskRecord, Unknown, is_label_studio
-from taxonomist.storage.kept_copies import KeptFile
+from taxonomist.storage.kept.copies import KeptFile
 from taxonomist.storage.set_aside import ItemKind, describe
 from taxonomist.taxonomy.agreement import AgreementPolicy
 from taxonomist.taxonomy.errors import ConfigError, TaxonomistError

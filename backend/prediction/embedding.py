@@ -32,7 +32,7 @@ from taxonomist.progress import CountProgress, ignore_counts
 from taxonomist.storage.catalog.documents import ImageDocument, ProjectLabels
 from taxonomist.storage.files import lacks_room
 from taxonomist.storage.images import without_query
-from taxonomist.storage.kept_copies import KeptFile
+from taxonomist.storage.kept.copies import KeptFile
 from taxonomist.taxonomy.errors import TaxonomistError
 
 log = logging.getLogger(__name__)

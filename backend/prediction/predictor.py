@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from taxonomist.backend.label_studio.predictions import model_version_name, prediction_json
 from taxonomist.backend.label_studio.requests import PredictRequest
 from taxonomist.backend.prediction.embedding import embed, embed_without_storing
+from taxonomist.backend.prediction.labelling_order import has_order, places
 from taxonomist.backend.prediction.look_alikes import LookAlike, LookAlikes
 from taxonomist.backend.services import BACKBONE, Services, registry_name
 from taxonomist.backend.state.suggestions import StoredSuggestion
@@ -238,8 +239,12 @@ class Predictor:
         ]
         blind_ids = {str(task.id) for task, hidden in zip(request.tasks, blind, strict=True) if hidden}
         answers = [prediction_json(version, parts) for parts in parts_of]
+        answers = [_hidden(answer) if hidden else answer for answer, hidden in zip(answers, blind, strict=True)]
+        if has_order(self._services, request.project):
+            scores = places(self._services, request.project, [ids.values() for ids in images_of])
+            answers = [answer | {"score": score} for answer, score in zip(answers, scores, strict=True)]
         return Predictions(
-            [_hidden(answer) if hidden else answer for answer, hidden in zip(answers, blind, strict=True)],
+            answers,
             [id for id, ids, _ in saved if not unanswered.isdisjoint(ids.values())],
             [
                 StoredSuggestion(

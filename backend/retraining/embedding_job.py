@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 
 from taxonomist.backend.prediction.embedding import embed
+from taxonomist.backend.prediction.labelling_order import has_order
 from taxonomist.backend.retraining.first_backbone import prepare_backbone
 from taxonomist.backend.services import BACKBONE, Services, registry_name
+from taxonomist.backend.state.jobs import JobKind
 from taxonomist.progress import CountProgress, StepProgress
 from taxonomist.storage.registry import ModelVersion
 from taxonomist.taxonomy.errors import DamagedError, ImageUnavailableError, NotFoundError
@@ -31,6 +33,8 @@ def embed_all(services: Services, project: str, progress: StepProgress) -> str:
     if failed and not known:
         reason = str(next(iter(failed.values())))
         raise ImageUnavailableError(f"None of the {len(failed)} images can be read.", hint=reason)
+    if has_order(services, project) and services.projects.get(project).ml_backend is not None:
+        services.jobs.enqueue(JobKind.PUSH, project, "new images are placed in the order of labelling")
     outcome = f"{known} of {len(images)} images have an embedding, {len(failed)} cannot be read"
     return f"{outcome}, {len(embedded.notes)} of the new ones have a fault" if embedded.notes else outcome
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 
+from taxonomist.backend.prediction.labelling_order import has_order, store_draws
 from taxonomist.backend.services import Services, registry_name
 from taxonomist.backend.state.project_records import lost_annotations, of_annotations
 from taxonomist.inference.pipeline import in_batches
-from taxonomist.storage.kept_copies import KeptFile
+from taxonomist.storage.kept.copies import KeptFile
 from taxonomist.training.heads.data.trained_on import parts_of
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,9 @@ def begin_new_journal(services: Services) -> None:
         if not services.catalog.count(project):
             continue
         compare_with_journal(services, project)
+        if has_order(services, project):
+            for documents in in_batches(services.catalog.documents(project), 500):
+                store_draws(services, project, documents, had_order=True)
         sources = dict.fromkeys([*record.imports, *([record.source] if record.created else [])])
         lost = tuple(map(lost_annotations, sources))
         services.projects.update(project, lost=(*record.lost, *lost))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 
@@ -16,6 +16,7 @@ from taxonomist.backend.labelling.decisions import decide_anew, decide_dirty
 from taxonomist.backend.labelling.missing_annotators import fewer_annotators, missing_annotators
 from taxonomist.backend.labelling.taxonomy_changes.labels_outside import training_hold
 from taxonomist.backend.prediction.embedding import embed
+from taxonomist.backend.prediction.labelling_order import has_order
 from taxonomist.backend.retraining.announce_promotion import after_promotion
 from taxonomist.backend.retraining.embedding_job import champions_backbone
 from taxonomist.backend.retraining.finish_promotion import finish_promotion, training_turn
@@ -23,6 +24,7 @@ from taxonomist.backend.retraining.first_backbone import prepare_backbone
 from taxonomist.backend.retraining.trained_labels import keep_parts, keep_trained
 from taxonomist.backend.retraining.training_images import TrainingImages
 from taxonomist.backend.services import Services, registry_name
+from taxonomist.backend.state.jobs import JobKind
 from taxonomist.inference.pipeline import ImageSource
 from taxonomist.inference.reasons import log_reasons
 from taxonomist.progress import StepProgress
@@ -78,6 +80,8 @@ def train(services: Services, project: str, progress: StepProgress, *, force: bo
     if outcome.promoted:
         after_promotion(services, project)
         return f"{name} is served now: {outcome.reason}{left_out}"
+    if has_order(services, project):
+        services.jobs.enqueue(JobKind.PUSH, project, "the order of labelling is made anew")
     return f"{name} stays a candidate: {outcome.reason}{left_out}"
 
 
@@ -133,7 +137,8 @@ def _train_head(
                 listed=True,
                 must_keep=True,
             )
-            examples = [_example(project, document, images.file_hashes) for document in documents]
+            ordered = _drawn_by_order(services, project, documents)
+            examples = [_example(project, document, images.file_hashes, ordered) for document in documents]
             examples = _with_near_duplicates(examples, services.embeddings(backbone.version), progress)
             examples, trees = learn_no_answer(_with_history(services, project, examples), trees)
             split = split_examples(
@@ -245,8 +250,18 @@ def _labelled_documents(services: Services, project: str) -> list[ImageDocument]
     return documents
 
 
-def _example(project: str, document: ImageDocument, file_hashes: Mapping[str, str]) -> Example:
-    """Return the labelled image; `file_hashes` are those of files that were read after the document."""
+def _drawn_by_order(services: Services, project: str, documents: Sequence[ImageDocument]) -> frozenset[str]:
+    """Return the images that an order of labelling has chosen, so that they are no sample of all images."""
+    ids = [document.id for document in documents]
+    draws = (services.journal.draws.drawn(project, ids[start : start + 500]) for start in range(0, len(ids), 500))
+    return frozenset(image for some in draws for image, drawn in some.items() if drawn == "order")
+
+
+def _example(
+    project: str, document: ImageDocument, file_hashes: Mapping[str, str], ordered: Collection[str]
+) -> Example:
+    """Return the labelled image; `file_hashes` are those of files that were read after the document, `ordered` the
+    images that an order of labelling has chosen."""
     labels = document.projects[project]
     return Example(
         id=document.id,
@@ -255,6 +270,7 @@ def _example(project: str, document: ImageDocument, file_hashes: Mapping[str, st
         group=document.product(project),
         file_hash=file_hashes.get(document.id, document.file_hash),
         part=labels.part,
+        at_random=document.id not in ordered,
     )
 
 

@@ -1,12 +1,21 @@
 """All settings. `settings` has them, `fields` what their values may be, and `loading` reads and explains them."""
 
-from taxonomist.backend.settings.fields import Annotators, ProductField, Promotion, Share, TargetPrecision, WebAddress
+from taxonomist.backend.settings.fields import (
+    Annotators,
+    Order,
+    ProductField,
+    Promotion,
+    Share,
+    TargetPrecision,
+    WebAddress,
+)
 from taxonomist.backend.settings.loading import load_settings
 from taxonomist.backend.settings.settings import LOOPBACK_HOSTS, Settings
 
 __all__ = [
     "LOOPBACK_HOSTS",
     "Annotators",
+    "Order",
     "ProductField",
     "Promotion",
     "Settings",

@@ -132,4 +132,6 @@ Annotators = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
 TargetPrecision = Annotated[float, Field(gt=0, lt=1)]
 Promotion = Literal["auto", "manual"]
+
+Order = Literal["none", "diverse"]
 LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)]

@@ -22,6 +22,7 @@ from taxonomist.backend.settings.fields import (
     LogLevel,
     Networks,
     OptionalTexts,
+    Order,
     ProductField,
     Promotion,
     ProxyAddress,
@@ -234,6 +235,15 @@ class Settings(BaseSettings):
         le=1,
         description="Share of tasks that get no suggestion from a model: how their annotators answer shows what "
         "suggestions are worth",
+    )
+    labelling_order: Order = Field(
+        "none",
+        description="What annotators label next. none: as Label Studio is set; diverse: typical images first, then "
+        "products of which the fewest images are labelled, by the score of the predictions",
+    )
+    random_share: Share = Field(
+        0.2,
+        description="Share of the images that are drawn at random beside an order; they alone calibrate suggestions",
     )
     neighbours: int = Field(
         8, ge=1, le=100, description="Number of look-alikes that are shown, and that vote while there is no model"

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ValidationError
 from rapidfuzz import process
 
-from taxonomist.backend.settings import Annotators, ProductField, Promotion, Settings, Share, TargetPrecision
+from taxonomist.backend.settings import Annotators, Order, ProductField, Promotion, Settings, Share, TargetPrecision
 from taxonomist.taxonomy.agreement import AgreementPolicy
 from taxonomist.taxonomy.errors import ConfigError
 
@@ -23,6 +23,7 @@ class ProjectChoices(BaseModel, frozen=True):
     agreement: Share | None = None
     target: TargetPrecision | None = None
     promotion: Promotion | None = None
+    order: Order | None = None
 
 
 FIELDS: Mapping[str, str] = {
@@ -31,6 +32,7 @@ FIELDS: Mapping[str, str] = {
     "agreement": "min_agreement",
     "target": "target_precision",
     "promotion": "promotion",
+    "order": "labelling_order",
 }
 """The setting of the environment that is the default of each setting of a project."""
 
@@ -41,7 +43,8 @@ class ProjectSettings:
 
     `product_field` names the task field, or is a pattern of the file name, that names an image's product; None where
     nothing does. `annotators` must name a path, and the share `agreement` of an image's annotators. `target` is the
-    precision that suggestions must reach. With the promotion "manual" a person promotes each version.
+    precision that suggestions must reach. With the promotion "manual" a person promotes each version. `order` is
+    that of labelling, "none" is Label Studio's.
     """
 
     product_field: str | None
@@ -49,6 +52,7 @@ class ProjectSettings:
     agreement: float
     target: float
     promotion: Literal["auto", "manual"]
+    order: Order
 
     def policy(self, policy: AgreementPolicy) -> AgreementPolicy:
         """Return the rule of agreement with this project's numbers."""

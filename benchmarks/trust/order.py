@@ -1,6 +1,6 @@
 """Which order of labelling learns fastest, and does the promise of precision survive it?
 
-`python -m benchmarks.trust.order --help`. Each split keeps the products of a third of a catalogue for the test. The images
+`python -m benchmarks.trust.order --help`. Each split keeps a third of a catalogue's products for the test. The images
 of all other products are labelled in the order of a strategy, round by round; after each round a linear discriminant
 learns from the labels so far. The suggestions are those of the product (`fit_promise`, confidence 0.8), with the
 threshold from all labels or from those that were drawn at random. Finished rounds are appended to a file in --work.

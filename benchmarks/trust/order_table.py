@@ -54,8 +54,8 @@ def _markdown(rows: Sequence[Row], about: Mapping[str, Any], plot_name: str) -> 
         f"`{about['command']}`, {about['splits']} splits by product from seed {about['seed']} on, "
         f"{machine['cpu']}, {machine['date']}.",
         "",
-        "A third of the products is tested. *ours* is the product's order: TypiClust for the first hundred labels, then "
-        "products with the fewest labels. With a random share, that share of the images is drawn at random beside it.",
+        "A third of the products is tested. *ours* is the product's order: TypiClust for the first hundred labels, "
+        "then products with the fewest labels. With a random share, that share of the images is drawn at random.",
         "",
         f"![Macro-F1 by labels]({plot_name})",
         "",

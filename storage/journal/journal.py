@@ -21,7 +21,8 @@ from taxonomist.storage.journal.schema import SCHEMA, VERSION
 from taxonomist.storage.journal.shared_commits import SharedCommits
 from taxonomist.storage.journal.state import Folded
 from taxonomist.storage.journal.withdrawal import Withdrawal
-from taxonomist.storage.kept_copies import KeptCopies
+from taxonomist.storage.kept.copies import KeptCopies
+from taxonomist.storage.kept.draws import Draws
 from taxonomist.storage.set_aside import SetAside
 from taxonomist.storage.sqlite import Database
 from taxonomist.taxonomy.errors import BadRequestError, DamagedError
@@ -54,6 +55,7 @@ class Journal(JournalState):
         self.unknown_paths = UnknownPaths(self._database)
         self.set_aside = SetAside(self._database)
         self.kept = KeptCopies(self._database)
+        self.draws = Draws(self._database)
 
     def __enter__(self) -> Self:
         return self

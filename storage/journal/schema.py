@@ -19,10 +19,12 @@ Views compute from the state which annotations and tasks exist:
 `former_parts` has the part (test or train) of images that were forgotten, under a hash of their id; see `withdrawal`.
 
 `dirty` has the images whose label is to be decided, `unknown_paths` the paths that labels of decided images name and
-the taxonomy does not have. `set_aside` has what could not be processed, `kept_copies` what other files hold.
+the taxonomy does not have. `set_aside` has what could not be processed, `kept_copies` what other files hold,
+`draws` how images were drawn for labelling.
 """
 
-from taxonomist.storage.kept_copies import KEPT_COPIES
+from taxonomist.storage.kept.copies import KEPT_COPIES
+from taxonomist.storage.kept.draws import DRAWS
 from taxonomist.storage.set_aside import SET_ASIDE
 
 __all__ = ["SCHEMA", "STATE", "VERSION"]
@@ -123,4 +125,4 @@ CREATE TABLE IF NOT EXISTS unknown_paths (
     project TEXT NOT NULL, image_id TEXT NOT NULL, control TEXT NOT NULL, path TEXT NOT NULL, labels INTEGER NOT NULL,
     PRIMARY KEY (project, image_id, control, path)) WITHOUT ROWID"""
 
-SCHEMA = ";\n".join((EVENTS, STATE, VIEWS, SET_ASIDE, KEPT_COPIES))
+SCHEMA = ";\n".join((EVENTS, STATE, VIEWS, SET_ASIDE, KEPT_COPIES, DRAWS))

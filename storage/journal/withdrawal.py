@@ -156,7 +156,8 @@ class Withdrawal:
             [(project, hashed_id(image), part) for (project, image), part in parts.items()],
         )
         self._write("DELETE FROM set_aside WHERE kind = 'image' AND key = ?", [(image,) for image in images])
-        self._write("DELETE FROM image_files WHERE image = ?", [(hashed_id(image),) for image in images])
+        for table in ("image_files", "draws"):
+            self._write(f"DELETE FROM {table} WHERE image = ?", [(hashed_id(image),) for image in images])  # noqa: S608
         with self._database.read() as connection:
             projects = [row["project"] for row in connection.execute("SELECT project FROM projects")]
         self._delete(dict.fromkeys(projects, images), alive=False)
@@ -165,7 +166,8 @@ class Withdrawal:
         """Delete the last trace of a project whose images have left it, but for their parts."""
         for table in ("unknown_paths", "set_aside", "dirty"):
             self._delete_all(table, project)
-        self._write("DELETE FROM project_copies WHERE project = ?", [(project,)])
+        for table in ("project_copies", "draws"):
+            self._write(f"DELETE FROM {table} WHERE project = ?", [(project,)])  # noqa: S608
         self._write("DELETE FROM projects WHERE project = ?", [(project,)])
 
     def erase_deleted(self, *, rebuild: bool = False) -> None:

@@ -34,7 +34,8 @@ def k_means(x: npt.NDArray[np.float32], clusters: int, random: np.random.Generat
 def squared_distances(x: npt.NDArray[np.float32], y: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Return the squared distances (n, m) between rows of `x` (n, d) and `y` (m, d)."""
     squares = (x**2).sum(axis=1)[:, None] + (y**2).sum(axis=1)[None, :] - 2 * (x @ y.T)
-    return np.maximum(squares, 0.0)
+    distances: npt.NDArray[np.float32] = np.maximum(squares, 0.0)
+    return distances
 
 
 def _first_centres(x: npt.NDArray[np.float32], clusters: int, random: np.random.Generator) -> list[int]:

@@ -86,7 +86,7 @@ def _learn_mlp(data: Dataset, outputs: Outputs, options: TrainingOptions, progre
 
 def _learn_discriminant(data: Dataset, outputs: Outputs, options: TrainingOptions, progress: StepProgress) -> Learned:
     """Fit a discriminant for each control. It learns from all images that are not kept for testing, and is calibrated
-    on what models without their products predict for them."""
+    on what models without their products predict for those that were drawn at random."""
     discriminants: dict[str, Discriminant] = {}
     calibration: dict[str, Calibration] = {}
     validation: dict[str, Evaluation] = {}
@@ -96,6 +96,7 @@ def _learn_discriminant(data: Dataset, outputs: Outputs, options: TrainingOption
         examples = [data.train[row] for row in rows]
         truths = [example.labels[tree.control] for example in examples]
         products = [example.product for example in examples]
+        drawn = [row for row, example in enumerate(examples) if example.at_random]
         held_out: FloatArray = np.zeros((len(rows), len(tree)), np.float32)
         if rows:
             fitted = fit_discriminant(
@@ -104,9 +105,9 @@ def _learn_discriminant(data: Dataset, outputs: Outputs, options: TrainingOption
             discriminants[tree.control], held_out = fitted.weights, fitted.held_out
         promised = fit_promise(
             tree,
-            held_out,
-            truths,
-            products,
+            held_out[drawn],
+            [truths[row] for row in drawn],
+            [products[row] for row in drawn],
             target_precision=options.target_precision,
             confidence=options.confidence,
         )
@@ -124,13 +125,17 @@ def _learn_discriminant(data: Dataset, outputs: Outputs, options: TrainingOption
 def _calibrate(
     weights: HeadWeights, outputs: Outputs, data: Dataset, options: TrainingOptions
 ) -> dict[str, Calibration]:
-    """Return the calibration by control, on the validation part."""
-    logits = weights.logits(data.validation_x)
+    """Return the calibration by control, on the images of the validation part that were drawn at random.
+
+    An order of labelling prefers some kinds of images, whose precision is not that of the others.
+    """
+    drawn = [row for row, example in enumerate(data.validation) if example.at_random]
+    logits = weights.logits(data.validation_x[drawn])
     return {
         tree.control: fit_calibration(
             tree,
             logits[tree.control],
-            [example.labels.get(tree.control, ()) for example in data.validation],
+            [data.validation[row].labels.get(tree.control, ()) for row in drawn],
             target_precision=options.target_precision,
             confidence=options.confidence,
             learned={

@@ -24,7 +24,7 @@ from taxonomist.storage.catalog import ProjectLabels, SqliteCatalog, image_id
 from taxonomist.storage.catalog.documents import ImageDocument
 from taxonomist.storage.home.versions import open_home
 from taxonomist.storage.journal import TaskDeleted, TaskSaved
-from taxonomist.storage.kept_copies import KeptFile
+from taxonomist.storage.kept.copies import KeptFile
 from taxonomist.storage.set_aside import ItemKind
 from taxonomist.taxonomy.errors import ConfigError, DamagedError, StorageError
 from taxonomist.training.heads.data.trained_on import trained_on

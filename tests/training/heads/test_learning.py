@@ -64,6 +64,19 @@ def test_few_labels_promise_nothing(project: Project) -> None:
     assert all(np.isinf(thresholds))
 
 
+def test_only_images_that_were_drawn_at_random_calibrate(project: Project) -> None:
+    examples = [replace(example, at_random=number % 2 == 0) for number, example in enumerate(project.examples(20))]
+    support = []
+    for options in (LDA, MLP):
+        outcome = train(project, examples, options)
+        manifest, data = outcome.version.head_manifest, json.loads((outcome.version.path / "data.json").read_text())
+        calibrating = "train" if options is LDA else "validation"
+        role = {image["id"]: image["part"] for image in data["images"]}
+        drawn = [example for example in examples if example.at_random and role[example.id] == calibrating]
+        support.append((manifest.calibration["media"].support[0], len(drawn)))
+    assert all(0 < counted == expected for counted, expected in support)
+
+
 def test_either_kind_can_be_compared_with_the_other(project: Project) -> None:
     examples = project.examples(20)
     first = train(project, examples, MLP)

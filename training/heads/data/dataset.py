@@ -28,6 +28,7 @@ class Example:
 
     Images of the same `group` (a product, a service report), `near` (near-duplicates, for images without a group) or
     `file_hash` are never in different parts. `trained` says that a version has learned from the image or its product.
+    Images that were not drawn `at_random` for labelling do not calibrate.
     """
 
     id: str
@@ -37,6 +38,7 @@ class Example:
     part: Part | None = None
     near: str | None = None
     trained: bool = False
+    at_random: bool = True
 
     @property
     def product(self) -> str:

@@ -1,0 +1,96 @@
+"""What to label next in a project: which images are drawn at random, and the places of those that come first.
+
+Label Studio takes tasks by the score of their prediction, the lowest first (*Uncertainty sampling*, or the column of
+the Data Manager). Where a project has an order, the score of a prediction is the place of its task; the probability
+stays in the region. A score is never 0.0, which would come before all others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taxonomist.backend.services import Services
+from taxonomist.inference.heads.discriminant_weights import features
+from taxonomist.inference.pipeline import in_batches
+from taxonomist.storage.catalog.documents import ImageDocument
+from taxonomist.storage.kept.draws import Drawn
+from taxonomist.taxonomy.labelling_order import is_random_draw, labelling_order
+
+PLACED = 1000
+"""The images that have a place of their own. The others share the last one until the next training."""
+LAST = 1.0
+MOST_ORDERED = 20_000
+"""The images that are ordered; of more, the others come last."""
+_BATCH = 500
+
+
+def has_order(services: Services, project: str) -> bool:
+    """Return whether the project has an order of labelling."""
+    return services.project_settings(project).order != "none"
+
+
+def places(services: Services, project: str, images: Sequence[Collection[str]]) -> list[float]:
+    """Return the place of each task, above 0 and at most 1, from the ids of its images. The lowest comes first."""
+    known = services.journal.draws.places(project, {image for ids in images for image in ids})
+    return [min((known.get(image, LAST) for image in ids), default=LAST) for ids in images]
+
+
+def place_images(services: Services, project: str, backbone: str | None) -> None:
+    """Store how each image of the project was drawn, if that is not known, and the places of those that come first.
+
+    Images without an embedding by `backbone` come last.
+    """
+    rows: list[tuple[str, str, bool]] = []  # image, product, whether somebody has annotated it
+    for documents in in_batches(services.catalog.documents(project), _BATCH):
+        store_draws(services, project, documents)
+        rows += [
+            (document.id, document.product(project) or f"image {document.id}", _is_annotated(project, document))
+            for document in documents
+        ]
+    random = np.random.default_rng(services.settings.seed)
+    rows = [rows[number] for number in random.permutation(len(rows))[:MOST_ORDERED]]
+    first: Mapping[str, float] = {}
+    if backbone is not None and rows:
+        found, vectors = services.embeddings(backbone).get([image for image, _, _ in rows])
+        rows = [row for row, is_found in zip(rows, found, strict=True) if is_found]
+        order = labelling_order(
+            features(vectors[found]),
+            np.unique([product for _, product, _ in rows], return_inverse=True)[1].astype(np.int64),
+            np.array([is_annotated for _, _, is_annotated in rows], np.bool_),
+            _are_random(services, project, [image for image, _, _ in rows]),
+            seed=services.settings.seed,
+        )
+        first = {rows[row][0]: (place + 1) / (PLACED + 1) for place, row in enumerate(order[:PLACED].tolist())}
+    services.journal.draws.set_places(project, first)
+
+
+def store_draws(
+    services: Services, project: str, documents: Iterable[ImageDocument], *, had_order: bool = False
+) -> None:
+    """Store how images were drawn. An annotated one whose draw is not known was drawn before there was an order.
+
+    With `had_order` it may have been drawn by the order: the journal that knew it is lost.
+    """
+    share = services.settings.random_share
+
+    def drawn(document: ImageDocument) -> Drawn:
+        if _is_annotated(project, document) and not had_order:
+            return "before"
+        return "random" if is_random_draw(project, document.id, share) else "order"
+
+    services.journal.draws.add(project, {document.id: drawn(document) for document in documents})
+
+
+def _are_random(services: Services, project: str, images: Sequence[str]) -> NDArray[np.bool_]:
+    drawn: dict[str, Drawn] = {}
+    for some in in_batches(images, _BATCH):
+        drawn |= services.journal.draws.drawn(project, some)
+    return np.array([drawn.get(image) == "random" for image in images], np.bool_)
+
+
+def _is_annotated(project: str, document: ImageDocument) -> bool:
+    labels = document.projects[project]
+    return labels.labelled or bool(labels.unanswered) or labels.reason not in {None, "not_annotated"}
