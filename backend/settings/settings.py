@@ -242,7 +242,7 @@ class Settings(BaseSettings):
         "products of which the fewest images are labelled, by the score of the predictions",
     )
     random_share: Share = Field(
-        0.2,
+        0.33,
         description="Share of the images that are drawn at random beside an order; they alone calibrate suggestions",
     )
     neighbours: int = Field(

@@ -54,7 +54,7 @@ def _markdown(rows: Sequence[Row], about: Mapping[str, Any], plot_name: str) -> 
         f"`{about['command']}`, {about['splits']} splits by product from seed {about['seed']} on, "
         f"{machine['cpu']}, {machine['date']}.",
         "",
-        "A third of the products is tested. *ours* is the product's order: TypiClust for the first hundred labels, "
+        "A third of the products is tested. *ours* is the product's order: TypiClust up to 400 labels, "
         "then products with the fewest labels. With a random share, that share of the images is drawn at random.",
         "",
         f"![Macro-F1 by labels]({plot_name})",

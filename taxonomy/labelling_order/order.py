@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 from taxonomist.taxonomy.labelling_order.typical_images import typical_images
 
-__all__ = ["FIRST", "is_random_draw", "labelling_order"]
+__all__ = ["is_random_draw", "labelling_order"]
 
-FIRST = 100
-"""The number of labels up to which typical images come first."""
+_FIRST = 400  # labels up to which typical images come first
+_ROUND = 100  # typical images that are looked for at once: as many clusters as labels then
 
 
 def is_random_draw(project: str, image: str, share: float) -> bool:
@@ -30,22 +30,22 @@ def labelling_order(
     labelled: npt.NDArray[np.bool_],
     at_random: npt.NDArray[np.bool_],
     *,
-    first: int = FIRST,
+    first: int = _FIRST,
     seed: int = 0,
 ) -> npt.NDArray[np.int64]:
     """Return the indices of the images without a label, in the order in which they are to be labelled.
 
     `x` (n, d) has the features of all images, `products` (n,) the number of each image's product. Up to `first` labels
-    the most typical image of each cluster comes first (see `typical_images`), then images of the products of which the
-    fewest images are labelled. Images `at_random` (n,) come in random order, and at random places of the whole order:
-    whenever labelling stops, the labelled ones among them are a random sample of them. Raises ValueError when the
-    shapes differ.
+    the next 100 images are the most typical ones of their clusters (see `typical_images`); then come images of the
+    products of which the fewest images are labelled. Images `at_random` (n,) come in random order, and at random places
+    of the whole order: whenever labelling stops, the labelled ones among them are a random sample of them. Raises
+    ValueError when the shapes differ.
     """
     if not len(x) == len(products) == len(labelled) == len(at_random):
         raise ValueError(f"{len(x)} images, {len(products)} products, {len(labelled)} and {len(at_random)} marks")
     random = np.random.default_rng(seed)
     chosen = np.flatnonzero(~labelled & ~at_random)
-    wanted = first - int(labelled.sum())
+    wanted = min(first - int(labelled.sum()), _ROUND)
     typical = typical_images(x, labelled, wanted, seed=seed, among=~at_random) if wanted > 0 else chosen[:0]
     seen = labelled.copy()
     seen[typical] = True
