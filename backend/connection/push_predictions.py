@@ -18,7 +18,7 @@ from taxonomist.backend.label_studio import LabelStudioClient
 from taxonomist.backend.label_studio.records import Prediction
 from taxonomist.backend.label_studio.requests import Task, parse_predict
 from taxonomist.backend.labelling.sources import check_source
-from taxonomist.backend.prediction.labelling_order import has_order, place_images, places
+from taxonomist.backend.prediction.labelling_order import forget_places, has_order, place_images, places
 from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.services import Services
 from taxonomist.inference.pipeline import in_batches
@@ -55,6 +55,8 @@ def push(services: Services, project: str, progress: StepProgress) -> str:
                 progress("order of labelling", 0.0)
                 place_images(services, project, predictor.backbone(project))
                 _move(services, client, project, version)
+            else:
+                forget_places(services, project)
             tasks = client.tasks(project, unlabelled=True, lacking_version=version, with_predictions=True)
             for chunk in in_batches(tasks, CHUNK):
                 seen += len(chunk)

@@ -47,4 +47,12 @@ def change_settings(services: Services, project: str, assignments: Iterable[str]
         effects.append("The next training draws the split again where images of one product are in different parts.")
     if "target" in changed:
         effects.append("The target counts from the next training on.")
+    if "order" in changed:
+        if services.projects.get(project).ml_backend is not None:
+            services.jobs.enqueue(JobKind.PUSH, project, "the order of labelling has changed")
+        effects.append(
+            "The worker gives each open task a place. In Label Studio, set the task sampling to Uncertainty sampling."
+            if after.order == "diverse"
+            else "The scores of predictions are probabilities again from the next version on."
+        )
     return effects

@@ -1,4 +1,4 @@
-"""What to label next in a project: which images are drawn at random, and the places of those that come first.
+"""What to label next in a project: the places of images, and how labelled ones were drawn.
 
 Label Studio takes tasks by the score of their prediction, the lowest first (*Uncertainty sampling*, or the column of
 the Data Manager). Where a project has an order, the score of a prediction is the place of its task; the probability
@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from taxonomist.backend.services import Services
 from taxonomist.inference.heads.discriminant_weights import features
@@ -39,13 +38,14 @@ def places(services: Services, project: str, images: Sequence[Collection[str]]) 
 
 
 def place_images(services: Services, project: str, backbone: str | None) -> None:
-    """Store how each image of the project was drawn, if that is not known, and the places of those that come first.
+    """Store how each labelled image was drawn, and the places of the images that are to be labelled first.
 
     Images without an embedding by `backbone` come last.
     """
+    has_places = services.journal.draws.has_places(project)
     rows: list[tuple[str, str, bool]] = []  # image, product, whether somebody has annotated it
     for documents in in_batches(services.catalog.documents(project), _BATCH):
-        store_draws(services, project, documents)
+        store_draws(services, project, documents, by_order=has_places)
         rows += [
             (document.id, document.product(project) or f"image {document.id}", _is_annotated(project, document))
             for document in documents
@@ -56,39 +56,50 @@ def place_images(services: Services, project: str, backbone: str | None) -> None
     if backbone is not None and rows:
         found, vectors = services.embeddings(backbone).get([image for image, _, _ in rows])
         rows = [row for row, is_found in zip(rows, found, strict=True) if is_found]
+        share = services.settings.random_share
         order = labelling_order(
             features(vectors[found]),
             np.unique([product for _, product, _ in rows], return_inverse=True)[1].astype(np.int64),
             np.array([is_annotated for _, _, is_annotated in rows], np.bool_),
-            _are_random(services, project, [image for image, _, _ in rows]),
+            np.array([is_random_draw(project, image, share) for image, _, _ in rows], np.bool_),
             seed=services.settings.seed,
         )
         first = {rows[row][0]: (place + 1) / (PLACED + 1) for place, row in enumerate(order[:PLACED].tolist())}
     services.journal.draws.set_places(project, first)
 
 
-def store_draws(
-    services: Services, project: str, documents: Iterable[ImageDocument], *, had_order: bool = False
-) -> None:
-    """Store how images were drawn. An annotated one whose draw is not known was drawn before there was an order.
+def forget_places(services: Services, project: str) -> None:
+    """Forget the places of a project that has no order any more: what is labelled from now on counts as random."""
+    if services.journal.draws.has_places(project):
+        services.journal.draws.set_places(project, {})
 
-    With `had_order` it may have been drawn by the order: the journal that knew it is lost.
+
+def store_draws(services: Services, project: str, documents: Iterable[ImageDocument], *, by_order: bool) -> None:
+    """Store how the annotated ones among the images were drawn, where it is not known.
+
+    With `by_order` the project had places, so an image was drawn at random if it is in the random share, and by the
+    order otherwise. Without, it was drawn before there was an order.
     """
     share = services.settings.random_share
 
-    def drawn(document: ImageDocument) -> Drawn:
-        if _is_annotated(project, document) and not had_order:
+    def drawn(image: str) -> Drawn:
+        if not by_order:
             return "before"
-        return "random" if is_random_draw(project, document.id, share) else "order"
+        return "random" if is_random_draw(project, image, share) else "order"
 
-    services.journal.draws.add(project, {document.id: drawn(document) for document in documents})
+    annotated = [document.id for document in documents if _is_annotated(project, document)]
+    services.journal.draws.add(project, {image: drawn(image) for image in annotated})
 
 
-def _are_random(services: Services, project: str, images: Sequence[str]) -> NDArray[np.bool_]:
-    drawn: dict[str, Drawn] = {}
-    for some in in_batches(images, _BATCH):
-        drawn |= services.journal.draws.drawn(project, some)
-    return np.array([drawn.get(image) == "random" for image in images], np.bool_)
+def drawn_by_order(services: Services, project: str, documents: Sequence[ImageDocument]) -> frozenset[str]:
+    """Return the labelled images that an order has chosen, so that they are no sample of all images."""
+    found: set[str] = set()
+    for some in in_batches(documents, _BATCH):
+        if has_order(services, project):
+            store_draws(services, project, some, by_order=services.journal.draws.has_places(project))
+        draws = services.journal.draws.drawn(project, [document.id for document in some])
+        found |= {image for image, drawn in draws.items() if drawn == "order"}
+    return frozenset(found)
 
 
 def _is_annotated(project: str, document: ImageDocument) -> bool:

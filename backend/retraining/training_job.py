@@ -16,7 +16,7 @@ from taxonomist.backend.labelling.decisions import decide_anew, decide_dirty
 from taxonomist.backend.labelling.missing_annotators import fewer_annotators, missing_annotators
 from taxonomist.backend.labelling.taxonomy_changes.labels_outside import training_hold
 from taxonomist.backend.prediction.embedding import embed
-from taxonomist.backend.prediction.labelling_order import has_order
+from taxonomist.backend.prediction.labelling_order import drawn_by_order, has_order
 from taxonomist.backend.retraining.announce_promotion import after_promotion
 from taxonomist.backend.retraining.embedding_job import champions_backbone
 from taxonomist.backend.retraining.finish_promotion import finish_promotion, training_turn
@@ -137,7 +137,7 @@ def _train_head(
                 listed=True,
                 must_keep=True,
             )
-            ordered = _drawn_by_order(services, project, documents)
+            ordered = drawn_by_order(services, project, documents)
             examples = [_example(project, document, images.file_hashes, ordered) for document in documents]
             examples = _with_near_duplicates(examples, services.embeddings(backbone.version), progress)
             examples, trees = learn_no_answer(_with_history(services, project, examples), trees)
@@ -248,13 +248,6 @@ def _labelled_documents(services: Services, project: str) -> list[ImageDocument]
         others = services.catalog.documents(project, labelled=False)
         documents += [document for document in others if document.projects[project].unanswered]
     return documents
-
-
-def _drawn_by_order(services: Services, project: str, documents: Sequence[ImageDocument]) -> frozenset[str]:
-    """Return the images that an order of labelling has chosen, so that they are no sample of all images."""
-    ids = [document.id for document in documents]
-    draws = (services.journal.draws.drawn(project, ids[start : start + 500]) for start in range(0, len(ids), 500))
-    return frozenset(image for some in draws for image, drawn in some.items() if drawn == "order")
 
 
 def _example(

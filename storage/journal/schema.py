@@ -20,7 +20,7 @@ Views compute from the state which annotations and tasks exist:
 
 `dirty` has the images whose label is to be decided, `unknown_paths` the paths that labels of decided images name and
 the taxonomy does not have. `set_aside` has what could not be processed, `kept_copies` what other files hold,
-`draws` how images were drawn for labelling.
+`draws` how labelled images were drawn, and which are to be labelled next.
 """
 
 from taxonomist.storage.kept.copies import KEPT_COPIES

@@ -1,4 +1,4 @@
-"""How the images of a project were drawn for labelling, and the places of those that come next.
+"""How the labelled images of a project were drawn, and the places of those that are to be labelled next.
 
 The tables are in the file of the journal. Images are known by a hash of their id there.
 """
@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Iterable, Mapping
-from typing import Literal
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
 
 from taxonomist.storage.catalog.image_ids import hashed_id
 from taxonomist.storage.sqlite import Database
@@ -20,8 +20,7 @@ Drawn = Literal["before", "random", "order"]
 
 DRAWS = """
 CREATE TABLE IF NOT EXISTS draws (
-    project TEXT NOT NULL, image TEXT NOT NULL, drawn TEXT NOT NULL, place REAL,
-    PRIMARY KEY (project, image)) WITHOUT ROWID;
+    project TEXT NOT NULL, image TEXT NOT NULL, drawn TEXT, place REAL, PRIMARY KEY (project, image)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS draws_placed ON draws (project) WHERE place IS NOT NULL"""
 
 _SLICE = 500  # rows of a write transaction
@@ -35,36 +34,48 @@ class Draws:
         self._database = database
 
     def add(self, project: str, draws: Mapping[str, Drawn]) -> None:
-        """Store how images were drawn, by image id. What is stored of an image never changes."""
+        """Store how labelled images were drawn, by image id. What is stored of an image never changes."""
         known = self.drawn(project, draws)
         rows = [(project, hashed_id(image), drawn) for image, drawn in draws.items() if image not in known]
         for start in range(0, len(rows), _SLICE):
             with self._database.write() as connection:
                 connection.executemany(
-                    "INSERT OR IGNORE INTO draws VALUES (?, ?, ?, NULL)", rows[start : start + _SLICE]
+                    "INSERT INTO draws VALUES (?, ?, ?, NULL) ON CONFLICT (project, image)"
+                    " DO UPDATE SET drawn = excluded.drawn WHERE drawn IS NULL",
+                    rows[start : start + _SLICE],
                 )
             time.sleep(_PAUSE_S)
 
     def drawn(self, project: str, images: Iterable[str]) -> dict[str, Drawn]:
-        """Return how these images were drawn, by image id; an image without a draw is absent."""
-        names = {hashed_id(image): image for image in images}
-        query = "SELECT * FROM draws WHERE project = ? AND image IN (SELECT value FROM json_each(?))"
-        with self._database.read() as connection:
-            rows = connection.execute(query, (project, json.dumps(list(names)))).fetchall()
-        return {names[row["image"]]: row["drawn"] for row in rows}
+        """Return how these images were drawn, by image id; one of which it is not known is absent."""
+        return self._values("drawn", project, images)
 
     def set_places(self, project: str, places: Mapping[str, float]) -> None:
-        """Replace all places of a project, by the id of images whose draw is stored. The lowest comes first."""
-        rows = [(place, project, hashed_id(image)) for image, place in places.items()]
+        """Replace all places of a project, by image id. The lowest comes first."""
+        rows = [(project, hashed_id(image), place) for image, place in places.items()]
         with self._database.write() as connection:
             connection.execute("UPDATE draws SET place = NULL WHERE project = ? AND place IS NOT NULL", (project,))
-            connection.executemany("UPDATE draws SET place = ? WHERE project = ? AND image = ?", rows)
+            connection.executemany(
+                "INSERT INTO draws VALUES (?, ?, NULL, ?) ON CONFLICT (project, image)"
+                " DO UPDATE SET place = excluded.place",
+                rows,
+            )
+            connection.execute("DELETE FROM draws WHERE project = ? AND drawn IS NULL AND place IS NULL", (project,))
 
-    def places(self, project: str, images: Collection[str]) -> dict[str, float]:
+    def places(self, project: str, images: Iterable[str]) -> dict[str, float]:
         """Return the places of these images, by image id; an image without a place is absent."""
+        return self._values("place", project, images)
+
+    def has_places(self, project: str) -> bool:
+        """Return whether any image of the project has a place."""
+        query = "SELECT 1 FROM draws WHERE project = ? AND place IS NOT NULL LIMIT 1"
+        with self._database.read() as connection:
+            return connection.execute(query, (project,)).fetchone() is not None
+
+    def _values(self, column: str, project: str, images: Iterable[str]) -> dict[str, Any]:
         names = {hashed_id(image): image for image in images}
-        query = """SELECT image, place FROM draws
-            WHERE project = ? AND place IS NOT NULL AND image IN (SELECT value FROM json_each(?))"""
+        query = f"""SELECT image, {column} FROM draws
+            WHERE project = ? AND {column} IS NOT NULL AND image IN (SELECT value FROM json_each(?))"""  # noqa: S608
         with self._database.read() as connection:
             rows = connection.execute(query, (project, json.dumps(list(names)))).fetchall()
-        return {names[row["image"]]: row["place"] for row in rows}
+        return {names[row["image"]]: row[column] for row in rows}

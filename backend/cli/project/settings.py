@@ -31,7 +31,7 @@ def settings(
             help="product_field: field of a task that names its product (sku), or a pattern of the file name "
             "({product}_*.jpg, {product}/*). annotators: number that must name a path. agreement: share of an image's "
             "annotators that must name a path. target: precision that suggestions must reach. promotion: auto or "
-            "manual.",
+            "manual. order: what is labelled next, none (as Label Studio is set) or diverse.",
         ),
     ] = None,
     project: Project = "",

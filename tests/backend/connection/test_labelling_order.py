@@ -11,13 +11,14 @@ from pydantic import SecretStr
 from taxonomist.backend.connection.fill_predictions import fill
 from taxonomist.backend.connection.push_predictions import push
 from taxonomist.backend.label_studio.requests import parse_predict
-from taxonomist.backend.prediction.labelling_order import LAST, has_order
+from taxonomist.backend.prediction.labelling_order import LAST, drawn_by_order, has_order
 from taxonomist.backend.retraining.embedding_job import embed_all
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.jobs import JobKind
 from taxonomist.backend.state.project_settings import ProjectChoices
 from taxonomist.backend.web.use_cases import UseCases
 from taxonomist.storage.catalog import image_id
+from taxonomist.storage.catalog.documents import ImageDocument
 from tests.label_studio_stand_in import StandIn
 from tests.small_world import CONFIG, PATHS, image_bytes
 
@@ -42,6 +43,15 @@ class Ordered:
         found = {prediction["task"]: prediction["score"] for prediction in self.label_studio.predictions.values()}
         assert len(found) == len(self.label_studio.predictions)
         return found
+
+    def label(self, task: int) -> None:
+        self.label_studio.annotate(task, task, 1, list(PATHS[0]))
+
+        def change(document: ImageDocument) -> ImageDocument:
+            labels = document.projects["7"].model_copy(update={"accepted": {"colour": [list(PATHS[0])]}})
+            return document.in_project("7", labels)
+
+        self.services.catalog.update_many({self.image(task): change})
 
     def image(self, task: int) -> str:
         return image_id(self.label_studio.tasks[task]["data"]["image"])
@@ -92,18 +102,37 @@ def test_a_task_that_is_filled_without_a_suggestion_is_offered(ordered: Ordered)
     assert [(found["task"], found["result"]) for found in ordered.label_studio.predictions.values()] == [(1, [])]
 
 
-def test_how_each_image_was_drawn_is_stored_and_never_changes(ordered: Ordered) -> None:
+def test_how_each_labelled_image_was_drawn_is_stored_and_never_changes(ordered: Ordered) -> None:
     services = ordered.services
-    services.settings = services.settings.model_copy(update={"random_share": 1.0})
-    ordered.push()
-    ordered.push()
-    images = [ordered.image(task) for task in range(1, OPEN + 1)]
-    assert set(services.journal.draws.drawn("7", images).values()) == {"random"}
     labelled = [document.id for document in services.catalog.documents("7", labelled=True)]
+    ordered.push()
+    ordered.push()
     assert set(services.journal.draws.drawn("7", labelled).values()) == {"before"}
+    for task, share in ((1, 1.0), (2, 1e-9)):  # labelled since
+        services.settings = services.settings.model_copy(update={"random_share": share})
+        ordered.label(task)
+        ordered.push()
+    assert services.journal.draws.drawn("7", map(ordered.image, (1, 2, 3))) == {
+        ordered.image(1): "random",
+        ordered.image(2): "order",
+    }
+
+
+def test_what_is_labelled_without_an_order_counts_as_random(ordered: Ordered) -> None:
+    services, images = ordered.services, [ordered.image(1), ordered.image(2)]
     services.settings = services.settings.model_copy(update={"random_share": 1e-9})
     ordered.push()
-    assert set(services.journal.draws.drawn("7", images).values()) == {"random"}
+    ordered.push()
+    ordered.label(1)
+    documents = list(services.catalog.documents("7", labelled=True))
+    assert drawn_by_order(services, "7", documents) == {images[0]}
+    services.projects.update("7", settings=ProjectChoices())
+    ordered.push()
+    ordered.label(2)
+    services.projects.update("7", settings=ProjectChoices(order="diverse"))
+    documents = list(services.catalog.documents("7", labelled=True))
+    assert drawn_by_order(services, "7", documents) == {images[0]}
+    assert services.journal.draws.drawn("7", images) == {images[0]: "order", images[1]: "before"}
 
 
 def test_new_images_are_placed(ordered: Ordered) -> None:

@@ -68,6 +68,17 @@ def test_a_setting_chooses_the_kind_of_head_which_decides_what_is_embedded(proje
     assert not [id for id in services.embeddings("v1").snapshot()[0] if "#" in id]  # no augmented views
 
 
+def test_labels_that_an_order_has_chosen_do_not_calibrate(project: Services) -> None:
+    services = Services(project.settings.model_copy(update={"head": "lda"}))
+    publish_backbone(services)
+    images = sorted(document.id for document in services.catalog.documents("7"))
+    services.journal.draws.add("7", {image: "order" if number % 2 else "random" for number, image in enumerate(images)})
+    train(services, "7", silent)
+    calibrating = [image for image in images[::2] if parts(services)[image] == "train"]
+    manifest = services.registry.get("project-7", "v1").head_manifest
+    assert manifest.calibration["colour"].support[0] == len(calibrating)
+
+
 def test_a_first_training_and_one_with_a_few_new_labels(project: Services, counts: Counts, tmp_path: Path) -> None:
     publish_backbone(project)
     train(project, "7", silent)

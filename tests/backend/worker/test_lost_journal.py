@@ -86,6 +86,19 @@ def test_no_label_is_lost_once_it_was_moved_aside(
     assert labels_of(services) == before
 
 
+def test_labels_that_an_order_may_have_chosen_count_as_chosen_by_it(trained: Services) -> None:
+    Worker(trained).pulse()
+    trained.projects.update("7", settings=ProjectChoices(order="diverse"))
+    remove(trained)
+    journal_of(trained).with_name("journal.sqlite.damaged").touch()
+    services = restarted(trained)
+    Worker(services)._begin()
+    labelled = {document.id for document in services.catalog.documents("7", labelled=True)}
+    drawn = services.journal.draws.drawn("7", labelled)
+    assert drawn.keys() == labelled
+    assert set(drawn.values()) == {"random", "order"}
+
+
 def test_a_new_home_has_none_yet(services: Services) -> None:
     services.projects.update("7", label_config="<View/>")
     assert services.journal.fold().events == 0

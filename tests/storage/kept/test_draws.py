@@ -30,6 +30,17 @@ def test_places_are_replaced(journal: Journal) -> None:
     journal.draws.set_places("4", {"c": 0.125})
     assert journal.draws.places("4", ["a", "b", "c"]) == {"c": 0.125}
     assert journal.draws.places("5", ["a", "b"]) == {"a": 0.5, "b": 0.25}
+    journal.draws.set_places("4", {})
+    assert (journal.draws.has_places("4"), journal.draws.has_places("5")) == (False, True)
+    assert set(journal.draws.drawn("4", "abc")) == {"a", "b", "c"}
+
+
+def test_an_image_with_a_place_is_labelled_later(journal: Journal) -> None:
+    journal.draws.set_places("4", {"a": 0.5, "b": 0.25})
+    assert journal.draws.drawn("4", ["a"]) == {}
+    journal.draws.add("4", {"a": "order"})
+    assert journal.draws.drawn("4", ["a", "b"]) == {"a": "order"}
+    assert journal.draws.places("4", ["a"]) == {"a": 0.5}
 
 
 def test_a_forgotten_image_and_a_forgotten_project_leave_nothing(journal: Journal) -> None:
