@@ -11,8 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.promise_catalogue import CONTROL
 from benchmarks.promise_cells import cells_of
+from benchmarks.promise_rules import Images, fit
 from benchmarks.trust.confident_learning import confident_joint, pruned, ranked
+from benchmarks.trust.order import fit_in_span
+from taxonomist.taxonomy.tree import Tree
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = (
@@ -199,3 +203,16 @@ def test_confident_learning_by_hand() -> None:
     assert confident_joint(labels, probabilities).tolist() == [[1, 1], [0, 2]]
     assert pruned(labels, probabilities).tolist() == [False, True, False, False]
     assert ranked(labels, probabilities, "self-confidence").tolist() == [1, 2, 0, 3]
+
+
+def test_a_discriminant_in_the_span_of_its_images_is_that_of_the_product() -> None:
+    random = np.random.default_rng(0)
+    tree = Tree.from_paths(CONTROL, [(top, f"{top}{leaf}") for top in "ab" for leaf in "12"])
+    leaves = [path for path in tree.paths if len(path) == 2]
+    labels = random.integers(len(leaves), size=40)
+    x = (random.normal(size=(4, 64))[labels] + random.normal(size=(40, 64))).astype(np.float32)
+    images = Images(x, tuple(leaves[label] for label in labels), tuple(map(str, range(40))))
+    product, within = fit(images, tree), fit_in_span(images, tree)
+    np.testing.assert_allclose(within.held_out, product.held_out, atol=2e-3)
+    others = random.normal(size=(20, 64)).astype(np.float32)
+    np.testing.assert_allclose(within.weights.probabilities(others), product.weights.probabilities(others), atol=2e-3)
