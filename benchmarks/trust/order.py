@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from benchmarks.measure import machine
 from benchmarks.promise_catalogue import Catalogue, digest, read_catalogue, read_embeddings
-from benchmarks.promise_rules import Images, counted
+from benchmarks.promise_rules import Images, counted, shown
 from benchmarks.run import RESULTS, say
 from benchmarks.trust.order_table import write_table
 from taxonomist.inference.heads.discriminant_weights import features
@@ -257,7 +257,7 @@ def _promise(
     )
     if not np.isfinite(calibration.thresholds).any():
         return {"images": len(testing.paths), "suggested": 0, "right": 0}
-    counts = counted(catalogue, testing, probabilities, calibration)
+    counts = counted(catalogue, testing, shown(catalogue.tree, probabilities, calibration))
     return {name: counts[name] for name in ("images", "suggested", "right")}
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from taxonomist.taxonomy.labelling_order import is_random_draw, labelling_order
 from taxonomist.taxonomy.labelling_order.typical_images import typical_images
 
 
-def groups(*sizes: int) -> np.ndarray:
+def groups(*sizes: int) -> NDArray[np.float32]:
     """Return images in groups that are far apart; within a group, the first image is its middle."""
     random = np.random.default_rng(0)
     parts = []
