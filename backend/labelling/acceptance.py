@@ -15,7 +15,7 @@ from taxonomist.backend.label_studio.predictions import MODEL_PREFIX
 from taxonomist.backend.labelling.image_decision import ImageDecision
 from taxonomist.backend.services import Services, registry_name
 from taxonomist.backend.state.jobs import JobKind
-from taxonomist.backend.state.suggestions import Answer, StoredSuggestion
+from taxonomist.backend.state.suggestions import Answer, Promise, StoredSuggestion
 from taxonomist.inference.pipeline import in_batches
 from taxonomist.storage.catalog.image_ids import image_id
 from taxonomist.storage.journal import AnnotationRecord
@@ -120,8 +120,7 @@ def keep_answers(
             for answer in _image_answers(rows, decisions[image], product_of(image) or image)
         ]
         services.suggestions.keep_answers(project, suggested.keys(), answers)
-        for version in {row.version for rows in suggested.values() for row in rows}:
-            _watch(services, project, version)
+        _watch(services, project, {row.version for rows in suggested.values() for row in rows})
     except DamagedError as error:
         log.error("project %s: it is not known what became of suggestions: %s", project, error)
 
@@ -143,22 +142,46 @@ def _image_answers(suggested: Iterable[StoredSuggestion], decision: ImageDecisio
             yield Answer(task, control, row.version, annotated[task], right, product)
 
 
-def _watch(services: Services, project: str, version: str) -> None:
-    """Keep the floors of a version: all its answers are watched from the first on, so a repetition changes nothing.
+def _watch(services: Services, project: str, answered: Iterable[str]) -> None:
+    """Keep the floors of the project's versions, after an answer to suggestions of the versions `answered`.
 
-    Look-alikes promise nothing, and a version that is gone or damaged serves nothing.
+    All answers are watched from the first version on, so a repetition changes nothing. Look-alikes promise nothing.
     """
+    table = services.suggestions
+    known = {promise.version for promise in table.promises(project)}
+    for version in set(answered) - known:
+        table.keep_promises(project, list(_promises(services, project, version)))
+    promises = table.promises(project)
+    versions = list(dict.fromkeys(promise.version for promise in promises))
+    floors: dict[str, dict[str, float]] = {version: {} for version in versions}
+    for control in sorted({promise.control for promise in promises}):
+        of_version = {promise.version: promise for promise in promises if promise.control == control}
+        watch, current = None, ""
+        for version, score, right, blind in table.answered(project, list(of_version), control):
+            if version != current:
+                promise, current = of_version[version], version
+                begin = watch.following if watch else PromiseWatch
+                watch = begin(promise.target, promise.threshold)
+            assert watch is not None
+            watch.update(score, right=right, blind=blind)
+            if watch.floor:
+                floors[version][control] = watch.floor
+    for version in versions:
+        _keep_floors(services, project, version, floors[version])
+
+
+def _promises(services: Services, project: str, version: str) -> Iterator[Promise]:
+    """Yield the promises of a version; none of look-alikes, nor of one that is gone or damaged."""
     try:
         model = services.registry.get(registry_name(project), version.removeprefix(MODEL_PREFIX))
     except (NotFoundError, DamagedError):
         return
-    floors = {}
     for control, calibration in model.head_manifest.calibration.items():
-        watch = PromiseWatch(calibration.target_precision, min(calibration.thresholds, default=math.inf))
-        for score, right, blind in services.suggestions.answered(project, version, control):
-            watch.update(score, right=right, blind=blind)
-        if watch.floor:
-            floors[control] = watch.floor
+        yield Promise(version, control, calibration.target_precision, min(calibration.thresholds, default=math.inf))
+
+
+def _keep_floors(services: Services, project: str, version: str, floors: Mapping[str, float]) -> None:
+    """Keep the floors of a version. What changes is logged, and suggestions that are stored elsewhere are withdrawn."""
     before = services.suggestions.floors(project, version)
     if floors == before:
         return

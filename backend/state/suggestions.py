@@ -2,8 +2,8 @@
 
 Label Studio's predictions of older versions are removed. These tables stay, so that the suggestions that annotators
 accepted can still be counted. `answers` has what accepted labels say about suggestions, and which suggestions were not
-shown. It follows from `suggestions` and the journal. `floors` has the thresholds that replace those of a version whose
-promise is broken; it follows from `answers`.
+shown. It follows from `suggestions` and the journal. `promises` are copied from the versions. `floors` has the
+thresholds that replace those of a version whose promise is broken; it follows from `answers` and `promises`.
 """
 
 from __future__ import annotations
@@ -32,6 +32,10 @@ CREATE INDEX IF NOT EXISTS answers_version ON answers (project, version, control
 CREATE TRIGGER IF NOT EXISTS answers_of_deleted AFTER DELETE ON suggestions BEGIN
     DELETE FROM answers WHERE project = OLD.project AND task_id = OLD.task_id AND control = OLD.control
     AND version = OLD.version; END;
+CREATE TABLE IF NOT EXISTS promises (
+    project TEXT NOT NULL, version TEXT NOT NULL, control TEXT NOT NULL, target REAL NOT NULL, threshold REAL NOT NULL,
+    PRIMARY KEY (project, version, control)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS floors (
     project TEXT NOT NULL, version TEXT NOT NULL, control TEXT NOT NULL, floor REAL NOT NULL,
     PRIMARY KEY (project, version, control)
@@ -68,6 +72,16 @@ class Answer:
     at: float
     right: bool
     product: str
+
+
+@dataclass(frozen=True)
+class Promise:
+    """The precision that a version promises for a control, and the least probability with which it suggests."""
+
+    version: str
+    control: str
+    target: float
+    threshold: float
 
 
 @dataclass(frozen=True)
@@ -122,11 +136,13 @@ class SuggestionTable:
         return self._stored("image_id", project, image_ids)
 
     def _stored(self, column: str, project: str, ids: Collection[str]) -> list[StoredSuggestion]:
+        mark = "+" if column == "image_id" else ""  # so that SQLite takes the index of the images
         with self._database.read() as connection:
             query = (
                 "SELECT s.*, coalesce(blind, 0) AS blind FROM suggestions s"  # noqa: S608
                 " LEFT JOIN answers USING (project, task_id, control, version)"
-                f" WHERE project = ? AND {column} IN (SELECT value FROM json_each(?)) ORDER BY task_id, control, s.at"
+                f" WHERE {mark}s.project = ? AND {column} IN (SELECT value FROM json_each(?))"
+                " ORDER BY task_id, control, s.at"
             )
             rows = connection.execute(query, (project, json.dumps(list(ids)))).fetchall()
         return [
@@ -150,7 +166,7 @@ class SuggestionTable:
                 "UPDATE answers SET at = NULL, is_right = NULL, product = NULL"
                 " WHERE (project, task_id, control, version) IN"
                 " (SELECT project, task_id, control, version FROM suggestions"
-                " WHERE project = ? AND image_id IN (SELECT value FROM json_each(?)))",
+                " WHERE +project = ? AND image_id IN (SELECT value FROM json_each(?)))",
                 (project, json.dumps(list(image_ids))),
             )
             connection.executemany(
@@ -159,21 +175,40 @@ class SuggestionTable:
                 [(project, row.task_id, row.control, row.version, row.at, row.right, row.product) for row in answers],
             )
 
-    def answered(self, project: str, version: str, control: str) -> Iterator[tuple[float, bool, bool]]:
-        """Yield the score of each suggestion that has an answer, whether it is right, and whether it is blind.
+    def answered(self, project: str, versions: Sequence[str], control: str) -> Iterator[tuple[str, float, bool, bool]]:
+        """Yield of each suggestion that has an answer its version, its score, whether it is right and whether blind.
 
-        They are in the order of their answers, and of each product there is the first one.
+        They are in the order of `versions`, then of their answers, and of each product there is the first one.
         """
         with self._database.read() as connection:
             for row in connection.execute(
-                "SELECT score, is_right, blind FROM (SELECT s.score, a.*, row_number() OVER"
-                " (PARTITION BY a.product ORDER BY a.at, a.task_id) AS number"
-                " FROM answers a JOIN suggestions s USING (project, task_id, control, version)"
-                " WHERE project = ? AND version = ? AND control = ? AND a.at IS NOT NULL)"
-                " WHERE number = 1 ORDER BY at, task_id",
-                (project, version, control),
+                "SELECT version, score, is_right, blind FROM (SELECT s.score, a.*, v.key AS place, row_number() OVER"
+                " (PARTITION BY a.product ORDER BY v.key, a.at, a.task_id) AS number"
+                " FROM json_each(?) v JOIN answers a ON a.version = v.value"
+                " JOIN suggestions s USING (project, task_id, control, version)"
+                " WHERE a.project = ? AND a.control = ? AND a.at IS NOT NULL)"
+                " WHERE number = 1 ORDER BY place, at, task_id",
+                (json.dumps(list(versions)), project, control),
             ):
-                yield row["score"], bool(row["is_right"]), bool(row["blind"])
+                yield row["version"], row["score"], bool(row["is_right"]), bool(row["blind"])
+
+    def keep_promises(self, project: str, promises: Sequence[Promise]) -> None:
+        """Keep the promises of versions."""
+        with self._database.write() as connection:
+            connection.executemany(
+                "INSERT OR REPLACE INTO promises VALUES (?, ?, ?, ?, ?)",
+                [(project, row.version, row.control, row.target, row.threshold) for row in promises],
+            )
+
+    def promises(self, project: str) -> list[Promise]:
+        """Return the promises of a project's versions, the oldest version first."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT version, control, target, threshold FROM promises WHERE project = ?"
+                " ORDER BY length(version), version, control",
+                (project,),
+            ).fetchall()
+        return [Promise(*row) for row in rows]
 
     def answer_counts(self, project: str, version: str) -> list[AnswerCount]:
         """Return the counts of the answers to a version's suggestions, by level and blind."""
@@ -247,6 +282,7 @@ class SuggestionTable:
         where = " AND ".join(condition for condition, _ in conditions)
         with self._database.write() as connection:
             if task_ids is None and image_ids is None and version is None:
-                connection.execute("DELETE FROM floors WHERE project = ?", (project,))
+                for table in ("floors", "promises"):
+                    connection.execute(f"DELETE FROM {table} WHERE project = ?", (project,))  # noqa: S608
             query = f"DELETE FROM suggestions WHERE {where}"  # noqa: S608
             return connection.execute(query, [value for _, value in conditions]).rowcount

@@ -39,6 +39,7 @@ class PromiseWatch:
     def __init__(self, target: float, threshold: float) -> None:
         if not 0 < target < 1:
             raise ValueError(f"the target {target} is not between 0 and 1")
+        self._target = target
         mistakes = [odds / (odds + target / (1 - target)) for odds in _ODDS]
         wrong = [share / (1 - target) for share in mistakes]
         right = [(1 - share) / target for share in mistakes]
@@ -47,6 +48,20 @@ class PromiseWatch:
         self._evidence = [[[0.0] * len(_ODDS) for _ in range(2)] for _ in self._grid]
         self._broken = [False] * len(self._grid)
         self._in_force = 0
+
+    def following(self, target: float, threshold: float) -> PromiseWatch:
+        """Return the watch of the next version. It carries the evidence on, unless the promise is broken.
+
+        Versions may follow each other faster than a fall can be found. After a break, and for another target, the next
+        version begins anew. A threshold that is broken while a lower one is not begins anew, too.
+        """
+        following = PromiseWatch(target, threshold)
+        if target == self._target and not self.floor:
+            for place, value in enumerate(following._grid):
+                former = bisect_right(self._grid, value) - 1 if place else 0
+                if not self._broken[max(former, 0)]:
+                    following._evidence[place] = [list(bets) for bets in self._evidence[max(former, 0)]]
+        return following
 
     @property
     def floor(self) -> float:

@@ -191,11 +191,11 @@ class Watched:
         self.project, self.services, self.minute = project, project.services, 0
         publish_promise(self.services, "4", target=0.9, threshold=0.6)
 
-    def answer(self, *right: bool, score: float = 0.7, sku: str | None = None) -> None:
+    def answer(self, *right: bool, score: float = 0.7, sku: str | None = None, version: int = 1) -> None:
         for is_right in right:
             self.minute += 1
             self.project.task(self.minute, data={"sku": sku or str(self.minute)})
-            self.project.suggest(self.minute, 1, RED, self.minute, score=score)
+            self.project.suggest(self.minute, version, RED, self.minute, score=score)
             self.project.annotate(self.minute, self.minute, self.minute, RED if is_right else BLUE)
 
     @property
@@ -228,6 +228,18 @@ def test_each_replay_gives_the_same_floors(watched: Watched) -> None:
     replay.suggestions.keep_floors("4", V1, {})
     update_labels(replay, "4", [image_id(f"/data/upload/4/{task}.jpg") for task in range(45, 0, -1)])
     assert replay.suggestions.floors("4", V1) == floors
+
+
+def test_versions_that_follow_each_other_share_the_evidence(watched: Watched) -> None:
+    publish_promise(watched.services, "4", target=0.9, threshold=0.7)
+    publish_promise(watched.services, "4", target=0.9, threshold=0.7)
+    watched.answer(*[False] * 7, score=0.72)
+    watched.answer(*[False] * 9, score=0.72, version=2)
+    assert watched.floors == {}
+    assert watched.services.suggestions.floors("4", "taxonomist-v2") == {"colour": 0.75}
+    watched.answer(*[False] * 9, score=0.72, version=3)  # after the break it begins anew
+    decide_all_dirty(watched.services, "4")
+    assert watched.services.suggestions.floors("4", "taxonomist-v3") == {}
 
 
 def test_images_of_a_product_count_once(watched: Watched) -> None:

@@ -77,6 +77,10 @@ def answer(task: str, at: float, product: str, *, right: bool = True) -> Answer:
     return Answer(task, FIRST.control, FIRST.version, at, right, product)
 
 
+def answered(table: SuggestionTable) -> list[tuple[float, bool, bool]]:
+    return [row[1:] for row in table.answered("4", [FIRST.version], FIRST.control)]
+
+
 def test_answers_come_in_their_order_and_once_for_each_product(table: SuggestionTable) -> None:
     scores = {"5": 0.9, "6": 0.8, "7": 0.7, "8": 0.6}
     images = [f"a-{task}" for task in scores]
@@ -84,10 +88,10 @@ def test_answers_come_in_their_order_and_once_for_each_product(table: Suggestion
     answers = [answer("5", 400, "p"), answer("6", 200, "p", right=False), answer("7", 300, "q"), answer("8", 100, "r")]
     table.keep_answers("4", images, answers)
     expected = [(0.6, True, False), (0.8, False, False), (0.7, True, False)]
-    assert list(table.answered("4", FIRST.version, FIRST.control)) == expected
+    assert answered(table) == expected
     assert table.answer_counts("4", FIRST.version) == [AnswerCount(2, False, 4, 3)]
     table.keep_answers("4", images, answers[:1])
-    assert list(table.answered("4", FIRST.version, FIRST.control)) == [(0.9, True, False)]
+    assert answered(table) == [(0.9, True, False)]
 
 
 def test_answers_go_with_their_suggestions_and_floors_with_the_project(table: SuggestionTable) -> None:
@@ -113,4 +117,4 @@ def test_suggestions_of_an_earlier_release_can_be_answered(tmp_path: Path) -> No
     table = SuggestionTable(tmp_path / "suggestions.sqlite")
     assert table.of_images("4", ["a-1"]) == [FIRST]
     table.keep_answers("4", ["a-1"], [answer("5", 200, "p", right=False)])
-    assert list(table.answered("4", FIRST.version, FIRST.control)) == [(0.9, False, False)]
+    assert answered(table) == [(0.9, False, False)]

@@ -86,6 +86,24 @@ def test_blind_answers_show_a_fall_that_accepted_mistakes_hide() -> None:
     assert found == [False, True]
 
 
+def test_the_next_version_goes_on_with_the_evidence_until_the_promise_breaks() -> None:
+    watch = PromiseWatch(0.9, 0.95)
+    for count in range(1, 14):
+        watch = watch.following(0.9, 0.6 if count % 2 else 0.95)  # a version with each answer
+        assert watch.update(0.97, right=False) == (count == 13)
+    again = watch.following(0.9, 0.95)
+    assert again.floor == 0
+    assert answers_until_the_floor_rises(again, 0.97) == 13
+
+
+def test_another_target_begins_anew() -> None:
+    watch = PromiseWatch(0.9, 0.95)
+    for _ in range(12):
+        watch.update(0.97, right=False)
+    assert answers_until_the_floor_rises(watch.following(0.8, 0.95), 0.97) > 13
+    assert answers_until_the_floor_rises(watch.following(0.9, 0.95), 0.97) == 1
+
+
 @pytest.mark.parametrize("target", [0.0, 1.0, 1.2, math.nan])
 def test_a_target_that_is_no_precision_is_refused(target: float) -> None:
     with pytest.raises(ValueError, match="between 0 and 1"):
