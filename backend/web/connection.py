@@ -7,15 +7,19 @@ import os
 import re
 import signal
 import threading
+import time
 from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn_worker import UvicornWorker
 
+from taxonomist.backend.malloc import give_back
+
 HEADER_DEADLINE_S = 10.0
 MAX_HEADER_BYTES = 64 * 1024
 MAX_CONNECTIONS = 800  # a process may have 1,024 open files by default
 MAX_PIPELINED = 8  # requests of a connection that wait for the answer to an earlier one
+GIVE_BACK_S = 20.0  # between two calls of `malloc.give_back`
 ORPHAN_S = 30.0  # what requests have to end once gunicorn is gone
 TAKE_DEADLINE_S = 60.0  # until the client has taken what was sent
 
@@ -128,12 +132,18 @@ class Worker(UvicornWorker):  # type: ignore[misc]
         "timeout_notify": float("-inf"),  # each second, also after the clock was set back
     }
 
+    _give_back_at = 0.0
+
     async def callback_notify(self) -> None:
-        """Tell gunicorn that the loop runs. End when it is gone: the next server needs the port.
+        """Tell gunicorn that the loop runs, and give back memory. End when gunicorn is gone: the next server needs the
+        port.
 
         The process waits for the threads of its requests, so it is ended after `ORPHAN_S` in any case.
         """
         await super().callback_notify()
+        if time.monotonic() >= self._give_back_at:
+            self._give_back_at = time.monotonic() + GIVE_BACK_S
+            asyncio.get_running_loop().run_in_executor(None, give_back)
         if os.getppid() != self.ppid:
             end = threading.Timer(ORPHAN_S, os._exit, [1])
             end.daemon = True
