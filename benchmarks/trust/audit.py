@@ -109,7 +109,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for case in cases():
         say(f"{case}")
         draws += [draw(catalogue, case, options.seed + number) for number in range(options.splits)]
-    command = f"python -m benchmarks.trust.audit --catalogue {options.catalogue.name} --eyes {options.eyes}"
+    command = (
+        f"python -m benchmarks.trust.audit --catalogue {options.catalogue.name} --work /tmp/audit --eyes {options.eyes}"
+    )
     command += f" --tree {options.tree} --splits {options.splits} --seed {options.seed} --name {options.name}"
     text, made = write(options.output, options.name, draws, {"command": command, "machine": machine()})
     print(text)

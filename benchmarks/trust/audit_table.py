@@ -47,7 +47,7 @@ def write(folder: Path, name: str, draws: Sequence[Draw], about: Mapping[str, An
             for number, method in enumerate(methods)
         }
     lines = ["# Which wrong labels the audit finds", "", f"`{about['command']}`", ""]
-    lines += ["Draws use the seeds from the given one on. " + _machine(about), _NOTES.strip("\n"), ""]
+    lines += ["Draws use the seeds from the given one on. " + _machine(about), "", _NOTES.strip("\n"), ""]
     lines += _methods(curves, wrong) + _better(curves) + _reasons(draws)
     lines += [f"![Recall by the number of findings]({name}.png)", ""]
     text = "\n".join(lines)
@@ -101,7 +101,7 @@ def _better(curves: Mapping[Case, Mapping[str, NDArray[np.float64]]]) -> list[st
 
 def _reasons(draws: Sequence[Draw]) -> list[str]:
     lines = ["## The audit's findings by reason", "", "*Either* counts a finding as right when one of its two images"]
-    lines += ["has a wrong label: the audit shows both. Findings of all draws together.", ""]
+    lines += ["has a wrong label: the audit shows both. Findings of all draws together, beyond the first 200, too.", ""]
     lines += ["| case | reason | findings a draw | precision | either |", "| --- " * 5 + "|"]
     for case, own in _by_case(draws).items():
         for number, first in enumerate(own[0].reasons):
