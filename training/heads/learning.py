@@ -103,17 +103,9 @@ def _learn_discriminant(data: Dataset, outputs: Outputs, options: TrainingOption
                 data.train_data.vectors[rows], stops(tree, truths), products, tree, options.discriminant
             )
             discriminants[tree.control], held_out = fitted.weights, fitted.held_out
-        promised = fit_promise(
-            tree,
-            held_out[drawn],
-            [truths[row] for row in drawn],
-            [products[row] for row in drawn],
-            target_precision=options.target_precision,
-            confidence=options.confidence,
-        )
-        calibration[tree.control] = fit_shortlists(
-            tree, held_out, truths, products, promised, confidence=options.confidence
-        )
+        judged = held_out[drawn], [truths[row] for row in drawn], [products[row] for row in drawn]
+        promised = fit_promise(tree, *judged, target_precision=options.target_precision, confidence=options.confidence)
+        calibration[tree.control] = fit_shortlists(tree, *judged, promised, confidence=options.confidence)
         with np.errstate(divide="ignore"):
             predictions = most_likely_paths(tree, np.log(held_out))
         if evaluation := evaluate_predictions(tree, [example.labels for example in examples], predictions):

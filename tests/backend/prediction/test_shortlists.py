@@ -82,11 +82,6 @@ def test_an_answer_has_a_path_or_a_shortlist(world: World) -> None:
     assert [row.path for row in world.services.suggestions.of_tasks("7", ["1", "2"])] == [GREEN]
 
 
-def test_a_shortlist_follows_the_labelling_config(world: World) -> None:
-    (found,) = world.predict(RED, config=CONFIG.replace('<Choice value="Blue"/>', ""))
-    assert found["shortlists"]["colour"]["paths"] == [list(RED)]
-
-
 def test_tasks_with_a_shortlist_are_counted(world: World) -> None:
     client = world.client
     world.predict(GREEN, RED, RED, client=client)

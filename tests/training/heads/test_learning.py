@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from taxonomist.inference.serving_model import load_serving_model
+from taxonomist.taxonomy.paths import TaxonomyPath
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.training.heads.data.dataset import Example
 from taxonomist.training.heads.head import HeadOptions
@@ -56,6 +58,21 @@ def test_what_it_serves(project: Project) -> None:
     np.testing.assert_allclose(
         model.probabilities(vectors)["media"][:, np.flatnonzero(project.tree.levels == 1)].sum(axis=1), 1, rtol=1e-5
     )
+
+
+def test_shortlists_rest_on_images_that_were_drawn_at_random(tmp_path: Path) -> None:
+    tops: list[TaxonomyPath] = [(top,) for top in "ab"]
+    tree = Tree("media", "image", "taxonomy", (*tops, *((top, name) for top in "ab" for name in "vwxyz")))
+    project = Project(tmp_path, tree)
+    examples = project.examples(20, noise=2.0)
+    lists = [
+        train(project, [replace(example, at_random=at_random) for example in examples])
+        .version.head_manifest.calibration["media"]
+        .shortlists
+        for at_random in (True, False)
+    ]
+    assert np.isfinite(lists[0][1])
+    assert np.isinf(lists[1]).all()
 
 
 def test_few_labels_promise_nothing(project: Project) -> None:
