@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -291,7 +292,8 @@ def _command(options: argparse.Namespace) -> str:
     parts = ["python -m benchmarks.trust.order --catalogue CATALOGUE --embeddings LITE0.npz --work WORK"]
     for name, value in vars(options).items():
         if value != defaults[name] and name not in {"catalogue", "embeddings", "work", "output", "name"}:
-            parts.append(f"--{name} {' '.join(map(str, value)) if isinstance(value, list) else value}")
+            values = value if isinstance(value, list) else [value]
+            parts.append(f"--{name} {shlex.join(map(str, values))}")
     return " ".join(parts)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -17,14 +16,13 @@ Row = Mapping[str, Any]
 
 
 def write_table(folder: Path, name: str, rows: Sequence[Row], about: Mapping[str, Any]) -> str:
-    """Write DATE-NAME.md, .json and .png into the folder; return the Markdown."""
+    """Write DATE-NAME.md and .png into the folder; return the Markdown."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{datetime.now(UTC).date()}-{name}.md"
     plot_path = path.with_suffix(".png")
     _plot(rows, plot_path)
     text = _markdown(rows, about, plot_path.name)
     path.write_text(text)
-    path.with_suffix(".json").write_text(json.dumps({**about, "rows": rows}) + "\n")
     return text
 
 
