@@ -36,6 +36,8 @@ def withdraw(
     replaced = 0
     if not floors:
         return replaced
+    config = services.label_config(project)  # a control may have another name since the version was trained
+    floors |= {config.present(control): floor for control, floor in floors.items()}
     for chunk in in_batches(_below(client.tasks_with_version(project, version), version, floors), CHUNK):
         tasks = [task for task, _ in chunk]
         request = parse_predict({"tasks": tasks, "label_config": label_config, "project": project})

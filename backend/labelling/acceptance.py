@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from taxonomist.backend.label_studio.predictions import MODEL_PREFIX
 from taxonomist.backend.labelling.image_decision import ImageDecision
@@ -24,6 +24,7 @@ from taxonomist.taxonomy.annotations import Annotation, parse_annotation
 from taxonomist.taxonomy.errors import BadRequestError, DamagedError, NotFoundError
 from taxonomist.taxonomy.label_config import LabelConfig
 from taxonomist.taxonomy.monitoring import PromiseWatch
+from taxonomist.taxonomy.paths import TaxonomyPath
 
 log = logging.getLogger(__name__)
 CHUNK = 500
@@ -53,7 +54,9 @@ def count_accepted(services: Services, project: str) -> dict[str, Acceptance]:
         tasks = {record.task_id for record in records}
         suggested: dict[str, list[StoredSuggestion]] = {}
         for row in services.suggestions.of_tasks(project, tasks):
-            suggested.setdefault(row.task_id, []).append(row)
+            suggested.setdefault(row.task_id, []).append(
+                replace(row, control=config.present(row.control), path=_node_now(row, config) or row.path)
+            )
         if not suggested:
             continue
         images = _other_images(services, project, source, suggested)
@@ -62,6 +65,12 @@ def count_accepted(services: Services, project: str) -> dict[str, Acceptance]:
                 known = counts.get(version, Acceptance())
                 counts[version] = Acceptance(known.shown + 1, known.accepted + is_accepted)
     return counts
+
+
+def _node_now(row: StoredSuggestion, config: LabelConfig) -> TaxonomyPath | None:
+    """Return the suggested node under the name that it has now, as the labels have it; None for one that is gone."""
+    control = config.present(row.control)
+    return next((tree.node_of(row.path) for tree in config.trees if tree.control == control), None)
 
 
 def _other_images(
@@ -99,13 +108,18 @@ def _answers(
 
 
 def keep_answers(
-    services: Services, project: str, decisions: Mapping[str, ImageDecision], product_of: Callable[[str], str | None]
+    services: Services,
+    project: str,
+    config: LabelConfig,
+    decisions: Mapping[str, ImageDecision],
+    product_of: Callable[[str], str | None],
 ) -> None:
     """Keep what the decisions on images say about their suggestions, and watch the promises of these versions.
 
     `product_of` returns the product of an image, None where it is not known. A suggestion is answered by the accepted
     label of its image, or by people who agree that the control is left empty. It is right when a label goes through it,
-    and not judged when a label stops above it on the same path, as in the calibration. Raises `StorageError`;
+    and not judged when a label stops above it on the same path, as in the calibration, or while its node is gone. It
+    counts under the names that control and node have now. Raises `StorageError`;
     suggestions in a damaged file are lost, and cost no label.
     """
     try:
@@ -117,32 +131,41 @@ def keep_answers(
         answers = [
             answer
             for image, rows in suggested.items()
-            for answer in _image_answers(rows, decisions[image], product_of(image) or image)
+            for answer in _image_answers(rows, config, decisions[image], product_of(image) or image)
         ]
         services.suggestions.keep_answers(project, suggested.keys(), answers)
-        _watch(services, project, {row.version for rows in suggested.values() for row in rows})
+        _watch(services, project, config, {row.version for rows in suggested.values() for row in rows})
     except DamagedError as error:
         log.error("project %s: it is not known what became of suggestions: %s", project, error)
 
 
-def _image_answers(suggested: Iterable[StoredSuggestion], decision: ImageDecision, product: str) -> Iterator[Answer]:
+def _image_answers(
+    suggested: Iterable[StoredSuggestion], config: LabelConfig, decision: ImageDecision, product: str
+) -> Iterator[Answer]:
     """Yield the answers to the suggestions for an image: by task and control, the newest before a person annotated."""
     annotated: dict[str, float] = {}
     for annotation in decision.annotations:
         if not annotation.by_model and not annotation.skipped:
             at = annotation.created_at.timestamp()
             annotated[annotation.task_id] = min(at, annotated.get(annotation.task_id, math.inf))
-    newest = {(row.task_id, row.control): row for row in suggested if row.at <= annotated.get(row.task_id, -math.inf)}
+    newest = {
+        (row.task_id, config.present(row.control)): row
+        for row in suggested
+        if row.at <= annotated.get(row.task_id, -math.inf)
+    }
     for (task, control), row in newest.items():
         verdict = decision.verdicts.get(control)
         if verdict is None or not (verdict.accepted or verdict.reason is Reason.EMPTY):
             continue
-        right = any(path[: len(row.path)] == row.path for path in verdict.accepted)
-        if right or not any(row.path[: len(path)] == path for path in verdict.accepted):
-            yield Answer(task, control, row.version, annotated[task], right, product)
+        suggestion = _node_now(row, config)
+        if suggestion is None:  # it is not known what it became
+            continue
+        right = any(path[: len(suggestion)] == suggestion for path in verdict.accepted)
+        if right or not any(suggestion[: len(path)] == path for path in verdict.accepted):
+            yield Answer(task, row.control, row.version, annotated[task], right, product)
 
 
-def _watch(services: Services, project: str, answered: Iterable[str]) -> None:
+def _watch(services: Services, project: str, config: LabelConfig, answered: Iterable[str]) -> None:
     """Keep the floors of the project's versions, after an answer to suggestions of the versions `answered`.
 
     All answers are watched from the first version on, so a repetition changes nothing. Look-alikes promise nothing.
@@ -154,10 +177,11 @@ def _watch(services: Services, project: str, answered: Iterable[str]) -> None:
     promises = table.promises(project)
     versions = list(dict.fromkeys(promise.version for promise in promises))
     floors: dict[str, dict[str, float]] = {version: {} for version in versions}
-    for control in sorted({promise.control for promise in promises}):
-        of_version = {promise.version: promise for promise in promises if promise.control == control}
+    for control in sorted({config.present(promise.control) for promise in promises}):
+        of_version = {promise.version: promise for promise in promises if config.present(promise.control) == control}
+        names = {control, *(promise.control for promise in of_version.values())}
         watch, current = None, ""
-        for version, score, right, blind in table.answered(project, list(of_version), control):
+        for version, score, right, blind in table.answered(project, list(of_version), *names):
             if version != current:
                 promise, current = of_version[version], version
                 begin = watch.following if watch else PromiseWatch
@@ -165,7 +189,7 @@ def _watch(services: Services, project: str, answered: Iterable[str]) -> None:
             assert watch is not None
             watch.update(score, right=right, blind=blind)
             if watch.floor:
-                floors[version][control] = watch.floor
+                floors[version][of_version[version].control] = watch.floor
     for version in versions:
         _keep_floors(services, project, version, floors[version])
 

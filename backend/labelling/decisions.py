@@ -226,7 +226,9 @@ def _write_labels(services: Services, project: str, deciding: _Deciding, images:
         uri = decisions[image].uri
         return with_product(ProjectLabels(uri=uri), deciding.product_field, tasks_of[image]).group
 
-    keep_answers(services, project, decisions, product_of)  # first: what fails is done again with the whole image
+    keep_answers(
+        services, project, deciding.config, decisions, product_of
+    )  # first: what fails is done again with the whole image
     services.catalog.update_many(changes)
     services.journal.unknown_paths.keep(project, unknown)
     services.journal.set_aside.clear(ItemKind.IMAGE, project, images)

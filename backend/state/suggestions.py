@@ -175,10 +175,13 @@ class SuggestionTable:
                 [(project, row.task_id, row.control, row.version, row.at, row.right, row.product) for row in answers],
             )
 
-    def answered(self, project: str, versions: Sequence[str], control: str) -> Iterator[tuple[str, float, bool, bool]]:
+    def answered(
+        self, project: str, versions: Sequence[str], *controls: str
+    ) -> Iterator[tuple[str, float, bool, bool]]:
         """Yield of each suggestion that has an answer its version, its score, whether it is right and whether blind.
 
-        They are in the order of `versions`, then of their answers, and of each product there is the first one.
+        `controls` are the names that one control had and has. The suggestions are in the order of `versions`, then of
+        their answers, and of each product there is the first one.
         """
         with self._database.read() as connection:
             for row in connection.execute(
@@ -186,9 +189,9 @@ class SuggestionTable:
                 " (PARTITION BY a.product ORDER BY v.key, a.at, a.task_id) AS number"
                 " FROM json_each(?) v JOIN answers a ON a.version = v.value"
                 " JOIN suggestions s USING (project, task_id, control, version)"
-                " WHERE a.project = ? AND a.control = ? AND a.at IS NOT NULL)"
+                " WHERE a.project = ? AND a.control IN (SELECT value FROM json_each(?)) AND a.at IS NOT NULL)"
                 " WHERE number = 1 ORDER BY place, at, task_id",
-                (json.dumps(list(versions)), project, control),
+                (json.dumps(list(versions)), project, json.dumps(controls)),
             ):
                 yield row["version"], row["score"], bool(row["is_right"]), bool(row["blind"])
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from taxonomist.backend.labelling.acceptance import Acceptance, count_accepted
-from taxonomist.backend.labelling.decisions import decide_all_dirty, update_labels
+from taxonomist.backend.labelling.decisions import decide_all_dirty, decide_anew, update_labels
+from taxonomist.backend.labelling.taxonomy_changes.apply_changes import apply_certain
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.jobs import JobKind
 from taxonomist.backend.state.project_settings import ProjectChoices
@@ -240,6 +241,24 @@ def test_versions_that_follow_each_other_share_the_evidence(watched: Watched) ->
     watched.answer(*[False] * 9, score=0.72, version=3)  # after the break it begins anew
     decide_all_dirty(watched.services, "4")
     assert watched.services.suggestions.floors("4", "taxonomist-v3") == {}
+
+
+@pytest.mark.parametrize("name", ["Red", "colour"])
+def test_a_node_or_control_with_another_name_breaks_no_promise(watched: Watched, name: str) -> None:
+    """The suggestions have the name that they were made with, the labels have the new one."""
+    watched.answer(*[True] * 40, score=0.72)
+    assert watched.floors == {}
+    old = watched.services.projects.get("4").label_config
+    watched.services.projects.update("4", label_config=old.replace(f'"{name}"', f'"{name.upper()}"'))
+    decide_anew(watched.services, "4")
+    assert watched.floors == {}
+    assert apply_certain(watched.services, "4").labels == 40
+    assert watched.floors == {}
+    counts = watched.services.suggestions.answer_counts("4", V1)
+    assert [(count.answered, count.right) for count in counts] == [(40, 40)]
+    assert watched.project.counts() == {V1: Acceptance(40, 40)}
+    watched.answer(*[False] * 40, score=0.72)  # what is wrong is still seen
+    assert watched.floors == {"colour": 0.75}
 
 
 def test_images_of_a_product_count_once(watched: Watched) -> None:
