@@ -14,6 +14,7 @@ import pytest
 from benchmarks.promise_catalogue import CONTROL
 from benchmarks.promise_cells import cells_of
 from benchmarks.promise_rules import Images, fit
+from benchmarks.trust import drift
 from benchmarks.trust.confident_learning import confident_joint, pruned, ranked
 from benchmarks.trust.order import fit_in_span
 from taxonomist.taxonomy.tree import Tree
@@ -216,3 +217,32 @@ def test_a_discriminant_in_the_span_of_its_images_is_that_of_the_product() -> No
     np.testing.assert_allclose(within.held_out, product.held_out, atol=2e-3)
     others = random.normal(size=(20, 64)).astype(np.float32)
     np.testing.assert_allclose(within.weights.probabilities(others), product.weights.probabilities(others), atol=2e-3)
+
+
+def test_the_rules_beside_the_watch_of_drift() -> None:
+    from scipy.stats import binom
+
+    right = np.array([True] * 300 + [False] * 300)
+    blind = np.zeros(600, bool)
+    fewest = int(binom.ppf(0.05, 200, 0.9))  # of the last 200: as many mistakes as the test at 5 % lets pass, and one
+    assert drift.window(0.9, right, blind) == 300 + (200 - fewest) + 1
+    wrong = ~right[:300]
+    assert drift.one_bet(0.9, wrong, wrong) == 4  # (10/7)⁴ + (50/23)⁴ + (40/13)⁴ is the first sum above 3 · 20
+    alarm = drift.watched(0.9, right, blind)
+    assert alarm is not None
+    assert 300 < alarm <= 313  # 13 mistakes in a row are enough at the beginning
+
+
+def test_a_line_of_drift_counts_alarms_before_and_after_the_fall_apart() -> None:
+    case = drift.Case(0.9, 0.9, 0.7, start=1_000, answers=3_000)
+    line = drift._line(case, "the watch", [None, 900, 1_000, 1_001, 1_200, 1_201])
+    assert (line.streams, line.early, line.soon, line.ever) == (6, 2, 2, 5)
+    assert line.delays == (1, 200, 201)
+
+
+def test_blind_answers_of_drift_show_the_precision_that_accepted_mistakes_hide() -> None:
+    case = drift.Case(0.9, 0.9, 0.7, start=0, answers=40_000, accepted=0.5)
+    right, blind = drift.draw(case, np.random.default_rng(3))
+    assert abs(np.mean(right[blind]) - 0.7) < 0.04
+    assert abs(np.mean(right[~blind]) - 0.85) < 0.01
+    assert abs(np.mean(blind) - 0.05) < 0.01
