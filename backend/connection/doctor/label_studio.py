@@ -12,6 +12,7 @@ from taxonomist.backend.connection.look_alike_panel import keys_in, panel_addres
 from taxonomist.backend.label_studio import LabelStudioClient, MlBackend, Project, Webhook
 from taxonomist.backend.label_studio.failures import DOTLESS_FIX, REACH_FIX, SSRF_FIX
 from taxonomist.backend.labelling.sources import describe_other
+from taxonomist.backend.prediction.labelling_order import has_order
 from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.services import Services
 from taxonomist.backend.services.framing import framing_sites
@@ -23,6 +24,7 @@ from taxonomist.taxonomy.errors import AuthError, ConfigError, LabelStudioError,
 from taxonomist.taxonomy.label_config import LabelConfig, parse_label_config
 
 OLDEST_TESTED, NEWEST_TESTED = (1, 15), (1, 23)  # README names them too; see CONTRIBUTING.md
+_BY_SCORE = "Uncertainty sampling"
 
 
 def checks(services: Services, project: str, client: LabelStudioClient) -> Iterator[Check]:
@@ -63,6 +65,8 @@ def checks(services: Services, project: str, client: LabelStudioClient) -> Itera
     if row is not None:
         yield _title(services, project, about, row)
     yield _prefill(about)
+    if has_order(services, project):
+        yield _order(about)
     if config is not None:
         yield _panel(services, project, about, config)
         if panels_in(about.label_config):
@@ -203,6 +207,16 @@ def _prefill(about: Project) -> Check:
     if not about.show_collab_predictions:
         return failed("pre-filling", "is turned off in the project", _connect(about.id))
     return passed("pre-filling", "is turned on")
+
+
+def _order(about: Project) -> Check:
+    if about.sampling == _BY_SCORE:
+        return passed("order of labelling", "Label Studio takes the tasks by their places")
+    return warned(
+        "order of labelling",
+        f"only a Data Manager that is sorted by prediction score shows it: the task sampling is {about.sampling!r}",
+        f"choose {_BY_SCORE} as the project's task sampling in Label Studio",
+    )
 
 
 def _panel(services: Services, project: str, about: Project, config: LabelConfig) -> Check:

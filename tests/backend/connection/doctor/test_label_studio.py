@@ -8,6 +8,7 @@ import hmac
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -16,6 +17,7 @@ from taxonomist.backend.connection.doctor.label_studio import _panel
 from taxonomist.backend.connection.look_alike_panel import with_panel
 from taxonomist.backend.label_studio import Project
 from taxonomist.backend.services import Services
+from taxonomist.backend.state.project_settings import ProjectChoices
 from taxonomist.taxonomy.label_config import parse_label_config
 from tests.backend.connection.doctor.conftest import CONFIG, seen
 from tests.label_studio_stand_in import StandIn
@@ -66,6 +68,21 @@ def test_a_revoked_token_is_told_from_other_faults(services: Services) -> None:
     assert (check.status, "401" in check.detail) == ("fail", True)
     for part in ("revoked", "Personal Access Token", "taxonomist connect", "TAXONOMIST_LABEL_STUDIO_API_KEY"):
         assert part in check.fix
+
+
+@pytest.mark.parametrize(
+    ("sampling", "status"), [("Uncertainty sampling", "ok"), ("Sequential sampling", "warn"), (None, "warn")]
+)
+def test_label_studio_must_take_tasks_by_their_places(services: Services, sampling: str | None, status: str) -> None:
+    def answer(method: str, path: str, found: Any) -> Any:
+        return found | {"sampling": sampling} if path.rstrip("/") == "/api/projects/4" else found
+
+    with connected(services) as label_studio:
+        label_studio.introduce_itself()
+        label_studio.answer = answer
+        assert "order of labelling" not in seen(services, "4")
+        services.projects.update("4", settings=ProjectChoices(order="diverse"))
+        assert seen(services, "4")["order of labelling"].status == status
 
 
 @contextmanager
