@@ -18,19 +18,27 @@ The rules, in the order in which they apply:
 6. A path that is not in the tree still names its known prefix (`UnknownPath.known`). An annotator all of whose regions
    of the control cannot be read has no vote, nor has one who only answered controls that the config does not have.
 7. When enough annotators left the control empty, the reason is EMPTY: they agree that it has no answer.
+8. With the rates of the annotators (`Weights`) a probability takes the place of the share in 4 and 5: a node is agreed
+   on when it is a label with a probability of at least `PROBABLE`, and at least `min_annotators` people name it.
 """
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import combinations
 from typing import Literal
 
+from taxonomist.taxonomy.agreement.answer_table import Answer, ImageAnswers
+from taxonomist.taxonomy.agreement.dawid_skene import AnnotatorRates, probabilities
 from taxonomist.taxonomy.annotations import Annotation, UnknownPath, named_nodes, newest, newest_of_each
 from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.taxonomy.paths import TaxonomyPath, deepest, format_path, prefixes
+from taxonomist.taxonomy.tree import Tree
+
+PROBABLE = 0.9
+"""The probability that makes a node a label, where annotators are weighed."""
 
 
 @dataclass(frozen=True)
@@ -38,24 +46,34 @@ class AgreementPolicy:
     """How much agreement a label needs. Raises ConfigError for values outside their bounds.
 
     `min_annotators`: how many people must have annotated the image, at least 1. `min_agreement`: the share of them that
-    must name a node, above 0 and at most 1. `require_review`: accept reviewed annotations only. `skips_as`: the path
-    that a skip votes for; it should be a path of the tree.
+    must name a node, above 0 and at most 1; None: more than half. `require_review`: accept reviewed annotations only.
+    `skips_as`: the path that a skip votes for; it should be a path of the tree.
     """
 
     min_annotators: int = 2
-    min_agreement: float = 2 / 3
+    min_agreement: float | None = 2 / 3
     require_review: bool = False
     skips_as: TaxonomyPath | None = None
 
     def __post_init__(self) -> None:
         if self.min_annotators < 1:
             raise ConfigError(f"min_annotators is {self.min_annotators}, it must be at least 1.")
-        if not 0 < self.min_agreement <= 1:
+        if self.min_agreement is not None and not 0 < self.min_agreement <= 1:
             raise ConfigError(f"min_agreement is {self.min_agreement}, it must be above 0 and at most 1.")
 
     def votes_needed(self, annotators: int) -> int:
         """Return how many of `annotators` people must name a node: the share, rounded up."""
+        if self.min_agreement is None:
+            return annotators // 2 + 1
         return max(1, math.ceil(self.min_agreement * annotators - 1e-9))
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What the answers of annotators weigh on a tree: how often each of them is right."""
+
+    tree: Tree
+    rates: AnnotatorRates
 
 
 class Reason(StrEnum):
@@ -96,13 +114,17 @@ class _Ballot:
     unknown: tuple[UnknownPath, ...] = ()
 
 
-def decide(annotations: Sequence[Annotation], control: str, policy: AgreementPolicy) -> Verdict:
+def decide(
+    annotations: Sequence[Annotation], control: str, policy: AgreementPolicy, weights: Weights | None = None
+) -> Verdict:
     """Return the verdict on one image for one control; the rules are at the top of this file.
 
-    `annotations` are all annotations of the image, from all its tasks, in any order.
+    `annotations` are all annotations of the image, from all its tasks, in any order. With `weights` the annotators are
+    weighed, else they are counted.
     """
     standing = newest_of_each(annotations)
-    ballots = [ballot for annotation in standing if (ballot := _ballot(annotation, control, policy)) is not None]
+    voters = _voters(standing, control, policy)
+    ballots = list(voters.values())
     count = len(ballots)
     note = _unknown_note(ballots) + _model_note(annotations)
 
@@ -127,12 +149,61 @@ def decide(annotations: Sequence[Annotation], control: str, policy: AgreementPol
     if count < policy.min_annotators:
         return left_out(Reason.TOO_FEW_ANNOTATORS, f"Annotated by {count}; {policy.min_annotators} are needed.")
     votes = Counter(node for ballot in ballots for node in ballot.nodes)
+    if weights is not None:
+        return _weighed(voters, votes, policy, weights, note)
     needed = policy.votes_needed(count)
     accepted = deepest(_agreed(ballots, votes, needed))
     if accepted:
         shares = ", ".join(f'"{format_path(path)}" by {votes[path]} of {count}' for path in accepted)
         return Verdict(accepted, None, count, "agreement", f"Named {shares}.{note}")
     return left_out(_why_none(ballots, votes, needed), _nearest_miss(votes, needed, count, control))
+
+
+def answers_of(annotations: Sequence[Annotation], control: str, policy: AgreementPolicy) -> ImageAnswers | None:
+    """Return what the annotators of an image answered, and the truth if one decides alone; None without any answer.
+
+    One who named unknown paths only has no answer.
+    """
+    answers = _answers(_voters(newest_of_each(annotations), control, policy))
+    decider = newest(a for a in annotations if a.ground_truth) or newest(a for a in annotations if a.reviewed)
+    ballot = None if decider is None else _ballot(decider, control, policy)
+    truth = None if ballot is None or ballot.unknown else ballot.nodes
+    return ImageAnswers(answers, truth) if answers else None
+
+
+def _voters(standing: Iterable[Annotation], control: str, policy: AgreementPolicy) -> dict[str, _Ballot]:
+    """Return the votes of each annotator who has one."""
+    votes = ((annotation.annotator, _ballot(annotation, control, policy)) for annotation in standing)
+    return {annotator: ballot for annotator, ballot in votes if ballot is not None}
+
+
+def _answers(voters: Mapping[str, _Ballot]) -> dict[str, Answer]:
+    return {person: ballot.nodes for person, ballot in voters.items() if ballot.nodes or not ballot.unknown}
+
+
+def _weighed(
+    voters: Mapping[str, _Ballot],
+    votes: Counter[TaxonomyPath],
+    policy: AgreementPolicy,
+    weights: Weights,
+    note: str,
+) -> Verdict:
+    """Return the verdict of annotators who are weighed by how often they are right."""
+    answers, count, needed = _answers(voters), len(voters), policy.min_annotators
+    found = probabilities(answers, weights.tree, weights.rates) if answers else {}
+    empty = found.pop((), 0.0)
+    accepted = deepest([node for node, share in found.items() if share >= PROBABLE and votes[node] >= needed])
+    if accepted:
+        shares = ", ".join(f'"{format_path(path)}" with a probability of {found[path]:.2f}' for path in accepted)
+        return Verdict(accepted, None, count, "agreement", f"A label is {shares}, by the answers of {count}.{note}")
+    if empty >= PROBABLE and sum(not answer for answer in answers.values()) >= needed:
+        return Verdict((), Reason.EMPTY, count, None, f"No answer with a probability of {empty:.2f}.{note}")
+    reason = Reason.UNKNOWN_PATHS if any(ballot.unknown for ballot in voters.values()) else Reason.NO_AGREEMENT
+    if not found:
+        return Verdict((), reason, count, None, f"Annotated by {count}; no annotator chose a known path.{note}")
+    best = min(found, key=lambda node: (-found[node], node))
+    detail = f'Most probable is "{format_path(best)}": {found[best]:.2f}, named by {votes[best]} of {count}; '
+    return Verdict((), reason, count, None, f"{detail}{PROBABLE} and {needed} are needed.{note}")
 
 
 def _ballot(annotation: Annotation, control: str, policy: AgreementPolicy) -> _Ballot | None:

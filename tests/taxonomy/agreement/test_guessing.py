@@ -1,0 +1,38 @@
+"""Who guesses is named, and who does not is not."""
+
+from __future__ import annotations
+
+import pytest
+
+from taxonomist.taxonomy.agreement import ImageAnswers, fit, skills
+from tests.taxonomy.agreement.test_dawid_skene import nodes, rates, world
+from tests.taxonomy.conftest import FLAT, SMALL
+
+
+def test_one_who_guesses_is_named() -> None:
+    for seed in range(5):
+        images = world(seed)
+        found = {skill.annotator: skill for skill in skills(images, SMALL, fit(images, SMALL))}
+        assert [name for name, skill in found.items() if skill.guesses] == ["guess"]
+        assert abs(found["guess"].right - found["guess"].chance) < 0.15
+        assert found["a"].images == len(images)
+
+
+def test_few_images_name_no_one() -> None:
+    images = world(3, images=4)
+    assert not any(skill.guesses for skill in skills(images, SMALL, fit(images, SMALL)))
+
+
+def test_of_two_who_disagree_no_one_is_named() -> None:
+    images = [ImageAnswers({"a": nodes("A"), "b": nodes("B")}) for _ in range(50)]
+    assert skills(images, FLAT, fit(images, FLAT)) == ()
+
+
+def test_the_own_answer_is_no_evidence() -> None:
+    """By the one other, who is right in 90 %, an answer that differs is true in 0.05 of 0.95."""
+    images = [ImageAnswers({"a": nodes("A"), "b": nodes("B")})] * 10 + [
+        ImageAnswers({"b": nodes("A"), "c": nodes("A")})
+    ]
+    first = skills(images, FLAT, rates())[0]
+    assert first.annotator == "a"
+    assert first.right == pytest.approx(0.05 / 0.95, rel=1e-2)
