@@ -37,7 +37,7 @@ _PASSED_SETTINGS = (
     *("cosmos_endpoint", "cosmos_database", "cosmos_containers", "azure_timeout"),
     *("blob_account_url", "blob_containers", "models_container", "allowed_image_hosts"),
     *("max_image_bytes", "max_image_pixels", "image_timeout", "allow_private"),
-    *("min_annotators", "min_agreement", "require_review", "skips_as"),
+    *("min_annotators", "agreement", "min_agreement", "require_review", "skips_as"),
     *("backbone", "views", "imbalance", "head", "head_hidden", "head_epochs", "test_share", "validation_share", "seed"),
     *("target_precision", "pretrain_precision"),
 )

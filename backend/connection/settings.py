@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from taxonomist.backend.labelling.agreement.changed_labels import label_changes
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.jobs import JobKind
 from taxonomist.backend.state.project_records import LOST_CHOICES
-from taxonomist.backend.state.project_settings import changed_choices
-from taxonomist.taxonomy.errors import NotFoundError
+from taxonomist.backend.state.project_settings import ProjectChoices, changed_choices, effective_settings
+from taxonomist.taxonomy.errors import ConfigError, NotFoundError
 from taxonomist.taxonomy.numbers import is_number
 
-_DECIDES_ANEW = ("product_field", "annotators", "agreement")
+_AGREEMENT = ("annotators", "agreement", "min_agreement")
+_DECIDES_ANEW = ("product_field", *_AGREEMENT)
 
 
 def change_settings(services: Services, project: str, assignments: Iterable[str]) -> list[str]:
     """Keep assignments such as `annotators=3` in the project's record; return what follows from them, in lines.
 
+    Where annotators must agree in another way, they say how many images get another label; the worker decides these.
     Where another field names the products, a pass over Label Studio fetches it from the tasks. Raises `ConfigError` for
     a wrong assignment and `NotFoundError` for a project that is not known; nothing is changed then.
     """
@@ -30,6 +33,7 @@ def change_settings(services: Services, project: str, assignments: Iterable[str]
         )
     before = services.projects.get(project).settings
     wanted = list(assignments)
+    relabelled = _relabelled(services, project, before, changed_choices(before, wanted))
     after = services.projects.change(
         project,
         lambda record: {
@@ -41,6 +45,7 @@ def change_settings(services: Services, project: str, assignments: Iterable[str]
     effects = []
     if changed.intersection(_DECIDES_ANEW):
         effects.append("The worker decides the labels of all images again; the next training uses them.")
+        effects += relabelled
     if "product_field" in changed:
         if is_number(project) and all(services.label_studio(project)):
             services.jobs.enqueue(JobKind.SYNC, project, "another field names the products")
@@ -56,3 +61,16 @@ def change_settings(services: Services, project: str, assignments: Iterable[str]
             else "The scores of predictions are probabilities again from the next version on."
         )
     return effects
+
+
+def _relabelled(services: Services, project: str, before: ProjectChoices, after: ProjectChoices) -> list[str]:
+    """Return how many images get another label, in at most one line; call it before the worker can know."""
+    if all(getattr(before, name) == getattr(after, name) for name in _AGREEMENT):
+        return []
+    try:
+        found = label_changes(services, project, effective_settings(after, services.settings))
+    except ConfigError:
+        return []  # without a taxonomy there is no label
+    return [
+        f"{found.changed} of {found.images} images get another label." if found.images else "No image has a label yet."
+    ]

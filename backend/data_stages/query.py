@@ -108,7 +108,7 @@ def _choose_images(
     services: Services, query: LabelQuery, options: QueryOptions
 ) -> tuple[list[ChosenImage], Counter[str]]:
     chosen, left_out = [], Counter[str]()
-    policy = services.agreement(query.project) if query.project else services.settings.agreement
+    policy = services.agreement(query.project) if query.project else services.settings.agreement_policy
     for found in services.catalog.find(query):
         image = choose_image(found, query, options, policy)
         if image is None:

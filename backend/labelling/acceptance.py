@@ -73,6 +73,26 @@ def _node_now(row: StoredSuggestion, config: LabelConfig) -> TaxonomyPath | None
     return next((tree.node_of(row.path) for tree in config.trees if tree.control == control), None)
 
 
+def prefilled(
+    services: Services, project: str, config: LabelConfig, records: Iterable[AnnotationRecord]
+) -> set[tuple[str, str, str]]:
+    """Return which of the annotations answered a suggestion: their source, their id, and the control of now.
+
+    The task then showed a suggestion for the control when the annotation was created.
+    """
+    source = services.projects.get(project).source
+    found: set[tuple[str, str, str]] = set()
+    for chunk in in_batches((record for record in records if record.source == source), CHUNK):
+        suggested: dict[str, list[StoredSuggestion]] = {}
+        for row in services.suggestions.of_tasks(project, {record.task_id for record in chunk}):
+            suggested.setdefault(row.task_id, []).append(row)
+        images = _other_images(services, project, source, suggested) if suggested else {}
+        for record in chunk:
+            shown = _shown(record, suggested.get(record.task_id, []), images)
+            found |= {(record.source, record.annotation_id, config.present(control)) for control in shown}
+    return found
+
+
 def _other_images(
     services: Services, project: str, source: str, task_ids: Iterable[str]
 ) -> Mapping[str, frozenset[str]]:
@@ -88,12 +108,7 @@ def _answers(
     images: Mapping[str, frozenset[str]],
 ) -> Iterator[tuple[str, bool]]:
     """Yield the version of each suggestion that the annotation answers, and whether it is accepted."""
-    own = images.get(record.task_id, frozenset()) | {record.image_id}
-    shown = {  # by control the newest: they are in the order of their times
-        row.control: row
-        for row in suggested
-        if row.image_id in own and row.at <= record.created_at.timestamp() and not row.blind
-    }
+    shown = _shown(record, suggested, images)
     if not shown:
         return
     try:
@@ -227,3 +242,15 @@ def describe_floor(floor: float) -> str:
         else f"only those from a probability of {floor:g} on are shown"
     )
     return f"suggestions are no longer right often enough; {then}, until a new version is trained"
+
+
+def _shown(
+    record: AnnotationRecord, suggested: Iterable[StoredSuggestion], images: Mapping[str, frozenset[str]]
+) -> dict[str, StoredSuggestion]:
+    """Return by control the newest suggestion that the task showed: they are in the order of their times."""
+    own = images.get(record.task_id, frozenset()) | {record.image_id}
+    return {
+        row.control: row
+        for row in suggested
+        if row.image_id in own and row.at <= record.created_at.timestamp() and not row.blind
+    }

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial, reduce
 from typing import Literal
 
 from taxonomist.backend.forgetting.images import erase_deleted, leave_project
 from taxonomist.backend.labelling.acceptance import keep_answers
+from taxonomist.backend.labelling.agreement.annotator_rates import keep_rates, lacks_rates, project_weights
 from taxonomist.backend.labelling.image_decision import DocumentChange, ImageDecision, decide_image, store_decision
 from taxonomist.backend.labelling.products import with_product
 from taxonomist.backend.labelling.taxonomy_changes.labels_outside import training_hold
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.isolation import work_alone
 from taxonomist.backend.state.jobs import JobKind
+from taxonomist.backend.state.project_records import DecidedAnew
 from taxonomist.storage.catalog.documents import ImageDocument, ProjectLabels
 from taxonomist.storage.journal import Dirty, TaskRecord, Unknown, is_label_studio
 from taxonomist.storage.kept.copies import KeptFile
 from taxonomist.storage.set_aside import ItemKind, describe
-from taxonomist.taxonomy.agreement import AgreementPolicy
+from taxonomist.taxonomy.agreement import AgreementPolicy, Weights
 from taxonomist.taxonomy.errors import ConfigError, TaxonomistError
 from taxonomist.taxonomy.label_config import LabelConfig
 
@@ -107,28 +110,45 @@ def decide_after_migration(services: Services) -> None:
             log.warning("project %s: labels wait to be decided: %s", project, error)
 
 
-def decide_anew(services: Services, project: str, on_step: Callable[[], None] = lambda: None) -> None:
+def decide_anew(
+    services: Services, project: str, on_step: Callable[[], None] = lambda: None, *, learn: bool = False
+) -> None:
     """Decide every image again if the taxonomy or the rule of agreement changed since the last decision.
 
-    Labels whose node is gone since then are logged. `on_step` is called while there is progress.
+    With `learn`, what the annotators weigh is learned first, where they are weighed; without it, only where it is not
+    known. How many images have another label, and labels whose node is gone, are logged, and the former is kept in the
+    project's record. `on_step` is called while there is progress.
 
     Raises `ConfigError` when the project's labelling config has no taxonomy.
     """
+    if learn or lacks_rates(services, project):
+        keep_rates(services, project, on_step)
     rule = _rule(services, project)  # of now: what changes meanwhile is decided by the next call
     if services.projects.get(project).decided_with not in {None, rule}:
         # An image that the journal does not know keeps its label: the journal was lost and made anew.
         known = services.journal.withdrawal.images(project)
         images = [document.id for document in services.catalog.documents(project) if document.id in known]
+        changed = 0
         for start in range(0, len(images), CHUNK):  # so that a large project needs no more memory
             on_step()
-            update_labels(services, project, images[start : start + CHUNK])
+            changed += update_labels(services, project, images[start : start + CHUNK])
         services.projects.update(project, decided_with=rule)
+        if changed:
+            done = DecidedAnew(at=datetime.now(UTC), images=len(images), changed=changed)
+            services.projects.update(project, decided_anew=done)
+        log.log(
+            logging.WARNING if changed else logging.INFO,
+            "project %s: all labels were decided again: %d of %d images have another label",
+            project,
+            changed,
+            len(images),
+        )
         if held := training_hold(services, project):
             log.warning("%s", held)
 
 
-def update_labels(services: Services, project: str, images: Collection[str]) -> None:
-    """Decide the labels of these images and write them to the catalogue.
+def update_labels(services: Services, project: str, images: Collection[str]) -> int:
+    """Decide the labels of these images, write them to the catalogue, and return how many have another label.
 
     The project's record counts the images whose label differs from that of the last training. Images that were never
     read are enqueued for embedding. An image that cannot be decided is set aside and keeps its label. Raises
@@ -136,9 +156,11 @@ def update_labels(services: Services, project: str, images: Collection[str]) -> 
     """
     # What changes while the labels are decided is decided by the next call of `decide_anew`.
     rule = None if services.projects.get(project).decided_with else _rule(services, project)
+    config = services.label_config(project)
     deciding = _Deciding(
-        services.label_config(project),
+        config,
         services.agreement(project),
+        project_weights(services, project, config),
         services.project_settings(project).product_field,
     )
     found = _Changes()
@@ -156,6 +178,7 @@ def update_labels(services: Services, project: str, images: Collection[str]) -> 
         services.projects.change(project, lambda record: {"decided_with": record.decided_with or rule})
     if found.has_new_files:
         services.jobs.enqueue(JobKind.EMBED, project, "new images")
+    return found.changes
 
 
 @dataclass(frozen=True)
@@ -164,6 +187,7 @@ class _Deciding:
 
     config: LabelConfig
     policy: AgreementPolicy
+    weights: Mapping[str, Weights]  # by control, where annotators are weighed
     product_field: str | None
 
 
@@ -209,7 +233,7 @@ def _write_labels(services: Services, project: str, deciding: _Deciding, images:
     for image in images:
         records = list(services.journal.annotations(project, image))
         tasks = sorted(services.journal.tasks(project, image), key=lambda task: not is_label_studio(task.source))
-        decision = decide_image(records, deciding.config, deciding.policy)
+        decision = decide_image(records, deciding.config, deciding.policy, deciding.weights)
         if tasks and not records:
             decision = replace(decision, uri=tasks[0].uri, task_id=tasks[0].task_id)
         decisions[image], tasks_of[image] = decision, tasks
@@ -249,6 +273,8 @@ def _rule(services: Services, project: str) -> str:
     rule = repr((_RULES, services.agreement(project), [tree.fingerprint for tree in config.trees]))
     if renames := [decision for decision in services.projects.get(project).label_decisions if decision.new is not None]:
         rule += repr(sorted((d.control, d.old, d.new, d.new_control or "") for d in renames))
+    if weights := project_weights(services, project, config):
+        rule += repr({control: weight.rates for control, weight in sorted(weights.items())})
     if config.former_controls:
         rule += repr(sorted(config.former_controls))
     if len(config.images) > 1:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from taxonomist.storage.catalog.documents import AnnotatorLabels, ImageDocument, ProjectLabels
 from taxonomist.storage.catalog.image_ids import image_id
 from taxonomist.storage.journal import AnnotationRecord, is_label_studio
-from taxonomist.taxonomy.agreement import AgreementPolicy, Reason, Verdict, decide
+from taxonomist.taxonomy.agreement import AgreementPolicy, Reason, Verdict, Weights, decide
 from taxonomist.taxonomy.annotations import Annotation, newest_of_each, parse_annotation
 from taxonomist.taxonomy.errors import BadRequestError
 from taxonomist.taxonomy.label_config import LabelConfig
@@ -73,12 +73,28 @@ def read_annotations(
     return annotations
 
 
-def decide_image(records: Sequence[AnnotationRecord], config: LabelConfig, policy: AgreementPolicy) -> ImageDecision:
-    """Return the decision on one image from its live annotations.
+def annotations_by_control(records: Sequence[AnnotationRecord], config: LabelConfig) -> dict[str, list[Annotation]]:
+    """Return the annotations of one image by the controls of this image, not those of other images in its tasks."""
+    found: dict[str, list[Annotation]] = {}
+    for record, annotation in read_annotations(records, config):
+        controls = [tree.control for tree in _trees_of(record, config)]
+        for control in controls:
+            found.setdefault(control, []).append(annotation.of_controls(controls))
+    return found
+
+
+def decide_image(
+    records: Sequence[AnnotationRecord],
+    config: LabelConfig,
+    policy: AgreementPolicy,
+    weights: Mapping[str, Weights] | None = None,
+) -> ImageDecision:
+    """Return the decision on one image from its live annotations; `weights`, by control, where they are weighed.
 
     The controls of the image decide, not those of other images in its tasks. Annotations and regions that cannot be
     read are logged and do not count, like paths that the taxonomy does not have.
     """
+    weights = weights or {}
     annotations = []
     of_control: dict[str, list[Annotation]] = {}
     for record, annotation in read_annotations(records, config):
@@ -93,7 +109,9 @@ def decide_image(records: Sequence[AnnotationRecord], config: LabelConfig, polic
     # The task is one that Label Studio can open, if there is one.
     newest = max(records, key=lambda record: (is_label_studio(record.source), record.updated_at), default=None)
     judged = [tree.control for tree in config.trees if tree.control in of_control or not of_control]
-    verdicts = {control: decide(of_control.get(control, []), control, policy) for control in judged}
+    verdicts = {
+        control: decide(of_control.get(control, []), control, policy, weights.get(control)) for control in judged
+    }
     if records and not annotations:
         none = Verdict((), Reason.UNREADABLE, 0, None, f"None of the {len(records)} annotations can be read.")
         verdicts = dict.fromkeys(verdicts, none)

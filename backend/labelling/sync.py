@@ -54,7 +54,7 @@ def sync(services: Services, project: str, progress: StepProgress) -> str:
             progress("annotations", 0.5 + 0.4 * share)
         after = client.project(project)
     decide_all_dirty(services, project, lambda: progress("labels", 0.9))
-    decide_anew(services, project, lambda: progress("labels", 0.9))
+    decide_anew(services, project, lambda: progress("labels", 0.9), learn=True)
     keep_last_import(services, project, source, reading.last_import)
     check_source(services, after, client.url)
     reading.check_counts(before, after)

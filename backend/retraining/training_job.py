@@ -110,7 +110,7 @@ def _train_head(
     """Return what `train_head` returns; None, without `force`, when the newest version learned from the same."""
     with training_turn(services, project, progress), _without_looking_for_garbage_in_libraries():
         services.journal.fold()
-        decide_anew(services, project, lambda: progress("labels", 0.0))
+        decide_anew(services, project, lambda: progress("labels", 0.0), learn=True)
         while decide_dirty(services, project, 500):
             progress("labels", 0.0)
         if held := training_hold(services, project):

@@ -160,7 +160,7 @@ class Services:
 
     def agreement(self, project: str) -> AgreementPolicy:
         """Return the rule by which a project's annotations become an accepted label."""
-        return self.project_settings(project).policy(self.settings.agreement)
+        return self.project_settings(project).policy(self.settings.agreement_policy)
 
     def backbone(self) -> ModelVersion | None:
         """Return the backbone that embeds new images, None before the worker has made the first one."""

@@ -1,6 +1,7 @@
 """All settings. `settings` has them, `fields` what their values may be, and `loading` reads and explains them."""
 
 from taxonomist.backend.settings.fields import (
+    Agreement,
     Annotators,
     Order,
     ProductField,
@@ -10,10 +11,11 @@ from taxonomist.backend.settings.fields import (
     WebAddress,
 )
 from taxonomist.backend.settings.loading import load_settings
-from taxonomist.backend.settings.settings import LOOPBACK_HOSTS, Settings
+from taxonomist.backend.settings.settings import LOOPBACK_HOSTS, Settings, needed_share
 
 __all__ = [
     "LOOPBACK_HOSTS",
+    "Agreement",
     "Annotators",
     "Order",
     "ProductField",
@@ -23,4 +25,5 @@ __all__ = [
     "TargetPrecision",
     "WebAddress",
     "load_settings",
+    "needed_share",
 ]

@@ -130,6 +130,7 @@ ArchitectureName = Annotated[str, AfterValidator(_architecture)]
 ProductField = Annotated[str, AfterValidator(_product_field)]
 Annotators = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
+Agreement = Literal["two_thirds", "majority", "dawid_skene"]
 TargetPrecision = Annotated[float, Field(gt=0, lt=1)]
 Promotion = Literal["auto", "manual"]
 

@@ -16,6 +16,7 @@ from pydantic_settings import (
 )
 
 from taxonomist.backend.settings.fields import (
+    Agreement,
     Annotators,
     ArchitectureName,
     CronSchedule,
@@ -38,6 +39,11 @@ from taxonomist.training.backbones.architectures import list_of_names
 from taxonomist.training.pretraining.recipe import Precision
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+def needed_share(agreement: Agreement, share: float | None) -> float | None:
+    """Return the share of annotators that a label needs, None for more than half."""
+    return None if share is None and agreement == "majority" else share or 2 / 3
 
 
 class Settings(BaseSettings):
@@ -145,9 +151,15 @@ class Settings(BaseSettings):
         "({product}_*.jpg, {product}/*); unset: near-duplicates count as one product",
     )
     min_annotators: Annotators = Field(2, description="Number of annotators that must name a path")
-    min_agreement: Share = Field(
-        2 / 3,
-        description="Share of an image's annotators that must name a path; 0.67 is more than two of three",
+    agreement: Agreement = Field(
+        "two_thirds",
+        description="How annotators agree: two_thirds of them name a path; majority, more than half do; dawid_skene, "
+        "each is weighed by how often they are right, and the path has a probability of 0.9",
+    )
+    min_agreement: Share | None = Field(
+        None,
+        description="Share of an image's annotators that must name a path, in place of that of two_thirds or majority; "
+        "0.67 is more than two of three",
     )
     require_review: bool = Field(False, description="Accept only annotations that were reviewed or are ground truth")
     skips_as: OptionalTexts = Field(
@@ -307,11 +319,11 @@ class Settings(BaseSettings):
         return self.browser_url or self.url
 
     @property
-    def agreement(self) -> AgreementPolicy:
+    def agreement_policy(self) -> AgreementPolicy:
         """The rule by which annotations become an accepted label."""
         return AgreementPolicy(
             min_annotators=self.min_annotators,
-            min_agreement=self.min_agreement,
+            min_agreement=needed_share(self.agreement, self.min_agreement),
             require_review=self.require_review,
             skips_as=tuple(self.skips_as) if self.skips_as else None,
         )

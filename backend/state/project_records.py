@@ -28,6 +28,7 @@ from taxonomist.backend.state.project_settings import ProjectChoices
 from taxonomist.storage.files import storage_errors
 from taxonomist.storage.journal import UNKNOWN_SOURCE, is_label_studio
 from taxonomist.storage.json_files import read_model, write_model
+from taxonomist.taxonomy.agreement import AnnotatorRates
 from taxonomist.taxonomy.errors import BadRequestError, DamagedError, NewerFormatError, TaxonomistError
 from taxonomist.taxonomy.label_config import LabelConfig
 from taxonomist.taxonomy.label_config.former_nodes import LabelDecision, read_label_config
@@ -70,6 +71,14 @@ class LastImport(BaseModel, frozen=True):
     ids_within_tasks: bool = False
 
 
+class DecidedAnew(BaseModel, frozen=True):
+    """When all labels of the project were last decided again and not all stayed: of `images`, `changed` got another."""
+
+    at: datetime
+    images: int
+    changed: int
+
+
 class ProjectRecord(BaseModel, frozen=True):
     """A project as it was last seen. `created` distinguishes a new project from an old one with the same number."""
 
@@ -95,6 +104,8 @@ class ProjectRecord(BaseModel, frozen=True):
     changed_labels: int = 0  # images whose accepted label differs from that of the last training
     settings: ProjectChoices = ProjectChoices()  # what differs from the environment
     lost: tuple[str, ...] = ()  # what a person must give again, in words, since the record was made anew
+    annotator_rates: dict[str, AnnotatorRates] = {}  # by control, where annotators are weighed
+    decided_anew: DecidedAnew | None = None
     decided_with: str | None = None  # fingerprint of the taxonomy and the rule that the labels were decided with
 
     def read_config(self, xml: str | None = None) -> LabelConfig:

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, model_validator
 from rapidfuzz import process
 
-from taxonomist.backend.settings import Annotators, Order, ProductField, Promotion, Settings, Share, TargetPrecision
+from taxonomist.backend.settings import (
+    Agreement,
+    Annotators,
+    Order,
+    ProductField,
+    Promotion,
+    Settings,
+    Share,
+    TargetPrecision,
+    needed_share,
+)
 from taxonomist.taxonomy.agreement import AgreementPolicy
 from taxonomist.taxonomy.errors import ConfigError
 
@@ -20,16 +31,26 @@ class ProjectChoices(BaseModel, frozen=True):
 
     product_field: ProductField | None = None
     annotators: Annotators | None = None
-    agreement: Share | None = None
+    agreement: Agreement | None = None
+    min_agreement: Share | None = None
     target: TargetPrecision | None = None
     promotion: Promotion | None = None
     order: Order | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_former_name(cls, values: Any) -> Any:
+        """Read a share under the name `agreement`, which earlier releases gave it."""
+        if isinstance(values, dict) and _is_share(values.get("agreement")):
+            values = {**values, "agreement": None, "min_agreement": values["agreement"]}
+        return values
 
 
 FIELDS: Mapping[str, str] = {
     "product_field": "product_field",
     "annotators": "min_annotators",
-    "agreement": "min_agreement",
+    "agreement": "agreement",
+    "min_agreement": "min_agreement",
     "target": "target_precision",
     "promotion": "promotion",
     "order": "labelling_order",
@@ -42,21 +63,24 @@ class ProjectSettings:
     """The settings that are in force for a project.
 
     `product_field` names the task field, or is a pattern of the file name, that names an image's product; None where
-    nothing does. `annotators` must name a path, and the share `agreement` of an image's annotators. `target` is the
-    precision that suggestions must reach. With the promotion "manual" a person promotes each version. `order` is
-    that of labelling, "none" is Label Studio's.
+    nothing does. `annotators` must name a path. `agreement` says how they agree, and `min_agreement` which share of
+    them must, None where the way says it. `target` is the precision that suggestions must reach. With the promotion
+    "manual" a person promotes each version. `order` is that of labelling, "none" is
+    Label Studio's.
     """
 
     product_field: str | None
     annotators: int
-    agreement: float
+    agreement: Agreement
+    min_agreement: float | None
     target: float
     promotion: Literal["auto", "manual"]
     order: Order
 
     def policy(self, policy: AgreementPolicy) -> AgreementPolicy:
         """Return the rule of agreement with this project's numbers."""
-        return replace(policy, min_annotators=self.annotators, min_agreement=self.agreement)
+        share = needed_share(self.agreement, self.min_agreement)
+        return replace(policy, min_annotators=self.annotators, min_agreement=share)
 
 
 def effective_settings(choices: ProjectChoices, settings: Settings) -> ProjectSettings:
@@ -95,12 +119,21 @@ def changed_choices(choices: ProjectChoices, assignments: Iterable[str]) -> Proj
                 f"There is no setting {given!r} of a project" + (f", did you mean {near[0]!r}?" if near else "."),
                 hint=f"They are: {', '.join(FIELDS)}. All others are set in the environment.",
             )
+        if name == "agreement" and _is_share(value):  # its name in earlier releases
+            name = "min_agreement"
         changes[name] = value or None
     try:
         return ProjectChoices.model_validate(choices.model_dump() | changes)
     except ValidationError as error:
         part = error.errors()[0]
         raise ConfigError(f"Setting '{part['loc'][0]}': {part['msg']} (seen: {part['input']!r}).") from None
+
+
+def _is_share(value: object) -> bool:
+    try:
+        return value is not None and math.isfinite(float(str(value)))
+    except ValueError:
+        return False
 
 
 def _chosen(choices: ProjectChoices, settings: Settings, name: str) -> Any:

@@ -14,7 +14,7 @@ def test_environment_wins_over_file_wins_over_default(tmp_path: Path, monkeypatc
     monkeypatch.setenv("TAXONOMIST_PORT", "9200")
     settings = load_settings(min_annotators=3, host=None)
     assert (settings.port, settings.retrain_every, settings.min_annotators, settings.host) == (9200, 7, 3, "127.0.0.1")
-    assert settings.agreement.skips_as == ("Sort Out",)
+    assert settings.agreement_policy.skips_as == ("Sort Out",)
 
 
 def test_a_misspelt_setting_is_named(tmp_path: Path) -> None:

@@ -29,9 +29,10 @@ def settings(
         typer.Argument(
             metavar="[NAME=VALUE]...",
             help="product_field: field of a task that names its product (sku), or a pattern of the file name "
-            "({product}_*.jpg, {product}/*). annotators: number that must name a path. agreement: share of an image's "
-            "annotators that must name a path. target: precision that suggestions must reach. promotion: auto or "
-            "manual. order: what is labelled next, none (as Label Studio is set) or diverse.",
+            "({product}_*.jpg, {product}/*). annotators: number that must name a path. agreement: two_thirds, majority "
+            "or dawid_skene. min_agreement: share of an image's annotators that must name a path. target: precision "
+            "that suggestions must reach. promotion: auto or manual. order: what is labelled "
+            "next, none (as Label Studio is set) or diverse.",
         ),
     ] = None,
     project: Project = "",

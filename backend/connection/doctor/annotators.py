@@ -7,7 +7,9 @@ from typing import Any
 
 from taxonomist.backend.connection.doctor.check import Check, passed, warned
 from taxonomist.backend.labelling.missing_annotators import fewer_annotators
+from taxonomist.taxonomy.agreement import AgreementPolicy, answers_of, fit, skills
 from taxonomist.taxonomy.annotations import Annotation
+from taxonomist.taxonomy.tree import Tree
 
 
 def enough(images: Collection[Sequence[Annotation]], needed: int, project: str) -> Iterator[Check]:
@@ -32,6 +34,30 @@ def enough(images: Collection[Sequence[Annotation]], needed: int, project: str) 
         f"{who} {count}, and a label needs {needed} annotators who agree",
         fewer_annotators(project),
     )
+
+
+def guessing(
+    images: Collection[Sequence[Annotation]], tree: Tree, policy: AgreementPolicy, name: str
+) -> Iterator[Check]:
+    """Yield whether some annotator agrees with the others hardly more often than by chance; nothing for two people.
+
+    Annotators are named as Label Studio numbers them, of an e-mail address only what is before the @.
+    """
+    answers = [answer for of_image in images if (answer := answers_of(of_image, tree.control, policy)) is not None]
+    found = skills(answers, tree, fit(answers, tree))
+    if guessers := [skill for skill in found if skill.guesses]:
+        who = "; ".join(
+            f"annotator {skill.annotator.partition('@')[0]} is right in {skill.right:.0%} of {skill.images} images, by "
+            f"chance it would be {skill.chance:.0%}"
+            for skill in guessers
+        )
+        yield warned(
+            name,
+            f"at level 1, by the answers of the others, {who}",
+            "show them what the choices mean; with TAXONOMIST_AGREEMENT=dawid_skene such answers count little",
+        )
+    elif found:
+        yield passed(name, f"none of {len(found)} annotators seems to guess")
 
 
 def imported(annotations: Sequence[Mapping[str, Any]]) -> Iterator[Check]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from taxonomist.backend.settings import Settings, load_settings
@@ -29,7 +31,8 @@ def test_assignments_are_checked_and_an_empty_one_returns_to_the_environment() -
         ("annotators", "not an assignment"),
         ("annotators=0", "'annotators'.*seen: '0'"),
         ("annotators=two", "'annotators'.*seen: 'two'"),
-        ("agreement=1.2", "'agreement'"),
+        ("agreement=1.2", "'min_agreement'"),
+        ("agreement=all", "'agreement'"),
         ("target=1", "'target'"),
         ("promotion=never", "'promotion'"),
         ("anotators=2", "did you mean 'annotators'"),
@@ -50,3 +53,26 @@ def test_the_origin_of_a_value(settings: Settings, monkeypatch: pytest.MonkeyPat
     assert origin_of(ProjectChoices(annotators=1), loaded, "annotators") == "project"
     assert origin_of(ProjectChoices(), loaded, "annotators") == "TAXONOMIST_MIN_ANNOTATORS"
     assert origin_of(ProjectChoices(), loaded, "target") == "default"
+
+
+def test_the_share_under_its_former_name_is_read() -> None:
+    """Earlier releases called it `agreement`, in the record and on the command line."""
+    assert ProjectChoices.model_validate({"agreement": 0.5}) == ProjectChoices(min_agreement=0.5)
+    choices = changed_choices(ProjectChoices(), ["agreement=0.5"])
+    assert choices == ProjectChoices(min_agreement=0.5)
+    assert changed_choices(choices, ["agreement=majority"]) == ProjectChoices(agreement="majority", min_agreement=0.5)
+
+
+@pytest.mark.parametrize(
+    ("choices", "needed"),
+    [
+        ({}, (2, 4, 5)),
+        ({"agreement": "majority"}, (2, 3, 4)),
+        ({"agreement": "majority", "min_agreement": 0.8}, (3, 4, 6)),
+        ({"min_agreement": 0.5}, (2, 3, 4)),
+    ],
+)
+def test_votes_that_a_label_needs(settings: Settings, choices: dict[str, Any], needed: tuple[int, ...]) -> None:
+    """Of 3, 5 and 7 annotators."""
+    policy = effective_settings(ProjectChoices(**choices), settings).policy(settings.agreement_policy)
+    assert tuple(policy.votes_needed(people) for people in (3, 5, 7)) == needed
