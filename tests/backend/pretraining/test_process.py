@@ -113,6 +113,50 @@ def test_a_stop_is_not_an_attempt_and_it_resumes(poor: Services, process: Pretra
     assert (ended.state, ended.attempts) == (JobState.DONE, 1)
 
 
+@pytest.mark.parametrize("hangs", ["stopped", "waits"])
+def test_a_child_that_hangs_is_ended_and_the_attempt_counts(
+    poor: Services, process: PretrainingProcess, job: Job, monkeypatch: pytest.MonkeyPatch, hangs: str
+) -> None:
+    monkeypatch.setattr("taxonomist.backend.pretraining.process.LOOK_S", 0.0)
+    monkeypatch.setattr("taxonomist.backend.pretraining.process.IDLE_S", 2.0)
+    monkeypatch.setattr(process, "_command", lambda _job: [sys.executable, "-c", "import time; time.sleep(600)"])
+    process.poll()
+    hung = process._child
+    assert hung is not None
+    if hangs == "stopped":
+        os.kill(hung.pid, signal.SIGSTOP)
+
+    def is_ended() -> bool:
+        process.poll()
+        return process._child is not hung
+
+    eventually("the end of the child that hangs", is_ended)
+    assert hung.returncode == -signal.SIGKILL
+    assert (now(poor, job).state, now(poor, job).attempts) == (JobState.RUNNING, 2)
+
+
+def test_a_child_that_computes_in_processes_of_its_own_is_left_alone(
+    poor: Services, process: PretrainingProcess, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("taxonomist.backend.pretraining.process.LOOK_S", 0.0)
+    monkeypatch.setattr("taxonomist.backend.pretraining.process.IDLE_S", 4.0)
+    monkeypatch.setattr("taxonomist.backend.pretraining.process._COMPUTED_S", 0.01)
+    computes_for_a_while = "import time; end = time.time() + 15\nwhile time.time() < end: pass"
+    program = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {computes_for_a_while!r}])"
+    monkeypatch.setattr(process, "_command", lambda _job: [sys.executable, "-c", program])
+    process.poll()
+    computes = process._child
+    assert computes is not None
+    until = time.monotonic() + 6
+    while time.monotonic() < until:
+        process.poll()
+        time.sleep(0.1)
+    assert process._child is computes
+    assert computes.poll() is None
+    computes.terminate()
+    computes.wait()
+
+
 def test_a_killed_child_is_started_again(poor: Services, process: PretrainingProcess, job: Job) -> None:
     os.kill(wait_for_step(poor, process, job, "embedding"), signal.SIGKILL)
     ended = wait_for_end(poor, process, job)
