@@ -1,8 +1,9 @@
 """Matches the nodes that a change of the labelling config took away to the nodes that it brought.
 
-A match is certain where nothing else can be meant: one node went and one came in the same change, they share what no
-other node has, and no other node is matched to the new one. All other matches are proposals to a person. A node that
-was there before is never a certain match, since it has labels of its own.
+A match is certain where one node went and one came in the same change, they share what no other node has, and no other
+node is matched to the new one. That a name means one thing is taken for granted: a node that went, and another one of
+its name that came elsewhere, cannot be told from a move. All other matches are proposals to a person. A node that was
+there before is never a certain match, since it has labels of its own.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class Reason(StrEnum):
 
     @property
     def certain(self) -> bool:
-        """Whether nothing else can be meant."""
+        """Whether no person has to be asked."""
         return self in {Reason.SPELLING, Reason.MOVED, Reason.CHILDREN, Reason.SAME_CHOICE, Reason.CONTROL}
 
 
@@ -81,7 +82,7 @@ class NodeMatch:
 
     @property
     def certain(self) -> bool:
-        """Whether nothing else can be meant."""
+        """Whether no person has to be asked."""
         return self.reason.certain
 
 

@@ -39,7 +39,7 @@ class ChangedNode:
 class TaxonomyDiff:
     """The nodes that are gone and about which no person has decided.
 
-    `certain` matches cannot be confused with others: `taxonomy apply` records them. `asked` are for a person, with a
+    `taxonomy apply` records the `certain` ones, see `tree_changes.matching`. `asked` are for a person, with a
     proposal where there is one. Nodes without labels are asked for nothing.
     """
 
