@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, TypeAdapter, ValidationError
 
 from taxonomist.taxonomy.calibration.thresholds import Calibration
+from taxonomist.taxonomy.comparison import PairedComparison
 from taxonomist.taxonomy.errors import ConfigError, DamagedError
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.taxonomy.tree_metrics import TreeMetrics
@@ -107,7 +108,7 @@ class BackboneManifest(BaseModel):
 
 
 class PromotionRecord(BaseModel):
-    """The decision that was made when a head was published, with its reason in words.
+    """The decision that was made when a head was published, with its reason in words, and the figures of a comparison.
 
     `aliases` says which version was served then, and after how many changes: as long as it is true, the version was not
     promoted yet. None for a head of an earlier release, and for one that is promoted together with its backbone.
@@ -117,6 +118,7 @@ class PromotionRecord(BaseModel):
 
     promoted: bool
     reason: str
+    figures: PairedComparison | None = None
     aliases: str | None = None
 
 

@@ -33,7 +33,7 @@ from taxonomist.training.heads.data.trained_on import DATA_FILE, ever_trained_on
 from taxonomist.training.heads.data.view_embeddings import ReadImage, fill_embeddings
 from taxonomist.training.heads.evaluation import Evaluation, evaluate, metrics_of
 from taxonomist.training.heads.learning import Learned, TrainingOptions, learn
-from taxonomist.training.heads.promotion.champion import ChampionComparison, compare_with_champion
+from taxonomist.training.heads.promotion.champion import ChampionComparison, compare_with_champion, predict
 from taxonomist.training.heads.promotion.decision import left_to_a_person, with_caveats
 from taxonomist.training.heads.promotion.unfinished import aliases_digest
 from taxonomist.training.heads.report.version_files import data_record, write_json, write_report
@@ -147,11 +147,8 @@ def train_project(
         model_name(project),
         trees,
         data.scored,
-        test,
+        predict(learned.head, {tree.control: tree for tree in trees}, trees, data.test_x, learned.calibration),
         stores,
-        evaluate_some=lambda rows: evaluate(
-            learned.head, trees, data.test_x[list(rows)], [data.scored[row].labels for row in rows]
-        ),
         drawn_again=drawn_again,
     )
     tested = _tested(data)
@@ -200,6 +197,7 @@ def _manifest(
         "promotion": {
             "promoted": decision.promote and trained.aliases is not None,
             "reason": decision.reason,
+            "figures": asdict(decision.figures) if decision.figures is not None else None,
             "aliases": trained.aliases,
         },
         "tested": trained.tested.model_dump(),

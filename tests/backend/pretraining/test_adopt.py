@@ -143,7 +143,7 @@ def test_a_retraining_is_compared_with_a_champion_of_another_backbone(poor: Serv
     poor.registry.promote("backbone", "v2")
     outcome = train_head(poor, "7", silent, better)
     assert outcome.promoted
-    assert outcome.reason.startswith("It is not worse: macro-F1 1.000")
+    assert outcome.reason.startswith("It is not worse: hierarchical F1 1.000")
 
 
 def test_a_project_whose_versions_a_person_promotes_keeps_its_suggestions_until_then(

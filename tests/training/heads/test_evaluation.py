@@ -10,10 +10,8 @@ from taxonomist.inference.heads.head_weights import HeadWeights
 from taxonomist.taxonomy.path_probabilities import greedy_path, path_log_probabilities
 from taxonomist.taxonomy.paths import TaxonomyPath
 from taxonomist.taxonomy.tree import Tree
-from taxonomist.taxonomy.tree_metrics import LevelMetrics, TreeMetrics
 from taxonomist.training.heads.evaluation import NO_PREDICTION, evaluate, evaluate_predictions, predict_paths
 from taxonomist.training.heads.head import Epoch
-from taxonomist.training.heads.promotion.decision import decide_promotion
 from taxonomist.training.heads.report.plots import plot_confusion, plot_curves
 from taxonomist.training.heads.report.version_files import write_json
 
@@ -21,10 +19,6 @@ from taxonomist.training.heads.report.version_files import write_json
 def random_labels(tree: Tree, count: int, seed: int) -> list[dict[str, tuple[TaxonomyPath, ...]]]:
     random = np.random.default_rng(seed)
     return [{"media": (tree.paths[i],)} for i in random.integers(len(tree), size=count)]
-
-
-def metrics(macro_f1: float, support: int = 20) -> dict[str, TreeMetrics]:
-    return {"media": TreeMetrics((LevelMetrics(1, support, 0.5, macro_f1),), 0.5, 0.5, 0.5, 1.0, macro_f1)}
 
 
 def test_predictions_are_the_greedy_paths(tree: Tree) -> None:
@@ -123,16 +117,3 @@ def test_curves_plot(tmp_path: Path, validation: float) -> None:
         assert image.format == "PNG"
     write_json(tmp_path / "curves.json", {"nan": float("nan"), "list": [(float("inf"), 1)]})
     assert json.loads((tmp_path / "curves.json").read_text()) == {"format": 1, "nan": None, "list": [[None, 1]]}
-
-
-def test_promotion() -> None:
-    assert decide_promotion(metrics(0.1), None).promote
-    for new, old, expected in ((0.6, 0.5, True), (0.5, 0.5, True), (0.4, 0.5, False)):
-        decision = decide_promotion(metrics(new), metrics(old), champion_version="v3")
-        assert decision.promote is expected
-        assert f"{new:.3f} against {old:.3f} of v3, on 20 test images" in decision.reason
-    assert not decide_promotion({}, {}, champion_version="v3").promote
-    assert not decide_promotion(metrics(0.9), None, champion_version="v3").promote
-    # A control that the champion does not know yet counts as 0 for it.
-    two = {**metrics(0.5), "other": metrics(0.1)["media"]}
-    assert decide_promotion(two, metrics(0.55), champion_version="v3").promote

@@ -141,12 +141,15 @@ def test_a_worse_challenger_stays_a_candidate(project: Project) -> None:
     kept = [replace(example, part=first.parts[example.id]) for example in wrong]
     second = train(project, kept)
     assert not second.promoted
-    assert second.reason.startswith("It is worse: macro-F1")
+    assert second.reason.startswith("It is worse: hierarchical F1")
     assert project.registry.champion("project-4") == "v1"
     assert second.version.version == "v2"
     manifest = second.version.head_manifest
     assert manifest.promotion is not None
     assert manifest.promotion.promoted is False
+    assert manifest.promotion.figures is not None
+    assert manifest.promotion.figures.f1 == pytest.approx(second.metrics["media"].hierarchical_f1)
+    assert manifest.promotion.figures.champion_f1 == pytest.approx(first.metrics["media"].hierarchical_f1)
     assert manifest.champion_metrics is not None
     assert manifest.champion_metrics["media"].macro_f1 == pytest.approx(first.metrics["media"].macro_f1)
 
@@ -174,8 +177,8 @@ def test_test_images_of_products_that_the_champion_knows_do_not_count(project: P
     assert {id for id, part in second.parts.items() if part == "test"} == set(tested)
     if renamed == 1:
         assert not second.promoted
-        assert second.reason.startswith("It is worse: macro-F1")
-        assert "of v1, on 23 test images (without 1 of products that v1 has learned from)" in second.reason
+        assert second.reason.startswith("It is worse: hierarchical F1")
+        assert "on 23 test images of 23 products (without 1 of products that v1 has learned from)" in second.reason
     else:
         assert second.promoted
         assert second.reason == (

@@ -1,9 +1,10 @@
 """Decides whether a challenger may replace the champion."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
+from taxonomist.taxonomy.comparison import PairedComparison
 from taxonomist.taxonomy.tree_metrics import TreeMetrics
 
 MetricsByControl = Mapping[str, TreeMetrics]
@@ -15,31 +16,41 @@ labels differ by as much by chance (measured), so that a project cannot block a 
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether to promote; `reason` is a sentence with the figures for the user."""
+    """Whether to promote; `reason` is a sentence with the figures for the user. `figures` are those of a comparison."""
 
     promote: bool
     reason: str
+    figures: PairedComparison | None = None
 
 
-def decide_promotion(
-    challenger: MetricsByControl, champion: MetricsByControl | None, *, champion_version: str | None = None
-) -> Decision:
-    """Return the decision: promote unless the challenger is worse in macro-F1, averaged over the controls.
+def decide_promotion(figures: PairedComparison | None, *, champion_version: str | None = None) -> Decision:
+    """Return the decision: promote unless hierarchical F1 and log-loss together speak clearly against the challenger.
 
-    Both metrics are by control and of the same test images; they are empty when there are none. `champion` is None when
-    it cannot be scored on them; without `champion_version` there is no champion.
+    `figures` are None when the champion cannot be scored on the test images; without `champion_version` there is no
+    champion.
     """
     if champion_version is None:
         return Decision(True, "It is the first model of the project.")
-    if not challenger:
-        return Decision(False, f"There are no test images yet to compare it with {champion_version}.")
-    if champion is None:
+    if figures is None:
         return Decision(False, f"{champion_version} belongs to another backbone, so the two cannot be compared.")
-    new, old, images = _figures(challenger, champion)
-    figures = f"macro-F1 {new:.3f} against {old:.3f} of {champion_version}, on {images} test images"
-    if new >= old - _ROUNDING:
-        return Decision(True, f"It is not worse: {figures}.")
-    return Decision(False, f"It is worse: {figures}.")
+    if not figures.labels:
+        return Decision(False, f"There are no test images yet to compare it with {champion_version}.")
+    verdict = "It is worse" if figures.is_worse else "It is not clearly worse"
+    if figures.t_f1 + figures.t_loss >= 0:
+        verdict = "It is not worse"
+    return Decision(not figures.is_worse, f"{verdict}: {_in_words(figures, champion_version)}.", figures)
+
+
+def _in_words(figures: PairedComparison, champion_version: str) -> str:
+    return (
+        f"hierarchical F1 {figures.f1:.3f} against {figures.champion_f1:.3f} of {champion_version} "
+        f"(t = {figures.t_f1:+.1f}), log-loss {figures.loss:.2f} against {figures.champion_loss:.2f} "
+        f"(t = {figures.t_loss:+.1f}), on {figures.labels} test images of {_products(figures.products)}"
+    )
+
+
+def _products(count: int) -> str:
+    return "1 product" if count == 1 else f"{count} products"
 
 
 def decide_without_comparison(champion_version: str, known: int, images: int, *, drawn_again: bool) -> Decision:
@@ -58,14 +69,14 @@ def decide_without_comparison(champion_version: str, known: int, images: int, *,
 
 def left_to_a_person(decision: Decision) -> Decision:
     """Return the decision for a project whose versions a person promotes; the figures of the comparison stay in it."""
-    return Decision(False, f"A person promotes the versions of this project. {decision.reason}")
+    return replace(decision, promote=False, reason=f"A person promotes the versions of this project. {decision.reason}")
 
 
 def with_caveats(decision: Decision, caveats: Sequence[str]) -> Decision:
     """Return the decision whose reason names what a reader of its figures must know."""
     if not caveats:
         return decision
-    return Decision(decision.promote, f"{decision.reason.removesuffix('.')} ({', '.join(caveats)}).")
+    return replace(decision, reason=f"{decision.reason.removesuffix('.')} ({', '.join(caveats)}).")
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,50 @@
-"""Whether a backbone replaces another one, by the votes of the projects."""
+"""Whether a version replaces the champion, and whether a backbone replaces another one."""
 
 from __future__ import annotations
 
 import pytest
 
-from taxonomist.training.heads.promotion.decision import WORST_LOSS, Vote, decide_backbone
+from taxonomist.taxonomy.comparison import PairedComparison
+from taxonomist.training.heads.promotion.decision import (
+    WORST_LOSS,
+    Vote,
+    decide_backbone,
+    decide_promotion,
+    left_to_a_person,
+)
+
+
+def figures(t_f1: float, t_loss: float, labels: int = 20) -> PairedComparison:
+    return PairedComparison(labels, 7, 0.61, 0.6, 1.25, 1.5, t_f1, t_loss)
+
+
+@pytest.mark.parametrize(
+    ("t_f1", "t_loss", "promoted", "verdict"),
+    [
+        (1.0, 1.0, True, "not worse"),
+        (0, 0, True, "not worse"),
+        (-1.0, 1.5, True, "not worse"),
+        (0.5, -1.5, True, "not clearly worse"),
+        (0.4, -1.5, False, "worse"),
+    ],
+)
+def test_f1_and_log_loss_decide_together(t_f1: float, t_loss: float, promoted: bool, verdict: str) -> None:
+    compared = figures(t_f1, t_loss)
+    decision = decide_promotion(compared, champion_version="v3")
+    assert decision.promote is promoted
+    assert decision.figures == compared
+    assert decision.reason == (
+        f"It is {verdict}: hierarchical F1 0.610 against 0.600 of v3 (t = {t_f1:+.1f}), "
+        f"log-loss 1.25 against 1.50 (t = {t_loss:+.1f}), on 20 test images of 7 products."
+    )
+    waiting = left_to_a_person(decision)
+    assert (waiting.promote, waiting.figures) == (False, compared)
+
+
+def test_without_a_comparison_only_a_first_version_is_served() -> None:
+    assert decide_promotion(None).promote
+    assert not decide_promotion(None, champion_version="v3").promote
+    assert not decide_promotion(figures(0, 0, labels=0), champion_version="v3").promote
 
 
 def votes(*scores: tuple[float, float]) -> list[Vote]:
