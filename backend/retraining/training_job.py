@@ -21,6 +21,7 @@ from taxonomist.backend.retraining.announce_promotion import after_promotion
 from taxonomist.backend.retraining.embedding_job import champions_backbone
 from taxonomist.backend.retraining.finish_promotion import finish_promotion, training_turn
 from taxonomist.backend.retraining.first_backbone import prepare_backbone
+from taxonomist.backend.retraining.roll_back import roll_back_if_worse
 from taxonomist.backend.retraining.trained_labels import keep_parts, keep_trained
 from taxonomist.backend.retraining.training_images import TrainingImages
 from taxonomist.backend.services import Services, registry_name
@@ -50,8 +51,9 @@ EMBEDDING_SHARE = 0.3  # of the whole job's progress
 
 
 def train(services: Services, project: str, progress: StepProgress, *, force: bool = False) -> str:
-    """Train a challenger, promote it if it is not worse, and return the result in one line.
+    """Train a challenger, promote it unless it is clearly worse, and return the result in one line.
 
+    Before that, a served version whose suggestions prove worse than its predecessor's is taken back.
     Where the images, their labels, the settings and the backbone are those of the newest version, nothing is trained,
     unless `force` is given. Raises `TrainingError` when there are too few labels, or some wait for a person's decision.
     """
@@ -62,9 +64,12 @@ def train(services: Services, project: str, progress: StepProgress, *, force: bo
     backbone = prepare_backbone(services)
     with training_turn(services, project, progress):
         finished = finish_promotion(services, project, deciding)
-    if finished:
+        taken_back = roll_back_if_worse(services, project)
+    if finished or taken_back:
         after_promotion(services, project)
     outcome = _train_head(services, project, progress, backbone, force=force)
+    if outcome is None and taken_back:
+        return taken_back
     if outcome is None and finished:
         name, promotion = model_version_name(finished.version), finished.head_manifest.promotion
         reason = promotion.reason if promotion else ""
@@ -75,14 +80,15 @@ def train(services: Services, project: str, progress: StepProgress, *, force: bo
             f"Nothing is trained: labels, settings and backbone are those of {model_version_name(newest)}. "
             f"`taxonomist train --project {project} --force` trains all the same."
         )
+    before = f"{taken_back} " if taken_back else ""
     name = model_version_name(outcome.version.version)
     left_out = f" {len(outcome.left_out)} labelled images are left out; report.md says why." if outcome.left_out else ""
     if outcome.promoted:
         after_promotion(services, project)
-        return f"{name} is served now: {outcome.reason}{left_out}"
+        return f"{before}{name} is served now: {outcome.reason}{left_out}"
     if has_order(services, project):
         services.jobs.enqueue(JobKind.PUSH, project, "the order of labelling is made anew")
-    return f"{name} stays a candidate: {outcome.reason}{left_out}"
+    return f"{before}{name} stays a candidate: {outcome.reason}{left_out}"
 
 
 def train_head(

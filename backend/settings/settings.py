@@ -236,7 +236,7 @@ class Settings(BaseSettings):
     )
     retrain_every: int = Field(50, ge=1, description="Number of newly accepted labels that start a retraining at once")
     promotion: Promotion = Field(
-        "auto", description="auto: a version that is not worse is served at once; manual: a person promotes it"
+        "auto", description="auto: a version that is not clearly worse is served at once; manual: a person promotes it"
     )
     target_precision: TargetPrecision = Field(
         0.9, description="Precision that suggestions must reach; levels below it are not suggested"

@@ -85,6 +85,17 @@ class Promise:
 
 
 @dataclass(frozen=True)
+class AnsweredPair:
+    """What two versions suggested for an answered task: the version that the answer is of, and a former one."""
+
+    image_id: str
+    control: str
+    product: str
+    path: TaxonomyPath
+    former_path: TaxonomyPath
+
+
+@dataclass(frozen=True)
 class AnswerCount:
     """How many suggestions of a level (from 1) have an answer, and how many of these are right."""
 
@@ -212,6 +223,31 @@ class SuggestionTable:
                 (project,),
             ).fetchall()
         return [Promise(*row) for row in rows]
+
+    def answered_by_both(self, project: str, version: str, former: str) -> list[AnsweredPair]:
+        """Return the answered suggestions of a version for which the former one had suggested another path by then.
+
+        They are in the order of their answers.
+        """
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT s.image_id, a.control, a.product, s.path, f.path AS former_path"
+                " FROM answers a JOIN suggestions s USING (project, task_id, control, version)"
+                " JOIN suggestions f ON f.project = a.project AND f.task_id = a.task_id AND f.control = a.control"
+                " AND f.version = ? AND f.image_id = s.image_id AND f.at <= a.at AND f.path <> s.path"
+                " WHERE a.project = ? AND a.version = ? AND a.at IS NOT NULL ORDER BY a.at, a.task_id",
+                (former, project, version),
+            ).fetchall()
+        return [
+            AnsweredPair(
+                image_id=row["image_id"],
+                control=row["control"],
+                product=row["product"],
+                path=tuple(json.loads(row["path"])),
+                former_path=tuple(json.loads(row["former_path"])),
+            )
+            for row in rows
+        ]
 
     def answer_counts(self, project: str, version: str) -> list[AnswerCount]:
         """Return the counts of the answers to a version's suggestions, by level and blind."""

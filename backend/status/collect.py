@@ -34,6 +34,7 @@ from taxonomist.storage.registry import ModelVersion
 from taxonomist.storage.set_aside import Item
 from taxonomist.taxonomy.agreement import Reason
 from taxonomist.taxonomy.errors import ConfigError, NotFoundError, TaxonomistError
+from taxonomist.training.heads.promotion.unfinished import newest_candidate
 
 Value = TypeVar("Value")
 
@@ -97,7 +98,7 @@ def _project(services: Services, record: ProjectRecord) -> ProjectStatus:
         project=project,
         sources=_read(problems, lambda: _sources(services, record), ()) if has_journal else (),
         images=images,
-        waiting=_read(problems, lambda: _waiting(services, record, images, versions, champion), None),
+        waiting=_read(problems, lambda: _waiting(services, record, images), None),
         model=_read(problems, lambda: _model(services, project, served) if served else None, None),
         changed_labels=record.changed_labels,
         unfilled_tasks=_read(problems, lambda: services.unfilled.count(project), 0) if has_jobs else 0,
@@ -178,8 +179,6 @@ def _waiting(
     services: Services,
     record: ProjectRecord,
     images: ImagesStatus | None,
-    versions: list[ModelVersion],
-    champion: str | None,
 ) -> WaitingStatus:
     project, reasons = record.project, images.without_label if images else {}
     second_opinion = reasons.get(Reason.TOO_FEW_ANNOTATORS, 0)
@@ -192,15 +191,19 @@ def _waiting(
         else:
             if _has(services, "journal.sqlite"):
                 outside, held = labels_outside(services, project), training_hold(services, project)
+    by_hand = services.project_settings(project).promotion == "manual"
+    candidate = newest_candidate(services.registry, registry_name(project)) if by_hand else None
+    promotion = candidate.head_manifest.promotion if candidate else None
     return WaitingStatus(
         second_opinion=second_opinion,
         disagreement=reasons.get(Reason.NO_AGREEMENT, 0),
         missing_annotators=_missing(services, project) if second_opinion else None,
         outside=outside,
         training_held=str(held) if held else None,
-        candidate=_candidate(services, project, versions, champion),
+        candidate=candidate.version if candidate else None,
         config_refused=refused,
         no_taxonomy=missing,
+        candidate_reason=promotion.reason if promotion else None,
     )
 
 
@@ -211,14 +214,6 @@ def _missing(services: Services, project: str) -> str | None:
         return None
     who = "One person annotates" if people == 1 else f"{people} people annotate"
     return f"{who}, and a label needs {needed} who agree. {fewer_annotators(project)}"
-
-
-def _candidate(services: Services, project: str, versions: list[ModelVersion], champion: str | None) -> str | None:
-    """Return the newest version where a person promotes and has not decided about it."""
-    newest = versions[-1].version if versions else None
-    if services.project_settings(project).promotion != "manual" or newest == champion:
-        return None
-    return newest
 
 
 def _model(services: Services, project: str, served: ModelVersion) -> ModelStatus:

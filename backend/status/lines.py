@@ -141,6 +141,8 @@ def _waiting(waiting: WaitingStatus, project: str) -> Iterator[str]:
         yield f"    disagreement: {_images(waiting.disagreement)}"
     if waiting.candidate:
         yield f"    version {waiting.candidate} is trained and not promoted"
+        if waiting.candidate_reason:
+            yield f"      {waiting.candidate_reason}"
         yield f"      decide: taxonomist models promote {waiting.candidate} --project {project}"
 
 

@@ -46,8 +46,9 @@ class WaitingStatus:
 
     `second_opinion` and `disagreement` count images. `missing_annotators` says that one person annotates where several
     are needed. `outside` are labels that name what the taxonomy does not have; those on nodes that are gone hold back
-    the training, and `training_held` says so. `candidate` is a version that a person has to promote. `config_refused`
-    says why the labelling config cannot be used, `no_taxonomy` that there is none yet; until then no label is decided.
+    the training, and `training_held` says so. `candidate` is a version that a person has to promote, and
+    `candidate_reason` the outcome of its comparison. `config_refused` says why the labelling config cannot be used,
+    `no_taxonomy` that there is none yet; until then no label is decided.
     """
 
     second_opinion: int
@@ -58,6 +59,7 @@ class WaitingStatus:
     candidate: str | None
     config_refused: str | None
     no_taxonomy: str | None = None
+    candidate_reason: str | None = None
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def train(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Train a model on the accepted labels now. It is promoted if it is not worse than the champion."""
+    """Train a model on the accepted labels now. It is promoted unless it is clearly worse than the champion."""
     require("train")
     services = services_of(context)
     with step_bar("Train") as progress:
@@ -123,7 +123,7 @@ def list_(context: typer.Context, project: Project = "", as_json: Json = False) 
 
 
 def show(context: typer.Context, version: ModelArgument, project: Project = "", as_json: Json = False) -> None:
-    """Show one version: its data, its scores, its accepted suggestions and the folder of its plots."""
+    """Show one version: its data, scores, comparison with the champion, accepted suggestions and folder of plots."""
     services = services_of(context)
     found = services.registry.get(registry_name(project), version)
     services.registry.verify(found)
@@ -143,6 +143,15 @@ def show(context: typer.Context, version: ModelArgument, project: Project = "", 
             for count in answers
         ]
         print_table("Suggestions that accepted labels confirm", ["level", "", "right"], rows)
+    if found.head_manifest.promotion and (figures := found.head_manifest.promotion.figures):
+        print_table(
+            f"The comparison, on {figures.labels} labels of {figures.products} products",
+            ["", "this version", "champion", "t"],
+            [
+                ("hierarchical F1", f"{figures.f1:.3f}", f"{figures.champion_f1:.3f}", f"{figures.t_f1:+.2f}"),
+                ("log-loss", f"{figures.loss:.3f}", f"{figures.champion_loss:.3f}", f"{figures.t_loss:+.2f}"),
+            ],
+        )
     print_table(
         "Files",
         ["file", "bytes"],

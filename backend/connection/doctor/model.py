@@ -16,6 +16,7 @@ from taxonomist.taxonomy.errors import ConfigError, DamagedError
 from taxonomist.taxonomy.label_config import parse_label_config
 from taxonomist.taxonomy.paths import NO_ANSWER
 from taxonomist.taxonomy.tree import Tree
+from taxonomist.training.heads.promotion.unfinished import newest_candidate
 
 
 def checks(services: Services, project: str) -> Iterator[Check]:
@@ -37,6 +38,7 @@ def checks(services: Services, project: str) -> Iterator[Check]:
     yield from _figures(model, project)
     yield from _promise(services, project, model_version_name(version))
     yield _fit(services.projects.get(project), model, project)
+    yield from _waiting(services, project)
 
 
 def _no_model(services: Services, project: str) -> Check:
@@ -84,6 +86,21 @@ def _promise(services: Services, project: str, version: str) -> Iterator[Check]:
         yield warned("model's promise", f"{what}; {seen}", f"taxonomist train --project {project}, after more labels")
     elif counts:
         yield passed("model's promise", f"{seen}; nothing says that they are right too seldom")
+
+
+def _waiting(services: Services, project: str) -> Iterator[Check]:
+    """Yield that a newer version waits for a person, with the outcome of its comparison."""
+    if services.project_settings(project).promotion != "manual":
+        return
+    candidate = newest_candidate(services.registry, registry_name(project))
+    if candidate is not None:
+        promotion = candidate.head_manifest.promotion
+        detail = f"{model_version_name(candidate.version)} is trained and not promoted"
+        yield warned(
+            "promotion",
+            f"{detail}: {promotion.reason}" if promotion else detail,
+            f"taxonomist models promote {candidate.version} --project {project}",
+        )
 
 
 def _fit(record: ProjectRecord, model: ModelVersion, project: str) -> Check:

@@ -1,6 +1,12 @@
-"""Finds a version that won its comparison, but whose training was killed or failed before it was promoted."""
+"""Finds the version that is not served yet: one that waits, and one whose training was killed before its promotion."""
 
 from taxonomist.storage.registry import ModelVersion, Registry
+
+
+def newest_candidate(registry: Registry, name: str) -> ModelVersion | None:
+    """Return the newest version of the name if it is not the one that is served."""
+    versions = registry.versions(name)
+    return versions[-1] if versions and versions[-1].version != registry.champion(name) else None
 
 
 def unfinished_promotion(registry: Registry, name: str) -> ModelVersion | None:

@@ -49,6 +49,12 @@ def test_with_manual_promotion_a_person_promotes_each_version(run: Run, services
     run("models", "promote", "v1")
     second = run_json(run, "train", "--force")
     assert (second["champion"], second["promoted"]) == (False, False)
-    assert "macro-F1" in second["reason"]
+    assert "It is not worse: hierarchical F1" in second["reason"]
+    for command in ("status", "doctor"):
+        said = " ".join(run(command)[1].split())
+        assert "v2 is trained and not promoted" in said
+        assert "It is not worse: hierarchical F1" in said
+        assert "taxonomist models promote v2 --project colours" in said
+    assert "The comparison, on" in run("models", "show", "v2")[1]
     run("settings", "promotion=")
     assert run_json(run, "train", "--force")["champion"]
