@@ -29,7 +29,7 @@ from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
 from taxonomist.storage.registry.folder import FolderRegistry
 FolderRegistry.promote_together = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
-train(Services(Settings(home=Path(sys.argv[1]), head_epochs=3, views=0)), "7", lambda *_: None)
+train(Services(Settings(home=Path(sys.argv[1]), target_precision=0.8)), "7", lambda *_: None)
 """
 
 
@@ -46,9 +46,9 @@ def versions(services: Services) -> list[str]:
 
 @pytest.fixture
 def home(trained: Services) -> Services:
-    """Version 1 is served."""
+    """Version 1 is served. The next one has the same weights, and so is not worse."""
     assert versions(trained) == ["v1"]
-    trained.settings = Settings(home=trained.settings.home, head_epochs=3, views=0)
+    trained.settings = Settings(home=trained.settings.home, target_precision=0.8)
     return trained
 
 
@@ -116,7 +116,7 @@ def test_what_a_person_takes_back_meanwhile_stays_back(unfinished: Services, mon
 
 def test_a_version_that_lost_is_not_promoted(home: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAXONOMIST_PROMOTION", "manual")
-    manual = Services(Settings(home=home.settings.home, head_epochs=3, views=0))
+    manual = Services(Settings(home=home.settings.home, target_precision=0.8))
     assert "stays a candidate" in train(manual, "7", silent)
     monkeypatch.delenv("TAXONOMIST_PROMOTION")
     finish_promotions(home)
