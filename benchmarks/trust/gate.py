@@ -208,11 +208,14 @@ RULES: Mapping[str, Callable[[Mapping[str, Any]], float]] = {
     "t(F1) + t(clipped log-loss) >= 0": _sum(1, 1),
     f"**t(F1) + t(clipped log-loss) >= -{EVIDENCE_AGAINST:g}**": _sum(1, 1, against=EVIDENCE_AGAINST),
 }
-TRIED = RULES | {
-    f"{f1} t(F1) + {loss} t(log-loss, {least:g}) >= -{against:g}": _sum(f1, loss, least=least, against=against)
-    for least in CLIPS
-    for f1, loss in ((1, 0), (0, 1), (1, 2), (1, 1), (2, 1))
-    for against in (0.0, 0.5, 1.0, 1.5, 2.0)
+TRIED: Mapping[str, Callable[[Mapping[str, Any]], float]] = {
+    **RULES,
+    **{
+        f"{f1} t(F1) + {loss} t(log-loss, {least:g}) >= -{against:g}": _sum(f1, loss, least=least, against=against)
+        for least in CLIPS
+        for f1, loss in ((1, 0), (0, 1), (1, 2), (1, 1), (2, 1))
+        for against in (0.0, 0.5, 1.0, 1.5, 2.0)
+    },
 }
 
 

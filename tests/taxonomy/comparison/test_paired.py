@@ -9,6 +9,7 @@ import pytest
 
 from taxonomist.taxonomy.comparison import PathScores, compare_paired, path_scores
 from taxonomist.taxonomy.comparison.paired import LEAST_PROBABILITY
+from taxonomist.taxonomy.paths import TaxonomyPath
 
 NODES = (("bath",), ("bath", "sink"), ("bath", "tub"), ("pipes",))
 # P(path) of two images
@@ -16,7 +17,7 @@ SURE = np.log(np.array([[0.9, 0.6, 0.3, 0.1], [0.2, 0.1, 0.1, 0.8]]))
 
 
 def test_scores_of_a_path_a_shorter_label_and_two_labels() -> None:
-    truths = [[("bath", "sink")], [("bath",), ("pipes",)]]
+    truths: list[list[TaxonomyPath]] = [[("bath", "sink")], [("bath",), ("pipes",)]]
     scores = path_scores(truths, [("bath", "tub"), ("pipes",)], NODES, SURE)
     assert scores.shared.tolist() == [1, 1]
     assert scores.given.tolist() == [2, 1]
@@ -26,7 +27,7 @@ def test_scores_of_a_path_a_shorter_label_and_two_labels() -> None:
 
 
 def test_what_a_model_does_not_know_has_the_least_probability() -> None:
-    truths = [[("bath", "shower")], [("pipes",)]]
+    truths: list[list[TaxonomyPath]] = [[("bath", "shower")], [("pipes",)]]
     known = path_scores(truths, [("bath",), ("pipes",)], NODES, SURE)
     assert np.exp(known.log_probability) == pytest.approx([LEAST_PROBABILITY, 0.8])
     unknown = path_scores(truths, [None, None], (), None)

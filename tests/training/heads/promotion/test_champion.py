@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from taxonomist.taxonomy.comparison.paired import LEAST_PROBABILITY
+from taxonomist.taxonomy.path_probabilities import FloatArray
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.training.heads.data.dataset import Example
 from taxonomist.training.heads.promotion.champion import Predictions, compare, predict
@@ -52,7 +53,7 @@ class FixedHead:
 
     def log_probabilities(
         self, x: NDArray[np.float32], trees: Mapping[str, Tree], temperatures: Mapping[str, float]
-    ) -> dict[str, NDArray[np.float64]]:
+    ) -> dict[str, FloatArray]:
         assert temperatures == {}
         return {control: np.log(np.full((len(x), 2), [0.9, 0.1])) for control in trees}
 
