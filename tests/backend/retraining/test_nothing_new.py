@@ -156,6 +156,8 @@ def test_a_version_of_an_earlier_release_is_trained_after(home: Services) -> Non
 
 
 def test_what_was_never_served_because_of_a_kill_is_trained_again(home: Services) -> None:
+    home.settings = Settings(home=home.settings.home, target_precision=0.8)  # the weights of v1, so it is not worse
+    assert "taxonomist-v3 is served now" in train(home, "7", silent)
     (home.settings.home / "models" / "aliases.json").unlink()
     home.registry.promote("backbone", "v1")
     assert "is served now" in train(Services(home.settings), "7", silent)
