@@ -19,7 +19,8 @@ def roll_back_if_worse(services: Services, project: str) -> str | None:
 
     Compared are their suggestions for the same task, made before a person annotated it. The error is `RISK`. It is
     done only for a version that was promoted by its comparison, over an older one on the same backbone, and not where a
-    person promotes. Return what was done in one line, None when nothing was. Call it with the training lock.
+    person promotes. Return what was done in one line, None when nothing was. Call it with the training lock. Raises
+    `ConfigError` when the project's labelling config has no taxonomy.
     """
     if services.project_settings(project).promotion == "manual":
         return None
@@ -62,19 +63,24 @@ def _follows(services: Services, served: ModelVersion, former: ModelVersion) -> 
 def _products(services: Services, project: str, served: ModelVersion, former: ModelVersion) -> tuple[int, int]:
     """Return for how many products the former version's suggestion was the better one, and for how many the served's.
 
-    Of each product the first task counts where one of them was better.
+    Of each product the first task counts where one of them was better. Nodes and controls have their names of now.
     """
     pairs = services.suggestions.answered_by_both(
         project, model_version_name(served.version), model_version_name(former.version)
     )
+    if not pairs:
+        return 0, 0
     documents = services.catalog.get_many({pair.image_id for pair in pairs})
+    trees = {name: tree for tree in services.label_config(project).trees for name in (*tree.former, tree.control)}
     is_better: dict[str, bool] = {}
     for pair in pairs:
-        document = documents.get(pair.image_id)
-        if document is None or project not in document.projects or pair.product in is_better:
+        document, tree = documents.get(pair.image_id), trees.get(pair.control)
+        if document is None or tree is None or project not in document.projects or pair.product in is_better:
             continue
-        labels = document.projects[project].paths(pair.control)
-        served_levels, former_levels = _right_levels(pair.path, labels), _right_levels(pair.former_path, labels)
+        labels = document.projects[project].paths(tree.control)
+        served_levels, former_levels = (
+            _right_levels(tree.current(path), labels) for path in (pair.path, pair.former_path)
+        )
         if served_levels != former_levels:
             is_better[pair.product] = former_levels > served_levels
     better = sum(is_better.values())
