@@ -22,6 +22,8 @@ class DiscriminantOptions:
     shrinkage: float = 0.6  # share of the identity in the covariance
     parent_images: float = 2.0  # weight of the parent's mean in that of a node, in images
     folds: int = 10  # of products, for the predictions of unseen products
+    carried: float = 0.5  # weight of what a product shares, in a label that is deeper than products are pure
+    correlation: float = 0.5  # of the images of a product, in the evidence that they are together
     seed: int = 0
 
 
@@ -108,7 +110,32 @@ class LabelledFeatures:
     def sums(self, rows: npt.NDArray[np.bool_]) -> Sums:
         """Return the sums over some of the images."""
         x, stops = self.x[rows], self.stops[rows]
-        return Sums((x.T @ x).astype(np.float64), stops.sum(axis=0, dtype=np.float64), (stops.T @ x).astype(np.float64))
+        weighted = x * stops.sum(axis=1, keepdims=True)
+        return Sums(
+            (weighted.T @ x).astype(np.float64), stops.sum(axis=0, dtype=np.float64), (stops.T @ x).astype(np.float64)
+        )
+
+    def carried(self, means: Array, owners: Indices, depth: int, share: float) -> tuple[LabelledFeatures, Indices]:
+        """Return what is learned where the mean features of products are known, and the image of each row.
+
+        `means` (n, d) are those of each image's product, `owners` (n,) the number of the product. The label of an image
+        down to `depth` is one of the mean, and the labelled images of a product together have the weight 1. Of a label
+        that goes deeper, the beginning is one of the mean with `share` of its weight, the whole one of the image with
+        the rest.
+        """
+        shared, own = self.stops.copy(), self.stops.copy()
+        own[:, self.levels <= depth] = 0
+        own *= 1 - share
+        for level in range(int(self.levels.max()), depth, -1):
+            nodes = np.flatnonzero(self.levels == level)
+            np.add.at(shared.T, self.parents[nodes], shared.T[nodes] * (share if level == depth + 1 else 1))
+            shared[:, nodes] = 0
+        shared /= np.bincount(owners)[owners, None]
+        parts = [(data, np.flatnonzero(data.any(axis=1))) for data in (shared, own)]
+        stops = np.concatenate([data[rows] for data, rows in parts])
+        x = np.concatenate([vectors[rows] for vectors, (_, rows) in zip((means, self.x), parts, strict=True)])
+        rows = np.concatenate([rows for _, rows in parts])
+        return LabelledFeatures(x, stops, stops, self.nodes, self.parents, self.levels), rows
 
     def spread(self, rows: Indices, classes: Indices, scores: Array) -> LabelledFeatures:
         """Return the data with the labels of these images that stop above classes spread over them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -32,6 +32,14 @@ class Predictions:
         scores: Array = self.likelihoods / np.float32(temperature) + np.float32(prior_weight) * self.log_prior
         return scores
 
+    def some(self, positions: Indices) -> Predictions:
+        """Return the predictions for some of the images."""
+        return Predictions(self.rows[positions], self.likelihoods[positions], self.log_prior, self.classes)
+
+    def worth(self, images: npt.NDArray[np.float64]) -> Predictions:
+        """Return the predictions with the evidence of this number of images (rows,) in place of one."""
+        return replace(self, likelihoods=(self.likelihoods * images[:, None]).astype(np.float32))
+
 
 def folds_of(products: Sequence[str], options: DiscriminantOptions) -> npt.NDArray[np.int64]:
     """Return the fold (n,) of each image; images of one product are in one fold."""
@@ -41,17 +49,14 @@ def folds_of(products: Sequence[str], options: DiscriminantOptions) -> npt.NDArr
     return fold
 
 
-def held_out_predictions(
+def held_out_models(
     data: LabelledFeatures, folds: npt.NDArray[np.int64], options: DiscriminantOptions
-) -> Iterator[Predictions]:
-    """Yield what models without a fold predict for the images in it; none where nothing is left to learn from."""
+) -> Iterator[tuple[int, Model]]:
+    """Yield each fold and the model without its rows of `data`; none where nothing is left to learn from."""
     for fold in range(int(folds.max()) + 1):
-        rows = folds == fold
-        rest = data.whole.without(data.sums(rows))
-        if not len(data.classes_of(data.below(rest.weights))):
-            continue
-        model = fit(rest, data, options)
-        yield predictions(model, data, np.flatnonzero(rows))
+        rest = data.whole.without(data.sums(folds == fold))
+        if len(data.classes_of(data.below(rest.weights))):
+            yield fold, fit(rest, data, options)
 
 
 def predictions(model: Model, data: LabelledFeatures, rows: Indices) -> Predictions:
@@ -109,12 +114,7 @@ def _sampled(
         usable = np.flatnonzero(truths.any(axis=1))
         if len(usable):
             kept = chosen[usable]
-            parts.append(
-                (
-                    Predictions(fold.rows[kept], fold.likelihoods[kept], fold.log_prior, fold.classes),
-                    truths[usable],
-                )
-            )
+            parts.append((fold.some(kept), truths[usable]))
     return parts
 
 

@@ -13,9 +13,11 @@ from taxonomist.inference.heads.discriminant_weights import Discriminant, featur
 from taxonomist.taxonomy.errors import TrainingError
 from taxonomist.taxonomy.paths import TaxonomyPath
 from taxonomist.taxonomy.tree import Tree
+from taxonomist.training.heads.discriminant.closed_form import LabelledFeatures
 from taxonomist.training.heads.discriminant.fit_discriminant import (
     DiscriminantOptions,
     FittedDiscriminant,
+    ProductFeatures,
     fit_discriminant,
 )
 
@@ -167,3 +169,83 @@ def test_the_same_data_give_the_same_discriminant() -> None:
     first, second = (fit(images(paths), [[path] for path in paths]) for _ in range(2))
     assert (first.weights.weight == second.weights.weight).all()
     assert (first.held_out == second.held_out).all()
+
+
+def in_products(paths: Sequence[TaxonomyPath], views: int, *, spread: float, view: float) -> tuple[Array, list[str]]:
+    """Return embeddings of `views` images of a product of each path, one product after the other, and the products."""
+    x = np.repeat(images(paths, spread=spread), views, axis=0)
+    x += view * np.random.default_rng(1).normal(size=x.shape).astype(np.float32)
+    return x, [str(number) for number in range(len(paths)) for _ in range(views)]
+
+
+def test_labels_and_predictions_of_a_product_help_its_other_images() -> None:
+    paths = [SOFAS, CHAIRS, LAMPS] * 20
+    x, products = in_products(paths, 6, spread=0.4, view=2.0)
+    known = ProductFeatures.of(x, products, 2)
+    first = np.arange(0, len(x), 6)
+    labels = stops([[path] for path in paths])
+    names = [products[row] for row in first]
+    shared = ProductFeatures(known.means[first], known.sizes[first], 2)
+    alone = fit_discriminant(x[first], labels, names, TREE)
+    grouped = fit_discriminant(x[first], labels, names, TREE, shared=shared)
+    held, held_products = in_products([SOFAS, CHAIRS, LAMPS] * 30, 6, spread=0.4, view=2.0)
+    tested = ProductFeatures.of(held, held_products, 2)
+    truth = np.repeat([TREE.index[path] for path in [SOFAS, CHAIRS, LAMPS] * 30], 6)
+
+    def right(probabilities: Array) -> float:
+        leaves = [TREE.index[path] for path in (SOFAS, CHAIRS, LAMPS)]
+        return float(np.mean(np.array(leaves)[probabilities[:, leaves].argmax(axis=1)] == truth))
+
+    assert right(grouped.weights.probabilities(held)) > right(alone.weights.probabilities(held)) + 0.01
+    fused = grouped.weights.fused(held, tested.means, tested.sizes, TREE)
+    assert right(fused) > right(grouped.weights.probabilities(held)) + 0.1
+    np.testing.assert_allclose(fused[:6], fused[:1].repeat(6, axis=0))  # pure down to the last level
+
+
+def test_fused_predictions_are_by_models_that_never_saw_the_product() -> None:
+    paths = [SOFAS, CHAIRS, LAMPS] * 8
+    x, products = in_products(paths, 3, spread=1.0, view=0.5)
+    options = DiscriminantOptions(folds=len(paths))
+    labels = stops([[path] for path in paths for _ in range(3)])
+    before = fit_discriminant(x, labels, products, TREE, options, ProductFeatures.of(x, products, 2))
+    others = labels.copy()
+    others[:3] = stops([[LAMPS]] * 3)
+    after = fit_discriminant(x, others, products, TREE, options, ProductFeatures.of(x, products, 2))
+
+    def evidence(fitted: FittedDiscriminant) -> float:
+        """Return the difference of two log-likelihoods of product 0: temperature and prior are fitted on all labels."""
+        assert fitted.fused is not None
+        sofas, chairs = (fitted.fused[0, TREE.index[path]] for path in (SOFAS, CHAIRS))
+        return float(fitted.temperature * (np.log(chairs / sofas) - fitted.prior_weight * np.log(8 / 7)))
+
+    assert evidence(after) == pytest.approx(evidence(before), rel=1e-3)
+
+
+def test_a_label_deeper_than_products_are_pure_is_shared_as_far_as_they_are() -> None:
+    paths = [SOFAS, CHAIRS, LAMPS] * 4
+    x, products = in_products(paths, 2, spread=0.4, view=0.2)
+    labels = stops([[path] for path in paths for _ in range(2)])
+    data = LabelledFeatures.of(x, labels, TREE)
+    owners = np.array([int(product) for product in products])
+    means = ProductFeatures.of(x, products, 1).means
+    learned, rows = data.carried(means, owners, 1, 0.5)
+    seats, sofas, lamps = (data.nodes.tolist().index(TREE.index[path]) for path in (("seats",), SOFAS, LAMPS))
+    shared, own = len(x), len(learned.x) - len(x)
+    assert own == 16  # lamps stop at level 1
+    np.testing.assert_array_equal(learned.x[:shared], means)
+    np.testing.assert_array_equal(learned.x[shared:], data.x[rows[shared:]])
+    # The two labelled images of a product share the weight of its label.
+    assert learned.stops[0].tolist() == [0.25 if node == seats else 0 for node in range(len(data.nodes))]
+    assert learned.stops[4].tolist() == [0.5 if node == lamps else 0 for node in range(len(data.nodes))]
+    assert learned.stops[shared].tolist() == [0.5 if node == sofas else 0 for node in range(len(data.nodes))]
+
+
+def test_products_that_are_not_pure_change_nothing() -> None:
+    paths = [SOFAS, CHAIRS, LAMPS] * 8
+    x, products = in_products(paths, 2, spread=0.5, view=0.2)
+    labels = stops([[path] for path in paths for _ in range(2)])
+    alone = fit_discriminant(x, labels, products, TREE)
+    mixed = fit_discriminant(x, labels, products, TREE, shared=ProductFeatures.of(x, products, 0))
+    np.testing.assert_array_equal(mixed.weights.weight, alone.weights.weight)
+    assert mixed.fused is None
+    assert mixed.weights.fusion is None
