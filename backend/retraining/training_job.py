@@ -17,6 +17,7 @@ from taxonomist.backend.labelling.missing_annotators import fewer_annotators, mi
 from taxonomist.backend.labelling.taxonomy_changes.labels_outside import training_hold
 from taxonomist.backend.prediction.embedding import embed
 from taxonomist.backend.prediction.labelling_order import drawn_by_order, has_order
+from taxonomist.backend.prediction.privacy import may_use
 from taxonomist.backend.retraining.announce_promotion import after_promotion
 from taxonomist.backend.retraining.embedding_job import champions_backbone
 from taxonomist.backend.retraining.finish_promotion import finish_promotion, training_turn
@@ -170,6 +171,7 @@ def _train_head(
                 backbone=backbone,
                 options=options,
                 progress=lambda step, share: progress(step, EMBEDDING_SHARE + (1 - EMBEDDING_SHARE) * share),
+                companions=_companions(services, project, split, trees) if options.kind == "lda" else None,
                 other_embeddings=_embeddings_of_champion(services, project, other, test, images),
                 promote=promote,
                 by_hand=promote and services.project_settings(project).promotion == "manual",
@@ -233,6 +235,24 @@ def _embeddings_of_champion(
     except (NotFoundError, DamagedError) as error:
         log.warning("project %s: no comparison with a champion on backbone %s: %s", project, backbone.version, error)
         return {}
+
+
+def _companions(services: Services, project: str, split: SplitExamples, trees: Sequence[Tree]) -> dict[str, list[str]]:
+    """Return by product the images without labels that show a product of the training part.
+
+    The documents without a label are read once, and only where products are known. A project whose controls label
+    different images of a task has none: a label of one says nothing about the other.
+    """
+    groups = {example.group for example in split.usable if example.group and split.parts[example.id] == "train"}
+    if not groups or len({tree.to_name for tree in trees}) > 1:
+        return {}
+    labelled = {example.id for example in split.usable}
+    found: dict[str, list[str]] = {}
+    for document in services.catalog.documents(project, labelled=False):
+        product = document.product(project)
+        if product in groups and document.id not in labelled and may_use(document, services.settings):
+            found.setdefault(product, []).append(document.id)
+    return found
 
 
 def _labelled_documents(services: Services, project: str) -> list[ImageDocument]:

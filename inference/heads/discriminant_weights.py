@@ -136,15 +136,13 @@ class DiscriminantHead:
                 version = int(metadata[FORMAT])
                 controls = metadata["controls"]
                 fusions = metadata.get("fusions") or [None] * len(controls)
-                found = {
-                    str(control): Discriminant(
-                        *(file.get_tensor(f"{number}.{name}") for name in _ARRAYS),
-                        Fusion(int(fusion[0]), float(fusion[1]), file.get_tensor(f"{number}.{_PRIOR}"))
-                        if fusion
-                        else None,
-                    )
-                    for number, (control, fusion) in enumerate(zip(controls, fusions, strict=True))
-                }
+                found: dict[str, Discriminant] = {}
+                for number, (control, fusion) in enumerate(zip(controls, fusions, strict=True)):
+                    weight, bias, nodes, parents = (file.get_tensor(f"{number}.{name}") for name in _ARRAYS)
+                    together = None
+                    if fusion:
+                        together = Fusion(int(fusion[0]), float(fusion[1]), file.get_tensor(f"{number}.{_PRIOR}"))
+                    found[str(control)] = Discriminant(weight, bias, nodes, parents, together)
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise DamagedError(f"{path} is not a readable head: {error}") from error
         check_format(path, version, newest=1)

@@ -16,11 +16,16 @@ from taxonomist.inference.heads.head import Head
 from taxonomist.inference.heads.head_weights import HeadWeights
 from taxonomist.progress import StepProgress
 from taxonomist.taxonomy.calibration import Calibration, fit_calibration, fit_promise, fit_shortlists
+from taxonomist.taxonomy.groups import LevelPurity, pure_depth, purity_by_level
 from taxonomist.taxonomy.path_probabilities import FloatArray
 from taxonomist.taxonomy.paths import prefixes
 from taxonomist.training.heads.data.dataset import Dataset
 from taxonomist.training.heads.data.targets import Outputs, stops
-from taxonomist.training.heads.discriminant.fit_discriminant import DiscriminantOptions, fit_discriminant
+from taxonomist.training.heads.discriminant.fit_discriminant import (
+    DiscriminantOptions,
+    ProductFeatures,
+    fit_discriminant,
+)
 from taxonomist.training.heads.evaluation import Evaluation, evaluate, evaluate_predictions, most_likely_paths
 from taxonomist.training.heads.head import HeadOptions, TrainedHead, train_head
 
@@ -57,13 +62,15 @@ class TrainingOptions:
 class Learned:
     """A head, its calibration, and its evaluation on images that it was calibrated on.
 
-    `training` has the learning curves, None for a head without epochs.
+    `training` has the learning curves, None for a head without epochs. `purity` says by control and level how far the
+    labelled images of a product agree, where products are known and used.
     """
 
     head: Head
     calibration: Mapping[str, Calibration]
     validation: Mapping[str, Evaluation]
     training: TrainedHead | None = None
+    purity: Mapping[str, tuple[LevelPurity, ...]] = field(default_factory=dict)
 
 
 def learn(data: Dataset, outputs: Outputs, options: TrainingOptions, progress: StepProgress) -> Learned:
@@ -90,6 +97,9 @@ def _learn_discriminant(data: Dataset, outputs: Outputs, options: TrainingOption
     discriminants: dict[str, Discriminant] = {}
     calibration: dict[str, Calibration] = {}
     validation: dict[str, Evaluation] = {}
+    purity: dict[str, tuple[LevelPurity, ...]] = {}
+    groups = [example.group for example in data.train]
+    shared = data.companions and data.companions.means(data.train_data.vectors, groups)
     for done, tree in enumerate(outputs.trees):
         progress("training", done / len(outputs.trees))
         rows = [row for row, example in enumerate(data.train) if example.labels.get(tree.control)]
@@ -99,8 +109,13 @@ def _learn_discriminant(data: Dataset, outputs: Outputs, options: TrainingOption
         drawn = [row for row, example in enumerate(examples) if example.at_random]
         held_out: FloatArray = np.zeros((len(rows), len(tree)), np.float32)
         if rows:
+            others = None
+            if shared:
+                known = [example.group or f"image {example.id}" for example in examples]
+                purity[tree.control] = purity_by_level(truths, known, tree.depth)
+                others = ProductFeatures(shared[0][rows], shared[1][rows], pure_depth(purity[tree.control]))
             fitted = fit_discriminant(
-                data.train_data.vectors[rows], stops(tree, truths), products, tree, options.discriminant
+                data.train_data.vectors[rows], stops(tree, truths), products, tree, options.discriminant, others
             )
             discriminants[tree.control], held_out = fitted.weights, fitted.held_out
         judged = held_out[drawn], [truths[row] for row in drawn], [products[row] for row in drawn]
@@ -111,7 +126,7 @@ def _learn_discriminant(data: Dataset, outputs: Outputs, options: TrainingOption
         if evaluation := evaluate_predictions(tree, [example.labels for example in examples], predictions):
             validation[tree.control] = evaluation
     progress("training", 1.0)
-    return Learned(DiscriminantHead(discriminants), calibration, validation)
+    return Learned(DiscriminantHead(discriminants), calibration, validation, purity=purity)
 
 
 def _calibrate(

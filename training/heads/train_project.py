@@ -94,6 +94,7 @@ def train_project(
     progress: StepProgress = ignore_steps,
     *,
     other_embeddings: Mapping[str, Embeddings] | None = None,
+    companions: Mapping[str, Sequence[str]] | None = None,
     promote: bool = True,
     by_hand: bool = False,
 ) -> TrainingOutcome:
@@ -101,7 +102,8 @@ def train_project(
 
     `examples` are split into parts, unless the caller has done so with `split_examples`. `embeddings` is the store of
     `backbone`; images that it lacks are read by `read_image` and embedded, or left out with the reason. A champion of
-    another backbone is compared only when `other_embeddings` has the store of that backbone's version. Without
+    another backbone is compared only when `other_embeddings` has the store of that backbone's version. `companions` has
+    the ids of images without labels by product: those that are embedded are learned with its labels. Without
     `promote` the version stays a candidate, for callers that decide on several heads together; with `by_hand` it stays
     one until a person promotes it. `progress` gets the
     steps "embedding", "training", "evaluating" and "publishing", each with its own share that is done.
@@ -135,6 +137,7 @@ def train_project(
         views=options.views_read,
         validation_share=options.share_held_out,
         seed=options.seed,
+        companions=companions,
     )
     learned = learn(data, outputs, options, progress)
     progress("evaluating", 0.0)
@@ -192,6 +195,7 @@ def _manifest(
         "backbone": backbone.version,
         "trees": [tree.to_json() for tree in trees],
         "calibration": {control: calibration.to_json() for control, calibration in trained.learned.calibration.items()},
+        "purity": {control: [asdict(level) for level in levels] for control, levels in trained.learned.purity.items()},
         "metrics": _metrics_json(trained.test),
         "champion_metrics": _metrics_json(champion) if champion is not None else None,
         "promotion": {

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from taxonomist.backend.labelling.manifests import ManifestOptions, import_manifest
+from taxonomist.backend.retraining import training_job
 from taxonomist.backend.retraining.training_job import train, train_head
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
+from taxonomist.storage.catalog.documents import ImageDocument, ProjectLabels
 from taxonomist.taxonomy.errors import TrainingError
+from taxonomist.training.heads.train_project import TrainingOutcome, train_project
 from tests.backend.retraining.counting import Counts, count_work
 from tests.small_world import CONFIG, publish_backbone, publish_poor_backbone, write_catalogue
 
@@ -200,3 +204,33 @@ def test_too_few_usable_images_say_why(project: Services, tmp_path: Path) -> Non
         (tmp_path / "catalogue" / "images" / f"{number:04d}.jpg").unlink()
     with pytest.raises(TrainingError, match=r"Only 2 of 40 labelled images can be used.*38 left out.*no image"):
         train(project, "7", silent)
+
+
+def test_images_of_labelled_products_are_learned_from_without_labels(
+    project: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[Mapping[str, list[str]]] = []
+
+    def spy(*arguments: Any, companions: Mapping[str, list[str]], **options: Any) -> TrainingOutcome:
+        found.append(companions)
+        return train_project(*arguments, companions=companions, **options)
+
+    monkeypatch.setattr(training_job, "train_project", spy)
+    services = Services(project.settings.model_copy(update={"head": "lda"}))
+    publish_backbone(services)
+    for name, product in (("a", "p0"), ("b", "p1"), ("c", "p0"), ("d", "unlabelled"), ("e", None)):
+        labels = ProjectLabels(uri=f"file:///{name}.jpg", group=product)
+        services.catalog.put(ImageDocument(id=name, uri_orig=labels.uri, projects={"7": labels}))
+    private = ProjectLabels(uri="file:///f.jpg", group="p1")
+    services.catalog.put(
+        ImageDocument(id="f", uri_orig=private.uri, face_rects=[[1, 2, 3, 4]], projects={"7": private})
+    )
+    train(services, "7", silent)
+    trained = {
+        document.product("7")
+        for document in services.catalog.documents("7", labelled=True)
+        if document.projects["7"].part == "train"
+    }
+    expected = {"p0": ["a", "c"], "p1": ["b"]}
+    assert found == [{product: images for product, images in expected.items() if product in trained}]
+    assert found[0]

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from taxonomist.taxonomy.groups import effective_images, grafted
+from taxonomist.taxonomy.path_probabilities import FloatArray
 from taxonomist.taxonomy.tree import Tree
 
 TREE = Tree.from_paths("kind", [("a", "x", "1"), ("a", "x", "2"), ("a", "y"), ("b",)])
 
 
-def row(**values: float) -> np.ndarray:
+def row(**values: float) -> FloatArray:
     return np.array([[values["".join(path)] for path in TREE.paths]], np.float32)
 
 
@@ -28,7 +29,7 @@ FUSED = row(a=0.8, ax=0.2, ax1=0.1, ax2=0.1, ay=0.6, b=0.2)
         (3, FUSED),
     ],
 )
-def test_below_the_depth_an_image_divides_what_its_group_has(depth: int, expected: np.ndarray) -> None:
+def test_below_the_depth_an_image_divides_what_its_group_has(depth: int, expected: FloatArray) -> None:
     np.testing.assert_allclose(grafted(TREE, FUSED, OWN, depth), expected, rtol=1e-6)
 
 

@@ -36,13 +36,14 @@ def test_images_with_several_labels_agree_on_a_common_one() -> None:
 
 @pytest.mark.parametrize(("groups", "depth"), [(21, 0), (22, 2)])
 def test_few_groups_do_not_prove_that_a_grouping_is_pure(groups: int, depth: int) -> None:
-    labels: Labels = [(SOFA,)] * (2 * groups)
+    labels: Labels = [(SOFA,) for _ in range(2 * groups)]
     purity = purity_by_level(labels, [number // 2 for number in range(2 * groups)], 3)
     assert pure_depth(purity) == depth  # 0.9 ** 22 < 0.1
 
 
 def test_a_level_below_an_impure_one_is_not_pure() -> None:
-    labels: Labels = [(SOFA,), (LAMP,)] * 5 + [(SOFA,), (SOFA,)] * 100
+    pairs: Labels = [(SOFA,), (LAMP,)]
+    labels: Labels = pairs * 5 + [(SOFA,) for _ in range(200)]
     first, second = purity_by_level(labels, [number // 2 for number in range(210)], 2)
     assert second.bound > first.bound > 0.9
     assert pure_depth((first, second), 0.97) == 0

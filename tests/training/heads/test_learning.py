@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from taxonomist.inference.serving_model import load_serving_model
+from taxonomist.storage.registry import ModelVersion
 from taxonomist.taxonomy.paths import TaxonomyPath
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.training.heads.data.dataset import Example
@@ -123,3 +124,62 @@ def test_the_same_labels_in_any_order_give_the_same_head(project: Project) -> No
     one, two = train(project, examples), train(project, examples[::-1])
     assert one.parts == two.parts
     assert one.version.files["head.safetensors"] == two.version.files["head.safetensors"]
+
+
+def in_products(project: Project, labels: list[str], companions: int) -> tuple[list[Example], dict[str, list[str]]]:
+    """Return two noisy images of each of 60 products, and the ids of others without labels.
+
+    The label of an image is its leaf where `labels` says "same", else that of another level-1 node.
+    """
+    random = np.random.default_rng(5)
+    leaves = [path for path in project.tree.paths if len(path) == 2]
+    centres = np.random.default_rng(99).normal(size=(len(leaves), 16)) * 2
+    examples, others = [], {}
+    for number in range(60):
+        leaf = number % len(leaves)
+        ids = [f"{number}-{image}" for image in range(2 + companions)]
+        project.store.append(ids, (centres[leaf] + 4 * random.normal(size=(len(ids), 16))).astype(np.float32))
+        others[f"p{number}"] = ids[2:]
+        for id, label in zip(ids[:2], labels, strict=True):
+            path = leaves[leaf if label == "same" else (leaf + 2) % len(leaves)]
+            examples.append(Example(id, {"media": (path,)}, group=f"p{number}", part="train"))
+    return examples, others
+
+
+def learned(project: Project, examples: list[Example], companions: dict[str, list[str]]) -> ModelVersion:
+    return train_project(
+        "4",
+        [*examples, *(replace(example, part="test") for example in project.examples(2))],
+        [project.tree],
+        project.store,
+        None,
+        project.registry,
+        project.backbone,
+        LDA,
+        companions=companions,
+    ).version
+
+
+def test_labels_count_for_the_other_images_of_their_product(project: Project) -> None:
+    examples, others = in_products(project, ["same", "same"], 8)
+    alone, shared = (learned(project, examples, companions) for companions in ({}, others))
+    purity = json.loads((shared.path / "manifest.json").read_text())["purity"]["media"]
+    assert [(level["groups"], level["agreement"]) for level in purity] == [(60, 1.0), (60, 1.0)]
+    held = project.examples(60, noise=4.0, seed=8)
+    _, vectors = project.store.get([example.id for example in held])
+    truths = [project.tree.index[example.labels["media"][0]] for example in held]
+
+    def right(version: ModelVersion) -> float:
+        probabilities = load_serving_model(version).probabilities(vectors)["media"]
+        leaves = np.flatnonzero(project.tree.levels == 2)
+        return float(np.mean(leaves[probabilities[:, leaves].argmax(axis=1)] == truths))
+
+    assert right(shared) > right(alone) + 0.02
+    # Those who calibrate have labels of their own.
+    assert shared.head_manifest.calibration["media"].support == (120, 120)
+
+
+def test_labels_of_products_that_show_several_things_count_for_no_other_image(project: Project) -> None:
+    examples, others = in_products(project, ["same", "other"], 3)
+    alone, mixed = (learned(project, examples, companions) for companions in ({}, others))
+    assert mixed.files["head.safetensors"] == alone.files["head.safetensors"]

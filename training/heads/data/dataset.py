@@ -11,6 +11,7 @@ from taxonomist.storage.embeddings import Embeddings
 from taxonomist.taxonomy.errors import TrainingError
 from taxonomist.taxonomy.paths import TaxonomyPath, deepest, format_path, prefixes
 from taxonomist.taxonomy.tree import Tree
+from taxonomist.training.heads.data.companions import Companions, read_companions
 from taxonomist.training.heads.data.targets import HeadData, Labels, Outputs, nodes_of, scored
 from taxonomist.training.heads.data.view_embeddings import read_embeddings
 from taxonomist.training.split import Item, Part, assign_test, draw_again, lost_test_share, split_validation
@@ -167,6 +168,7 @@ class Dataset:
     """Images of the three parts, and the embeddings (n, d) of those that are held out.
 
     `scored` has the test images with the labels that they are scored on: as deep as the training part knows the nodes.
+    `companions` are images without labels of the training part's products, None where none are known.
     """
 
     train: tuple[Example, ...]
@@ -176,6 +178,7 @@ class Dataset:
     train_data: HeadData
     validation_x: npt.NDArray[np.float32]
     test_x: npt.NDArray[np.float32]
+    companions: Companions | None = None
 
     def validation_data(self, outputs: Outputs) -> HeadData:
         """Return the validation part for the training of the head."""
@@ -197,11 +200,12 @@ def build_dataset(
     views: int,
     validation_share: float,
     seed: int,
+    companions: Mapping[str, Sequence[str]] | None = None,
 ) -> Dataset:
     """Return the data set, with the validation part taken from the training part.
 
     `views` counts the augmented views of a training image. The store must have the embedding of every example; missing
-    views are left out.
+    views are left out. `companions` has the ids of images without labels by product (`Example.group`).
     """
     untested = [example for example in examples if parts[example.id] == "train"]
     train_index, validation_index = split_validation(_items(untested, outputs.trees), validation_share, seed)
@@ -218,6 +222,7 @@ def build_dataset(
         HeadData(rows.vectors, rows.owners, outputs.encode([example.labels for example in train])),
         embeddings.get([example.id for example in validation])[1],
         embeddings.get([example.id for example in test])[1],
+        read_companions(companions or {}, {example.group for example in train if example.group}, embeddings),
     )
 
 
