@@ -72,14 +72,15 @@ def _promise(results: Results) -> list[str]:
         "Share of the images with a suggestion, its precision, and splits whose precision is below the target, by "
         "splits with a suggestion. The promise allows 20 % of these.",
         "",
-        "| labels | groups | target | coverage alone | fused | precision alone | fused | below alone | fused |",
-        "| --- | --- |" + " ---: |" * 7,
+        "| labels | groups | target | coverage alone | carried | fused | precision alone | carried | fused "
+        "| below alone | carried | fused |",
+        "| --- | --- |" + " ---: |" * 10,
     ]
     for order in dict.fromkeys(row["order"] for row in results):
         for groups, rows in _by_groups(results, order):
             for target in (0.8, 0.9):
                 parts: list[list[str]] = [[], [], []]
-                for kind in ("alone", "fused"):
+                for kind in KINDS:
                     images, made, right = np.array([row[kind][f"target {target}"] for row in rows]).T
                     some = made > 0
                     below = int((right[some] < target * made[some]).sum())
