@@ -59,6 +59,14 @@ def held_out_models(
             yield fold, fit(rest, data, options)
 
 
+def held_out_predictions(
+    data: LabelledFeatures, folds: npt.NDArray[np.int64], options: DiscriminantOptions
+) -> Iterator[Predictions]:
+    """Yield what models without a fold predict for the images in it; none where nothing is left to learn from."""
+    for fold, model in held_out_models(data, folds, options):
+        yield predictions(model, data, np.flatnonzero(folds == fold))
+
+
 def predictions(model: Model, data: LabelledFeatures, rows: Indices) -> Predictions:
     """Return what a model predicts for some images."""
     return Predictions(rows, model.likelihoods(data.x[rows]), model.log_prior.astype(np.float32), model.classes)
