@@ -133,11 +133,11 @@ def test_an_end_between_the_record_and_the_labels_loses_nothing(
         patch.setattr("taxonomist.backend.labelling.decisions.CHUNK", 30)
         calls = []
 
-        def dies(services: Services, project: str, images: list[str]) -> None:
+        def dies(services: Services, project: str, images: list[str]) -> int:
             calls.append(len(images))
             if len(calls) == 2:
                 raise KeyboardInterrupt
-            update_labels(services, project, images)
+            return update_labels(services, project, images)
 
         patch.setattr("taxonomist.backend.labelling.decisions.update_labels", dies)
         with pytest.raises(KeyboardInterrupt):
