@@ -11,9 +11,10 @@ import pytest
 
 from taxonomist.backend.connection.settings import change_settings
 from taxonomist.backend.labelling.agreement.annotator_rates import lacks_rates
-from taxonomist.backend.labelling.decisions import decide_all_dirty, decide_anew
+from taxonomist.backend.labelling.decisions import decide_all_dirty, decide_anew, update_labels
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
+from taxonomist.storage.catalog.image_ids import image_id
 from taxonomist.storage.journal import AnnotationSaved, Event, TaskSaved
 from tests.small_world import CONFIG
 
@@ -70,6 +71,11 @@ def test_a_change_says_how_many_images_change_and_then_they_do(
     after = accepted(world)
     changed = sum(after[image] != before[image] for image in before)
     assert changed > IMAGES / 4
+    true = {image_id(f"/data/upload/7/{task}.jpg"): {"colour": [path]} for task, path in enumerate(TRUTH)}
+    world.projects.update("7", annotator_rates={})  # all weigh the same
+    update_labels(world, "7", list(after))
+    unlearned = accepted(world)
+    assert sum(after[image] == true[image] for image in true) > sum(unlearned[image] == true[image] for image in true)
     assert f"{changed} of {IMAGES} images get another label." in effects
     done = world.projects.get("7").decided_anew
     assert done is not None
