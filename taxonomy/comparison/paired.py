@@ -123,8 +123,8 @@ def compare_paired(challenger: PathScores, champion: PathScores, products: Seque
         products=len(names),
         f1=challenger.hierarchical_f1,
         champion_f1=f1,
-        loss=-float(challenger.log_probability.mean()) if count else 0.0,
-        champion_loss=-float(champion.log_probability.mean()) if count else 0.0,
+        loss=0.0 - float(challenger.log_probability.mean()) if count else 0.0,
+        champion_loss=0.0 - float(champion.log_probability.mean()) if count else 0.0,
         t_f1=_self_normalised_sum(shares[0] - shares[1], product),
         t_loss=_self_normalised_sum(challenger.log_probability - champion.log_probability, product),
     )

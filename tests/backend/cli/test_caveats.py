@@ -40,7 +40,7 @@ def test_products_unknown(run: Run, services: Services, tmp_path: Path) -> None:
     add_products(services, tmp_path / "i", 0, 8, field=None)
     trained = run_json(run, "train")
     assert trained["caveats"] == ["products unknown"]
-    assert run_json(run, "train", "--force")["reason"].endswith("test images (products unknown).")
+    assert run_json(run, "train", "--force")["reason"].endswith("products (products unknown).")
     assert [row["caveats"] for row in run_json(run, "models", "list")] == [["products unknown"]] * 2
     assert "unknown" in run("models", "list")[1]
     assert "products unknown" in run("models", "show", "v1")[1]

@@ -77,7 +77,7 @@ def test_the_served_version_is_compared_under_the_new_names(trained: Services, c
     assert first.version == "v1"
     promotion = second.head_manifest.promotion
     assert promotion is not None
-    assert "macro-F1 1.000 against 1.000 of v1" in promotion.reason
+    assert "hierarchical F1 1.000 against 1.000 of v1" in promotion.reason
 
 
 def test_a_shortlist_with_a_node_that_is_gone_waits_for_the_decision(

@@ -70,7 +70,8 @@ def test_products_become_known(services: Services, tmp_path: Path) -> None:
 
     said = train(services, "7", silent, force=True)  # from then on the parts stay, and versions are compared
     assert sides(services) == known
-    assert "of v2, on 12 test images" in said
+    assert "against 1.000 of v2" in said
+    assert said.endswith("on 12 test images of 3 products.")
     assert not trained_products(newest(services)) & tested
 
 
@@ -83,7 +84,9 @@ def test_where_every_product_was_trained_on_the_reason_says_so(services: Service
     assert said.endswith("of 8 test images.")
     assert all(len(parts) == 1 for parts in sides(services).values())
     before = sides(services)
-    assert "of v2, on 8 test images" in train(services, "7", silent, force=True)
+    said = train(services, "7", silent, force=True)
+    assert "against 1.000 of v2" in said
+    assert said.endswith("on 8 test images of 2 products.")
     assert sides(services) == before
 
 
