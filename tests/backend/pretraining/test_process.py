@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from taxonomist.backend.pretraining import process as watched
 from taxonomist.backend.pretraining.__main__ import NICENESS
 from taxonomist.backend.pretraining.process import PretrainingProcess
 from taxonomist.backend.pretraining.state import EXIT_NO_ROOM, Run, exclusive_pretraining, write_run
@@ -113,48 +114,70 @@ def test_a_stop_is_not_an_attempt_and_it_resumes(poor: Services, process: Pretra
     assert (ended.state, ended.attempts) == (JobState.DONE, 1)
 
 
-@pytest.mark.parametrize("hangs", ["stopped", "waits"])
-def test_a_child_that_hangs_is_ended_and_the_attempt_counts(
-    poor: Services, process: PretrainingProcess, job: Job, monkeypatch: pytest.MonkeyPatch, hangs: str
-) -> None:
-    monkeypatch.setattr("taxonomist.backend.pretraining.process.LOOK_S", 0.0)
-    monkeypatch.setattr("taxonomist.backend.pretraining.process.IDLE_S", 2.0)
-    monkeypatch.setattr(process, "_command", lambda _job: [sys.executable, "-c", "import time; time.sleep(600)"])
+class Clock:
+    """The clock by which children are watched: it stands until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    stands = Clock()
+    monkeypatch.setattr(watched, "time", stands)
+    return stands
+
+
+def child_of(process: PretrainingProcess, monkeypatch: pytest.MonkeyPatch, program: str) -> subprocess.Popen[bytes]:
+    """Return a child of the process that runs this program in place of a pre-training."""
+    monkeypatch.setattr(process, "_command", lambda _job: [sys.executable, "-c", program])
     process.poll()
-    hung = process._child
-    assert hung is not None
-    if hangs == "stopped":
-        os.kill(hung.pid, signal.SIGSTOP)
+    assert process._child is not None
+    return process._child
 
-    def is_ended() -> bool:
-        process.poll()
-        return process._child is not hung
 
-    eventually("the end of the child that hangs", is_ended)
-    assert hung.returncode == -signal.SIGKILL
+@pytest.mark.parametrize("is_stopped", [True, False])
+def test_a_child_that_hangs_is_ended_and_the_attempt_counts(
+    poor: Services,
+    process: PretrainingProcess,
+    job: Job,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    is_stopped: bool,
+) -> None:
+    hangs = child_of(process, monkeypatch, "import signal; signal.pause()")
+    if is_stopped:
+        os.kill(hangs.pid, signal.SIGSTOP)
+    clock.now += watched.LOOK_S
+    process.poll()  # it has made its first step
+    clock.now += watched.IDLE_S - 1
+    process.poll()
+    assert hangs.poll() is None
+    clock.now += watched.LOOK_S
+    process.poll()
+    assert hangs.wait(60) == -signal.SIGKILL
+    process.poll()
+    assert process._child is not hangs
     assert (now(poor, job).state, now(poor, job).attempts) == (JobState.RUNNING, 2)
 
 
-def test_a_child_that_computes_in_processes_of_its_own_is_left_alone(
-    poor: Services, process: PretrainingProcess, job: Job, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("job")
+def test_a_child_that_computes_in_a_process_of_its_own_is_left_alone(
+    process: PretrainingProcess, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("taxonomist.backend.pretraining.process.LOOK_S", 0.0)
-    monkeypatch.setattr("taxonomist.backend.pretraining.process.IDLE_S", 4.0)
-    monkeypatch.setattr("taxonomist.backend.pretraining.process._COMPUTED_S", 0.01)
-    computes_for_a_while = "import time; end = time.time() + 15\nwhile time.time() < end: pass"
+    computes_for_a_while = "import time; end = time.process_time() + 5\nwhile time.process_time() < end: pass"
     program = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {computes_for_a_while!r}])"
-    monkeypatch.setattr(process, "_command", lambda _job: [sys.executable, "-c", program])
+    computes = child_of(process, monkeypatch, program)
+    clock.now += watched.LOOK_S
     process.poll()
-    computes = process._child
-    assert computes is not None
-    until = time.monotonic() + 6
-    while time.monotonic() < until:
-        process.poll()
-        time.sleep(0.1)
-    assert process._child is computes
-    assert computes.poll() is None
-    computes.terminate()
-    computes.wait()
+    used = watched._processor_s(computes.pid)
+    eventually("it computes", lambda: watched._processor_s(computes.pid) > used + 1.5, timeout=LOCK_TIMEOUT_S)
+    clock.now += watched.IDLE_S + 1
+    process.poll()
+    assert computes.wait(LOCK_TIMEOUT_S) == 0
 
 
 def test_a_killed_child_is_started_again(poor: Services, process: PretrainingProcess, job: Job) -> None:
