@@ -175,6 +175,7 @@ def test_a_child_that_computes_in_a_process_of_its_own_is_left_alone(
     process.poll()
     used = watched._processor_s(computes.pid)
     eventually("it computes", lambda: watched._processor_s(computes.pid) > used + 1.5, timeout=LOCK_TIMEOUT_S)
+    assert computes.poll() is None
     clock.now += watched.IDLE_S + 1
     process.poll()
     assert computes.wait(LOCK_TIMEOUT_S) == 0
