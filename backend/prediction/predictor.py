@@ -14,34 +14,26 @@ from numpy.typing import NDArray
 
 from taxonomist.backend.label_studio.predictions import model_version_name, prediction_json
 from taxonomist.backend.label_studio.requests import PredictRequest
+from taxonomist.backend.prediction.champions import Champions
 from taxonomist.backend.prediction.embedding import embed, embed_without_storing
 from taxonomist.backend.prediction.labelling_order import has_order, places
 from taxonomist.backend.prediction.look_alikes import LookAlike, LookAlikes
+from taxonomist.backend.prediction.task_parts import allowed_parts, task_parts
 from taxonomist.backend.services import BACKBONE, Services, registry_name
 from taxonomist.backend.state.suggestions import StoredSuggestion
-from taxonomist.inference.serving_model import ServingModel, load_serving_model
+from taxonomist.inference.serving_model import ServingModel
 from taxonomist.storage.catalog.documents import image_id
-from taxonomist.taxonomy.errors import DamagedError, StorageError, TaxonomistError
+from taxonomist.taxonomy.errors import TaxonomistError
 from taxonomist.taxonomy.label_config import LabelConfig
 from taxonomist.taxonomy.monitoring import is_blind
 from taxonomist.taxonomy.paths import NO_ANSWER, TaxonomyPath
 from taxonomist.taxonomy.suggestion import Suggestion, vote
-from taxonomist.taxonomy.tree import Tree
 from taxonomist.taxonomy.tree_changes.new_nodes import propose_new_node
 
 log = logging.getLogger(__name__)
 
-RETRY_S = 30.0  # after which a model that the store could not deliver is loaded again
 MOST_PREVIEWS = 10_000  # addresses of tasks that are not saved
 RECOUNT_S = 60.0  # after which labels are counted again: another server may have written some
-
-
-class _LoadedModel(NamedTuple):
-    """The result of the last loading, the stamp of the aliases it belongs to, and the time of the next try."""
-
-    stamp: object
-    model: ServingModel | None
-    retry_at: float = float("inf")
 
 
 class _LabelCount(NamedTuple):
@@ -71,9 +63,8 @@ class Predictor:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._lock = threading.Lock()
-        self._models: dict[str, _LoadedModel] = {}
+        self._champions = Champions(services)
         self._counts: dict[str, _LabelCount] = {}
-        self._floors: dict[tuple[str, str], dict[str, float]] = {}  # by project and version, those that were read last
         self._previews: OrderedDict[tuple[str, str], str] = OrderedDict()
         self.look_alikes = LookAlikes(services)
 
@@ -110,43 +101,8 @@ class Predictor:
         return count.labelled
 
     def model(self, project: str) -> ServingModel | None:
-        """Return the champion of a project, None while there is none.
-
-        Where its promise is broken, its thresholds have risen. A champion that cannot be loaded is logged, and the
-        model that was served before stays in use. If the store was not reachable, the champion is loaded again after
-        `RETRY_S` seconds.
-        """
-        name = registry_name(project)
-        stamp = self._services.registry.alias_stamp(name)
-        loaded = self._models.get(project)
-        if loaded and loaded.stamp == stamp and (time.monotonic() < loaded.retry_at or self._lock.locked()):
-            return self._with_floors(project, loaded.model)
-        with self._lock:
-            loaded = self._models.get(project)
-            if loaded is None or loaded.stamp != stamp or time.monotonic() >= loaded.retry_at:
-                try:
-                    loaded = _LoadedModel(stamp, self._load(name))
-                except TaxonomistError as error:
-                    log.error(
-                        "the champion of project %s cannot be loaded, the former model stays in use: %s", project, error
-                    )
-                    unreachable = isinstance(error, StorageError) and not isinstance(error, DamagedError)
-                    retry_at = time.monotonic() + RETRY_S if unreachable else float("inf")
-                    loaded = _LoadedModel(stamp, loaded.model if loaded else None, retry_at)
-                self._models[project] = loaded
-        return self._with_floors(project, loaded.model)
-
-    def _with_floors(self, project: str, model: ServingModel | None) -> ServingModel | None:
-        """Return the model with the thresholds that still hold; the last known ones when they cannot be read."""
-        if model is None:
-            return None
-        key = (project, model_version_name(model.version))
-        try:
-            self._floors[key] = self._services.suggestions.floors(*key)
-        except StorageError as error:
-            log.error("project %s: the thresholds of %s cannot be read: %s", *key, error)
-        floors = self._floors.get(key)
-        return model.with_floors(floors) if floors else model
+        """Return the champion of a project, see `Champions.get`."""
+        return self._champions.get(project)
 
     def backbone(self, project: str) -> str | None:
         """Return the version of the backbone that embeds the images of a project, None while there is none."""
@@ -162,7 +118,7 @@ class Predictor:
         if backbone is None or not len(vectors):
             return [{} for _ in vectors]
         rows = self._suggest(project, config, model, backbone, vectors, [None] * len(vectors))
-        return [{tree.control: suggestion for tree, suggestion in _parts(config, row)} for row in rows]
+        return [{tree.control: suggestion for tree, suggestion in allowed_parts(config, row)} for row in rows]
 
     def shortlists(self, project: str, image: str, vector: NDArray[np.float32]) -> dict[str, tuple[TaxonomyPath, ...]]:
         """Return the shortlist of an image by control, from its embedding (d,) by `backbone(project)`.
@@ -227,7 +183,7 @@ class Predictor:
         if previewed:
             self._keep_previews(request.project, previewed)
         suggestions, unanswered = self._suggestions(request.project, images, previewed, model, config, deadline)
-        parts_of = [_task_parts(config, suggestions, ids) for ids in images_of]
+        parts_of = [task_parts(config, suggestions, ids) for ids in images_of]
         saved = [
             (str(task.id), ids, parts)
             for task, ids, parts in zip(request.tasks, images_of, parts_of, strict=True)
@@ -314,61 +270,10 @@ class Predictor:
             for name, vector in zip(names, vectors, strict=True)
         ]
 
-    def _load(self, name: str) -> ServingModel | None:
-        registry = self._services.registry
-        version = registry.champion(name)
-        if version is None:
-            return None
-        model_version = registry.get(name, version)
-        registry.verify(model_version)
-        return load_serving_model(model_version)
-
-
-def _task_parts(
-    config: LabelConfig, suggestions: Mapping[str, Mapping[str, Suggestion]], images: Mapping[str, str]
-) -> list[tuple[Tree, Suggestion]]:
-    """Return the suggestions for a task, each control's from its own image.
-
-    `suggestions` are by image id and control, `images` the task's image ids by the name of their `<Image>`.
-    """
-    by_control = {
-        tree.control: suggestion
-        for tree in config.trees
-        if (suggestion := suggestions.get(images.get(tree.to_name, ""), {}).get(tree.control))
-    }
-    return _parts(config, by_control)
-
-
-def _parts(config: LabelConfig, suggestions: Mapping[str, Suggestion]) -> list[tuple[Tree, Suggestion]]:
-    """Return the suggestions as far as today's labelling config allows them: it may be newer than the model.
-
-    A control that would be hidden when a task is filled in with these suggestions gets none.
-    """
-    parts = []
-    for tree in config.trees:
-        suggestion = suggestions.get(tree.control)
-        if suggestion is None:
-            continue
-        path = tree.known_prefix(suggestion.path)
-        if not _may_fill(tree, path):
-            path = ()
-        listed = [tree.node_of(path) for path in suggestion.shortlist]
-        shortlist = tuple(dict.fromkeys(path for path in listed if path and _may_fill(tree, path)))
-        if None in listed:  # the truth may be what became of that node, so that nothing is promised
-            shortlist = ()
-        if path or shortlist:
-            parts.append((tree, Suggestion(path, suggestion.score, len(path), shortlist)))
-    visible = config.visible({tree.control: suggestion.path for tree, suggestion in parts if suggestion.path})
-    return [(tree, suggestion) for tree, suggestion in parts if tree.control in visible]
-
 
 def _hidden(answer: Mapping[str, Any]) -> dict[str, Any]:
     """Return the answer of a blind task."""
     return {"model_version": answer["model_version"], "score": answer["score"], "result": []}
-
-
-def _may_fill(tree: Tree, path: TaxonomyPath) -> bool:
-    return bool(path) and not (tree.leafs_only and not tree.is_leaf[tree.index[path]])
 
 
 def _vote(config: LabelConfig, look_alikes: Sequence[LookAlike]) -> dict[str, Suggestion]:

@@ -16,8 +16,9 @@ import pytest
 
 import emulators
 from taxonomist.backend.labelling.manifests import import_manifest
-from taxonomist.backend.prediction import predictor
+from taxonomist.backend.prediction import champions
 from taxonomist.backend.prediction.embedding import embed
+from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.retraining.training_job import train
 from taxonomist.backend.services import BACKBONE, Services, registry_name
 from taxonomist.backend.settings import Settings
@@ -137,10 +138,10 @@ def test_suggestions_go_on_while_azure_is_away(in_azure: Services, proxy: FaultP
 def test_a_model_that_could_not_be_fetched_is_tried_again(
     in_azure: Services, proxy: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(predictor, "RETRY_S", 1.0)
+    monkeypatch.setattr(champions, "RETRY_S", 1.0)
     other = Services(in_azure.settings.model_copy(update={"home": tmp_path / "other"}))
     other.projects.update("7", label_config=CONFIG)
-    serving = predictor.Predictor(other)
+    serving = Predictor(other)
     proxy.use(lambda request: Fault(status=503) if request.path.endswith("head.safetensors") else None)
     assert serving.model("7") is None
     proxy.use()
