@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from taxonomist.backend.connection.doctor import agreement, label_studio, labels, machine, model, network, shared_images
-from taxonomist.backend.connection.doctor.check import Check, Status, failed, failure, guarded, warned
+from taxonomist.backend.connection.doctor.result import Check, Status, failed, failure, guarded, warned
 from taxonomist.backend.extras import require
 from taxonomist.backend.label_studio import LabelStudioClient
 from taxonomist.backend.services import Services

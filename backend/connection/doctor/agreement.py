@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Any
 
 from taxonomist.backend.connection.doctor import annotators
-from taxonomist.backend.connection.doctor.check import Check, passed, warned
+from taxonomist.backend.connection.doctor.result import Check, passed, warned
 from taxonomist.backend.labelling.acceptance import prefilled
 from taxonomist.backend.labelling.image_decision import read_annotations
 from taxonomist.backend.labelling.manifests.reading.rows import IMPORT_ANNOTATOR

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from taxonomist.backend.connection.doctor.check import Check, passed, warned
+from taxonomist.backend.connection.doctor.result import Check, passed, warned
 from taxonomist.backend.labelling.missing_annotators import fewer_annotators
 from taxonomist.taxonomy.agreement import AgreementPolicy, answers_of, fit, skills
 from taxonomist.taxonomy.annotations import Annotation

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from taxonomist.backend.azure.accounts import blob_account, cosmos_access, retry_policy
-from taxonomist.backend.connection.doctor.check import Check, failed, failure, guarded, passed, warned
+from taxonomist.backend.connection.doctor.result import Check, failed, failure, guarded, passed, warned
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
 from taxonomist.inference.image_decoding import decode_image

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 from taxonomist.backend.connection.connect import own_row, own_webhooks, webhook_address, webhook_is_right
-from taxonomist.backend.connection.doctor.check import Check, failed, failure, guarded, passed, warned
+from taxonomist.backend.connection.doctor.result import Check, failed, failure, guarded, passed, warned
 from taxonomist.backend.connection.look_alike_panel import keys_in, panel_address, panels_in
 from taxonomist.backend.label_studio import LabelStudioClient, MlBackend, Project, Webhook
 from taxonomist.backend.label_studio.failures import DOTLESS_FIX, REACH_FIX, SSRF_FIX

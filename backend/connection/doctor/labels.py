@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
-from taxonomist.backend.connection.doctor.check import Check, failed, passed, warned
+from taxonomist.backend.connection.doctor.result import Check, failed, passed, warned
 from taxonomist.backend.labelling.taxonomy_changes.labels_outside import (
     count_labels,
     describe,

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 
 from taxonomist.backend.connection.connect import check_callable
-from taxonomist.backend.connection.doctor.check import Check, failed, failure, guarded, passed, warned
+from taxonomist.backend.connection.doctor.result import Check, failed, failure, guarded, passed, warned
 from taxonomist.backend.services import BACKBONE, Services
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.state import heartbeat

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from taxonomist.backend.connection.doctor.check import Check, failed, passed, warned
+from taxonomist.backend.connection.doctor.result import Check, failed, passed, warned
 from taxonomist.backend.label_studio.predictions import model_version_name
 from taxonomist.backend.labelling.acceptance import describe_floor
 from taxonomist.backend.services import Services, registry_name

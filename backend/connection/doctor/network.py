@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from taxonomist.backend.connection.doctor.check import Check, failure, passed, warned
+from taxonomist.backend.connection.doctor.result import Check, failure, passed, warned
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
 from taxonomist.storage.images.http import IMAGE_PROXY

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 
-from taxonomist.backend.connection.doctor.check import Check, passed, warned
+from taxonomist.backend.connection.doctor.result import Check, passed, warned
 from taxonomist.backend.services import Services
 from taxonomist.storage.addresses import parse_address
 from taxonomist.storage.images.http import HttpImages

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 import emulators
 from taxonomist.backend.azure.accounts import cosmos_access
 from taxonomist.backend.connection.doctor import azure
-from taxonomist.backend.connection.doctor.check import Check
+from taxonomist.backend.connection.doctor.result import Check
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
 from taxonomist.storage.catalog.cosmos_install import FUNCTION, install

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from taxonomist.backend.connection.doctor import run_checks
-from taxonomist.backend.connection.doctor.check import Check
+from taxonomist.backend.connection.doctor.result import Check
 from taxonomist.backend.connection.doctor.shared_images import NAME
 from taxonomist.backend.services import Services
 from taxonomist.storage.journal import TaskSaved
