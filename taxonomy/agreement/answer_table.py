@@ -62,6 +62,14 @@ class Comparer:
         position = self._tree.index.get(node) if node else -1
         return 0 if position is None else len(self._tree.children(position))
 
+    def _even_draw(self, nodes: Iterable[TaxonomyPath]) -> float:
+        """Return the logarithm of the probability of these nodes, each drawn evenly from those below its parent.
+
+        A node below one that the tree does not have, such as what a skip may vote for, is the only one there.
+        """
+        # The sum of a set must not depend on its order, which is another one in each process.
+        return math.fsum(-math.log(max(self._width(node[:-1]), 1)) for node in nodes)
+
     def truths(self, answers: Iterable[Answer]) -> list[tuple[Answer, float]]:
         """Return what may be the truth of an image, with the logarithm of its weight before any answer.
 
@@ -71,13 +79,12 @@ class Comparer:
         given = Counter(answers)
         chosen = sorted(given, key=lambda answer: (-given[answer], sorted(answer)))[:_MOST_TRUTHS]
         named = sorted(set().union(*chosen))
-        found = [(answer, sum(-math.log(self._width(node[:-1])) for node in answer)) for answer in chosen]
+        found = [(answer, self._even_draw(answer)) for answer in chosen]
         below = Counter(node[:-1] for node in named)
         for parent in [(), *named]:
             others = self._width(parent) - below[parent]
             if others > 0:
-                above = sum(-math.log(self._width(node[:-1])) for node in prefixes(parent))
-                weight = above + math.log(others / self._width(parent))
+                weight = self._even_draw(prefixes(parent)) + math.log(others / self._width(parent))
                 found.append((frozenset((*prefixes(parent), (*parent, OTHER))), weight))
         return found
 
@@ -93,7 +100,7 @@ class Comparer:
             outcomes.append(_outcome(given, true))
             shared = given & true
         outcomes += [NOTHING] * (self.depth - len(outcomes))
-        return tuple(outcomes), sum(-math.log(self._width(node[:-1])) for node in answer - truth)
+        return tuple(outcomes), self._even_draw(answer - truth)
 
     def steps(self, truth: Answer) -> tuple[int, ...]:
         """Return for each level 1 where the truth goes on, 0 where it ends above nodes, -1 where neither is known."""

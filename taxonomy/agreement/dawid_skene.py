@@ -64,11 +64,12 @@ class AnnotatorRates:
 
 
 def fit(images: Sequence[ImageAnswers], tree: Tree) -> AnnotatorRates:
-    """Return the rates of all annotators, from the answers of all images, in any order.
+    """Return the rates of all annotators, from the answers of all images.
 
-    The same answers give the same rates: nothing is random, and earlier rates do not matter.
+    The same images give the same rates: nothing is random, and earlier rates do not matter. In another order, the sums
+    differ in their last bits, so a caller that keeps the rates sorts the images.
     """
-    table = AnswerTable(sorted(images, key=_order), tree)
+    table = AnswerTable(images, tree)
     counts_of = _Counts(table)
     everyone = _normalised(np.tile(_FIRST, (tree.depth, 1)))
     people = np.tile(everyone, (len(table.people), 1, 1))
@@ -156,7 +157,3 @@ def _share_going_on(steps: IntArray, shares: FloatArray) -> float:
 
 def _rates(levels: list[list[float]]) -> Rates:
     return tuple(map(tuple, levels))
-
-
-def _order(image: ImageAnswers) -> list[object]:
-    return [(person, sorted(image.answers[person])) for person in sorted(image.answers)] + [sorted(image.truth or ())]

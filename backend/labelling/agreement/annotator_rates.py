@@ -38,7 +38,10 @@ def learn_rates(
     policy: AgreementPolicy,
     on_step: Callable[[], None] = lambda: None,
 ) -> dict[str, AnnotatorRates]:
-    """Return the rates of the annotators by control, learned from all annotations of the project in the journal."""
+    """Return the rates of the annotators by control, learned from all annotations of the project in the journal.
+
+    The images are sorted, so that the order in which annotations came changes nothing.
+    """
     answers: dict[str, list[ImageAnswers]] = {tree.control: [] for tree in config.trees}
     for number, image in enumerate(sorted(services.journal.withdrawal.images(project))):
         if number % CHUNK == 0:

@@ -81,6 +81,11 @@ def test_rates_follow_from_the_answers_alone() -> None:
     assert max(right["guess"] + 0.2, 0.75) < min(right["a"], right["b"], right["c"])
 
 
+def test_images_with_more_or_fewer_annotators_are_learned_from_together() -> None:
+    alone, both = {"a": nodes("A")}, {"a": nodes("A"), "b": nodes("A")}
+    assert set(fit([ImageAnswers(both), ImageAnswers(alone)], FLAT).people) == {"a", "b"}
+
+
 def test_known_truths_count() -> None:
     """Two people never agree; ground truth says which of them is right."""
     answers = {"a": nodes("A"), "b": nodes("B")}
@@ -109,6 +114,17 @@ def test_one_person_alone_makes_no_label() -> None:
     annotations = [said("a", "A"), said("b", "B")]
     assert decide(annotations, "media", AgreementPolicy(), weights).reason is Reason.NO_AGREEMENT
     assert decide(annotations, "media", AgreementPolicy(min_annotators=1), weights).accepted == (("A",),)
+
+
+def test_skips_may_vote_for_a_path_that_the_tree_does_not_have() -> None:
+    """With two taxonomies, `skips_as` is a path of one of them."""
+    policy = AgreementPolicy(skips_as=("Sort out", "Blurred"))
+    people = [said("a", "A/C"), said("b", "A/C"), said("c", skipped=True)]
+    answers = answers_of(people, "media", policy)
+    assert answers is not None
+    learned = fit([answers], SMALL)
+    assert set(learned.people) == {"a", "b", "c"}
+    assert decide(people, "media", policy, Weights(SMALL, learned)).accepted == (("A", "C"),)
 
 
 def test_no_answer_can_be_probable() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from taxonomist.taxonomy.agreement import ImageAnswers, fit, skills
+from taxonomist.taxonomy.agreement import AnnotatorRates, ImageAnswers, fit, skills
 from tests.taxonomy.agreement.test_dawid_skene import nodes, rates, world
 from tests.taxonomy.conftest import FLAT, SMALL
 
@@ -36,3 +36,13 @@ def test_the_own_answer_is_no_evidence() -> None:
     first = skills(images, FLAT, rates())[0]
     assert first.annotator == "a"
     assert first.right == pytest.approx(0.05 / 0.95, rel=1e-2)
+
+
+def test_what_is_usual_counts_beside_the_answers_of_the_others() -> None:
+    """One image in five has no label; of "b", who names nothing, that is 10 % where there is one, 50 % where not."""
+    usual = AnnotatorRates(everyone=((0.8, 0.0, 0.1, 0.1, 0.5, 0.5),), goes_on=(0.8,))
+    images = [ImageAnswers({"a": nodes("A"), "b": frozenset()}), ImageAnswers({"b": nodes("A"), "c": nodes("A")})]
+    first = skills(images, FLAT, usual)[0]
+    named, other, none = 0.8 / 2 * 0.1, 0.8 / 2 * 0.1, 0.2 * 0.5
+    assert first.annotator == "a"
+    assert first.right == pytest.approx(named / (named + other + none))
