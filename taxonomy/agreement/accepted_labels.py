@@ -162,7 +162,7 @@ def decide(
 def answers_of(annotations: Sequence[Annotation], control: str, policy: AgreementPolicy) -> ImageAnswers | None:
     """Return what the annotators of an image answered, and the truth if one decides alone; None without any answer.
 
-    One who named unknown paths only has no answer.
+    An annotator who named only unknown paths has no answer.
     """
     answers = _answers(_voters(newest_of_each(annotations), control, policy))
     decider = newest(a for a in annotations if a.ground_truth) or newest(a for a in annotations if a.reviewed)

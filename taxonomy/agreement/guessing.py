@@ -41,8 +41,7 @@ class AnnotatorSkill:
 
     @property
     def guesses(self) -> bool:
-        """Whether the annotator is, with 95 % confidence, right in less than a quarter of the
-        way from chance to always.
+        """Whether `right` lies, with 95 % confidence, less than a quarter of the way from `chance` to 1.
 
         The bound is that of Clopper and Pearson.
         """

@@ -47,13 +47,13 @@ def guessing(
     found = skills(answers, tree, fit(answers, tree))
     if guessers := [skill for skill in found if skill.guesses]:
         who = "; ".join(
-            f"annotator {skill.annotator.partition('@')[0]} is right in {skill.right:.0%} of {skill.images} images, by "
-            f"chance it would be {skill.chance:.0%}"
+            f"annotator {skill.annotator.partition('@')[0]} is right in {skill.right:.0%} of {skill.images} images "
+            f"(by chance: {skill.chance:.0%})"
             for skill in guessers
         )
         yield warned(
             name,
-            f"at level 1, by the answers of the others, {who}",
+            f"at level 1, judged by the answers of the others, {who}",
             "show them what the choices mean; with TAXONOMIST_AGREEMENT=dawid_skene such answers count little",
         )
     elif found:

@@ -10,7 +10,7 @@ from taxonomist.taxonomy.agreement import AgreementPolicy, ImageAnswers, Reason,
 from taxonomist.taxonomy.agreement.answer_table import Comparer, Outcome
 from taxonomist.taxonomy.agreement.dawid_skene import AnnotatorRates, probabilities
 from taxonomist.taxonomy.paths import TaxonomyPath, prefixes
-from tests.taxonomy.conftest import FLAT, SMALL, said
+from tests.taxonomy.conftest import FLAT, SMALL, said, unknown
 
 RIGHT = (0.9, 0.0, 0.1, 0.0, 0.5, 0.5)
 GUESSES = (0.5, 0.0, 0.5, 0.0, 0.5, 0.5)
@@ -114,6 +114,28 @@ def test_one_person_alone_makes_no_label() -> None:
     annotations = [said("a", "A"), said("b", "B")]
     assert decide(annotations, "media", AgreementPolicy(), weights).reason is Reason.NO_AGREEMENT
     assert decide(annotations, "media", AgreementPolicy(min_annotators=1), weights).accepted == (("A",),)
+
+
+@pytest.mark.parametrize(("right", "accepted"), [(0.9, (("A",),)), (0.8, ())])
+def test_a_label_has_a_probability_of_nine_tenths(right: float, accepted: tuple[TaxonomyPath, ...]) -> None:
+    """Of three people, one disagrees: right in 90 %, the two make 0.95 of A, and right in 80 %, 0.89."""
+    own = (right, 0.0, 1 - right, 0.0, 0.5, 0.5)
+    people = [said("a", "A"), said("b", "A"), said("c", "B")]
+    assert decide(people, "media", AgreementPolicy(), Weights(FLAT, rates(a=own, b=own, c=own))).accepted == accepted
+
+
+def test_an_unknown_path_is_no_answer() -> None:
+    people = [said("a", "A/C"), said("b", unknown=(unknown("Q"),))]
+    answers = answers_of(people, "media", AgreementPolicy())
+    assert answers is not None
+    assert set(answers.answers) == {"a"}
+    verdict = decide(people, "media", AgreementPolicy(), Weights(SMALL, fit([], SMALL)))
+    assert verdict.reason is Reason.UNKNOWN_PATHS
+
+
+def test_a_stranger_has_the_rates_of_all() -> None:
+    learned = fit([ImageAnswers(dict.fromkeys("abc", nodes("A")))] * 40, FLAT)
+    assert learned.everyone[0][Outcome.RIGHT] > 0.95 > fit([], FLAT).everyone[0][Outcome.RIGHT]
 
 
 def test_skips_may_vote_for_a_path_that_the_tree_does_not_have() -> None:

@@ -28,6 +28,17 @@ def test_of_two_who_disagree_no_one_is_named() -> None:
     assert skills(images, FLAT, fit(images, FLAT)) == ()
 
 
+def test_an_image_counts_that_others_annotated_or_whose_truth_is_known() -> None:
+    images = [*world(3), ImageAnswers({"a": nodes("D/E")}), ImageAnswers({"b": nodes("D/E")}, nodes("D/E"))]
+    found = {skill.annotator: skill.images for skill in skills(images, SMALL, fit(images, SMALL))}
+    assert (found["a"], found["b"]) == (150, 151)
+
+
+def test_no_answer_is_right_where_there_is_no_label() -> None:
+    images = [ImageAnswers(dict.fromkeys("abc", frozenset()))] * 20
+    assert all(skill.right > 0.9 for skill in skills(images, FLAT, fit(images, FLAT)))
+
+
 def test_the_own_answer_is_no_evidence() -> None:
     """By the one other, who is right in 90 %, an answer that differs is true in 0.05 of 0.95."""
     images = [ImageAnswers({"a": nodes("A"), "b": nodes("B")})] * 10 + [
