@@ -3,7 +3,7 @@
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import random
@@ -15,6 +15,8 @@ from taxonomist.taxonomy.errors import ConflictError, DamagedError, NotFoundErro
 __all__ = ["Database", "as_storage_error", "concerns_all", "damage_note", "is_damage"]
 
 _TIMEOUT_S = 30.0
+_SLICE = 500  # rows of a write transaction of `write_rows`
+_PAUSE_S = 0.005  # after it, so that those of others come between
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
@@ -108,6 +110,13 @@ class Database:
             except BaseException:
                 _roll_back(self._writer)
                 raise
+
+    def write_rows(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
+        """Execute a statement with each of the rows, in short write transactions; an error leaves those before it."""
+        for start in range(0, len(rows), _SLICE):
+            with self.write() as connection:
+                connection.executemany(statement, rows[start : start + _SLICE])
+            time.sleep(_PAUSE_S)
 
     def erase_deleted(self, *, rebuild: bool = False) -> None:
         """Remove what was deleted from the files on the disk, too.

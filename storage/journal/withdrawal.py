@@ -150,14 +150,16 @@ class Withdrawal:
         An image that was ever in the part "train" stays so. Deletions of Label Studio stay: they name numbers only, and
         a webhook that is late must not bring a task back.
         """
-        self._write(
+        self._database.write_rows(
             "INSERT INTO former_parts VALUES (?, ?, ?) ON CONFLICT (project, image) DO UPDATE"
             " SET part = excluded.part WHERE excluded.part = 'train'",
             [(project, hashed_id(image), part) for (project, image), part in parts.items()],
         )
-        self._write("DELETE FROM set_aside WHERE kind = 'image' AND key = ?", [(image,) for image in images])
+        self._database.write_rows(
+            "DELETE FROM set_aside WHERE kind = 'image' AND key = ?", [(image,) for image in images]
+        )
         for table in ("image_files", "draws"):
-            self._write(f"DELETE FROM {table} WHERE image = ?", [(hashed_id(image),) for image in images])  # noqa: S608
+            self._database.write_rows(f"DELETE FROM {table} WHERE image = ?", [(hashed_id(image),) for image in images])  # noqa: S608
         with self._database.read() as connection:
             projects = [row["project"] for row in connection.execute("SELECT project FROM projects")]
         self._delete(dict.fromkeys(projects, images), alive=False)
@@ -167,8 +169,8 @@ class Withdrawal:
         for table in ("unknown_paths", "set_aside", "dirty"):
             self._delete_all(table, project)
         for table in ("project_copies", "draws"):
-            self._write(f"DELETE FROM {table} WHERE project = ?", [(project,)])  # noqa: S608
-        self._write("DELETE FROM projects WHERE project = ?", [(project,)])
+            self._database.write_rows(f"DELETE FROM {table} WHERE project = ?", [(project,)])  # noqa: S608
+        self._database.write_rows("DELETE FROM projects WHERE project = ?", [(project,)])
 
     def erase_deleted(self, *, rebuild: bool = False) -> None:
         """See `Database.erase_deleted`."""
@@ -203,8 +205,8 @@ class Withdrawal:
 
     def _delete_events(self, numbers: Iterable[int]) -> None:
         rows = [(number,) for number in numbers]
-        self._write("DELETE FROM events WHERE seq = ?", rows)
-        self._write("DELETE FROM set_aside WHERE kind = 'event' AND key = CAST(? AS TEXT)", rows)
+        self._database.write_rows("DELETE FROM events WHERE seq = ?", rows)
+        self._database.write_rows("DELETE FROM set_aside WHERE kind = 'event' AND key = CAST(? AS TEXT)", rows)
 
     def _delete_all(self, table: str, project: str) -> None:
         """Delete all rows that a table has of a project."""
@@ -220,17 +222,10 @@ class Withdrawal:
             time.sleep(_PAUSE_S)
 
     def _make_dirty(self, project: str, images: Iterable[str]) -> None:
-        self._write(
+        self._database.write_rows(
             "INSERT INTO dirty SELECT ?, ?, seq FROM folded WHERE true ON CONFLICT DO NOTHING",
             [(project, image) for image in images],
         )
-
-    def _write(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
-        """Execute a statement for each of the rows."""
-        for portion in _portions(rows):
-            with self._database.write() as connection:
-                connection.executemany(statement, portion)
-            time.sleep(_PAUSE_S)
 
     def _events_of(
         self, images: Mapping[str, Collection[str]], tasks: Mapping[str, Collection[_Key]]

@@ -6,7 +6,6 @@ The tables are in the file of the journal. Images are known by a hash of their i
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -20,9 +19,6 @@ KEPT_COPIES = """
 CREATE TABLE IF NOT EXISTS image_files (
     image TEXT PRIMARY KEY, file_hash TEXT NOT NULL, width INTEGER, height INTEGER) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS project_copies (project TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID"""
-
-_SLICE = 500  # rows of a write transaction
-_PAUSE_S = 0.005  # after it, so that those of others come between
 
 
 @dataclass(frozen=True)
@@ -67,14 +63,10 @@ class KeptCopies:
         if known_stay:
             parts = {image: part for image, part in parts.items() if image not in known}
         rows = [(project, hashed_id(image), part) for image, part in parts.items() if known.get(image) != part]
-        for start in range(0, len(rows), _SLICE):
-            with self._database.write() as connection:
-                connection.executemany(
-                    "INSERT INTO former_parts VALUES (?, ?, ?) ON CONFLICT (project, image)"
-                    " DO UPDATE SET part = excluded.part",
-                    rows[start : start + _SLICE],
-                )
-            time.sleep(_PAUSE_S)
+        self._database.write_rows(
+            "INSERT INTO former_parts VALUES (?, ?, ?) ON CONFLICT (project, image) DO UPDATE SET part = excluded.part",
+            rows,
+        )
 
     def parts(self, project: str, images: Iterable[str]) -> dict[str, Literal["test", "train"]]:
         """Return the parts of those of the images that were trained, or forgotten, in the project, by image id."""

@@ -6,7 +6,6 @@ The tables are in the file of the journal. Images are known by a hash of their i
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
@@ -23,9 +22,6 @@ CREATE TABLE IF NOT EXISTS draws (
     project TEXT NOT NULL, image TEXT NOT NULL, drawn TEXT, place REAL, PRIMARY KEY (project, image)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS draws_placed ON draws (project) WHERE place IS NOT NULL"""
 
-_SLICE = 500  # rows of a write transaction
-_PAUSE_S = 0.005  # after it, so that those of others come between
-
 
 class Draws:
     """The table of one journal. Every method raises `StorageError` when the file cannot be read or written."""
@@ -37,14 +33,11 @@ class Draws:
         """Store how labelled images were drawn, by image id. What is stored of an image never changes."""
         known = self.drawn(project, draws)
         rows = [(project, hashed_id(image), drawn) for image, drawn in draws.items() if image not in known]
-        for start in range(0, len(rows), _SLICE):
-            with self._database.write() as connection:
-                connection.executemany(
-                    "INSERT INTO draws VALUES (?, ?, ?, NULL) ON CONFLICT (project, image)"
-                    " DO UPDATE SET drawn = excluded.drawn WHERE drawn IS NULL",
-                    rows[start : start + _SLICE],
-                )
-            time.sleep(_PAUSE_S)
+        self._database.write_rows(
+            "INSERT INTO draws VALUES (?, ?, ?, NULL) ON CONFLICT (project, image)"
+            " DO UPDATE SET drawn = excluded.drawn WHERE drawn IS NULL",
+            rows,
+        )
 
     def drawn(self, project: str, images: Iterable[str]) -> dict[str, Drawn]:
         """Return how these images were drawn, by image id; one of which it is not known is absent."""

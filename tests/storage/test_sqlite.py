@@ -36,6 +36,15 @@ def test_what_raises_is_undone(database: Database) -> None:
         connection.execute("INSERT INTO a VALUES (2)")
 
 
+def test_rows_are_written_in_short_transactions(database: Database) -> None:
+    rows: list[tuple[object]] = [(number,) for number in range(1200)]
+    database.write_rows("INSERT INTO a VALUES (?)", rows)
+    with pytest.raises(StorageError):
+        database.write_rows("INSERT INTO a VALUES (?)", [*rows[:700], (object(),)])
+    with database.read() as connection:
+        assert connection.execute("SELECT count(*) FROM a").fetchone()[0] == 1200 + 500
+
+
 def test_a_reader_sees_one_state(database: Database) -> None:
     with database.read() as reader:
         assert reader.execute("SELECT count(*) FROM a").fetchone()[0] == 0
