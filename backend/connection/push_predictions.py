@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from taxonomist.backend.connection.announce import announce_version
-from taxonomist.backend.connection.old_predictions import remove_old_predictions, replaceable, shown_versions
+from taxonomist.backend.connection.old_predictions import has_draft, remove_old_predictions, replaceable, shown_versions
 from taxonomist.backend.connection.withdraw_predictions import withdraw
 from taxonomist.backend.label_studio import LabelStudioClient
 from taxonomist.backend.label_studio.records import Prediction
@@ -100,7 +100,7 @@ def _move(services: Services, client: LabelStudioClient, project: str, version: 
     """Give the stored predictions of a version the places of their tasks, where these have changed."""
     config = services.label_config(project)
     for chunk in in_batches(client.tasks_with_version(project, version), CHUNK):
-        open_tasks = [task for task in chunk if not task.get("annotations") and task.get("draft_exists") is False]
+        open_tasks = [task for task in chunk if not task.get("annotations") and not has_draft(task)]
         request = parse_predict({"tasks": open_tasks, "label_config": "", "project": project})
         images = [_images(task, config) for task in request.tasks]
         for task, place in zip(open_tasks, places(services, project, images), strict=True):

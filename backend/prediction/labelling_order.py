@@ -43,7 +43,7 @@ def place_images(services: Services, project: str, backbone: str | None) -> None
     Images without an embedding by `backbone` come last.
     """
     has_places = services.journal.draws.has_places(project)
-    rows: list[tuple[str, str, bool]] = []  # image, product, whether somebody has annotated it
+    rows: list[tuple[str, str, bool]] = []  # image, product, whether it is annotated
     for documents in in_batches(services.catalog.documents(project), _BATCH):
         store_draws(services, project, documents, by_order=has_places)
         rows += [
@@ -69,8 +69,12 @@ def place_images(services: Services, project: str, backbone: str | None) -> None
 
 
 def forget_places(services: Services, project: str) -> None:
-    """Forget the places of a project that has no order any more: what is labelled from now on counts as random."""
+    """Forget the places of a project that has no order any more: what is labelled from now on counts as random.
+
+    How images were drawn that have been labelled since the last training is stored first.
+    """
     if services.journal.draws.has_places(project):
+        store_draws(services, project, services.catalog.documents(project), by_order=True)
         services.journal.draws.set_places(project, {})
 
 
@@ -87,16 +91,19 @@ def store_draws(services: Services, project: str, documents: Iterable[ImageDocum
             return "before"
         return "random" if is_random_draw(project, image, share) else "order"
 
-    annotated = [document.id for document in documents if _is_annotated(project, document)]
-    services.journal.draws.add(project, {image: drawn(image) for image in annotated})
+    for some in in_batches(documents, _BATCH):
+        annotated = [document.id for document in some if _is_annotated(project, document)]
+        services.journal.draws.add(project, {image: drawn(image) for image in annotated})
 
 
 def drawn_by_order(services: Services, project: str, documents: Sequence[ImageDocument]) -> frozenset[str]:
     """Return the labelled images that an order has chosen, so that they are no sample of all images."""
+    if has_order(services, project):
+        store_draws(services, project, documents, by_order=services.journal.draws.has_places(project))
+    else:
+        forget_places(services, project)
     found: set[str] = set()
     for some in in_batches(documents, _BATCH):
-        if has_order(services, project):
-            store_draws(services, project, some, by_order=services.journal.draws.has_places(project))
         draws = services.journal.draws.drawn(project, [document.id for document in some])
         found |= {image for image, drawn in draws.items() if drawn == "order"}
     return frozenset(found)

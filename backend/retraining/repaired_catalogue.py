@@ -41,8 +41,7 @@ def begin_new_journal(services: Services) -> None:
             continue
         compare_with_journal(services, project)
         if has_order(services, project):
-            for documents in in_batches(services.catalog.documents(project), 500):
-                store_draws(services, project, documents, by_order=True)
+            store_draws(services, project, services.catalog.documents(project), by_order=True)
         sources = dict.fromkeys([*record.imports, *([record.source] if record.created else [])])
         lost = tuple(map(lost_annotations, sources))
         services.projects.update(project, lost=(*record.lost, *lost))

@@ -135,6 +135,20 @@ def test_what_is_labelled_without_an_order_counts_as_random(ordered: Ordered) ->
     assert services.journal.draws.drawn("7", images) == {images[0]: "order", images[1]: "before"}
 
 
+@pytest.mark.parametrize("ends_with", ["push", "training"])
+def test_what_an_order_has_chosen_is_stored_when_it_ends(ordered: Ordered, ends_with: str) -> None:
+    services, image = ordered.services, ordered.image(1)
+    services.settings = services.settings.model_copy(update={"random_share": 1e-9})
+    ordered.push()
+    ordered.push()
+    ordered.label(1)
+    services.projects.update("7", settings=ProjectChoices())
+    if ends_with == "push":
+        ordered.push()
+    assert image in drawn_by_order(services, "7", list(services.catalog.documents("7", labelled=True)))
+    assert not services.journal.draws.has_places("7")
+
+
 def test_new_images_are_placed(ordered: Ordered) -> None:
     ordered.services.projects.update("7", ml_backend=1)
     embed_all(ordered.services, "7", lambda step, share: None)
