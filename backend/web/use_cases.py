@@ -183,7 +183,7 @@ class UseCases:
         Return for each what was recorded, or the error that it met. `follow` does the rest.
         """
         results: list[Recorded | Exception] = []
-        records: dict[tuple[str, str | None], ProjectRecord] = {}
+        records: dict[str, ProjectRecord] = {}
         for webhook in webhooks:
             try:
                 results.append(self._known(webhook, records))
@@ -193,16 +193,15 @@ class UseCases:
         counts = iter(self.services.journal.record_each([recorded.webhook.events for recorded in usable]))
         return [result if isinstance(result, Exception) else self._counted(result, next(counts)) for result in results]
 
-    def _known(self, webhook: ReceivedWebhook, records: dict[tuple[str, str | None], ProjectRecord]) -> Recorded:
+    def _known(self, webhook: ReceivedWebhook, records: dict[str, ProjectRecord]) -> Recorded:
         """Return the webhook with the events that are to be recorded, each with the source of its project.
 
         One of another Label Studio is not recorded; `connect` asks whether that one is meant, and then reads all of it.
-        `records` are those of webhooks that came with this one.
+        `records` are those of the projects of webhooks that came with this one.
         """
-        named = (webhook.project, webhook.created)
-        if named not in records:
-            records[named] = learn_source(self.services, *named)
-        record = records[named]
+        record = records.get(webhook.project)
+        if record is None or record.created is None:  # this one may say when the project was created
+            record = records[webhook.project] = learn_source(self.services, webhook.project, webhook.created)
         source = record.source
         if webhook.created is not None and source != f"{webhook.project}.{webhook.created}":
             webhook = replace(webhook, events=(), label_config=None, wants_training=False, ignored=_OTHER)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -209,3 +210,24 @@ def test_a_new_config_that_cannot_be_kept_costs_its_webhook_only(
     found = answers(Routes(services), annotation(1, project=changed), annotation(2))
     assert [answer.status for answer in found] == [500, 201]
     assert services.journal.pending() == 4  # the events of both are recorded
+
+
+def test_what_one_caller_may_do_says_nothing_about_another(services: Services) -> None:
+    services.projects.update("1", label_config=CONFIG, has_password=True)
+    credentials = services.credentials
+    password = base64.b64encode(f"{credentials.username}:{credentials.password}".encode()).decode()
+    knows = replace(HERE, authorization=f"Basic {password}")
+    requests = [(annotation(1), knows), (annotation(2), HERE), (annotation(3), knows)]
+    found = [answer for group in Routes(services).take_webhooks(requests) for answer in group]
+    statuses = {answer.number: answer.status for answer in found}
+    assert statuses == {0: 201, 1: 401, 2: 201}
+
+
+def test_a_webhook_that_says_when_the_project_was_created_says_it_for_those_after_it(services: Services) -> None:
+    services.projects.update("1", label_config=CONFIG)
+    created = {"id": 1, "label_config": CONFIG, "created_at": "2026-11-20T08:00:00Z"}
+    found = answers(Routes(services), annotation(1), annotation(2, project=created), annotation(3))
+    assert [answer.status for answer in found] == [201, 201, 201]
+    services.journal.fold()
+    sources = {saved.annotation_id: saved.source for saved in services.journal.annotations("1")}
+    assert sources["2"] == sources["3"] == services.projects.get("1").source
