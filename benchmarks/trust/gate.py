@@ -29,7 +29,7 @@ from taxonomist.taxonomy.comparison import PathScores, compare_paired
 from taxonomist.taxonomy.comparison.paired import EVIDENCE_AGAINST, LEAST_PROBABILITY
 from taxonomist.taxonomy.errors import TaxonomistError
 from taxonomist.training.heads.discriminant.closed_form import DiscriminantOptions, LabelledFeatures, fit
-from taxonomist.training.heads.discriminant.held_out import fit_temperature, folds_of, held_out_predictions
+from taxonomist.training.heads.discriminant.held_out import Folded, fit_temperature, folds_of, held_out_predictions
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -98,8 +98,8 @@ def learn(images: Images, rows: Indices, leaf: Indices, tested: Indices) -> Scor
     options = DiscriminantOptions(shrinkage=ridge / (1 + ridge))
     inside = (x @ basis.T).astype(np.float32)
     data = LabelledFeatures(inside, stops, stops, nodes, position[images.parents[nodes]], levels)
-    folds = folds_of(images.product[rows].tolist(), options)
-    temperature, prior_weight = fit_temperature(data, list(held_out_predictions(data, folds, options)), options)
+    own = Folded(data, folds_of(images.product[rows].tolist(), options))
+    temperature, prior_weight = fit_temperature(data, list(held_out_predictions(own, own, options)), options)
     model = fit(data.whole, data, options)
     weight = (model.weight @ basis / temperature).astype(np.float32)
     bias = model.bias / temperature + prior_weight * model.log_prior

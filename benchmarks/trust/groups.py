@@ -21,13 +21,14 @@ from numpy.typing import NDArray
 from benchmarks.measure import machine
 from benchmarks.promise_catalogue import LITE0, Catalogue, embeddings_of, read_catalogue, read_embeddings
 from benchmarks.run import RESULTS, say
+from benchmarks.trust.fusion import fused, fused_held_out
 from taxonomist.taxonomy.calibration import Calibration, fit_promise
 from taxonomist.taxonomy.errors import TaxonomistError
 from taxonomist.taxonomy.groups import PURE, pure_depth, purity_by_level
 from taxonomist.taxonomy.path_probabilities import FloatArray, greedy_path
 from taxonomist.taxonomy.suggestion import suggest
 from taxonomist.training.heads.data.targets import stops
-from taxonomist.training.heads.discriminant.fit_discriminant import ProductFeatures, fit_discriminant
+from taxonomist.training.heads.discriminant.fit_discriminant import ProductFeatures, fit_discriminant, learning_of
 
 NAME = "2026-11-28-groups"
 EXAMPLE = """example:
@@ -126,12 +127,12 @@ def run(catalogue: Catalogue, parts: Split, group: Group, seed: int, least: floa
     found = {"depth": depth, "purity": [(level.groups, level.agreement, level.bound) for level in purity]}
     found |= dict.fromkeys(("alone", "carried", "fused"), figures)
     if depth:  # else all three are the same
-        grouped = fit_discriminant(labelled, targets, products, tree, shared=shared)
-        assert grouped.fused is not None
+        learning = learning_of(labelled, targets, products, tree, shared=shared)
+        grouped = learning.fitted()
         carried = grouped.weights.probabilities(x)
-        fused = grouped.weights.fused(x, tested.means, tested.sizes, tree)
+        together = fused(grouped.weights, learning.prior(learning.model()), tree, x, tested)
         found["carried"] = _figures(catalogue, parts, products, grouped.held_out, carried)
-        found["fused"] = _figures(catalogue, parts, products, grouped.fused, fused)
+        found["fused"] = _figures(catalogue, parts, products, fused_held_out(learning, shared), together)
     return found
 
 

@@ -14,14 +14,12 @@ from safetensors.numpy import save
 
 from taxonomist.storage.formats import FORMAT, check_format
 from taxonomist.taxonomy.errors import DamagedError
-from taxonomist.taxonomy.groups import effective_images, grafted
 from taxonomist.taxonomy.path_probabilities import FloatArray
 from taxonomist.taxonomy.tree import Tree
 
 Array = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
 _ARRAYS = ("weight", "bias", "nodes", "parents")
-_PRIOR = "prior"
 
 
 def features(embeddings: Array) -> Array:
@@ -37,49 +35,21 @@ def features(embeddings: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class Fusion:
-    """How images of one product are predicted together: down to the level `depth`, below it each alone.
-
-    `correlation` is that of `effective_images`, `prior` (classes,) the part of the bias that is no evidence.
-    """
-
-    depth: int
-    correlation: float
-    prior: Array
-
-
-@dataclass(frozen=True)
 class Discriminant:
     """The classes of one tree: log P(class) of an image is `features @ weight.T + bias`, up to a constant.
 
     weight (classes, d), bias (classes,), nodes (classes,): the node of each class. `parents` (nodes,) is that of the
     tree, -1 at level 1. A class is a node below which nothing was learned. Temperature and prior are in the arrays.
-    Without `fusion`, images of one product are predicted alone.
     """
 
     weight: Array
     bias: Array
     nodes: Indices
     parents: Indices
-    fusion: Fusion | None = None
 
     def probabilities(self, embeddings: Array) -> Array:
         """Return P(path) of every node, shape (n, nodes), for embeddings (n, d): 0 where nothing was learned."""
         return node_probabilities(features(embeddings) @ self.weight.T + self.bias, self.nodes, self.parents)
-
-    def fused(self, embeddings: Array, means: Array, sizes: Indices, tree: Tree) -> Array:
-        """Return P(path) (n, nodes) of images together with the others of their products.
-
-        `means` (n, d) are the mean features of the product of each image, over `sizes` (n,) images with the image
-        itself. The log-likelihoods of the classes are linear in the features, so those of the mean are the mean of
-        those of the images. They count as the evidence of `effective_images`. Raises ValueError without a fusion.
-        """
-        if self.fusion is None:
-            raise ValueError("the images of a product are not fused by this discriminant")
-        evidence = means @ self.weight.T + (self.bias - self.fusion.prior)
-        evidence *= effective_images(sizes, self.fusion.correlation)[:, None].astype(np.float32)
-        together = node_probabilities(evidence + self.fusion.prior, self.nodes, self.parents)
-        return grafted(tree, together, self.probabilities(embeddings), self.fusion.depth)
 
 
 @dataclass(frozen=True)
@@ -118,13 +88,8 @@ class DiscriminantHead:
             for number, discriminant in enumerate(self.discriminants.values())
             for name in _ARRAYS
         }
-        fusions = [discriminant.fusion for discriminant in self.discriminants.values()]
-        arrays |= {f"{number}.{_PRIOR}": fusion.prior for number, fusion in enumerate(fusions) if fusion}
         # One entry only: safetensors writes several in an order that differs from call to call.
-        about = {FORMAT: 1, "controls": list(self.discriminants)}
-        if any(fusions):  # an earlier release predicts each image alone
-            about["fusions"] = [[fusion.depth, fusion.correlation] if fusion else None for fusion in fusions]
-        metadata = {"discriminant": json.dumps(about)}
+        metadata = {"discriminant": json.dumps({FORMAT: 1, "controls": list(self.discriminants)})}
         path.write_bytes(save(arrays, metadata=metadata))
 
     @classmethod
@@ -134,15 +99,10 @@ class DiscriminantHead:
             with safe_open(path, framework="numpy") as file:
                 metadata = json.loads((file.metadata() or {})["discriminant"])
                 version = int(metadata[FORMAT])
-                controls = metadata["controls"]
-                fusions = metadata.get("fusions") or [None] * len(controls)
-                found: dict[str, Discriminant] = {}
-                for number, (control, fusion) in enumerate(zip(controls, fusions, strict=True)):
-                    weight, bias, nodes, parents = (file.get_tensor(f"{number}.{name}") for name in _ARRAYS)
-                    together = None
-                    if fusion:
-                        together = Fusion(int(fusion[0]), float(fusion[1]), file.get_tensor(f"{number}.{_PRIOR}"))
-                    found[str(control)] = Discriminant(weight, bias, nodes, parents, together)
+                found = {
+                    str(control): Discriminant(*(file.get_tensor(f"{number}.{name}") for name in _ARRAYS))
+                    for number, control in enumerate(metadata["controls"])
+                }
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise DamagedError(f"{path} is not a readable head: {error}") from error
         check_format(path, version, newest=1)
@@ -153,8 +113,6 @@ class DiscriminantHead:
 
 def _fits(discriminant: Discriminant) -> bool:
     weight, bias, nodes, parents = (getattr(discriminant, name) for name in _ARRAYS)
-    if discriminant.fusion and discriminant.fusion.prior.shape != bias.shape:
-        return False
     if weight.ndim != 2 or bias.shape != weight.shape[:1] or nodes.shape != bias.shape or parents.ndim != 1:
         return False
     are_nodes = len(nodes) > 0 and bool((nodes >= 0).all() and (nodes < len(parents)).all())

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from taxonomist.inference.heads.discriminant_weights import Discriminant, DiscriminantHead, Fusion
+from taxonomist.inference.heads.discriminant_weights import Discriminant, DiscriminantHead
 from taxonomist.inference.heads.head import load_head
 from taxonomist.inference.heads.head_weights import HeadWeights
 from taxonomist.taxonomy.errors import DamagedError
@@ -93,34 +93,3 @@ def test_another_format_is_refused(tmp_path: Path, text: str, message: str) -> N
 def test_a_missing_file_is_damaged(tmp_path: Path) -> None:
     with pytest.raises(DamagedError, match="not a readable head"):
         load_head(tmp_path / "head.safetensors")
-
-
-FUSION = Fusion(depth=1, correlation=0.5, prior=np.array([0.1, -0.2], np.float32))
-
-
-def test_images_of_a_product_are_predicted_together_by_hand() -> None:
-    head = replace(ONE, fusion=FUSION)
-    own, means = np.array([[9, -16]], np.float32), np.array([[0.2, -0.4]], np.float32)
-    found = head.fused(own, means, np.array([3]), TREE)
-    # Three images with a correlation of .5 are worth 1.5; the prior counts once.
-    blue, red = 1.5 * (0.2 + 0 - 0.1) + 0.1, 1.5 * (-0.4 + 1 + 0.2) - 0.2
-    expected = np.exp(red) / (np.exp(red) + np.exp(blue))
-    np.testing.assert_allclose(found, [[1 - expected, expected, expected, 0]], rtol=1e-5)
-
-
-def test_a_file_keeps_how_images_of_a_product_are_fused(tmp_path: Path) -> None:
-    path = tmp_path / "head.safetensors"
-    DiscriminantHead({"colour": replace(ONE, fusion=FUSION), "other": ONE}).save(path)
-    loaded = DiscriminantHead.load(path).discriminants
-    fusion = loaded["colour"].fusion
-    assert fusion is not None
-    assert (fusion.depth, fusion.correlation, loaded["other"].fusion) == (1, 0.5, None)
-    np.testing.assert_array_equal(fusion.prior, FUSION.prior)
-
-
-def test_a_prior_that_does_not_fit_is_damage(tmp_path: Path) -> None:
-    path = tmp_path / "head.safetensors"
-    broken = replace(FUSION, prior=np.zeros(3, np.float32))
-    DiscriminantHead({"colour": replace(ONE, fusion=broken)}).save(path)
-    with pytest.raises(DamagedError, match="do not fit"):
-        DiscriminantHead.load(path)

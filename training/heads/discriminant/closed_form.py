@@ -23,7 +23,6 @@ class DiscriminantOptions:
     parent_images: float = 2.0  # weight of the parent's mean in that of a node, in images
     folds: int = 10  # of products, for the predictions of unseen products
     carried: float = 0.5  # weight of what a product shares, in a label that is deeper than products are pure
-    correlation: float = 0.5  # of the images of a product, in the evidence that they are together
     seed: int = 0
 
 

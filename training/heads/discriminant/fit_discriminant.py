@@ -12,26 +12,33 @@ prior, with both numbers fitted on predictions for products that the model did n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from taxonomist.inference.heads.discriminant_weights import Array, Discriminant, Fusion, features, node_probabilities
+from taxonomist.inference.heads.discriminant_weights import Array, Discriminant, features, node_probabilities
 from taxonomist.taxonomy.errors import TrainingError
-from taxonomist.taxonomy.groups import effective_images, grafted
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.training.heads.data.targets import Targets, check_finite
-from taxonomist.training.heads.discriminant.closed_form import DiscriminantOptions, LabelledFeatures, fit
+from taxonomist.training.heads.discriminant.closed_form import DiscriminantOptions, LabelledFeatures, Model, fit
 from taxonomist.training.heads.discriminant.held_out import (
+    Folded,
     Predictions,
     fit_temperature,
     folds_of,
-    held_out_models,
+    held_out_predictions,
     predictions,
 )
 
-__all__ = ["DiscriminantOptions", "FittedDiscriminant", "ProductFeatures", "fit_discriminant"]
+__all__ = [
+    "DiscriminantOptions",
+    "FittedDiscriminant",
+    "Learning",
+    "ProductFeatures",
+    "fit_discriminant",
+    "learning_of",
+]
 
 
 @dataclass(frozen=True)
@@ -58,14 +65,58 @@ class FittedDiscriminant:
     """A discriminant, and what it predicts for its own images without their products.
 
     `held_out` (n, nodes) is P(path) of every node: for each image by a model that learned from other products only.
-    `fused` is the same for each image together with the others of its product, None where products are not used.
     """
 
     weights: Discriminant
     temperature: float
     prior_weight: float
     held_out: Array
-    fused: Array | None = None
+
+
+@dataclass(frozen=True)
+class Learning:
+    """What a discriminant of the tree learns from, and the temperature and the prior weight that fit it.
+
+    `judged` are the images with labels of their own, and `held_out` what models without their products predict for
+    them. `learned` is what the models learn from: the same images, or what these say about their products.
+    """
+
+    tree: Tree
+    options: DiscriminantOptions
+    judged: Folded
+    learned: Folded
+    held_out: Sequence[Predictions]
+    temperature: float
+    prior_weight: float
+
+    def model(self) -> Model:
+        """Return the model of all that is learned."""
+        return fit(self.learned.data.whole, self.learned.data, self.options)
+
+    def prior(self, model: Model) -> Array:
+        """Return the part (classes,) of the bias of a discriminant that is no evidence."""
+        prior: Array = (self.prior_weight * model.log_prior).astype(np.float32)
+        return prior
+
+    def fitted(self) -> FittedDiscriminant:
+        """Return the discriminant, and what it predicts for the judged images without their products."""
+        model = self.model()
+        weights = Discriminant(
+            (model.weight / self.temperature).astype(np.float32),
+            (model.bias / self.temperature).astype(np.float32) + self.prior(model),
+            self.judged.data.nodes[model.classes],
+            np.asarray(self.tree.parents, np.int64),
+        )
+        return FittedDiscriminant(weights, self.temperature, self.prior_weight, self.probabilities(self.held_out))
+
+    def probabilities(self, held_out: Sequence[Predictions]) -> Array:
+        """Return P(path) of every node (n, nodes) for the judged images; 0 for one that is not among `held_out`."""
+        parents = np.asarray(self.tree.parents, np.int64)
+        found = np.zeros((len(self.judged.folds), len(self.tree)), np.float32)
+        for fold in held_out:
+            scores = fold.scores(self.temperature, self.prior_weight)
+            found[fold.rows] = node_probabilities(scores, self.judged.data.nodes[fold.classes], parents)
+        return found
 
 
 def fit_discriminant(
@@ -82,79 +133,39 @@ def fit_discriminant(
     stops above other labels says nothing about the levels below: it is spread over the classes below it as the model
     sees the image (one step of expectation maximisation). Images of one of the `products` are held out together.
 
-    With `shared`, a label counts for all images of its product, as deep as products are pure, and predictions of these
-    images are fused. Temperature and held-out predictions are those of images with labels of their own.
+    With `shared`, a label counts for all images of its product, as deep as products are pure. Temperature and held-out
+    predictions are those of images with labels of their own.
 
     Raises TrainingError without a label, and for an embedding that is not finite.
     """
+    return learning_of(embeddings, stops, products, tree, options, shared).fitted()
+
+
+def learning_of(
+    embeddings: Array,
+    stops: Targets,
+    products: Sequence[str],
+    tree: Tree,
+    options: DiscriminantOptions | None = None,
+    shared: ProductFeatures | None = None,
+) -> Learning:
+    """Return what a discriminant learns from, with its temperature; arguments and errors are `fit_discriminant`'s."""
     options = options or DiscriminantOptions()
     if not stops.any():
         raise TrainingError(f"There is no label of {tree.control} to learn from.")
     check_finite(embeddings)
     data = LabelledFeatures.of(embeddings, stops, tree)
-    folds = folds_of(products, options)
-    if shared is None or shared.depth < 1 or shared.sizes.max() < 2:
-        shared = None
-    judged = _Judged(data, folds, replace(data, x=shared.means) if shared else None)
-    learned, learned_folds = data, folds
-    if shared:
+    judged = learned = Folded(data, folds_of(products, options))
+    if shared and shared.depth >= 1 and shared.sizes.max() > 1:
         _, owners = np.unique(np.asarray(products, dtype=object).astype(str), return_inverse=True)
-        learned, rows = data.carried(shared.means, owners, shared.depth, options.carried)
-        learned_folds = folds[rows]
-    held_out, grouped = judged.predictions(learned, learned_folds, options)
+        carried, rows = data.carried(shared.means, owners, shared.depth, options.carried)
+        learned = Folded(carried, judged.folds[rows])
+    held_out = list(held_out_predictions(learned, judged, options))
     temperature, prior_weight = fit_temperature(data, held_out, options)
-    if len(inner := learned.inner_rows):
-        seen = predictions(fit(learned.whole, learned, options), learned, inner)
-        learned = learned.spread(inner, seen.classes, seen.scores(temperature, prior_weight))
-        held_out, grouped = judged.predictions(learned, learned_folds, options)
+    if len(inner := learned.data.inner_rows):
+        seen = predictions(fit(learned.data.whole, learned.data, options), learned.data, inner)
+        spread = learned.data.spread(inner, seen.classes, seen.scores(temperature, prior_weight))
+        learned = Folded(spread, learned.folds)
+        held_out = list(held_out_predictions(learned, judged, options))
         temperature, prior_weight = fit_temperature(data, held_out, options)
-    model = fit(learned.whole, learned, options)
-    parents = np.asarray(tree.parents, np.int64)
-
-    def unseen(folds: Sequence[Predictions]) -> Array:
-        found = np.zeros((len(data.x), len(tree)), np.float32)
-        for fold in folds:
-            scores = fold.scores(temperature, prior_weight)
-            found[fold.rows] = node_probabilities(scores, data.nodes[fold.classes], parents)
-        return found
-
-    prior = (prior_weight * model.log_prior).astype(np.float32)
-    own, fused, fusion = unseen(held_out), None, None
-    if shared:
-        worth = effective_images(shared.sizes, options.correlation)
-        fused = grafted(tree, unseen([fold.worth(worth[fold.rows]) for fold in grouped]), own, shared.depth)
-        fusion = Fusion(shared.depth, options.correlation, prior)
-    return FittedDiscriminant(
-        Discriminant(
-            (model.weight / temperature).astype(np.float32),
-            (model.bias / temperature).astype(np.float32) + prior,
-            data.nodes[model.classes],
-            parents,
-            fusion,
-        ),
-        temperature,
-        prior_weight,
-        own,
-        fused,
-    )
-
-
-@dataclass(frozen=True)
-class _Judged:
-    """The images with labels of their own, their folds, and the mean features of their products in place of theirs."""
-
-    data: LabelledFeatures
-    folds: npt.NDArray[np.int64]
-    grouped: LabelledFeatures | None
-
-    def predictions(
-        self, learned: LabelledFeatures, folds: npt.NDArray[np.int64], options: DiscriminantOptions
-    ) -> tuple[list[Predictions], list[Predictions]]:
-        """Return what models without their products predict for the images, and for their products' mean features."""
-        held_out, grouped = [], []
-        for fold, model in held_out_models(learned, folds, options):
-            rows = np.flatnonzero(self.folds == fold)
-            held_out.append(predictions(model, self.data, rows))
-            if self.grouped:
-                grouped.append(predictions(model, self.grouped, rows))
-        return held_out, grouped
+    return Learning(tree, options, judged, learned, held_out, temperature, prior_weight)

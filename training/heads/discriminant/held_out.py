@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -36,9 +36,13 @@ class Predictions:
         """Return the predictions for some of the images."""
         return Predictions(self.rows[positions], self.likelihoods[positions], self.log_prior, self.classes)
 
-    def worth(self, images: npt.NDArray[np.float64]) -> Predictions:
-        """Return the predictions with the evidence of this number of images (rows,) in place of one."""
-        return replace(self, likelihoods=(self.likelihoods * images[:, None]).astype(np.float32))
+
+@dataclass(frozen=True)
+class Folded:
+    """Labelled features, and the fold (n,) of each row; images of one product are in one fold."""
+
+    data: LabelledFeatures
+    folds: npt.NDArray[np.int64]
 
 
 def folds_of(products: Sequence[str], options: DiscriminantOptions) -> npt.NDArray[np.int64]:
@@ -49,22 +53,16 @@ def folds_of(products: Sequence[str], options: DiscriminantOptions) -> npt.NDArr
     return fold
 
 
-def held_out_models(
-    data: LabelledFeatures, folds: npt.NDArray[np.int64], options: DiscriminantOptions
-) -> Iterator[tuple[int, Model]]:
-    """Yield each fold and the model without its rows of `data`; none where nothing is left to learn from."""
-    for fold in range(int(folds.max()) + 1):
-        rest = data.whole.without(data.sums(folds == fold))
-        if len(data.classes_of(data.below(rest.weights))):
-            yield fold, fit(rest, data, options)
+def held_out_predictions(learned: Folded, judged: Folded, options: DiscriminantOptions) -> Iterator[Predictions]:
+    """Yield what models that learn without a fold predict for the images that are judged in it.
 
-
-def held_out_predictions(
-    data: LabelledFeatures, folds: npt.NDArray[np.int64], options: DiscriminantOptions
-) -> Iterator[Predictions]:
-    """Yield what models without a fold predict for the images in it; none where nothing is left to learn from."""
-    for fold, model in held_out_models(data, folds, options):
-        yield predictions(model, data, np.flatnonzero(folds == fold))
+    There is none where nothing is left to learn from.
+    """
+    for fold in range(int(learned.folds.max()) + 1):
+        rest = learned.data.whole.without(learned.data.sums(learned.folds == fold))
+        if len(learned.data.classes_of(learned.data.below(rest.weights))):
+            model = fit(rest, learned.data, options)
+            yield predictions(model, judged.data, np.flatnonzero(judged.folds == fold))
 
 
 def predictions(model: Model, data: LabelledFeatures, rows: Indices) -> Predictions:

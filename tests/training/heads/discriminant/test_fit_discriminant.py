@@ -178,7 +178,7 @@ def in_products(paths: Sequence[TaxonomyPath], views: int, *, spread: float, vie
     return x, [str(number) for number in range(len(paths)) for _ in range(views)]
 
 
-def test_labels_and_predictions_of_a_product_help_its_other_images() -> None:
+def test_labels_of_a_product_help_its_other_images() -> None:
     paths = [SOFAS, CHAIRS, LAMPS] * 20
     x, products = in_products(paths, 6, spread=0.4, view=2.0)
     known = ProductFeatures.of(x, products, 2)
@@ -188,8 +188,7 @@ def test_labels_and_predictions_of_a_product_help_its_other_images() -> None:
     shared = ProductFeatures(known.means[first], known.sizes[first], 2)
     alone = fit_discriminant(x[first], labels, names, TREE)
     grouped = fit_discriminant(x[first], labels, names, TREE, shared=shared)
-    held, held_products = in_products([SOFAS, CHAIRS, LAMPS] * 30, 6, spread=0.4, view=2.0)
-    tested = ProductFeatures.of(held, held_products, 2)
+    held, _ = in_products([SOFAS, CHAIRS, LAMPS] * 30, 6, spread=0.4, view=2.0)
     truth = np.repeat([TREE.index[path] for path in [SOFAS, CHAIRS, LAMPS] * 30], 6)
 
     def right(probabilities: Array) -> float:
@@ -197,28 +196,6 @@ def test_labels_and_predictions_of_a_product_help_its_other_images() -> None:
         return float(np.mean(np.array(leaves)[probabilities[:, leaves].argmax(axis=1)] == truth))
 
     assert right(grouped.weights.probabilities(held)) > right(alone.weights.probabilities(held)) + 0.01
-    fused = grouped.weights.fused(held, tested.means, tested.sizes, TREE)
-    assert right(fused) > right(grouped.weights.probabilities(held)) + 0.1
-    np.testing.assert_allclose(fused[:6], fused[:1].repeat(6, axis=0))  # pure down to the last level
-
-
-def test_fused_predictions_are_by_models_that_never_saw_the_product() -> None:
-    paths = [SOFAS, CHAIRS, LAMPS] * 8
-    x, products = in_products(paths, 3, spread=1.0, view=0.5)
-    options = DiscriminantOptions(folds=len(paths))
-    labels = stops([[path] for path in paths for _ in range(3)])
-    before = fit_discriminant(x, labels, products, TREE, options, ProductFeatures.of(x, products, 2))
-    others = labels.copy()
-    others[:3] = stops([[LAMPS]] * 3)
-    after = fit_discriminant(x, others, products, TREE, options, ProductFeatures.of(x, products, 2))
-
-    def evidence(fitted: FittedDiscriminant) -> float:
-        """Return the difference of two log-likelihoods of product 0: temperature and prior are fitted on all labels."""
-        assert fitted.fused is not None
-        sofas, chairs = (fitted.fused[0, TREE.index[path]] for path in (SOFAS, CHAIRS))
-        return float(fitted.temperature * (np.log(chairs / sofas) - fitted.prior_weight * np.log(8 / 7)))
-
-    assert evidence(after) == pytest.approx(evidence(before), rel=1e-3)
 
 
 def test_a_label_deeper_than_products_are_pure_is_shared_as_far_as_they_are() -> None:
@@ -247,5 +224,3 @@ def test_products_that_are_not_pure_change_nothing() -> None:
     alone = fit_discriminant(x, labels, products, TREE)
     mixed = fit_discriminant(x, labels, products, TREE, shared=ProductFeatures.of(x, products, 0))
     np.testing.assert_array_equal(mixed.weights.weight, alone.weights.weight)
-    assert mixed.fused is None
-    assert mixed.weights.fusion is None
