@@ -65,12 +65,14 @@ def test_the_random_share_is_spread_over_the_order_and_independent_of_the_images
         assert np.abs(shares - at_random.mean()).max() < 0.06
     first, second = (order[at_random[order]].tolist() for order in orders)
     assert first == second  # whatever the images show
+    assert first != sorted(first)
 
 
 def test_an_image_is_drawn_at_random_by_its_id_alone() -> None:
     drawn = [is_random_draw("4", f"image {number}", 0.2) for number in range(10_000)]
     assert np.mean(drawn) == pytest.approx(0.2, abs=0.012)  # three standard errors
     assert drawn == [is_random_draw("4", f"image {number}", 0.2) for number in range(10_000)]
+    assert drawn != [is_random_draw("5", f"image {number}", 0.2) for number in range(10_000)]
     assert all(is_random_draw("4", f"image {number}", 1.0) for number in range(100))
     more = [is_random_draw("4", f"image {number}", 0.3) for number in range(10_000)]
     assert all(now for now, before in zip(more, drawn, strict=True) if before)  # a larger share keeps the sample
