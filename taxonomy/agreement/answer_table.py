@@ -73,8 +73,8 @@ class Comparer:
     def truths(self, answers: Iterable[Answer]) -> list[tuple[Answer, float]]:
         """Return what may be the truth of an image, with the logarithm of its weight before any answer.
 
-        These are the answers, and for each node that was named, and for the top, a node below it that nobody named:
-        it stands for all of them. Of nodes below one parent each weighs the same.
+        The answers may be the truth. So may nodes that no answer names: below the top, and below each node that an
+        answer names, one node `OTHER` stands for all of them. The nodes below one parent weigh the same.
         """
         given = Counter(answers)
         chosen = sorted(given, key=lambda answer: (-given[answer], sorted(answer)))[:_MOST_TRUTHS]
