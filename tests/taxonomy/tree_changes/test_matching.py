@@ -83,6 +83,45 @@ def test_what_cannot_be_confused_is_certain(after: list[str], expected: dict[str
         ),
         # other nodes have the same nodes below them
         (COLOURS, changed(COLOURS, ("Chair", "Seat")), {"Chair": ("Seat", Reason.ONLY_ONE)}),
+        # others had the same nodes below them
+        (
+            COLOURS,
+            ("Seat / red", "Seat / blue", "Lamp / red", "Table / red"),
+            {"Chair": ("Seat", Reason.ONLY_ONE)},
+        ),
+        # two new nodes have the same nodes below them
+        (
+            ("Chair / red", "Chair / blue", "Bed"),
+            ("Seat / red", "Seat / blue", "Stool / red", "Stool / blue", "Bed"),
+            {"Chair": ("Seat", Reason.SIMILAR)},
+        ),
+        # the same nodes below a new node in another place
+        (
+            ("Home / Chair / red", "Home / Chair / blue", "Home / Bed", "Garden / Tree"),
+            ("Garden / Seat / red", "Garden / Seat / blue", "Home / Bed", "Garden / Tree"),
+            {
+                "Home / Chair / red": ("Garden / Seat / red", Reason.ELSEWHERE),
+                "Home / Chair / blue": ("Garden / Seat / blue", Reason.ELSEWHERE),
+            },
+        ),
+        # one has the name of the new node, another one has its nodes
+        (
+            ("Seating / Sofa", "Seating / Couch / red", "Seating / Couch / blue", "Seating / Bed"),
+            ("Seating / SOFA / red", "Seating / SOFA / blue", "Seating / Bed"),
+            {
+                "Seating / Couch": ("Seating / SOFA", Reason.SIMILAR),
+                "Seating / Couch / red": ("Seating / SOFA / red", Reason.ELSEWHERE),
+                "Seating / Couch / blue": ("Seating / SOFA / blue", Reason.ELSEWHERE),
+            },
+        ),
+        # two new nodes have the same name, written differently
+        (
+            ("Seating / Sofa", "Seating / Bed"),
+            ("Seating / SOFA", "Seating / sofa", "Seating / Bed"),
+            {"Seating / Sofa": ("Seating / SOFA", Reason.SIMILAR)},
+        ),
+        # two new nodes in other places have the same name
+        (SEATS, changed(SEATS, ("Sofa", None), new=("Hall / Sofa", "Home / Sofa")), {}),
         # others have the same name
         (COLOURS, changed(COLOURS, ("Chair / red", None), new=("Bed / red",)), {}),
         # the rest of one node is not the rest of another one
@@ -135,6 +174,19 @@ def test_everything_else_is_asked_for(
     assert not any(reason.certain for _, reason in found.values())
 
 
+def test_the_name_of_two_old_nodes_is_not_certain_though_one_of_them_has_another_match() -> None:
+    """The one with nodes below it became *Couch*; the name that came may be of either."""
+    old = tree("Seating / Sofa / red", "Seating / Sofa / blue", "Seating / sofa", "Seating / Bed")
+    new = tree("Seating / Couch / red", "Seating / Couch / blue", "Seating / SOFA", "Seating / Bed")
+    assert shown(old, new) == {
+        "Seating / Sofa": ("Seating / Couch", Reason.CHILDREN),
+        "Seating / sofa": ("Seating / SOFA", Reason.ONLY_ONE),
+    }
+    old = tree("Seating / Sofa / red", "Seating / Sofa / blue", "Home / Sofa", "Home / Bed")
+    new = tree("Seating / Couch / red", "Seating / Couch / blue", "Hall / Sofa", "Home / Bed")
+    assert shown(old, new) == {"Seating / Sofa": ("Seating / Couch", Reason.CHILDREN)}
+
+
 def test_two_that_swap_their_names_are_not_seen() -> None:
     """Nothing is gone then: a taxonomy has no ids, and the labels count as the names that they have."""
     assert match_trees(tree(*SEATS), tree(*changed(SEATS, ("Stool", "x"), ("Sofa", "Stool"), ("x", "Sofa")))) == ()
@@ -150,6 +202,12 @@ CHOICES = '<View><Image name="image" value="$image"/><Taxonomy name="kind" toNam
         ('alias="s1" value="Sofa"', 'alias="s2" value="Sofa"', {("s1",): (("s2",), Reason.SPELLING)}),
         # the text is another one, the alias stays: labels from before the alias name the text
         ('alias="s1" value="Sofa"', 'alias="s1" value="Couch"', {("Sofa",): (("s1",), Reason.SAME_CHOICE)}),
+        # the text is that of a node in another place, which is gone: the choice has labels of its own
+        (
+            'value="Room"><Choice value="Sofa"/></Choice><Choice alias="s1" value="Couch"',
+            'value="Room"><Choice value="Desk"/></Choice><Choice alias="s1" value="Sofa"',
+            {("Room", "Sofa"): (("Room", "Desk"), Reason.ONLY_ONE), ("Couch",): (("s1",), Reason.SAME_CHOICE)},
+        ),
         # an alias comes
         ('value="Sofa"', 'alias="s1" value="Sofa"', {}),
         # the alias goes: labels name it
