@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from taxonomist.taxonomy.errors import ConfigError, ConfigTooLargeError
 from taxonomist.taxonomy.label_config import LabelConfig, parse_label_config
-from taxonomist.taxonomy.label_config.former_nodes import gone_nodes
+from taxonomist.taxonomy.label_config.former_nodes import gone_nodes, with_those_above
 from taxonomist.taxonomy.paths import TaxonomyPath
 from taxonomist.taxonomy.tree_changes import NodeMatch, match_configs
 
@@ -45,11 +45,12 @@ def gone_with(record: ProjectRecord, xml: str) -> dict[str, object]:
     anew = {control: set(paths) - set(record.gone.get(control, ())) for control, paths in gone.items()}
     gone = _newest(record.project, gone, anew)
     controls = {tree.control for tree in now.trees}
+    went = {node for control, paths in anew.items() for path in paths for node in with_those_above(control, path)}
     kept = tuple(
         decision
         for decision in record.label_decisions
         if (decision.old or decision.control not in controls)  # of a whole control: until it is back
-        and not any(decision.concerns(decision.control, path) for path in anew.get(decision.control, ()))
+        and decision.node not in went
     )
     if len(kept) < len(record.label_decisions):
         log.warning(

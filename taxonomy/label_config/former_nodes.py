@@ -27,13 +27,19 @@ class LabelDecision:
     new_control: str | None = None
 
     @property
-    def accepts_loss(self) -> bool:
-        """Whether the labels are given up."""
-        return self.new is None
+    def node(self) -> tuple[str, TaxonomyPath]:
+        """The control and the path of the node that it is about."""
+        return self.control, self.old
 
-    def concerns(self, control: str, path: TaxonomyPath) -> bool:
-        """Return whether a label of that control that names the path falls under the decision."""
-        return control == self.control and path[: len(self.old)] == self.old
+
+def with_those_above(control: str, path: TaxonomyPath) -> Iterator[tuple[str, TaxonomyPath]]:
+    """Yield the node and those above it, the deepest first; last the control, with `()`.
+
+    A decision on one of these is about a label that names the node. To look them up takes no time in proportion to the
+    number of decisions.
+    """
+    for length in range(len(path), -1, -1):
+        yield control, path[:length]
 
 
 def read_label_config(

@@ -40,7 +40,7 @@ def map_labels(services: Services, project: str, renames: Sequence[Rename], *, d
     """
     config = decided_config(services, project)
     decisions = [read_rename(services, project, config, rename.old, rename.new, rename.control) for rename in renames]
-    counts = Counter((decision.control, decision.old) for decision in decisions)
+    counts = Counter(decision.node for decision in decisions)
     if double := next((key for key, count in counts.items() if count > 1), None):
         raise ConfigError(f"{format_path(double[1]) or double[0]} is renamed twice.", hint="Name each node once.")
     return record_decisions(services, project, decisions, dry_run=dry_run)

@@ -16,7 +16,7 @@ from taxonomist.backend.services import Services
 from taxonomist.backend.state.project_records import ProjectRecord
 from taxonomist.taxonomy.errors import ConfigError, NotFoundError
 from taxonomist.taxonomy.label_config import LabelConfig, parse_label_config
-from taxonomist.taxonomy.label_config.former_nodes import LabelDecision, spellings_of
+from taxonomist.taxonomy.label_config.former_nodes import LabelDecision, spellings_of, with_those_above
 from taxonomist.taxonomy.names import clean_name
 from taxonomist.taxonomy.paths import TaxonomyPath, format_path, prefixes
 
@@ -108,7 +108,7 @@ def undo(services: Services, project: str, node: str, *, control: str | None = N
     record = services.projects.get(project)
     places = [_Place(decision.control, decision.old, decision.old) for decision in record.label_decisions]
     place = _find(node, [p for p in places if control in {None, p.control}], f"decision of project {project}")
-    withdrawn = next(d for d in record.label_decisions if (d.control, d.old) == (place.control, place.path))
+    withdrawn = next(d for d in record.label_decisions if d.node == (place.control, place.path))
     _replace(services, project, [withdrawn], ())
     decide_anew(services, project)
     return Decided((withdrawn,), _labels(services, project, [withdrawn]), labels_outside(services, project))
@@ -132,21 +132,19 @@ def record_decisions(
 
 def _replace(services: Services, project: str, old: Sequence[LabelDecision], new: Sequence[LabelDecision]) -> None:
     """Keep the new decisions in place of those on the nodes of the old ones; decisions on other nodes stay."""
-    nodes = {(decision.control, decision.old) for decision in old}
+    nodes = {decision.node for decision in old}
 
     def replaced(record: ProjectRecord) -> Mapping[str, object]:
-        kept = [d for d in record.label_decisions if (d.control, d.old) not in nodes]
+        kept = [decision for decision in record.label_decisions if decision.node not in nodes]
         return {"label_decisions": (*kept, *new)}
 
     services.projects.change(project, replaced)
 
 
 def _labels(services: Services, project: str, decisions: Sequence[LabelDecision]) -> int:
-    return sum(
-        row.labels
-        for row in services.journal.unknown_paths.labels(project)
-        if any(decision.concerns(row.control, row.path) for decision in decisions)
-    )
+    nodes = {decision.node for decision in decisions}
+    rows = services.journal.unknown_paths.labels(project)
+    return sum(row.labels for row in rows if not nodes.isdisjoint(with_those_above(row.control, row.path)))
 
 
 def decided_config(services: Services, project: str) -> LabelConfig:
@@ -180,7 +178,7 @@ def _gone(services: Services, project: str, config: LabelConfig) -> Iterator[_Pl
     found |= {(now.get(name, name), path) for name, paths in record.gone.items() for path in paths}
     rows = services.journal.unknown_paths.labels(project)
     found |= {(row.control, path) for row in rows for path in prefixes(row.path)}
-    found |= {(decision.control, decision.old) for decision in record.label_decisions}
+    found |= {decision.node for decision in record.label_decisions}
     for control, path in sorted(found):
         if not (path and control in trees and trees[control].node_of(path)):
             yield _Place(control, path, path)

@@ -12,7 +12,7 @@ from taxonomist.backend.state.project_records import ProjectRecord
 from taxonomist.storage.journal import UnknownLabels
 from taxonomist.taxonomy.errors import ConfigError, HeldError
 from taxonomist.taxonomy.label_config import LabelConfig
-from taxonomist.taxonomy.label_config.former_nodes import LabelDecision
+from taxonomist.taxonomy.label_config.former_nodes import with_those_above
 from taxonomist.taxonomy.names import shorten
 from taxonomist.taxonomy.paths import TaxonomyPath, format_path, prefixes
 from taxonomist.taxonomy.tree import Tree
@@ -76,14 +76,15 @@ def outside_of(found: Sequence[UnknownLabels], record: ProjectRecord, config: La
     trees = {tree.control: tree for tree in config.trees}
     proposed = {(config.present(match.control), match.old): match.new for match in record.matches if match.old}
     former = {control: _former(record, config, control) for control in {config.present(row.control) for row in found}}
+    losses = {decision.node for decision in record.label_decisions if decision.new is None}
     gone, unknown, accepted = Counter[_Node](), Counter[_Node](), Counter[_Node]()
     for row in found:
         control = config.present(row.control)
         tree = trees.get(control)
         if tree is not None and tree.node_of(row.path):
             continue  # the taxonomy has it now; the image is not decided again yet
-        if loss := _accepted_loss(record.label_decisions, control, row.path):
-            accepted[loss.control, loss.old] += row.labels
+        if loss := next((node for node in with_those_above(control, row.path) if node in losses), None):
+            accepted[loss] += row.labels
         elif tree is None:
             gone[control, ()] += row.labels
         else:
@@ -133,11 +134,6 @@ def count_labels(count: int) -> str:
 
 
 _Node = tuple[str, TaxonomyPath]
-
-
-def _accepted_loss(decisions: Iterable[LabelDecision], control: str, path: TaxonomyPath) -> LabelDecision | None:
-    losses = [decision for decision in decisions if decision.new is None and decision.concerns(control, path)]
-    return max(losses, key=lambda decision: len(decision.old), default=None)
 
 
 def _former(record: ProjectRecord, config: LabelConfig, control: str) -> set[TaxonomyPath]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ from taxonomist.backend.labelling.taxonomy_changes.labels_outside import Outside
 from taxonomist.backend.labelling.taxonomy_changes.looks import alike
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.project_records import ProjectRecord
-from taxonomist.taxonomy.label_config.former_nodes import LabelDecision
+from taxonomist.taxonomy.label_config.former_nodes import LabelDecision, with_those_above
 from taxonomist.taxonomy.paths import TaxonomyPath, format_path
 from taxonomist.taxonomy.tree_changes import NodeMatch
 
@@ -64,7 +65,8 @@ def taxonomy_diff(services: Services, project: str, *, with_looks: bool = False)
     record = _as_decided(record, matches)
     config = record.read_config()
     before, after = ({tree.control: tree for tree in found.trees} for found in (now, config))
-    counts = dict.fromkeys(((match.control, match.old) for match in matches), 0)
+    counts = Counter[tuple[str, TaxonomyPath]]()
+    matched = {(config.present(match.control), match.old): (match.control, match.old) for match in matches}
     for row in rows:
         control = config.present(row.control)
         tree = after.get(control)
@@ -72,9 +74,8 @@ def taxonomy_diff(services: Services, project: str, *, with_looks: bool = False)
             continue
         if row.control in before and before[row.control].node_of(row.path):
             continue  # the image is not decided again yet
-        keys = [key for key in counts if config.present(key[0]) == control and row.path[: len(key[1])] == key[1]]
-        if keys:
-            counts[max(keys, key=lambda key: len(key[1]))] += row.labels
+        if node := next((node for node in with_those_above(control, row.path) if node in matched), None):
+            counts[matched[node]] += row.labels
     proposals = {(config.present(match.control), match.old): match for match in record.matches}
     gone = outside_of(rows, record, config).gone
     unlike = [(node.control, node.path) for node in gone if node.nearest is None]
@@ -113,10 +114,11 @@ def certain_matches(record: ProjectRecord) -> tuple[NodeMatch, ...]:
 
     Raises `ConfigError` when the labelling config has no taxonomy.
     """
+    decided = {decision.node for decision in record.label_decisions}
     open_ = [
         match
         for match in record.matches
-        if match.certain and not any(decision.concerns(match.control, match.old) for decision in record.label_decisions)
+        if match.certain and decided.isdisjoint(with_those_above(match.control, match.old))
     ]
     if not open_:
         return ()

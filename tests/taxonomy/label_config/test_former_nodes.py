@@ -6,7 +6,12 @@ import pytest
 
 from taxonomist.taxonomy.annotations import parse_annotation
 from taxonomist.taxonomy.label_config import LabelConfig, parse_label_config, write_label_config
-from taxonomist.taxonomy.label_config.former_nodes import LabelDecision, gone_nodes, read_label_config
+from taxonomist.taxonomy.label_config.former_nodes import (
+    LabelDecision,
+    gone_nodes,
+    read_label_config,
+    with_those_above,
+)
 from taxonomist.taxonomy.paths import TaxonomyPath
 
 NOW = datetime(2026, 11, 27, tzinfo=UTC)
@@ -20,6 +25,12 @@ def renamed(old: TaxonomyPath, new: TaxonomyPath, control: str = "taxonomy") -> 
 
 def config(xml: str, *decisions: LabelDecision) -> LabelConfig:
     return read_label_config(xml, decisions)
+
+
+def test_a_decision_on_a_node_is_found_from_below_the_nearest_one_first() -> None:
+    above = [("kind", ("A", "B")), ("kind", ("A",)), ("kind", ())]
+    assert list(with_those_above("kind", ("A", "B"))) == above
+    assert renamed(("A",), ("B",), "kind").node in above
 
 
 @pytest.mark.parametrize(
