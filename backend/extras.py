@@ -40,6 +40,15 @@ def require(extra: Extra) -> None:
         raise ConfigError(f"{_NEEDS[extra]}: {missing} is not installed.", hint=install_hint(extra))
 
 
+def require_for_head(kind: str) -> None:
+    """Raise `ConfigError` where a head of that kind cannot be trained; "lda" needs no extra."""
+    if kind != "lda" and (missing := _missing("train")):
+        raise ConfigError(
+            f"TAXONOMIST_HEAD={kind} needs the extra `train` to train: {missing} is not installed.",
+            hint=f"{install_hint('train')}; or set TAXONOMIST_HEAD=lda, which needs no extra.",
+        )
+
+
 def install_hint(extra: Extra) -> str:
     """Return the command that installs the extra."""
     return f"pip install '{DISTRIBUTION}[{extra}]'"

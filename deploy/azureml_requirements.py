@@ -1,10 +1,10 @@
 """Prints `azureml/environment/requirements.txt`, from which Azure ML builds the image of the steps: the dependencies of
-the project and of its extras `train` and `azure`, as pyproject.toml lists them. `make requirements` writes the file."""
+the project and of some extras, as pyproject.toml lists them. `make requirements` writes the file."""
 
 import tomllib
 from pathlib import Path
 
-EXTRAS = ("train", "azure")
+EXTRAS = ("train", "plots", "azure")
 
 
 def requirements() -> str:
@@ -13,7 +13,7 @@ def requirements() -> str:
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lines = [*project["dependencies"]]
     for extra in EXTRAS:
-        lines += project["optional-dependencies"][extra]
+        lines += [line for line in project["optional-dependencies"][extra] if not line.startswith(project["name"])]
     return "\n".join(["# Made by `make requirements` from pyproject.toml.", *sorted(lines, key=str.lower), ""])
 
 

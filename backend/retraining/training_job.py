@@ -1,7 +1,4 @@
-"""One training of a project: from accepted labels in the catalogue to a version in the registry.
-
-It imports torch; `JobKind.TRAIN` and the commands that train import it when they run.
-"""
+"""One training of a project: from accepted labels in the catalogue to a version in the registry."""
 
 from __future__ import annotations
 
@@ -41,7 +38,7 @@ from taxonomist.training.heads.data.fingerprint import inputs_fingerprint
 from taxonomist.training.heads.data.no_answer import learn_no_answer
 from taxonomist.training.heads.data.trained_on import ever_trained_on
 from taxonomist.training.heads.discriminant.fit_discriminant import DiscriminantOptions
-from taxonomist.training.heads.head import HeadOptions
+from taxonomist.training.heads.head_options import HeadOptions
 from taxonomist.training.heads.promotion.unfinished import unfinished_promotion
 from taxonomist.training.heads.train_project import TrainingOptions, TrainingOutcome, train_project
 from taxonomist.training.near_duplicates import near_duplicates_of_unknown

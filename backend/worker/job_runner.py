@@ -8,7 +8,7 @@ from taxonomist.backend.connection.announce import announce_again
 from taxonomist.backend.connection.fill_predictions import fill
 from taxonomist.backend.connection.panel_renewal import renew_panel
 from taxonomist.backend.connection.push_predictions import push
-from taxonomist.backend.extras import require
+from taxonomist.backend.extras import require_for_head
 from taxonomist.backend.labelling.sync import sync
 from taxonomist.backend.retraining.embedding_job import embed_all
 from taxonomist.backend.retraining.first_backbone import prepare_backbone
@@ -32,8 +32,8 @@ def run(services: Services, kind: JobKind, project: str, progress: StepProgress,
 def _run(services: Services, kind: JobKind, project: str, progress: StepProgress, *, force: bool) -> str:
     match kind:
         case JobKind.TRAIN:
-            require("train")
-            from taxonomist.backend.retraining.training_job import train  # noqa: PLC0415 - brings torch
+            require_for_head(services.settings.head)
+            from taxonomist.backend.retraining.training_job import train  # noqa: PLC0415 - may bring torch
 
             return train(services, project, progress, force=force)
         case JobKind.EMBED:

@@ -42,6 +42,19 @@ def test_a_training_names_the_extra(without_torch: None, world: Services) -> Non
         run(world, JobKind.TRAIN, "7", lambda step, share: None)
 
 
+def test_a_discriminant_is_trained_without_extras_and_the_report_says_that_nothing_is_plotted(
+    without_torch: None, monkeypatch: pytest.MonkeyPatch, world: Services
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    services = Services(world.settings.model_copy(update={"head": "lda"}))
+    run(services, JobKind.TRAIN, "7", lambda step, share: None)
+    folder = services.registry.get("project-7", "v1").path
+    assert not list(folder.glob("*.png"))
+    assert (folder / "report.md").read_text().endswith(
+        "Nothing is plotted: matplotlib is missing. Install it with `pip install 'label-studio-taxonomist[plots]'`.\n"
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("given", [{}, {"backbone_weights": "starter"}, {"image_size": 80}])
 def test_a_new_home_begins_with_the_starter(without_torch: None, settings: Settings, given: dict[str, object]) -> None:
     services = Services(settings.model_copy(update=given))

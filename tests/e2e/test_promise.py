@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import numpy as np
 from PIL import Image
+from pydantic import SecretStr
 
 from taxonomist.backend.connection.look_alike_panel import panels_in
 from taxonomist.backend.demo.accounts import Account, checked
@@ -33,13 +34,14 @@ TREE = (GREEN, BLUE, RED, YELLOW, GREY, *(("Neutral", name) for name in ("Black"
 LABELS = {"plain": (GREEN, GREEN), "squares": (RED, YELLOW), "disc": (BLUE, GREY)}
 """By kind of image the labels that it gets in turn: always one, one of two siblings, one of two of other parents."""
 LABELLED, OPEN, DRIFTED = 20, 2, 14  # images of each kind; plain ones that are corrected
-SETTINGS = {
+PASSWORD = "e2e-password"
+SETTINGS: dict[str, object] = {
     "head": "lda",
     "min_annotators": 1,
     "product_field": "product",
     "retrain_after": 100_000,
     "retrain_every": 100_000,
-    "password": "e2e-password",
+    "password": PASSWORD,
 }
 
 
@@ -64,20 +66,24 @@ class Project:
         answers = [Answer(task.id, 0, (path,)) for task, path in labels.items()]
         annotate(self.label_studio.url, [self.annotator], answers)
 
-    def shown(self, task: DemoTask, version: str) -> TaxonomyPath | None:
-        """Return the path with which a version pre-fills a task, () where it leaves it empty, None before it has."""
-        for prediction in checked(self.owner.get(f"/api/tasks/{task.id}/")).json()["predictions"]:
-            if prediction["model_version"] == version:
-                return tuple(prediction["result"][0]["value"]["taxonomy"][0]) if prediction["result"] else ()
-        return None
+    def wait_for_prediction(self, task: DemoTask, path: TaxonomyPath) -> None:
+        """Wait until the first version pre-fills a task with that path; () leaves it empty."""
+
+        def is_shown() -> bool:
+            return any(
+                (tuple(found["result"][0]["value"]["taxonomy"][0]) if found["result"] else ()) == path
+                for found in checked(self.owner.get(f"/api/tasks/{task.id}/")).json()["predictions"]
+                if found["model_version"] == "taxonomist-v1"
+            )
+
+        self.eventually(f"task {task.id} shows {path}", is_shown)
 
     def panel(self, task: DemoTask) -> str:
         (address,) = panels_in(self.config())
         return checked(httpx.get(address.replace("$image", task.uri), trust_env=False)).text
 
     def metrics(self) -> str:
-        login = ("taxonomist", SETTINGS["password"])
-        return checked(httpx.get(f"{self.backend.url}/metrics", auth=login, trust_env=False)).text
+        return checked(httpx.get(f"{self.backend.url}/metrics", auth=("taxonomist", PASSWORD), trust_env=False)).text
 
     def labels(self) -> Counter[TaxonomyPath]:
         """Return how many images have each accepted label."""
@@ -117,7 +123,7 @@ def test_three_tasks_then_drift_then_a_renamed_node(
     files += images(tmp_path, "plain", range(last, last + DRIFTED))
     tasks = {task.image.file.stem: task for task in upload(owner, number, files)}
     backend = make_backend(**SETTINGS)
-    services = Services(Settings(home=backend.home, port=backend.port, password=SETTINGS["password"]))
+    services = Services(Settings(home=backend.home, port=backend.port, password=SecretStr(PASSWORD)))
     with closing(services):
         project = Project(label_studio, owner, backend, services, annotators[0], number)
         suggestions(project, tasks)
@@ -135,9 +141,8 @@ def suggestions(project: Project, tasks: dict[str, DemoTask]) -> None:
     project.command("train")
     for image in range(LABELLED, LABELLED + OPEN):
         path, parent, listed = (tasks[f"{kind}-{image}"] for kind in LABELS)
-        project.eventually("a path", lambda task=path: project.shown(task, "taxonomist-v1") == GREEN)
-        project.eventually("a parent", lambda task=parent: project.shown(task, "taxonomist-v1") == ("Warm",))
-        project.eventually("a push", lambda task=listed: project.shown(task, "taxonomist-v1") == ())
+        for task, shown in ((path, GREEN), (parent, ("Warm",)), (listed, ())):
+            project.wait_for_prediction(task, shown)
         shortlists = [project.panel(task).split('<ul class="cards">')[0] for task in (path, parent, listed)]
         assert [re.findall("<li>(.*)</li>", shortlist) for shortlist in shortlists[:2]] == [[], []]
         assert sorted(re.findall("<li>(.*)</li>", shortlists[2])) == ["Cold › Blue", "Neutral › Grey"]
@@ -147,11 +152,11 @@ def drift(project: Project, drifted: list[DemoTask], left: DemoTask) -> None:
     labels = f'control="category",project="{project.number}",version="v1"'
     assert f"taxonomist_promise_broken{{{labels}}} 0.0" in project.metrics()
     for task in drifted:
-        project.eventually("a path", lambda task=task: project.shown(task, "taxonomist-v1") == GREEN)
+        project.wait_for_prediction(task, GREEN)
     project.annotate(dict.fromkeys(drifted, GREY))
     project.eventually("the alarm", lambda: f"taxonomist_promise_broken{{{labels}}} 1.0" in project.metrics())
     assert f"taxonomist_suggestion_floor{{{labels}}} +Inf" in project.metrics()
-    project.eventually("no suggestion", lambda: project.shown(left, "taxonomist-v1") == ())
+    project.wait_for_prediction(left, ())
     project.eventually("the corrections", lambda: project.labels()[GREY] == DRIFTED + LABELLED // 2)
 
 
@@ -168,7 +173,11 @@ def rename(project: Project) -> None:
     assert "Training still waits" in project.command("taxonomy", "apply", "--yes")
     mapped = project.command("taxonomy", "apply", "--map", "Warm / Yellow = Warm / Golden", "--yes")
     assert "Nothing holds back the training." in mapped
-    now = {GREEN: ("Cool", "Green"), BLUE: ("Cool", "Blue"), YELLOW: ("Warm", "Golden")}
+    now: dict[TaxonomyPath, TaxonomyPath] = {
+        GREEN: ("Cool", "Green"),
+        BLUE: ("Cool", "Blue"),
+        YELLOW: ("Warm", "Golden"),
+    }
     after = Counter({now.get(path, path): count for path, count in before.items()})
     project.eventually("the labels", lambda: project.labels() == after)
     project.command("train")

@@ -99,6 +99,16 @@ def test_its_worker_embeds_and_says_what_training_needs(
     assert httpx.get(f"{server.url}/readyz", timeout=10, trust_env=False).is_success
 
 
+def test_it_trains_a_discriminant(python: Path, site: Path, trained: Services) -> None:
+    program = (str(python), "-P", "-m", "taxonomist")
+    variables = {"PYTHONPATH": str(site), "TAXONOMIST_HEAD": "lda"}
+    backend = BackendProcess(trained.settings.home, program=program, variables=variables)
+    backend.command("train", "--project", "7")
+    version = trained.registry.versions("project-7")[-1]
+    assert version.head_manifest.settings["kind"] == "lda"
+    assert "Nothing is plotted" in (version.path / "report.md").read_text()
+
+
 def test_a_new_home_begins_with_the_starter(python: Path, site: Path, tmp_path: Path) -> None:
     program = (str(python), "-P", "-m", "taxonomist")
     with BackendProcess(tmp_path / "home", program=program, variables={"PYTHONPATH": str(site)}):

@@ -27,7 +27,7 @@ from taxonomist.training.heads.discriminant.fit_discriminant import (
     fit_discriminant,
 )
 from taxonomist.training.heads.evaluation import Evaluation, evaluate, evaluate_predictions, most_likely_paths
-from taxonomist.training.heads.head import HeadOptions, TrainedHead, train_head
+from taxonomist.training.heads.head_options import HeadOptions, TrainedHead
 
 HeadKind = Literal["mlp", "lda"]
 """A head of two layers that is trained in epochs, or linear discriminant analysis."""
@@ -81,6 +81,7 @@ def learn(data: Dataset, outputs: Outputs, options: TrainingOptions, progress: S
 def _learn_mlp(data: Dataset, outputs: Outputs, options: TrainingOptions, progress: StepProgress) -> Learned:
     """Train a head of two layers. It is calibrated on the validation part: the training part is too optimistic, and the
     test part must not influence the model."""
+    from taxonomist.training.heads.head import train_head  # noqa: PLC0415 - brings torch
 
     def on_epoch(done: int, total: int) -> None:
         progress("training", done / total)

@@ -11,7 +11,7 @@ import typer
 
 from taxonomist.backend.cli.options import Json, ModelArgument, Project, services_of
 from taxonomist.backend.cli.output import count_bar, print_fields, print_json, print_line, print_table, step_bar
-from taxonomist.backend.extras import require
+from taxonomist.backend.extras import require, require_for_head
 from taxonomist.backend.label_studio.predictions import model_version_name
 from taxonomist.backend.labelling.acceptance import Acceptance, count_accepted
 from taxonomist.backend.prediction.evaluation import LevelScores, evaluate_manifest
@@ -49,8 +49,8 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a model on the accepted labels now. It is promoted unless it is clearly worse than the champion."""
-    require("train")
     services = services_of(context)
+    require_for_head(services.settings.head)
     with step_bar("Train") as progress:
         outcome = run(services, JobKind.TRAIN, project, progress, force=force)
     version = services.registry.versions(registry_name(project))[-1]
@@ -58,7 +58,7 @@ def train(
         print_json(_summary(version, services.registry.champion(version.name)))
         return
     print_line(outcome)
-    print_line(f"Report and plots: {version.path}")
+    print_line(f"Report: {version.path}")
 
 
 def evaluate(

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 
 from taxonomist.training.heads.evaluation import LevelReport
-from taxonomist.training.heads.head import Epoch
+from taxonomist.training.heads.head_options import Epoch
 
 _MAX_NAMES = 40  # classes; more names are not legible
 

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,11 @@ from taxonomist.taxonomy.paths import TaxonomyPath, format_path
 from taxonomist.training.heads.data.dataset import Example
 from taxonomist.training.heads.data.trained_on import TrainedOn
 from taxonomist.training.heads.evaluation import NO_PREDICTION, Evaluation, LevelReport
-from taxonomist.training.heads.head import TrainedHead
+from taxonomist.training.heads.head_options import TrainedHead
 from taxonomist.training.heads.promotion.decision import Decision
-from taxonomist.training.heads.report.plots import plot_confusion, plot_curves
 
 Evaluations = Mapping[str, Evaluation]
+_NO_PLOTS = "Nothing is plotted: matplotlib is missing. Install it with `pip install 'label-studio-taxonomist[plots]'`."
 _ROWS = 60  # classes of a level in the text report; report.json has all
 
 
@@ -65,7 +66,7 @@ def write_report(
     untested: Mapping[str, Sequence[TaxonomyPath]],
 ) -> None:
     """Write report.json, report.md and a confusion-<control>-<level>.png for each level, and curves.json and curves.png
-    where the head was trained in epochs.
+    where the head was trained in epochs. Without matplotlib nothing is drawn, and report.md says so.
 
     The matrices are those of the test part, or of the validation part while there is no test part. `untested` has the
     nodes without a test image, by control.
@@ -81,15 +82,24 @@ def write_report(
         "nodes_without_test_images": {control: list(map(list, nodes)) for control, nodes in untested.items()},
     }
     write_json(folder / "report.json", report)
-    (folder / "report.md").write_text(
-        _markdown(test, validation, calibrated_on, decision, left_out, tested, untested), encoding="utf-8"
-    )
+    can_plot = find_spec("matplotlib") is not None
+    text = _markdown(test, validation, calibrated_on, decision, left_out, tested, untested)
+    (folder / "report.md").write_text(text if can_plot else f"{text}\n{_NO_PLOTS}\n", encoding="utf-8")
     if training is not None:
         curves = {"best": training.best, "epochs": [asdict(epoch) for epoch in training.curves]}
         write_json(folder / "curves.json", curves)
+    if can_plot:
+        _draw(folder, training, ("test images", test) if test else (calibrated_on.lower(), validation))
+
+
+def _draw(folder: Path, training: TrainedHead | None, shown: tuple[str, Evaluations]) -> None:
+    """Draw the learning curves and the confusion matrices."""
+    from taxonomist.training.heads.report.plots import plot_confusion, plot_curves  # noqa: PLC0415 - an extra
+
+    if training is not None:
         plot_curves(training.curves, training.best, folder / "curves.png")
-    part, shown = ("test images", test) if test else (calibrated_on.lower(), validation)
-    for control, evaluation in shown.items():
+    part, evaluations = shown
+    for control, evaluation in evaluations.items():
         for level in evaluation.levels:
             safe_name = re.sub(r"[^\w.-]", "_", control)
             title = f"{control}, level {level.level}, {part}"
