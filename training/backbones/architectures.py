@@ -4,26 +4,37 @@ No torch: settings and help texts take the names from here.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 from taxonomist.taxonomy.errors import ConfigError
+
+Colour = tuple[float, float, float]
+"""Red, green and blue in 0..1."""
+
+_IMAGENET: tuple[Colour, Colour] = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_HALF: tuple[Colour, Colour] = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A classification network of torchvision, of which all but the classifier becomes a backbone.
+    """A classification network of torchvision or timm, of which all but the classifier becomes a backbone.
 
-    `name` is that of `torchvision.models.get_model`; torchvision also knows its ImageNet weights. `dimension` is the
-    length of an embedding. The other fields are paths of submodules, with dots: the `classifier` is removed; the
-    network runs through the `stem`, the residual blocks that the `stages` contain, and the `pooling`, one after the
-    other, and flattens the result. Fine-tuning trains the last blocks only.
+    `network` is its name in the `library`. `dimension` is the length of an embedding; `mean` and `std` are those of the
+    colours that its ImageNet weights expect. The other fields are paths of submodules, with dots: the network runs
+    through the `stem`, the residual blocks that the `stages` contain, and the `end`, one after the other, and flattens
+    the result. The `classifier` is removed. Fine-tuning trains the last blocks only.
     """
 
     name: str
     dimension: int
     stem: tuple[str, ...]
     stages: tuple[str, ...]
-    pooling: str
+    end: tuple[str, ...]
     classifier: str
+    library: Literal["torchvision", "timm"] = "torchvision"
+    network: str = ""
+    mean: Colour = _IMAGENET[0]
+    std: Colour = _IMAGENET[1]
 
 
 _REGISTERED: dict[str, Architecture] = {}
@@ -61,11 +72,32 @@ def _resnet(name: str, dimension: int) -> Architecture:
         dimension,
         stem=("conv1", "bn1", "relu", "maxpool"),
         stages=("layer1", "layer2", "layer3", "layer4"),
-        pooling="avgpool",
+        end=("avgpool",),
         classifier="fc",
+        network=name,
+    )
+
+
+def _efficientnet_lite(number: int) -> Architecture:
+    """Return an EfficientNet without squeeze and excitation, for small devices (Tan and Le 2019,
+    https://arxiv.org/abs/1905.11946).
+    """
+    return Architecture(
+        f"efficientnet_lite{number}",
+        1280,
+        stem=("conv_stem", "bn1"),
+        stages=tuple(f"blocks.{stage}" for stage in range(7)),
+        end=("conv_head", "bn2", "global_pool"),
+        classifier="classifier",
+        library="timm",
+        network=f"tf_efficientnet_lite{number}",
+        mean=_HALF[0],
+        std=_HALF[1],
     )
 
 
 register(_resnet("resnet18", 512))
 register(_resnet("resnet34", 512))
 register(_resnet("resnet50", 2048))
+register(_efficientnet_lite(0))
+register(_efficientnet_lite(2))

@@ -2,21 +2,19 @@
 
 from itertools import pairwise
 
+import timm
 import torch
 import torchvision
 from torch import Tensor, nn
 
 from taxonomist.taxonomy.errors import ConfigError
-from taxonomist.training.backbones.architectures import get_architecture
-
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet's red, green and blue in 0..1, as torchvision's weights expect them."""
+from taxonomist.training.backbones.architectures import Architecture, get_architecture
 
 
 class Backbone(nn.Module):
     """Images uint8 (n, size, size, 3) to embeddings float32 (n, dimension), with random weights at first.
 
-    `encoder` is torchvision's network without its classifier; it takes normalised colours (n, 3, size, size). Raises
+    `encoder` is the library's network without its classifier; it takes normalised colours (n, 3, size, size). Raises
     ConfigError when the architecture is not registered.
     """
 
@@ -27,12 +25,11 @@ class Backbone(nn.Module):
         super().__init__()
         self.architecture = get_architecture(architecture)
         self.dimension = self.architecture.dimension
-        encoder = torchvision.models.get_model(architecture, weights=None)
-        encoder.set_submodule(self.architecture.classifier, nn.Identity())
-        self.encoder: nn.Module = encoder
+        self.encoder = _network(self.architecture)
+        self.encoder.set_submodule(self.architecture.classifier, nn.Identity())
         # Not "mean": torch 2.6 gives a value of the exported graph that name, and a graph with two of one name cannot
         # be loaded.
-        for name, values in (("pixel_mean", MEAN), ("pixel_std", STD)):
+        for name, values in (("pixel_mean", self.architecture.mean), ("pixel_std", self.architecture.std)):
             self.register_buffer(name, 255 * torch.tensor(values).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -58,15 +55,25 @@ class Backbone(nn.Module):
                 hint=f"Choose 1 to {len(residual)}.",
             )
         stem = [self.encoder.get_submodule(name) for name in parts.stem]
-        end = [self.encoder.get_submodule(parts.pooling), nn.Flatten()]
+        end = [self.encoder.get_submodule(name) for name in parts.end]
         kept = len(residual) - blocks
-        return nn.Sequential(*stem, *residual[:kept]), nn.Sequential(*residual[kept:], *end)
+        return nn.Sequential(*stem, *residual[:kept]), nn.Sequential(*residual[kept:], *end, nn.Flatten())
+
+
+def _network(architecture: Architecture) -> nn.Module:
+    """Return the network of an architecture with random weights."""
+    network: nn.Module
+    if architecture.library == "timm":
+        network = timm.create_model(architecture.network, pretrained=False)
+    else:
+        network = torchvision.models.get_model(architecture.network, weights=None)
+    return network
 
 
 def convolutions_and_norms(encoder: nn.Module) -> list[tuple[str, str]]:
     """Return the names of each convolution and the batch norm after it.
 
-    torchvision registers the convolutions and batch norms of a block in the order in which they run.
+    torchvision and timm register the convolutions and batch norms of a block in the order in which they run.
     """
     pairs = []
     for prefix, block in encoder.named_modules():

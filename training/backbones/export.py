@@ -57,5 +57,5 @@ def _without_batch_norm(module: Backbone) -> Backbone:
         assert isinstance(conv, nn.Conv2d)
         assert isinstance(norm, nn.BatchNorm2d)
         copy.encoder.set_submodule(conv_name, fuse_conv_bn_eval(conv, norm))
-        copy.encoder.set_submodule(norm_name, nn.Identity())
+        copy.encoder.set_submodule(norm_name, getattr(norm, "act", nn.Identity()))  # timm's norms have an activation
     return copy

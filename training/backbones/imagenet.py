@@ -14,6 +14,7 @@ import torchvision
 
 from taxonomist.storage.network.http_clients import http_client, reason_and_fix
 from taxonomist.taxonomy.errors import ConfigError
+from taxonomist.training.backbones.architectures import get_architecture
 from taxonomist.training.backbones.weights import Weights, read_weights
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,10 @@ def imagenet_weights(architecture: str) -> Weights:
     They come from torch's cache, or else from the network into that cache. Raises UnreachableError within seconds when
     the server does not respond, TrainingError when the cached file is damaged.
     """
-    url = str(torchvision.models.get_model_weights(architecture).DEFAULT.url)
+    described = get_architecture(architecture)
+    if described.library != "torchvision":
+        raise UnreachableError("torchvision does not have this network; give its weights as a file")
+    url = str(torchvision.models.get_model_weights(described.network).DEFAULT.url)
     cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(url).path).name
     if not cached.exists():
         _download(url, cached)

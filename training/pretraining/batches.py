@@ -27,7 +27,7 @@ def with_usable_groups(recipe: Recipe, groups: RowIndices | None) -> tuple[Recip
     With images of one group only, no key in the queue would be a negative, and the loss would be exactly zero. The
     change is logged before the training begins.
     """
-    if recipe.positives != "group" or groups is None or not len(groups):
+    if recipe.positives == "image" or groups is None or not len(groups):
         return recipe, groups
     sizes = np.bincount(groups[groups >= 0]) if (groups >= 0).any() else np.zeros(1, np.int64)
     largest = int(sizes.max())
@@ -46,8 +46,8 @@ class BatchSchedule:
     """`count` images in an order drawn anew for each epoch, cut into batches.
 
     The remainder that is too small for a batch is left out, other images in each epoch. With `groups` (count,) the key
-    shows an image of the same group as the query; -1 stands for no group. Each of `world_size` devices sees a part of
-    every batch; the parts in order of `rank` are the batch.
+    shows an image of the same group as the query, and in `same_image` of the cases the same image; -1 stands for no
+    group. Each of `world_size` devices sees a part of every batch; the parts in order of `rank` are the batch.
     """
 
     def __init__(
@@ -57,12 +57,13 @@ class BatchSchedule:
         seed: int,
         groups: RowIndices | None = None,
         *,
+        same_image: float = 0.0,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
         self.steps_per_epoch = max(1, count // batch)
         self._count, self._batch, self._seed, self._groups = count, batch, seed, groups
-        self._rank, self._world_size = rank, world_size
+        self._same_image, self._rank, self._world_size = same_image, rank, world_size
         self._epoch = -1
         self._order: RowIndices = np.arange(0)  # (count,): that of the epoch
         self._by_group: RowIndices = np.arange(0) if groups is None else np.argsort(groups, kind="stable")
@@ -87,7 +88,7 @@ class BatchSchedule:
         return np.where(groups >= 0, groups, self._groups.max() + 1 + rows)
 
     def _partners(self, rows: RowIndices, random: np.random.Generator) -> RowIndices:
-        """Return an image of the same group for each row, drawn at random; the image itself without a group."""
+        """Return an image of the same group for each row, drawn at random; in some cases the image itself."""
         if self._groups is None:
             return rows
         wanted = self._groups[rows]
@@ -95,7 +96,10 @@ class BatchSchedule:
         first = np.searchsorted(sorted_groups, wanted, side="left")
         end = np.searchsorted(sorted_groups, wanted, side="right")
         drawn = self._by_group[first + (random.random(len(rows)) * (end - first)).astype(np.int64)]
-        return np.where(wanted >= 0, drawn, rows)
+        grouped = wanted >= 0
+        if self._same_image:
+            grouped &= random.random(len(rows)) >= self._same_image
+        return np.where(grouped, drawn, rows)
 
 
 class ImageSelection:

@@ -16,7 +16,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from taxonomist.training.backbones.backbone import MEAN, STD
+from taxonomist.training.backbones.architectures import Architecture, Colour
 from taxonomist.training.pretraining.recipe import ViewOptions
 
 VIEW_NUMBERS = 40
@@ -59,12 +59,12 @@ def view_parameters(numbers: Tensor, options: ViewOptions) -> Tensor:
 
 
 def contrastive_views(
-    images: Tensor, size: int, options: ViewOptions, parameters: Tensor, *, normalised: bool = True
+    images: Tensor, size: int, options: ViewOptions, parameters: Tensor, architecture: Architecture | None
 ) -> Tensor:
     """Return one view of each image uint8 (n, s, s, 3): float32 (n, 3, size, size), channels last.
 
     `parameters` (n, VIEW_PARAMETERS) are those of `view_parameters`, for the same options, on the device of the images.
-    Without `normalised` the values are in 0..1.
+    The values are those that the `architecture` takes; without one they are in 0..1.
     """
     rotation, columns, rows = parameters[:, :2], parameters[:, 2:4], parameters[:, 4:6]
     matrix, of_mean, sigma = parameters[:, 6:15].view(-1, 3, 3), parameters[:, 15:24].view(-1, 3, 3), parameters[:, 24]
@@ -86,20 +86,20 @@ def contrastive_views(
     else:
         x = x.transpose(1, 2)
     x = x.permute(0, 3, 1, 2)  # (n, 3, size, size), which is channels last in memory
-    return (normalise(x) if normalised else x).contiguous(memory_format=torch.channels_last)
+    return (x if architecture is None else normalise(x, architecture)).contiguous(memory_format=torch.channels_last)
 
 
-def normalise(x: Tensor) -> Tensor:
-    """Return colours in 0..1, (n, 3, h, w), as the backbone's weights expect them."""
-    scale, shift = _normalisation(x.device)
+def normalise(x: Tensor, architecture: Architecture) -> Tensor:
+    """Return colours in 0..1, (n, 3, h, w), as the weights of an architecture expect them."""
+    scale, shift = _normalisation(x.device, architecture.mean, architecture.std)
     return torch.addcmul(shift, x, scale)
 
 
 @cache
-def _normalisation(device: torch.device) -> tuple[Tensor, Tensor]:
+def _normalisation(device: torch.device, means: Colour, stds: Colour) -> tuple[Tensor, Tensor]:
     """Return scale and shift (1, 3, 1, 1), which are copied to a device only once."""
     with torch.inference_mode(False):
-        mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
+        mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (means, stds))
         return (1 / std).to(device), (-mean / std).to(device)
 
 

@@ -163,7 +163,8 @@ class PretrainingLoop:
         if due and self._probe is not None:
             score = 0.0
             if self._group.is_first:  # the batch norms of the other processes have seen other images
-                vectors = embed(step.encoder, self._probe.images, step.device, bfloat16=step.autocast == torch.bfloat16)
+                bfloat16 = step.autocast == torch.bfloat16
+                vectors = embed(step.encoder, step.architecture, self._probe.images, step.device, bfloat16=bfloat16)
                 score = neighbour_score(vectors, self._probe) if bool(vectors.isfinite().all()) else float("nan")
             (score,) = self._group.broadcast(score)
             if score != score:

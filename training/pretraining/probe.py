@@ -13,6 +13,7 @@ from sklearn.metrics import f1_score
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from taxonomist.training.backbones.architectures import Architecture
 from taxonomist.training.pretraining.contrastive_views import normalise
 
 _NEIGHBOURS = 10
@@ -32,7 +33,14 @@ class Probe:
     groups: npt.NDArray[np.int64]
 
 
-def embed(encoder: nn.Module, images: npt.NDArray[np.uint8], device: torch.device, *, bfloat16: bool = False) -> Tensor:
+def embed(
+    encoder: nn.Module,
+    architecture: Architecture,
+    images: npt.NDArray[np.uint8],
+    device: torch.device,
+    *,
+    bfloat16: bool = False,
+) -> Tensor:
     """Return embeddings float32 (n, d) by an encoder in evaluation mode; its former mode is restored afterwards."""
     training = encoder.training
     encoder.eval()
@@ -40,7 +48,7 @@ def embed(encoder: nn.Module, images: npt.NDArray[np.uint8], device: torch.devic
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
         for start in range(0, len(images), _BATCH):
             batch = torch.from_numpy(np.array(images[start : start + _BATCH])).to(device)
-            x = normalise(batch.permute(0, 3, 1, 2).float() / 255)
+            x = normalise(batch.permute(0, 3, 1, 2).float() / 255, architecture)
             embeddings.append(encoder(x.contiguous(memory_format=torch.channels_last)).float())
     encoder.train(training)
     return torch.cat(embeddings)

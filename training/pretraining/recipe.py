@@ -51,7 +51,8 @@ class Recipe:
     resolution discrepancy, https://arxiv.org/abs/1906.06423).
 
     `epochs` counts passes over the images, one step sees `batch` of them. `queue` counts keys, 0 means automatic.
-    A positive pair (`positives`) is two views of one image, or views of two images of one group.
+    A positive pair (`positives`) is two views of one image, or views of two images of one group; "mixed" is either in
+    half of the cases.
     """
 
     architecture: str = "resnet18"
@@ -76,7 +77,7 @@ class Recipe:
     symmetric: bool = False  # each view is a query once and a key once
     local_views: int = 0  # further, smaller views that are queries only ("multi-crop")
     local_size: int = 48
-    positives: Literal["image", "group"] = "image"
+    positives: Literal["image", "group", "mixed"] = "image"
     views: ViewOptions = field(default_factory=ViewOptions)
     seed: int = 0
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from taxonomist.training.backbones.architectures import get_architecture
 from taxonomist.training.backbones.build import build_backbone
 from taxonomist.training.backbones.spec import BackboneSpec
 from taxonomist.training.pretraining.batches import BatchSchedule, ImageSelection, RowIndices
@@ -69,9 +70,10 @@ class PretrainingStep:
         recorded: bool = True,
     ) -> None:
         self.recipe, self.device, self._images, self._process_group = recipe, device, images, process_group
-        self._groups = groups if recipe.positives == "group" else None
+        self._groups = groups if recipe.positives != "image" else None
         self.steps_per_epoch = max(1, len(images) // recipe.batch)
         self.total_steps = self.steps_per_epoch * recipe.epochs
+        self.architecture = get_architecture(recipe.architecture)
         self.autocast = _AUTOCAST.get(number_format)
         self._scaler = torch.amp.GradScaler(device.type, enabled=number_format == "16-mixed")
         self._batch = recipe.batch // process_group.world_size
@@ -124,6 +126,7 @@ class PretrainingStep:
             self.recipe.batch,
             self.recipe.seed,
             self._groups,
+            same_image=0.5 if self.recipe.positives == "mixed" else 0.0,
             rank=self._process_group.rank,
             world_size=self._process_group.world_size,
         )
@@ -207,10 +210,14 @@ class PretrainingStep:
         images = self._taken.flatten(0, 1) if self._taken is not None else self._images_on_device[self._rows[: 2 * n]]  # type: ignore[index]
         ids, order = self._rows[2 * n : 3 * n], self._rows[3 * n :]
         parameters = self._numbers[:-1].view(-1, VIEW_PARAMETERS)
-        views = contrastive_views(images, size, recipe.views, parameters[: 2 * n])  # (2 * n, 3, size, size)
+        views = contrastive_views(
+            images, size, recipe.views, parameters[: 2 * n], self.architecture
+        )  # (2 * n, 3, size, size)
         local_options = _local_options(recipe.views)
         local = [
-            contrastive_views(images[n:], recipe.local_size, local_options, parameters[start : start + n])
+            contrastive_views(
+                images[n:], recipe.local_size, local_options, parameters[start : start + n], self.architecture
+            )
             for start in range(2 * n, len(parameters), n)
         ]
         self.moco.momentum_update()

@@ -23,7 +23,7 @@ def test_unknown_architecture() -> None:
         build_backbone(BackboneSpec("alexnet"))
 
 
-def test_every_architecture_is_described_as_torchvision_builds_it() -> None:
+def test_every_architecture_is_described_as_its_library_builds_it() -> None:
     for name in architecture_names():
         module = Backbone(name).eval()
         images = torch.from_numpy(random_images(2, 32))
@@ -38,7 +38,7 @@ def test_every_architecture_is_described_as_torchvision_builds_it() -> None:
 def test_one_registration_is_all_that_an_architecture_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("taxonomist.training.backbones.architectures._REGISTERED", {})
     stages = tuple(f"trunk_output.block{number}" for number in (1, 2, 3, 4))
-    regnet = Architecture("regnet_y_400mf", 440, ("stem",), stages, pooling="avgpool", classifier="fc")
+    regnet = Architecture("regnet_y_400mf", 440, ("stem",), stages, ("avgpool",), "fc", network="regnet_y_400mf")
     register(regnet)
     with pytest.raises(ValueError, match="registered already"):
         register(regnet)

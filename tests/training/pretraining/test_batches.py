@@ -44,3 +44,11 @@ def test_a_selection_comes_whole_onto_a_device(monkeypatch: pytest.MonkeyPatch) 
     selection = ImageSelection(small_images(), rows)
     np.testing.assert_array_equal(selection.on(torch.device("cpu")).numpy(), small_images()[rows])
     assert selection.nbytes == small_images()[rows].nbytes
+
+
+def test_mixed_positives_are_of_the_same_image_in_half_of_the_cases() -> None:
+    groups = np.arange(4000) // 20
+    schedule = BatchSchedule(4000, 4000, 0, groups, same_image=0.5)
+    queries, keys = schedule.rows(0)
+    assert (groups[queries] == groups[keys]).all()
+    assert 0.45 < (queries == keys).mean() < 0.6  # 0.5, and one in twenty of the others

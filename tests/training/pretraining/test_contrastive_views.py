@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from taxonomist.training.backbones.architectures import get_architecture
 from taxonomist.training.pretraining.contrastive_views import VIEW_NUMBERS, contrastive_views, view_parameters
 from taxonomist.training.pretraining.recipe import ViewOptions
 from tests.training.pretraining.small_images import small_images
@@ -31,7 +32,7 @@ def scene(side: int = 64) -> NDArray[Any]:
 
 def ours(count: int, options: ViewOptions, *, seed: int = 0, size: int = SIZE) -> Tensor:
     images = torch.from_numpy(np.repeat(scene()[None], count, 0))
-    return contrastive_views(images, size, options, parameters(count, options, seed), normalised=False)
+    return contrastive_views(images, size, options, parameters(count, options, seed), None)
 
 
 def parameters(count: int, options: ViewOptions, seed: int = 0) -> Tensor:
@@ -129,7 +130,7 @@ def test_colours_stay_in_range_and_are_normalised_at_last() -> None:
     assert float(views.min()) > -1e-5
     assert float(views.max()) < 1 + 1e-5
     images = torch.from_numpy(np.repeat(scene()[None], 4, 0))
-    normal = contrastive_views(images, SIZE, PLAIN, parameters(4, PLAIN))
+    normal = contrastive_views(images, SIZE, PLAIN, parameters(4, PLAIN), get_architecture("resnet18"))
     expected = (ours(4, PLAIN) - torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)) / torch.tensor(
         [0.229, 0.224, 0.225]
     ).view(1, 3, 1, 1)
@@ -150,5 +151,5 @@ def test_equal_numbers_give_the_views_of_an_earlier_release(name: str, options: 
     with np.load(Path(__file__).parent / "earlier_release.npz") as earlier:
         numbers, expected = (torch.from_numpy(earlier[f"{kind}_{name}"]) for kind in ("numbers", "views"))
     images = torch.from_numpy(small_images(6, 64))
-    views = contrastive_views(images, size, options, view_parameters(numbers, options))
+    views = contrastive_views(images, size, options, view_parameters(numbers, options), get_architecture("resnet18"))
     torch.testing.assert_close(views, expected, atol=1e-5, rtol=0)

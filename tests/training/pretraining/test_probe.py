@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from taxonomist.training.backbones.architectures import get_architecture
 from taxonomist.training.pretraining.probe import Probe, embed, neighbour_score
 from tests.training.pretraining.small_images import small_images
 
@@ -26,6 +27,6 @@ def test_embedding_leaves_the_encoder_in_training() -> None:
     encoder = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.AdaptiveAvgPool2d(1))
     encoder.append(torch.nn.Flatten())
     before = encoder.get_buffer("1.running_mean").clone()
-    embed(encoder.train(), small_images(8), torch.device("cpu"))
+    embed(encoder.train(), get_architecture("resnet18"), small_images(8), torch.device("cpu"))
     assert encoder.training
     torch.testing.assert_close(encoder.get_buffer("1.running_mean"), before)
