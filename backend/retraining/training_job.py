@@ -168,7 +168,7 @@ def _train_head(
                 backbone=backbone,
                 options=options,
                 progress=lambda step, share: progress(step, EMBEDDING_SHARE + (1 - EMBEDDING_SHARE) * share),
-                companions=_companions(services, project, split, trees) if options.kind == "lda" else None,
+                companions=_companions(services, project, split, trees) if options.learns_from_companions else None,
                 other_embeddings=_embeddings_of_champion(services, project, other, test, images),
                 promote=promote,
                 by_hand=promote and services.project_settings(project).promotion == "manual",

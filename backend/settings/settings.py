@@ -184,10 +184,10 @@ class Settings(BaseSettings):
     imbalance: Literal["none", "oversample", "weights"] = Field(
         "oversample", description="How training treats rare classes"
     )
-    head: Literal["mlp", "lda"] = Field(
+    head: Literal["mlp", "lda", "ensemble"] = Field(
         "mlp",
-        description="Classifier head: mlp, two layers that are trained in epochs, or lda, linear discriminant analysis "
-        "with one promise for the whole tree",
+        description="Classifier head: mlp, two layers that are trained in epochs; lda, linear discriminant analysis "
+        "with one promise for the whole tree; or ensemble, lda together with five of mlp",
     )
     head_hidden: int = Field(256, ge=8, description="Width of the head's hidden layer")
     head_epochs: int = Field(

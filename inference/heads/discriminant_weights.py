@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -81,16 +82,19 @@ class DiscriminantHead:
                 found[control] = np.log(discriminant.probabilities(x))
         return found
 
-    def save(self, path: Path) -> None:
-        """See `Head.save`."""
-        arrays = {
+    def arrays(self) -> dict[str, npt.NDArray[np.generic]]:
+        """Return the arrays by name."""
+        return {
             f"{number}.{name}": np.ascontiguousarray(getattr(discriminant, name))
             for number, discriminant in enumerate(self.discriminants.values())
             for name in _ARRAYS
         }
+
+    def save(self, path: Path) -> None:
+        """See `Head.save`."""
         # One entry only: safetensors writes several in an order that differs from call to call.
         metadata = {"discriminant": json.dumps({FORMAT: 1, "controls": list(self.discriminants)})}
-        path.write_bytes(save(arrays, metadata=metadata))
+        path.write_bytes(save(self.arrays(), metadata=metadata))
 
     @classmethod
     def load(cls, path: Path) -> DiscriminantHead:
@@ -98,14 +102,20 @@ class DiscriminantHead:
         try:
             with safe_open(path, framework="numpy") as file:
                 metadata = json.loads((file.metadata() or {})["discriminant"])
-                version = int(metadata[FORMAT])
-                found = {
-                    str(control): Discriminant(*(file.get_tensor(f"{number}.{name}") for name in _ARRAYS))
-                    for number, control in enumerate(metadata["controls"])
-                }
+                check_format(path, int(metadata[FORMAT]), newest=1)
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            return cls.of(arrays, metadata["controls"], path)
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise DamagedError(f"{path} is not a readable head: {error}") from error
-        check_format(path, version, newest=1)
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, Any], controls: Iterable[str], path: Path) -> DiscriminantHead:
+        """Return the head of the arrays in a file. Raises `DamagedError` when they do not fit together, and KeyError
+        when some are missing."""
+        found = {
+            str(control): Discriminant(*(arrays[f"{number}.{name}"] for name in _ARRAYS))
+            for number, control in enumerate(controls)
+        }
         if not found or not all(map(_fits, found.values())):
             raise DamagedError(f"{path} holds arrays that do not fit together.")
         return cls(found)

@@ -9,6 +9,7 @@ from typing import Protocol
 from safetensors import SafetensorError, safe_open
 
 from taxonomist.inference.heads.discriminant_weights import DiscriminantHead
+from taxonomist.inference.heads.ensemble_weights import ENSEMBLE, EnsembleHead
 from taxonomist.inference.heads.head_weights import HEAD_FILE, Array, HeadWeights
 from taxonomist.taxonomy.errors import DamagedError
 from taxonomist.taxonomy.path_probabilities import FloatArray
@@ -44,7 +45,9 @@ def load_head(path: Path) -> Head:
     """Return the head in a file. Raises `DamagedError` for a file that no head has written."""
     try:
         with safe_open(path, framework="numpy") as file:
-            is_discriminant = "discriminant" in (file.metadata() or {})
+            metadata = file.metadata() or {}
     except (OSError, SafetensorError) as error:
         raise DamagedError(f"{path} is not a readable head: {error}") from error
-    return DiscriminantHead.load(path) if is_discriminant else HeadWeights.load(path)
+    if ENSEMBLE in metadata:
+        return EnsembleHead.load(path)
+    return DiscriminantHead.load(path) if "discriminant" in metadata else HeadWeights.load(path)

@@ -1,7 +1,7 @@
 """A trained head as numpy arrays, saved with safetensors. No torch."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,11 +65,14 @@ class HeadWeights:
             for control, logits in self.logits(x).items()
         }
 
+    def arrays(self) -> dict[str, Array]:
+        """Return the arrays by name."""
+        return {name: np.ascontiguousarray(getattr(self, name), np.float32) for name in _ARRAYS}
+
     def save(self, path: Path) -> None:
         """Write the file: equal weights give equal bytes. Not atomic, since a version is staged as a whole folder."""
-        arrays = {name: np.ascontiguousarray(getattr(self, name), np.float32) for name in _ARRAYS}
         # One entry only: safetensors writes several in an order that differs from call to call.
-        path.write_bytes(save(arrays, metadata={"head": json.dumps({FORMAT: 1, "controls": self.controls})}))
+        path.write_bytes(save(self.arrays(), metadata={"head": json.dumps({FORMAT: 1, "controls": self.controls})}))
 
     @classmethod
     def load(cls, path: Path) -> "HeadWeights":
@@ -82,13 +85,18 @@ class HeadWeights:
                 head = json.loads(metadata["head"])
             else:  # written by 0.1.0
                 head = {FORMAT: 1, "controls": json.loads(metadata["controls"])}
-            version = int(head[FORMAT])
-            controls = tuple((str(control), int(nodes)) for control, nodes in head["controls"])
+            check_format(path, int(head[FORMAT]), newest=1)
+            return cls.of(arrays, head["controls"], path)
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise DamagedError(f"{path} is not a readable head: {error}") from error
-        check_format(path, version, newest=1)
-        dimension, hidden, nodes = arrays["mean"].size, arrays["bias1"].size, sum(count for _, count in controls)
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, Array], controls: Iterable[tuple[str, int]], path: Path) -> "HeadWeights":
+        """Return the weights of the arrays in a file. Raises `DamagedError` when they do not fit together, and
+        KeyError, TypeError or ValueError when some are missing."""
+        known = tuple((str(control), int(nodes)) for control, nodes in controls)
+        dimension, hidden, nodes = arrays["mean"].size, arrays["bias1"].size, sum(count for _, count in known)
         shapes = ((dimension,), (dimension,), (hidden, dimension), (hidden,), (nodes, hidden), (nodes,))
         if tuple(arrays[name].shape for name in _ARRAYS) != shapes:
             raise DamagedError(f"{path} holds arrays that do not fit together.")
-        return cls(**arrays, controls=controls)
+        return cls(**arrays, controls=known)

@@ -37,9 +37,11 @@ def test_a_package_whose_parent_is_missing_counts_as_missing() -> None:
     assert not extras._is_found("no_such_package.of_it")
 
 
-def test_a_training_names_the_extra(without_torch: None, world: Services) -> None:
-    with pytest.raises(ConfigError, match=r"pip install 'label-studio-taxonomist\[train\]'"):
-        run(world, JobKind.TRAIN, "7", lambda step, share: None)
+@pytest.mark.parametrize("head", ["mlp", "ensemble"])
+def test_a_training_names_the_extra(without_torch: None, world: Services, head: str) -> None:
+    services = Services(world.settings.model_copy(update={"head": head}))
+    with pytest.raises(ConfigError, match=rf"{head} needs.*pip install 'label-studio-taxonomist\[train\]'"):
+        run(services, JobKind.TRAIN, "7", lambda step, share: None)
 
 
 def test_a_discriminant_is_trained_without_extras_and_the_report_says_that_nothing_is_plotted(

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from taxonomist.inference.heads.discriminant_weights import Discriminant, DiscriminantHead
+from taxonomist.inference.heads.ensemble_weights import EnsembleHead, mean_probabilities
 from taxonomist.inference.heads.head import Head
 from taxonomist.inference.heads.head_weights import HeadWeights
 from taxonomist.progress import StepProgress
@@ -26,11 +27,13 @@ from taxonomist.training.heads.discriminant.fit_discriminant import (
     ProductFeatures,
     fit_discriminant,
 )
+from taxonomist.training.heads.ensemble import Members, train_members
 from taxonomist.training.heads.evaluation import Evaluation, evaluate, evaluate_predictions, most_likely_paths
 from taxonomist.training.heads.head_options import HeadOptions, TrainedHead
 
-HeadKind = Literal["mlp", "lda"]
-"""A head of two layers that is trained in epochs, or linear discriminant analysis."""
+HeadKind = Literal["mlp", "lda", "ensemble"]
+"""A head of two layers that is trained in epochs, linear discriminant analysis, or five of the former with the latter.
+"""
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class TrainingOptions:
     """How a project's head is trained, calibrated and tested."""
 
     head: HeadOptions = field(default_factory=HeadOptions)
-    kind: HeadKind = "mlp"  # `head` is that of "mlp", `discriminant` that of "lda"
+    kind: HeadKind = "mlp"  # `head` is for "mlp" and "ensemble", `discriminant` for "lda" and "ensemble"
     discriminant: DiscriminantOptions = field(default_factory=DiscriminantOptions)
     views: int = 4  # augmented views of each training image
     test_share: float = 0.2
@@ -50,12 +53,17 @@ class TrainingOptions:
     @property
     def views_read(self) -> int:
         """The augmented views of a training image that the kind of head learns from."""
-        return 0 if self.kind == "lda" else self.views
+        return self.views if self.kind == "mlp" else 0
 
     @property
     def share_held_out(self) -> float:
         """The share of the images outside the test part that the kind of head does not learn from."""
-        return 0.0 if self.kind == "lda" else self.validation_share
+        return self.validation_share if self.kind == "mlp" else 0.0
+
+    @property
+    def learns_from_companions(self) -> bool:
+        """Whether the kind of head learns from images without labels whose product has some."""
+        return self.kind != "mlp"
 
 
 @dataclass(frozen=True)
@@ -75,7 +83,7 @@ class Learned:
 
 def learn(data: Dataset, outputs: Outputs, options: TrainingOptions, progress: StepProgress) -> Learned:
     """Learn a head of the kind that the options name. `progress` gets the step "training"."""
-    return (_learn_discriminant if options.kind == "lda" else _learn_mlp)(data, outputs, options, progress)
+    return (_learn_mlp if options.kind == "mlp" else _learn_discriminant)(data, outputs, options, progress)
 
 
 def _learn_mlp(data: Dataset, outputs: Outputs, options: TrainingOptions, progress: StepProgress) -> Learned:
@@ -93,8 +101,10 @@ def _learn_mlp(data: Dataset, outputs: Outputs, options: TrainingOptions, progre
 
 
 def _learn_discriminant(data: Dataset, outputs: Outputs, options: TrainingOptions, progress: StepProgress) -> Learned:
-    """Fit a discriminant for each control. It learns from all images that are not kept for testing, and is calibrated
-    on what models without their products predict for those that were drawn at random."""
+    """Fit a discriminant for each control, and for an ensemble heads of two layers beside them. They learn from all
+    images that are not kept for testing, and are calibrated on what models without their products predict for those
+    that were drawn at random."""
+    members, temperatures = _members(data, outputs, options, progress), dict[str, float]()
     discriminants: dict[str, Discriminant] = {}
     calibration: dict[str, Calibration] = {}
     validation: dict[str, Evaluation] = {}
@@ -102,7 +112,8 @@ def _learn_discriminant(data: Dataset, outputs: Outputs, options: TrainingOption
     groups = [example.group for example in data.train]
     shared = data.companions and data.companions.means(data.train_data.vectors, groups)
     for done, tree in enumerate(outputs.trees):
-        progress("training", done / len(outputs.trees))
+        if not members:
+            progress("training", done / len(outputs.trees))
         rows = [row for row, example in enumerate(data.train) if example.labels.get(tree.control)]
         examples = [data.train[row] for row in rows]
         truths = [example.labels[tree.control] for example in examples]
@@ -119,6 +130,10 @@ def _learn_discriminant(data: Dataset, outputs: Outputs, options: TrainingOption
                 data.train_data.vectors[rows], stops(tree, truths), products, tree, options.discriminant, others
             )
             discriminants[tree.control], held_out = fitted.weights, fitted.held_out
+            if members:
+                temperatures[tree.control] = members.temperature(tree, rows, truths)
+                theirs = members.held_out_probabilities(tree, rows, temperatures[tree.control])
+                held_out = mean_probabilities(fitted.weights, theirs, held_out)
         judged = held_out[drawn], [truths[row] for row in drawn], [products[row] for row in drawn]
         promised = fit_promise(tree, *judged, target_precision=options.target_precision, confidence=options.confidence)
         calibration[tree.control] = fit_shortlists(tree, *judged, promised, confidence=options.confidence)
@@ -127,7 +142,17 @@ def _learn_discriminant(data: Dataset, outputs: Outputs, options: TrainingOption
         if evaluation := evaluate_predictions(tree, [example.labels for example in examples], predictions):
             validation[tree.control] = evaluation
     progress("training", 1.0)
-    return Learned(DiscriminantHead(discriminants), calibration, validation, purity=purity)
+    head: Head = DiscriminantHead(discriminants)
+    if members:
+        head = EnsembleHead(members.merged(temperatures), DiscriminantHead(discriminants))
+    return Learned(head, calibration, validation, purity=purity)
+
+
+def _members(data: Dataset, outputs: Outputs, options: TrainingOptions, progress: StepProgress) -> Members | None:
+    """Return the heads of two layers in an ensemble, None for another kind of head."""
+    if options.kind != "ensemble":
+        return None
+    return train_members(data.train_data, [example.product for example in data.train], outputs, options.head, progress)
 
 
 def _calibrate(

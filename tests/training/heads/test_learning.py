@@ -18,6 +18,7 @@ from taxonomist.training.heads.train_project import TrainingOptions, TrainingOut
 from tests.training.conftest import Project
 
 LDA = TrainingOptions(kind="lda")
+ENSEMBLE = TrainingOptions(HeadOptions(hidden=16, threads=1, epochs=3), kind="ensemble")
 MLP = TrainingOptions(HeadOptions(hidden=16, threads=1, epochs=3), views=0)
 
 
@@ -74,6 +75,30 @@ def test_shortlists_rest_on_images_that_were_drawn_at_random(tmp_path: Path) -> 
     ]
     assert np.isfinite(lists[0][1])
     assert np.isinf(lists[1]).all()
+
+
+def test_an_ensemble_is_calibrated_on_all_that_it_learns_from_and_served(project: Project) -> None:
+    examples = project.examples(20)
+    outcome = train(project, examples, ENSEMBLE)
+    assert outcome.promoted
+    assert "curves.png" not in outcome.version.files
+    report = (outcome.version.path / "report.md").read_text()
+    assert "## Training images by models without their products, media" in report
+    model = load_serving_model(outcome.version)
+    calibration = model.calibrations["media"]
+    assert calibration.thresholds[0] == calibration.thresholds[1] < 1
+    assert calibration.support[0] == 96  # all but the test part
+    _, vectors = project.store.get([example.id for example in examples])
+    suggestions = model.suggestions(vectors)
+    right = [
+        suggestion["media"].path == example.labels["media"][0]
+        for suggestion, example in zip(suggestions, examples, strict=True)
+        if suggestion
+    ]
+    assert len(right) > 100
+    assert np.mean(right) > 0.9
+    second = train(project, [replace(example, part=outcome.parts[example.id]) for example in examples])
+    assert second.champion_metrics == outcome.metrics  # the gate reads it
 
 
 def test_few_labels_promise_nothing(project: Project) -> None:

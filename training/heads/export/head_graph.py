@@ -11,6 +11,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from taxonomist.inference.heads.discriminant_weights import Discriminant, DiscriminantHead
+from taxonomist.inference.heads.ensemble_weights import EnsembleHead, learned_nodes
 from taxonomist.inference.heads.head import Head
 from taxonomist.inference.heads.head_weights import HeadWeights
 from taxonomist.taxonomy.tree import Tree
@@ -31,6 +32,8 @@ def head_graph(head: Head, trees: Mapping[str, Tree], temperatures: Mapping[str,
             outputs = _weights(graph, head, trees, temperatures)
         case DiscriminantHead():
             outputs = [_discriminant(graph, found) for found in head.discriminants.values()]
+        case EnsembleHead():
+            outputs = _ensemble(graph, head, trees)
         case _:
             raise TypeError(f"a head of an unknown kind: {type(head).__name__}")
     return graph.model(head.dimension, outputs)
@@ -88,6 +91,18 @@ def _discriminant(graph: _Graph, found: Discriminant) -> tuple[str, int]:
     shares = graph.add("Gather", graph.add("Softmax", scores, axis=1), graph.constant(np.array(classes)), axis=1)
     count = len(found.parents)
     return graph.scatter(shares, np.array(nodes), count, "add"), count
+
+
+def _ensemble(graph: _Graph, head: EnsembleHead, trees: Mapping[str, Tree]) -> list[tuple[str, int]]:
+    """Add both heads and their means; return the name and the number of nodes of each output."""
+    found = _weights(graph, head.layers, trees, {})
+    layers = {control: output for (control, _), (output, _) in zip(head.layers.controls, found, strict=True)}
+    outputs = []
+    for control, discriminant in head.discriminant.discriminants.items():
+        output, nodes = _discriminant(graph, discriminant)
+        half = graph.constant(learned_nodes(discriminant) / 2)
+        outputs.append((graph.add("Mul", graph.add("Add", layers[control], output), half), nodes))
+    return outputs
 
 
 class _Graph:

@@ -7,6 +7,7 @@ import onnxruntime
 import pytest
 
 from taxonomist.inference.heads.discriminant_weights import Discriminant, DiscriminantHead
+from taxonomist.inference.heads.ensemble_weights import EnsembleHead
 from taxonomist.inference.heads.head import Head
 from taxonomist.inference.heads.head_weights import Array, HeadWeights
 from taxonomist.taxonomy.tree import Tree
@@ -48,7 +49,15 @@ def discriminants() -> DiscriminantHead:
     return DiscriminantHead({"media": of(DEEP, [2, 4, 3, 1, 8]), "embeddings": of(FLAT, [0, 2])})
 
 
-@pytest.mark.parametrize("head", [two_layers(np.float32(1)), two_layers(np.float32(60)), discriminants()])
+@pytest.mark.parametrize(
+    "head",
+    [
+        two_layers(np.float32(1)),
+        two_layers(np.float32(60)),
+        discriminants(),
+        EnsembleHead(two_layers(np.float32(1)), discriminants()),
+    ],
+)
 @pytest.mark.parametrize("temperatures", [{}, {"media": 2.5, "embeddings": 0.3}])
 def test_probabilities_are_those_that_are_served(head: Head, temperatures: Mapping[str, float]) -> None:
     embeddings = np.concatenate([random(20, DIMENSION), np.zeros((1, DIMENSION), np.float32)])
