@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from taxonomist.backend.label_studio.predictions import MODEL_PREFIX
@@ -90,6 +90,34 @@ def prefilled(
         for record in chunk:
             shown = _shown(record, suggested.get(record.task_id, []), images)
             found |= {(record.source, record.annotation_id, config.present(control)) for control in shown}
+    return found
+
+
+def prefilled_controls(services: Services, project: str, images: Collection[str]) -> dict[str, frozenset[str]]:
+    """Return by image the controls, as they are named now, for which an annotator of it saw a suggestion.
+
+    An image without one is absent; blind tasks show none. What was skipped does not count. Raises `ConfigError` when
+    the labelling config has no taxonomy. Suggestions in a damaged file are lost, and logged.
+    """
+    config, source = services.label_config(project), services.projects.get(project).source
+    shown: dict[str, list[StoredSuggestion]] = {}
+    try:
+        for row in services.suggestions.of_images(project, images):
+            if not row.blind:
+                shown.setdefault(row.image_id, []).append(row)
+    except DamagedError as error:
+        log.error("project %s: it is not known which tasks were pre-filled: %s", project, error)
+        return {}
+    found: dict[str, frozenset[str]] = {}
+    for image, rows in shown.items():
+        annotated: dict[str, float] = {}  # by task, the time of the last one
+        for record in services.journal.annotations(project, image, source=source):
+            if not record.data.get("was_cancelled"):
+                at = record.created_at.timestamp()
+                annotated[record.task_id] = max(at, annotated.get(record.task_id, at))
+        controls = {config.present(row.control) for row in rows if row.at <= annotated.get(row.task_id, -math.inf)}
+        if controls:
+            found[image] = frozenset(controls)
     return found
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 
 from taxonomist.backend.label_studio.predictions import model_version_name
+from taxonomist.backend.labelling.acceptance import prefilled_controls
 from taxonomist.backend.labelling.decisions import decide_anew, decide_dirty
 from taxonomist.backend.labelling.missing_annotators import fewer_annotators, missing_annotators
 from taxonomist.backend.labelling.taxonomy_changes.labels_outside import training_hold
@@ -158,6 +159,8 @@ def _train_head(
                 keep_trained(services, project, documents, counted)
                 return None
             test = {image: sources[image].uri for image, part in split.parts.items() if part == "test"}
+            shown = prefilled_controls(services, project, test)
+            split = replace(split, usable=tuple(_with_prefilled(example, shown) for example in split.usable))
             outcome = train_project(
                 project,
                 split,
@@ -288,6 +291,10 @@ def _example(
         part=labels.part,
         at_random=document.id not in ordered,
     )
+
+
+def _with_prefilled(example: Example, prefilled: Mapping[str, frozenset[str]]) -> Example:
+    return replace(example, prefilled=prefilled[example.id]) if example.id in prefilled else example
 
 
 def _with_near_duplicates(examples: Sequence[Example], embeddings: Embeddings, progress: StepProgress) -> list[Example]:

@@ -1,6 +1,6 @@
 """Evaluation of a head on images that it has not seen: tree metrics, classification reports, confusion matrices."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -134,6 +134,30 @@ def _level_report(
         for node, path, support in zip((scores.get(path, none) for path in names), names, matrix.sum(1), strict=True)
     )
     return LevelReport(level, classes, matrix)
+
+
+def evaluate_apart(
+    head: Head,
+    trees: Sequence[Tree],
+    x: npt.NDArray[np.float32],
+    labels: Sequence[Labels],
+    prefilled: Sequence[Collection[str]],
+) -> dict[str, dict[str, TreeMetrics]]:
+    """Return the metrics by control of labels whose annotators saw a suggestion ("pre-filled") and of others
+    ("unfilled"), {} where none did.
+
+    `prefilled` has of each image the controls with a suggestion; the other arguments are those of `evaluate`.
+    """
+    if not any(prefilled):
+        return {}
+    found = {}
+    for name, is_prefilled in (("pre-filled", True), ("unfilled", False)):
+        own = [
+            {control: paths for control, paths in label.items() if (control in shown) == is_prefilled}
+            for label, shown in zip(labels, prefilled, strict=True)
+        ]
+        found[name] = metrics_of(evaluate(head, trees, x, own))
+    return found
 
 
 def metrics_of(evaluations: Mapping[str, Evaluation]) -> dict[str, TreeMetrics]:

@@ -31,7 +31,7 @@ from taxonomist.training.heads.data.fingerprint import inputs_fingerprint
 from taxonomist.training.heads.data.targets import Outputs, nodes_of
 from taxonomist.training.heads.data.trained_on import DATA_FILE, ever_trained_on
 from taxonomist.training.heads.data.view_embeddings import ReadImage, fill_embeddings
-from taxonomist.training.heads.evaluation import Evaluation, evaluate, metrics_of
+from taxonomist.training.heads.evaluation import Evaluation, evaluate, evaluate_apart, metrics_of
 from taxonomist.training.heads.learning import Learned, TrainingOptions, learn
 from taxonomist.training.heads.promotion.champion import ChampionComparison, compare_with_champion, predict
 from taxonomist.training.heads.promotion.decision import left_to_a_person, with_caveats
@@ -70,6 +70,7 @@ class _Trained:
     learned: Learned
     data: Dataset
     test: Mapping[str, Evaluation]
+    apart: Mapping[str, Mapping[str, TreeMetrics]]
     comparison: ChampionComparison
     tested: Tested
     left_out: Mapping[str, str]
@@ -141,7 +142,10 @@ def train_project(
     )
     learned = learn(data, outputs, options, progress)
     progress("evaluating", 0.0)
-    test = evaluate(learned.head, trees, data.test_x, [example.labels for example in data.scored])
+    labels = [example.labels for example in data.scored]
+    test = evaluate(learned.head, trees, data.test_x, labels)
+    prefilled = [example.prefilled for example in data.scored]
+    apart = evaluate_apart(learned.head, trees, data.test_x, labels, prefilled)
     stores = {**(other_embeddings or {}), backbone.version: embeddings}
     aliases = aliases_digest(registry, model_name(project)) if promote else None
     served = registry.champion(model_name(project))
@@ -161,7 +165,7 @@ def train_project(
     if by_hand:
         comparison = replace(comparison, decision=left_to_a_person(comparison.decision))
     inputs = inputs_fingerprint(usable, parts, trees, backbone.version, asdict(options))
-    trained = _Trained(learned, data, test, comparison, tested, left_out, inputs, aliases)
+    trained = _Trained(learned, data, test, apart, comparison, tested, left_out, inputs, aliases)
     progress("publishing", 0.0)
     version = _publish(registry, project, trained, _manifest(project, backbone, trees, trained, options), started)
     promoted, reason = promote and comparison.decision.promote, comparison.decision.reason
@@ -254,6 +258,7 @@ def _publish(
             folder,
             training=trained.learned.training,
             test=trained.test,
+            apart=trained.apart,
             validation=trained.learned.validation,
             champion=trained.comparison.champion,
             decision=trained.comparison.decision,

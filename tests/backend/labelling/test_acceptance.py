@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from taxonomist.backend.labelling.acceptance import Acceptance, count_accepted
+from taxonomist.backend.labelling.acceptance import Acceptance, count_accepted, prefilled_controls
 from taxonomist.backend.labelling.decisions import decide_all_dirty, decide_anew, update_labels
 from taxonomist.backend.labelling.taxonomy_changes.apply_changes import apply_certain
 from taxonomist.backend.services import Services
@@ -288,3 +288,20 @@ def test_a_connected_project_withdraws_what_is_below_the_floor(watched: Watched)
     assert watched.floors
     (job,) = [job for job in watched.services.jobs.waiting() if job.kind is JobKind.PUSH]
     assert job.project == "4"
+
+
+def test_an_image_is_prefilled_where_an_annotator_saw_a_suggestion(project: Project) -> None:
+    for task in range(1, 6):
+        project.task(task)
+        project.annotate(task, task, 10, RED, **({"was_cancelled": True} if task == 4 else {}))
+    project.suggest(1, 1, RED, minute=5)
+    project.suggest(2, 1, RED, minute=5, blind=True)
+    project.suggest(3, 1, RED, minute=15)  # too late
+    project.suggest(4, 1, RED, minute=5)  # skipped
+    project.services.journal.fold()
+    images = {task: image_id(f"/data/upload/4/{task}.jpg") for task in range(1, 6)}
+    found = prefilled_controls(project.services, "4", images.values())
+    assert found == {images[1]: frozenset({"colour"})}
+    project.annotate(6, 3, 20, RED)  # another person, after the suggestion
+    project.services.journal.fold()
+    assert prefilled_controls(project.services, "4", images.values()).keys() == {images[1], images[3]}

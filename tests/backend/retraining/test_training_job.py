@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -234,3 +235,15 @@ def test_images_of_labelled_products_are_learned_from_without_labels(
     expected = {"p0": ["a", "c"], "p1": ["b"]}
     assert found == [{product: images for product, images in expected.items() if product in trained}]
     assert found[0]
+
+
+def test_a_report_knows_which_tasks_were_prefilled(project: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_job, "prefilled_controls", lambda _services, _project, images: dict.fromkeys(
+        images, frozenset({"colour"})
+    ))  # fmt: skip
+    publish_backbone(project)
+    train(project, "7", silent)
+    report = json.loads((project.registry.get("project-7", "v1").path / "report.json").read_text())
+    assert report["test_by_prefilling"]["pre-filled"] == {
+        control: found["metrics"] for control, found in report["test"].items()
+    }

@@ -101,6 +101,32 @@ def test_an_ensemble_is_calibrated_on_all_that_it_learns_from_and_served(project
     assert second.champion_metrics == outcome.metrics  # the gate reads it
 
 
+def test_figures_of_prefilled_and_unfilled_tasks_are_shown_apart(project: Project) -> None:
+    examples = project.examples(20)
+    parts = train(project, examples).parts
+    assert "pre-filled" not in (project.registry.get("project-4", "v1").path / "report.md").read_text()
+    tested = [id for id, part in parts.items() if part == "test"]
+    wrong = {"media": (("bath", "bath-a"),)}  # what the model suggested, in place of the truth
+    examples = [
+        replace(example, part=parts[example.id], **({"labels": wrong} if example.id in tested[:6] else {}))
+        for example in examples
+    ]
+    examples = [
+        replace(example, prefilled=frozenset({"media"}) if example.id in tested[6:] else frozenset())
+        for example in examples
+    ]
+    folder = train(project, examples).version.path
+    report = json.loads((folder / "report.json").read_text())
+    apart = {name: found["media"] for name, found in report["test_by_prefilling"].items()}
+    assert (apart["pre-filled"]["levels"][0]["support"], apart["unfilled"]["levels"][0]["support"]) == (
+        len(tested) - 6,
+        6,
+    )
+    assert apart["pre-filled"]["hierarchical_f1"] > 0.9 > apart["unfilled"]["hierarchical_f1"]
+    rows = [line for line in (folder / "report.md").read_text().splitlines() if line.startswith(("| pre", "| unf"))]
+    assert rows[1].startswith(f"| unfilled | 6 | {apart['unfilled']['hierarchical_f1']:.3f} |")
+
+
 def test_few_labels_promise_nothing(project: Project) -> None:
     outcome = train(project, project.examples(2))
     thresholds = outcome.version.head_manifest.calibration["media"].thresholds

@@ -29,7 +29,8 @@ class Example:
 
     Images of the same `group` (a product, a service report), `near` (near-duplicates, for images without a group) or
     `file_hash` are never in different parts. `trained` says that a version has learned from the image or its product.
-    Images that were not drawn `at_random` for labelling do not calibrate.
+    Images that were not drawn `at_random` for labelling do not calibrate. For the controls in `prefilled`, an annotator
+    saw a suggestion.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Example:
     near: str | None = None
     trained: bool = False
     at_random: bool = True
+    prefilled: frozenset[str] = frozenset()
 
     @property
     def product(self) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from taxonomist.storage.formats import FORMAT
 from taxonomist.storage.registry.manifests import Tested
 from taxonomist.taxonomy.paths import TaxonomyPath, format_path
+from taxonomist.taxonomy.tree_metrics import TreeMetrics
 from taxonomist.training.heads.data.dataset import Example
 from taxonomist.training.heads.data.trained_on import TrainedOn
 from taxonomist.training.heads.evaluation import NO_PREDICTION, Evaluation, LevelReport
@@ -58,6 +59,7 @@ def write_report(
     *,
     training: TrainedHead | None,
     test: Evaluations,
+    apart: Mapping[str, Mapping[str, TreeMetrics]],
     validation: Evaluations,
     champion: Evaluations | None,
     decision: Decision,
@@ -68,12 +70,15 @@ def write_report(
     """Write report.json, report.md and a confusion-<control>-<level>.png for each level, and curves.json and curves.png
     where the head was trained in epochs. Without matplotlib nothing is drawn, and report.md says so.
 
-    The matrices are those of the test part, or of the validation part while there is no test part. `untested` has the
-    nodes without a test image, by control.
+    The matrices are those of the test part, or of the validation part while there is no test part. `apart` are the
+    metrics of `evaluate_apart`, `untested` has the nodes without a test image, by control.
     """
     calibrated_on = "Validation images" if training is not None else "Training images by models without their products"
     report = {
         "test": _json_of(test),
+        "test_by_prefilling": {
+            name: {control: metrics.to_json() for control, metrics in found.items()} for name, found in apart.items()
+        },
         "validation": _json_of(validation),
         "champion_on_test": _json_of(champion) if champion is not None else None,
         "promotion": asdict(decision),
@@ -83,7 +88,7 @@ def write_report(
     }
     write_json(folder / "report.json", report)
     can_plot = find_spec("matplotlib") is not None
-    text = _markdown(test, validation, calibrated_on, decision, left_out, tested, untested)
+    text = _markdown(test, apart, validation, calibrated_on, decision, left_out, tested, untested)
     (folder / "report.md").write_text(text if can_plot else f"{text}\n{_NO_PLOTS}\n", encoding="utf-8")
     if training is not None:
         curves = {"best": training.best, "epochs": [asdict(epoch) for epoch in training.curves]}
@@ -127,6 +132,7 @@ def _json_of(evaluations: Evaluations) -> dict[str, Any]:
 
 def _markdown(
     test: Evaluations,
+    apart: Mapping[str, Mapping[str, TreeMetrics]],
     validation: Evaluations,
     calibrated_on: str,
     decision: Decision,
@@ -139,6 +145,8 @@ def _markdown(
     for part, evaluations in (("Test images", test), (calibrated_on, validation)):
         for control, evaluation in evaluations.items():
             lines += ["", f"## {part}, {control}", *_summary(evaluation)]
+            if evaluations is test:
+                lines += _apart({name: found[control] for name, found in apart.items() if control in found})
             if evaluations is test or not test:
                 for level in evaluation.levels:
                     lines += _level_table(level)
@@ -174,6 +182,25 @@ def _summary(evaluation: Evaluation) -> list[str]:
         "",
         f"Hierarchical F1 {metrics.hierarchical_f1:.3f} "
         f"(precision {metrics.hierarchical_precision:.3f}, recall {metrics.hierarchical_recall:.3f}).",
+    ]
+
+
+def _apart(found: Mapping[str, TreeMetrics]) -> list[str]:
+    """Return the figures of labels from pre-filled and from unfilled tasks, beside each other."""
+    if not found:
+        return []
+    rows = [
+        f"| {name} | {metrics.levels[0].support} | {metrics.hierarchical_f1:.3f} | "
+        f"{', '.join(f'{level.accuracy:.3f}' for level in metrics.levels)} |"
+        for name, metrics in found.items()
+    ]
+    return [
+        "",
+        "People who see a suggestion agree with it more often, so labels of pre-filled tasks may flatter the model:",
+        "",
+        "| tasks | images | hierarchical F1 | accuracy by level |",
+        "| --- | --- | --- | --- |",
+        *rows,
     ]
 
 
