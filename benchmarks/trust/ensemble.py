@@ -59,7 +59,7 @@ def run(catalogue: Catalogue, labels: int, test_share: float, seed: int) -> Iter
     found = fitted.weights.probabilities(testing.x)
     seconds = time.process_time() - began
     yield _figures(learning, testing, catalogue, fitted.held_out, found) | {"head": "lda", "seconds": seconds}
-    outputs, rows = Outputs((tree,)), np.arange(len(learning.paths))
+    outputs, rows = Outputs((tree,)), range(len(learning.paths))
     data = HeadData.plain(learning.x, outputs.encode([{CONTROL: paths} for paths in learning.truths]))
     options = HeadOptions(threads=1, seed=seed)
     members = train_members(data, learning.products, outputs, options, lambda step, share: None)

@@ -6,8 +6,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -46,17 +48,21 @@ class EnsembleHead:
     ) -> dict[str, FloatArray]:
         """See `Head.log_probabilities`."""
         layers = self.layers.log_probabilities(x, trees, {})
-        found = self.discriminant.log_probabilities(x, trees, {})
-        with np.errstate(divide="ignore"):
-            return {
-                control: np.log(mean_probabilities(discriminant, np.exp(layers[control]), np.exp(found[control])))
-                for control, discriminant in self.discriminant.discriminants.items()
-            }
+        discriminants = self.discriminant.log_probabilities(x, trees, {})
+        means: dict[str, FloatArray] = {}
+        for control, discriminant in self.discriminant.discriminants.items():
+            mean = mean_probabilities(discriminant, np.exp(layers[control]), np.exp(discriminants[control]))
+            with np.errstate(divide="ignore"):
+                means[control] = np.log(mean)
+        return means
 
     def save(self, path: Path) -> None:
         """See `Head.save`."""
-        arrays = {_LAYERS + name: array for name, array in self.layers.arrays().items()}
-        arrays |= {_DISCRIMINANT + name: array for name, array in self.discriminant.arrays().items()}
+        parts: tuple[tuple[str, Mapping[str, npt.NDArray[Any]]], ...] = (
+            (_LAYERS, self.layers.arrays()),
+            (_DISCRIMINANT, self.discriminant.arrays()),
+        )
+        arrays = {part + name: array for part, named in parts for name, array in named.items()}
         about = {FORMAT: 1, "layers": self.layers.controls, "discriminant": list(self.discriminant.discriminants)}
         path.write_bytes(save(arrays, metadata={ENSEMBLE: json.dumps(about)}))
 

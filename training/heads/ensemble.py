@@ -48,16 +48,17 @@ class Members:
         Its hidden layer has the units of all heads, and their standardisation is in its weights.
         """
         heads = self.heads
-        scale = np.concatenate(
-            [np.full(nodes, 1 / temperatures.get(control, 1.0), np.float32) for control, nodes in heads[0].controls]
-        ) / len(heads)
+        scales = [
+            np.full(nodes, 1 / len(heads) / temperatures.get(control, 1.0)) for control, nodes in heads[0].controls
+        ]
+        scale = np.concatenate(scales).astype(np.float32)
         return HeadWeights(
             mean=np.zeros_like(heads[0].mean),
             scale=np.ones_like(heads[0].scale),
             weight1=np.concatenate([head.weight1 / head.scale for head in heads]),
             bias1=np.concatenate([head.bias1 - head.weight1 @ (head.mean / head.scale) for head in heads]),
-            weight2=np.concatenate([head.weight2 for head in heads], axis=1) * scale[:, None],
-            bias2=np.sum([head.bias2 for head in heads], axis=0) * scale,
+            weight2=scale[:, None] * np.concatenate([head.weight2 for head in heads], axis=1),
+            bias2=scale * np.sum([head.bias2 for head in heads], axis=0),
             controls=heads[0].controls,
         )
 

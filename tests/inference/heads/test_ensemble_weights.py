@@ -24,6 +24,7 @@ LAYERS = HeadWeights(
     bias2=np.log(np.array([1, 3, 1, 1], np.float32)),
     controls=(("colour", 4),),
 )
+THREE = np.ones((1, 3), np.float32)
 HEAD = EnsembleHead(LAYERS, DISCRIMINANT)
 
 
@@ -58,7 +59,7 @@ def test_a_release_without_ensembles_refuses_the_file(tmp_path: Path) -> None:
     [
         replace(LAYERS, controls=(("shape", 4),)),
         replace(LAYERS, mean=np.zeros(3, np.float32)),
-        replace(LAYERS, mean=np.zeros(3), scale=np.ones(3), weight1=np.zeros((1, 3))),
+        replace(LAYERS, mean=THREE[0], scale=THREE[0], weight1=THREE),
     ],
 )
 def test_heads_that_do_not_fit_are_refused(tmp_path: Path, layers: HeadWeights) -> None:

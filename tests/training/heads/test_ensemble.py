@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from taxonomist.taxonomy.paths import TaxonomyPath
 from taxonomist.taxonomy.tree import Tree
-from taxonomist.training.heads.data.targets import HeadData, Outputs
+from taxonomist.training.heads.data.targets import HeadData, Labels, Outputs
 from taxonomist.training.heads.ensemble import MEMBERS, Members, train_members
 from taxonomist.training.heads.head_options import HeadOptions
 
@@ -14,12 +17,12 @@ SIZE = Tree("size", "image", "choices", (("small",), ("large",)))
 OUTPUTS = Outputs((COLOUR, SIZE))
 X = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
 PRODUCTS = [f"p{row // 2}" for row in range(40)]
-LABELS = [
+LABELS: list[dict[str, tuple[TaxonomyPath, ...]]] = [
     {"colour": (COLOUR.paths[1 + int(x[0] > 0)],), "size": (SIZE.paths[int(x[1] > 0)],)} for x in X
 ]  # the first number tells the colour, the second the size
 
 
-def train(labels: list[dict[str, tuple[tuple[str, ...], ...]]], products: list[str] = PRODUCTS) -> Members:
+def train(labels: Sequence[Labels], products: list[str] = PRODUCTS) -> Members:
     data = HeadData.plain(X, OUTPUTS.encode(labels))
     return train_members(data, products, OUTPUTS, HeadOptions(hidden=8, epochs=3, threads=1), lambda step, share: None)
 

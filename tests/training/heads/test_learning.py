@@ -13,6 +13,7 @@ from taxonomist.storage.registry import ModelVersion
 from taxonomist.taxonomy.paths import TaxonomyPath
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.training.heads.data.dataset import Example
+from taxonomist.training.heads.data.targets import Labels
 from taxonomist.training.heads.head import HeadOptions
 from taxonomist.training.heads.train_project import TrainingOptions, TrainingOutcome, train_project
 from tests.training.conftest import Project
@@ -106,22 +107,24 @@ def test_figures_of_prefilled_and_unfilled_tasks_are_shown_apart(project: Projec
     parts = train(project, examples).parts
     assert "pre-filled" not in (project.registry.get("project-4", "v1").path / "report.md").read_text()
     tested = [id for id, part in parts.items() if part == "test"]
-    wrong = {"media": (("bath", "bath-a"),)}  # what the model suggested, in place of the truth
+    wrong: Labels = {"media": (("bath", "bath-a"),)}
+    is_unfilled = {example.id: example.id in tested[:6] for example in examples}
     examples = [
-        replace(example, part=parts[example.id], **({"labels": wrong} if example.id in tested[:6] else {}))
-        for example in examples
-    ]
-    examples = [
-        replace(example, prefilled=frozenset({"media"}) if example.id in tested[6:] else frozenset())
+        replace(
+            example,
+            part=parts[example.id],
+            labels=wrong if is_unfilled[example.id] else example.labels,
+            prefilled=frozenset() if is_unfilled[example.id] else frozenset({"media"}),
+        )
         for example in examples
     ]
     folder = train(project, examples).version.path
     report = json.loads((folder / "report.json").read_text())
     apart = {name: found["media"] for name, found in report["test_by_prefilling"].items()}
-    assert (apart["pre-filled"]["levels"][0]["support"], apart["unfilled"]["levels"][0]["support"]) == (
-        len(tested) - 6,
-        6,
-    )
+    assert {name: found["levels"][0]["support"] for name, found in apart.items()} == {
+        "pre-filled": len(tested) - 6,
+        "unfilled": 6,
+    }
     assert apart["pre-filled"]["hierarchical_f1"] > 0.9 > apart["unfilled"]["hierarchical_f1"]
     rows = [line for line in (folder / "report.md").read_text().splitlines() if line.startswith(("| pre", "| unf"))]
     assert rows[1].startswith(f"| unfilled | 6 | {apart['unfilled']['hierarchical_f1']:.3f} |")
