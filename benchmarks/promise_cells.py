@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.promise_averages import averages
 from benchmarks.promise_catalogue import STARTER, TREES
 from benchmarks.promise_plot import plot
 from benchmarks.promise_rules import CONFIDENCE
@@ -28,6 +29,7 @@ target.
 - *lists*: images without a path get a shortlist (`fit_shortlists`), which is right when it has the label. A list has at
   most five paths and at most a quarter of its level's nodes; *size* is the mean number of paths. *help* is a path or a
   list, so its coverage is the share of images that get help; the promise is tested on both together.
+- *average* and *average-help* are paths, and paths or lists, with the promise `average`.
 - *today* is the head "mlp" with `fit_calibration`: a fifth of its labels, by product, stop the training and calibrate.
   It is trained without augmented views. It has fewer splits, since its head takes seconds.
 - *Labels* are those that a head learns from and is calibrated on. A project also keeps a fifth of its labels as a test
@@ -159,6 +161,7 @@ def write_rules(
         own = [cell for cell in cells if (cell.tree, cell.target) == (tree, target)]
         lines += ["", f"## {tree}, target {target:g}", "", f"*{tree}*: {TREES[tree]}.", ""]
         lines += _table(head, 1, [_line(cell) for cell in own])
+    lines += averages(results)
     table = "\n".join(lines) + "\n\n## How to read it\n" + NOTES
     values = {**about, "cells": [asdict(cell) for cell in cells]}
     made = _write(folder, name, table, values)

@@ -18,6 +18,7 @@ _STYLES: Mapping[str, tuple[str, str]] = {
     "today": ("tab:orange", "s"),
     "top1": ("tab:red", "^"),
     "fixed": ("tab:grey", "D"),
+    "average": ("tab:purple", "P"),
 }
 _SHIFT = 1.045  # between the rules, so that their intervals do not hide each other
 

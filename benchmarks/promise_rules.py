@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from benchmarks.promise_catalogue import CONTROL, Catalogue
 from taxonomist.inference.heads.head_weights import HeadWeights
-from taxonomist.taxonomy.calibration import Calibration, fit_calibration, fit_promise, fit_shortlists
+from taxonomist.taxonomy.calibration import Calibration, Promise, fit_calibration, fit_promise, fit_shortlists
 from taxonomist.taxonomy.path_probabilities import FloatArray, path_log_probabilities
 from taxonomist.taxonomy.paths import TaxonomyPath, prefixes
 from taxonomist.taxonomy.suggestion import suggest
@@ -22,7 +23,12 @@ from taxonomist.training.heads.discriminant.fit_discriminant import FittedDiscri
 from taxonomist.training.split import Item, split_validation
 
 CONFIDENCE = 0.8
-RULES = ("promise", "lists", "help", "today", "top1", "fixed")
+RULES = ("promise", "lists", "help", "today", "top1", "fixed", "average", "average-help")
+PROMISES: Mapping[Promise, Sequence[str]] = {
+    "sure": ("promise", "lists", "help"),
+    "average": ("average", "average-help"),
+}
+"""The rules of each promise: the first has paths, the last paths and lists."""
 _FIXED = 0.5
 
 
@@ -74,7 +80,7 @@ def _lda(
         calibration = Calibration(1.0, (threshold,) * tree.depth, 0.0, (0,) * tree.depth)
         counts = counted(catalogue, testing, shown(tree, probabilities, calibration))
         rows += [{"rule": rule, "target": target, **counts} for target in targets]
-    for target in targets:
+    for target, promise in itertools.product(targets, PROMISES):
         calibration = fit_promise(
             tree,
             fitted.held_out,
@@ -82,6 +88,7 @@ def _lda(
             learning.products,
             target_precision=target,
             confidence=CONFIDENCE,
+            promise=promise,
         )
         calibration = fit_shortlists(
             tree, fitted.held_out, learning.truths, learning.products, calibration, confidence=CONFIDENCE
@@ -90,11 +97,13 @@ def _lda(
         paths, lists = (
             [found if found and found.is_list == which else None for found in both] for which in (False, True)
         )
+        names = PROMISES[promise]
         counts = counted(catalogue, testing, paths)
-        rows.append({"rule": "promise", "target": target, "threshold": _finite(calibration.thresholds)[0], **counts})
-        counts = counted(catalogue, testing, lists)
-        rows.append({"rule": "lists", "target": target, "thresholds": _finite(calibration.shortlists), **counts})
-        rows.append({"rule": "help", "target": target, **counted(catalogue, testing, both)})
+        rows.append({"rule": names[0], "target": target, "threshold": _finite(calibration.thresholds)[0], **counts})
+        if len(names) > 2:
+            counts = counted(catalogue, testing, lists)
+            rows.append({"rule": names[1], "target": target, "thresholds": _finite(calibration.shortlists), **counts})
+        rows.append({"rule": names[-1], "target": target, **counted(catalogue, testing, both)})
     return rows
 
 

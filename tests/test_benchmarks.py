@@ -141,8 +141,9 @@ def test_the_promise_is_measured_beside_other_rules_and_goes_on_after_a_stop(cat
     result = json.loads((tmp_path / "quick.json").read_text(encoding="utf-8"))
     assert "--quick" in result["command"]
     assert str(catalogue) not in result["command"]
+    assert done.stdout.count("| paths | average |") == 2 * 2 * 2
     cells = {(cell["tree"], cell["target"], cell["labels"], cell["rule"]): cell for cell in result["cells"]}
-    assert len(cells) == len(result["cells"]) == 2 * 2 * 2 * 6
+    assert len(cells) == len(result["cells"]) == 2 * 2 * 2 * 8
     for (*key, rule), cell in cells.items():
         assert cell["splits"] == (1 if rule == "today" else 2)
         if rule == "help":

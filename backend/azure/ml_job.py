@@ -39,7 +39,7 @@ _PASSED_SETTINGS = (
     *("max_image_bytes", "max_image_pixels", "image_timeout", "allow_private"),
     *("min_annotators", "agreement", "min_agreement", "require_review", "skips_as"),
     *("backbone", "views", "imbalance", "head", "head_hidden", "head_epochs", "test_share", "validation_share", "seed"),
-    *("target_precision", "pretrain_precision"),
+    *("target_precision", "promise", "pretrain_precision"),
 )
 _REQUIRED_SETTINGS = ("cosmos_endpoint", "blob_account_url", "models_container")
 

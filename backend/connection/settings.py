@@ -50,8 +50,8 @@ def change_settings(services: Services, project: str, assignments: Iterable[str]
         if is_number(project) and all(services.label_studio(project)):
             services.jobs.enqueue(JobKind.SYNC, project, "another field names the products")
         effects.append("The next training draws the split again where images of one product are in different parts.")
-    if "target" in changed:
-        effects.append("The target counts from the next training on.")
+    if changed & {"target", "promise"}:
+        effects.append("It counts from the next training on.")
     if "order" in changed:
         if services.projects.get(project).ml_backend is not None:
             services.jobs.enqueue(JobKind.PUSH, project, "the order of labelling has changed")

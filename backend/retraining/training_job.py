@@ -330,7 +330,7 @@ def _products_are_new(services: Services, project: str, examples: Sequence[Examp
 
 
 def _options(services: Services, project: str) -> TrainingOptions:
-    settings = services.settings
+    settings, chosen = services.settings, services.project_settings(project)
     return TrainingOptions(
         kind=settings.head,
         discriminant=DiscriminantOptions(seed=settings.seed),
@@ -340,6 +340,7 @@ def _options(services: Services, project: str) -> TrainingOptions:
         views=settings.views,
         test_share=settings.test_share,
         validation_share=settings.validation_share,
-        target_precision=services.project_settings(project).target,
+        target_precision=chosen.target,
+        promise=chosen.promise,
         seed=settings.seed,
     )

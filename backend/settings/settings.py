@@ -35,6 +35,7 @@ from taxonomist.backend.settings.fields import (
     WebAddresses,
 )
 from taxonomist.taxonomy.agreement import AgreementPolicy
+from taxonomist.taxonomy.calibration import Promise
 from taxonomist.training.backbones.architectures import list_of_names
 from taxonomist.training.pretraining.recipe import Precision
 
@@ -240,6 +241,12 @@ class Settings(BaseSettings):
     )
     target_precision: TargetPrecision = Field(
         0.9, description="Precision that suggestions must reach; levels below it are not suggested"
+    )
+    promise: Promise | None = Field(
+        None,
+        description="How the heads lda and ensemble keep that precision. sure: with confidence for each version; "
+        "average: on average over many versions, which takes fewer labels; unset: average below "
+        "200 / (1 - target_precision) labels that calibrate, sure from there on",
     )
     blind_share: float = Field(
         0.05,

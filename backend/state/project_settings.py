@@ -23,6 +23,7 @@ from taxonomist.backend.settings import (
     needed_share,
 )
 from taxonomist.taxonomy.agreement import AgreementPolicy
+from taxonomist.taxonomy.calibration import Promise
 from taxonomist.taxonomy.errors import ConfigError
 
 
@@ -34,6 +35,7 @@ class ProjectChoices(BaseModel, frozen=True):
     agreement: Agreement | None = None
     min_agreement: Share | None = None
     target: TargetPrecision | None = None
+    promise: Promise | None = None
     promotion: Promotion | None = None
     order: Order | None = None
 
@@ -52,6 +54,7 @@ FIELDS: Mapping[str, str] = {
     "agreement": "agreement",
     "min_agreement": "min_agreement",
     "target": "target_precision",
+    "promise": "promise",
     "promotion": "promotion",
     "order": "labelling_order",
 }
@@ -64,9 +67,9 @@ class ProjectSettings:
 
     `product_field` names the task field, or is a pattern of the file name, that names an image's product; None where
     nothing does. `annotators` must name a path. `agreement` says how they agree, and `min_agreement` which share of
-    them must, None where the way says it. `target` is the precision that suggestions must reach. With the promotion
-    "manual" a person promotes each version. `order` is that of labelling, "none" is
-    Label Studio's.
+    them must, None where the way says it. `target` is the precision that suggestions must reach, `promise` how it is
+    kept, None where the number of labels says it. With the promotion "manual" a person promotes each version. `order`
+    is that of labelling, "none" is Label Studio's.
     """
 
     product_field: str | None
@@ -74,6 +77,7 @@ class ProjectSettings:
     agreement: Agreement
     min_agreement: float | None
     target: float
+    promise: Promise | None
     promotion: Literal["auto", "manual"]
     order: Order
 

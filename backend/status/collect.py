@@ -230,6 +230,7 @@ def _model(services: Services, project: str, served: ModelVersion) -> ModelStatu
         caveats=manifest.caveats,
         answers=tuple(services.suggestions.answer_counts(project, name)) if has_suggestions else (),
         broken={control: describe_floor(floor) for control, floor in sorted(floors.items())},
+        promise={control: calibration.describe() for control, calibration in sorted(manifest.calibration.items())},
     )
 
 

@@ -66,7 +66,8 @@ class WaitingStatus:
 class ModelStatus:
     """The served model. `macro_f1` is by control, on `test_images` of `test_products` that no version has learned from.
 
-    `caveats` say what the figures do not say, such as "products unknown" or "never tested". `answers` count what
+    `caveats` say what the figures do not say, such as "products unknown" or "never tested". `promise` says by control
+    what is suggested and how often it is right, or that there are not enough labels yet. `answers` count what
     accepted labels say about its suggestions, `broken` says by control what it still suggests where its promise is
     broken.
     """
@@ -80,6 +81,7 @@ class ModelStatus:
     caveats: tuple[str, ...]
     answers: tuple[AnswerCount, ...] = ()
     broken: Mapping[str, str] = field(default_factory=dict)
+    promise: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from taxonomist.taxonomy.calibration.clopper_pearson import clopper_pearson_lower_bound, trials_needed
+from taxonomist.taxonomy.calibration.precision_test import PrecisionTest, Promise
 from taxonomist.taxonomy.calibration.temperature_scaling import Truths
 from taxonomist.taxonomy.calibration.thresholds import Calibration
 from taxonomist.taxonomy.path_probabilities import FloatArray, greedy_path
@@ -22,6 +22,9 @@ __all__ = ["GRID", "Candidates", "candidates_of", "effective_number", "fit_promi
 GRID = tuple(percent / 100 for percent in range(95, 35, -5))
 """The thresholds that are tried, from the strictest down. They were chosen before any result was seen."""
 
+_DRAWN = 4.0  # suggestions with the target precision that are added before the number of labels is estimated
+_LEAST_FACTOR, _MOST_FACTOR = 1.25, 10.0  # between labels needed and labels; more than that is no estimate
+
 
 def fit_promise(
     tree: Tree,
@@ -31,8 +34,10 @@ def fit_promise(
     *,
     target_precision: float = 0.90,
     confidence: float = 0.80,
+    promise: Promise = "sure",
 ) -> Calibration:
-    """Return the lowest threshold of `GRID` with which suggestions keep `target_precision` with `confidence`.
+    """Return the lowest threshold of `GRID` with which suggestions keep `target_precision`: with `confidence` for the
+    promise "sure", on average over many calibrations for "average".
 
     `probabilities` (n, nodes) are P(path) of images by models that did not see their products, `truths` their accepted
     labels (an image with an empty one is left out). With a threshold t, the deepest node on the greedy path whose
@@ -40,30 +45,62 @@ def fit_promise(
     when a label stops above it on the same path.
 
     The thresholds are tried from the strictest down, and the first that fails ends the trial: a later one is never
-    believed although an earlier one failed, so the confidence holds for the sequence as for a single threshold
-    (Angelopoulos et al. 2021, Learn then test, section 5, https://arxiv.org/abs/2110.01052). A threshold fails when the
-    exact lower bound of the precision is below the target. Images of a product count as far as they are independent,
-    see `effective_number`. Thresholds with too few suggestions to pass are skipped at the beginning. The bound takes
-    half of the risk, 1 - `confidence`: predictions by models without a product are not quite those of the model that is
-    served, and with all of the risk some kinds of data broke the promise too often (measured).
+    believed although an earlier one failed, so a confidence holds for the sequence as for a single threshold
+    (Angelopoulos et al. 2021, Learn then test, section 5, https://arxiv.org/abs/2110.01052). `PrecisionTest` says when
+    a threshold fails. Images of a product count as far as they are independent, see `effective_number`. Thresholds with
+    too few suggestions to pass are skipped at the beginning.
 
     All levels have the threshold in the result, `inf` when none passes. Raises ValueError when the shapes differ.
     """
     if not len(probabilities) == len(truths) == len(products):
         raise ValueError(f"{len(probabilities)} rows, {len(truths)} truths and {len(products)} products")
     candidates = candidates_of(tree, probabilities, truths, products)
-    confidence = 1 - (1 - confidence) / 2
-    needed = trials_needed(target_precision, confidence)
+    test = PrecisionTest(promise, target_precision, confidence)
+    labels = sum(1 for paths in truths if paths)
     threshold = math.inf
     for tried in GRID:
         right, owners = candidates.suggested(tried)
         count = effective_number(owners)
-        if math.isinf(threshold) and count < needed:
+        if math.isinf(threshold) and count < test.needed:
             continue
-        if clopper_pearson_lower_bound(float(np.mean(right)) * count, count, confidence) < target_precision:
+        if not test.passes(float(np.mean(right)), count):
             break
         threshold = tried
-    return Calibration(1.0, (threshold,) * tree.depth, target_precision, candidates.support(tree.depth))
+    return Calibration(
+        1.0,
+        (threshold,) * tree.depth,
+        target_precision,
+        candidates.support(tree.depth),
+        promise=promise,
+        labels=labels,
+        labels_needed=None if math.isfinite(threshold) else _labels_needed(candidates, labels, test),
+    )
+
+
+def _labels_needed(candidates: Candidates, labels: int, test: PrecisionTest) -> int | None:
+    """Return about how many labels it takes until some threshold passes, None where those of today do not say it.
+
+    The precision of a threshold is drawn towards the target as by a few more suggestions: that of the luckiest
+    threshold is too good.
+    """
+    factors = []
+    for tried in GRID:
+        right, owners = candidates.suggested(tried)
+        if count := effective_number(owners):
+            precision = (float(np.mean(right)) * count + test.target * _DRAWN) / (count + _DRAWN)
+            factors.append(test.count_for(precision, _MOST_FACTOR * count) / count)
+    factor = max(min(factors, default=math.inf), _LEAST_FACTOR)
+    return None if math.isinf(factor) else _round_up(labels * factor)
+
+
+def _round_up(number: float) -> int:
+    """Return the next number with two digits that count.
+
+    >>> _round_up(1234)
+    1300
+    """
+    unit = int("1" + "0" * max(len(str(int(number))) - 2, 0))
+    return math.ceil(number / unit) * unit
 
 
 def effective_number(owners: npt.NDArray[np.int64]) -> float:

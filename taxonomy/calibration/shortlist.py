@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from taxonomist.taxonomy.calibration.clopper_pearson import clopper_pearson_lower_bound, trials_needed
+from taxonomist.taxonomy.calibration.precision_test import PrecisionTest
 from taxonomist.taxonomy.calibration.promise import GRID, Candidates, candidates_of, effective_number
 from taxonomist.taxonomy.calibration.temperature_scaling import Truths
 from taxonomist.taxonomy.calibration.thresholds import Calibration
@@ -71,15 +71,15 @@ def fit_shortlists(
     paths, and not judged when a label stops above one of them. Levels are fitted from the top down; a deeper list takes
     the place of one above it. A threshold is kept when
 
-    - of all images with a path or a list, the exact lower bound of the share that is right reaches the target, as in
-      `fit_promise`, and
+    - of all images with a path or a list, the share that is right passes the `PrecisionTest` of the calibration's
+      promise, as in `fit_promise`, and
     - of the images with a list, and of those with a list of this level, the share that is right reaches it.
 
     The thresholds of a level are tried from the strictest down, and the first that fails ends its trial.
     """
     paths = candidates_of(tree, probabilities, truths, products)
     lists = _lists_of(tree, probabilities, truths, paths.owners)
-    trial = _Trial(paths, lists, calibration, 1 - (1 - confidence) / 2)
+    trial = _Trial(paths, lists, calibration, confidence)
     thresholds = [math.inf] * tree.depth
     for level in range(tree.depth):
         for tried in GRID:
@@ -103,16 +103,17 @@ class _Trial:
     def passes(self, thresholds: tuple[float, ...], level: int) -> bool | None:
         """Return whether lists with these thresholds keep the target, None when too few images say so."""
         target = self.calibration.target_precision
+        test = PrecisionTest(self.calibration.promise, target, self.confidence)
         path, listed = self.paths.chosen(self.calibration.thresholds), self.lists.chosen(thresholds)
         judged = np.where(path.any, path.judged, listed.judged)
         right = np.where(path.any, path.right, listed.right)
         with_list = listed.judged & ~path.any
         here = with_list & (listed.level == level)
         count = effective_number(self.paths.owners[judged])
-        if not here.any() or count < trials_needed(target, self.confidence):
+        if not here.any() or count < test.needed:
             return None
-        bound = clopper_pearson_lower_bound(float(right[judged].mean()) * count, count, self.confidence)
-        return bool(bound >= target and right[with_list].mean() >= target and right[here].mean() >= target)
+        passes = test.passes(float(right[judged].mean()), count)
+        return bool(passes and right[with_list].mean() >= target and right[here].mean() >= target)
 
 
 def _nodes(tree: Tree, level: int) -> IntArray:

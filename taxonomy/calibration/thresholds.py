@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from taxonomist.taxonomy.calibration.precision_test import Promise
 from taxonomist.taxonomy.calibration.temperature_scaling import Truths, fit_temperature
 from taxonomist.taxonomy.calibration.wilson_bound import wilson_lower_bound
 from taxonomist.taxonomy.errors import ConfigError, TrainingError
@@ -24,6 +25,9 @@ class Calibration:
     suggested, `inf` when no threshold reaches `target_precision`; `support[i]` is the number of images it was fitted
     on. `shortlists[i]` is the lowest sum of probabilities with which the likeliest nodes of level i + 1 are listed
     where no path is suggested, see `fit_shortlists`; empty for a calibration without them.
+
+    `promise` says how the target is kept, see `PrecisionTest`, and `labels` on how many labelled images that rests.
+    Where no path is suggested, it takes about `labels_needed` of them; None where this is not known.
     """
 
     temperature: float
@@ -31,6 +35,31 @@ class Calibration:
     target_precision: float
     support: tuple[int, ...]
     shortlists: tuple[float, ...] = ()
+    promise: Promise = "sure"
+    labels: int = 0
+    labels_needed: int | None = None
+
+    @property
+    def suggests_paths(self) -> bool:
+        """Whether there is a probability from which a path is suggested."""
+        return any(map(math.isfinite, self.thresholds))
+
+    @property
+    def has_shortlists(self) -> bool:
+        """Whether there is a sum of probabilities from which paths are listed."""
+        return any(map(math.isfinite, self.shortlists))
+
+    def describe(self) -> str:
+        """Return in words which paths are suggested, or that there are not enough labels yet."""
+        if not self.suggests_paths:
+            labels = self.labels or max(self.support, default=0)
+            needed = f"about {self.labels_needed:,}" if self.labels_needed else f"more than {2 * labels:,}"
+            lists = "; where a few paths can be promised, they are listed" if self.has_shortlists else ""
+            return f"not enough labels yet: {labels:,} of {needed} that calibrate{lists}"
+        words = [f"{value:.2f}" if math.isfinite(value) else "never" for value in self.thresholds]
+        least = words[0] if len(set(words)) == 1 else ", ".join(f"level {n} {word}" for n, word in enumerate(words, 1))
+        how = "on average over many versions" if self.promise == "average" else "with confidence"
+        return f"paths with a probability of {least} or more; {self.target_precision:.0%} of them are right {how}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the calibration as JSON-ready values; the threshold of a level that is never suggested is `null`."""
@@ -40,6 +69,9 @@ class Calibration:
             "target_precision": self.target_precision,
             "support": list(self.support),
             "shortlists": _with_null(self.shortlists),
+            "promise": self.promise,
+            "labels": self.labels,
+            "labels_needed": self.labels_needed,
         }
 
     @classmethod
@@ -51,7 +83,10 @@ class Calibration:
                 thresholds=_with_infinity(data["thresholds"]),
                 target_precision=float(data["target_precision"]),
                 support=tuple(int(value) for value in data["support"]),
-                shortlists=_with_infinity(data.get("shortlists", ())),  # an earlier release has none
+                shortlists=_with_infinity(data.get("shortlists", ())),  # an earlier release has none of the following
+                promise="average" if data.get("promise") == "average" else "sure",
+                labels=int(data.get("labels", 0)),
+                labels_needed=int(needed) if (needed := data.get("labels_needed")) is not None else None,
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"This is not a stored calibration: {error!r}.") from error

@@ -16,7 +16,14 @@ from taxonomist.inference.heads.ensemble_weights import EnsembleHead, mean_proba
 from taxonomist.inference.heads.head import Head
 from taxonomist.inference.heads.head_weights import HeadWeights
 from taxonomist.progress import StepProgress
-from taxonomist.taxonomy.calibration import Calibration, fit_calibration, fit_promise, fit_shortlists
+from taxonomist.taxonomy.calibration import (
+    Calibration,
+    Promise,
+    fit_calibration,
+    fit_promise,
+    fit_shortlists,
+    promise_for,
+)
 from taxonomist.taxonomy.groups import LevelPurity, pure_depth, purity_by_level
 from taxonomist.taxonomy.path_probabilities import FloatArray
 from taxonomist.taxonomy.paths import prefixes
@@ -48,6 +55,7 @@ class TrainingOptions:
     validation_share: float = 0.2  # of the images that are not in the test part
     target_precision: float = 0.90  # of the suggestions at a level
     confidence: float = 0.80  # that the target precision is reached
+    promise: Promise | None = None  # not of "mlp"; None: by the number of labels that calibrate
     seed: int = 0
 
     @property
@@ -135,7 +143,14 @@ def _learn_discriminant(data: Dataset, outputs: Outputs, options: TrainingOption
                 theirs = members.held_out_probabilities(tree, rows, temperatures[tree.control])
                 held_out = mean_probabilities(fitted.weights, theirs, held_out)
         judged = held_out[drawn], [truths[row] for row in drawn], [products[row] for row in drawn]
-        promised = fit_promise(tree, *judged, target_precision=options.target_precision, confidence=options.confidence)
+        target = options.target_precision
+        promised = fit_promise(
+            tree,
+            *judged,
+            target_precision=target,
+            confidence=options.confidence,
+            promise=options.promise or promise_for(len(drawn), target),
+        )
         calibration[tree.control] = fit_shortlists(tree, *judged, promised, confidence=options.confidence)
         with np.errstate(divide="ignore"):
             predictions = most_likely_paths(tree, np.log(held_out))

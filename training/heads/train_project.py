@@ -257,6 +257,7 @@ def _publish(
         write_report(
             folder,
             training=trained.learned.training,
+            calibration=trained.learned.calibration,
             test=trained.test,
             apart=trained.apart,
             validation=trained.learned.validation,

@@ -36,6 +36,7 @@ def checks(services: Services, project: str) -> Iterator[Check]:
         return
     yield passed("model", f"{model_version_name(version)} is served, its files are intact")
     yield from _figures(model, project)
+    yield from _suggestions(model, project)
     yield from _promise(services, project, model_version_name(version))
     yield _fit(services.projects.get(project), model, project)
     yield from _waiting(services, project)
@@ -75,6 +76,14 @@ def _figures(model: ModelVersion, project: str) -> Iterator[Check]:
         yield warned("model's figures", detail, fix)
     else:
         yield passed("model's figures", detail)
+
+
+def _suggestions(model: ModelVersion, project: str) -> Iterator[Check]:
+    """Yield the controls for which there are not enough labels to suggest a path."""
+    for control, calibration in sorted(model.head_manifest.calibration.items()):
+        if not calibration.suggests_paths:
+            fix = f"label more images, then taxonomist train --project {project}"
+            yield warned("model's suggestions", f"{control}: {calibration.describe()}", fix)
 
 
 def _promise(services: Services, project: str, version: str) -> Iterator[Check]:

@@ -35,6 +35,7 @@ def test_assignments_are_checked_and_an_empty_one_returns_to_the_environment() -
         ("agreement=all", "'agreement'"),
         ("target=1", "'target'"),
         ("promotion=never", "'promotion'"),
+        ("promise=certain", "'promise'"),
         ("anotators=2", "did you mean 'annotators'"),
         ("port=9", "no setting 'port'"),
         ("product_field=*.jpg", "'product_field'"),

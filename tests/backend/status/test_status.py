@@ -185,6 +185,7 @@ def test_the_served_model_and_its_figures(trained: Services) -> None:
     said = text(trained)
     assert "served: taxonomist-v1, trained" in said
     assert "test images of products that it has not seen" in said
+    assert "    suggestions for colour: " in said
 
 
 def test_a_model_without_figures_says_so(services: Services) -> None:

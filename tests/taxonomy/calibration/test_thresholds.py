@@ -115,12 +115,19 @@ def test_nothing_held_out_suggests_nothing() -> None:
 
 
 def test_json() -> None:
-    fitted = Calibration(1.5, (0.25, math.inf), 0.9, (12, 0), (0.6, math.inf))
+    fitted = Calibration(1.5, (0.25, math.inf), 0.9, (12, 0), (0.6, math.inf), "average", 60, 300)
     data = json.loads(json.dumps(fitted.to_json(), allow_nan=False))
     assert Calibration.from_json(data) == fitted
-    former = {key: value for key, value in data.items() if key != "shortlists"}  # a version of an earlier release
-    assert Calibration.from_json(former) == replace(fitted, shortlists=())
-    for broken in ({}, {**data, "thresholds": ["high"]}, {**data, "support": None}, {**data, "shortlists": ["high"]}):
+    newer = {"shortlists", "promise", "labels", "labels_needed"}
+    former = {key: value for key, value in data.items() if key not in newer}  # a version of an earlier release
+    assert Calibration.from_json(former) == Calibration(1.5, (0.25, math.inf), 0.9, (12, 0))
+    for broken in (
+        {},
+        {**data, "thresholds": ["high"]},
+        {**data, "support": None},
+        {**data, "shortlists": ["high"]},
+        {**data, "labels": "many"},
+    ):
         with pytest.raises(ConfigError, match="not a stored calibration"):
             Calibration.from_json(broken)
 

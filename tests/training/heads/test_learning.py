@@ -136,6 +136,23 @@ def test_few_labels_promise_nothing(project: Project) -> None:
     assert all(np.isinf(thresholds))
 
 
+def test_the_promise_is_chosen_or_follows_from_the_number_of_labels(project: Project) -> None:
+    examples = project.examples(3)
+    found = {
+        promise: train(project, examples, replace(LDA, promise=promise)).version.head_manifest.calibration["media"]
+        for promise in (None, "sure", "average")
+    }
+    assert [found[promise].promise for promise in (None, "sure", "average")] == ["average", "sure", "average"]
+    assert found["average"].suggests_paths
+    assert not found["sure"].suggests_paths
+
+
+def test_the_report_says_what_is_suggested(project: Project) -> None:
+    version = train(project, project.examples(2)).version
+    calibration = version.head_manifest.calibration["media"]
+    assert f"- Suggestions, media: {calibration.describe()}." in (version.path / "report.md").read_text()
+
+
 def test_only_images_that_were_drawn_at_random_calibrate(project: Project) -> None:
     examples = [replace(example, at_random=number % 2 == 0) for number, example in enumerate(project.examples(20))]
     support = []

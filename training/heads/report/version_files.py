@@ -12,6 +12,7 @@ from typing import Any
 
 from taxonomist.storage.formats import FORMAT
 from taxonomist.storage.registry.manifests import Tested
+from taxonomist.taxonomy.calibration import Calibration
 from taxonomist.taxonomy.paths import TaxonomyPath, format_path
 from taxonomist.taxonomy.tree_metrics import TreeMetrics
 from taxonomist.training.heads.data.dataset import Example
@@ -58,6 +59,7 @@ def write_report(
     folder: Path,
     *,
     training: TrainedHead | None,
+    calibration: Mapping[str, Calibration],
     test: Evaluations,
     apart: Mapping[str, Mapping[str, TreeMetrics]],
     validation: Evaluations,
@@ -88,7 +90,7 @@ def write_report(
     }
     write_json(folder / "report.json", report)
     can_plot = find_spec("matplotlib") is not None
-    text = _markdown(test, apart, validation, calibrated_on, decision, left_out, tested, untested)
+    text = _markdown(calibration, test, apart, validation, calibrated_on, decision, left_out, tested, untested)
     (folder / "report.md").write_text(text if can_plot else f"{text}\n{_NO_PLOTS}\n", encoding="utf-8")
     if training is not None:
         curves = {"best": training.best, "epochs": [asdict(epoch) for epoch in training.curves]}
@@ -131,6 +133,7 @@ def _json_of(evaluations: Evaluations) -> dict[str, Any]:
 
 
 def _markdown(
+    calibration: Mapping[str, Calibration],
     test: Evaluations,
     apart: Mapping[str, Mapping[str, TreeMetrics]],
     validation: Evaluations,
@@ -142,6 +145,7 @@ def _markdown(
 ) -> str:
     outcome = "Promoted" if decision.promote else "Kept as a candidate"
     lines = ["# Classification report", "", f"{outcome}: {decision.reason}", "", *_tested(tested)]
+    lines += [f"- Suggestions, {control}: {found.describe()}." for control, found in calibration.items()]
     for part, evaluations in (("Test images", test), (calibrated_on, validation)):
         for control, evaluation in evaluations.items():
             lines += ["", f"## {part}, {control}", *_summary(evaluation)]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.jobs import JobKind, JobState
 from tests.backend.connection.doctor.conftest import CONFIG, publish, seen
+from tests.small_world import publish_promise
 
 
 def test_why_there_is_no_model(services: Services) -> None:
@@ -27,6 +30,15 @@ def test_a_model_that_fits(services: Services) -> None:
     assert checks["model"].detail.startswith("taxonomist-v1 is served")
     assert checks["model's taxonomy"].status == "ok"
     assert "Label Studio" not in checks  # a project that was imported lives here only
+
+
+def test_too_few_labels_to_suggest_a_path(services: Services) -> None:
+    publish_promise(services, "furniture", target=0.9, threshold=math.inf)
+    check = seen(services, "furniture")["model's suggestions"]
+    assert check.status == "warn"
+    assert check.detail == "colour: not enough labels yet: 40 of more than 80 that calibrate"
+    publish_promise(services, "furniture", target=0.9, threshold=0.7)
+    assert "model's suggestions" not in seen(services, "furniture")
 
 
 def test_a_config_that_changed_since_the_training(services: Services) -> None:
