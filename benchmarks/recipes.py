@@ -11,8 +11,11 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import multiprocessing
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -38,7 +41,8 @@ from taxonomist.training.pretraining.probe import embed
 from taxonomist.training.pretraining.recipe import Recipe, ViewOptions
 
 SMALL_PRODUCTS = 96
-POINTS = 12  # of a run at which it is scored, at most
+POINTS = 8  # of a run at which it is scored, at most
+WAITING = 6  # runs whose probes are computed while others train
 STRONG = {"brightness": 0.8, "contrast": 0.8, "saturation": 0.8, "hue": 0.2}
 _FAST = Recipe(
     batch=64,
@@ -91,7 +95,7 @@ STARTS: Mapping[str, Start] = {
     ),
     "lite0": Start(
         replace(_FAST, architecture="efficientnet_lite0", weights="imagenet", size=128, served=160, lr=3e-4),
-        100_000,
+        60_000,
         {
             **{
                 name: change
@@ -355,6 +359,9 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path(".study/recipes"), help="where runs and results are kept")
     parser.add_argument("--start", action="append", choices=[*STARTS], help="default: all")
     parser.add_argument("--only", action="append", help="names of recipes (default: all of a start)")
+    parser.add_argument(
+        "--best-of", choices=[*STARTS], help="only recipes that were best in finished runs of this start"
+    )
     parser.add_argument("--seen", type=int, help="images that each run sees (default: by the start)")
     parser.add_argument("--seeds", type=int, default=3, help="of the base and of the best recipes")
     parser.add_argument("--best", type=int, default=3, help="recipes that get more than one seed")
@@ -363,21 +370,38 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     ends = time.monotonic() + 60 * arguments.minutes
-    with ProcessPoolExecutor(max(1, (torch.get_num_threads() or 2) // 2)) as pool:
+    spawned = multiprocessing.get_context("spawn")  # a fork would share the GPU's driver
+    with ProcessPoolExecutor(max(1, torch.get_num_threads() // 2), spawned) as pool:
         for start in arguments.start or STARTS:
-            waiting = [as_it_is(arguments, pool)] if start == "lite0" else []
-            names = [name for name in STARTS[start].changes if not arguments.only or name in arguments.only]
-            for name in names:
-                if time.monotonic() < ends:
-                    waiting.append(run(start, name, 0, arguments, pool))
-            results = [finish() for finish in waiting]
+            runs = [(name, 0) for name in STARTS[start].changes if not arguments.only or name in arguments.only]
+            if arguments.best_of:
+                former = [json.loads(file.read_text()) for file in arguments.folder.glob(f"{arguments.best_of}-*.json")]
+                best = [name for name in ranked(former) if name in STARTS[start].changes]
+                runs = [(name, 0) for name in best[: arguments.best]]
+            results = list(_finished(start, runs, arguments, pool, ends))
             again = list(dict.fromkeys(["base", *ranked(results)[: arguments.best]]))
-            waiting = []
-            for seed in range(1, arguments.seeds):
-                for name in again:
-                    if time.monotonic() < ends:
-                        waiting.append(run(start, name, seed, arguments, pool))
-            results += [finish() for finish in waiting]
+            runs = [(name, seed) for seed in range(1, arguments.seeds) for name in again]
+            results += _finished(start, runs, arguments, pool, ends)
+
+
+def _finished(
+    start: str, runs: Sequence[tuple[str, int]], arguments: argparse.Namespace, pool: ProcessPoolExecutor, ends: float
+) -> Iterator[dict[str, Any]]:
+    """Yield the results of runs, (name, seed) each. The probes of a few runs are computed while others train."""
+    waiting: deque[Callable[[], dict[str, Any]]] = deque()
+    if start == "lite0" and not arguments.best_of:
+        waiting.append(as_it_is(arguments, pool))
+    for name, seed in runs:
+        if time.monotonic() > ends:
+            break
+        try:
+            waiting.append(run(start, name, seed, arguments, pool))
+        except Exception:
+            traceback.print_exc()
+        if len(waiting) > WAITING:
+            yield waiting.popleft()()
+    for finish in waiting:
+        yield finish()
 
 
 if __name__ == "__main__":
