@@ -21,7 +21,8 @@ THREADS = 8
 _AT_WORK = 1
 _LATE_S = 0.03  # for a group of small webhooks
 _LARGE_BYTES = 64 * 1024
-_MOST = 32
+_MOST = 32  # webhooks of a group: those of as many clients, or some would wait for another group
+_MOST_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,11 @@ class WebhookGroups:
     def _next(self) -> list[_Waiting]:
         group = [self._waiting.popleft()]
         size = len(group[0].body)
-        while self._waiting and len(group) < _MOST and (size := size + len(self._waiting[0].body)) <= _LARGE_BYTES:
+        while self._waiting and len(group) < _MOST and len(group[0].body) <= _LARGE_BYTES:
+            following = len(self._waiting[0].body)
+            if following > _LARGE_BYTES or size + following > _MOST_BYTES:
+                break
+            size += following
             group.append(self._waiting.popleft())
         return group
 

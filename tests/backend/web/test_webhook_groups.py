@@ -99,6 +99,34 @@ def test_a_large_webhook_is_taken_alone() -> None:
     assert sorted(take.groups) == sorted([[b"1"], [LARGE], [b"2"], [LARGE]])
 
 
+def test_the_webhooks_of_many_clients_are_a_group() -> None:
+    take = Taker()
+    bodies = [b"%05d" % number * 1_000 for number in range(50)]
+
+    async def scene(groups: WebhookGroups) -> None:
+        tasks = send(groups, b"1", *bodies)
+        await until(lambda: len(take.groups) == 3)
+        take.go_on.set()
+        await asyncio.gather(*tasks)
+
+    run(take, scene)
+    assert take.groups == [[b"1"], bodies[:32], bodies[32:]]
+
+
+def test_the_bytes_of_a_group_are_limited() -> None:
+    take = Taker()
+    bodies = [b"%05d" % number * 12_000 for number in range(6)]
+
+    async def scene(groups: WebhookGroups) -> None:
+        tasks = send(groups, b"1", *bodies)
+        await until(lambda: len(take.groups) == 3)
+        take.go_on.set()
+        await asyncio.gather(*tasks)
+
+    run(take, scene)
+    assert take.groups == [[b"1"], bodies[:4], bodies[4:]]
+
+
 def test_a_group_that_fails_costs_no_later_one() -> None:
     take = Taker()
     take.go_on.set()
