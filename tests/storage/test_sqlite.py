@@ -22,6 +22,15 @@ def test_every_commit_waits_for_the_disk(database: Database) -> None:
         assert connection.execute("PRAGMA synchronous").fetchone()[0] == 2
 
 
+def test_the_write_ahead_log_is_written_back_often(database: Database) -> None:
+    with database.write() as connection:
+        connection.execute("CREATE TABLE texts (text TEXT)")
+    for number in range(100):
+        with database.write() as connection:
+            connection.execute("INSERT INTO texts VALUES (?)", (str(number) * 20_000,))
+    assert database.path.with_name("a.sqlite-wal").stat().st_size < 1_500_000
+
+
 def test_what_raises_is_undone(database: Database) -> None:
     def fail() -> None:
         with database.write() as connection:
