@@ -49,6 +49,7 @@ and predicting the test part, on a machine that others used as well.
 
 - *mlp* is today's head, with a fifth of the labels to stop and calibrate it, without augmented views.
 - *lda* is the discriminant, `TAXONOMIST_HEAD=lda`, with the predictions for unseen products that its calibration uses.
+- *ensemble* is `TAXONOMIST_HEAD=ensemble`: *lda* and five of *mlp*, each of which learns without a fold of products.
 - *logistic* is scikit-learn's LogisticRegression on standardised embeddings, one softmax over the leaves; its C is the
   best of three by the log-loss on three folds of products.
 - *kNN*: ten nearest images by the cosine of centred embeddings, weighted by exp(10 cosine), with a fifth of the vote

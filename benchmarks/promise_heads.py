@@ -1,4 +1,4 @@
-"""One split of the table of heads: today's, the discriminant, logistic regression and nearest neighbours."""
+"""One split of the table of heads: those of the product, logistic regression and nearest neighbours."""
 
 from __future__ import annotations
 
@@ -15,12 +15,17 @@ from sklearn.preprocessing import StandardScaler
 
 from benchmarks.promise_catalogue import CONTROL, Catalogue
 from benchmarks.promise_rules import Images, fit, train_today
-from taxonomist.inference.heads.discriminant_weights import features, node_probabilities
+from taxonomist.inference.heads.discriminant_weights import DiscriminantHead, features, node_probabilities
+from taxonomist.inference.heads.ensemble_weights import EnsembleHead, mean_probabilities
+from taxonomist.progress import ignore_steps
 from taxonomist.taxonomy.path_probabilities import FloatArray
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.taxonomy.tree_metrics import evaluate_paths
-from taxonomist.training.heads.data.targets import Labels, nodes_of, scored
+from taxonomist.training.heads.data.targets import HeadData, Labels, Outputs, nodes_of, scored
+from taxonomist.training.heads.discriminant.fit_discriminant import FittedDiscriminant
+from taxonomist.training.heads.ensemble import train_members
 from taxonomist.training.heads.evaluation import most_likely_paths
+from taxonomist.training.heads.head_options import HeadOptions
 
 STRENGTHS = (0.001, 0.01, 0.1)  # C of the logistic regression
 _FOLDS = 3
@@ -71,6 +76,28 @@ def _lda(learning: Images, testing: Images, tree: Tree, _seed: int) -> FloatArra
     return fit(learning, tree).weights.probabilities(testing.x)
 
 
+def fit_ensemble(
+    learning: Images, tree: Tree, fitted: FittedDiscriminant, seed: int
+) -> tuple[EnsembleHead, FloatArray]:
+    """Return the product's ensemble, and P(path) (n, nodes) that it predicts for images without their products.
+
+    `fitted` is the discriminant of the same images.
+    """
+    outputs, rows = Outputs((tree,)), range(len(learning.paths))
+    data = HeadData.plain(learning.x, outputs.encode(_labels(learning)))
+    options = HeadOptions(threads=1, seed=seed)
+    members = train_members(data, learning.products, outputs, options, ignore_steps)
+    temperature = members.temperature(tree, rows, learning.truths)
+    theirs = members.held_out_probabilities(tree, rows, temperature)
+    head = EnsembleHead(members.merged({CONTROL: temperature}), DiscriminantHead({CONTROL: fitted.weights}))
+    return head, mean_probabilities(fitted.weights, theirs, fitted.held_out)
+
+
+def _ensemble(learning: Images, testing: Images, tree: Tree, seed: int) -> FloatArray:
+    head, _ = fit_ensemble(learning, tree, fit(learning, tree), seed)
+    return np.exp(head.log_probabilities(testing.x, {CONTROL: tree}, {})[CONTROL])
+
+
 def _logistic(learning: Images, testing: Images, tree: Tree, _seed: int) -> FloatArray:
     folds = list(GroupKFold(_FOLDS).split(learning.x, groups=learning.products))
     losses = {}
@@ -112,4 +139,10 @@ def _neighbours(learning: Images, testing: Images, tree: Tree, _seed: int) -> Fl
     return node_probabilities(np.log(shares).astype(np.float32), classes, tree.parents.astype(np.int64))
 
 
-HEADS: Mapping[str, Classify] = {"mlp": _mlp, "lda": _lda, "logistic": _logistic, "kNN": _neighbours}
+HEADS: Mapping[str, Classify] = {
+    "mlp": _mlp,
+    "lda": _lda,
+    "ensemble": _ensemble,
+    "logistic": _logistic,
+    "kNN": _neighbours,
+}

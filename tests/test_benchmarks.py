@@ -169,7 +169,7 @@ def test_heads_are_measured_side_by_side(catalogue: Path, tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == (tmp_path / "quick.md").read_text(encoding="utf-8").strip()
     result = json.loads((tmp_path / "quick.json").read_text(encoding="utf-8"))
-    assert [row["head"] for row in result["rows"]] == ["mlp", "lda", "logistic", "kNN"] * 2
+    assert [row["head"] for row in result["rows"]] == ["mlp", "lda", "ensemble", "logistic", "kNN"] * 2
     for row in result["rows"]:
         (split,) = row["splits"]
         assert 0.5 < split["f1"] <= 1

@@ -25,17 +25,12 @@ from benchmarks.promise_catalogue import (
     read_catalogue,
     read_embeddings,
 )
-from benchmarks.promise_heads import scores
+from benchmarks.promise_heads import fit_ensemble, scores
 from benchmarks.promise_rules import CONFIDENCE, Images, fit, shown
 from benchmarks.run import RESULTS, say
-from taxonomist.inference.heads.discriminant_weights import DiscriminantHead
-from taxonomist.inference.heads.ensemble_weights import EnsembleHead, mean_probabilities
 from taxonomist.taxonomy.calibration import fit_promise
 from taxonomist.taxonomy.errors import TaxonomistError
 from taxonomist.taxonomy.path_probabilities import FloatArray
-from taxonomist.training.heads.data.targets import HeadData, Outputs
-from taxonomist.training.heads.ensemble import train_members
-from taxonomist.training.heads.head_options import HeadOptions
 
 NAME = "2026-11-28-ensemble"
 EXAMPLE = """example:
@@ -59,14 +54,7 @@ def run(catalogue: Catalogue, labels: int, test_share: float, seed: int) -> Iter
     found = fitted.weights.probabilities(testing.x)
     seconds = time.process_time() - began
     yield _figures(learning, testing, catalogue, fitted.held_out, found) | {"head": "lda", "seconds": seconds}
-    outputs, rows = Outputs((tree,)), range(len(learning.paths))
-    data = HeadData.plain(learning.x, outputs.encode([{CONTROL: paths} for paths in learning.truths]))
-    options = HeadOptions(threads=1, seed=seed)
-    members = train_members(data, learning.products, outputs, options, lambda step, share: None)
-    temperature = members.temperature(tree, rows, learning.truths)
-    theirs = members.held_out_probabilities(tree, rows, temperature)
-    held_out = mean_probabilities(fitted.weights, theirs, fitted.held_out)
-    head = EnsembleHead(members.merged({CONTROL: temperature}), DiscriminantHead({CONTROL: fitted.weights}))
+    head, held_out = fit_ensemble(learning, tree, fitted, seed)
     found = np.exp(head.log_probabilities(testing.x, {CONTROL: tree}, {})[CONTROL])
     seconds = time.process_time() - began
     yield _figures(learning, testing, catalogue, held_out, found) | {"head": "ensemble", "seconds": seconds}
