@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 
 from taxonomist.inference.serving_model import load_serving_model
 from taxonomist.storage.registry import ModelVersion
+from taxonomist.taxonomy.calibration import Calibration, fit_promise
+from taxonomist.taxonomy.path_probabilities import FloatArray
 from taxonomist.taxonomy.paths import TaxonomyPath
 from taxonomist.taxonomy.tree import Tree
+from taxonomist.training.heads import learning
 from taxonomist.training.heads.data.dataset import Example
 from taxonomist.training.heads.data.targets import Labels
 from taxonomist.training.heads.head import HeadOptions
@@ -100,6 +105,23 @@ def test_an_ensemble_is_calibrated_on_all_that_it_learns_from_and_served(project
     assert np.mean(right) > 0.9
     second = train(project, [replace(example, part=outcome.parts[example.id]) for example in examples])
     assert second.champion_metrics == outcome.metrics  # the gate reads it
+
+
+def test_an_ensemble_promises_what_both_of_its_parts_predict(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    calibrated_on = []
+
+    def spy(tree: Tree, probabilities: FloatArray, *judged: Any, **options: Any) -> Calibration:
+        calibrated_on.append(probabilities)
+        return fit_promise(tree, probabilities, *judged, **options)
+
+    monkeypatch.setattr(learning, "fit_promise", spy)
+    examples = project.examples(20, noise=2.0)
+    for options in (LDA, ENSEMBLE):
+        train(project, examples, options)
+    discriminant, ensemble = calibrated_on
+    layers = 2 * ensemble - discriminant
+    assert np.abs(layers - discriminant).max() > 0.1
+    np.testing.assert_allclose(layers[:, np.flatnonzero(project.tree.levels == 1)].sum(axis=1), 1, atol=1e-5)
 
 
 def test_figures_of_prefilled_and_unfilled_tasks_are_shown_apart(project: Project) -> None:
