@@ -10,6 +10,7 @@ import threading
 import time
 from typing import Any, ClassVar
 
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn_worker import UvicornWorker
 
@@ -22,6 +23,18 @@ MAX_PIPELINED = 8  # requests of a connection that wait for the answer to an ear
 GIVE_BACK_S = 20.0  # between two calls of `malloc.give_back`
 ORPHAN_S = 30.0  # what requests have to end once gunicorn is gone
 TAKE_DEADLINE_S = 60.0  # until the client has taken what was sent
+
+
+class _Described:
+    """What uvicorn asks of a transport for its addresses, without the socket: Python's lets other threads go first."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    def get_extra_info(self, name: str) -> object:
+        """Return host and port, also of IPv6, which has more to its addresses."""
+        info = self._transport.get_extra_info(name) if name != "socket" else None
+        return info[:2] if name in {"peername", "sockname"} and isinstance(info, tuple) else info
 
 
 class Connection(HttpToolsProtocol):
@@ -39,7 +52,8 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Await the headers of the first request."""
-        super().connection_made(transport)
+        super().connection_made(_Described(transport))  # type: ignore[arg-type]
+        self.transport, self.flow = transport, FlowControl(transport)
         transport.set_write_buffer_limits(high=0)  # so that `pause_writing` is called for each byte that is not taken
         self._await_headers()
         if len(self.connections) > MAX_CONNECTIONS:

@@ -17,10 +17,11 @@ from taxonomist.backend.web.front import create_front
 
 
 @contextmanager
-def serving(services: Services, settings: Settings) -> Iterator[int]:
+def serving(services: Services, settings: Settings, host: str = "127.0.0.1") -> Iterator[int]:
     """Serve on loopback; yield the port."""
     front = create_front(settings, services)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as listener:
         port: int = listener.getsockname()[1]
         server = uvicorn.Server(uvicorn.Config(front, log_config=None, **Worker.CONFIG_KWARGS))
         thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])))

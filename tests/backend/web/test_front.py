@@ -306,6 +306,15 @@ def test_what_follows_a_request_does_not_end_its_answer(port: int, monkeypatch: 
         assert read(client).startswith(b"HTTP/1.1 200 OK")
 
 
+def test_a_program_on_this_machine_is_known_by_either_protocol(
+    services: Services, webhook: Callable[[int], dict[str, Any]]
+) -> None:
+    for number, host in enumerate(("127.0.0.1", "::1")):
+        with serving(services, services.settings, host) as port:
+            name = f"[{host}]" if ":" in host else host
+            assert httpx.post(f"http://{name}:{port}/webhook", json=webhook(number), timeout=30).status_code == 201
+
+
 def test_who_may_not_call_sends_no_body(settings: Settings) -> None:
     settings = settings.model_copy(update={"password": SecretStr("p")})
     with serving(Services(settings), settings) as port, ExitStack() as stack:
