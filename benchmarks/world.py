@@ -151,6 +151,7 @@ make_world(Path(sys.argv[1]), Scale(size=int(sys.argv[2]), labelled=int(sys.argv
 
 
 def _earlier(folder: Path, scale: Scale, checkout: Path) -> Earlier:
+    checkout = checkout.resolve()  # the servers run in other folders
     paths = tuple(str(path) for path in (checkout / "src", checkout) if path.exists())
     module = "taxonomist" if (checkout / "src").exists() else "backend.cli"
     arguments = [str(folder), str(scale.size), str(scale.labelled or 0)]
