@@ -1,11 +1,13 @@
 """One version of a project's model, loaded for serving: trees, calibrations and the weights of the head."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from taxonomist.inference.heads.discriminant_weights import DiscriminantHead
+from taxonomist.inference.heads.fusion import FUSION_FILE, Fusion, load_fusions, mean_features
 from taxonomist.inference.heads.head import HEAD_FILE, Head, load_head
 from taxonomist.storage.registry import ModelVersion
 from taxonomist.taxonomy.calibration import Calibration
@@ -19,6 +21,7 @@ class ServingModel:
     """A loaded version. It never changes: a request that begins with it also ends with it.
 
     The head takes embeddings of the version `backbone` of the backbone. `trees` and `calibrations` are by control.
+    So are `fusions`, which predict several images of a product together, and their calibrations.
     """
 
     version: str
@@ -26,23 +29,19 @@ class ServingModel:
     trees: Mapping[str, Tree]
     calibrations: Mapping[str, Calibration]
     head: Head
+    fusions: Mapping[str, Fusion] = field(default_factory=dict)
+    fused_calibrations: Mapping[str, Calibration] = field(default_factory=dict)
 
     def with_floors(self, floors: Mapping[str, float]) -> "ServingModel":
         """Return the model with thresholds of at least these, by control; `inf`: the control gets no suggestion.
 
         These controls get no shortlists: theirs were fitted on the labels on which the thresholds were.
         """
-        calibrations = {
-            control: replace(
-                calibration,
-                thresholds=tuple(max(value, floors[control]) for value in calibration.thresholds),
-                shortlists=(),
-            )
-            if control in floors
-            else calibration
-            for control, calibration in self.calibrations.items()
-        }
-        return replace(self, calibrations=calibrations)
+        return replace(
+            self,
+            calibrations=_raised(self.calibrations, floors),
+            fused_calibrations=_raised(self.fused_calibrations, floors),
+        )
 
     def probabilities(self, vectors: npt.NDArray[np.float32]) -> dict[str, FloatArray]:
         """Return, by control, the calibrated probabilities (n, nodes) of the nodes for embeddings (n, d)."""
@@ -50,15 +49,44 @@ class ServingModel:
         found = self.head.log_probabilities(vectors, self.trees, temperatures)
         return {control: np.exp(log_probabilities) for control, log_probabilities in found.items()}
 
-    def suggestions(self, vectors: npt.NDArray[np.float32]) -> list[dict[str, Suggestion]]:
-        """Return, for each of the embeddings (n, d), the suggestion by control; a control without one is absent."""
+    def suggestions(
+        self, vectors: npt.NDArray[np.float32], others: Sequence[npt.NDArray[np.float32]] | None = None
+    ) -> list[dict[str, Suggestion]]:
+        """Return, for each of the embeddings (n, d), the suggestion by control; a control without one is absent.
+
+        `others` has for each image the embeddings (m, d) of other images of its product, with which it is predicted
+        together; without any, it is predicted alone.
+        """
         suggestions: list[dict[str, Suggestion]] = [{} for _ in vectors]
         for control, probabilities in self.probabilities(vectors).items():
             tree, calibration = self.trees[control], self.calibrations[control]
             for by_control, row in zip(suggestions, probabilities, strict=True):
                 if suggestion := suggest(tree, row, calibration):
                     by_control[control] = suggestion
+        several = [row for row, more in enumerate(others or ()) if len(more)]
+        if others and several and isinstance(self.head, DiscriminantHead):
+            means, sizes = mean_features(vectors[several], [others[row] for row in several])
+            for control, fusion in self.fusions.items():
+                tree, head = self.trees[control], self.head.discriminants[control]
+                found = fusion.probabilities(head, tree, vectors[several], means, sizes)
+                for row, size, together in zip(several, sizes.tolist(), found, strict=True):
+                    suggestions[row].pop(control, None)
+                    if suggestion := suggest(tree, together, self.fused_calibrations[control]):
+                        suggestions[row][control] = replace(suggestion, images=size)
         return suggestions
+
+
+def _raised(calibrations: Mapping[str, Calibration], floors: Mapping[str, float]) -> dict[str, Calibration]:
+    return {
+        control: replace(
+            calibration,
+            thresholds=tuple(max(value, floors[control]) for value in calibration.thresholds),
+            shortlists=(),
+        )
+        if control in floors
+        else calibration
+        for control, calibration in calibrations.items()
+    }
 
 
 def load_serving_model(version: ModelVersion) -> ServingModel:
@@ -66,10 +94,13 @@ def load_serving_model(version: ModelVersion) -> ServingModel:
 
     The checksums of the files are not checked here: see `Registry.verify`.
     """
+    fused = version.head_manifest.fused
     return ServingModel(
         version=version.version,
         backbone=version.head_manifest.backbone,
         trees=version.head_manifest.trees_by_control,
         calibrations=version.head_manifest.calibration,
         head=load_head(version.path / HEAD_FILE),
+        fusions=load_fusions(version.path / FUSION_FILE) if fused else {},
+        fused_calibrations=fused,
     )

@@ -19,13 +19,14 @@ class Suggestion:
 
     Where no path can be promised, `shortlist` has a few that contain the right one with the promised share, best first,
     and `score` is the sum of their probabilities. `path` is then the parent that all of them share, () at level 0 when
-    they share none or the control wants leaves.
+    they share none or the control wants leaves. `images` of one product were predicted together.
     """
 
     path: TaxonomyPath
     score: float
     level: int
     shortlist: tuple[TaxonomyPath, ...] = ()
+    images: int = 1
 
 
 def suggest(tree: Tree, probabilities: FloatArray, calibration: Calibration) -> Suggestion | None:

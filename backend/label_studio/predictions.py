@@ -28,7 +28,7 @@ def prediction_json(model_version: str, suggestions: Sequence[tuple[Tree, Sugges
     """Return the entry of one task in the answer of /predict; without suggestions, the empty prediction.
 
     A suggestion without a path is a shortlist alone. Label Studio ignores the key `shortlists`, which is there if there
-    is a shortlist.
+    is a shortlist, and `images`: how many images of the product were predicted together, where several were.
     """
     filled = [(tree, suggestion) for tree, suggestion in suggestions if suggestion.path]
     lists = {tree.control: suggestion for tree, suggestion in suggestions if suggestion.shortlist}
@@ -37,6 +37,8 @@ def prediction_json(model_version: str, suggestions: Sequence[tuple[Tree, Sugges
         "score": _score(min((suggestion.score for _, suggestion in filled), default=0.0)),
         "result": [result_json(tree, suggestion) for tree, suggestion in filled],
     }
+    if several := {tree.control: suggestion.images for tree, suggestion in suggestions if suggestion.images > 1}:
+        entry["images"] = several
     if lists:
         entry["shortlists"] = {
             control: {"paths": [list(path) for path in suggestion.shortlist], "score": _score(suggestion.score)}

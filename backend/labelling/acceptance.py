@@ -243,8 +243,11 @@ def _promises(services: Services, project: str, version: str) -> Iterator[Promis
         model = services.registry.get(registry_name(project), version.removeprefix(MODEL_PREFIX))
     except (NotFoundError, DamagedError):
         return
-    for control, calibration in model.head_manifest.calibration.items():
-        yield Promise(version, control, calibration.target_precision, min(calibration.thresholds, default=math.inf))
+    manifest = model.head_manifest
+    for control, calibration in manifest.calibration.items():
+        used = [calibration, *([manifest.fused[control]] if control in manifest.fused else [])]
+        least = min((threshold for one in used for threshold in one.thresholds), default=math.inf)
+        yield Promise(version, control, calibration.target_precision, least)
 
 
 def _keep_floors(services: Services, project: str, version: str, floors: Mapping[str, float]) -> None:

@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 
 from taxonomist.backend.label_studio.predictions import model_version_name, prediction_json
 from taxonomist.backend.label_studio.requests import PredictRequest
+from taxonomist.backend.labelling.products import ProductImage
 from taxonomist.backend.prediction.champions import Champions
 from taxonomist.backend.prediction.embedding import embed, embed_without_storing
 from taxonomist.backend.prediction.labelling_order import has_order, places
 from taxonomist.backend.prediction.look_alikes import LookAlike, LookAlikes
+from taxonomist.backend.prediction.product_images import ProductImages
 from taxonomist.backend.prediction.task_parts import allowed_parts, task_parts
 from taxonomist.backend.services import BACKBONE, Services, registry_name
 from taxonomist.backend.state.suggestions import StoredSuggestion
@@ -67,6 +69,7 @@ class Predictor:
         self._counts: dict[str, _LabelCount] = {}
         self._previews: OrderedDict[tuple[str, str], str] = OrderedDict()
         self.look_alikes = LookAlikes(services)
+        self._products = ProductImages(services)
 
     def previewed(self, project: str, image: str) -> str | None:
         """Return the address of an image that came lately in a task that Label Studio has not saved, else None."""
@@ -108,16 +111,20 @@ class Predictor:
         """Return the version of the backbone that embeds the images of a project, None while there is none."""
         return self._backbone_of(self.model(project))
 
-    def suggest(self, project: str, vectors: NDArray[np.float32]) -> list[dict[str, Suggestion]]:
+    def suggest(
+        self, project: str, vectors: NDArray[np.float32], names: Sequence[str] = ()
+    ) -> list[dict[str, Suggestion]]:
         """Return, for each of the embeddings (n, d) by `backbone(project)`, the suggestion by control.
 
+        `names` has the id of each image, if they are in the catalogue: other images of their products then help.
         A control without a suggestion is absent. Raises `ConfigError` when the project's taxonomy is not known.
         """
         config, model = self._services.label_config(project), self.model(project)
         backbone = self._backbone_of(model)
         if backbone is None or not len(vectors):
             return [{} for _ in vectors]
-        rows = self._suggest(project, config, model, backbone, vectors, [None] * len(vectors))
+        images = dict.fromkeys(names or ())
+        rows = self._suggest(project, config, model, backbone, vectors, names or [None] * len(vectors), images)
         return [{tree.control: suggestion for tree, suggestion in allowed_parts(config, row)} for row in rows]
 
     def shortlists(self, project: str, image: str, vector: NDArray[np.float32]) -> dict[str, tuple[TaxonomyPath, ...]]:
@@ -128,7 +135,7 @@ class Predictor:
         tasks = self._services.journal.tasks(project, image)
         if any(self._is_blind(project, task.task_id) for task in tasks):
             return {}
-        (suggestions,) = self.suggest(project, vector[None])
+        (suggestions,) = self.suggest(project, vector[None], [image])
         return {control: found.shortlist for control, found in suggestions.items() if found.shortlist}
 
     def new_nodes(self, project: str, image: str, look_alikes: Sequence[LookAlike]) -> dict[str, TaxonomyPath]:
@@ -170,6 +177,7 @@ class Predictor:
         version = model_version_name(model.version) if model else self.model_version(request.project)
         images: dict[str, str] = {}
         previewed: dict[str, str] = {}
+        shown: dict[str, ProductImage] = {}
         images_of: list[dict[str, str]] = []  # by task: the id of each image by the name of its <Image>
         for task in request.tasks:
             try:
@@ -178,11 +186,12 @@ class Predictor:
                 log.warning("project %s: %s", request.project, error)
                 addresses = {}
             (images if task.is_saved else previewed).update({image_id(uri): uri for uri in addresses.values()})
+            shown |= {image_id(uri): ProductImage(task.data, uri) for uri in addresses.values() if task.is_saved}
             images_of.append({name: image_id(uri) for name, uri in addresses.items()})
         previewed = {image: uri for image, uri in previewed.items() if image not in images}
         if previewed:
             self._keep_previews(request.project, previewed)
-        suggestions, unanswered = self._suggestions(request.project, images, previewed, model, config, deadline)
+        suggestions, unanswered = self._suggestions(request.project, images, previewed, model, config, deadline, shown)
         parts_of = [task_parts(config, suggestions, ids) for ids in images_of]
         saved = [
             (str(task.id), ids, parts)
@@ -223,10 +232,11 @@ class Predictor:
         model: ServingModel | None,
         config: LabelConfig,
         deadline: float,
+        shown: Mapping[str, ProductImage],
     ) -> tuple[dict[str, dict[str, Suggestion]], frozenset[str]]:
         """Return the suggestions by image, and the images that were late or could not be read.
 
-        Nothing of the images in `previewed` is stored.
+        Nothing of the images in `previewed` is stored. `shown` has the tasks of the others.
         """
         backbone = self._backbone_of(model)
         if backbone is None or (model is None and not self._can_vote(project)):
@@ -243,7 +253,7 @@ class Predictor:
         if not names:
             return {}, unanswered
         vectors = np.stack([embedded.vectors[name] for name in names])
-        rows = self._suggest(project, config, model, backbone, vectors, names)
+        rows = self._suggest(project, config, model, backbone, vectors, names, shown)
         return dict(zip(names, rows, strict=True)), unanswered
 
     def _can_vote(self, project: str) -> bool:
@@ -261,14 +271,32 @@ class Predictor:
         backbone: str,
         vectors: NDArray[np.float32],
         names: Sequence[str | None],
+        shown: Mapping[str, ProductImage | None],
     ) -> list[dict[str, Suggestion]]:
+        """Return the suggestions of each image; those in `shown`, by id, may be helped by others of their products."""
         if model:
-            rows = model.suggestions(vectors)
+            rows = model.suggestions(vectors, self._others(project, model, vectors, names, shown))
             return [{config.present(control): suggestion for control, suggestion in row.items()} for row in rows]
         return [
             _vote(config, self.look_alikes.nearest(project, vector, backbone, exclude=name))
             for name, vector in zip(names, vectors, strict=True)
         ]
+
+    def _others(
+        self,
+        project: str,
+        model: ServingModel,
+        vectors: NDArray[np.float32],
+        names: Sequence[str | None],
+        shown: Mapping[str, ProductImage | None],
+    ) -> list[NDArray[np.float32]] | None:
+        """Return for each image the embeddings of others of its product, None where the model does not use them."""
+        if not model.fusions or not shown:
+            return None
+        places = {name: place for place, name in enumerate(shown)}
+        others = self._products.others(project, model.backbone, shown, vectors.shape[1])
+        none = vectors[:0]
+        return [others[places[name]] if name in places else none for name in names]
 
 
 def _hidden(answer: Mapping[str, Any]) -> dict[str, Any]:

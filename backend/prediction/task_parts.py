@@ -43,7 +43,7 @@ def allowed_parts(config: LabelConfig, suggestions: Mapping[str, Suggestion]) ->
         if None in listed:  # the truth may be what became of that node, so that nothing is promised
             shortlist = ()
         if path or shortlist:
-            parts.append((tree, Suggestion(path, suggestion.score, len(path), shortlist)))
+            parts.append((tree, Suggestion(path, suggestion.score, len(path), shortlist, suggestion.images)))
     visible = config.visible({tree.control: suggestion.path for tree, suggestion in parts if suggestion.path})
     return [(tree, suggestion) for tree, suggestion in parts if tree.control in visible]
 

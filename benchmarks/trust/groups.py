@@ -21,20 +21,21 @@ from numpy.typing import NDArray
 from benchmarks.measure import machine
 from benchmarks.promise_catalogue import LITE0, Catalogue, embeddings_of, read_catalogue, read_embeddings
 from benchmarks.run import RESULTS, say
-from benchmarks.trust.fusion import fused, fused_held_out
-from taxonomist.taxonomy.calibration import Calibration, fit_promise
+from taxonomist.taxonomy.calibration import Calibration, Promise, fit_promise
 from taxonomist.taxonomy.errors import TaxonomistError
 from taxonomist.taxonomy.groups import PURE, pure_depth, purity_by_level
 from taxonomist.taxonomy.path_probabilities import FloatArray, greedy_path
 from taxonomist.taxonomy.suggestion import suggest
 from taxonomist.training.heads.data.targets import stops
 from taxonomist.training.heads.discriminant.fit_discriminant import ProductFeatures, fit_discriminant, learning_of
+from taxonomist.training.heads.discriminant.fit_fusion import FittedFusion, calibrate_fusion, fit_fusion
 
 NAME = "2026-11-28-groups"
 EXAMPLE = """example:
   python -m benchmarks.trust.groups --catalogue shared/furniture --work /tmp/groups --embeddings /tmp/lite0.npz
 """
 TARGETS, CONFIDENCE = (0.8, 0.9), 0.8
+PROMISES: tuple[Promise, ...] = ("sure", "average")
 LEVELS = (1, 2)
 Names = NDArray[np.str_]
 Group = Callable[[Catalogue, NDArray[np.int64], np.random.Generator], Names]
@@ -129,20 +130,49 @@ def run(catalogue: Catalogue, parts: Split, group: Group, seed: int, least: floa
     if depth:  # else all three are the same
         learning = learning_of(labelled, targets, products, tree, shared=shared)
         grouped = learning.fitted()
-        carried = grouped.weights.probabilities(x)
-        together = fused(grouped.weights, learning.prior(learning.model()), tree, x, tested)
-        found["carried"] = _figures(catalogue, parts, products, grouped.held_out, carried)
-        found["fused"] = _figures(catalogue, parts, products, fused_held_out(learning, shared), together)
+        own = _Predicted(grouped.held_out, grouped.weights.probabilities(x))
+        found["carried"] = found["fused"] = _figures(catalogue, parts, products, own.held_out, own.probabilities)
+        fusion = fit_fusion(learning, products, shared)
+        found["gain"] = bool(fusion and fusion.gain)
+        if fusion and fusion.gain:
+            together = fusion.fusion.probabilities(grouped.weights, tree, x, tested.means, tested.sizes)
+            several = _Several(fusion, together, tested.sizes > 1)
+            found["fused"] = _figures(catalogue, parts, products, own.held_out, own.probabilities, several)
     return found
 
 
+@dataclass(frozen=True)
+class _Predicted:
+    """P(path) of the labelled images by models without their products, and of the tested ones."""
+
+    held_out: FloatArray
+    probabilities: FloatArray
+
+
+@dataclass(frozen=True)
+class _Several:
+    """What is predicted together, and which of the tested images have others of their group."""
+
+    fitted: FittedFusion
+    probabilities: FloatArray
+    tested: NDArray[np.bool_]
+
+
 def _figures(
-    catalogue: Catalogue, parts: Split, products: Sequence[str], held_out: FloatArray, probabilities: FloatArray
+    catalogue: Catalogue,
+    parts: Split,
+    products: Sequence[str],
+    held_out: FloatArray,
+    probabilities: FloatArray,
+    several: _Several | None = None,
 ) -> dict[str, Any]:
-    """Return the accuracy by level, and the coverage and the precision of what is suggested by target."""
+    """Return the accuracy by level, and by promise and target what is suggested, and whether images help each other.
+
+    An image of `several` is predicted with the others of its group, where that is a gain and has a calibration.
+    """
     tree = catalogue.tree
     truths = [catalogue.paths[row] for row in parts.testing]
-    likely = [tree.paths[greedy_path(tree, row)[-1]] for row in probabilities]
+    likely = [tree.paths[greedy_path(tree, row)[-1]] for row in (several.probabilities if several else probabilities)]
     found: dict[str, Any] = {
         f"level {level}": float(
             np.mean([path[:level] == truth[:level] for path, truth in zip(likely, truths, strict=True)])
@@ -150,9 +180,25 @@ def _figures(
         for level in LEVELS
     }
     labels = [(catalogue.paths[row],) for row in parts.labelled]
-    for target in TARGETS:
-        calibration = fit_promise(tree, held_out, labels, products, target_precision=target, confidence=CONFIDENCE)
-        found[f"target {target}"] = _suggested(catalogue, truths, probabilities, calibration)
+    for target, promise in product(TARGETS, PROMISES):
+        calibration = fit_promise(
+            tree, held_out, labels, products, target_precision=target, confidence=CONFIDENCE, promise=promise
+        )
+        together = several and calibrate_fusion(
+            several.fitted, tree, held_out, labels, products, range(len(labels)), calibration, CONFIDENCE
+        )
+        if several and together:
+            counts = [
+                _suggested(catalogue, [truths[row] for row in rows], values[rows], used)
+                for rows, values, used in (
+                    (np.flatnonzero(several.tested), several.probabilities, together),
+                    (np.flatnonzero(~several.tested), probabilities, calibration),
+                )
+            ]
+            found[f"{promise} {target}"] = [sum(count) for count in zip(*counts, strict=True)]
+        else:
+            found[f"{promise} {target}"] = list(_suggested(catalogue, truths, probabilities, calibration))
+        found[f"{promise} {target} together"] = bool(together)
     return found
 
 
@@ -185,7 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     from benchmarks.trust.groups_table import write
 
-    table, made = write(options.output, NAME, results, {**_about(options), "machine": machine()})
+    table, made = write(options.output, options.name, results, {**_about(options), "machine": machine()})
     print(table)
     for path in made:
         say(f"written: {path}")
@@ -200,7 +246,7 @@ def _results(catalogue: Catalogue, options: argparse.Namespace) -> Iterator[dict
     names = ("labels", "test_share", "least")
     for order, seed in product(options.orders, range(options.seed, options.seed + options.splits)):
         parts = split(catalogue, options.labels, options.test_share, seed, order)
-        for name, group in GROUPS.items():
+        for name, group in ((name, GROUPS[name]) for name in options.groups):
             job = {"order": order, "groups": name, "seed": seed} | {key: getattr(options, key) for key in names}
             key = json.dumps(job, sort_keys=True)
             if key not in done:
@@ -217,6 +263,10 @@ def _about(options: argparse.Namespace) -> dict[str, Any]:
     for name, value in defaults.items():
         if getattr(options, name) != value:
             command += f" --{name.replace('_', '-')} {getattr(options, name)}"
+    if options.groups != list(GROUPS):
+        command += " --groups " + " ".join(f"'{name}'" for name in options.groups)
+    if options.orders != list(ORDERS):
+        command += " --orders " + " ".join(f"'{name}'" for name in options.orders)
     return {"command": command} | {name: getattr(options, name) for name in defaults}
 
 
@@ -235,6 +285,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--splits", type=int, default=10, help="default: %(default)s")
     add("--seed", type=int, default=3000, help="of the first split (default: %(default)s)")
     add("--orders", nargs="+", choices=list(ORDERS), default=list(ORDERS), help="how labels are drawn (default: both)")
+    add("--groups", nargs="+", choices=list(GROUPS), default=list(GROUPS), help="default: all")
+    add("--name", default=NAME, help="of the result's files (default: %(default)s)")
     add("--test-share", type=float, default=0.333, help="of the products (default: %(default)s)")
     add("--least", type=float, default=PURE, help="agreement from which a level is pure (default: %(default)s)")
     add("--output", type=Path, default=RESULTS, metavar="FOLDER", help="of the result (default: %(default)s)")

@@ -177,8 +177,9 @@ PRODUCTS_UNKNOWN = "products unknown"
 class HeadManifest(BaseModel):
     """A project's head: it takes embeddings of the version `backbone` of the backbone.
 
-    `calibration`, `metrics` and `champion_metrics` are by control; the metrics are those of the test images. `tested`
-    is None for a version of an earlier release.
+    `calibration`, `metrics` and `champion_metrics` are by control; the metrics are those of the test images. `fused`
+    has the calibrations of several images of a product together, of controls that are predicted so. `tested` is None
+    for a version of an earlier release.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -188,6 +189,7 @@ class HeadManifest(BaseModel):
     backbone: str
     trees: tuple[Annotated[InstanceOf[Tree], BeforeValidator(_tree)], ...]
     calibration: Mapping[str, Annotated[InstanceOf[Calibration], BeforeValidator(_calibration)]]
+    fused: Mapping[str, Annotated[InstanceOf[Calibration], BeforeValidator(_calibration)]] = {}
     metrics: Mapping[str, TreeMetrics] = {}
     champion_metrics: Mapping[str, TreeMetrics] | None = None
     promotion: PromotionRecord | None = None

@@ -13,6 +13,7 @@ import numpy as np
 
 from taxonomist.inference.heads.discriminant_weights import Discriminant, DiscriminantHead
 from taxonomist.inference.heads.ensemble_weights import EnsembleHead, mean_probabilities
+from taxonomist.inference.heads.fusion import Fusion
 from taxonomist.inference.heads.head import Head
 from taxonomist.inference.heads.head_weights import HeadWeights
 from taxonomist.progress import StepProgress
@@ -32,8 +33,9 @@ from taxonomist.training.heads.data.targets import Outputs, stops
 from taxonomist.training.heads.discriminant.fit_discriminant import (
     DiscriminantOptions,
     ProductFeatures,
-    fit_discriminant,
+    learning_of,
 )
+from taxonomist.training.heads.discriminant.fit_fusion import FittedFusion, calibrate_fusion, fit_fusion
 from taxonomist.training.heads.ensemble import Members, train_members
 from taxonomist.training.heads.evaluation import Evaluation, evaluate, evaluate_predictions, most_likely_paths
 from taxonomist.training.heads.head_options import HeadOptions, TrainedHead
@@ -79,7 +81,8 @@ class Learned:
     """A head, its calibration, and its evaluation on images that it was calibrated on.
 
     `training` has the learning curves, None for a head without epochs. `purity` says by control and level how far the
-    labelled images of a product agree, where products are known and used.
+    labelled images of a product agree, where products are known and used. `fusions` predict several
+    images of a product together, for controls for which that is a gain; `fused` has their calibrations.
     """
 
     head: Head
@@ -87,6 +90,8 @@ class Learned:
     validation: Mapping[str, Evaluation]
     training: TrainedHead | None = None
     purity: Mapping[str, tuple[LevelPurity, ...]] = field(default_factory=dict)
+    fused: Mapping[str, Calibration] = field(default_factory=dict)
+    fusions: Mapping[str, Fusion] = field(default_factory=dict)
 
 
 def learn(data: Dataset, outputs: Outputs, options: TrainingOptions, progress: StepProgress) -> Learned:
@@ -117,6 +122,7 @@ def _learn_discriminant(data: Dataset, outputs: Outputs, options: TrainingOption
     calibration: dict[str, Calibration] = {}
     validation: dict[str, Evaluation] = {}
     purity: dict[str, tuple[LevelPurity, ...]] = {}
+    fusions, fused = dict[str, Fusion](), dict[str, Calibration]()
     groups = [example.group for example in data.train]
     shared = data.companions and data.companions.means(data.train_data.vectors, groups)
     for done, tree in enumerate(outputs.trees):
@@ -127,6 +133,7 @@ def _learn_discriminant(data: Dataset, outputs: Outputs, options: TrainingOption
         truths = [example.labels[tree.control] for example in examples]
         products = [example.product for example in examples]
         drawn = [row for row, example in enumerate(examples) if example.at_random]
+        fusion: FittedFusion | None = None
         held_out: FloatArray = np.zeros((len(rows), len(tree)), np.float32)
         if rows:
             others = None
@@ -134,10 +141,12 @@ def _learn_discriminant(data: Dataset, outputs: Outputs, options: TrainingOption
                 known = [example.group or f"image {example.id}" for example in examples]
                 purity[tree.control] = purity_by_level(truths, known, tree.depth)
                 others = ProductFeatures(shared[0][rows], shared[1][rows], pure_depth(purity[tree.control]))
-            fitted = fit_discriminant(
+            learning = learning_of(
                 data.train_data.vectors[rows], stops(tree, truths), products, tree, options.discriminant, others
             )
+            fitted = learning.fitted()
             discriminants[tree.control], held_out = fitted.weights, fitted.held_out
+            fusion = None if members else fit_fusion(learning, products, others)
             if members:
                 temperatures[tree.control] = members.temperature(tree, rows, truths)
                 theirs = members.held_out_probabilities(tree, rows, temperatures[tree.control])
@@ -152,6 +161,12 @@ def _learn_discriminant(data: Dataset, outputs: Outputs, options: TrainingOption
             promise=options.promise or promise_for(len(drawn), target),
         )
         calibration[tree.control] = fit_shortlists(tree, *judged, promised, confidence=options.confidence)
+        if fusion and (
+            together := calibrate_fusion(
+                fusion, tree, held_out, truths, products, drawn, calibration[tree.control], options.confidence
+            )
+        ):
+            fusions[tree.control], fused[tree.control] = fusion.fusion, together
         with np.errstate(divide="ignore"):
             predictions = most_likely_paths(tree, np.log(held_out))
         if evaluation := evaluate_predictions(tree, [example.labels for example in examples], predictions):
@@ -160,7 +175,7 @@ def _learn_discriminant(data: Dataset, outputs: Outputs, options: TrainingOption
     head: Head = DiscriminantHead(discriminants)
     if members:
         head = EnsembleHead(members.merged(temperatures), DiscriminantHead(discriminants))
-    return Learned(head, calibration, validation, purity=purity)
+    return Learned(head, calibration, validation, purity=purity, fused=fused, fusions=fusions)
 
 
 def _members(data: Dataset, outputs: Outputs, options: TrainingOptions, progress: StepProgress) -> Members | None:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from taxonomist.inference.embedder import BACKBONE_FILE, Embedder
+from taxonomist.inference.heads.fusion import FUSION_FILE, save_fusions
 from taxonomist.inference.heads.head import HEAD_FILE
 from taxonomist.progress import StepProgress, ignore_steps
 from taxonomist.storage.embeddings import Embeddings
@@ -199,6 +200,7 @@ def _manifest(
         "backbone": backbone.version,
         "trees": [tree.to_json() for tree in trees],
         "calibration": {control: calibration.to_json() for control, calibration in trained.learned.calibration.items()},
+        "fused": {control: calibration.to_json() for control, calibration in trained.learned.fused.items()},
         "purity": {control: [asdict(level) for level in levels] for control, levels in trained.learned.purity.items()},
         "metrics": _metrics_json(trained.test),
         "champion_metrics": _metrics_json(champion) if champion is not None else None,
@@ -253,6 +255,8 @@ def _publish(
     record = data_record((*data.train, *data.validation, *data.test), data.roles, earlier)
     with registry.stage(model_name(project)) as folder:
         trained.learned.head.save(folder / HEAD_FILE)
+        if trained.learned.fusions:
+            save_fusions(folder / FUSION_FILE, trained.learned.fusions)
         write_json(folder / DATA_FILE, record)
         write_report(
             folder,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from benchmarks.trust.fusion import effective_images, fused, fused_held_out, grafted
+
 from taxonomist.inference.heads.discriminant_weights import Discriminant
 from taxonomist.taxonomy.path_probabilities import FloatArray
 from taxonomist.taxonomy.tree import Tree
