@@ -31,6 +31,7 @@ from taxonomist.backend.status.values import (
 from taxonomist.storage.home.version_file import VERSION, home_version
 from taxonomist.storage.journal import is_label_studio
 from taxonomist.storage.registry import ModelVersion
+from taxonomist.storage.registry.manifests import TOGETHER
 from taxonomist.storage.set_aside import Item
 from taxonomist.taxonomy.agreement import Reason
 from taxonomist.taxonomy.errors import ConfigError, NotFoundError, TaxonomistError
@@ -230,7 +231,8 @@ def _model(services: Services, project: str, served: ModelVersion) -> ModelStatu
         caveats=manifest.caveats,
         answers=tuple(services.suggestions.answer_counts(project, name)) if has_suggestions else (),
         broken={control: describe_floor(floor) for control, floor in sorted(floors.items())},
-        promise={control: calibration.describe() for control, calibration in sorted(manifest.calibration.items())},
+        promise={control: calibration.describe() for control, calibration in sorted(manifest.calibration.items())}
+        | {f"{control}, {TOGETHER}": found.describe() for control, found in sorted(manifest.fused.items())},
     )
 
 

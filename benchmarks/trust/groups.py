@@ -267,6 +267,8 @@ def _about(options: argparse.Namespace) -> dict[str, Any]:
         command += " --groups " + " ".join(f"'{name}'" for name in options.groups)
     if options.orders != list(ORDERS):
         command += " --orders " + " ".join(f"'{name}'" for name in options.orders)
+    if options.name != NAME:
+        command += f" --name {options.name}"
     return {"command": command} | {name: getattr(options, name) for name in defaults}
 
 

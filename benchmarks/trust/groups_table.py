@@ -76,8 +76,8 @@ def _promise(results: Results) -> list[str]:
         "together: where the labels of training gain by it, and no fewer images get a path. These have a calibration "
         "of their own; an image without others in its group is predicted as in *carried*.",
         "",
-        "| labels | groups | promise | target | together | coverage alone | carried | fused | precision alone | carried | fused "
-        "| below alone | carried | fused |",
+        "| labels | groups | promise | target | together | coverage alone | carried | fused "
+        "| precision alone | carried | fused | below alone | carried | fused |",
         "| --- | --- | --- |" + " ---: |" * 11,
     ]
     for order in dict.fromkeys(row["order"] for row in results):
@@ -93,9 +93,8 @@ def _promise(results: Results) -> list[str]:
                     parts[2].append(f"{below} of {some.sum()}")
                 cells = [cell for part in parts for cell in part]
                 together = sum(row["fused"][f"{promise} {target} together"] for row in rows)
-                lines.append(
-                    f"| {order} | {groups} | {promise} | {target} | {together} of {len(rows)} | {' | '.join(cells)} |"
-                )
+                cells = [order, groups, promise, str(target), f"{together} of {len(rows)}", *cells]
+                lines.append(f"| {' | '.join(cells)} |")
     return [*lines, ""]
 
 

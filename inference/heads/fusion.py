@@ -77,12 +77,11 @@ def load_fusions(path: Path) -> dict[str, Fusion]:
         with safe_open(path, framework="numpy") as file:
             metadata = json.loads((file.metadata() or {})["fusion"])
             check_format(path, int(metadata[FORMAT]), newest=1)
-            return {
-                str(control): Fusion(
-                    float(scale), *(file.get_tensor(f"{number}.{name}") for name in _ARRAYS), int(depth)
-                )
-                for number, (control, (scale, depth)) in enumerate(metadata["controls"].items())
-            }
+            found = {}
+            for number, (control, (scale, depth)) in enumerate(metadata["controls"].items()):
+                bias, prior = (file.get_tensor(f"{number}.{name}") for name in _ARRAYS)
+                found[str(control)] = Fusion(float(scale), bias, prior, int(depth))
+            return found
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise DamagedError(f"{path} is not a readable fusion: {error}") from error
 

@@ -18,6 +18,7 @@ from taxonomist.taxonomy.tree_metrics import TreeMetrics
 __all__ = [
     "NEVER_TESTED",
     "PRODUCTS_UNKNOWN",
+    "TOGETHER",
     "BackboneManifest",
     "FileEntry",
     "HeadManifest",
@@ -172,6 +173,7 @@ class Tested(BaseModel):
 
 NEVER_TESTED = "never tested"
 PRODUCTS_UNKNOWN = "products unknown"
+TOGETHER = "several images of a product together"
 
 
 class HeadManifest(BaseModel):

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from taxonomist.inference.heads.discriminant_weights import DiscriminantHead
+from taxonomist.inference.heads.fusion import MOST_IMAGES, Fusion, mean_features
 from taxonomist.inference.heads.head import Head
 from taxonomist.taxonomy.path_probabilities import FloatArray, path_log_probabilities
 from taxonomist.taxonomy.paths import TaxonomyPath, format_path
@@ -88,6 +90,55 @@ def evaluate_predictions(
         return None
     levels = (_level_report(level, truths, predictions) for level in range(1, tree.depth + 1))
     return Evaluation(evaluate_paths(tree, truths, predictions), tuple(level for level in levels if level))
+
+
+@dataclass(frozen=True)
+class Together:
+    """The metrics of images that have others of their product, predicted alone and together with these."""
+
+    images: int
+    alone: TreeMetrics
+    together: TreeMetrics
+
+
+def evaluate_together(
+    head: Head,
+    fusions: Mapping[str, Fusion],
+    trees: Sequence[Tree],
+    x: npt.NDArray[np.float32],
+    labels: Sequence[Labels],
+    groups: Sequence[str | None],
+) -> dict[str, Together]:
+    """Return, by control with a fusion, the evaluation of the images of `groups` (products) with several.
+
+    `x` (n, d) are the embeddings of n images, `labels` and `groups` theirs; None is an image without a product.
+    """
+    members: dict[str, list[int]] = {}
+    for row, group in enumerate(groups):
+        if group:
+            members.setdefault(group, []).append(row)
+    several = [(row, rows) for rows in members.values() if len(rows) > 1 for row in rows]
+    rows = [row for row, _ in several]
+    if not rows or not isinstance(head, DiscriminantHead):
+        return {}
+    others = [x[[other for other in images if other != row][: MOST_IMAGES - 1]] for row, images in several]
+    means, counts = mean_features(x[rows], others)
+    found = {}
+    for tree in trees:
+        if fusion := fusions.get(tree.control):
+            discriminant = head.discriminants[tree.control]
+            values = (
+                discriminant.probabilities(x[rows]),
+                fusion.probabilities(discriminant, tree, x[rows], means, counts),
+            )
+            truths = [labels[row] for row in rows]
+            with np.errstate(divide="ignore"):
+                alone, together = (
+                    evaluate_predictions(tree, truths, most_likely_paths(tree, np.log(value))) for value in values
+                )
+            if alone and together:
+                found[tree.control] = Together(len(rows), alone.metrics, together.metrics)
+    return found
 
 
 def predict_paths(tree: Tree, logits: npt.NDArray[np.float32]) -> list[TaxonomyPath]:

@@ -32,7 +32,14 @@ from taxonomist.training.heads.data.fingerprint import inputs_fingerprint
 from taxonomist.training.heads.data.targets import Outputs, nodes_of
 from taxonomist.training.heads.data.trained_on import DATA_FILE, ever_trained_on
 from taxonomist.training.heads.data.view_embeddings import ReadImage, fill_embeddings
-from taxonomist.training.heads.evaluation import Evaluation, evaluate, evaluate_apart, metrics_of
+from taxonomist.training.heads.evaluation import (
+    Evaluation,
+    Together,
+    evaluate,
+    evaluate_apart,
+    evaluate_together,
+    metrics_of,
+)
 from taxonomist.training.heads.learning import Learned, TrainingOptions, learn
 from taxonomist.training.heads.promotion.champion import ChampionComparison, compare_with_champion, predict
 from taxonomist.training.heads.promotion.decision import left_to_a_person, with_caveats
@@ -72,6 +79,7 @@ class _Trained:
     data: Dataset
     test: Mapping[str, Evaluation]
     apart: Mapping[str, Mapping[str, TreeMetrics]]
+    together: Mapping[str, Together]
     comparison: ChampionComparison
     tested: Tested
     left_out: Mapping[str, str]
@@ -147,6 +155,8 @@ def train_project(
     test = evaluate(learned.head, trees, data.test_x, labels)
     prefilled = [example.prefilled for example in data.scored]
     apart = evaluate_apart(learned.head, trees, data.test_x, labels, prefilled)
+    groups = [example.group for example in data.scored]
+    together = evaluate_together(learned.head, learned.fusions, trees, data.test_x, labels, groups)
     stores = {**(other_embeddings or {}), backbone.version: embeddings}
     aliases = aliases_digest(registry, model_name(project)) if promote else None
     served = registry.champion(model_name(project))
@@ -166,7 +176,7 @@ def train_project(
     if by_hand:
         comparison = replace(comparison, decision=left_to_a_person(comparison.decision))
     inputs = inputs_fingerprint(usable, parts, trees, backbone.version, asdict(options))
-    trained = _Trained(learned, data, test, apart, comparison, tested, left_out, inputs, aliases)
+    trained = _Trained(learned, data, test, apart, together, comparison, tested, left_out, inputs, aliases)
     progress("publishing", 0.0)
     version = _publish(registry, project, trained, _manifest(project, backbone, trees, trained, options), started)
     promoted, reason = promote and comparison.decision.promote, comparison.decision.reason
@@ -264,6 +274,8 @@ def _publish(
             calibration=trained.learned.calibration,
             test=trained.test,
             apart=trained.apart,
+            fused=trained.learned.fused,
+            together=trained.together,
             validation=trained.learned.validation,
             champion=trained.comparison.champion,
             decision=trained.comparison.decision,

@@ -1,17 +1,24 @@
-"""Fused predictions of a group, by hand."""
+"""Several images of a product predicted together, by hand."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
-from benchmarks.trust.fusion import effective_images, fused, fused_held_out, grafted
 
-from taxonomist.inference.heads.discriminant_weights import Discriminant
+from taxonomist.inference.heads.discriminant_weights import Discriminant, features
+from taxonomist.inference.heads.fusion import (
+    Fusion,
+    effective_images,
+    grafted,
+    load_fusions,
+    mean_features,
+    save_fusions,
+)
+from taxonomist.taxonomy.errors import DamagedError
 from taxonomist.taxonomy.path_probabilities import FloatArray
 from taxonomist.taxonomy.tree import Tree
-from taxonomist.training.heads.discriminant.fit_discriminant import DiscriminantOptions, ProductFeatures, learning_of
-from tests.training.heads.discriminant.test_fit_discriminant import CHAIRS, LAMPS, SOFAS, in_products, stops
-from tests.training.heads.discriminant.test_fit_discriminant import TREE as KINDS
 
 TREE = Tree.from_paths("kind", [("a", "x", "1"), ("a", "x", "2"), ("a", "y"), ("b",)])
 
@@ -49,33 +56,35 @@ def test_images_of_a_group_are_worth_less_than_as_many_independent_ones() -> Non
     np.testing.assert_allclose(effective_images(sizes, 1.0), [1, 1, 1])
 
 
-def test_images_of_a_group_are_predicted_together_by_hand() -> None:
+def test_images_of_a_product_are_predicted_together_by_hand() -> None:
     tree = Tree.from_paths("colour", [("red",), ("blue",)])
     head = Discriminant(
         np.array([[1, 0], [0, 1]], np.float32), np.array([0.0, 1.0], np.float32), np.array([0, 1]), np.array([-1, -1])
     )
-    own, prior = np.array([[9, -16]], np.float32), np.array([0.1, -0.2], np.float32)
-    shared = ProductFeatures(np.array([[0.2, -0.4]], np.float32), np.array([3]), 1)
-    found = fused(head, prior, tree, own, shared)
+    fusion = Fusion(2.0, np.array([0.0, 0.5], np.float32), np.array([0.1, -0.2], np.float32), 1)
+    own, means = np.array([[9, -16]] * 2, np.float32), np.array([[0.2, -0.4]] * 2, np.float32)
+    together, alone = fusion.probabilities(head, tree, own, means, np.array([3, 1]))
     # Three images with a correlation of .5 are worth 1.5; the prior counts once.
-    red, blue = 1.5 * (0.2 + 0 - 0.1) + 0.1, 1.5 * (-0.4 + 1 + 0.2) - 0.2
+    red, blue = 1.5 * (2 * 0.2 + 0) + 0.1, 1.5 * (2 * -0.4 + 0.5) - 0.2
     expected = np.exp(blue) / (np.exp(blue) + np.exp(red))
-    np.testing.assert_allclose(found, [[1 - expected, expected]], rtol=1e-5)
+    np.testing.assert_allclose(together, [1 - expected, expected], rtol=1e-5)
+    np.testing.assert_allclose(alone, head.probabilities(own)[1])
 
 
-def test_fused_predictions_are_by_models_that_never_saw_the_product() -> None:
-    paths = [SOFAS, CHAIRS, LAMPS] * 8
-    x, products = in_products(paths, 3, spread=1.0, view=0.5)
-    options = DiscriminantOptions(folds=len(paths))
-    shared = ProductFeatures.of(x, products, 2)
+def test_means_of_the_features_of_a_product() -> None:
+    own, others = np.array([[1, 0], [0, 4]], np.float32), np.array([[0, 9], [0, 1]], np.float32)
+    means, sizes = mean_features(own, [others, others[:0]])
+    np.testing.assert_allclose(means, [features(np.concatenate([own[:1], others])).mean(axis=0), [0, 1]])
+    assert sizes.tolist() == [3, 1]
 
-    def evidence(labels: FloatArray) -> float:
-        """Return the difference of two log-likelihoods of product 0: temperature and prior are fitted on all labels."""
-        learning = learning_of(x, labels, products, KINDS, options, shared)
-        sofas, chairs = (fused_held_out(learning, shared)[0, KINDS.index[path]] for path in (SOFAS, CHAIRS))
-        return float(learning.temperature * (np.log(chairs / sofas) - learning.prior_weight * np.log(8 / 7)))
 
-    labels = stops([[path] for path in paths for _ in range(3)])
-    others = labels.copy()
-    others[:3] = stops([[LAMPS]] * 3)
-    assert evidence(others) == pytest.approx(evidence(labels), rel=1e-3)
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    fusion = Fusion(0.5, np.array([1, 2], np.float32), np.array([3, 4], np.float32), 2)
+    save_fusions(tmp_path / "a", {"one": fusion, "two": fusion})
+    found = load_fusions(tmp_path / "a")
+    assert list(found) == ["one", "two"]
+    assert (found["two"].scale, found["two"].depth) == (0.5, 2)
+    np.testing.assert_array_equal(found["two"].prior, fusion.prior)
+    (tmp_path / "b").write_bytes(b"no arrays")
+    with pytest.raises(DamagedError, match="not a readable fusion"):
+        load_fusions(tmp_path / "b")

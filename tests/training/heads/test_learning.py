@@ -276,3 +276,33 @@ def test_labels_of_products_that_show_several_things_count_for_no_other_image(pr
     examples, others = in_products(project, ["same", "other"], 3)
     alone, mixed = (learned(project, examples, companions) for companions in ({}, others))
     assert mixed.files["head.safetensors"] == alone.files["head.safetensors"]
+
+
+def test_images_of_a_product_are_predicted_together(project: Project) -> None:
+    examples, others = in_products(project, ["same", "same"], 8)
+    tested = [replace(example, part="test") for example in examples[:12]]
+    version = learned(project, [*examples[12:], *tested], others)
+    manifest = version.head_manifest
+    assert manifest.fused["media"].suggests_paths
+    assert manifest.fused["media"].labels == len(examples) - 12
+    said = (version.path / "report.md").read_text()
+    assert "- Suggestions, media, several images of a product together: paths with" in said
+    assert "- 12 test images have others of their product in the test part." in said
+    model = load_serving_model(version)
+    ids = [example.id for example in tested[::2]]
+    _, vectors = project.store.get(ids)
+    more = [project.store.get(others[str(example.group)])[1] for example in tested[::2]]
+    alone, together = model.suggestions(vectors), model.suggestions(vectors, more)
+    truths = [example.labels["media"][0] for example in tested[::2]]
+    assert [found["media"].path for found in together] == truths
+    assert {found["media"].images for found in together} == {9}
+    assert [found.get("media") and found["media"].path for found in alone] != truths
+    assert model.suggestions(vectors, [row[:0] for row in more]) == alone
+    assert model.with_floors({"media": 1.1}).suggestions(vectors, more) == [{}] * 6
+
+
+def test_products_that_show_several_things_are_not_predicted_together(project: Project) -> None:
+    examples, others = in_products(project, ["same", "other"], 8)
+    version = learned(project, examples, others)
+    assert version.head_manifest.fused == {}
+    assert "fusion.safetensors" not in version.files

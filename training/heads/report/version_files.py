@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from taxonomist.storage.formats import FORMAT
-from taxonomist.storage.registry.manifests import Tested
+from taxonomist.storage.registry.manifests import TOGETHER, Tested
 from taxonomist.taxonomy.calibration import Calibration
 from taxonomist.taxonomy.paths import TaxonomyPath, format_path
 from taxonomist.taxonomy.tree_metrics import TreeMetrics
 from taxonomist.training.heads.data.dataset import Example
 from taxonomist.training.heads.data.trained_on import TrainedOn
-from taxonomist.training.heads.evaluation import NO_PREDICTION, Evaluation, LevelReport
+from taxonomist.training.heads.evaluation import NO_PREDICTION, Evaluation, LevelReport, Together
 from taxonomist.training.heads.head_options import TrainedHead
 from taxonomist.training.heads.promotion.decision import Decision
 
@@ -60,6 +60,8 @@ def write_report(
     *,
     training: TrainedHead | None,
     calibration: Mapping[str, Calibration],
+    fused: Mapping[str, Calibration],
+    together: Mapping[str, Together],
     test: Evaluations,
     apart: Mapping[str, Mapping[str, TreeMetrics]],
     validation: Evaluations,
@@ -81,6 +83,7 @@ def write_report(
         "test_by_prefilling": {
             name: {control: metrics.to_json() for control, metrics in found.items()} for name, found in apart.items()
         },
+        "test_together": {control: asdict(found) for control, found in together.items()},
         "validation": _json_of(validation),
         "champion_on_test": _json_of(champion) if champion is not None else None,
         "promotion": asdict(decision),
@@ -90,7 +93,8 @@ def write_report(
     }
     write_json(folder / "report.json", report)
     can_plot = find_spec("matplotlib") is not None
-    text = _markdown(calibration, test, apart, validation, calibrated_on, decision, left_out, tested, untested)
+    suggested = _suggestions(calibration, fused, together)
+    text = _markdown(suggested, test, apart, validation, calibrated_on, decision, left_out, tested, untested)
     (folder / "report.md").write_text(text if can_plot else f"{text}\n{_NO_PLOTS}\n", encoding="utf-8")
     if training is not None:
         curves = {"best": training.best, "epochs": [asdict(epoch) for epoch in training.curves]}
@@ -132,8 +136,22 @@ def _json_of(evaluations: Evaluations) -> dict[str, Any]:
     return {control: evaluation.to_json() for control, evaluation in evaluations.items()}
 
 
+def _suggestions(
+    calibration: Mapping[str, Calibration], fused: Mapping[str, Calibration], together: Mapping[str, Together]
+) -> list[str]:
+    lines = [f"- Suggestions, {control}: {used.describe()}." for control, used in calibration.items()]
+    lines += [f"- Suggestions, {control}, {TOGETHER}: {used.describe()}." for control, used in fused.items()]
+    for control, found in together.items():
+        scores = [metrics.hierarchical_f1 for metrics in (found.together, found.alone)]
+        lines.append(
+            f"- {found.images} test images have others of their product in the test part. Predicted together with "
+            f"these, {control} has a hierarchical F1 of {scores[0]:.3f}; alone, {scores[1]:.3f}."
+        )
+    return lines
+
+
 def _markdown(
-    calibration: Mapping[str, Calibration],
+    suggested: Sequence[str],
     test: Evaluations,
     apart: Mapping[str, Mapping[str, TreeMetrics]],
     validation: Evaluations,
@@ -145,7 +163,7 @@ def _markdown(
 ) -> str:
     outcome = "Promoted" if decision.promote else "Kept as a candidate"
     lines = ["# Classification report", "", f"{outcome}: {decision.reason}", "", *_tested(tested)]
-    lines += [f"- Suggestions, {control}: {found.describe()}." for control, found in calibration.items()]
+    lines += suggested
     for part, evaluations in (("Test images", test), (calibrated_on, validation)):
         for control, evaluation in evaluations.items():
             lines += ["", f"## {part}, {control}", *_summary(evaluation)]
