@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,6 @@ from numpy.typing import NDArray
 
 from taxonomist.backend.label_studio.requests import PredictRequest
 from taxonomist.backend.labelling.products import ProductImage
-from taxonomist.backend.prediction import product_images
 from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.prediction.product_images import ProductImages
 from taxonomist.backend.services import Services
@@ -86,8 +86,8 @@ def test_new_images_are_found_later(known: Services, monkeypatch: pytest.MonkeyP
     assert others(known, "a", images=images) == [[2, 3]]
     add(known, "h", "p")
     assert others(known, "a", images=images) == [[2, 3]]
-    later = product_images.time.monotonic() + 3600
-    monkeypatch.setattr(product_images.time, "monotonic", lambda: later)
+    later = time.monotonic() + 3600
+    monkeypatch.setattr(time, "monotonic", lambda: later)
     assert others(known, "a", images=images) == [[2, 3, 8]]
 
 
