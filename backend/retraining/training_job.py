@@ -331,6 +331,12 @@ def _products_are_new(services: Services, project: str, examples: Sequence[Examp
 
 def _options(services: Services, project: str) -> TrainingOptions:
     settings, chosen = services.settings, services.project_settings(project)
+    if settings.head == "mlp":
+        log.warning(
+            "project %s: suggestions of the head mlp are right less often than the target of %.0f %%; lda keeps it",
+            project,
+            100 * chosen.target,
+        )
     return TrainingOptions(
         kind=settings.head,
         discriminant=DiscriminantOptions(seed=settings.seed),

@@ -185,10 +185,10 @@ class Settings(BaseSettings):
     imbalance: Literal["none", "oversample", "weights"] = Field(
         "oversample", description="How training treats rare classes"
     )
-    head: Literal["mlp", "lda", "ensemble"] = Field(
-        "mlp",
-        description="Classifier head: mlp, two layers that are trained in epochs; lda, linear discriminant analysis "
-        "with one promise for the whole tree; or ensemble, lda together with five of mlp",
+    head: Literal["lda", "mlp", "ensemble"] = Field(
+        "lda",
+        description="Classifier head: lda, linear discriminant analysis with one promise for the whole tree; mlp, two "
+        "layers that are trained in epochs; or ensemble, lda together with five of mlp",
     )
     head_hidden: int = Field(256, ge=8, description="Width of the head's hidden layer")
     head_epochs: int = Field(

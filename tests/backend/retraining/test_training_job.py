@@ -27,8 +27,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def project(settings: Settings, tmp_path: Path) -> Services:
-    """Project "7" with 40 labelled images that were never read, and no backbone."""
-    services = Services(settings.model_copy(update={"views": VIEWS, "head_epochs": 3}))
+    """Project "7" with 40 labelled images that were never read, and no backbone. Its head learns from views, too."""
+    services = Services(settings.model_copy(update={"head": "mlp", "views": VIEWS, "head_epochs": 3}))
     services.projects.update("7", label_config=CONFIG)
     import_manifest(services, write_catalogue(tmp_path / "catalogue", 40), "7")
     return services
@@ -189,7 +189,7 @@ def test_images_that_are_left_out_are_counted(
     (folder / "0006.jpg").write_bytes(whole[:-10])
     outcome = train(project, "7", silent)
     assert "6 labelled images are left out; report.md says why." in outcome
-    lines = [line for line in caplog.messages if line.startswith("project 7: ")]
+    lines = [line for line in caplog.messages if line.startswith("project 7: ") and "mlp" not in line]
     assert len(lines) == 3, lines
     assert "images without an embedding: 5, for example" in lines[0]
     assert "There is no image" in lines[0]
@@ -247,3 +247,8 @@ def test_a_report_knows_which_tasks_were_prefilled(project: Services, monkeypatc
     assert report["test_by_prefilling"]["pre-filled"] == {
         control: found["metrics"] for control, found in report["test"].items()
     }
+
+
+def test_a_head_that_does_not_keep_its_promise_is_named(project: Services, caplog: pytest.LogCaptureFixture) -> None:
+    train(project, "7", silent)
+    assert "mlp are right less often than the target of 90 %; lda keeps it" in caplog.text
