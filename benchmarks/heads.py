@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -102,15 +103,15 @@ class HeadWorld:
             shifted = self.vectors + random.normal(0, 0.3, self.vectors.shape) * (number > 0)
             store.append([view_id(id, number) if number else id for id in ids], shifted.astype(np.float32))
 
-    def _settings(self, home: Path) -> Settings:
-        return Settings(home=home, image_size=self.world.size)
+    def _settings(self, home: Path, head: Literal["lda", "mlp"] = "mlp") -> Settings:
+        return Settings(home=home, image_size=self.world.size, head=head)
 
-    def ours(self) -> dict[str, float]:
+    def ours(self, head: Literal["lda", "mlp"]) -> dict[str, float]:
         """Measure a whole training job: from the catalogue to the published version with its report and plots."""
         home = self.folder / "running"
         shutil.rmtree(home, ignore_errors=True)
         shutil.copytree(self.folder / "home", home)
-        services = Services(self._settings(home))
+        services = Services(self._settings(home, head))
         marks: list[tuple[str, float]] = []
 
         def progress(stage: str, _share: float) -> None:
@@ -124,14 +125,13 @@ class HeadWorld:
         stages = {stage: after - at for (stage, at), (_, after) in pairwise(marks)}
         version = services.registry.versions(registry_name(PROJECT))[-1]
         (metrics,) = version.head_manifest.metrics.values()
-        curves = json.loads((version.path / "curves.json").read_text(encoding="utf-8"))
         return {
             "seconds": seconds,
             "reading_s": seconds - sum(stages.get(stage, 0.0) for stage in ("training", "evaluating", "publishing")),
             "optimising_s": stages.get("training", 0.0),
             "report_s": stages.get("publishing", 0.0),
             "accuracy": metrics.levels[-1].accuracy,
-            "epochs": len(curves["epochs"]),
+            "epochs": _epochs(version.path / "curves.json"),
         }
 
     def logistic(self) -> dict[str, float]:
@@ -188,6 +188,10 @@ class HeadWorld:
         services = Services(self._settings(self.folder / "running"))
         parts = {document.id: document.projects[PROJECT].part for document in services.catalog.documents(PROJECT)}
         return np.array([parts[image_id(uri)] == "test" for uri in self.uris])
+
+
+def _epochs(curves: Path) -> int:
+    return len(json.loads(curves.read_text(encoding="utf-8"))["epochs"]) if curves.exists() else 0
 
 
 def _task(number: int, labelled: tuple[str, Sequence[str]]) -> dict[str, object]:
