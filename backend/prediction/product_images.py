@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Mapping
@@ -15,10 +16,13 @@ from taxonomist.backend.prediction.privacy import may_use
 from taxonomist.backend.services import Services
 from taxonomist.inference.heads.fusion import MOST_IMAGES
 
+log = logging.getLogger(__name__)
+
 Vectors = NDArray[np.float32]
 
 REFRESH_S = 60.0  # a new image of a product may be missing for this long
 _MOST_READING = 0.05  # share of the time in which the catalogue is read
+_FIRST_WAIT_S = 1.0  # for the first reading; until it has ended, images are predicted alone
 
 
 @dataclass
@@ -42,6 +46,7 @@ class ProductImages:
         self._services = services
         self._lock = threading.Lock()
         self._indexes: dict[str, _Index] = {}
+        self._readers: dict[str, threading.Thread] = {}
 
     def others(
         self, project: str, backbone: str, images: Mapping[str, ProductImage | None], dimension: int
@@ -74,14 +79,25 @@ class ProductImages:
         return [vectors[[rows[name] for name in names if name in rows]] for names in chosen]
 
     def _index(self, project: str) -> _Index:
-        index = self._indexes.get(project)
-        if index is not None and (time.monotonic() < index.expires_at or self._lock.locked()):
-            return index
+        """Return the index of a project. A thread reads it: a request waits for the first one, and shortly at most."""
         with self._lock:
+            index, reader = self._indexes.get(project), self._readers.get(project)
+            if reader is None and (index is None or time.monotonic() >= index.expires_at):
+                reader = threading.Thread(target=self._refresh, args=(project,), name="product-images", daemon=True)
+                self._readers[project] = reader
+                reader.start()
+        if index is None and reader is not None:
+            reader.join(_FIRST_WAIT_S)
             index = self._indexes.get(project)
-            if index is None or time.monotonic() >= index.expires_at:
-                index = self._indexes[project] = self._read(project)
-        return index
+        return index or _Index()
+
+    def _refresh(self, project: str) -> None:
+        try:
+            self._indexes[project] = self._read(project)
+        except Exception:
+            log.exception("project %s: the images of its products could not be read", project)
+        finally:
+            del self._readers[project]
 
     def _read(self, project: str) -> _Index:
         began = time.monotonic()

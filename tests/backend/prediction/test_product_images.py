@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
@@ -88,7 +89,25 @@ def test_new_images_are_found_later(known: Services, monkeypatch: pytest.MonkeyP
     assert others(known, "a", images=images) == [[2, 3]]
     later = time.monotonic() + 3600
     monkeypatch.setattr(time, "monotonic", lambda: later)
+    while others(known, "a", images=images) == [[2, 3]]:
+        time.sleep(0.01)  # a thread reads the catalogue, and no request waits for it
     assert others(known, "a", images=images) == [[2, 3, 8]]
+
+
+def test_no_request_waits_long_for_a_large_catalogue(known: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, go_on = ProductImages._read, threading.Event()
+
+    def slow(images: ProductImages, project: str) -> Any:
+        go_on.wait()
+        return read(images, project)
+
+    monkeypatch.setattr(ProductImages, "_read", slow)
+    monkeypatch.setattr("taxonomist.backend.prediction.product_images._FIRST_WAIT_S", 0.01)
+    images = ProductImages(known)
+    assert others(known, "a", images=images) == [[]]
+    go_on.set()
+    while others(known, "a", images=images) == [[]]:
+        time.sleep(0.01)
 
 
 def model(depth: int = 2) -> ServingModel:
