@@ -15,7 +15,7 @@ from taxonomist.taxonomy.errors import ConfigError
 Extra = Literal["train", "azure", "azureml"]
 
 DISTRIBUTION = "label-studio-taxonomist"
-_TRAIN = "torch torchvision lightly sklearn matplotlib onnx onnxscript tensorboardX"
+_TRAIN = "torch torchvision lightly sklearn matplotlib onnx onnxscript tensorboardX timm"
 _AZURE = "aiohttp azure.cosmos azure.identity azure.storage.blob"
 MODULES: dict[Extra, tuple[str, ...]] = {
     "train": tuple(_TRAIN.split()),

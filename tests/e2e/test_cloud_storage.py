@@ -24,6 +24,7 @@ from tests.s3_server import S3, running_s3
 from tests.waiting import eventually
 
 SETTINGS: dict[str, Any] = {
+    "head": "mlp",  # suggests something, however poor it is
     "views": 1,
     "target_precision": 0.02,
     "retrain_after": 2,

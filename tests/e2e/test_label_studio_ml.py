@@ -93,6 +93,7 @@ def prepare(home: Path, project: str, catalogue: tuple[CatalogueImage, ...], **s
             home=home,
             label_studio_url=url,
             label_studio_api_key=key,
+            head="mlp",  # suggests something, however poor it is
             views=0,
             target_precision=0.02,
             blind_share=0,

@@ -27,6 +27,7 @@ from tests.small_world import publish_poor_backbone
 from tests.waiting import eventually
 
 SETTINGS = {
+    "head": "mlp",  # suggests something, however poor it is
     "views": 1,
     "target_precision": 0.02,
     "retrain_after": 2,

@@ -46,7 +46,7 @@ def test_from_a_manifest_to_a_rollback(run: Run, services: Services, tmp_path: P
     assert run("models", "rollback")[1].strip() == "Project colours is served by taxonomist-v1 again."
     assert [row["version"] for row in run_json(run, "models", "list") if row["champion"]] == ["v1"]
     shown = run_json(run, "models", "show", "v1")
-    assert {"head.safetensors", "report.json", "curves.png", "data.json"} <= set(shown["files"])
+    assert {"head.safetensors", "report.json", "confusion-taxonomy-1.png", "data.json"} <= set(shown["files"])
 
 
 def test_a_manifest_with_several_annotators(run: Run, services: Services, tmp_path: Path) -> None:

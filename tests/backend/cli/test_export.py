@@ -4,12 +4,15 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
+from taxonomist.inference.heads.discriminant_weights import DiscriminantHead
 from taxonomist.training.heads.export import export_model
 from taxonomist.training.heads.export.head_graph import head_graph
 from tests.backend.cli.conftest import Run, run_json
@@ -63,8 +66,11 @@ def test_a_folder_with_files_is_left_alone(run: Run, tmp_path: Path) -> None:
 
 
 def test_an_exported_head_that_differs_is_refused(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    of_another_temperature = lambda head, trees, temperatures: head_graph(head, trees, {"colour": 100.0})  # noqa: E731
-    monkeypatch.setattr(export_model, "head_graph", of_another_temperature)
+    def of_other_weights(head: DiscriminantHead, *rest: Any) -> Any:
+        others = {name: replace(one, weight=2 * one.weight) for name, one in head.discriminants.items()}
+        return head_graph(DiscriminantHead(others), *rest)
+
+    monkeypatch.setattr(export_model, "head_graph", of_other_weights)
     code, _, err = run("models", "export", "v1", "--project", "7", "--output", tmp_path / "new")
     assert (code, "differs from the served one" in err) == (8, True), err
     assert not (tmp_path / "new").exists()

@@ -85,7 +85,7 @@ def test_a_shortlist_with_a_node_that_is_gone_waits_for_the_decision(
 ) -> None:
     paths = (("Warm", "Red"), ("Cold", "Blue"))
     listed = {"colour": Suggestion(("Cold",), 0.9, 1, paths)}
-    monkeypatch.setattr(ServingModel, "suggestions", lambda model, vectors: [listed for _ in vectors])
+    monkeypatch.setattr(ServingModel, "suggestions", lambda model, vectors, others: [listed for _ in vectors])
     vector = np.ones((1, 48), np.float32)
     (found,) = Predictor(trained).suggest("7", vector)
     assert found["colour"].shortlist == paths

@@ -50,7 +50,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 def opened(home: Path, disk: Path) -> Services:
     """Return the services of a copy of the home on the small disk; each process opens its files at its first use."""
     shutil.copytree(home, disk / "home")
-    services = Services(Settings(home=disk / "home", head_epochs=3, views=1, blind_share=0))
+    services = Services(Settings(home=disk / "home", head="mlp", head_epochs=3, views=1, blind_share=0))
     services.jobs.forget("7")  # those of the import
     services.journal.fold()
     services.suggestions.count("7")
