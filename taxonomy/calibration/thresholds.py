@@ -58,7 +58,7 @@ class Calibration:
             return f"not enough labels yet: {labels:,} of {needed} that calibrate{lists}"
         words = [f"{value:.2f}" if math.isfinite(value) else "never" for value in self.thresholds]
         least = words[0] if len(set(words)) == 1 else ", ".join(f"level {n} {word}" for n, word in enumerate(words, 1))
-        how = "on average over many versions" if self.promise == "average" else "with confidence"
+        how = "on average over versions" if self.promise == "average" else "with confidence"
         return f"paths with a probability of {least} or more; {self.target_precision:.0%} of them are right {how}"
 
     def to_json(self) -> dict[str, Any]:

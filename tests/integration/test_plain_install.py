@@ -46,8 +46,10 @@ def site(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def server(python: Path, site: Path, trained: Services) -> Iterator[BackendProcess]:
+    """Return a server whose settings name a head that needs torch."""
+    variables = {"PYTHONPATH": str(site), "TAXONOMIST_HEAD": "mlp"}
     program = (str(python), "-P", "-m", "taxonomist")
-    with BackendProcess(trained.settings.home, program=program, variables={"PYTHONPATH": str(site)}) as running:
+    with BackendProcess(trained.settings.home, program=program, variables=variables) as running:
         yield running
 
 
@@ -80,7 +82,7 @@ def test_it_predicts_what_the_training_machine_predicts(server: BackendProcess, 
     assert all(result["result"] for result in ours["results"])
 
 
-def test_its_worker_embeds_and_says_what_pretraining_needs(
+def test_its_worker_embeds_and_says_what_training_needs(
     server: BackendProcess, trained: Services, tmp_path: Path
 ) -> None:
     new = tmp_path / "new"
@@ -90,8 +92,10 @@ def test_its_worker_embeds_and_says_what_pretraining_needs(
     server.command("import", str(new / "manifest.csv"), "--project", "8")
 
     pretraining = finished(trained, trained.jobs.enqueue(JobKind.PRETRAIN, reason="a test"))
-    assert pretraining.state is JobState.FAILED
-    assert "pip install 'label-studio-taxonomist[train]'" in pretraining.outcome
+    training = finished(trained, trained.jobs.enqueue(JobKind.TRAIN, "7", "a test"))
+    for job in (pretraining, training):
+        assert job.state is JobState.FAILED
+        assert "pip install 'label-studio-taxonomist[train]'" in job.outcome
     embedding = finished(trained, trained.jobs.enqueue(JobKind.EMBED, "8", "a test"))
     assert (embedding.state, embedding.outcome[:24]) == (JobState.DONE, "1 of 1 images have an em")
     assert httpx.get(f"{server.url}/readyz", timeout=10, trust_env=False).is_success
@@ -120,6 +124,7 @@ def test_a_new_home_begins_with_the_starter(python: Path, site: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("arguments", "extra"),
     [
+        (("train", "--project", "7"), "train"),
         (("pretrain",), "train"),
         (("study", "--project", "7"), "train"),
         (("backbone", "adopt", "v1"), "train"),
@@ -130,7 +135,7 @@ def test_a_new_home_begins_with_the_starter(python: Path, site: Path, tmp_path: 
 def test_commands_name_the_extra_that_they_need(
     python: Path, site: Path, trained: Services, arguments: tuple[str, ...], extra: str
 ) -> None:
-    variables = {"PYTHONPATH": str(site), "TAXONOMIST_HOME": str(trained.settings.home)}
+    variables = {"PYTHONPATH": str(site), "TAXONOMIST_HOME": str(trained.settings.home), "TAXONOMIST_HEAD": "mlp"}
     command = [str(python), "-P", "-m", "taxonomist", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env=variables, cwd=trained.settings.home)
     assert done.returncode == 2

@@ -22,6 +22,7 @@ from taxonomist.storage.catalog.documents import ImageDocument, ProjectLabels, i
 from taxonomist.taxonomy.calibration import Calibration
 from taxonomist.taxonomy.label_config import parse_label_config
 from tests.small_world import CONFIG, publish_backbone
+from tests.waiting import eventually
 
 DIMENSION = 48
 
@@ -89,8 +90,9 @@ def test_new_images_are_found_later(known: Services, monkeypatch: pytest.MonkeyP
     assert others(known, "a", images=images) == [[2, 3]]
     later = time.monotonic() + 3600
     monkeypatch.setattr(time, "monotonic", lambda: later)
-    while others(known, "a", images=images) == [[2, 3]]:
-        time.sleep(0.01)  # a thread reads the catalogue, and no request waits for it
+    others(known, "a", images=images)  # begins to read the catalogue
+    monkeypatch.undo()
+    eventually("the catalogue is read", lambda: not images._readers)
     assert others(known, "a", images=images) == [[2, 3, 8]]
 
 
@@ -106,8 +108,8 @@ def test_no_request_waits_long_for_a_large_catalogue(known: Services, monkeypatc
     images = ProductImages(known)
     assert others(known, "a", images=images) == [[]]
     go_on.set()
-    while others(known, "a", images=images) == [[]]:
-        time.sleep(0.01)
+    eventually("the catalogue is read", lambda: images._indexes)
+    assert others(known, "a", images=images) == [[2, 3]]
 
 
 def model(depth: int = 2) -> ServingModel:

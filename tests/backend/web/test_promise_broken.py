@@ -88,7 +88,7 @@ def test_status_and_doctor_say_so(annotator: Annotator) -> None:
     lines = list(status_lines(collect_status(annotator.services, "7")))
     assert f"    suggestions of level 2 that were shown: 1 of {TASKS} were right" in lines
     assert "    the promise for colour is broken" in lines
-    assert max(map(len, lines)) < 130
+    assert max(map(len, lines)) < 120
     check = {check.name: check for check in model_checks.checks(annotator.services, "7")}["model's promise"]
     assert check.status == "warn"
     assert "nothing is suggested any more" in check.detail
