@@ -15,13 +15,12 @@ import numpy as np
 import torch
 
 from benchmarks.catalogue import read_catalogue
-from benchmarks.yardstick import LITE0, built
-from taxonomist.training.pretraining import step
+from benchmarks.yardstick import LITE0, write_weights
 from taxonomist.training.pretraining.pretrain import Probe, Status, pretrain
 from taxonomist.training.pretraining.recipe import PRESETS
 
 RECIPE = replace(PRESETS["cpu"], weights="random", epochs=150, temperature=0.1)  # the preset's is 0.2 since
-FROM_IMAGENET = replace(PRESETS["cpu"], architecture=LITE0, weights="imagenet", epochs=29)
+FROM_IMAGENET = replace(PRESETS["cpu"], architecture=LITE0, epochs=29)
 PREPARED, SERVED = 96, 80  # pixels
 
 
@@ -34,15 +33,20 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--lite0", action="store_true", help="from ImageNet's weights, 200,000 images")
     arguments = parser.parse_args()
-    step.build_backbone = built  # type: ignore[attr-defined]  # what it imports is replaced
     torch.set_num_threads(arguments.threads)
     source = read_catalogue(arguments.catalogue, PREPARED, arguments.cache)
     served = read_catalogue(arguments.catalogue, SERVED, arguments.cache)
     rows = source.parts != "test"
     probed = rows & (served.views % 4 == 0)
+    recipe = RECIPE
+    if arguments.lite0:
+        arguments.folder.mkdir(parents=True, exist_ok=True)
+        weights = arguments.folder / "imagenet.safetensors"
+        write_weights(weights)
+        recipe = replace(FROM_IMAGENET, weights=str(weights))
     done = pretrain(
         np.array(source.images[rows]),
-        FROM_IMAGENET if arguments.lite0 else RECIPE,
+        recipe,
         arguments.folder,
         groups=source.products[rows],
         probe=Probe(np.array(served.images[probed]), served.labels[probed], served.products[probed]),

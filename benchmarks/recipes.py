@@ -355,7 +355,7 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("catalogue", type=Path)
-    parser.add_argument("--lite0", type=Path, required=True, help="ImageNet's weights of EfficientNet-Lite0")
+    parser.add_argument("--lite0", type=Path, required=True, help="ImageNet's weights, see benchmarks/yardstick.py")
     parser.add_argument("--folder", type=Path, default=Path(".study/recipes"), help="where runs and results are kept")
     parser.add_argument("--start", action="append", choices=[*STARTS], help="default: all")
     parser.add_argument("--only", action="append", help="names of recipes (default: all of a start)")

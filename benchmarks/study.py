@@ -1,7 +1,7 @@
 """The thesis' study on a catalogue, with a pre-trained backbone: `python -m benchmarks.study --help`.
 
 Test images are of the quarter of the products that `benchmarks.long_run` leaves out. The yardstick takes part where
-its packages are installed (see benchmarks/yardstick.py).
+its package is installed (see benchmarks/yardstick.py).
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def main() -> None:
     try:
         entries.append(efficientnet_lite0(_SIZE))
     except ImportError:
-        notes.append("The yardstick's packages are not installed; it does not take part.")
+        notes.append("The yardstick's package is not installed; it does not take part.")
     if arguments.lite0:
         entries.append(replace(small := efficientnet_lite0(arguments.size), name=f"{small.name}, small pictures"))
         entries.append(efficientnet_lite0(arguments.size, arguments.lite0))

@@ -99,9 +99,11 @@ def test_a_large_webhook_is_taken_alone() -> None:
     assert sorted(take.groups) == sorted([[b"1"], [LARGE], [b"2"], [LARGE]])
 
 
-def test_the_webhooks_of_many_clients_are_a_group() -> None:
+@pytest.mark.parametrize(("count", "repeated", "first"), [(50, 1_000, 32), (6, 12_000, 4)])
+def test_number_and_bytes_of_a_group_are_limited(count: int, repeated: int, first: int) -> None:
+    """Those of 32 clients, 5 kB each, are one group; of larger ones it takes 256 kB."""
     take = Taker()
-    bodies = [b"%05d" % number * 1_000 for number in range(50)]
+    bodies = [b"%05d" % number * repeated for number in range(count)]
 
     async def scene(groups: WebhookGroups) -> None:
         tasks = send(groups, b"1", *bodies)
@@ -110,21 +112,7 @@ def test_the_webhooks_of_many_clients_are_a_group() -> None:
         await asyncio.gather(*tasks)
 
     run(take, scene)
-    assert take.groups == [[b"1"], bodies[:32], bodies[32:]]
-
-
-def test_the_bytes_of_a_group_are_limited() -> None:
-    take = Taker()
-    bodies = [b"%05d" % number * 12_000 for number in range(6)]
-
-    async def scene(groups: WebhookGroups) -> None:
-        tasks = send(groups, b"1", *bodies)
-        await until(lambda: len(take.groups) == 3)
-        take.go_on.set()
-        await asyncio.gather(*tasks)
-
-    run(take, scene)
-    assert take.groups == [[b"1"], bodies[:4], bodies[4:]]
+    assert take.groups == [[b"1"], bodies[:first], bodies[first:]]
 
 
 def test_a_group_that_fails_costs_no_later_one() -> None:

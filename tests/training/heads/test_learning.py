@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from taxonomist.inference.serving_model import load_serving_model
+from taxonomist.inference.serving_model import ServingModel, load_serving_model
 from taxonomist.storage.registry import ModelVersion
 from taxonomist.taxonomy.calibration import Calibration, fit_promise
 from taxonomist.taxonomy.path_probabilities import FloatArray
@@ -48,9 +49,8 @@ def test_a_version_has_no_validation_part_and_no_curves(project: Project) -> Non
     assert version.head_manifest.settings["kind"] == "lda"
 
 
-def test_what_it_serves(project: Project) -> None:
-    examples = project.examples(20)
-    model = load_serving_model(train(project, examples).version)
+def check_served(model: ServingModel, project: Project, examples: list[Example]) -> NDArray[np.float32]:
+    """Check the calibration and the suggestions of a model; return the embeddings (n, d) of the examples."""
     calibration = model.calibrations["media"]
     assert calibration.thresholds[0] == calibration.thresholds[1] < 1
     assert calibration.support[0] == 96  # all but the test part
@@ -63,6 +63,13 @@ def test_what_it_serves(project: Project) -> None:
     ]
     assert len(right) > 100
     assert np.mean(right) > 0.9
+    return vectors
+
+
+def test_what_it_serves(project: Project) -> None:
+    examples = project.examples(20)
+    model = load_serving_model(train(project, examples).version)
+    vectors = check_served(model, project, examples)
     np.testing.assert_allclose(
         model.probabilities(vectors)["media"][:, np.flatnonzero(project.tree.levels == 1)].sum(axis=1), 1, rtol=1e-5
     )
@@ -91,18 +98,7 @@ def test_an_ensemble_is_calibrated_on_all_that_it_learns_from_and_served(project
     report = (outcome.version.path / "report.md").read_text()
     assert "## Training images by models without their products, media" in report
     model = load_serving_model(outcome.version)
-    calibration = model.calibrations["media"]
-    assert calibration.thresholds[0] == calibration.thresholds[1] < 1
-    assert calibration.support[0] == 96  # all but the test part
-    _, vectors = project.store.get([example.id for example in examples])
-    suggestions = model.suggestions(vectors)
-    right = [
-        suggestion["media"].path == example.labels["media"][0]
-        for suggestion, example in zip(suggestions, examples, strict=True)
-        if suggestion
-    ]
-    assert len(right) > 100
-    assert np.mean(right) > 0.9
+    check_served(model, project, examples)
     second = train(project, [replace(example, part=outcome.parts[example.id]) for example in examples])
     assert second.champion_metrics == outcome.metrics  # the gate reads it
 
