@@ -13,6 +13,7 @@ from uvicorn_worker import UvicornWorker
 
 from taxonomist.backend.web import connection
 from taxonomist.backend.web.connection import Worker
+from tests.coroutines import run_coroutine
 
 PROGRAM = """
 import ctypes, os
@@ -55,5 +56,5 @@ def test_the_server_gives_back_now_and_then(monkeypatch: pytest.MonkeyPatch) -> 
         await worker.callback_notify()
         await asyncio.get_running_loop().shutdown_default_executor()
 
-    asyncio.run(two_seconds())
+    run_coroutine(two_seconds())
     assert given == [1]

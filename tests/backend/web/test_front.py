@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import copy
 import json
@@ -10,7 +9,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
@@ -28,6 +27,7 @@ from taxonomist.backend.web.app import Routes, create_app
 from taxonomist.backend.web.callers import failed_passwords
 from taxonomist.backend.web.use_cases import Answer, UseCases
 from tests.backend.web.serving import serving
+from tests.coroutines import run_coroutine
 from tests.waiting import eventually
 
 JSON = {"Content-Type": "application/json"}
@@ -397,12 +397,6 @@ def test_no_answer_is_taken_for_another_type(port: int) -> None:
         assert b"x-content-type-options: nosniff" in read(connect(stack, port, b"no http\r\n\r\n"))
 
 
-def in_a_thread(coroutine: Coroutine[Any, Any, object]) -> None:
-    """Run a coroutine where no browser of another test has a running loop."""
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(asyncio.run, coroutine).result()
-
-
 def test_a_clock_that_is_set_back_keeps_no_sign_of_life_from_the_master(monkeypatch: pytest.MonkeyPatch) -> None:
     """gunicorn would end a process that is silent for an hour."""
     signs: list[float] = []
@@ -415,5 +409,5 @@ def test_a_clock_that_is_set_back_keeps_no_sign_of_life_from_the_master(monkeypa
     server = uvicorn.Server(config)
     for now in (2e9, 2e9 - 3600, 2e9 - 3599):
         monkeypatch.setattr("uvicorn.server.time.time", lambda: now)  # noqa: B023
-        in_a_thread(server.on_tick(0))
+        run_coroutine(server.on_tick(0))
     assert signs == [2e9, 2e9 - 3600, 2e9 - 3599]
