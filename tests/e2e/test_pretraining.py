@@ -125,9 +125,8 @@ def test_a_scheduled_pretraining_is_promoted_while_label_studio_is_answered(
     try:
         job = eventually(f"the pre-training\n{backend.said()}", lambda: ended(services), timeout=TIMEOUT_S, every=1)
         assert job.state is JobState.DONE, job.outcome
-        if (
-            "Backbone v2 stays a candidate" in job.outcome
-        ):  # luck, after two epochs of few images; then a person decides
+        # After two epochs of few images this is luck; then a person decides.
+        if "Backbone v2 stays a candidate" in job.outcome:
             backend.command("backbone", "promote", "v2")
         else:
             assert "Backbone v2 is served now, with taxonomist-v2" in job.outcome
