@@ -106,6 +106,7 @@ STARTS: Mapping[str, Start] = {
             "learning rate 0.001": {"lr": 1e-3},
             "learning rate 0.0001": {"lr": 1e-4},
             "first stages frozen": {"frozen": 4},
+            "first stages frozen, weight decay 0.5": {"frozen": 4, "weight_decay": 0.5},
             "mixed positives, batch 256": {"positives": "mixed", "batch": 256, "lr": 6e-4, "shuffle_groups": 4},
         },
     ),

@@ -208,7 +208,7 @@ def test_without_room_it_waits_and_goes_on_by_itself(
         write_run(home, Run(preset="smoke", recipe=asdict(PRESETS["smoke"]), size=SIZE, step="adopt", version="v2"))
         job = services.jobs.enqueue(JobKind.PRETRAIN, reason="test")
         process = PretrainingProcess(services, niceness=0)
-        with filled(tmp_path / "disk", left_kilobytes=150):  # room to begin, and not for all embeddings
+        with filled(tmp_path / "disk", left_kilobytes=80):  # room to begin, and not for all embeddings
             process.poll()
             child = present(process._child)
             assert child.wait(LOCK_TIMEOUT_S) == EXIT_NO_ROOM
