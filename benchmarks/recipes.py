@@ -31,7 +31,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, normalize
 
 from benchmarks.catalogue import Catalogue, read_catalogue
+from benchmarks.recipe_report import write_report
 from benchmarks.recipe_scores import ScoresOfRun, all_scores, quick_scores
+from benchmarks.scores import retrieval
 from taxonomist.training.backbones.backbone import Backbone
 from taxonomist.training.backbones.weights import load_weights, read_weights
 from taxonomist.training.pretraining import loop, step
@@ -179,11 +181,16 @@ class Data:
         self.learn = ~is_test & (self.all.views % 4 == 0)
         self.test = is_test & (self.all.views % 2 == 0)
         self.held_out = held_out
+        tested = np.unique(self.all.products[is_test])
+        pairs = min(len(kept), len(tested))  # products, of either kind, that are compared to see whether it memorises
+        self.trained, self.unseen = (
+            np.isin(self.all.products, numbers[:pairs]) & (self.all.views % 2 == 0) for numbers in (kept, tested)
+        )
 
     @cached_property
     def judged(self) -> NDArray[np.int64]:
         """Rows of the images that are embedded at each scoring."""
-        return np.flatnonzero(self.learn | self.test | self.held_out)
+        return np.flatnonzero(self.learn | self.test | self.held_out | self.trained)
 
 
 def _share(number: int) -> float:
@@ -217,12 +224,11 @@ def run(
     scores = ScoresOfRun()
     began = time.perf_counter()
     judged = data.judged
-    subsets = {part: getattr(data, part)[judged] for part in ("learn", "test", "held_out")}
-    trained = np.isin(judged, data.rows)
+    subsets = {part: getattr(data, part)[judged] for part in ("learn", "test", "held_out", "trained", "unseen")}
     labels, products = data.all.labels[judged], data.all.products[judged]
 
     def score(vectors: Tensor, _probe: Probe) -> float:
-        point = quick_scores(vectors, labels, products, {**subsets, "trained": trained})
+        point = quick_scores(vectors, labels, products, subsets)
         scores.add(point, vectors)
         return point["held_out"]
 
@@ -296,14 +302,14 @@ def _line(result: Mapping[str, Any]) -> str:
 def teacher(arguments: argparse.Namespace, data: Data) -> NDArray[np.float32]:
     """Return the embeddings (n, d) by Lite0 of the images that are trained on, at 160 pixels, centred."""
     images = read_catalogue(arguments.catalogue, 160, arguments.folder).images[data.rows]
-    vectors = _embeddings(arguments, images)
+    vectors = _embeddings(arguments, images, arguments.lite0)
     centred: NDArray[np.float32] = vectors - vectors.mean(0)
     return centred
 
 
-def _embeddings(arguments: argparse.Namespace, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _embeddings(arguments: argparse.Namespace, images: NDArray[np.uint8], weights: Path) -> NDArray[np.float32]:
     module = Backbone("efficientnet_lite0")
-    load_weights(module.encoder, read_weights(arguments.lite0))
+    load_weights(module.encoder, read_weights(weights))
     device = torch.device("cuda" if torch.cuda.is_available() and arguments.device != "cpu" else "cpu")
     encoder = module.encoder.to(device).to(memory_format=torch.channels_last)
     vectors: NDArray[np.float32] = embed(encoder, module.architecture, images, device).cpu().numpy()
@@ -313,7 +319,7 @@ def _embeddings(arguments: argparse.Namespace, images: NDArray[np.uint8]) -> NDA
 def as_it_is(arguments: argparse.Namespace, pool: ProcessPoolExecutor) -> Callable[[], dict[str, Any]]:
     """Return the scores of Lite0 with ImageNet's weights, which every run from it has to beat."""
     data = Data(arguments, 160, None)
-    vectors = torch.from_numpy(_embeddings(arguments, np.array(data.all.images[data.judged])))
+    vectors = torch.from_numpy(_embeddings(arguments, np.array(data.all.images[data.judged]), arguments.lite0))
     rows = data.judged
     parts = data.learn[rows], data.test[rows]
     future = pool.submit(
@@ -335,6 +341,19 @@ def as_it_is(arguments: argparse.Namespace, pool: ProcessPoolExecutor) -> Callab
         return result
 
     return finish
+
+
+def by_heart(arguments: argparse.Namespace) -> list[str]:
+    """Return for each file of weights of Lite0 its R@1 on trained products and on as many that it has not seen."""
+    data = Data(arguments, 160, None)
+    lines = ["| weights | R@1, trained on | R@1, not seen |", "| --- | ---: | ---: |"]
+    for weights in [arguments.lite0, *arguments.by_heart]:
+        cells = []
+        for rows in (data.trained, data.unseen):
+            vectors = _embeddings(arguments, np.array(data.all.images[rows]), weights)
+            cells.append(f"{retrieval(vectors, data.all.products[rows]):.3f}")
+        lines.append(f"| {weights.name} | {' | '.join(cells)} |")
+    return lines
 
 
 def ranked(results: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -368,7 +387,18 @@ def main() -> None:
     parser.add_argument("--best", type=int, default=3, help="recipes that get more than one seed")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--minutes", type=float, default=1e9, help="begin no run after this time")
+    parser.add_argument("--report", type=Path, help="write tables, values and plot of finished runs, and train nothing")
+    parser.add_argument("--about", default="", help="a line of the report: the card and the commands")
+    parser.add_argument(
+        "--by-heart", type=Path, nargs="+", help="weights of runs from lite0: print R@1 on trained and unseen products"
+    )
     arguments = parser.parse_args()
+    if arguments.by_heart:
+        print(*by_heart(arguments), sep="\n")
+        return
+    if arguments.report:
+        print(*write_report(arguments.folder, arguments.report, arguments.about), sep="\n")
+        return
     arguments.folder.mkdir(parents=True, exist_ok=True)
     ends = time.monotonic() + 60 * arguments.minutes
     spawned = multiprocessing.get_context("spawn")  # a fork would share the GPU's driver
