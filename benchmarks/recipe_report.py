@@ -31,7 +31,7 @@ def write_report(folder: Path, target: Path, about: str) -> list[Path]:
     """
     results = read_results(folder)
     made = [target.with_suffix(suffix) for suffix in (".md", ".json", ".png")]
-    made[0].write_text("\n".join(["# Recipes of pre-training", "", about, "", *_tables(results)]) + "\n")
+    made[0].write_text("\n".join(["# Recipes of pre-training", "", about, *_tables(results)]) + "\n")
     made[1].write_text("[\n" + ",\n".join(map(json.dumps, results)) + "\n]\n")
     plot(results, made[2])
     return made
