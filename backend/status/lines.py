@@ -164,7 +164,8 @@ def _model(model: ModelStatus | None, changed: int, now: datetime) -> Iterator[s
         for caveat in model.caveats:
             yield f"    {caveat}"
         for control, what in model.promise.items():
-            yield f"    suggestions for {control}: {what}"
+            yield f"    suggestions for {control}"
+            yield f"      {what}"
         for count in model.answers:
             kind = "that were not shown" if count.blind else "that were shown"
             yield f"    suggestions of level {count.level} {kind}: {count.right} of {count.answered} were right"

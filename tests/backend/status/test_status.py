@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
+from math import inf
 from pathlib import Path
 from typing import NoReturn
 
@@ -27,6 +28,8 @@ from taxonomist.backend.status import ProjectStatus, collect_status, status_line
 from taxonomist.backend.worker.worker import Worker
 from taxonomist.storage.catalog import SqliteCatalog
 from taxonomist.storage.journal import Journal, TaskSaved
+from taxonomist.storage.registry.manifests import TOGETHER
+from taxonomist.taxonomy.calibration import Calibration
 from taxonomist.taxonomy.errors import ConfigError, NotFoundError, StorageError
 from tests.backend.connection.doctor.conftest import CONFIG as MEDIA
 from tests.backend.connection.doctor.conftest import publish
@@ -185,7 +188,20 @@ def test_the_served_model_and_its_figures(trained: Services) -> None:
     said = text(trained)
     assert "served: taxonomist-v1, trained" in said
     assert "test images of products that it has not seen" in said
-    assert "    suggestions for colour: " in said
+    assert "    suggestions for colour\n      " in said
+
+
+def test_what_is_suggested_for_several_images_fits_a_terminal(trained: Services) -> None:
+    status = collect_status(trained, "7")
+    (served,) = status.projects
+    assert served.model is not None
+    paths = Calibration(1.0, (0.75, 0.75), 0.9, (9_999, 9_999), promise="average")
+    lists = replace(paths, thresholds=(inf, inf), shortlists=(0.8, 0.8), labels=9_999, labels_needed=12_000)
+    promise = {"taxonomy": paths.describe(), f"taxonomy, {TOGETHER}": lists.describe()}
+    model = replace(served.model, promise=promise)
+    lines = list(status_lines(replace(status, projects=(replace(served, model=model),))))
+    assert f"      {lists.describe()}" in lines
+    assert max(map(len, lines)) < 120
 
 
 def test_a_model_without_figures_says_so(services: Services) -> None:
