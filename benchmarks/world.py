@@ -134,7 +134,7 @@ def _our_home(folder: Path, rows: Sequence[dict[str, str]], size: int) -> str:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    settings = Settings(home=folder / "home", backbone_weights="random", image_size=size)
+    settings = Settings(home=folder / "home", backbone="resnet18", backbone_weights="random", image_size=size)
     services = Services(settings)
     import_manifest(services, manifest, PROJECT, images=CATALOGUE / "images")
     prepare_backbone(services)

@@ -1,50 +1,80 @@
-"""The starter: a backbone in 8-bit integers that ships with the project. No torch.
+"""The starter: the backbone that ships with the project and that a new home begins with. No torch.
 
-It serves until the first pre-training where ImageNet weights are not available. `starter_backbone/README.md` describes
-its training data.
+It serves until another backbone wins. `starter_backbone/README.md` has its source and its licence.
 """
 
+import hashlib
 import json
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from taxonomist.inference.embedder import BACKBONE_FILE
 from taxonomist.storage.registry import ModelVersion, Registry
 
 FOLDER = Path(__file__).parent / "starter_backbone"
 MANIFEST = "starter.json"
-STATISTICS = "statistics.safetensors"  # mean and variance of the output of each convolution, for `starter_weights`
+WEIGHTS_FILE = "backbone.safetensors"
+"""The weights of a version of the backbone, for later trainings."""
+
+
+def starter_architecture() -> str:
+    """Return the architecture of the starter."""
+    return str(_manifest()["architecture"])
 
 
 def has_starter(architecture: str) -> bool:
-    """Return whether there is a starter of that architecture."""
-    manifest = FOLDER / MANIFEST
-    return manifest.exists() and json.loads(manifest.read_text(encoding="utf-8"))["architecture"] == architecture
+    """Return whether the starter has that architecture."""
+    return architecture == starter_architecture()
 
 
 def starter_size() -> int:
     """Return the side in pixels of the images that the starter embeds."""
-    return int(json.loads((FOLDER / MANIFEST).read_text(encoding="utf-8"))["size"])
+    return int(_manifest()["size"])
 
 
-def is_starter(version: ModelVersion) -> bool:
-    """Return whether a version of the backbone is the starter."""
-    return version.backbone_manifest.starter
+def is_served_by_starter(architecture: str, weights: str, size: int) -> bool:
+    """Return whether the starter itself is the first backbone that the settings ask for: of that architecture, with
+    the start weights `weights` ("auto", "starter", ...), for images of `size` pixels. Then nothing has to be exported.
+    """
+    return weights in {"auto", "starter"} and has_starter(architecture) and size == starter_size()
+
+
+def is_earlier_starter(version: ModelVersion) -> bool:
+    """Return whether a version of the backbone is the starter of an earlier release, with another ONNX file."""
+    return version.backbone_manifest.starter and not _is_as_shipped(version)
+
+
+def ensure_starter(registry: Registry, name: str) -> ModelVersion:
+    """Return the version of `name` that is the starter; it is published where there is none, and not promoted."""
+    published = (version for version in registry.versions(name) if _is_as_shipped(version))
+    return next(published, None) or publish_starter(registry, name)
 
 
 def publish_starter(registry: Registry, name: str) -> ModelVersion:
-    """Publish the starter as a version of `name` and return it; it is not promoted."""
-    starter = json.loads((FOLDER / MANIFEST).read_text(encoding="utf-8"))
+    """Publish the starter and its weights as a version of `name` and return it; it is not promoted."""
+    starter = _manifest()
     with registry.stage(name) as folder:
-        shutil.copyfile(FOLDER / BACKBONE_FILE, folder / BACKBONE_FILE)
+        for file in (BACKBONE_FILE, WEIGHTS_FILE):
+            shutil.copyfile(FOLDER / file, folder / file)
         manifest = {
             "kind": "backbone",
             "architecture": starter["architecture"],
             "size": starter["size"],
             "dimension": starter["dimension"],
             "starter": True,
-            "origin": f"the starter, MoCo v2 on {starter['pictures_seen']:,} rendered images of furniture",
+            "origin": f"the starter, {starter['origin']}",
             "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         return registry.publish(name, folder, manifest)
+
+
+def _is_as_shipped(version: ModelVersion) -> bool:
+    shipped = hashlib.sha256((FOLDER / BACKBONE_FILE).read_bytes()).hexdigest()
+    return BACKBONE_FILE in version.files and version.files[BACKBONE_FILE].sha256 == shipped
+
+
+def _manifest() -> dict[str, Any]:
+    manifest: dict[str, Any] = json.loads((FOLDER / MANIFEST).read_text(encoding="utf-8"))
+    return manifest

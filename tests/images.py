@@ -15,13 +15,13 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
 
 
 def shapes() -> npt.NDArray[np.uint8]:
-    """Return three shapes, each four times in other colours: uint8 (12, 80, 80, 3)."""
+    """Return three shapes, each four times in other colours: uint8 (12, 160, 160, 3)."""
     rng = np.random.default_rng(1)
-    rows, columns = np.mgrid[:80, :80]
+    rows, columns = np.mgrid[:160, :160]
     masks = [
-        (rows - 40) ** 2 + (columns - 40) ** 2 < 600,
-        abs(columns - 40) < 6,
-        (rows // 10 + columns // 10) % 2 == 0,
+        (rows - 80) ** 2 + (columns - 80) ** 2 < 2400,
+        abs(columns - 80) < 12,
+        (rows // 20 + columns // 20) % 2 == 0,
     ]
     return np.stack(
         [

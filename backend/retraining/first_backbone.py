@@ -8,8 +8,7 @@ from filelock import FileLock
 
 from taxonomist.backend.extras import install_hint, is_installed
 from taxonomist.backend.services import BACKBONE, Services
-from taxonomist.backend.settings import Settings
-from taxonomist.inference.starter import has_starter, publish_starter, starter_size
+from taxonomist.inference.starter import is_served_by_starter, publish_starter
 from taxonomist.storage.registry import ModelVersion, ensure_champion
 from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.training.backbones.spec import BackboneSpec
@@ -18,40 +17,27 @@ from taxonomist.training.backbones.spec import BackboneSpec
 def prepare_backbone(services: Services) -> ModelVersion:
     """Return the backbone that embeds new images; the first one is made from the settings.
 
-    Only that first one needs the extra `train`, and not where the starter is what the settings allow. Raises
-    `ConfigError` when the start weights, or the packages that make a backbone of them, are missing.
+    Only that first one needs the extra `train`, and not where it is the starter. Raises `ConfigError` when the start
+    weights, or the packages that make a backbone of them, are missing.
     """
     with FileLock(services.settings.home / "backbone.lock"):
-        if found := services.backbone():
-            return found
-        if is_installed("train"):
-            return _make(services)
-        _check_starter(services.settings)
-        return ensure_champion(services.registry, BACKBONE, lambda: publish_starter(services.registry, BACKBONE))
+        return services.backbone() or _first(services)
 
 
-def _make(services: Services) -> ModelVersion:
-    from taxonomist.training.backbones.publish import ensure_backbone  # noqa: PLC0415 - brings torch
-
+def _first(services: Services) -> ModelVersion:
     settings = services.settings
     spec = BackboneSpec(settings.backbone, settings.backbone_weights, settings.seed)
     if settings.image_size is not None:
         spec = replace(spec, size=settings.image_size)
-    return ensure_backbone(services.registry, spec, or_starter=settings.image_size is None)
+    if is_served_by_starter(spec.architecture, spec.weights, spec.size):
+        return ensure_champion(services.registry, BACKBONE, lambda: publish_starter(services.registry, BACKBONE))
+    if not is_installed("train"):
+        raise ConfigError(
+            f"The first backbone ({spec.architecture}, weights {spec.weights}, {spec.size} pixels) needs the extra "
+            "`train`.",
+            hint=f"{install_hint('train')}; or unset TAXONOMIST_BACKBONE, TAXONOMIST_BACKBONE_WEIGHTS and "
+            "TAXONOMIST_IMAGE_SIZE to begin with the starter, which needs no torch.",
+        )
+    from taxonomist.training.backbones.publish import ensure_backbone  # noqa: PLC0415 - brings torch
 
-
-def _check_starter(settings: Settings) -> None:
-    """Raise `ConfigError` where the settings ask for a first backbone that only torch can make.
-
-    Like with torch, the weights "starter" bring their own size, whatever the setting `image_size` is.
-    """
-    size_fits = settings.image_size in (None, starter_size())
-    allowed = settings.backbone_weights == "starter" or (settings.backbone_weights == "auto" and size_fits)
-    if allowed and has_starter(settings.backbone):
-        return
-    size = f", {settings.image_size} pixels" if settings.image_size else ""
-    raise ConfigError(
-        f"The first backbone ({settings.backbone}, weights {settings.backbone_weights}{size}) needs the extra `train`.",
-        hint=f"{install_hint('train')}; or unset TAXONOMIST_BACKBONE, TAXONOMIST_BACKBONE_WEIGHTS and "
-        "TAXONOMIST_IMAGE_SIZE to begin with the starter, which needs no torch.",
-    )
+    return ensure_backbone(services.registry, spec)

@@ -168,18 +168,22 @@ class Settings(BaseSettings):
     )
 
     # Backbone and head
-    backbone: ArchitectureName = Field("resnet18", description=f"Architecture of the backbone: {list_of_names()}")
+    backbone: ArchitectureName = Field(
+        "efficientnet_lite0",
+        description=f"Architecture of the first backbone and, where it is set, of pre-trainings: {list_of_names()}",
+    )
     backbone_weights: str = Field(
         "auto",
-        description="Start weights: auto (ImageNet's where they can be downloaded, else the starter), imagenet, "
-        "starter, random or a file",
+        description="Start weights of the first backbone: auto (the starter, which ships; random for another "
+        "architecture), starter, imagenet (torchvision's, which are downloaded; efficientnet_lite0 has the starter's), "
+        "random or a file",
     )
     image_size: int | None = Field(
         None,
         ge=32,
         le=1024,
-        description="Side of the square to which images are resized, in pixels; unset: the backbone's own, 160, or "
-        "the starter's 80",
+        description="Side of the square to which images are resized, in pixels; unset: the backbone's own, which "
+        "is 160 for the starter",
     )
     views: int = Field(4, ge=0, le=32, description="Number of augmented views of each labelled image that are embedded")
     imbalance: Literal["none", "oversample", "weights"] = Field(

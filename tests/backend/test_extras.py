@@ -57,7 +57,7 @@ def test_a_discriminant_is_trained_without_extras_and_the_report_says_that_nothi
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("given", [{}, {"backbone_weights": "starter"}, {"image_size": 80}])
+@pytest.mark.parametrize("given", [{}, {"backbone_weights": "starter"}, {"image_size": 160}])
 def test_a_new_home_begins_with_the_starter(without_torch: None, settings: Settings, given: dict[str, object]) -> None:
     services = Services(settings.model_copy(update=given))
     first = prepare_backbone(services)
@@ -67,7 +67,7 @@ def test_a_new_home_begins_with_the_starter(without_torch: None, settings: Setti
 
 @pytest.mark.parametrize(
     "given",
-    [{"backbone": "resnet50"}, {"backbone_weights": "imagenet"}, {"image_size": 160}, {"backbone_weights": "a.pth"}],
+    [{"backbone": "resnet50"}, {"backbone_weights": "imagenet"}, {"image_size": 80}, {"backbone_weights": "a.pth"}],
 )
 def test_other_first_backbones_need_the_extra(
     without_torch: None, settings: Settings, given: dict[str, object]

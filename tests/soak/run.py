@@ -113,6 +113,7 @@ def _settings(folder: Path, host: ImageHost) -> dict[str, object]:
         "retrain_after": 5,
         "sync_every": 30,
         "image_timeout": 1,
+        "backbone": "resnet18",
         "backbone_weights": "random",
         "head_epochs": 5,
     }

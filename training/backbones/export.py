@@ -10,9 +10,11 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from taxonomist.inference.embedder import BACKBONE_FILE
+from taxonomist.inference.starter import WEIGHTS_FILE
 from taxonomist.training.backbones.backbone import Backbone, convolutions_and_norms
 
-WEIGHTS_FILE = "backbone.safetensors"
+__all__ = ["INPUT_NAME", "OUTPUT_NAME", "WEIGHTS_FILE", "export_backbone"]
+
 INPUT_NAME, OUTPUT_NAME = "images", "embeddings"
 """Of the ONNX graph. Files written earlier call the input "pictures"; serving reads its name from the file."""
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from shutil import copyfile
@@ -10,9 +10,8 @@ from typing import Any
 
 import torch
 
-from taxonomist.inference.starter import has_starter, publish_starter
+from taxonomist.inference.starter import is_served_by_starter, publish_starter
 from taxonomist.storage.registry import ModelVersion, Registry, ensure_champion
-from taxonomist.taxonomy.errors import TrainingError
 from taxonomist.training.backbones.build import BuiltBackbone, build_backbone, check_starter
 from taxonomist.training.backbones.export import export_backbone
 from taxonomist.training.backbones.spec import BackboneSpec
@@ -51,33 +50,25 @@ def publish_backbone(
         return registry.publish(BACKBONE_NAME, folder, manifest)
 
 
-def ensure_backbone(registry: Registry, spec: BackboneSpec, *, or_starter: bool = False) -> ModelVersion:
+def ensure_backbone(registry: Registry, spec: BackboneSpec) -> ModelVersion:
     """Return the champion of the backbones; the first time, make one from `spec`.
 
-    With `or_starter` the starter, whatever its size, takes the place of random weights where ImageNet's cannot be
-    downloaded. An existing champion stays, whatever `spec` says: heads and embeddings belong to it. Processes that do
-    this at the same time agree on the first version published. Raises what `build_backbone` and the registry raise.
+    Where `spec` asks for the starter's weights at its size, the starter itself is published. An existing champion
+    stays, whatever `spec` says: heads and embeddings belong to it. Processes that do this at the same time agree on the
+    first version published. Raises what `build_backbone` and the registry raise.
     """
-    version = ensure_champion(registry, BACKBONE_NAME, lambda: _publish_first(registry, spec, or_starter=or_starter))
-    wanted = {"architecture": spec.architecture} | ({} if or_starter else {"size": spec.size})
+    version = ensure_champion(registry, BACKBONE_NAME, lambda: _publish_first(registry, spec))
+    wanted = {"architecture": spec.architecture, "size": spec.size}
     actual = {key: getattr(version.backbone_manifest, key) for key in wanted}
     if actual != wanted:
         logger.warning("The settings ask for the backbone %s; the one in use is %s and stays.", wanted, actual)
     return version
 
 
-def _publish_first(registry: Registry, spec: BackboneSpec, *, or_starter: bool) -> None:
+def _publish_first(registry: Registry, spec: BackboneSpec) -> None:
     if spec.weights == "starter":
         check_starter(spec.architecture)
-        publish_starter(registry, BACKBONE_NAME)
-        return
-    if not (or_starter and spec.weights == "auto" and has_starter(spec.architecture)):
-        publish_backbone(registry, build_backbone(spec), spec.size, {"settings": asdict(spec)})
-        return
-    try:
-        built = build_backbone(replace(spec, weights="imagenet"))
-    except TrainingError as reason:
-        logger.warning("%s The starter serves until the backbone has been pre-trained on your images.", reason)
+    if is_served_by_starter(spec.architecture, spec.weights, spec.size):
         publish_starter(registry, BACKBONE_NAME)
     else:
-        publish_backbone(registry, built, spec.size, {"settings": asdict(spec)})
+        publish_backbone(registry, build_backbone(spec), spec.size, {"settings": asdict(spec)})

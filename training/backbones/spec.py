@@ -7,9 +7,10 @@ from dataclasses import dataclass
 class BackboneSpec:
     """Which backbone to start from.
 
-    `architecture` is a name of `architectures`. `weights` are "imagenet" (torchvision's), "starter"
-    (`inference.starter`), "random" (seeded), a file (.safetensors, .pth), or "auto": ImageNet's where they are
-    available, else random. `size` is the side of an image in pixels.
+    `architecture` is a name of `architectures`. `weights` are "starter" (those that ship, of its architecture only),
+    "imagenet" (torchvision's, or the starter's where it has this architecture), "random" (seeded), a file
+    (.safetensors, .pth), or "auto": the starter's, or random ones for another architecture. Only "imagenet" downloads
+    anything. `size` is the side of an image in pixels.
     """
 
     architecture: str = "resnet18"

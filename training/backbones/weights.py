@@ -1,20 +1,18 @@
-"""Weights of an encoder: from a file or from the starter into a module. Files are never unpickled freely."""
+"""Weights of an encoder: from a file into a module. Files are never unpickled freely."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-import onnx
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from taxonomist.inference.embedder import BACKBONE_FILE
-from taxonomist.inference.starter import FOLDER, STATISTICS
+from taxonomist.inference.starter import FOLDER, WEIGHTS_FILE
 from taxonomist.taxonomy.errors import TrainingError
 
 Weights = dict[str, Tensor]
-_BATCH_NORM_EPSILON = 1e-5  # torch's
+_HINT = "Give a .safetensors file, or a .pth file that holds a state_dict."
 
 
 def read_weights(path: Path) -> Weights:
@@ -22,21 +20,32 @@ def read_weights(path: Path) -> Weights:
 
     A .pth is read by torch's restricted loader, which runs no code. Raises TrainingError when it cannot be read.
     """
-    hint = "Give a .safetensors file, or a .pth file that holds a state_dict."
     try:
         if path.suffix == ".safetensors":
             return dict(safetensors.torch.load_file(path))
         state = torch.load(path, map_location="cpu", weights_only=True)
         state = state.get("state_dict", state) if isinstance(state, dict) else None
     except FileNotFoundError as error:
-        raise TrainingError(f"The weights file {path} does not exist.", hint=hint) from error
+        raise TrainingError(f"The weights file {path} does not exist.", hint=_HINT) from error
     except (OSError, SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise TrainingError(f"The weights file {path} cannot be read: {error}", hint=hint) from error
+        raise TrainingError(f"The weights file {path} cannot be read: {error}", hint=_HINT) from error
     except Exception as error:  # pickle.UnpicklingError, without importing pickle for its name
-        raise TrainingError(f"The weights file {path} holds more than tensors: {error}", hint=hint) from error
+        raise TrainingError(f"The weights file {path} holds more than tensors: {error}", hint=_HINT) from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise TrainingError(f"The weights file {path} holds no state_dict.", hint=hint)
+        raise TrainingError(f"The weights file {path} holds no state_dict.", hint=_HINT)
     return dict(state)
+
+
+def architecture_of(path: Path) -> str | None:
+    """Return the architecture that a .safetensors file names, as `export_backbone` does; None where it names none."""
+    if path.suffix != ".safetensors":
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            named: str | None = (file.metadata() or {}).get("architecture")
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(f"The weights file {path} cannot be read: {error}", hint=_HINT) from error
+    return named
 
 
 def load_weights(encoder: nn.Module, state: Mapping[str, Tensor]) -> None:
@@ -71,22 +80,6 @@ def _prefix_of(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str
     return max(prefixes, key=lambda prefix: sum(prefix + name in state for name in wanted), default="")
 
 
-def starter_weights(pairs: Iterable[tuple[str, str]]) -> Weights:
-    """Return the starter's weights in single precision, for a training that continues from it.
-
-    `pairs` are the names of its convolutions and of the batch norms after them. The starter has no batch norms: each is
-    restored such that it changes nothing in evaluation, with the statistics that the starter's training images have
-    there.
-    """
-    graph = onnx.load(FOLDER / BACKBONE_FILE).graph
-    arrays = {array.name: torch.from_numpy(onnx.numpy_helper.to_array(array).copy()) for array in graph.initializer}
-    statistics = safetensors.torch.load_file(FOLDER / STATISTICS)
-    state = {}
-    for conv, norm in pairs:
-        scale = arrays[f"encoder.{conv}.weight_scale"].view(-1, 1, 1, 1)
-        state[f"{conv}.weight"] = arrays[f"encoder.{conv}.weight_quantized"] * scale
-        bias = arrays[f"encoder.{conv}.bias_quantized"] * arrays[f"encoder.{conv}.bias_quantized_scale"]
-        mean, variance = statistics[f"{norm}.running_mean"], statistics[f"{norm}.running_var"]
-        state |= {f"{norm}.running_mean": mean, f"{norm}.running_var": variance}
-        state |= {f"{norm}.weight": (variance + _BATCH_NORM_EPSILON).sqrt(), f"{norm}.bias": bias + mean}
-    return state
+def starter_weights() -> Weights:
+    """Return the weights of the starter, in half precision as they ship."""
+    return read_weights(FOLDER / WEIGHTS_FILE)

@@ -12,7 +12,6 @@ from PIL import Image
 
 from taxonomist.inference.embedder import BACKBONE_FILE, Embedder
 from taxonomist.inference.image_decoding import prepare_image
-from taxonomist.inference.starter import is_starter
 from taxonomist.storage.registry import ModelVersion
 from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.training.backbones.backbone import Backbone
@@ -94,10 +93,10 @@ def published(version: ModelVersion, name: str = "") -> Contestant:
     origin = ", ".join(filter(None, [f"{version.name} {version.version}", manifest.origin, checksum]))
 
     def backbone() -> tuple[Backbone, int]:
-        weights = "starter" if is_starter(version) else str(version.path / WEIGHTS_FILE)
+        weights = str(version.path / WEIGHTS_FILE)
         return build_backbone(BackboneSpec(manifest.architecture, weights, size=size)).module, size
 
-    tunable = is_starter(version) or (version.path / WEIGHTS_FILE).exists()
+    tunable = (version.path / WEIGHTS_FILE).exists()
     return Contestant(name or f"backbone {version.version}", origin, embed, backbone=backbone if tunable else None)
 
 

@@ -15,6 +15,7 @@ from taxonomist.backend.label_studio.predictions import model_version_name
 from taxonomist.backend.pretraining.manual_promotion import promote_backbone, waits_for_a_person
 from taxonomist.backend.pretraining.state import StoppedError, StopSignal, exclusive_pretraining
 from taxonomist.backend.services import BACKBONE
+from taxonomist.inference.starter import ensure_starter
 from taxonomist.storage.prepared_images import PreparedImageStore
 from taxonomist.storage.registry import ModelVersion
 from taxonomist.storage.registry.manifests import PretrainingSummary
@@ -33,7 +34,8 @@ def register(app: typer.Typer) -> None:
     backbone.command("list", epilog="Example: `taxonomist backbone list`")(list_)
     backbone.command(epilog="Example: `taxonomist backbone show v2`")(show)
     backbone.command(
-        epilog="Examples: `taxonomist backbone adopt v2` · `taxonomist backbone adopt --pretrained report`"
+        epilog="Examples: `taxonomist backbone adopt v2` · `taxonomist backbone adopt starter` · "
+        "`taxonomist backbone adopt --pretrained report`"
     )(adopt)
     backbone.command(epilog="Example: `taxonomist backbone promote v2`")(promote)
     backbone.command(epilog="Example: `taxonomist backbone rollback`")(rollback)
@@ -80,7 +82,9 @@ def show(context: typer.Context, version: BackboneArgument, as_json: Json = Fals
 
 def adopt(
     context: typer.Context,
-    version: Annotated[str | None, typer.Argument(help="A version, as listed by `backbone list`.")] = None,
+    version: Annotated[
+        str | None, typer.Argument(help="A version, as listed by `backbone list`, or starter: the one that ships.")
+    ] = None,
     pretrained: Annotated[
         Path | None, typer.Option(help="Folder that `pretrain --out` wrote, instead of a version.")
     ] = None,
@@ -96,7 +100,10 @@ def adopt(
     if (version is None) == (pretrained is None):
         raise ConfigError("Which backbone? Give a version or --pretrained FOLDER.")
     services = services_of(context)
-    found = services.registry.get(BACKBONE, version or adoption.read_report(pretrained or Path()))
+    if version == "starter":
+        found = ensure_starter(services.registry, BACKBONE)
+    else:
+        found = services.registry.get(BACKBONE, version or adoption.read_report(pretrained or Path()))
     folder = prepared or pictures
     store = PreparedImageStore(folder, found.backbone_manifest.size) if folder else None
     with StopSignal() as stop:

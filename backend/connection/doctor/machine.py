@@ -15,6 +15,7 @@ from taxonomist.backend.services import BACKBONE, Services
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.state import heartbeat
 from taxonomist.backend.state.credentials import check_exposure
+from taxonomist.inference.starter import is_earlier_starter
 from taxonomist.storage.home.image_moves import read_split_images
 from taxonomist.storage.home.privacy import open_because
 from taxonomist.storage.network.http_clients import http_client, reason_and_fix
@@ -126,7 +127,15 @@ def _backbone(services: Services) -> Iterator[Check]:
         yield warned("backbone", "there is none yet; the worker makes it when it starts", "taxonomist serve")
         return
     services.registry.verify(backbone)
-    yield passed("backbone", f"{BACKBONE} {backbone.version}, its files are intact")
+    detail = f"{BACKBONE} {backbone.version}, its files are intact"
+    if is_earlier_starter(backbone):
+        yield warned(
+            "backbone",
+            f"{detail}; it is the starter of an earlier release, and the one that ships now is better on most images",
+            "taxonomist backbone adopt starter, which serves it where your labels confirm that",
+        )
+    else:
+        yield passed("backbone", detail)
 
 
 def _duration(seconds: float) -> str:

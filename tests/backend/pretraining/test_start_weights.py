@@ -14,7 +14,8 @@ from taxonomist.backend.pretraining.run import run
 from taxonomist.backend.pretraining.start_weights import with_start_weights
 from taxonomist.backend.pretraining.state import PretrainRequest, StoppedError, read_run
 from taxonomist.backend.services import BACKBONE, Services
-from taxonomist.inference.starter import publish_starter
+from taxonomist.inference.embedder import BACKBONE_FILE
+from taxonomist.inference.starter import FOLDER, publish_starter
 from taxonomist.storage.registry import ModelVersion
 from taxonomist.taxonomy.errors import ConfigError, DamagedError, TrainingError
 from taxonomist.training.backbones.build import build_backbone
@@ -41,12 +42,6 @@ def trained(services: Services) -> ModelVersion:
         return promoted(services, services.registry.publish(BACKBONE, folder, manifest))
 
 
-@pytest.fixture
-def no_imagenet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
-
-
 def test_from_the_served_backbone(services: Services, trained: ModelVersion) -> None:
     weights = Path(with_start_weights(services, FROM_CHAMPION).weights)
     assert weights.name == "backbone-v1.safetensors"
@@ -65,21 +60,45 @@ def test_damaged_weights_of_the_served_backbone_are_refused(services: Services, 
 
 def test_from_the_starter_if_it_is_served(services: Services) -> None:
     promoted(services, publish_starter(services.registry, BACKBONE))
-    assert with_start_weights(services, FROM_CHAMPION).weights == "starter"
+    recipe = with_start_weights(services, FROM_CHAMPION)
+    assert (recipe.architecture, Path(recipe.weights).name) == ("efficientnet_lite0", "backbone-v1.safetensors")
 
 
-@pytest.mark.usefixtures("no_imagenet")
-def test_the_served_backbone_has_another_architecture(
-    services: Services, trained: ModelVersion, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_start_weights_decide_the_architecture(services: Services, tmp_path: Path) -> None:
+    file = tmp_path / "lite0.safetensors"
+    file.write_bytes((FOLDER / WEIGHTS_FILE).read_bytes())
+    for weights in ("starter", str(file)):
+        assert with_start_weights(services, Recipe(weights=weights)).architecture == "efficientnet_lite0"
+    services.settings.backbone = "resnet18"
+    with pytest.raises(TrainingError, match="do not fit"):
+        with_start_weights(services, Recipe(weights=str(file)))
+
+
+@pytest.mark.usefixtures("trained")
+def test_the_served_backbone_has_another_architecture_than_the_setting(services: Services) -> None:
+    services.settings.backbone = "resnet34"
+    with pytest.raises(ConfigError, match="a resnet34 cannot start from its weights") as raised:
+        with_start_weights(services, replace(FROM_CHAMPION, architecture="resnet34"))
+    assert "--weights" in (raised.value.hint or "")
+
+
+def test_the_served_backbone_is_an_onnx_file_alone(services: Services) -> None:
+    """Like the starter of an earlier release."""
+    with services.registry.stage(BACKBONE) as folder:
+        (folder / BACKBONE_FILE).write_bytes(b"a network")
+        manifest = {"kind": "backbone", "architecture": "resnet18", "size": 80, "dimension": 512, "starter": True}
+        promoted(services, services.registry.publish(BACKBONE, folder, manifest))
+    with pytest.raises(ConfigError, match="v1, is an ONNX file without weights") as raised:
+        with_start_weights(services, FROM_CHAMPION)
+    assert "--weights" in (raised.value.hint or "")
+    assert with_start_weights(services, Recipe(weights="starter")).weights == "starter"
+
+
+def test_nothing_is_served_yet(services: Services, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        assert with_start_weights(services, replace(FROM_CHAMPION, architecture="resnet34")).weights == "auto"
-    assert "start weights: random, seed 0" in caplog.text
-
-
-@pytest.mark.usefixtures("no_imagenet")
-def test_nothing_is_served_yet(services: Services) -> None:
-    assert with_start_weights(services, FROM_CHAMPION).weights == "auto"
+        recipe = with_start_weights(services, FROM_CHAMPION)
+    assert (recipe.architecture, recipe.weights) == ("efficientnet_lite0", "auto")
+    assert "start weights: ImageNet, as the starter" in caplog.text
 
 
 def test_from_a_file(services: Services, trained: ModelVersion, tmp_path: Path) -> None:

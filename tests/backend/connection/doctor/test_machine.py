@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 from werkzeug.serving import make_server
 
-from taxonomist.backend.services import Services
+from taxonomist.backend.retraining.first_backbone import prepare_backbone
+from taxonomist.backend.services import BACKBONE, Services
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.state import heartbeat
+from taxonomist.inference.embedder import BACKBONE_FILE
+from taxonomist.inference.starter import ensure_starter
 from tests.backend.connection.doctor.conftest import seen
 
 
@@ -39,6 +42,19 @@ def test_a_machine_where_all_runs(served: Services) -> None:
     checks = seen(served)
     assert checks["server"].status == "ok"
     assert checks["worker"].status == "ok"
+
+
+def test_a_better_starter_ships(services: Services) -> None:
+    with services.registry.stage(BACKBONE) as folder:
+        (folder / BACKBONE_FILE).write_bytes(b"of an earlier release")
+        manifest = {"kind": "backbone", "architecture": "resnet18", "size": 80, "dimension": 512, "starter": True}
+        earlier = services.registry.publish(BACKBONE, folder, manifest)
+    services.registry.promote(BACKBONE, earlier.version)
+    check = seen(services)["backbone"]
+    assert (check.status, check.fix.partition(",")[0]) == ("warn", "taxonomist backbone adopt starter")
+    assert prepare_backbone(services) == earlier  # it stays, also for new projects
+    services.registry.promote(BACKBONE, ensure_starter(services.registry, BACKBONE).version)
+    assert seen(services)["backbone"].status == "ok"
 
 
 def test_a_worker_that_died(services: Services) -> None:
