@@ -9,8 +9,9 @@ the share of the tested images whose nearest other one shows the same product.
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import statistics
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from benchmarks.catalogue import Catalogue, read_catalogue
 from benchmarks.measure import machine
 from benchmarks.scores import linear_probe, probe, retrieval
-from benchmarks.starter import LITE0, SIZE, export_starter
+from benchmarks.starter import LITE0, QUANTISED_FILE, SIZE, export_starter
 from taxonomist.inference.embedder import BACKBONE_FILE, Embedder
 from taxonomist.inference.starter import FOLDER
 
@@ -54,7 +55,11 @@ def tested(catalogue: Catalogue) -> NDArray[np.bool_]:
 
 
 def judge(name: str, file: Path, folder: Path, cache: Path) -> Row:
-    """Return the scores of a backbone's ONNX file on the catalogue in `folder`."""
+    """Return the scores of a backbone's ONNX file on the catalogue in `folder`; they are kept in the folder `cache`."""
+    kept = cache / f"scores-{hashlib.sha256(file.read_bytes()).hexdigest()[:12]}.json"
+    if kept.exists():
+        found = json.loads(kept.read_text())
+        return Row(name, file, found["scores"], np.array(found["guess"]))
     embedder = Embedder(file, threads=1)
     catalogue = read_catalogue(folder, embedder.size, cache)
     learn, test = learned(catalogue), tested(catalogue)
@@ -77,7 +82,9 @@ def judge(name: str, file: Path, folder: Path, cache: Path) -> Row:
         "dimension": embedder.dimension,
         "megabytes": file.stat().st_size / 1e6,
     }
-    return Row(name, file, scores, probe(x, y, test_x))
+    guess = probe(x, y, test_x)
+    kept.write_text(json.dumps({"scores": scores, "guess": guess.tolist()}))
+    return Row(name, file, scores, guess)
 
 
 def few_rows(products: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
@@ -111,6 +118,15 @@ def macro_f1_differences(
         scores.append((2 * hits / np.maximum(total, 1)).sum(1) / (total > 0).sum(1))
     differences: NDArray[np.float64] = scores[0] - scores[1]
     return differences
+
+
+def exported(size: int, folder: Path) -> tuple[Path, Path]:
+    """Return the starter for images of `size` pixels in float32 and in 8-bit integers; it is made once."""
+    files = folder / BACKBONE_FILE, folder / QUANTISED_FILE
+    if not files[1].exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        export_starter(size, folder)
+    return files
 
 
 def milliseconds(files: Sequence[Path]) -> list[tuple[float, float]]:
@@ -179,21 +195,20 @@ def main() -> None:
     parser.add_argument("catalogue", type=Path, help="folder with manifest.csv and images/")
     parser.add_argument("--former", type=Path, required=True, help="backbone.onnx of the former starter: the first row")
     parser.add_argument("--sizes", type=int, nargs="*", default=[224], help="further sides in pixels (default: 224)")
-    parser.add_argument("--cache", type=Path, default=Path(".study/recipes"), help="where prepared images are kept")
+    parser.add_argument(
+        "--cache", type=Path, default=Path(".study/recipes"), help="where images, networks and scores are kept"
+    )
     parser.add_argument("--output", type=Path, help="the Markdown file that is written")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        files = {"former starter (ResNet18, MoCo v2), int8, 80 px": arguments.former}
-        files[f"**starter: {LITE0}, int8, {SIZE} px**"] = FOLDER / BACKBONE_FILE
-        for size in (SIZE, *arguments.sizes):
-            folder = Path(name) / str(size)
-            folder.mkdir()
-            exact, quantised = export_starter(size, folder)
-            files[f"the same, fp32, {size} px"] = exact
-            if size != SIZE:
-                files[f"the same, int8, {size} px"] = quantised
-        rows = [judge(title, file, arguments.catalogue, arguments.cache) for title, file in files.items()]
-        times = milliseconds([row.file for row in rows])
+    files = {"former starter (ResNet18, MoCo v2), int8, 80 px": arguments.former}
+    files[f"**starter: {LITE0}, int8, {SIZE} px**"] = FOLDER / BACKBONE_FILE
+    for size in (SIZE, *arguments.sizes):
+        exact, quantised = exported(size, arguments.cache / f"starter-{size}")
+        files[f"the same, fp32, {size} px"] = exact
+        if size != SIZE:
+            files[f"the same, int8, {size} px"] = quantised
+    rows = [judge(title, file, arguments.catalogue, arguments.cache) for title, file in files.items()]
+    times = milliseconds([row.file for row in rows])
     catalogue = read_catalogue(arguments.catalogue, SIZE, arguments.cache)
     sizes = " ".join(map(str, arguments.sizes))
     table = write_table(

