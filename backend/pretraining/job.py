@@ -1,4 +1,7 @@
-"""A pre-training job of the worker, run in a process of its own; the job table has its progress and outcome."""
+"""A job of the worker that pre-trains a backbone or adopts an added one, in a process of its own.
+
+The job table has its progress and outcome.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +9,30 @@ import logging
 import time
 from contextlib import suppress
 
+from taxonomist.backend.pretraining.adopt import adopt
 from taxonomist.backend.pretraining.run import run
 from taxonomist.backend.pretraining.state import (
     PretrainRequest,
     StoppedError,
     StopSignal,
+    adoption_ended,
     exclusive_pretraining,
     read_run,
+    versions_waiting,
 )
-from taxonomist.backend.services import Services
-from taxonomist.backend.state.jobs import JobState
+from taxonomist.backend.services import BACKBONE, Services
+from taxonomist.backend.state.jobs import JobKind, JobState
 from taxonomist.backend.state.room import waits_for_room
 from taxonomist.progress import StepProgress
 from taxonomist.storage.files import lacks_room
-from taxonomist.taxonomy.errors import ConfigError, StorageError, TaxonomistError, TrainingError
+from taxonomist.taxonomy.errors import (
+    ConfigError,
+    DamagedError,
+    NotFoundError,
+    StorageError,
+    TaxonomistError,
+    TrainingError,
+)
 
 log = logging.getLogger(__name__)
 
@@ -78,12 +91,29 @@ def _outcome(services: Services, job_id: str, stop: StopSignal) -> str:
 
     Raises what `run` raises.
     """
+    job = services.jobs.get(job_id)
+    if job is not None and job.kind is JobKind.ADOPT:
+        return _adopt_added(services, _progress(services, job_id), stop)
     ended = read_run(services.settings.home)
     if ended is not None and ended.job == job_id and not ended.unfinished:
         if ended.step == "failed":
             raise TrainingError(ended.outcome)
         return ended.outcome
     return run(services, PretrainRequest(job=job_id), _progress(services, job_id), stop)
+
+
+def _adopt_added(services: Services, progress: StepProgress, stop: StopSignal) -> str:
+    """Adopt each backbone that a person has added, or leave it a candidate. Return the outcomes in one line."""
+    home, outcomes = services.settings.home, []
+    while waiting := versions_waiting(home):
+        version = waiting[0]
+        try:
+            outcomes.append(adopt(services, services.registry.get(BACKBONE, version), progress, stop))
+        except (TrainingError, NotFoundError, DamagedError) as error:  # the others must not wait for it
+            log.warning("backbone %s is not adopted: %s", version, error)
+            outcomes.append(f"Backbone {version} is not adopted: {error}")
+        adoption_ended(home, version)
+    return " ".join(outcomes) or "No backbone waits for its adoption."
 
 
 def _progress(services: Services, job_id: str) -> StepProgress:

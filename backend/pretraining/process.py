@@ -20,6 +20,7 @@ from taxonomist.taxonomy.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
+KINDS = (JobKind.PRETRAIN, JobKind.ADOPT)
 IDLE_S = 900.0  # without a step of the job while its processes compute nothing
 LOOK_S = 10.0
 _COMPUTED_S = 1.0  # of processor time: a thread that only waits uses less in all of `IDLE_S`
@@ -27,20 +28,23 @@ STOP_TIMEOUT_S = 12.0  # of the 20 seconds that the supervisor gives the worker
 
 
 class PretrainingProcess:
-    """At most one child process. Its state is in the job table and the lock, so a crash loses nothing."""
+    """At most one child process, for a pre-training or the adoption of a backbone that a person has added.
+
+    Its state is in the job table and the lock, so a crash loses nothing.
+    """
 
     def __init__(self, services: Services, *, niceness: int | None = None) -> None:
         """Start children with `niceness` added to that of this process; None is their own default."""
         self._services = services
         self._niceness = niceness
         self._child: subprocess.Popen[bytes] | None = None
-        self._job = ""  # the child's
+        self._job, self._kind = "", JobKind.PRETRAIN  # the child's
         self._signs = _Signs(0)
         self._without_room: str | None = None  # the job that found no room, until it waits in the table again
         self._room = WaitingForRoom(services.settings.home)
 
     def poll(self) -> None:
-        """Start the child when a pre-training waits and none runs, neither a child nor a command; log when it ended."""
+        """Start the child when a job waits and none runs, neither a child nor a command; log when it ended."""
         if self._child is not None:
             if self._child.poll() is None:
                 self._end_if_hung(self._child)
@@ -48,9 +52,9 @@ class PretrainingProcess:
             log.info("the pre-training's process ended with %d", self._child.returncode)
             if self._child.returncode == EXIT_NO_ROOM:
                 self._without_room = self._job
-                self._room.add(JobKind.PRETRAIN, "")
+                self._room.add(self._kind, "")
             else:
-                self._room.remove(JobKind.PRETRAIN, "")
+                self._room.remove(self._kind, "")
             self._child = None
         jobs = self._services.jobs
         if self._without_room is not None:
@@ -58,10 +62,10 @@ class PretrainingProcess:
             self._without_room = None
         if self._room.jobs():
             return
-        waiting = next((job for job in jobs.waiting() if job.kind is JobKind.PRETRAIN), None)
-        if not (waiting or jobs.running(JobKind.PRETRAIN)) or is_running(self._services.settings.home):
+        waiting = next((job for job in jobs.waiting() if job.kind in KINDS), None)
+        if not (waiting or any(map(jobs.running, KINDS))) or is_running(self._services.settings.home):
             return
-        for interrupted in jobs.requeue_interrupted({JobKind.PRETRAIN}):
+        for interrupted in jobs.requeue_interrupted(KINDS):
             if interrupted.state is JobState.WAITING:
                 log.warning("job %s (%s) was interrupted and resumes", interrupted.id, interrupted.kind)
                 waiting = waiting or interrupted
@@ -72,7 +76,8 @@ class PretrainingProcess:
             log.info("job %s (%s) begins: %s", job.id, job.kind, job.reason)
             try:
                 require("train")
-                self._child, self._job = subprocess.Popen(self._command(job.id)), job.id  # noqa: S603
+                self._child = subprocess.Popen(self._command(job.id))  # noqa: S603
+                self._job, self._kind = job.id, job.kind
                 self._signs = _Signs(self._child.pid)
             except ConfigError as error:
                 log.warning("job %s (%s): %s", job.id, job.kind, error)

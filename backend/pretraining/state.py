@@ -166,6 +166,33 @@ def write_state(path: Path, state: BaseModel) -> None:
     write_model(path, state)
 
 
+def wait_for_adoption(home: Path, version: str) -> None:
+    """Store that a version of the backbone waits for its adoption by the worker. Raises `StorageError`."""
+    folder = _waiting_folder(home)
+    with storage_errors(folder):
+        folder.mkdir(exist_ok=True)
+        (folder / version).touch()
+
+
+def versions_waiting(home: Path) -> list[str]:
+    """Return the versions of the backbone that wait for their adoption, in the order in which they were added."""
+    folder = _waiting_folder(home)
+    with storage_errors(folder):
+        found = list(folder.iterdir()) if folder.is_dir() else []
+        return [path.name for path in sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name))]
+
+
+def adoption_ended(home: Path, version: str) -> None:
+    """Store that a version of the backbone does not wait any more."""
+    folder = _waiting_folder(home)
+    with storage_errors(folder):
+        (folder / version).unlink(missing_ok=True)
+
+
+def _waiting_folder(home: Path) -> Path:
+    return pretraining_folder(home) / "waiting"
+
+
 @contextmanager
 def exclusive_pretraining(home: Path) -> Iterator[None]:
     """Hold the lock for pre-training on this home folder. Raises `ConfigError` when another process holds it."""

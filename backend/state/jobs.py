@@ -37,6 +37,7 @@ class JobKind(StrEnum):
     RENEW = "renew"
     BACKBONE = "backbone"
     PRETRAIN = "pretrain"
+    ADOPT = "adopt"
 
 
 class JobState(StrEnum):

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 POLL_S = 0.25  # a new job waits half of this on average
 STORE_PROGRESS_S = 0.5
-KINDS = frozenset(JobKind) - {JobKind.PRETRAIN}  # a pre-training takes hours, so it has a process of its own
+KINDS = frozenset(JobKind) - {JobKind.PRETRAIN, JobKind.ADOPT}  # these take hours, so they have a process of their own
 
 
 @dataclass(frozen=True)

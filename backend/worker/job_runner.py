@@ -53,5 +53,8 @@ def _run(services: Services, kind: JobKind, project: str, progress: StepProgress
             for record in services.projects:
                 services.jobs.enqueue(JobKind.EMBED, record.project, f"backbone {version.version} is new")
             return f"new images are embedded by backbone {version.version}"
-        case JobKind.PRETRAIN:
-            raise ConfigError("A pre-training has a process of its own.", hint="Run `taxonomist pretrain`.")
+        case JobKind.PRETRAIN | JobKind.ADOPT:
+            raise ConfigError(
+                "A pre-training has a process of its own, and so has an adoption.",
+                hint="Run `taxonomist pretrain` or `taxonomist backbone adopt`.",
+            )

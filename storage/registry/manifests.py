@@ -93,7 +93,8 @@ class PretrainingSummary(BaseModel):
 class BackboneManifest(BaseModel):
     """A backbone: it embeds images uint8 (n, size, size, 3) as float32 (n, dimension).
 
-    `origin` says in words where its weights come from. `starter` is true for the one that ships with the project.
+    `origin` says in words where its weights come from, `licence` on which terms, where that is known. `starter` is true
+    for the one that ships with the project.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -103,6 +104,7 @@ class BackboneManifest(BaseModel):
     size: Annotated[int, Field(ge=1, le=8192)]
     dimension: Annotated[int, Field(ge=1, le=1_000_000)]
     origin: str = ""
+    licence: str = ""
     starter: bool = False
     pretraining: PretrainingSummary | None = None
     created_at: str | None = None

@@ -11,7 +11,7 @@ from taxonomist.taxonomy.errors import ConfigError
 Colour = tuple[float, float, float]
 """Red, green and blue in 0..1."""
 
-_IMAGENET: tuple[Colour, Colour] = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGENET: tuple[Colour, Colour] = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _HALF: tuple[Colour, Colour] = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 
 
@@ -22,7 +22,8 @@ class Architecture:
     `network` is its name in the `library`. `dimension` is the length of an embedding; `mean` and `std` are those of the
     colours that its ImageNet weights expect. The other fields are paths of submodules, with dots: the network runs
     through the `stem`, the residual blocks that the `stages` contain, and the `end`, one after the other, and flattens
-    the result. The `classifier` is removed. Fine-tuning trains the last blocks only.
+    the result. The `classifier` is removed. Fine-tuning trains the last blocks only. A network of timm that is not
+    registered has no parts; with `fixed_size` it takes images of one side only.
     """
 
     name: str
@@ -33,9 +34,13 @@ class Architecture:
     classifier: str
     library: Literal["torchvision", "timm"] = "torchvision"
     network: str = ""
-    mean: Colour = _IMAGENET[0]
-    std: Colour = _IMAGENET[1]
+    mean: Colour = IMAGENET[0]
+    std: Colour = IMAGENET[1]
+    fixed_size: bool = False
 
+
+TIMM = "timm:"
+"""Before the name of any network of timm, as in "timm:convnext_atto.d2_in1k"."""
 
 _REGISTERED: dict[str, Architecture] = {}
 
@@ -58,10 +63,23 @@ def list_of_names() -> str:
     return f"{', '.join(names)} or {last}" if names else last
 
 
+def registered_for(library: str, network: str) -> Architecture | None:
+    """Return the registered architecture of a library's network, None when there is none."""
+    known = _REGISTERED.values()
+    return next((found for found in known if (found.library, found.network) == (library, network)), None)
+
+
 def get_architecture(name: str) -> Architecture:
-    """Return the architecture of that name. Raises ConfigError, which lists all names, when there is none."""
+    """Return the architecture of that name, which may be `timm:` and the name of any network of timm.
+
+    Raises ConfigError, which lists the names, when there is none.
+    """
+    if name.startswith(TIMM):
+        from taxonomist.training.backbones.timm_networks import timm_architecture  # noqa: PLC0415 - the extra train
+
+        return timm_architecture(name.removeprefix(TIMM))
     if name not in _REGISTERED:
-        raise ConfigError(f'The backbone "{name}" is not known.', hint=f"Choose {list_of_names()}.")
+        raise ConfigError(f'The backbone "{name}" is not known.', hint=f"Choose {list_of_names()}, or {TIMM}NAME.")
     return _REGISTERED[name]
 
 

@@ -1,6 +1,7 @@
 """The backbone as a torch module: images to embeddings."""
 
 from itertools import pairwise
+from typing import Any, cast
 
 import timm
 import torch
@@ -26,7 +27,8 @@ class Backbone(nn.Module):
         self.architecture = get_architecture(architecture)
         self.dimension = self.architecture.dimension
         self.encoder = _network(self.architecture)
-        self.encoder.set_submodule(self.architecture.classifier, nn.Identity())
+        if self.architecture.classifier:
+            self.encoder.set_submodule(self.architecture.classifier, nn.Identity())
         # Not "mean": torch 2.6 gives a value of the exported graph that name, and a graph with two of one name cannot
         # be loaded.
         for name, values in (("pixel_mean", self.architecture.mean), ("pixel_std", self.architecture.std)):
@@ -41,6 +43,25 @@ class Backbone(nn.Module):
         """Return images uint8 (n, size, size, 3) as the encoder takes them: float32 (n, 3, size, size)."""
         return (images.permute(0, 3, 1, 2).float() - self.pixel_mean) / self.pixel_std
 
+    def set_size(self, size: int) -> None:
+        """Let the encoder take images of `size` pixels, after its weights are loaded.
+
+        Raises ConfigError when it takes images of another size only.
+        """
+        if not self.architecture.fixed_size:
+            return
+        resize = getattr(self.encoder, "set_input_size", None)
+        try:
+            if resize is not None:
+                resize(img_size=(size, size))
+            with torch.inference_mode():
+                self(torch.zeros((1, size, size, 3), dtype=torch.uint8))
+        except (AssertionError, RuntimeError, ValueError, TypeError) as error:
+            raise ConfigError(
+                f"{self.architecture.name} does not take images of {size} pixels: {error}",
+                hint="Choose another --size; a vision transformer needs a multiple of its patch.",
+            ) from error
+
     def cut(self, blocks: int) -> tuple[nn.Sequential, nn.Sequential]:
         """Return the encoder in two parts, the second of which starts with the last `blocks` residual blocks.
 
@@ -48,6 +69,11 @@ class Backbone(nn.Module):
         their weights with this module. Raises ConfigError when the encoder has fewer blocks.
         """
         parts = self.architecture
+        if not parts.stages:
+            raise ConfigError(
+                f"{parts.name} cannot be fine-tuned, since its blocks are not known.",
+                hint="Register the architecture, or choose a registered one.",
+            )
         residual = [block for stage in parts.stages for block in self.encoder.get_submodule(stage).children()]
         if blocks > len(residual):
             raise ConfigError(
@@ -65,6 +91,8 @@ def _network(architecture: Architecture) -> nn.Module:
     network: nn.Module
     if architecture.library == "timm":
         network = timm.create_model(architecture.network, pretrained=False)
+        if not architecture.classifier:
+            cast(Any, network).reset_classifier(0)
     else:
         network = torchvision.models.get_model(architecture.network, weights=None)
     return network

@@ -54,7 +54,9 @@ def _without_batch_norm(module: Backbone) -> Backbone:
     onnxscript.
     """
     copy = deepcopy(module)
-    for conv_name, norm_name in convolutions_and_norms(copy.encoder):
+    # Where the blocks are not known, neither is the order in which layers run.
+    pairs = convolutions_and_norms(copy.encoder) if module.architecture.stages else []
+    for conv_name, norm_name in pairs:
         conv, norm = copy.encoder.get_submodule(conv_name), copy.encoder.get_submodule(norm_name)
         assert isinstance(conv, nn.Conv2d)
         assert isinstance(norm, nn.BatchNorm2d)

@@ -1,6 +1,6 @@
 """Weights of an encoder: from a file into a module. Files are never unpickled freely."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import safetensors.torch
@@ -48,10 +48,17 @@ def architecture_of(path: Path) -> str | None:
     return named
 
 
-def load_weights(encoder: nn.Module, state: Mapping[str, Tensor]) -> None:
+def load_weights(
+    encoder: nn.Module,
+    state: Mapping[str, Tensor],
+    *,
+    hint: str = "Set TAXONOMIST_BACKBONE to the architecture that the weights were trained with.",
+    dry_run: bool = False,
+) -> None:
     """Load the weights of a network into `encoder`, under whatever prefix they were saved; a classifier is ignored.
 
-    Raises TrainingError, and leaves the encoder as it was, when they are not those of its architecture.
+    With `dry_run` they are only checked. Raises TrainingError with the `hint`, and leaves the encoder as it was, when
+    they are not those of its architecture.
     """
     wanted = encoder.state_dict()
     prefix = _prefix_of(state, wanted)
@@ -64,9 +71,18 @@ def load_weights(encoder: nn.Module, state: Mapping[str, Tensor]) -> None:
         raise TrainingError(
             f"The weights do not fit the backbone: {len(missing)} arrays are missing and {len(wrong)} have another "
             f'shape, "{example}" for one.',
-            hint="Set TAXONOMIST_BACKBONE to the architecture that the weights were trained with.",
+            hint=hint,
         )
-    encoder.load_state_dict({**wanted, **found})
+    if not dry_run:
+        encoder.load_state_dict({**wanted, **found})
+
+
+def unused_arrays(encoder: nn.Module, state: Mapping[str, Tensor], classifiers: Iterable[str]) -> list[str]:
+    """Return the names of arrays, under the prefix of the encoder's, that neither it nor one of the classifiers has."""
+    wanted = encoder.state_dict()
+    prefix = _prefix_of(state, wanted)
+    names = [name.removeprefix(prefix) for name in state if name.startswith(prefix)]
+    return [name for name in names if name not in wanted and not name.startswith(tuple(f"{of}." for of in classifiers))]
 
 
 def _prefix_of(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:

@@ -1,4 +1,4 @@
-"""The commands about backbones: `taxonomist backbone list|show|adopt|promote|rollback`."""
+"""The commands about backbones: `taxonomist backbone list|show|add|adopt|promote|rollback`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 from taxonomist.backend.cli.options import BackboneArgument, FormerPictures, Json, services_of
 from taxonomist.backend.cli.output import print_error, print_fields, print_json, print_line, print_table, step_bar
+from taxonomist.backend.cli.training.backbone_add import add
 from taxonomist.backend.cli.training.models import print_changes
 from taxonomist.backend.extras import require
 from taxonomist.backend.label_studio.predictions import model_version_name
@@ -22,7 +23,7 @@ from taxonomist.storage.registry.manifests import PretrainingSummary
 from taxonomist.taxonomy.errors import ConfigError
 
 backbone = typer.Typer(
-    help="List, show, adopt, promote and roll back the backbones.",
+    help="List, show, add, adopt, promote and roll back the backbones.",
     epilog="Example: `taxonomist backbone list`",
     no_args_is_help=True,
 )
@@ -33,6 +34,11 @@ def register(app: typer.Typer) -> None:
     app.add_typer(backbone, name="backbone")
     backbone.command("list", epilog="Example: `taxonomist backbone list`")(list_)
     backbone.command(epilog="Example: `taxonomist backbone show v2`")(show)
+    backbone.command(
+        epilog="Examples: `taxonomist backbone add timm:convnext_atto --size 160` · "
+        "`taxonomist backbone add timm:tf_efficientnet_lite0 --weights lite0.safetensors` · "
+        "`taxonomist backbone add model.onnx --mean 0.5 --std 0.5`"
+    )(add)
     backbone.command(
         epilog="Examples: `taxonomist backbone adopt v2` · `taxonomist backbone adopt starter` · "
         "`taxonomist backbone adopt --pretrained report`"
@@ -156,6 +162,7 @@ def _summary(version: ModelVersion, champion: str | None) -> dict[str, Any]:
         "size": manifest.size,
         "dimension": manifest.dimension,
         "origin": manifest.origin or None,
+        "licence": manifest.licence or None,
         "images": pretraining.data.count if pretraining.data else None,
         "pictures": pretraining.data.count if pretraining.data else None,  # the former name
         "seen": pretraining.seen,
