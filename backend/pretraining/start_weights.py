@@ -11,6 +11,7 @@ from taxonomist.backend.services import Services
 from taxonomist.inference.starter import starter_architecture
 from taxonomist.storage.files import storage_errors
 from taxonomist.taxonomy.errors import ConfigError
+from taxonomist.training.backbones.architectures import get_architecture
 from taxonomist.training.backbones.build import build_backbone
 from taxonomist.training.backbones.export import WEIGHTS_FILE
 from taxonomist.training.backbones.spec import BackboneSpec
@@ -30,6 +31,11 @@ def with_start_weights(services: Services, recipe: Recipe) -> Recipe:
     starter's, or the one that a file names. Raises `ConfigError` or `TrainingError` when the weights are not available
     or do not fit; nothing else takes their place.
     """
+    if get_architecture(recipe.architecture).fixed_size:
+        raise ConfigError(
+            f"{recipe.architecture} takes images of one size only, and a pre-training needs views of several sizes.",
+            hint="Set TAXONOMIST_BACKBONE to a convolutional network.",
+        )
     weights = recipe.weights
     architecture: str | None = None
     if weights == "champion":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime
 from ipaddress import ip_network
 from typing import Annotated, Any, Literal
@@ -14,7 +15,7 @@ from pydantic_settings import NoDecode
 
 from taxonomist.storage.network.proxies import parse_proxy
 from taxonomist.taxonomy.errors import ConfigError
-from taxonomist.training.backbones.architectures import architecture_names, list_of_names
+from taxonomist.training.backbones.architectures import TIMM, architecture_names, list_of_names
 
 MAX_ADDRESS_CHARACTERS = 1000
 
@@ -70,9 +71,9 @@ def _schedule(text: str) -> str:
 
 
 def _architecture(name: str) -> str:
-    """Return the name of a registered architecture."""
-    if name not in architecture_names():
-        raise ValueError(f"must be {list_of_names()}")
+    """Return the name of a registered architecture, or of a network of timm."""
+    if name not in architecture_names() and not re.fullmatch(rf"{TIMM}[\w.]+", name):
+        raise ValueError(f"must be {list_of_names()}, or {TIMM}NAME")
     return name
 
 

@@ -36,7 +36,7 @@ from taxonomist.backend.settings.fields import (
 )
 from taxonomist.taxonomy.agreement import AgreementPolicy
 from taxonomist.taxonomy.calibration import Promise
-from taxonomist.training.backbones.architectures import list_of_names
+from taxonomist.training.backbones.architectures import TIMM, list_of_names
 from taxonomist.training.pretraining.recipe import Precision
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -170,7 +170,8 @@ class Settings(BaseSettings):
     # Backbone and head
     backbone: ArchitectureName = Field(
         "efficientnet_lite0",
-        description=f"Architecture of the first backbone and, where it is set, of pre-trainings: {list_of_names()}",
+        description=f"Architecture of the first backbone and, where it is set, of pre-trainings: {list_of_names()}, or "
+        f"{TIMM}NAME",
     )
     backbone_weights: str = Field(
         "auto",

@@ -61,7 +61,8 @@ def build_backbone(spec: BackboneSpec) -> BuiltBackbone:
     elif spec.weights != "random":
         load_weights(module.encoder, read_weights(Path(spec.weights)))
         origin = f"file {Path(spec.weights).name}"
-    return BuiltBackbone(module.eval(), origin)
+    module.eval().set_size(spec.size)
+    return BuiltBackbone(module, origin)
 
 
 def check_starter(architecture: str) -> None:
