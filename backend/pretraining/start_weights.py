@@ -31,11 +31,6 @@ def with_start_weights(services: Services, recipe: Recipe) -> Recipe:
     starter's, or the one that a file names. Raises `ConfigError` or `TrainingError` when the weights are not available
     or do not fit; nothing else takes their place.
     """
-    if get_architecture(recipe.architecture).fixed_size:
-        raise ConfigError(
-            f"{recipe.architecture} takes images of one size only, and a pre-training needs views of several sizes.",
-            hint="Set TAXONOMIST_BACKBONE to a convolutional network.",
-        )
     weights = recipe.weights
     architecture: str | None = None
     if weights == "champion":
@@ -51,6 +46,11 @@ def with_start_weights(services: Services, recipe: Recipe) -> Recipe:
         architecture = architecture_of(Path(weights))
     if "backbone" not in services.settings.model_fields_set:
         recipe = recipe.with_changes({"architecture": architecture})
+    if get_architecture(recipe.architecture).fixed_size:
+        raise ConfigError(
+            f"{recipe.architecture} takes images of one size only, and a pre-training needs views of several sizes.",
+            hint="Name the weights of a convolutional network with --weights, such as starter.",
+        )
     origin = build_backbone(BackboneSpec(recipe.architecture, weights, recipe.seed, recipe.size)).origin
     log.info("start weights: %s", origin)
     return recipe.with_changes({"weights": weights})

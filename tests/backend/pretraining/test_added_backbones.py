@@ -86,7 +86,6 @@ def test_backbones_that_are_added_while_another_waits_are_adopted_too(run: Run, 
 
 def _slow(path: Path) -> Path:
     """Write a network of 150 million multiplications for an image."""
-    pools = {"kernel_shape": [8, 8], "strides": [8, 8]}
     nodes = [
         helper.make_node(
             "Constant", [], ["kernel"], value=numpy_helper.from_array(np.ones((1024, 3, 7, 7), np.float32))
@@ -94,7 +93,7 @@ def _slow(path: Path) -> Path:
         helper.make_node("Conv", ["images", "kernel"], ["wide"], pads=[3, 3, 3, 3]),
         helper.make_node("ReduceMean", ["wide"], ["grey"], axes=[1], keepdims=1),
         helper.make_node("Concat", ["grey", "grey", "grey"], ["three"], axis=1),
-        helper.make_node("AveragePool", ["three"], ["cells"], **pools),
+        helper.make_node("AveragePool", ["three"], ["cells"], kernel_shape=[8, 8], strides=[8, 8]),
         helper.make_node("Reshape", ["cells", "shape"], ["embedding"]),
     ]
     return write_network(path, nodes=nodes)

@@ -136,3 +136,16 @@ def test_our_presets_start_from_the_served_backbone_and_a_setting_overrides_them
     services.settings.pretrain_weights = "starter"
     assert begin(preset="cpu") == "starter: starter"
     assert PRESETS["thesis"].weights == "random"
+
+
+def test_a_network_of_timm_that_is_served_is_pretrained_unless_it_takes_one_size(services: Services) -> None:
+    for name in ("timm:test_efficientnet", "timm:test_vit"):
+        state = build_backbone(BackboneSpec(name, "random", size=160)).module.state_dict()
+        with services.registry.stage(BACKBONE) as folder:
+            (folder / WEIGHTS_FILE).write_bytes(safetensors.torch.save(state))
+            manifest = {"kind": "backbone", "architecture": name, "size": 160, "dimension": 64}
+            promoted(services, services.registry.publish(BACKBONE, folder, manifest))
+        if name == "timm:test_efficientnet":
+            assert with_start_weights(services, FROM_CHAMPION).architecture == name
+    with pytest.raises(ConfigError, match="timm:test_vit takes images of one size only"):
+        with_start_weights(services, FROM_CHAMPION)

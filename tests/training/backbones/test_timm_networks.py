@@ -12,7 +12,7 @@ import pytest
 import safetensors.torch
 import timm
 import torch
-from timm.models.vision_transformer import checkpoint_filter_fn
+from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 
 from taxonomist.taxonomy.errors import ConfigError, TrainingError
 from taxonomist.training.backbones.added.candidate import write_timm_network
@@ -60,9 +60,11 @@ def test_a_transformer_of_another_size_is_timms(tmp_path: Path) -> None:
     load_timm_weights(module.encoder, "test_vit", weights, complete=True)
     module.set_size(96)
     timms = timm.create_model("test_vit", num_classes=0, img_size=96).eval()
+    assert isinstance(timms, VisionTransformer)
     state = checkpoint_filter_fn(safetensors.torch.load_file(weights), timms)
+    described = describe_network("test_vit")
     timms.load_state_dict({name: state[name] for name in timms.state_dict()})
-    mean, std = (torch.tensor(timms.pretrained_cfg[name]).view(1, 3, 1, 1) for name in ("mean", "std"))
+    mean, std = (torch.tensor(colour).view(1, 3, 1, 1) for colour in (described.mean, described.std))
     images = torch.randint(0, 256, (2, 96, 96, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         expected = timms((images.permute(0, 3, 1, 2) / 255 - mean) / std)
