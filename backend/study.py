@@ -91,7 +91,9 @@ def collect_labelled_images(
     products = {document.id: document.product(project) for document in used}
     near: dict[str, str] = {}
     if backbone := services.backbone():
-        near = near_duplicates_of_unknown(products, services.embeddings(backbone.version))
+        near = near_duplicates_of_unknown(
+            products, services.embeddings(backbone.version), backbone.backbone_manifest.near_distance
+        )
     groups = [product or near.get(id, id) for id, product in products.items()]
     is_test = [document.projects[project].part == "test" for document in used]
     skipped = services.settings.pretrain_skip_test

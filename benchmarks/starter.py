@@ -20,13 +20,14 @@ import torch
 from numpy.typing import NDArray
 
 from taxonomist.backend.demo.project import read_catalogue
-from taxonomist.inference.embedder import BACKBONE_FILE
+from taxonomist.inference.embedder import BACKBONE_FILE, Embedder
 from taxonomist.inference.image_decoding import prepare_image
 from taxonomist.inference.starter import FOLDER, MANIFEST, WEIGHTS_FILE
 from taxonomist.training.backbones.backbone import Backbone
 from taxonomist.training.backbones.export import export_backbone
 from taxonomist.training.backbones.quantise import quantise
 from taxonomist.training.backbones.weights import Weights, load_weights, read_weights
+from taxonomist.training.near_duplicates import near_distance
 
 LITE0 = "efficientnet_lite0"
 SIZE = 160  # pixels
@@ -86,6 +87,7 @@ def main() -> None:
         "origin": "EfficientNet-Lite0 with ImageNet's weights, Apache-2.0",
         "source": f"{_PACKAGE} {importlib.metadata.version(_PACKAGE)}",
         "licence": "Apache-2.0",
+        "near_distance": near_distance(Embedder(folder / BACKBONE_FILE, threads=1).embed, calibration_images(SIZE)),
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
     for file in (BACKBONE_FILE, WEIGHTS_FILE):

@@ -64,6 +64,7 @@ def publish_starter(registry: Registry, name: str) -> ModelVersion:
             "size": starter["size"],
             "dimension": starter["dimension"],
             "starter": True,
+            "near_distance": starter["near_distance"],
             "origin": f"the starter, {starter['origin']}",
             "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }

@@ -205,9 +205,10 @@ def fetch(
         print_line(f"  failed: {image}: {reason}")
 
 
-def _served_embeddings(services: Services) -> Embeddings | None:
-    backbone = services.backbone()
-    return services.embeddings(backbone.version) if backbone else None
+def _served_embeddings(services: Services) -> tuple[Embeddings, float] | None:
+    if (backbone := services.backbone()) is None:
+        return None
+    return services.embeddings(backbone.version), backbone.backbone_manifest.near_distance
 
 
 def _print_left_out(reasons: dict[str, int]) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 from taxonomist.backend.data_stages.files import PARTS, ChosenImage, Part, PlacedImage, read_query, write_split
 from taxonomist.storage.embeddings import Embeddings
+from taxonomist.storage.registry.manifests import NEAR_DISTANCE
 from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.taxonomy.paths import format_path
 from taxonomist.training.near_duplicates import near_duplicates_of_unknown
@@ -81,13 +82,13 @@ def run_split(
     query: Path,
     folder: Path,
     options: SplitOptions,
-    embeddings: Callable[[], Embeddings | None] = lambda: None,
+    embeddings: Callable[[], tuple[Embeddings, float] | None] = lambda: None,
 ) -> SplitResult:
     """Split what the query in the folder `query` chose; write `split.csv` and `split.json` into `folder`.
 
-    `embeddings` returns those of the served backbone, None where there are none. It is called if the product of an
-    image is not known: near-duplicates then count as one product, as in a training. Return the counts. Raises
-    `ConfigError` when no image has a label of that level, and `StorageError`.
+    `embeddings` returns those of the served backbone and the distance of near-duplicates among them, None where there
+    are none. It is called if the product of an image is not known: near-duplicates then count as one product, as in a
+    training. Return the counts. Raises `ConfigError` when no image has a label of that level, and `StorageError`.
     """
     labels, left_out = _labels(read_query(query), options.level)
     if not labels:
@@ -97,8 +98,10 @@ def run_split(
         )
     chosen = [image for image, _ in labels.values()]
     unknown = [image.id for image in chosen if not image.group]
-    store = embeddings() if unknown else None
-    near = near_duplicates_of_unknown({image.id: image.group for image in chosen}, store) if store is not None else {}
+    store, closest = (embeddings() if unknown else None) or (None, NEAR_DISTANCE)
+    near = {}
+    if store is not None:
+        near = near_duplicates_of_unknown({image.id: image.group for image in chosen}, store, closest)
     placed = split_images(chosen, {id: label for id, (_, label) in labels.items()}, options, near)
     result = SplitResult(
         folder,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from taxonomist.backend.labelling.sources import check_source
 from taxonomist.backend.prediction.predictor import Predictor
-from taxonomist.backend.services import Services
+from taxonomist.backend.services import BACKBONE, Services
 from taxonomist.progress import StepProgress, ignore_steps
 from taxonomist.storage.catalog.documents import ImageDocument
 from taxonomist.storage.csv_text import for_spreadsheets
@@ -107,6 +107,7 @@ def audit_labels(services: Services, project: str, progress: StepProgress = igno
     near = near_duplicates(
         [document.id for document in checked],
         audited.vectors,
+        services.registry.get(BACKBONE, backbone).backbone_manifest.near_distance,
         lambda share: progress("near-duplicates", _NEAR_SHARE * share),
     )
     findings: list[LabelFinding] = []

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from taxonomist.backend.pretraining.adopt import REPORT, adopt
@@ -57,6 +59,7 @@ log = logging.getLogger(__name__)
 
 PREPARED, PRETRAINED = 0.1, 0.8  # share of the whole job that is done after these steps
 LOG_EVERY_S = 60.0
+_MEASURED = 200  # images
 
 
 def run(
@@ -208,7 +211,9 @@ def train(
 
 
 def _publish(services: Services, current: Run, result: PretrainingResult) -> Run:
-    version = _published(services, result) or publish_pretrained(services.registry, result, current.size)
+    version = _published(services, result) or publish_pretrained(
+        services.registry, result, current.size, _some_images(services, current)
+    )
     changes = {
         "step": "adopt",
         "version": version.version,
@@ -216,6 +221,13 @@ def _publish(services: Services, current: Run, result: PretrainingResult) -> Run
         "precision": result.summary.get("precision", ""),
     }
     return write_run(services.settings.home, current.model_copy(update=changes))
+
+
+def _some_images(services: Services, current: Run) -> NDArray[np.uint8]:
+    """Return up to `_MEASURED` of the prepared images, which measure the distance of near-duplicates."""
+    data = read_data(services.settings.home)
+    images, rows = images_and_rows(_store(services, current), data.ids if data else [])
+    return images[rows[:: len(rows) // _MEASURED + 1]]
 
 
 def _published(services: Services, result: PretrainingResult) -> ModelVersion | None:

@@ -144,7 +144,7 @@ def _train_head(
             )
             ordered = drawn_by_order(services, project, documents)
             examples = [_example(project, document, images.file_hashes, ordered) for document in documents]
-            examples = _with_near_duplicates(examples, services.embeddings(backbone.version), progress)
+            examples = _with_near_duplicates(services, examples, backbone, progress)
             examples, trees = learn_no_answer(_with_history(services, project, examples), trees)
             split = split_examples(
                 examples,
@@ -297,11 +297,14 @@ def _with_prefilled(example: Example, prefilled: Mapping[str, frozenset[str]]) -
     return replace(example, prefilled=prefilled[example.id]) if example.id in prefilled else example
 
 
-def _with_near_duplicates(examples: Sequence[Example], embeddings: Embeddings, progress: StepProgress) -> list[Example]:
+def _with_near_duplicates(
+    services: Services, examples: Sequence[Example], backbone: ModelVersion, progress: StepProgress
+) -> list[Example]:
     """Return the examples; those without a product know their near-duplicates among each other."""
     near = near_duplicates_of_unknown(
         {example.id: example.group for example in examples},
-        embeddings,
+        services.embeddings(backbone.version),
+        backbone.backbone_manifest.near_distance,
         lambda share: progress(f"near-duplicates ({share:.0%})", EMBEDDING_SHARE),
     )
     return [replace(example, near=near.get(example.id)) for example in examples]

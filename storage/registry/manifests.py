@@ -16,6 +16,7 @@ from taxonomist.taxonomy.tree import Tree
 from taxonomist.taxonomy.tree_metrics import TreeMetrics
 
 __all__ = [
+    "NEAR_DISTANCE",
     "NEVER_TESTED",
     "PRODUCTS_UNKNOWN",
     "TOGETHER",
@@ -90,11 +91,16 @@ class PretrainingSummary(BaseModel):
     seconds: float | None = None
 
 
+NEAR_DISTANCE = 0.02
+"""That of backbones for which it was not measured; with the former starter 95 % of copies were that close."""
+
+
 class BackboneManifest(BaseModel):
     """A backbone: it embeds images uint8 (n, size, size, 3) as float32 (n, dimension).
 
     `origin` says in words where its weights come from, `licence` on which terms, where that is known. `starter` is true
     for the one that ships with the project.
+    `near_distance` is that of near-duplicates, as `training.near_duplicates.near_distance` measures it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -106,6 +112,7 @@ class BackboneManifest(BaseModel):
     origin: str = ""
     licence: str = ""
     starter: bool = False
+    near_distance: Annotated[float, Field(gt=0, lt=1)] = NEAR_DISTANCE
     pretraining: PretrainingSummary | None = None
     created_at: str | None = None
 

@@ -72,7 +72,7 @@ def test_the_contestants(world: Services) -> None:
     names = [contestant.name for contestant in found]
     champion = world.registry.champion(BACKBONE)
     assert names == [
-        "random resnet18",
+        "random efficientnet_lite0",
         "raw pixels",
         f"backbone {champion}",
         f"backbone {champion}, oversampling",

@@ -30,6 +30,7 @@ def test_it_serves_as_any_version_does(tmp_path: Path) -> None:
     version = publish_starter(registry, "backbone")
     registry.verify(version)
     assert set(version.files) == {BACKBONE_FILE, WEIGHTS_FILE}
+    assert 0.05 < version.backbone_manifest.near_distance < 0.2  # copies of an image are far from it in this space
     assert registry.champion("backbone") is None
     embedder = Embedder(version.path / BACKBONE_FILE, size=version.backbone_manifest.size)
     pictures = np.random.default_rng(0).integers(0, 256, (3, embedder.size, embedder.size, 3), np.uint8)

@@ -2,10 +2,11 @@ import logging
 import tracemalloc
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from taxonomist.training import near_duplicates as module
-from taxonomist.training.near_duplicates import near_duplicates
+from taxonomist.training.near_duplicates import near_distance, near_duplicates
 
 
 def test_copies_are_found_and_other_images_are_not() -> None:
@@ -62,7 +63,7 @@ def test_a_long_comparison_shows_progress(monkeypatch: pytest.MonkeyPatch) -> No
     """A job that shows none for an hour is taken for a hung one, and its worker is replaced."""
     monkeypatch.setattr(module, "_BLOCK", 1000)
     shares: list[float] = []
-    near_duplicates([str(n) for n in range(100)], np.eye(100, dtype=np.float32), shares.append)
+    near_duplicates([str(n) for n in range(100)], np.eye(100, dtype=np.float32), on_step=shares.append)
     assert len(shares) == 10  # ten rows at a time
     assert shares == sorted(shares)
     assert (shares[0], shares[5]) == (0, 0.75)
@@ -88,3 +89,28 @@ def test_the_memory_beside_the_vectors_is_bounded(monkeypatch: pytest.MonkeyPatc
     assert len(near) == (n - 2 if kind == "copies" else 0)
     copies, block, columns = 2 * vectors.nbytes, 4 << 14, 8 * n
     assert peak < copies + 4 * block + 16 * columns
+
+
+def test_copies_are_within_the_distance_that_was_measured() -> None:
+    """A space in which a copy is farther away has a larger distance, so that copies are found there, too."""
+    random = np.random.default_rng(0)
+    images = random.integers(0, 200, (60, 4, 4, 3)).repeat(16, axis=1).repeat(16, axis=2).astype(np.uint8)
+
+    def embed(shown: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        cells: npt.NDArray[np.float32] = shown.reshape(len(shown), 4, 16, 4, 16, 3).mean((2, 4), np.float32)
+        return cells.reshape(len(shown), -1)
+
+    def noisy(shown: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        vectors = embed(shown)
+        vectors += random.normal(0, 13, vectors.shape).astype(np.float32)
+        return vectors
+
+    near, far = near_distance(embed, images), near_distance(noisy, images)
+    assert near is not None
+    assert far is not None
+    assert 0.01 <= near < 0.05 < far < 0.2
+    ids = [str(n) for n in range(120)]
+    vectors = np.concatenate([noisy(images), noisy(images)])
+    assert len(near_duplicates(ids, vectors, near)) == 0
+    assert len(near_duplicates(ids, vectors, far)) > 100
+    assert near_distance(embed, images[:40]) is None

@@ -8,13 +8,17 @@ from pathlib import Path
 from shutil import copyfile
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
+from taxonomist.inference.embedder import BACKBONE_FILE, Embedder
 from taxonomist.inference.starter import is_served_by_starter, publish_starter
 from taxonomist.storage.registry import ModelVersion, Registry, ensure_champion
 from taxonomist.training.backbones.build import BuiltBackbone, build_backbone, check_starter
 from taxonomist.training.backbones.export import export_backbone
 from taxonomist.training.backbones.spec import BackboneSpec
+from taxonomist.training.near_duplicates import near_distance
 
 logger = logging.getLogger(__name__)
 
@@ -28,13 +32,18 @@ def publish_backbone(
     size: int,
     details: Mapping[str, Any],
     attachments: Iterable[Path] = (),
+    images: npt.NDArray[np.uint8] | None = None,
 ) -> ModelVersion:
     """Export `built` for images of `size` pixels as a new version of the backbone, not yet the champion.
 
-    `details` become part of the manifest, copies of the `attachments` part of the version. Return the version.
+    `details` become part of the manifest, copies of the `attachments` part of the version. With some `images` (n, size,
+    size, 3) of its catalogue, the distance of near-duplicates is measured on them. Return the version.
     """
     with registry.stage(BACKBONE_NAME) as folder:
         export_backbone(built.module, folder, size)
+        if images is not None:
+            near = near_distance(Embedder(folder / BACKBONE_FILE).embed, images)
+            details = {**details, **({} if near is None else {"near_distance": near})}
         for attachment in attachments:
             copyfile(attachment, folder / attachment.name)
         manifest = {

@@ -155,10 +155,12 @@ def pretrain(
     return PretrainingResult(folder, folder / BEST, summary)
 
 
-def publish_pretrained(registry: Registry, result: PretrainingResult, size: int) -> ModelVersion:
+def publish_pretrained(
+    registry: Registry, result: PretrainingResult, size: int, images: npt.NDArray[np.uint8] | None = None
+) -> ModelVersion:
     """Publish the best weights as a version of the backbone, not yet the champion, and return it.
 
-    `size` is the side of served images in pixels.
+    `size` is the side of served images in pixels; `images` are some of them, as in `publish_backbone`.
     """
     recipe = result.summary["recipe"]
     module = Backbone(recipe["architecture"])
@@ -167,7 +169,7 @@ def publish_pretrained(registry: Registry, result: PretrainingResult, size: int)
     origin = f"MoCo v2, {result.summary['seen']:,} images seen, from {result.summary['origin']}"
     built = BuiltBackbone(module.eval(), origin)
     details = {"pretraining": {**result.summary, "recipe": published_recipe}}
-    return publish_backbone(registry, built, size, details, [result.folder / name for name in (CURVES, PLOT)])
+    return publish_backbone(registry, built, size, details, [result.folder / name for name in (CURVES, PLOT)], images)
 
 
 def _check(selection: ImageSelection, recipe: Recipe, groups: RowIndices | None) -> None:

@@ -173,7 +173,7 @@ def test_near_duplicates_stay_together_where_products_are_not_known(tmp_path: Pa
     chosen = [ChosenImage(id, "x", path=("A",)) for id in ids]
     chosen += [ChosenImage(f"known {name}", "x", group=name, path=("A",)) for name in "ab"]
     write_query(tmp_path, [*chosen, ChosenImage("not embedded", "x", path=("A",))], {})
-    result = run_split(tmp_path, tmp_path, SplitOptions(), lambda: store)
+    result = run_split(tmp_path, tmp_path, SplitOptions(), lambda: (store, 0.02))
     assert (result.without_product, result.near_duplicates, result.not_embedded) == (41, 40, 1)
     part = {image.id: image.part for image in read_split(tmp_path)}
     assert all(part[one] == part[other] for one, other in zip(ids[::2], ids[1::2], strict=True))

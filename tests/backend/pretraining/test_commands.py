@@ -88,3 +88,9 @@ def test_either_rollback_restores_both(
         "Project 7 is served by taxonomist-v1 again.",
     ]
     assert poor.registry.champions() == {"backbone": "v1", "project-7": "v1"}
+
+
+def test_the_starter_that_ships_is_adopted(run: Run, poor: Services) -> None:
+    assert "Backbone v2 is served now, with taxonomist-v2 of project 7" in run("backbone", "adopt", "starter")
+    assert poor.registry.get("backbone", "v2").backbone_manifest.starter
+    assert run("backbone", "adopt", "starter") == "Backbone v2 is served.\n"
