@@ -4,12 +4,16 @@ Every group of siblings has its own softmax, so a logit stands for the probabili
 probability of a path is the product of these from level 1 down.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
 from taxonomist.taxonomy.tree import Tree
 
 FloatArray = NDArray[np.floating]
+
+_BLOCK = 1 << 20  # numbers in memory at once, of images and nodes
 
 
 def group_log_softmax(logits: FloatArray, tree: Tree) -> FloatArray:
@@ -41,6 +45,13 @@ def path_log_probabilities(logits: FloatArray, tree: Tree) -> FloatArray:
         nodes = np.flatnonzero(tree.levels == level)
         result[:, nodes] += result[:, tree.parents[nodes]]  # the sums of the parents are complete
     return result
+
+
+def row_blocks(rows: int, columns: int) -> Iterator[slice]:
+    """Yield slices of rows that cover all of them, each with few enough for an array (rows, columns) of 4 MB."""
+    size = max(1, _BLOCK // max(1, columns))
+    for start in range(0, rows, size):
+        yield slice(start, min(start + size, rows))
 
 
 def greedy_path(tree: Tree, probabilities: FloatArray) -> list[int]:

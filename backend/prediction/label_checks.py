@@ -20,6 +20,7 @@ from taxonomist.storage.csv_text import for_spreadsheets
 from taxonomist.storage.files import storage_errors, write_atomically
 from taxonomist.taxonomy.agreement.doubtful_labels import Doubt, DoubtReason, doubtful_labels, pure_groups
 from taxonomist.taxonomy.errors import ConfigError, NotFoundError
+from taxonomist.taxonomy.labelled_part import labelled_part
 from taxonomist.taxonomy.paths import TaxonomyPath, format_path
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.training.heads.data.targets import stops
@@ -154,8 +155,9 @@ class _Audited:
         folds = [
             product or other or document.id for product, other, document in zip(products, alike, documents, strict=True)
         ]
-        probabilities = label_probabilities(self.vectors[rows], stops(tree, given), folds, tree, on_step)
-        doubts = doubtful_labels(tree, given, probabilities, products, alike)
+        part = labelled_part(tree, given)
+        probabilities = label_probabilities(self.vectors[rows], stops(part, given), folds, part, on_step)
+        doubts = doubtful_labels(part, given, probabilities, products, alike)
         return (self._finding(tree, documents, given, doubt) for doubt in doubts), _note(tree, known, products)
 
     def _finding(

@@ -52,6 +52,13 @@ class Discriminant:
         """Return P(path) of every node, shape (n, nodes), for embeddings (n, d): 0 where nothing was learned."""
         return node_probabilities(features(embeddings) @ self.weight.T + self.bias, self.nodes, self.parents)
 
+    def in_tree(self, part: Tree, whole: Tree) -> Discriminant:
+        """Return the discriminant of a whole tree; this one is that of a part of its nodes."""
+        if part is whole:
+            return self
+        nodes = np.array([whole.index[part.paths[node]] for node in self.nodes.tolist()], np.int64)
+        return Discriminant(self.weight, self.bias, nodes, np.asarray(whole.parents, np.int64))
+
 
 @dataclass(frozen=True)
 class DiscriminantHead:

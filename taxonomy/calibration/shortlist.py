@@ -158,8 +158,9 @@ def _lists_of(tree: Tree, probabilities: FloatArray, truths: Truths, owners: npt
     for level in range(1, tree.depth + 1):
         if size := _size(nodes := _nodes(tree, level)):
             likeliest, masses = _likeliest(probabilities, nodes, size)
-            found = np.take_along_axis(named, likeliest, axis=1).any(axis=1)
+            is_listed = np.take_along_axis(probabilities, likeliest, axis=1) > 0
+            found = (np.take_along_axis(named, likeliest, axis=1) & is_listed).any(axis=1)
             scores[:, level - 1] = np.where(has_label, masses, 0)
             right[:, level - 1] = found
-            judged[:, level - 1] = found | ~np.take_along_axis(open_, likeliest, axis=1).any(axis=1)
+            judged[:, level - 1] = found | ~(np.take_along_axis(open_, likeliest, axis=1) & is_listed).any(axis=1)
     return Candidates(scores, judged, right, owners)

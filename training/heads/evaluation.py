@@ -10,7 +10,7 @@ import numpy.typing as npt
 from taxonomist.inference.heads.discriminant_weights import DiscriminantHead
 from taxonomist.inference.heads.fusion import MOST_IMAGES, Fusion, mean_features
 from taxonomist.inference.heads.head import Head
-from taxonomist.taxonomy.path_probabilities import FloatArray, path_log_probabilities
+from taxonomist.taxonomy.path_probabilities import FloatArray, path_log_probabilities, row_blocks
 from taxonomist.taxonomy.paths import TaxonomyPath, format_path
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.taxonomy.tree_metrics import NodeScores, TreeMetrics, count_level, evaluate_paths
@@ -71,11 +71,14 @@ def evaluate(
     Every prediction is a path down to the deepest node that the head knows, whatever its probability: the calibration
     decides how deep a suggestion goes. Controls that no image has a label for are omitted. Labels must be in the trees.
     """
-    scores = head.log_probabilities(x, {tree.control: tree for tree in trees}, {})
+    by_control = {tree.control: tree for tree in trees}
+    found: dict[str, list[TaxonomyPath]] = {}
+    for rows in row_blocks(len(x), sum(map(len, trees))):
+        for control, scores in head.log_probabilities(x[rows], by_control, {}).items():
+            found.setdefault(control, []).extend(most_likely_paths(by_control[control], scores))
     evaluations = {}
     for tree in trees:
-        known = tree.control in scores
-        predictions = most_likely_paths(tree, scores[tree.control]) if known else [None] * len(x)
+        predictions = found.get(tree.control, [None] * len(x))
         if evaluation := evaluate_predictions(tree, labels, predictions):
             evaluations[tree.control] = evaluation
     return evaluations
@@ -121,21 +124,25 @@ def evaluate_together(
     rows = [row for row, _ in several]
     if not rows or not isinstance(head, DiscriminantHead):
         return {}
-    others = [x[[other for other in images if other != row][: MOST_IMAGES - 1]] for row, images in several]
-    means, counts = mean_features(x[rows], others)
+    truths = [labels[row] for row in rows]
     found = {}
     for tree in trees:
         if fusion := fusions.get(tree.control):
             discriminant = head.discriminants[tree.control]
-            values = (
-                discriminant.probabilities(x[rows]),
-                fusion.probabilities(discriminant, tree, x[rows], means, counts),
-            )
-            truths = [labels[row] for row in rows]
-            with np.errstate(divide="ignore"):
-                alone, together = (
-                    evaluate_predictions(tree, truths, most_likely_paths(tree, np.log(value))) for value in values
+            paths: tuple[list[TaxonomyPath], list[TaxonomyPath]] = ([], [])
+            for block in row_blocks(len(rows), len(tree)):
+                own = x[rows[block]]
+                others = [
+                    x[[other for other in images if other != row][: MOST_IMAGES - 1]] for row, images in several[block]
+                ]
+                values = (
+                    discriminant.probabilities(own),
+                    fusion.probabilities(discriminant, tree, own, *mean_features(own, others)),
                 )
+                for predicted, value in zip(paths, values, strict=True):
+                    with np.errstate(divide="ignore"):
+                        predicted += most_likely_paths(tree, np.log(value))
+            alone, together = (evaluate_predictions(tree, truths, predicted) for predicted in paths)
             if alone and together:
                 found[tree.control] = Together(len(rows), alone.metrics, together.metrics)
     return found

@@ -26,6 +26,7 @@ from taxonomist.taxonomy.calibration import (
     promise_for,
 )
 from taxonomist.taxonomy.groups import LevelPurity, pure_depth, purity_by_level
+from taxonomist.taxonomy.labelled_part import labelled_part
 from taxonomist.taxonomy.path_probabilities import FloatArray
 from taxonomist.taxonomy.paths import prefixes
 from taxonomist.training.heads.data.dataset import Dataset
@@ -107,7 +108,9 @@ def _learn_mlp(data: Dataset, outputs: Outputs, options: TrainingOptions, progre
     def on_epoch(done: int, total: int) -> None:
         progress("training", done / total)
 
-    trained = train_head(data.train_data, outputs, options.head, data.validation_data(outputs), on_epoch=on_epoch)
+    trained = train_head(
+        data.train_data(outputs), outputs, options.head, data.validation_data(outputs), on_epoch=on_epoch
+    )
     labels = [example.labels for example in data.validation]
     validation = evaluate(trained.weights, outputs.trees, data.validation_x, labels)
     return Learned(trained.weights, _calibrate(trained.weights, outputs, data, options), validation, trained)
@@ -124,13 +127,14 @@ def _learn_discriminant(data: Dataset, outputs: Outputs, options: TrainingOption
     purity: dict[str, tuple[LevelPurity, ...]] = {}
     fusions, fused = dict[str, Fusion](), dict[str, Calibration]()
     groups = [example.group for example in data.train]
-    shared = data.companions and data.companions.means(data.train_data.vectors, groups)
-    for done, tree in enumerate(outputs.trees):
+    shared = data.companions and data.companions.means(data.train_x, groups)
+    for done, whole in enumerate(outputs.trees):
         if not members:
             progress("training", done / len(outputs.trees))
-        rows = [row for row, example in enumerate(data.train) if example.labels.get(tree.control)]
+        rows = [row for row, example in enumerate(data.train) if example.labels.get(whole.control)]
         examples = [data.train[row] for row in rows]
-        truths = [example.labels[tree.control] for example in examples]
+        truths = [example.labels[whole.control] for example in examples]
+        tree = whole if members else labelled_part(whole, truths)
         products = [example.product for example in examples]
         drawn = [row for row, example in enumerate(examples) if example.at_random]
         fusion: FittedFusion | None = None
@@ -142,10 +146,10 @@ def _learn_discriminant(data: Dataset, outputs: Outputs, options: TrainingOption
                 purity[tree.control] = purity_by_level(truths, known, tree.depth)
                 others = ProductFeatures(shared[0][rows], shared[1][rows], pure_depth(purity[tree.control]))
             learning = learning_of(
-                data.train_data.vectors[rows], stops(tree, truths), products, tree, options.discriminant, others
+                data.train_x[rows], stops(tree, truths), products, tree, options.discriminant, others
             )
             fitted = learning.fitted()
-            discriminants[tree.control], held_out = fitted.weights, fitted.held_out
+            discriminants[tree.control], held_out = fitted.weights.in_tree(tree, whole), fitted.held_out
             fusion = None if members else fit_fusion(learning, products, others)
             if members:
                 temperatures[tree.control] = members.temperature(tree, rows, truths)
@@ -182,7 +186,8 @@ def _members(data: Dataset, outputs: Outputs, options: TrainingOptions, progress
     """Return the heads of two layers in an ensemble, None for another kind of head."""
     if options.kind != "ensemble":
         return None
-    return train_members(data.train_data, [example.product for example in data.train], outputs, options.head, progress)
+    products = [example.product for example in data.train]
+    return train_members(data.train_data(outputs), products, outputs, options.head, progress)
 
 
 def _calibrate(

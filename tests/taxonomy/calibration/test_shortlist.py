@@ -219,3 +219,16 @@ def test_a_promised_path_takes_the_image_from_the_lists() -> None:
     promised = fit_promise(FLAT, rows, truths, products)
     assert promised.thresholds == (0.55,)
     assert fit_shortlists(FLAT, rows, truths, products, promised) == replace(promised, shortlists=(0.4,))
+
+
+@pytest.mark.parametrize("name", NAMES[1:])
+def test_a_node_that_is_not_listed_makes_no_list_right(name: str) -> None:
+    sure = probabilities(FLAT, {("a",): 1.0})  # a list of one, since the others have no probability
+    assert fitted([sure] * 40, [(name,)] * 40) == (math.inf,)
+
+
+@pytest.mark.parametrize("name", NAMES[1:])
+def test_a_label_above_a_node_that_is_not_listed_makes_the_list_wrong(name: str) -> None:
+    sure = probabilities(DEEP, {("a", "x"): 1.0})
+    labels: list[TaxonomyPath] = [("a", "x")] * 40 + [(name,)] * 40
+    assert fitted([sure] * 80, labels, tree=DEEP) == (math.inf, math.inf)

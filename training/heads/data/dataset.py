@@ -167,20 +167,27 @@ def split_examples(
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images of the three parts, and the embeddings (n, d) of those that are held out.
+    """Images of the three parts, and their embeddings (n, d).
 
-    `scored` has the test images with the labels that they are scored on: as deep as the training part knows the nodes.
-    `companions` are images without labels of the training part's products, None where none are known.
+    `train_x` (rows, d) has a row for each image of the training part and for each of its augmented views; `owners`
+    (rows,) are the numbers of the images, ascending. `scored` has the test images with the labels that they are scored
+    on: as deep as the training part knows the nodes. `companions` are images without labels of the training part's
+    products, None where none are known.
     """
 
     train: tuple[Example, ...]
     validation: tuple[Example, ...]
     test: tuple[Example, ...]
     scored: tuple[Example, ...]
-    train_data: HeadData
+    train_x: npt.NDArray[np.float32]
+    owners: npt.NDArray[np.int64]
     validation_x: npt.NDArray[np.float32]
     test_x: npt.NDArray[np.float32]
     companions: Companions | None = None
+
+    def train_data(self, outputs: Outputs) -> HeadData:
+        """Return the training part for a head with an output for each node: an array of images and nodes."""
+        return HeadData(self.train_x, self.owners, outputs.encode([example.labels for example in self.train]))
 
     def validation_data(self, outputs: Outputs) -> HeadData:
         """Return the validation part for the training of the head."""
@@ -221,7 +228,8 @@ def build_dataset(
         validation,
         test,
         tuple(replace(example, labels=labels) for example, labels in zip(test, scored_labels, strict=True)),
-        HeadData(rows.vectors, rows.owners, outputs.encode([example.labels for example in train])),
+        rows.vectors,
+        rows.owners,
         embeddings.get([example.id for example in validation])[1],
         embeddings.get([example.id for example in test])[1],
         read_companions(companions or {}, {example.group for example in train if example.group}, embeddings),

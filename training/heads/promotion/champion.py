@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +15,9 @@ from taxonomist.storage.registry import ModelVersion, Registry
 from taxonomist.taxonomy.calibration import Calibration
 from taxonomist.taxonomy.comparison import PairedComparison, PathScores, compare_paired, path_scores
 from taxonomist.taxonomy.errors import ConfigError, DamagedError, NotFoundError
-from taxonomist.taxonomy.path_probabilities import FloatArray
+from taxonomist.taxonomy.path_probabilities import FloatArray, row_blocks
 from taxonomist.taxonomy.paths import TaxonomyPath
-from taxonomist.taxonomy.tree import Tree
+from taxonomist.taxonomy.tree import IntArray, Tree
 from taxonomist.training.heads.data.dataset import Example
 from taxonomist.training.heads.data.trained_on import TrainedOn, trained_on
 from taxonomist.training.heads.evaluation import Evaluation, evaluate_predictions, most_likely_paths
@@ -32,7 +33,8 @@ from taxonomist.training.heads.promotion.decision import (
 class Predictions:
     """What a head predicts for n images of one control, in the names that its nodes have now.
 
-    `paths` (n,) are the most likely ones, `nodes` those of the columns of `log_probabilities` (n, nodes).
+    `paths` (n,) are the most likely ones, `nodes` those of the columns of `log_probabilities` (n, nodes). A node that
+    is possible for no image has no column.
     """
 
     paths: tuple[TaxonomyPath, ...]
@@ -136,16 +138,42 @@ def predict(
     `known` are the trees that it was trained for, by control, and `trees` those of now, which say what was renamed.
     """
     temperatures = {control: values.temperature for control, values in calibration.items()}
-    scores = head.log_probabilities(x, known, temperatures) if len(x) else {}
+    blocks: dict[str, list[_Block]] = {}
+    for rows in row_blocks(len(x), sum(map(len, known.values()))):
+        for name, values in head.log_probabilities(x[rows], known, temperatures).items():
+            columns = np.flatnonzero((values > -np.inf).any(axis=0))
+            block = _Block(most_likely_paths(known[name], values), columns, values[:, columns])
+            blocks.setdefault(name, []).append(block)
     predictions = {}
     for tree in trees:
-        control = next((name for name in (tree.control, *tree.former) if name in scores), None)
+        control = next((name for name in (tree.control, *tree.former) if name in blocks), None)
         if control is not None:
-            paths = most_likely_paths(known[control], scores[control])
+            paths, nodes, scores = _joined(blocks[control])
             predictions[tree.control] = Predictions(
-                tuple(map(tree.current, paths)), tuple(map(tree.current, known[control].paths)), scores[control]
+                tuple(map(tree.current, paths)),
+                tuple(tree.current(known[control].paths[node]) for node in nodes),
+                scores,
             )
     return predictions
+
+
+class _Block(NamedTuple):
+    """Of some images the likeliest paths, and log P(path) (n, columns) of the nodes that are possible for one."""
+
+    paths: list[TaxonomyPath]
+    columns: IntArray
+    scores: FloatArray
+
+
+def _joined(blocks: Sequence[_Block]) -> _Block:
+    """Return several blocks as one: an array of all nodes of a large taxonomy would not fit into memory."""
+    columns = np.unique(np.concatenate([block.columns for block in blocks]))
+    scores = np.full((sum(len(block.paths) for block in blocks), len(columns)), -np.inf, blocks[0].scores.dtype)
+    row = 0
+    for block in blocks:
+        scores[row : row + len(block.paths), np.searchsorted(columns, block.columns)] = block.scores
+        row += len(block.paths)
+    return _Block([path for block in blocks for path in block.paths], columns, scores)
 
 
 def evaluate_champion(
