@@ -47,7 +47,7 @@ to the nodes that the labels of training name. *F1* is the hierarchical F1 of th
 of the deepest known node, with probabilities of at least 0.0001; *seconds* are of one core, for learning, calibrating
 and predicting the test part, on a machine that others used as well.
 
-- *mlp* is today's head, with a fifth of the labels to stop and calibrate it, without augmented views.
+- *mlp* is the head of two layers, with a fifth of the labels to stop and calibrate it, without augmented views.
 - *lda* is the discriminant, `TAXONOMIST_HEAD=lda`, with the predictions for unseen products that its calibration uses.
 - *ensemble* is `TAXONOMIST_HEAD=ensemble`: *lda* and five of *mlp*, each of which learns without a fold of products.
 - *logistic* is scikit-learn's LogisticRegression on standardised embeddings, one softmax over the leaves; its C is the

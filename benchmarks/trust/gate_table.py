@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.promise_cells import interval
+
 Row = Mapping[str, Any]
 Rule = Callable[[Row], float]
 MARGIN = 0.005
@@ -54,7 +56,8 @@ def write(
 NOTES = """
 ## How to read it
 
-- *Served* is the share of the challengers that the rule serves, among those that are truly worse, between, and better.
+- *Served* is the share of the challengers that the rule serves, among those that are truly worse, between, and better,
+  with its 95 % interval (Clopper and Pearson).
   *AUC* is the chance that the rule's number is higher for a better challenger than for a worse one.
 - *All other products* is a rule that no gate can have: it sees the F1 of half of the products of the truth, on all of
   their images, and is judged by the other half, so it counts other challengers as worse and better. It shows how well
@@ -105,7 +108,10 @@ def _line(value: np.ndarray[Any, Any], truth: np.ndarray[Any, Any]) -> str:
 
 
 def _share(served: np.ndarray[Any, Any]) -> str:
-    return f"{served.mean():.3f} of {len(served)}" if len(served) else "none"
+    if not len(served):
+        return "none"
+    low, high = interval(int(served.sum()), len(served))
+    return f"{served.mean():.3f} of {len(served)} ({low:.2f}..{high:.2f})"
 
 
 def _auc(better: np.ndarray[Any, Any], worse: np.ndarray[Any, Any]) -> str:
