@@ -17,10 +17,25 @@ import torch
 from benchmarks.catalogue import read_catalogue
 from benchmarks.yardstick import IMAGENET_WEIGHTS, LITE0
 from taxonomist.training.pretraining.pretrain import Probe, Status, pretrain
-from taxonomist.training.pretraining.recipe import PRESETS
+from taxonomist.training.pretraining.recipe import Recipe, ViewOptions
 
-RECIPE = replace(PRESETS["cpu"], weights="random", epochs=150, temperature=0.1)  # the preset's is 0.2 since
-FROM_IMAGENET = replace(PRESETS["cpu"], architecture=LITE0, epochs=29)
+FROM_IMAGENET = Recipe(
+    architecture=LITE0,
+    size=64,
+    served=80,
+    sizes=(32, 32, 32, 48),
+    batch=64,
+    epochs=29,
+    optimiser="adamw",
+    lr=1e-3,
+    weight_decay=0.05,
+    temperature=0.2,
+    head_norm=True,
+    shuffle_groups=2,
+    positives="group",
+    views=ViewOptions(min_scale=0.4),
+)
+RECIPE = replace(FROM_IMAGENET, architecture="resnet18", weights="random", epochs=150, temperature=0.1)
 PREPARED, SERVED = 96, 80  # pixels
 
 

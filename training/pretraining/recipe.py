@@ -51,6 +51,9 @@ class Recipe:
     resolution discrepancy, https://arxiv.org/abs/1906.06423).
 
     `epochs` counts passes over the images, one step sees `batch` of them. `queue` counts keys, 0 means automatic.
+    `frozen` is the share of the stages, the first ones with the stem, that keep their start weights; random ones are
+    always trained.
+
     A positive pair (`positives`) is two views of one image, or views of two images of one group; "mixed" is either in
     half of the cases.
     """
@@ -79,6 +82,7 @@ class Recipe:
     local_size: int = 48
     positives: Literal["image", "group", "mixed"] = "image"
     views: ViewOptions = field(default_factory=ViewOptions)
+    frozen: float = 0.0
     seed: int = 0
 
     def queue_for(self, images: int) -> int:
@@ -105,22 +109,26 @@ class Recipe:
         return replace(self, **{name: value for name, value in changes.items() if value is not None})
 
 
-_LEARNS_FAST = Recipe(
+# Settings and their gain: benchmarks/results/2026-11-28-recipes.md.
+_DEFAULT = Recipe(
     weights="champion",
     batch=64,
+    epochs=60,
     optimiser="adamw",
-    lr=1e-3,
+    lr=3e-4,
     weight_decay=0.05,
     temperature=0.2,
     head_norm=True,
     shuffle_groups=2,
     positives="group",
+    views=ViewOptions(min_scale=0.4),
+    frozen=0.6,
 )
 PRESETS: Mapping[str, Recipe] = {
     # For a GPU.
-    "default": replace(_LEARNS_FAST, views=ViewOptions(min_scale=0.4)),
-    # The same on images of half the side, most of the time on views of a quarter of it.
-    "cpu": replace(_LEARNS_FAST, size=64, served=80, sizes=(32, 32, 32, 48), views=ViewOptions(min_scale=0.4)),
+    "default": _DEFAULT,
+    # The same, shorter: for a machine without a GPU.
+    "cpu": replace(_DEFAULT, epochs=10),
     # Section 6.1 of the thesis; views, temperature and key momentum are those of MoCo v2.
     "thesis": Recipe(
         size=100,

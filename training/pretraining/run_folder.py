@@ -20,6 +20,7 @@ from taxonomist.training.pretraining.curves import CURVES, PLOT, TENSORBOARD
 from taxonomist.training.pretraining.loop import BEST
 
 _RUN, _SUMMARY = "run.json", "summary.json"
+_FIELDS_SINCE = {"frozen": 0.0}  # of recipes, that runs of earlier releases do not have
 
 
 @dataclass(frozen=True)
@@ -84,5 +85,7 @@ def _read_matching(path: Path, recipe_and_data: Mapping[str, Any]) -> dict[str, 
     if not isinstance(content, dict):
         return None
     check_format(path, content.pop(FORMAT, 1), newest=1)
+    if isinstance(content.get("recipe"), dict):
+        content["recipe"] = _FIELDS_SINCE | content["recipe"]
     expected = json.loads(json.dumps(recipe_and_data))  # with lists for tuples, as in the file
     return content if {key: content.get(key) for key in expected} == expected else None

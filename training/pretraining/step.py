@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from taxonomist.training.backbones.architectures import get_architecture
 from taxonomist.training.backbones.build import build_backbone
+from taxonomist.training.backbones.frozen_stages import freeze_first_stages
 from taxonomist.training.backbones.spec import BackboneSpec
 from taxonomist.training.pretraining.batches import BatchSchedule, ImageSelection, RowIndices
 from taxonomist.training.pretraining.contrastive_views import (
@@ -288,10 +289,13 @@ class PretrainingStep:
 def _build(recipe: Recipe, images: int) -> tuple[MoCo, str]:
     """Return the model with its start weights, and where these come from."""
     built = build_backbone(BackboneSpec(recipe.architecture, recipe.weights, recipe.seed, recipe.size))
+    encoder = built.module.encoder.train()
+    if recipe.frozen and not built.origin.startswith("random"):
+        freeze_first_stages(encoder, get_architecture(recipe.architecture), recipe.frozen)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         moco = MoCo(
-            built.module.encoder.train(),
+            encoder,
             built.module.dimension,
             queue_size=recipe.queue_for(images),
             temperature=recipe.temperature,
