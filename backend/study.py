@@ -72,8 +72,8 @@ def collect_labelled_images(
 ) -> tuple[LabelledImages, list[str]]:
     """Return the labelled images of a project, and notes on those that are left out.
 
-    Images that are not prepared yet are prepared; `failures.csv` in `folder` has the reasons for those that failed. If
-    pre-training leaves out the test part of the project (`pretrain_skip_test`), the products of that part are held out.
+    Images that are not prepared yet are prepared; `failures.csv` in `folder` has the reasons for those that failed. The
+    products of the project's test part, which no pre-training has seen, are held out.
     """
     tree = _tree(services, project, control)
     documents = list(services.catalog.documents(project, labelled=True))
@@ -96,13 +96,12 @@ def collect_labelled_images(
         )
     groups = [product or near.get(id, id) for id, product in products.items()]
     is_test = [document.projects[project].part == "test" for document in used]
-    skipped = services.settings.pretrain_skip_test
     labelled = LabelledImages(
         [document.id for document in used],
         images,
         [paths[document.id] for document in used],
         groups,
-        frozenset(group for group, test in zip(groups, is_test, strict=True) if test and skipped),
+        frozenset(group for group, test in zip(groups, is_test, strict=True) if test),
         np.array([row_of[document.id] for document in used]),
         [document.file_hash or hashes.get(document.id) for document in used],
     )

@@ -107,8 +107,8 @@ STARTS: Mapping[str, Start] = {
             "batch 256": {"batch": 256, "lr": 6e-4, "shuffle_groups": 4},
             "learning rate 0.001": {"lr": 1e-3},
             "learning rate 0.0001": {"lr": 1e-4},
-            "first stages frozen": {"frozen": 4},
-            "first stages frozen, weight decay 0.5": {"frozen": 4, "weight_decay": 0.5},
+            "first stages frozen": {"frozen": 0.6},
+            "first stages frozen, weight decay 0.5": {"frozen": 0.6, "weight_decay": 0.5},
             "mixed positives, batch 256": {"positives": "mixed", "batch": 256, "lr": 6e-4, "shuffle_groups": 4},
         },
     ),
@@ -153,19 +153,6 @@ class Distilled(MoCo):
         return self.contrast * loss + self.distil * (1 - cosine_similarity(guess, self.teacher[ids])).mean(), q
 
 
-class Frozen(MoCo):
-    """MoCo whose stem and first stages stay as they are, their batch norms in evaluation mode."""
-
-    stages, architecture = 0, ""
-
-    def __init__(self, encoder: nn.Module, dimension: int, **options: Any) -> None:
-        parts = Backbone(self.architecture).architecture
-        for name in (*parts.stem, *parts.stages[: self.stages]):
-            layer = encoder.get_submodule(name).requires_grad_(False).eval()
-            layer.train = lambda mode=True, layer=layer: layer  # type: ignore[method-assign, misc]
-        super().__init__(encoder, dimension, **options)
-
-
 class Data:
     """The images of one side length, and which of them a run may use."""
 
@@ -184,7 +171,9 @@ class Data:
         tested = np.unique(self.all.products[is_test])
         pairs = min(len(kept), len(tested))  # products, of either kind, that are compared to see whether it memorises
         self.trained, self.unseen = (
-            np.isin(self.all.products, numbers[:pairs]) & (self.all.views % 2 == 0) for numbers in (kept, tested)
+            np.isin(self.all.products, numbers[np.linspace(0, len(numbers) - 1, pairs).astype(int)])
+            & (self.all.views % 2 == 0)
+            for numbers in (kept, tested)
         )
 
     @cached_property
@@ -233,16 +222,13 @@ def run(
         return point["held_out"]
 
     with ExitStack() as stack:
-        stack.enter_context(patch.object(loop, "neighbour_score", score))
+        stack.enter_context(patch.object(loop, "held_out_score", score))
         stack.enter_context(patch.object(loop, "_SCORES", POINTS))
         stack.enter_context(patch.object(loop, "_PATIENCE", 10**6))
         if "distil" in changes:
             Distilled.teachers_embeddings = teacher(arguments, data)
             Distilled.distil, Distilled.contrast = changes["distil"], changes.get("contrast", 1.0)
             stack.enter_context(patch.object(step, "MoCo", Distilled))
-        if "frozen" in changes:
-            Frozen.stages, Frozen.architecture = changes["frozen"], recipe.architecture
-            stack.enter_context(patch.object(step, "MoCo", Frozen))
         done = pretrain(
             data.all.images,
             recipe,

@@ -83,11 +83,8 @@ def prepare_all(services: Services, size: int, progress: CountProgress = ignore_
 def _left_out(document: ImageDocument, settings: Settings) -> bool:
     # "Keep" marks an image that was checked and stays (thesis, listing 4.1).
     sorted_out = (document.sortout or "").strip().casefold() not in {"", "keep"}
-    is_test = document.sortout_testset or any(labels.part == "test" for labels in document.projects.values())
     return bool(
-        (settings.pretrain_skip_blurred and document.is_blurred)
-        or (settings.pretrain_skip_sorted_out and sorted_out)
-        or (settings.pretrain_skip_test and is_test)
+        (settings.pretrain_skip_blurred and document.is_blurred) or (settings.pretrain_skip_sorted_out and sorted_out)
     )
 
 

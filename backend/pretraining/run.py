@@ -9,9 +9,10 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,6 +86,8 @@ def run(
         if request.out is not None:
             write_report(services, current, request.out)
         outcome = _adopt(services, current, request, progress, should_stop)
+        if current.early_stop:
+            outcome = f"{outcome} {current.early_stop}"
         if current.precision:
             outcome = f"{outcome} The number format of its training was {current.precision}."
     except (TrainingError, NotFoundError, DamagedError) as error:  # resuming would fail again
@@ -110,6 +113,13 @@ def _begin(services: Services, request: PretrainRequest) -> Run:
                 f"{old.weights} is not finished.",
                 hint="--resume without other options resumes it, --fresh discards it.",
             )
+        if old.step == "pretrain" and (data := read_data(home)) is not None and data.tested is None:
+            log.warning(
+                "an earlier release began the pre-training, and trained on products of test parts: it begins again, by "
+                "the same recipe and without them"
+            )
+            shutil.rmtree(pretraining_folder(home) / "run", ignore_errors=True)
+            old = write_run(home, old.model_copy(update={"step": "prepare"}))
         log.info("resuming the pre-training by preset %s at the step %s", old.preset, old.step)
         for difference in differences(services.settings, old):
             log.warning("the pre-training that is resumed has %s, and that counts; --fresh begins anew", difference)
@@ -219,6 +229,7 @@ def _publish(services: Services, current: Run, result: PretrainingResult) -> Run
         "version": version.version,
         "seen": current.documents,
         "precision": result.summary.get("precision", ""),
+        "early_stop": _early_stop(result.summary),
     }
     return write_run(services.settings.home, current.model_copy(update=changes))
 
@@ -235,6 +246,16 @@ def _published(services: Services, result: PretrainingResult) -> ModelVersion | 
     known = [(version, version.manifest.get("pretraining")) for version in services.registry.versions(BACKBONE)]
     same = ("finished_at", "data")
     return next((v for v, found in known if found and all(found.get(key) == result.summary[key] for key in same)), None)
+
+
+def _early_stop(summary: Mapping[str, Any]) -> str:
+    """Return a sentence for the outcome when the training has stopped early, else nothing."""
+    if not summary.get("stopped_early"):
+        return ""
+    return (
+        f"The training stopped early, after {summary['seen']:,} images seen, since its score on held-out products no "
+        f"longer rose; the weights are those of its best moment, after {summary['best_seen']:,}."
+    )
 
 
 def _adopt(

@@ -94,7 +94,8 @@ class Run(BaseModel, frozen=True):
     `weights` are the requested start weights; the recipe has those that they were resolved to. `documents` is the size
     of the catalogue when the images were prepared, `seen` its size when those of the last published backbone were.
     `prepared` is the folder of the prepared images if it is not that of the home folder; its former name is `pictures`.
-    `precision` is the number format of the training, once it has ended. `job` is the worker's job that ended it.
+    `precision` is the number format of the training, once it has ended. `early_stop` says so where it stopped
+    early. `job` is the worker's job that ended it.
     """
 
     preset: str
@@ -106,6 +107,7 @@ class Run(BaseModel, frozen=True):
     seen: int = 0
     version: str | None = None
     precision: str = ""
+    early_stop: str = ""
     outcome: str = ""
     job: str = ""
     prepared: Path | None = Field(None, validation_alias=AliasChoices("prepared", "pictures"))

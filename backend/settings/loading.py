@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 from pydantic import ValidationError
 from rapidfuzz import process
 
-from taxonomist.backend.settings.settings import Settings
+from taxonomist.backend.settings.settings import REMOVED, Settings
 from taxonomist.taxonomy.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 
 def load_settings(**overrides: object) -> Settings:
@@ -17,6 +20,9 @@ def load_settings(**overrides: object) -> Settings:
     Raises `ConfigError` that names each wrong setting with the value seen, and the nearest name for a misspelt one.
     """
     given = {name: value for name, value in overrides.items() if value is not None}
+    for name, reason in REMOVED.items():
+        if os.environ.get(variable := f"TAXONOMIST_{name.upper()}"):
+            log.warning("%s has no effect any more: %s", variable, reason)
     try:
         return Settings(**given)  # type: ignore[arg-type]
     except ValidationError as error:

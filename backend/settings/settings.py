@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import platformdirs
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -38,6 +39,13 @@ from taxonomist.taxonomy.agreement import AgreementPolicy
 from taxonomist.taxonomy.calibration import Promise
 from taxonomist.training.backbones.architectures import TIMM, list_of_names
 from taxonomist.training.pretraining.recipe import Precision
+
+log = logging.getLogger(__name__)
+
+REMOVED = {
+    "pretrain_skip_test": "products of the test part never take part in a pre-training; remove it",
+}
+"""Settings of earlier releases, each with the reason; they are accepted and change nothing."""
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -232,9 +240,6 @@ class Settings(BaseSettings):
     )
     pretrain_skip_blurred: bool = Field(True, description="Pre-train without images that are marked as blurred")
     pretrain_skip_sorted_out: bool = Field(True, description="Pre-train without images that were sorted out")
-    pretrain_skip_test: bool = Field(
-        False, description="Pre-train without images that a project keeps for testing; their labels are never used"
-    )
 
     # When to train and what to suggest
     retrain_after: float = Field(
@@ -307,6 +312,13 @@ class Settings(BaseSettings):
         le=10080,
         description="Minutes for which the links are valid that show images in Azure on the look-alike page",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_removed(cls, values: Any) -> Any:
+        for name in REMOVED.keys() & values.keys():
+            log.warning("The setting %s has no effect any more: %s", name, REMOVED[name])
+        return {name: value for name, value in values.items() if name not in REMOVED}
 
     @classmethod
     def settings_customise_sources(

@@ -75,7 +75,10 @@ class PretrainingData(BaseModel):
 
 
 class PretrainingSummary(BaseModel):
-    """How a backbone was pre-trained, and the result. `seconds` is the time of all segments together."""
+    """How a backbone was pre-trained, and the result. `seconds` is the time of all segments together.
+
+    `seen` counts images to the end of the run, `best_seen` to the moment whose weights are kept.
+    """
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -88,6 +91,8 @@ class PretrainingSummary(BaseModel):
     epochs: float | None = None
     loss: float | None = None
     score: float | None = None
+    best_seen: Count | None = None
+    stopped_early: bool = False
     seconds: float | None = None
 
 

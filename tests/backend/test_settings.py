@@ -23,6 +23,18 @@ def test_a_misspelt_setting_is_named(tmp_path: Path) -> None:
         load_settings()
 
 
+def test_a_setting_that_is_gone_is_accepted_with_a_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("TAXONOMIST_PRETRAIN_SKIP_TEST", "true")
+    load_settings()
+    assert "TAXONOMIST_PRETRAIN_SKIP_TEST has no effect any more: products of the test part never" in caplog.text
+    monkeypatch.delenv("TAXONOMIST_PRETRAIN_SKIP_TEST")
+    (tmp_path / "taxonomist.toml").write_text("pretrain_skip_test = false\n")
+    load_settings()
+    assert "The setting pretrain_skip_test has no effect any more" in caplog.text
+
+
 def test_a_broken_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "taxonomist.toml").write_text("port = = 3")
     with pytest.raises(ConfigError, match=r"taxonomist\.toml"):

@@ -1,4 +1,4 @@
-"""The curves of a pre-training: contrastive loss and neighbour score, as a file, a plot and events for TensorBoard."""
+"""The curves of a pre-training, loss and score on held-out products: a file, a plot and events for TensorBoard."""
 
 import csv
 import io
@@ -64,7 +64,7 @@ def _plot(points: Sequence[CurvePoint], path: Path) -> None:
     if scored:
         right = axes.twinx()
         right.plot(*zip(*scored, strict=True), color="tab:orange", marker=".")
-        right.set_ylabel("macro-F1 of nearest neighbours", color="tab:orange")
+        right.set_ylabel("score on held-out products", color="tab:orange")
     canvas.print_figure(path, format="png")
 
 

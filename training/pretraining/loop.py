@@ -1,10 +1,11 @@
 """The loop of a pre-training: steps, curves, scores, checkpoints, and the reasons to stop."""
 
+import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from taxonomist.training.pretraining.checkpoints import LAST, load_checkpoint, s
 from taxonomist.training.pretraining.curves import TENSORBOARD, CurvePoint, TensorBoardEvents, write_curves
 from taxonomist.training.pretraining.distributed.process_group import ProcessGroup
 from taxonomist.training.pretraining.interruption import Interrupted, SigtermFlag
-from taxonomist.training.pretraining.probe import Probe, embed, neighbour_score
+from taxonomist.training.pretraining.probe import Probe, embed, held_out_score
 from taxonomist.training.pretraining.step import PretrainingStep
+
+log = logging.getLogger(__name__)
 
 BEST = "best.safetensors"
 _STATUS_INTERVAL = 0.5  # seconds between two reports of the loss, each of which waits for the device
@@ -27,7 +30,9 @@ _POINTS = 200  # of the curves, at most
 _POINT_STEPS = 100  # between two of them, where a shorter run has fewer
 _SCORES = 50  # at most, evenly over the run
 _OTHER_START = "Begin again with another --preset or from other --weights."
-_PATIENCE = 20  # scores without a better one after which the run stops
+_PATIENCE = 20  # scores without a better average after which the run stops
+_NEWEST = 0.5  # the weight of a score in the moving average that chooses the best moment; one alone is noisy
+_SCORES_ARE_OF = "held-out products"  # in a checkpoint
 _COLLAPSED_STD = 0.05  # projection_std; that of a healthy run rises above 0.5
 _SETTLED_STEPS = 500  # steps after which a small projection_std means collapse: random weights start with one
 _GO_ON, _SAVE, _STOP = 0, 1, 2
@@ -35,7 +40,7 @@ _GO_ON, _SAVE, _STOP = 0, 1, 2
 
 @dataclass(frozen=True)
 class Status:
-    """Where a run stands. `seen` counts images, the score is a macro-F1, None before the first one."""
+    """Where a run stands. `seen` counts images, `score` is a `held_out_score`, None before the first one."""
 
     epoch: float
     epochs: int
@@ -68,12 +73,12 @@ class PretrainingLoop:
         should_stop: Callable[[], bool] | None = None,
     ) -> None:
         self._step, self._folder, self._group = step, folder, group
-        self._probe = probe if probe is not None and len(set(probe.labels.tolist())) > 1 else None
+        self._probe = probe if probe is not None and probe.can_score else None
         self._on_status, self._should_stop = on_status, should_stop
         self._checkpoint_interval = checkpoint_interval
         self._done = 0  # steps
         self.points: list[CurvePoint] = []
-        self._best: tuple[float, int] | None = None  # score and step
+        self._best: tuple[float, int] | None = None  # average of the scores, and step
         self._point_steps = max(min(step.steps_per_epoch, _POINT_STEPS), -(-step.total_steps // _POINTS))
         self._points_per_score = max(1, -(-step.total_steps // self._point_steps) // _SCORES)
         self._earlier_seconds = 0.0  # since the last point, in former sessions
@@ -93,7 +98,7 @@ class PretrainingLoop:
         ):
             self._segment_started = self._saved = time.monotonic()
             self._recent_steps.append((time.monotonic(), self._done))
-            ended = self._done >= total
+            ended = self._done >= total or self._scores_since_best() >= _PATIENCE
             with closing(step.inputs(self._done)) as inputs:
                 while not ended:
                     step.run(next(inputs))
@@ -122,6 +127,8 @@ class PretrainingLoop:
             "projection_std": last.projection_std,
             "score": self._best[0] if self._best else None,
             "best_step": self._best[1] if self._best else last.step,
+            "best_seen": (self._best[1] if self._best else last.step) * self._step.recipe.batch,
+            "stopped_early": last.step < self._step.total_steps,
             "seconds": round(sum(point.seconds for point in self.points), 1),
         }
 
@@ -148,7 +155,16 @@ class PretrainingLoop:
         )
         self.points.append(point)
         self._earlier_seconds, self._segment_started = 0.0, now
-        ended = ended or (score is not None and self._scores_since_best() >= _PATIENCE)
+        if not ended and score is not None and self._scores_since_best() >= _PATIENCE:
+            ended = True
+            if self._group.is_first:
+                log.info(
+                    "the pre-training stops early, after %d of %d steps: the score on held-out products was best after "
+                    "%d steps, and that moment is kept",
+                    done,
+                    step.total_steps,
+                    self._best[1] if self._best else done,
+                )
         if self._group.is_first:
             scalars = {"loss": loss, "projection_std": std, "lr": point.lr}
             events.add(scalars if score is None else {**scalars, "score": score}, done)
@@ -157,7 +173,7 @@ class PretrainingLoop:
         return ended
 
     def _score(self, *, due: bool, ended: bool) -> float | None:
-        """Return the neighbour score when one is due; write the best encoder so far to its file."""
+        """Return the score on held-out products when one is due; write the best encoder so far to its file."""
         step, done = self._step, self._done
         score: float | None = None
         if due and self._probe is not None:
@@ -165,21 +181,25 @@ class PretrainingLoop:
             if self._group.is_first:  # the batch norms of the other processes have seen other images
                 bfloat16 = step.autocast == torch.bfloat16
                 vectors = embed(step.encoder, step.architecture, self._probe.images, step.device, bfloat16=bfloat16)
-                score = neighbour_score(vectors, self._probe) if bool(vectors.isfinite().all()) else float("nan")
+                score = held_out_score(vectors, self._probe) if bool(vectors.isfinite().all()) else float("nan")
             (score,) = self._group.broadcast(score)
             if score != score:
                 raise TrainingError(f"The embeddings are not finite after {done} steps.", hint=_OTHER_START)
-        better = score is not None and (self._best is None or score > self._best[0])
+        average = None if score is None else moving_averages([*self._scores(), score])[-1]
+        better = average is not None and (self._best is None or average > self._best[0])
         if self._group.is_first and (better or (score is None and ended)):
             data = safetensors.torch.save(step.encoder_state(), metadata={"step": str(done)})
             write_atomically(self._folder / BEST, data)
-        if better and score is not None:
-            self._best = (score, done)
+        if better and average is not None:
+            self._best = (average, done)
         return score
 
     def _scores_since_best(self) -> int:
-        scores = [point.score for point in self.points if point.score is not None]
-        return len(scores) - 1 - int(np.argmax(scores))
+        averages = moving_averages(self._scores())
+        return len(averages) - 1 - int(np.argmax(averages)) if averages else 0
+
+    def _scores(self) -> list[float]:
+        return [point.score for point in self.points if point.score is not None]
 
     # --- status and state
 
@@ -191,7 +211,7 @@ class PretrainingLoop:
         self._status_sent = now
         (first_time, first_step), (last_time, _) = self._recent_steps[0], self._recent_steps[-1]
         steps_per_s = max(done - first_step, 1) / max(last_time - first_time, 1e-9)
-        scores = [point.score for point in self.points if point.score is not None]
+        scores = self._scores()
         self._on_status(
             Status(
                 epoch=done / step.steps_per_epoch,
@@ -214,6 +234,7 @@ class PretrainingLoop:
                 "step": self._done,
                 "points": [asdict(point) for point in self.points],
                 "best": list(self._best) if self._best else None,
+                "scores_are_of": _SCORES_ARE_OF,
                 "point_steps": self._point_steps,
                 "points_per_score": self._points_per_score,
                 "seconds": self._earlier_seconds + time.monotonic() - self._segment_started,
@@ -225,9 +246,20 @@ class PretrainingLoop:
         self._done, self._earlier_seconds = state["step"], state["seconds"]
         self.points = [CurvePoint(**point) for point in state["points"]]
         self._best = tuple(state["best"]) if state["best"] else None
+        if state.get("scores_are_of") != _SCORES_ARE_OF and self._best is not None:
+            log.warning("the scores of an earlier release are of trained products, and do not count any more")
+            self.points, self._best = [replace(point, score=None) for point in self.points], None
         self._point_steps = state["point_steps"] or self._point_steps
         self._points_per_score = state["points_per_score"] or self._points_per_score
         self._step.load_state_dict(state)
+
+
+def moving_averages(scores: Sequence[float]) -> list[float]:
+    """Return for each score the average of it and of the average before it."""
+    averages: list[float] = []
+    for score in scores:
+        averages.append(_NEWEST * score + (1 - _NEWEST) * averages[-1] if averages else score)
+    return averages
 
 
 @contextmanager

@@ -80,8 +80,9 @@ def pretrain(
     """Pre-train by `recipe` on images uint8 (m, s, s, 3); resume where a former call with the same arguments stopped.
 
     `rows` (n,) selects the images that take part, None all of them. `groups` (n,) are numbers of products or reports,
-    -1 for none, for recipes whose positives are of one group. `probe` has labelled images of the size that will be
-    served; without it the last weights are the best. Where most images are of one group, positives are of one image.
+    -1 for none, for recipes whose positives are of one group. `probe` has images of the size that will be
+    served, of products that take no part; it chooses the best moment, and ends the run when nothing gets better for
+    long. Without it the last weights are the best. Where most images are of one group, positives are of one image.
 
     `precision` fixes the number format of the training. With "auto" a CPU is measured, so that the same seed may give
     another backbone another time. A run that is resumed keeps its format. The summary has it.
@@ -147,6 +148,7 @@ def pretrain(
             "device": device_name(kind, group.world_size),
             "precision": number_format,
             "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "held_out": int(probe.is_held_out.sum()) if probe else 0,
             **loop.summary(),
         }
         if group.is_first:

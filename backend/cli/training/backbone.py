@@ -170,6 +170,8 @@ def _summary(version: ModelVersion, champion: str | None) -> dict[str, Any]:
         "precision": pretraining.precision,
         "loss": pretraining.loss,
         "score": pretraining.score,
+        "best_seen": pretraining.best_seen,
+        "stopped_early": pretraining.stopped_early,
         "seconds": pretraining.seconds,
         "device": pretraining.device or None,
     }

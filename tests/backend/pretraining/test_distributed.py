@@ -87,7 +87,8 @@ def test_two_machines_train_one_backbone_and_the_next_step_adopts_it(poor: Servi
     assert summary is not None
     assert summary.data is not None
     assert summary.device.startswith("2 x CPU")
-    assert summary.data.count == 80
+    tested = sum(document.projects["7"].part == "test" for document in poor.catalog.documents())
+    assert summary.data.count == 80 - tested
     assert {path.name for path in (tmp_path / "report").iterdir()} == {"pretrained.json", "curves.csv", "loss.png"}
 
     alone = [sys.executable, "-m", "taxonomist", "--home", str(poor.settings.home), "backbone", "adopt"]

@@ -81,7 +81,6 @@ MARKS: dict[str, dict[str, Any]] = {
         ({}, {"blurred", "sorted out"}),  # the defaults
         ({"pretrain_skip_blurred": False}, {"sorted out"}),
         ({"pretrain_skip_sorted_out": False}, {"blurred"}),
-        ({"pretrain_skip_test": True}, {"blurred", "sorted out", "test set", "test part"}),
     ],
 )
 def test_the_settings_decide_what_is_left_out(tmp_path: Path, skip: dict[str, Any], left_out: set[str]) -> None:

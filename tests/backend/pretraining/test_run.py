@@ -16,6 +16,7 @@ from taxonomist.backend.pretraining.dataset import (
     choose_images,
     group_numbers,
     images_and_rows,
+    is_held_out,
     read_data,
     write_data,
 )
@@ -88,8 +89,9 @@ def test_all_steps_with_a_stop_in_each(poor: Services) -> None:
     manifest = poor.registry.get("backbone", "v2").backbone_manifest
     assert manifest.pretraining is not None
     assert manifest.pretraining.data is not None
-    assert (manifest.size, manifest.pretraining.data.count) == (SIZE, 80)
-    assert manifest.pretraining.score is not None
+    tested = sum(document.projects["7"].part == "test" for document in poor.catalog.documents())
+    assert tested
+    assert (manifest.size, manifest.pretraining.data.count) == (SIZE, 80 - tested)
     assert all(0 <= share <= 1 for _, share in steps)
     # A second run with the same recipe and images is a new run.
     assert "v3 is a candidate" in run(poor, PretrainRequest(preset="smoke", device="cpu", adopt=False), silent, never)
@@ -180,10 +182,11 @@ def test_the_images_are_those_wanted_today(poor: Services) -> None:
     blurred = ids[3]
     poor.catalog.update(blurred, lambda document: document.model_copy(update={"is_blurred": True}))
     data = choose_images(poor, store, grouped=True)
-    assert data.ids == [id for id in ids if id != blurred]
+    tested = {document.id for document in poor.catalog.documents() if document.projects["7"].part == "test"}
+    assert data.ids == [id for id in ids if id != blurred and id not in tested]
     images, rows = images_and_rows(store, data.ids)
     np.testing.assert_array_equal(images[rows], store.get(data.ids)[1])
-    assert len(set(present(group_numbers(data)).tolist())) == 79  # each image is a product of its own
+    assert len(set(present(group_numbers(data)).tolist())) == len(data.ids)  # each image is a product of its own
     assert isinstance(images.base, np.memmap) or isinstance(images, np.memmap)  # nothing was copied
 
 
@@ -205,24 +208,13 @@ def test_groups_are_numbered_and_those_without_are_not() -> None:
     assert group_numbers(RunData(ids=["a"], groups=[None])) is None
 
 
-def test_the_probe_is_labelled_and_never_of_the_test_part(poor: Services) -> None:
+def test_nothing_is_held_out_of_too_few_images(poor: Services) -> None:
     prepare_all(poor, SIZE)
     store = prepared_image_store(poor, SIZE)
     data = choose_images(poor, store, grouped=False)
-    documents = {document.id: document for document in poor.catalog.documents("7")}
-    tested = {id for id, document in documents.items() if document.projects["7"].part == "test"}
-    assert {image.id for image in data.probe} == documents.keys() - tested
-    assert tested
-    probe = present(build_probe(data, store))
-    assert probe.images.shape == (len(data.probe), SIZE, SIZE, 3)
-    assert sorted(set(probe.labels.tolist())) == [0, 1, 2, 3]
-    assert len(set(probe.groups.tolist())) == len(data.probe)
-
-
-def test_no_probe_of_too_few_images(poor: Services) -> None:
-    store = prepared_image_store(poor, SIZE)
-    assert choose_images(poor, store, grouped=False).probe == []
-    assert build_probe(RunData(ids=[]), store) is None
+    assert any(is_held_out(present(document.product("7"))) for document in poor.catalog.documents())
+    assert (data.probe, data.held_out) == ([], 0)
+    assert build_probe(data, store) is None
 
 
 def test_state_with_the_former_names_is_read(poor: Services) -> None:

@@ -24,7 +24,7 @@ from taxonomist.training.pretraining.pretrain import (
     pretrain,
     publish_pretrained,
 )
-from taxonomist.training.pretraining.probe import neighbour_score
+from taxonomist.training.pretraining.probe import held_out_score
 from taxonomist.training.pretraining.recipe import Precision
 from tests.soak.small_disk import filled, small_disk
 from tests.training.pretraining.small_images import small_images
@@ -198,7 +198,7 @@ def test_what_is_published(tmp_path: Path) -> None:
     assert version.backbone_manifest.origin == "MoCo v2, 256 images seen, from random, seed 0"
     # The published network is the query encoder of the best moment, as the probe saw it.
     served = Embedder(version.path / "backbone.onnx").embed(small_images())
-    assert neighbour_score(torch.from_numpy(served), probe()) == pytest.approx(done.summary["score"], abs=0.05)
+    assert held_out_score(torch.from_numpy(served), probe()) == pytest.approx(done.summary["score"], abs=0.05)
 
 
 def test_too_few_images_are_refused(tmp_path: Path) -> None:

@@ -1,26 +1,48 @@
-"""The neighbour score."""
+"""The score on held-out products."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
+from sklearn.linear_model import RidgeClassifier
+from sklearn.metrics import f1_score
 
 from taxonomist.training.backbones.architectures import get_architecture
-from taxonomist.training.pretraining.probe import Probe, embed, neighbour_score
+from taxonomist.training.pretraining.probe import Probe, embed, held_out_score, linear_probe, product_retrieval
 from tests.training.pretraining.small_images import small_images
 
+IMAGES = np.zeros((120, 1, 1, 3), np.uint8)
 
-def test_the_score_does_not_count_images_of_the_same_product() -> None:
+
+def test_retrieval_counts_held_out_images_of_products_with_several() -> None:
+    vectors = torch.tensor([[1.0, 0], [0.9, 0.1], [0, 1], [0.95, 0.05], [0.1, 1], [1.0, 0.001]])
+    groups = np.array([0, 0, 1, 1, 2, 0])
+    held_out = np.array([True, True, True, True, True, False])
+    probe = Probe(IMAGES[:6], np.full(6, -1), groups, held_out)
+    assert probe.queries.tolist() == [0, 1, 2, 3]  # the last one is trained on, product 2 has one image
+    # The nearest: of 0 is 3, of 1 is 3, of 2 is 4, of 3 is 0 or 1. None shows the same product.
+    assert product_retrieval(vectors, probe) == 0
+    assert product_retrieval(vectors, replace(probe, groups=np.array([0, 0, 1, 0, 1, 0]))) == 1
+    assert not replace(probe, groups=np.arange(6)).can_score
+
+
+def test_the_linear_probe_learns_from_others_than_it_asks() -> None:
     random = np.random.default_rng(0)
-    centres = random.normal(size=(40, 16))
-    vectors = torch.from_numpy(np.repeat(centres, 3, 0) + random.normal(0, 0.01, (120, 16))).float()
-    groups = np.repeat(np.arange(40), 3)
-    of_product = Probe(np.zeros((120, 1, 1, 3), np.uint8), groups % 2, groups)
-    alone = replace(of_product, groups=np.arange(120))
-    assert neighbour_score(vectors, alone) > 0.95  # the other views of the product give it away
-    assert neighbour_score(vectors, of_product) < 0.7
+    labels = np.repeat([0, 1, -1], 40)
+    vectors = torch.from_numpy(random.normal(0, 1, (120, 8)) + labels[:, None] * [4, 0, 0, 0, 0, 0, 0, 0]).float()
+    held_out = np.arange(120) % 2 == 0
+    probe = Probe(IMAGES, labels, np.arange(120), held_out)
+    expected = RidgeClassifier(0.3 * 40).fit(vectors[~held_out & (labels >= 0)], labels[~held_out & (labels >= 0)])
+    guess = expected.predict(vectors[held_out & (labels >= 0)])
+    truth = labels[held_out & (labels >= 0)]
+    assert linear_probe(vectors, probe) == pytest.approx(f1_score(truth, guess, average="macro"), abs=0.03)
+    assert held_out_score(vectors, probe) == linear_probe(vectors, probe)  # no product has two images
+    wrong = replace(probe, labels=np.where(held_out & (labels >= 0), 1 - labels, labels))
+    assert linear_probe(vectors, wrong) < 0.1
+    assert not replace(probe, held_out=np.ones(120, np.bool_)).can_score  # nothing to learn from
 
 
 def test_embedding_leaves_the_encoder_in_training() -> None:

@@ -45,6 +45,7 @@ class PretrainingInputs:
         arrays: dict[str, Any] = {"rows": self.rows, "groups": self.groups}
         if self.probe is not None:
             arrays |= {f"probe_{name}": getattr(self.probe, name) for name in _PROBE_FIELDS}
+            arrays["probe_held_out"] = self.probe.is_held_out
         np.savez(folder / _ARRAYS, **{name: values for name, values in arrays.items() if values is not None})
         inputs = {
             FORMAT: 1,
@@ -77,7 +78,8 @@ class PretrainingInputs:
             arrays = dict(file)
         probe = None
         if "probe_labels" in arrays:
-            probe = Probe(*(arrays[f"probe_{name}"] for name in _PROBE_FIELDS))
+            images_of_probe, labels, groups = (arrays[f"probe_{name}"] for name in _PROBE_FIELDS)
+            probe = Probe(images_of_probe, labels, groups, arrays.get("probe_held_out"))
         interval = float(inputs.get("checkpoint_interval", CHECKPOINT_INTERVAL))
         recipe = TypeAdapter(Recipe).validate_python(inputs["recipe"])
         return cls(images, recipe, arrays.get("rows"), arrays.get("groups"), probe, interval), str(inputs["device"])
