@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import logging
+import random
+import tempfile
 from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from taxonomist.backend.prediction.privacy import may_use
 from taxonomist.backend.services import Services
@@ -78,6 +83,25 @@ def prepare_all(services: Services, size: int, progress: CountProgress = ignore_
             hint=f"For {reason.count} of them: {reason.message}",
         )
     return prepared
+
+
+def sample_images(services: Services, size: int, count: int) -> NDArray[np.uint8]:
+    """Return up to `count` images of the catalogue, drawn at random, uint8 (n, size, size, 3); nothing of them is kept.
+
+    Images that cannot be read are left out.
+    """
+    wanted = wanted_images(services)
+    drawn = random.Random(0).sample(wanted, min(count, len(wanted)))  # noqa: S311
+    with tempfile.TemporaryDirectory(prefix="taxonomist-") as folder:
+        store = PreparedImageStore(folder, size, keep_free=0)
+        prepare_images(
+            drawn,
+            store,
+            lambda source: services.images(source.project, keep=False).read(source.uri),
+            max_pixels=services.settings.max_image_pixels,
+        )
+        stored, images = store.get([source.id for source in drawn])
+        return np.array(images[stored])
 
 
 def _left_out(document: ImageDocument, settings: Settings) -> bool:

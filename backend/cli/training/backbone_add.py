@@ -11,6 +11,7 @@ import typer
 from taxonomist.backend.cli.options import Json, services_of
 from taxonomist.backend.cli.output import print_fields, print_json, print_line
 from taxonomist.backend.extras import require
+from taxonomist.backend.pretraining.prepared_images import sample_images
 from taxonomist.backend.pretraining.state import wait_for_adoption
 from taxonomist.backend.services import BACKBONE
 from taxonomist.backend.state.jobs import JobKind
@@ -51,6 +52,10 @@ def add(
         write_onnx_file,
         write_timm_network,
     )
+    from taxonomist.training.backbones.added.int8 import (  # noqa: PLC0415 - likewise
+        quantise_where_it_holds,
+        sample_size,
+    )
     from taxonomist.training.backbones.added.trial import try_backbone  # noqa: PLC0415 - likewise
 
     services = services_of(context)
@@ -68,12 +73,16 @@ def add(
                 )
             colours = _colour("--mean", mean, IMAGENET[0]), _colour("--std", std, IMAGENET[1])
             candidate = write_onnx_file(Path(source), folder, size, *colours)
-        trial = try_backbone(folder / BACKBONE_FILE, champion.path / BACKBONE_FILE if champion else None)
+        file, champion_file = folder / BACKBONE_FILE, champion.path / BACKBONE_FILE if champion else None
+        trial = try_backbone(file, champion_file)
+        images = sample_images(services, trial.size, sample_size(trial.size))
+        trial, number_format = quantise_where_it_holds(file, images, trial, champion_file)
         found: dict[str, Any] = {
             "architecture": candidate.architecture,
             "origin": candidate.origin,
             "size": trial.size,
             "dimension": trial.dimension,
+            "number_format": number_format,
             "bytes": trial.bytes,
             "ms": round(trial.ms, 2),
             "champion_ms": None if trial.champion_ms is None else round(trial.champion_ms, 2),
@@ -82,7 +91,7 @@ def add(
         if not as_json:
             _print(found)
         trial.check_time(allow_slow=allow_slow)
-        version = services.registry.publish(BACKBONE, folder, candidate.manifest(trial.size, trial.dimension)).version
+        version = services.registry.publish(BACKBONE, folder, candidate.manifest(trial, number_format)).version
     wait_for_adoption(services.settings.home, version)
     services.jobs.enqueue(JobKind.ADOPT, reason=f"backbone {version} was added")
     if as_json:
@@ -102,6 +111,7 @@ def _print(found: dict[str, Any]) -> None:
             "origin": found["origin"],
             "images": f"{found['size']} pixels",
             "embedding": f"{found['dimension']:,} numbers",
+            "numbers": found["number_format"],
             "file": f"{found['bytes'] / 1e6:.1f} MB",
             "time": f"{found['ms']} ms per image on this machine{champion}",
             "licence": found["licence"] or "not known: check that you may use the weights",

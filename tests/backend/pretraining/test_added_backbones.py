@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import pickle
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,10 +19,17 @@ import torch
 from onnx import helper, numpy_helper
 
 from taxonomist.backend.cli import main
+from taxonomist.backend.labelling.manifests import import_manifest
 from taxonomist.backend.pretraining.job import run_job
 from taxonomist.backend.pretraining.state import StopSignal, versions_waiting
+from taxonomist.backend.retraining.training_job import train
 from taxonomist.backend.services import BACKBONE, Services
+from taxonomist.backend.settings import Settings
 from taxonomist.backend.state.jobs import Job, JobKind, JobState
+from taxonomist.inference.embedder import BACKBONE_FILE
+from taxonomist.inference.starter import FOLDER, WEIGHTS_FILE
+from taxonomist.training.backbones.publish import ensure_backbone
+from taxonomist.training.backbones.spec import BackboneSpec
 from tests.present import present
 from tests.training.backbones.added.graphs import SIZE, write_network, write_network_with_external_data
 
@@ -82,6 +91,53 @@ def test_backbones_that_are_added_while_another_waits_are_adopted_too(run: Run, 
     outcome = work(poor).outcome
     assert 'Backbone v2 is not adopted: There is no version "v2"' in outcome
     assert "Backbone v3 is served now" in outcome
+
+
+@pytest.fixture
+def furniture(tmp_path: Path) -> Services:
+    """Two views of each product of the demo's catalogue, embedded by a random ResNet18."""
+    catalogue = ROOT / "backend" / "demo" / "catalogue"
+    with (catalogue / "manifest.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    views = Counter[str]()
+    with (tmp_path / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
+        manifest = csv.writer(file)
+        manifest.writerow(["file", "level1", "product"])
+        for row in rows:
+            views[row["product"]] += 1
+            if views[row["product"]] <= 2:
+                manifest.writerow([row[name] for name in ("file", "level1", "product")])
+    services = Services(Settings(home=tmp_path / "home", views=0))
+    ensure_backbone(services.registry, BackboneSpec("resnet18", "random", size=64))
+    import_manifest(services, tmp_path / "manifest.csv", "7", images=catalogue / "images")
+    train(services, "7", lambda step, share: None)
+    return services
+
+
+def test_a_network_of_timm_and_its_file_win_by_the_gate_and_are_rolled_back(
+    furniture: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """EfficientNet-Lite0 with ImageNet's weights, which ship, against a random ResNet18."""
+    before = furniture.registry.champions()
+
+    def adopted(version: str, *arguments: object) -> str:
+        code, out, err = command(furniture, monkeypatch, capsys, "add", *arguments, "--json")
+        assert code == 0, err
+        job = work(furniture)
+        assert job.outcome.startswith(f"Backbone {version} is served now"), job.outcome
+        assert "It is better: macro-F1" in job.outcome
+        assert furniture.registry.champion(BACKBONE) == version
+        assert command(furniture, monkeypatch, capsys, "rollback")[0] == 0
+        assert furniture.registry.champions() == before
+        return str(json.loads(out)["number_format"])
+
+    weights = FOLDER / WEIGHTS_FILE
+    number_format = adopted("v2", "timm:tf_efficientnet_lite0", "--size", 64, "--weights", weights, "--allow-slow")
+    assert "of 74 images" in number_format
+    manifest = furniture.registry.get(BACKBONE, "v2").backbone_manifest
+    assert (manifest.architecture, manifest.size, manifest.dimension) == ("efficientnet_lite0", 64, 1280)
+    file = shutil.copyfile(FOLDER / BACKBONE_FILE, tmp_path / "lite0.onnx")
+    adopted("v3", file, "--allow-slow")
 
 
 def _slow(path: Path) -> Path:
@@ -146,16 +202,21 @@ REFUSED: dict[str, tuple[Callable[[Path], list[object]], str]] = {
 }
 
 
+def kept(home: Path) -> list[Path]:
+    """Return what a home has, but for databases, which appear when they are first read."""
+    return sorted(path for path in home.rglob("*") if ".sqlite" not in path.name)
+
+
 @pytest.mark.parametrize("fault", REFUSED)
 def test_what_is_refused_leaves_nothing_behind(run: Run, poor: Services, tmp_path: Path, fault: str) -> None:
     arguments, message = REFUSED[fault]
     folder = tmp_path / "given"
     folder.mkdir()
-    before = sorted(poor.home.rglob("*"))
+    before = kept(poor.home)
     code, _, err = run("add", *arguments(folder))
     assert code in (2, 5)
     assert message in err
     assert "Traceback" not in err
-    assert sorted(poor.home.rglob("*")) == before
+    assert kept(poor.home) == before
     assert [version.version for version in poor.registry.versions(BACKBONE)] == ["v1"]
     assert JobKind.ADOPT not in {job.kind for job in poor.jobs.waiting()}

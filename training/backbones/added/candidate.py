@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from taxonomist.inference.embedder import BACKBONE_FILE, Embedder
 from taxonomist.taxonomy.errors import ConfigError, TrainingError
 from taxonomist.training.backbones.added.onnx_file import LARGEST, SMALLEST, licence_of, read_onnx
+from taxonomist.training.backbones.added.trial import Trial
 from taxonomist.training.backbones.architectures import TIMM, Colour
 from taxonomist.training.backbones.backbone import Backbone
 from taxonomist.training.backbones.export import export_backbone
@@ -29,15 +31,17 @@ class Candidate:
     origin: str
     licence: str
 
-    def manifest(self, size: int, dimension: int) -> dict[str, Any]:
+    def manifest(self, trial: Trial, number_format: str) -> dict[str, Any]:
         """Return what the registry keeps of it."""
         return {
             "kind": "backbone",
             "architecture": self.architecture,
-            "size": size,
-            "dimension": dimension,
+            "size": trial.size,
+            "dimension": trial.dimension,
+            "number_format": number_format,
             "origin": self.origin,
             "licence": self.licence,
+            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
 
 
