@@ -9,6 +9,7 @@ import numpy.typing as npt
 from taxonomist.inference.heads.discriminant_weights import DiscriminantHead
 from taxonomist.inference.heads.fusion import FUSION_FILE, Fusion, load_fusions, mean_features
 from taxonomist.inference.heads.head import HEAD_FILE, Head, load_head
+from taxonomist.inference.look_alike_projection import PROJECTION_FILE, LookAlikeProjection
 from taxonomist.storage.registry import ModelVersion
 from taxonomist.taxonomy.calibration import Calibration
 from taxonomist.taxonomy.path_probabilities import FloatArray
@@ -21,7 +22,8 @@ class ServingModel:
     """A loaded version. It never changes: a request that begins with it also ends with it.
 
     The head takes embeddings of the version `backbone` of the backbone. `trees` and `calibrations` are by control.
-    So are `fusions`, which predict several images of a product together, and their calibrations.
+    So are `fusions`, which predict several images of a product together, and their calibrations. `look_alikes` is
+    the space of look-alikes, None where they are compared by the embeddings as they are.
     """
 
     version: str
@@ -31,6 +33,7 @@ class ServingModel:
     head: Head
     fusions: Mapping[str, Fusion] = field(default_factory=dict)
     fused_calibrations: Mapping[str, Calibration] = field(default_factory=dict)
+    look_alikes: LookAlikeProjection | None = None
 
     def with_floors(self, floors: Mapping[str, float]) -> "ServingModel":
         """Return the model with thresholds of at least these, by control; `inf`: the control gets no suggestion.
@@ -94,7 +97,7 @@ def load_serving_model(version: ModelVersion) -> ServingModel:
 
     The checksums of the files are not checked here: see `Registry.verify`.
     """
-    fused = version.head_manifest.fused
+    fused, look_alikes = version.head_manifest.fused, version.head_manifest.look_alikes
     return ServingModel(
         version=version.version,
         backbone=version.head_manifest.backbone,
@@ -103,4 +106,7 @@ def load_serving_model(version: ModelVersion) -> ServingModel:
         head=load_head(version.path / HEAD_FILE),
         fusions=load_fusions(version.path / FUSION_FILE) if fused else {},
         fused_calibrations=fused,
+        look_alikes=LookAlikeProjection.load(version.path / PROJECTION_FILE)
+        if look_alikes and look_alikes.served
+        else None,
     )

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from taxonomist.backend.prediction.champions import Champions
 from taxonomist.backend.prediction.privacy import may_use
 from taxonomist.backend.services import Services
-from taxonomist.inference.neighbours import nearest
+from taxonomist.inference.look_alike_projection import LookAlikeProjection
+from taxonomist.inference.neighbours import Neighbour, nearest
 from taxonomist.storage.catalog.documents import ImageDocument
 from taxonomist.taxonomy.paths import TaxonomyPath
 
@@ -39,19 +41,27 @@ class LookAlike:
 @dataclass(frozen=True)
 class _Index:
     built_at: float
-    stamp: tuple[int, int]  # version of the labels and number of embeddings that it was built from
+    stamp: tuple[int, int, str]  # version of the labels, number of embeddings, and version of the projection
     ids: list[str]
     matrix: NDArray[np.float32]
+    projection: LookAlikeProjection | None
     uris: Mapping[str, str]
     labels: Mapping[str, Mapping[str, tuple[TaxonomyPath, ...]]]
     unanswered: Mapping[str, tuple[str, ...]]
 
+    def nearest(self, vector: NDArray[np.float32], k: int, exclude: Collection[str]) -> list[Neighbour]:
+        if not self.ids:
+            return []
+        query = vector if self.projection is None else self.projection.of(vector[None])[0]
+        return nearest(query, self.ids, self.matrix, k, exclude=exclude)
+
 
 class LookAlikes:
-    """Exact search among the labelled images of a project."""
+    """Exact search among the labelled images of a project, in the space that its served version has for it."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, champions: Champions | None = None) -> None:
         self._services = services
+        self._champions = champions or Champions(services)
         self._lock = threading.Lock()
         self._indexes: dict[tuple[str, str], _Index] = {}
 
@@ -98,11 +108,11 @@ class LookAlikes:
     ) -> list[LookAlike]:
         k = k or self._services.settings.neighbours
         index = self._index(project, backbone)
-        hits = nearest(vector, index.ids, index.matrix, k, exclude=exclude) if index.ids else []
+        hits = index.nearest(vector, k, exclude)
         store = self._services.embeddings(backbone)
         if any(hit.id not in store for hit in hits):  # an image was forgotten since
             index = self._index(project, backbone, at_once=True)
-            hits = nearest(vector, index.ids, index.matrix, k, exclude=exclude) if index.ids else []
+            hits = index.nearest(vector, k, exclude)
         return [
             LookAlike(hit.id, index.uris[hit.id], index.labels[hit.id], hit.similarity, index.unanswered[hit.id])
             for hit in hits
@@ -110,15 +120,23 @@ class LookAlikes:
 
     def _index(self, project: str, backbone: str, *, at_once: bool = False) -> _Index:
         key = (project, backbone)
-        stamp = (self._services.projects.get(project).labels_version, len(self._services.embeddings(backbone)))
+        model = self._champions.get(project)
+        projection = model.look_alikes if model and model.backbone == backbone else None
+        stamp = (
+            self._services.projects.get(project).labels_version,
+            len(self._services.embeddings(backbone)),
+            model.version if model and projection else "",
+        )
         with self._lock:
             index = self._indexes.get(key)
             is_old = index is not None and index.stamp != stamp and time.monotonic() - index.built_at > REFRESH_S
             if index is None or is_old or at_once:
-                index = self._indexes[key] = self._build(project, backbone, stamp)
+                index = self._indexes[key] = self._build(project, backbone, stamp, projection)
         return index
 
-    def _build(self, project: str, backbone: str, stamp: tuple[int, int]) -> _Index:
+    def _build(
+        self, project: str, backbone: str, stamp: tuple[int, int, str], projection: LookAlikeProjection | None
+    ) -> _Index:
         labels: dict[str, Mapping[str, tuple[TaxonomyPath, ...]]] = {}
         uris: dict[str, str] = {}
         unanswered: dict[str, tuple[str, ...]] = {}
@@ -131,4 +149,5 @@ class LookAlikes:
             unanswered[document.id] = tuple(in_project.unanswered)
         found, vectors = self._services.embeddings(backbone).get(list(labels))
         ids = [image for image, is_embedded in zip(labels, found, strict=True) if is_embedded]
-        return _Index(time.monotonic(), stamp, ids, vectors[found], uris, labels, unanswered)
+        matrix = vectors[found] if projection is None else projection.of(vectors[found])
+        return _Index(time.monotonic(), stamp, ids, matrix, projection, uris, labels, unanswered)

@@ -68,7 +68,7 @@ class Predictor:
         self._champions = Champions(services)
         self._counts: dict[str, _LabelCount] = {}
         self._previews: OrderedDict[tuple[str, str], str] = OrderedDict()
-        self.look_alikes = LookAlikes(services)
+        self.look_alikes = LookAlikes(services, self._champions)
         self._products = ProductImages(services)
 
     def previewed(self, project: str, image: str) -> str | None:

@@ -20,6 +20,7 @@ from taxonomist.backend.retraining.announce_promotion import after_promotion
 from taxonomist.backend.retraining.embedding_job import champions_backbone
 from taxonomist.backend.retraining.finish_promotion import finish_promotion, training_turn
 from taxonomist.backend.retraining.first_backbone import prepare_backbone
+from taxonomist.backend.retraining.look_alike_products import learn_look_alikes
 from taxonomist.backend.retraining.roll_back import roll_back_if_worse
 from taxonomist.backend.retraining.trained_labels import keep_parts, keep_trained
 from taxonomist.backend.retraining.training_images import TrainingImages
@@ -172,6 +173,7 @@ def _train_head(
                 options=options,
                 progress=lambda step, share: progress(step, EMBEDDING_SHARE + (1 - EMBEDDING_SHARE) * share),
                 companions=_companions(services, project, split, trees) if options.learns_from_companions else None,
+                look_alikes=learn_look_alikes(services, project, split, services.embeddings(backbone.version)),
                 other_embeddings=_embeddings_of_champion(services, project, other, test, images),
                 promote=promote,
                 by_hand=promote and services.project_settings(project).promotion == "manual",

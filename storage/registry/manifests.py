@@ -23,6 +23,7 @@ __all__ = [
     "BackboneManifest",
     "FileEntry",
     "HeadManifest",
+    "LookAlikeFigures",
     "PretrainingData",
     "PretrainingSummary",
     "PromotionRecord",
@@ -190,12 +191,30 @@ PRODUCTS_UNKNOWN = "products unknown"
 TOGETHER = "several images of a product together"
 
 
+class LookAlikeFigures(BaseModel):
+    """What a projection of embeddings does for look-alikes, and whether the version has it (`served`).
+
+    It is learned from `images` of `products`. On `held_out` other products, `same_product` is the share of the images
+    whose nearest image shows the same product, and `same_labels` the share of their labels that the nearest labelled
+    image has: each without it, and with it.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    served: bool
+    products: Count
+    images: Count
+    held_out: Count
+    same_product: tuple[float, float]
+    same_labels: tuple[float, float]
+
+
 class HeadManifest(BaseModel):
     """A project's head: it takes embeddings of the version `backbone` of the backbone.
 
     `calibration`, `metrics` and `champion_metrics` are by control; the metrics are those of the test images. `fused`
     has the calibrations of several images of a product together, of controls that are predicted so. `tested` is None
-    for a version of an earlier release.
+    for a version of an earlier release, `look_alikes` where too few products are known.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -211,6 +230,7 @@ class HeadManifest(BaseModel):
     promotion: PromotionRecord | None = None
     data: TrainingData | None = None
     tested: Tested | None = None
+    look_alikes: LookAlikeFigures | None = None
     settings: Mapping[str, Any] = {}
     duration_s: float | None = None
     created_at: str | None = None

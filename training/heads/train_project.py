@@ -12,6 +12,7 @@ from typing import Any
 from taxonomist.inference.embedder import BACKBONE_FILE, Embedder
 from taxonomist.inference.heads.fusion import FUSION_FILE, save_fusions
 from taxonomist.inference.heads.head import HEAD_FILE
+from taxonomist.inference.look_alike_projection import PROJECTION_FILE
 from taxonomist.progress import StepProgress, ignore_steps
 from taxonomist.storage.embeddings import Embeddings
 from taxonomist.storage.registry import ModelVersion, Registry
@@ -45,6 +46,7 @@ from taxonomist.training.heads.promotion.champion import ChampionComparison, com
 from taxonomist.training.heads.promotion.decision import left_to_a_person, with_caveats
 from taxonomist.training.heads.promotion.unfinished import aliases_digest
 from taxonomist.training.heads.report.version_files import data_record, write_json, write_report
+from taxonomist.training.look_alike_projection import LearnedLookAlikes
 from taxonomist.training.split import Part
 
 __all__ = ["Example", "TrainingOptions", "TrainingOutcome", "model_name", "train_project"]
@@ -84,6 +86,7 @@ class _Trained:
     tested: Tested
     left_out: Mapping[str, str]
     inputs: str
+    look_alikes: LearnedLookAlikes | None
     aliases: str | None  # of the registry before the comparison; None for a version that the caller promotes
 
 
@@ -105,6 +108,7 @@ def train_project(
     *,
     other_embeddings: Mapping[str, Embeddings] | None = None,
     companions: Mapping[str, Sequence[str]] | None = None,
+    look_alikes: LearnedLookAlikes | None = None,
     promote: bool = True,
     by_hand: bool = False,
 ) -> TrainingOutcome:
@@ -113,7 +117,8 @@ def train_project(
     `examples` are split into parts, unless the caller has done so with `split_examples`. `embeddings` is the store of
     `backbone`; images that it lacks are read by `read_image` and embedded, or left out with the reason. A champion of
     another backbone is compared only when `other_embeddings` has the store of that backbone's version. `companions` has
-    the ids of images without labels by product: those that are embedded are learned with its labels. Without
+    the ids of images without labels by product: those that are embedded are learned with its labels. `look_alikes`
+    is what the version gets for its look-alikes. Without
     `promote` the version stays a candidate, for callers that decide on several heads together; with `by_hand` it stays
     one until a person promotes it. `progress` gets the
     steps "embedding", "training", "evaluating" and "publishing", each with its own share that is done.
@@ -176,7 +181,7 @@ def train_project(
     if by_hand:
         comparison = replace(comparison, decision=left_to_a_person(comparison.decision))
     inputs = inputs_fingerprint(usable, parts, trees, backbone.version, asdict(options))
-    trained = _Trained(learned, data, test, apart, together, comparison, tested, left_out, inputs, aliases)
+    trained = _Trained(learned, data, test, apart, together, comparison, tested, left_out, inputs, look_alikes, aliases)
     progress("publishing", 0.0)
     version = _publish(registry, project, trained, _manifest(project, backbone, trees, trained, options), started)
     promoted, reason = promote and comparison.decision.promote, comparison.decision.reason
@@ -221,6 +226,7 @@ def _manifest(
             "aliases": trained.aliases,
         },
         "tested": trained.tested.model_dump(),
+        "look_alikes": trained.look_alikes.figures.model_dump() if trained.look_alikes else None,
         "settings": asdict(options),
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -267,6 +273,8 @@ def _publish(
         trained.learned.head.save(folder / HEAD_FILE)
         if trained.learned.fusions:
             save_fusions(folder / FUSION_FILE, trained.learned.fusions)
+        if trained.look_alikes and trained.look_alikes.projection:
+            trained.look_alikes.projection.save(folder / PROJECTION_FILE)
         write_json(folder / DATA_FILE, record)
         write_report(
             folder,
@@ -281,6 +289,7 @@ def _publish(
             decision=trained.comparison.decision,
             left_out=trained.left_out,
             tested=trained.tested,
+            look_alikes=trained.look_alikes.figures if trained.look_alikes else None,
             untested=_untested(data),
         )
         summary = {

@@ -1,4 +1,4 @@
-"""One training reads, decodes and embeds each image at most once, and asks for documents and parts once."""
+"""One training reads, decodes and embeds each image at most once, and asks for labels, products and parts once."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def of_part(parts: Mapping[str, str | None], part: str) -> int:
 
 
 def check_once(counts: Counts, *, images: int, embeddings: int) -> None:
-    assert (counts.listings, counts.usable, counts.splits) == (1, 1, 1)
+    assert (counts.listings, counts.usable, counts.splits) == (2, 1, 1)  # the labels, and the products of the home
     for counted, expected in ((counts.reads, images), (counts.decodes, images), (counts.embeddings, embeddings)):
         assert len(counted) == expected
         assert set(counted.values()) <= {1}, counted.most_common(3)

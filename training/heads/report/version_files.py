@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from taxonomist.storage.formats import FORMAT
-from taxonomist.storage.registry.manifests import TOGETHER, Tested
+from taxonomist.storage.registry.manifests import TOGETHER, LookAlikeFigures, Tested
 from taxonomist.taxonomy.calibration import Calibration
 from taxonomist.taxonomy.paths import TaxonomyPath, format_path
 from taxonomist.taxonomy.tree_metrics import TreeMetrics
@@ -69,6 +69,7 @@ def write_report(
     decision: Decision,
     left_out: Mapping[str, str],
     tested: Tested,
+    look_alikes: LookAlikeFigures | None,
     untested: Mapping[str, Sequence[TaxonomyPath]],
 ) -> None:
     """Write report.json, report.md and a confusion-<control>-<level>.png for each level, and curves.json and curves.png
@@ -88,12 +89,13 @@ def write_report(
         "champion_on_test": _json_of(champion) if champion is not None else None,
         "promotion": asdict(decision),
         "left_out": dict(left_out),
+        "look_alikes": look_alikes.model_dump() if look_alikes else None,
         "tested": tested.model_dump() | {"caveats": list(tested.caveats)},
         "nodes_without_test_images": {control: list(map(list, nodes)) for control, nodes in untested.items()},
     }
     write_json(folder / "report.json", report)
     can_plot = find_spec("matplotlib") is not None
-    suggested = _suggestions(calibration, fused, together)
+    suggested = _suggestions(calibration, fused, together) + _look_alikes(look_alikes)
     text = _markdown(suggested, test, apart, validation, calibrated_on, decision, left_out, tested, untested)
     (folder / "report.md").write_text(text if can_plot else f"{text}\n{_NO_PLOTS}\n", encoding="utf-8")
     if training is not None:
@@ -148,6 +150,19 @@ def _suggestions(
             f"these, {control} has a hierarchical F1 of {scores[0]:.3f}; alone, {scores[1]:.3f}."
         )
     return lines
+
+
+def _look_alikes(figures: LookAlikeFigures | None) -> list[str]:
+    if figures is None:
+        return []
+    (product, projected), (labels, projected_labels) = figures.same_product, figures.same_labels
+    used = "compared" if figures.served else "not compared"
+    return [
+        f"- Look-alikes are {used} in a space learned from {figures.images} images of {figures.products} products. On "
+        f"{figures.held_out} other products, the nearest image shows the same product for {projected:.3f} of the "
+        f"images, {product:.3f} without it; the nearest labelled image has {projected_labels:.3f} of the label, "
+        f"{labels:.3f} without it."
+    ]
 
 
 def _markdown(

@@ -1,0 +1,117 @@
+"""A training teaches the look-alikes of its project: from the products of the home, without those of any test part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import pytest
+
+from taxonomist.backend.prediction.champions import Champions
+from taxonomist.backend.prediction.look_alikes import LookAlikes
+from taxonomist.backend.retraining import look_alike_products, training_job
+from taxonomist.backend.retraining.look_alike_products import learn_look_alikes
+from taxonomist.backend.retraining.training_job import train
+from taxonomist.backend.services import Services, registry_name
+from taxonomist.storage.catalog.documents import ImageDocument, ProjectLabels, image_id
+from taxonomist.training.heads.data.dataset import Example, SplitExamples
+from taxonomist.training.look_alike_projection import ProductVectors
+from tests.small_world import CONFIG, PATHS, publish_backbone
+
+IMAGES, PRODUCTS = 4, 110
+
+
+@pytest.fixture
+def home(services: Services) -> Services:
+    """Project "7" with embedded and labelled images of products, whose images differ by 24 numbers of noise."""
+    services.projects.update("7", label_config=CONFIG)
+    publish_backbone(services)
+    random = np.random.default_rng(0)
+    means = random.normal(0, 1, (PRODUCTS, 48))
+    means[:, :24] = 0
+    documents: dict[str, ImageDocument] = {}
+    for number, mean in enumerate(means):
+        path = PATHS[int(mean[24] > 0) * 2 + int(mean[25] > 0)]
+        documents |= {made.id: made for made in (document(f"p{number}", view, path) for view in range(IMAGES))}
+        x = mean + np.concatenate([random.normal(0, 2, (IMAGES, 24)), random.normal(0, 0.1, (IMAGES, 24))], axis=1)
+        ids = [image_id(f"made/p{number}-{view}.jpg") for view in range(IMAGES)]
+        services.embeddings("v1").append(ids, (np.sign(x) * x**2).astype(np.float32))
+    services.catalog.update_many(dict.fromkeys(documents, lambda blank: documents[blank.id]))
+    return services
+
+
+def document(product: str, view: int, path: tuple[str, ...], project: str = "7") -> ImageDocument:
+    uri = f"made/{product}-{view}.jpg"
+    labels = ProjectLabels(uri=uri, group=product, accepted={"colour": [list(path)]})
+    return ImageDocument(id=image_id(uri), uri_orig=uri, projects={project: labels})
+
+
+def silent(step: str, share: float) -> None: ...
+
+
+def test_a_version_compares_look_alikes_in_the_space_that_helps(home: Services) -> None:
+    before = same_product(home)
+    train(home, "7", silent)
+    version = home.registry.get(registry_name("7"), "v1")
+    figures = version.head_manifest.look_alikes
+    assert figures is not None
+    assert figures.served
+    assert same_product(home) > before + 0.2
+    assert f"learned from {figures.images} images" in (version.path / "report.md").read_text()
+
+
+def test_a_version_without_a_projection_compares_embeddings_as_they_are(
+    home: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = same_product(home)
+    monkeypatch.setattr(training_job, "learn_look_alikes", lambda *_: None)
+    train(home, "7", silent)
+    assert home.registry.champion(registry_name("7")) == "v1"
+    assert same_product(home) == before
+
+
+def same_product(services: Services) -> float:
+    """Return the share of images whose first look-alike shows the same product."""
+    look_alikes, store = LookAlikes(services, Champions(services)), services.embeddings("v1")
+    names = {image_id(f"made/p{number}-{view}.jpg"): number for number in range(PRODUCTS) for view in range(IMAGES)}
+    some = list(names)[::7]
+    vectors = store.get(some)[1]
+    hits = [look_alikes.nearest("7", x, "v1", k=1, exclude=id) for id, x in zip(some, vectors, strict=True)]
+    return float(np.mean([names[hit.image_id] == names[id] for id, (hit,) in zip(some, hits, strict=True)]))
+
+
+def test_products_of_test_parts_teach_nothing_and_those_of_the_project_judge(
+    home: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Project "8" knows one of its products by another name, and has tested another."""
+    seen: dict[str, list[str]] = {}
+
+    def fit(teach: Iterable[ProductVectors], held_out: ProductVectors, labelled: ProductVectors) -> None:
+        seen["teach"] = [name for batch in teach for name in batch.products]
+        seen["held out"] = list(held_out.products)
+        assert len(labelled.embeddings) == len(seen["teach"])
+
+    documents = {found.projects["7"].uri: found for found in home.catalog.documents("7")}
+
+    def change(uri: str, project: str, **values: object) -> None:
+        found = documents[uri]
+        labels = found.projects["7"].model_copy(update=values)
+        home.catalog.put(found.in_project(project, labels))
+
+    change("made/p1-0.jpg", "7", part="test")
+    change("made/p2-0.jpg", "8", group="eight-2", part="test")
+    home.catalog.put(document("eight-2", 0, PATHS[0], "8"))
+    home.embeddings("v1").append([image_id("made/eight-2-0.jpg")], np.ones((1, 48), np.float32))
+    monkeypatch.setattr(look_alike_products, "fit_look_alikes", fit)
+    examples = [
+        Example(id=found.id, labels={"colour": (PATHS[0],)}, group=found.product("7"))
+        for found in home.catalog.documents("7")
+    ]
+    learn_look_alikes(home, "7", SplitExamples(tuple(examples), {}, {}), home.embeddings("v1"))
+    taught, judged = set(seen["teach"]), set(seen["held out"])
+    assert not taught & judged
+    assert len(taught | judged) == PRODUCTS
+    assert 0.1 * PRODUCTS < len(judged) < 0.35 * PRODUCTS
+    assert {"7\0p1", "7\0p2"} <= judged
+    assert "eight" not in "".join(taught | judged)
+    assert len(seen["teach"]) + len(seen["held out"]) == PRODUCTS * IMAGES  # the image that only "8" has is in neither
