@@ -34,6 +34,11 @@ def starter_size() -> int:
     return int(_manifest()["size"])
 
 
+def starter_near_distance() -> float:
+    """Return how near two images must be in the starter's space to count as near-duplicates."""
+    return float(_manifest()["near_distance"])
+
+
 def is_served_by_starter(architecture: str, weights: str, size: int) -> bool:
     """Return whether the starter itself is the first backbone that the settings ask for: of that architecture, with
     the start weights `weights` ("auto", "starter", ...), for images of `size` pixels. Then nothing has to be exported.
@@ -64,7 +69,7 @@ def publish_starter(registry: Registry, name: str) -> ModelVersion:
             "size": starter["size"],
             "dimension": starter["dimension"],
             "starter": True,
-            "near_distance": starter["near_distance"],
+            "near_distance": starter_near_distance(),
             "origin": f"the starter, {starter['origin']}",
             "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }

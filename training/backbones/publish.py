@@ -13,9 +13,9 @@ import numpy.typing as npt
 import torch
 
 from taxonomist.inference.embedder import BACKBONE_FILE, Embedder
-from taxonomist.inference.starter import is_served_by_starter, publish_starter
+from taxonomist.inference.starter import is_served_by_starter, publish_starter, starter_near_distance
 from taxonomist.storage.registry import ModelVersion, Registry, ensure_champion
-from taxonomist.training.backbones.build import BuiltBackbone, build_backbone, check_starter
+from taxonomist.training.backbones.build import STARTER_ORIGIN, BuiltBackbone, build_backbone, check_starter
 from taxonomist.training.backbones.export import export_backbone
 from taxonomist.training.backbones.spec import BackboneSpec
 from taxonomist.training.near_duplicates import near_distance
@@ -80,4 +80,6 @@ def _publish_first(registry: Registry, spec: BackboneSpec) -> None:
     if is_served_by_starter(spec.architecture, spec.weights, spec.size):
         publish_starter(registry, BACKBONE_NAME)
     else:
-        publish_backbone(registry, build_backbone(spec), spec.size, {"settings": asdict(spec)})
+        built = build_backbone(spec)
+        near = {"near_distance": starter_near_distance()} if built.origin == STARTER_ORIGIN else {}
+        publish_backbone(registry, built, spec.size, {"settings": asdict(spec), **near})

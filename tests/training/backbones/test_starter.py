@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from taxonomist.inference.embedder import BACKBONE_FILE, Embedder
-from taxonomist.inference.starter import FOLDER
+from taxonomist.inference.starter import FOLDER, starter_near_distance
 from taxonomist.storage.registry.folder import FolderRegistry
 from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.training.backbones.build import build_backbone
@@ -61,7 +61,9 @@ def test_it_is_published_as_it_ships(tmp_path: Path, empty_cache: Path, weights:
 )
 def test_others_are_exported(tmp_path: Path, empty_cache: Path, spec: BackboneSpec, origin: str) -> None:
     version = ensure_backbone(FolderRegistry(tmp_path), spec)
-    assert (version.backbone_manifest.origin, version.backbone_manifest.size) == (origin, 64)
+    manifest = version.backbone_manifest
+    assert (manifest.origin, manifest.size) == (origin, 64)
+    assert (manifest.near_distance == starter_near_distance()) == (origin != "random, seed 0")
 
 
 def test_a_new_home_cannot_have_it_in_another_architecture(tmp_path: Path) -> None:
