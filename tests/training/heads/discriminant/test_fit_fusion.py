@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from taxonomist.inference.heads.discriminant_weights import node_probabilities
 from taxonomist.inference.heads.fusion import Fusion
 from taxonomist.taxonomy.calibration import Calibration, fit_promise
 from taxonomist.taxonomy.path_probabilities import FloatArray
@@ -35,6 +36,56 @@ def test_it_is_fitted_on_predictions_by_models_that_never_saw_the_product() -> N
         return float(temperature * (np.log(chairs / sofas) - own))
 
     assert evidence(others) == pytest.approx(evidence(labels), rel=0.15)
+
+
+def test_what_is_predicted_for_a_product_is_worked_out_by_hand() -> None:
+    x, products = in_products(PATHS, 3, spread=1.0, view=0.5)
+    shared = ProductFeatures.of(x, products, 2)
+    labels = stops([[path] for path in PATHS for _ in range(3)])
+    learning = learning_of(x, labels, products, TREE, DiscriminantOptions(folds=len(PATHS)), shared)
+    fitted = fit_fusion(learning, products, shared)
+    assert fitted is not None
+    assert fitted.rows.tolist() == list(range(len(x)))
+    temperature = learning.temperature / fitted.fusion.scale
+    weight = float((fitted.fusion.prior / learning.model().log_prior).mean())
+    without = []
+    for start in range(0, len(x), 3):  # a model without the three images of a product, and the features of these
+        rest = np.r_[:start, start + 3 : len(x)]
+        others = ProductFeatures(shared.means[rest], shared.sizes[rest], 2)
+        names = [products[row] for row in rest]
+        model = learning_of(x[rest], labels[rest], names, TREE, DiscriminantOptions(folds=2), others).model()
+        without.append((model, model.likelihoods(shared.means[start : start + 3])))
+
+    def by_hand(temperature: float, weight: float) -> FloatArray:
+        nodes, parents = learning.judged.data.nodes, np.asarray(TREE.parents, np.int64)
+        scores = [1.5 * found / temperature + weight * model.log_prior for model, found in without]  # 3 / (1 + 2 / 2)
+        return np.concatenate(
+            [
+                node_probabilities(score.astype(np.float32), nodes[model.classes], parents)
+                for score, (model, _) in zip(scores, without, strict=True)
+            ]
+        )
+
+    def loss(values: FloatArray) -> float:
+        return -float(np.log((values * labels).sum(axis=1)).mean())
+
+    np.testing.assert_allclose(fitted.held_out, by_hand(temperature, weight), rtol=1e-3, atol=1e-5)
+    for factor in (0.5, 2.0):
+        assert loss(fitted.held_out) < loss(by_hand(factor * temperature, weight))
+
+
+def test_below_the_level_that_a_product_shares_each_image_is_predicted_alone() -> None:
+    x, products = in_products(PATHS, 3, spread=1.0, view=0.5)
+    shared = ProductFeatures.of(x, products, 1)
+    labels = stops([[path] for path in PATHS for _ in range(3)])
+    learning = learning_of(x, labels, products, TREE, DiscriminantOptions(), shared)
+    fitted = fit_fusion(learning, products, shared)
+    assert fitted is not None
+    alone, together = learning.probabilities(learning.held_out), fitted.held_out
+    seats, sofas = TREE.index[SOFAS[:1]], TREE.index[SOFAS]
+    np.testing.assert_allclose(together[:, sofas] / together[:, seats], alone[:, sofas] / alone[:, seats], rtol=1e-4)
+    assert np.abs(together[:, seats] - alone[:, seats]).max() > 0.1
+    np.testing.assert_array_equal(together[0::3, seats], together[1::3, seats])
 
 
 def test_products_that_are_alone_or_mixed_have_no_fusion() -> None:
