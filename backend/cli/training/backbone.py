@@ -14,7 +14,7 @@ from taxonomist.backend.cli.training.models import print_changes
 from taxonomist.backend.extras import require
 from taxonomist.backend.label_studio.predictions import model_version_name
 from taxonomist.backend.pretraining.manual_promotion import promote_backbone, waits_for_a_person
-from taxonomist.backend.pretraining.state import StoppedError, StopSignal, exclusive_pretraining
+from taxonomist.backend.pretraining.state import StoppedError, StopSignal, adoption_ended, exclusive_pretraining
 from taxonomist.backend.services import BACKBONE
 from taxonomist.inference.starter import ensure_starter
 from taxonomist.storage.prepared_images import PreparedImageStore
@@ -116,6 +116,7 @@ def adopt(
         try:
             with exclusive_pretraining(services.settings.home), step_bar("Adopt") as progress:
                 outcome = adoption.adopt(services, found, progress, stop, store)
+                adoption_ended(services.settings.home, found.version)  # the worker need not do it again
         except StoppedError as stopped:
             print_error(stopped)
             raise typer.Exit(130) from None

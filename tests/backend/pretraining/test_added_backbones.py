@@ -83,6 +83,14 @@ def test_a_file_wins_by_the_gate_and_is_rolled_back(run: Run, poor: Services, tm
     assert poor.registry.champions() == {"backbone": "v1", "project-7": "v1"}
 
 
+def test_the_worker_does_not_adopt_again_what_a_person_has_adopted(run: Run, poor: Services, tmp_path: Path) -> None:
+    assert run("add", write_network(tmp_path / "cells.onnx"), "--allow-slow")[0] == 0
+    assert "Backbone v2 is served now" in run("adopt", "v2")[1]
+    assert run("rollback")[0] == 0
+    assert work(poor).outcome == "No backbone waits for its adoption."
+    assert poor.registry.champion(BACKBONE) == "v1"
+
+
 def test_backbones_that_are_added_while_another_waits_are_adopted_too(run: Run, poor: Services, tmp_path: Path) -> None:
     file = write_network(tmp_path / "cells.onnx")
     found = [json.loads(run("add", file, "--allow-slow", "--json")[1]) for _ in range(2)]
