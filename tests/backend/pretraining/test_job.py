@@ -42,7 +42,7 @@ def test_a_result_that_was_published_without_room_for_the_run_is_not_published_a
 ) -> None:
     result = PretrainingResult(tmp_path, tmp_path / "best", {"finished_at": "2026-01-01", "data": {"count": 80}})
 
-    def publish(registry: Any, result: PretrainingResult, size: int) -> ModelVersion:
+    def publish(registry: Any, result: PretrainingResult, size: int, images: Any) -> ModelVersion:
         with services.registry.stage(BACKBONE) as folder:
             manifest = {"kind": "backbone", "size": size, "dimension": 8, "pretraining": result.summary}
             return services.registry.publish(BACKBONE, folder, manifest)
