@@ -96,7 +96,7 @@ def test_products_that_are_alone_or_mixed_have_no_fusion() -> None:
         assert fit_fusion(learning_of(x, labels, products, TREE, shared=shared), products, shared) is None
 
 
-def calibrated(right: FloatArray, *, gain: bool = True) -> Calibration | None:
+def calibrated(right: FloatArray, *, gain: bool = True, drawn: int | None = None) -> Calibration | None:
     """Return the calibration of fused predictions (n, nodes) of sofas that are suggested alone, too."""
     own = np.zeros((len(right), len(TREE)), np.float32)
     own[:, [TREE.index[SOFAS[:1]], TREE.index[SOFAS]]] = 0.9
@@ -106,7 +106,7 @@ def calibrated(right: FloatArray, *, gain: bool = True) -> Calibration | None:
     truths, products = [(SOFAS,)] * len(right), list(range(len(right)))
     alone = fit_promise(TREE, own, truths, products, target_precision=0.8)
     assert alone.suggests_paths
-    return calibrate_fusion(fitted, TREE, own, truths, products, range(len(right)), alone, 0.8)
+    return calibrate_fusion(fitted, TREE, own, truths, products, range(drawn or len(right)), alone, 0.8)
 
 
 def test_it_is_used_where_it_is_a_gain_and_suggests_as_much() -> None:
@@ -115,3 +115,13 @@ def test_it_is_used_where_it_is_a_gain_and_suggests_as_much() -> None:
     assert calibrated(together) is not None
     assert calibrated(together, gain=False) is None
     assert calibrated(np.where(np.arange(40)[:, None] < 20, together, 0.1 * together)) is None
+
+
+def test_only_images_that_were_drawn_at_random_calibrate() -> None:
+    together = np.zeros((60, len(TREE)), np.float32)
+    together[:40, [TREE.index[SOFAS[:1]], TREE.index[SOFAS]]] = 0.97
+    together[40:, TREE.index[LAMPS]] = 0.97
+    assert calibrated(together) is None
+    found = calibrated(together, drawn=40)
+    assert found is not None
+    assert (found.labels, found.target_precision) == (40, 0.8)
