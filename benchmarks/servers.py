@@ -110,7 +110,9 @@ def _peer(world: World, side: Side, folder: Path, port: int) -> tuple[list[str],
         "PEER_KEEP_MODEL": "1" if side == "peer-kept" else "0",
         "PYTHONPATH": str(project),
     }
-    return [*gunicorn, "--workers", "1", "--threads", "8", "--timeout", "0", "benchmarks.peer:app"], settings
+    gunicorn += ["--workers", "1", "--threads", "8", "--timeout", "0"]
+    # Otherwise it waits half a minute for silent clients when it is stopped.
+    return [*gunicorn, "--graceful-timeout", "2", "benchmarks.peer:app"], settings
 
 
 def _exchange(port: int, method: str, path: str, body: bytes | None, timeout: float) -> tuple[int, bytes]:
