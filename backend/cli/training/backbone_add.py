@@ -15,9 +15,12 @@ from taxonomist.backend.pretraining.prepared_images import sample_images
 from taxonomist.backend.pretraining.state import wait_for_adoption
 from taxonomist.backend.services import BACKBONE
 from taxonomist.backend.state.jobs import JobKind
-from taxonomist.inference.embedder import BACKBONE_FILE
+from taxonomist.inference.embedder import BACKBONE_FILE, Embedder
 from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.training.backbones.architectures import IMAGENET, TIMM, Colour
+from taxonomist.training.near_duplicates import near_distance
+
+_COPIED = 60  # images whose copies show how far near-duplicates are apart
 
 
 def add(
@@ -91,7 +94,8 @@ def add(
         if not as_json:
             _print(found)
         trial.check_time(allow_slow=allow_slow)
-        version = services.registry.publish(BACKBONE, folder, candidate.manifest(trial, number_format)).version
+        near = near_distance(Embedder(file).embed, images[:_COPIED])
+        version = services.registry.publish(BACKBONE, folder, candidate.manifest(trial, number_format, near)).version
     wait_for_adoption(services.settings.home, version)
     services.jobs.enqueue(JobKind.ADOPT, reason=f"backbone {version} was added")
     if as_json:

@@ -28,6 +28,7 @@ from taxonomist.backend.settings import Settings
 from taxonomist.backend.state.jobs import Job, JobKind, JobState
 from taxonomist.inference.embedder import BACKBONE_FILE
 from taxonomist.inference.starter import FOLDER, WEIGHTS_FILE
+from taxonomist.storage.registry.manifests import NEAR_DISTANCE
 from taxonomist.training.backbones.publish import ensure_backbone
 from taxonomist.training.backbones.spec import BackboneSpec
 from tests.present import present
@@ -144,6 +145,7 @@ def test_a_network_of_timm_and_its_file_win_by_the_gate_and_are_rolled_back(
     assert "of 74 images" in number_format
     manifest = furniture.registry.get(BACKBONE, "v2").backbone_manifest
     assert (manifest.architecture, manifest.size, manifest.dimension) == ("efficientnet_lite0", 64, 1280)
+    assert manifest.near_distance > NEAR_DISTANCE  # copies of an image are far from it in this space
     file = shutil.copyfile(FOLDER / BACKBONE_FILE, tmp_path / "lite0.onnx")
     adopted("v3", file, "--allow-slow")
 

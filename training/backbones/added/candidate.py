@@ -31,8 +31,8 @@ class Candidate:
     origin: str
     licence: str
 
-    def manifest(self, trial: Trial, number_format: str) -> dict[str, Any]:
-        """Return what the registry keeps of it."""
+    def manifest(self, trial: Trial, number_format: str, near: float | None) -> dict[str, Any]:
+        """Return what the registry keeps of it. `near` is its `near_distance`, None where it was not measured."""
         return {
             "kind": "backbone",
             "architecture": self.architecture,
@@ -41,6 +41,7 @@ class Candidate:
             "number_format": number_format,
             "origin": self.origin,
             "licence": self.licence,
+            **({} if near is None else {"near_distance": near}),
             "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
 
