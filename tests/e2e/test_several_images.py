@@ -20,7 +20,14 @@ from tests.backend_process import BackendProcess
 from tests.e2e.in_process import MakeProject
 from tests.waiting import eventually
 
-SETTINGS = {"views": 1, "target_precision": 0.02, "retrain_after": 2, "retrain_every": 1000, "password": "e2e-password"}
+SETTINGS = {
+    "views": 1,
+    "target_precision": 0.02,
+    "retrain_after": 2,
+    "retrain_every": 1000,
+    "head": "mlp",  # suggests something, however poor it is
+    "password": "e2e-password",
+}
 SIDES = ("left", "right")
 
 

@@ -213,7 +213,7 @@ def test_a_dry_run_prints_the_job(
     assert pretrain["distribution"] == {"type": "pytorch", "process_count_per_instance": 4}
     assert pretrain["resources"]["instance_count"] == 2
     assert job["jobs"]["query"]["inputs"]["options"] == "--include 'Garden chairs'"
-    assert job["inputs"]["size"] == 80  # of that preset
+    assert job["inputs"]["size"] == 160  # of that preset
     assert job["settings"]["default_compute"] == "azureml:small"
     assert pretrain["environment_variables"]["TAXONOMIST_MIN_ANNOTATORS"] == "3"
 
