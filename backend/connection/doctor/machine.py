@@ -131,7 +131,8 @@ def _backbone(services: Services) -> Iterator[Check]:
     if is_earlier_starter(backbone):
         yield warned(
             "backbone",
-            f"{detail}; it is the starter of an earlier release, and the one that ships now is better on most images",
+            f"{detail}; it is the starter of an earlier release, and the one that ships now was better where both were "
+            "measured",
             "taxonomist backbone adopt starter, which serves it where your labels confirm that",
         )
     else:
