@@ -1,4 +1,4 @@
-"""What backbones are worth on products that nobody trained on: `python -m benchmarks.backbones --help`.
+"""Scores of backbones on products that no training has seen: `python -m benchmarks.backbones --help`.
 
 The protocol: the products of the hash quarter "test" (benchmarks/catalogue.py) are held out. A linear probe, balanced
 logistic regression on standardised embeddings, learns from every fourth view of the other products, and is tested on

@@ -1,7 +1,7 @@
 """A first run of a backbone that a person adds, in a process with bounded memory and time. No torch.
 
-`python -m taxonomist.training.backbones.added.trial FILE [CHAMPION]` prints the result as JSON. onnxruntime is told
-nothing about a graph's memory before it runs it, and a faulty graph may end its process.
+`python -m taxonomist.training.backbones.added.trial FILE [CHAMPION]` prints the result as JSON. onnxruntime
+cannot say how much memory a graph takes before it runs it, and a faulty graph may end the process.
 """
 
 from __future__ import annotations
