@@ -13,6 +13,7 @@ from taxonomist.training.backbones.architectures import Architecture
 from taxonomist.training.pretraining.contrastive_views import normalise
 
 _BATCH = 256
+_LEAST_STD = 0.01  # as a share of the mean
 _RIDGE = 0.3  # of the number of images: how much the linear probe is regularised
 
 
@@ -110,7 +111,8 @@ def linear_probe(embeddings: Tensor, probe: Probe) -> float:
     test = torch.from_numpy(np.flatnonzero(counts & probe.is_held_out)).to(embeddings.device)
     numbers = np.searchsorted(probe.classes, probe.labels)
     y = torch.from_numpy(np.where(counts, numbers, 0)).to(embeddings.device)
-    mean, std = embeddings[learn].mean(0), embeddings[learn].std(0) + 1e-6
+    mean, std = embeddings[learn].mean(0), embeddings[learn].std(0)
+    std = std.clamp_min(_LEAST_STD * float(std.mean()) + 1e-12)  # a number that is all but constant is not blown up
     x, x_test = (embeddings[learn] - mean) / std, (embeddings[test] - mean) / std
     count = torch.bincount(y[learn], minlength=len(probe.classes))
     weight = (len(learn) / (count * len(count)))[y[learn]][:, None]

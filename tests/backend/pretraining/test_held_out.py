@@ -37,12 +37,15 @@ from taxonomist.backend.pretraining.state import (
 from taxonomist.backend.services import BACKBONE, Services
 from taxonomist.backend.settings import Settings
 from taxonomist.inference.embedder import Embedder
+from taxonomist.inference.starter import WEIGHTS_FILE
 from taxonomist.storage.catalog.documents import ImageDocument
 from taxonomist.training.backbones import architectures
 from taxonomist.training.backbones.architectures import Architecture
+from taxonomist.training.backbones.build import build_backbone
+from taxonomist.training.backbones.spec import BackboneSpec
 from taxonomist.training.pretraining import curves
 from taxonomist.training.pretraining.batches import ImageSelection, RowIndices
-from taxonomist.training.pretraining.probe import held_out_score
+from taxonomist.training.pretraining.probe import embed, held_out_score
 from taxonomist.training.pretraining.recipe import PRESETS, Recipe
 from tests.present import present
 from tests.small_world import CONFIG, PATHS
@@ -151,8 +154,11 @@ def test_a_run_that_memorises_is_stopped_and_its_best_moment_is_served(
     assert best_step < max(scores) < 200
     assert scores[best_step] > scores[max(scores)]
     probe = present(build_probe(present(read_data(catalogue.settings.home)), store))
-    served = torch.from_numpy(Embedder(version.path / "backbone.onnx").embed(probe.images))
-    assert held_out_score(served, probe) == pytest.approx(scores[best_step], abs=0.034)  # an image of 30
+    module = build_backbone(BackboneSpec("tiny", weights=str(version.path / WEIGHTS_FILE), size=SIZE)).module
+    vectors = embed(module.encoder, module.architecture, probe.images, torch.device("cpu"))
+    assert held_out_score(vectors, probe) == pytest.approx(scores[best_step], abs=1e-6)
+    served = Embedder(version.path / "backbone.onnx").embed(probe.images)
+    np.testing.assert_allclose(served, vectors.numpy(), atol=1e-3 * float(vectors.abs().max()))
 
 
 def test_the_held_out_products_are_kept_with_the_run(catalogue: Services) -> None:

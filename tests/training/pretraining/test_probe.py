@@ -45,6 +45,16 @@ def test_the_linear_probe_learns_from_others_than_it_asks() -> None:
     assert not replace(probe, held_out=np.ones(120, np.bool_)).can_score  # nothing to learn from
 
 
+def test_numbers_that_are_all_but_constant_do_not_decide_the_linear_probe() -> None:
+    random = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 60)
+    vectors = random.normal(0, 1, (120, 8)) + labels[:, None] * [4, 0, 0, 0, 0, 0, 0, 0]
+    constant = random.normal(0, 1e-4, (120, 200)) * np.where(np.arange(120) % 2, 1, 20)[:, None]
+    probe = Probe(IMAGES, labels, np.arange(120), np.arange(120) % 2 == 0)
+    alone = linear_probe(torch.from_numpy(vectors).float(), probe)
+    assert linear_probe(torch.from_numpy(np.hstack([vectors, constant])).float(), probe) >= alone - 0.02
+
+
 def test_embedding_leaves_the_encoder_in_training() -> None:
     encoder = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.AdaptiveAvgPool2d(1))
     encoder.append(torch.nn.Flatten())
