@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -82,11 +82,19 @@ class _ProjectTimes(BaseModel):
 
 def _created(project: object) -> str | None:
     """Return the time stamp of the project's creation in whole seconds, as Label Studio has it in /setup."""
+    time = project.get("created_at") if isinstance(project, dict) else None
+    return _known_time_stamp(time) if isinstance(time, str) and len(time) < 100 else _time_stamp(time)
+
+
+def _time_stamp(time: object) -> str | None:
     try:
-        created = _ProjectTimes.model_validate(project).created_at
+        created = _ProjectTimes.model_validate({"created_at": time}).created_at
     except ValidationError:
         return None
     return str(int(created.timestamp())) if created else None
+
+
+_known_time_stamp = lru_cache(maxsize=1024)(_time_stamp)  # each webhook has that of its project
 
 
 class _SavedAnnotation(BaseModel):

@@ -11,6 +11,7 @@ import logging
 import math
 import re
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -157,13 +158,16 @@ class Routes:
                 content, status = self._answer_webhook(self.use_cases.follow(result))
             except Exception as error:
                 content, status = _explained(error, "POST", "/webhook")
-            self._count("/webhook", status, started)
             return WebhookAnswer(number, status, content)
 
         later = [number for number, result in results.items() if isinstance(result, Recorded) and result.has_more]
-        yield [answer(number, result) for number, result in results.items() if number not in later]
+        answers = [answer(number, result) for number, result in results.items() if number not in later]
+        self._count("/webhook", [found.status for found in answers], started)
+        yield answers
         for number in later:
-            yield [answer(number, results[number])]
+            alone = answer(number, results[number])
+            self._count("/webhook", [alone.status], started)
+            yield [alone]
 
     def count_refused(self, path: str, status: int) -> None:
         """Count a request that was refused before its body was read. `path` is the last part of its path."""
@@ -181,8 +185,8 @@ class Routes:
     def _answer_webhook(self, receipt: Receipt) -> tuple[dict[str, Any], int]:
         if receipt.ignored:
             self.metrics.events.labels("ignored").inc()
-        self.metrics.events.labels("new").inc(receipt.new)
-        self.metrics.events.labels("known").inc(receipt.known)
+        self.metrics.new_events.inc(receipt.new)
+        self.metrics.known_events.inc(receipt.known)
         if receipt.training:
             return receipt.training.to_json(), 201
         return {"status": "ok", "new": receipt.new, "ignored": receipt.ignored}, 201
@@ -247,12 +251,16 @@ class Routes:
 
     def count(self, response: Response) -> Response:
         route = request.url_rule.rule if request.url_rule else "unknown"
-        self._count(route, response.status_code, g.started)
+        self._count(route, [response.status_code], g.started)
         return response
 
-    def _count(self, route: str, status: int, started: float) -> None:
-        self.metrics.requests.labels(route, str(status)).inc()
-        self.metrics.seconds.labels(route).observe(time.perf_counter() - started)
+    def _count(self, route: str, statuses: Sequence[int], started: float) -> None:
+        """Count requests that were answered together, by their status."""
+        for status, count in Counter(statuses).items():
+            self.metrics.requests.labels(route, str(status)).inc(count)
+        seconds, taken = self.metrics.seconds.labels(route), time.perf_counter() - started
+        for _ in statuses:
+            seconds.observe(taken)
 
     def _checked_caller(self) -> Caller:
         caller = self.proxies.caller_in(request.environ)

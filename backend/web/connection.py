@@ -23,6 +23,7 @@ MAX_PIPELINED = 8  # requests of a connection that wait for the answer to an ear
 GIVE_BACK_S = 20.0  # between two calls of `malloc.give_back`
 ORPHAN_S = 30.0  # what requests have to end once gunicorn is gone
 TAKE_DEADLINE_S = 60.0  # until the client has taken what was sent
+IS_WHOLE = "taxonomist.is_whole"  # in the scope of a request whose body has arrived
 
 
 class _Described:
@@ -80,11 +81,13 @@ class Connection(HttpToolsProtocol):
         """Take a part of a request."""
         if self._in_headers:
             self._header_bytes += len(data)
-            if self._deadline is None and not self._is_answering():  # of a further request
-                self._await_headers()
         super().data_received(data)
-        if self._in_headers and self._header_bytes > MAX_HEADER_BYTES:
+        if not self._in_headers:
+            return
+        if self._header_bytes > MAX_HEADER_BYTES:
             self.transport.abort()
+        elif self._deadline is None and not self._is_answering():  # of a further request
+            self._await_headers()
 
     def on_headers_complete(self) -> None:
         """Begin to answer: headers are complete."""
@@ -98,6 +101,7 @@ class Connection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Expect a further request: the body is complete."""
         self._in_headers = True
+        self.scope[IS_WHOLE] = True  # type: ignore[literal-required]
         super().on_message_complete()
 
     def _is_addressed_to_its_host(self) -> bool:

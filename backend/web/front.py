@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
-import json
 import logging
 import sys
 import threading
@@ -21,6 +20,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
+from pydantic_core import to_json
+
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.web import webhook_groups
@@ -28,6 +29,7 @@ from taxonomist.backend.web.app import MAX_BODY_BYTES, Routes, create_app, make_
 from taxonomist.backend.web.callers.caller import Caller, put_caller
 from taxonomist.backend.web.callers.failed_passwords import FailedPasswords
 from taxonomist.backend.web.callers.gate import Gate
+from taxonomist.backend.web.connection import IS_WHOLE
 from taxonomist.backend.web.webhook_groups import WebhookGroups
 from taxonomist.storage.home.privacy import repair_modes
 from taxonomist.taxonomy.errors import AuthError
@@ -173,8 +175,7 @@ class Front:
             body = _Refused(_refuse(401, reason))
         else:
             try:
-                async with asyncio.timeout(BODY_DEADLINE_S):
-                    body = await _read_body(scope, receive, kind, hold)
+                body = await _read_in_time(scope, receive, kind, hold)
             except TimeoutError:
                 late = _refuse(408, f"The body did not arrive within {BODY_DEADLINE_S:g} seconds.")
                 body = _Refused(late, rest=False)
@@ -217,6 +218,14 @@ class Front:
                 parts.close()
         status, headers = started
         return Response(status, [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers], content)
+
+
+async def _read_in_time(scope: Scope, receive: Receive, kind: Kind, hold: Callable[[int], bool]) -> bytes | _Refused:
+    """Return what `_read_body` does. Raises `TimeoutError` when the client is too slow."""
+    if IS_WHOLE in scope:
+        return await _read_body(scope, receive, kind, hold)
+    async with asyncio.timeout(BODY_DEADLINE_S):
+        return await _read_body(scope, receive, kind, hold)
 
 
 async def _read_body(scope: Scope, receive: Receive, kind: Kind, hold: Callable[[int], bool]) -> bytes | _Refused:
@@ -264,7 +273,7 @@ def _refuse(status: int, reason: str) -> Response:
 
 
 def _json_response(status: int, content: dict[str, Any]) -> Response:
-    body = json.dumps(content).encode()
+    body = to_json(content)
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     if status == 429:
         headers.append((b"retry-after", b"1"))

@@ -33,6 +33,7 @@ class Metrics:
             "taxonomist_predicted_tasks", "Tasks in prediction requests", ["outcome"], registry=self._registry
         )
         self.events = Counter("taxonomist_webhook_events", "Events in webhooks", ["outcome"], registry=self._registry)
+        self.new_events, self.known_events = self.events.labels("new"), self.events.labels("known")
         self.pending = Gauge("taxonomist_journal_pending", "Events not yet folded", registry=self._registry)
         self.waiting = Gauge("taxonomist_jobs_waiting", "Jobs that wait for the worker", registry=self._registry)
         self.set_aside = Gauge(

@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from json.encoder import encode_basestring
 from typing import Any
 
 from pydantic_core import to_json
@@ -28,7 +29,6 @@ _KINDS: Mapping[str, type[Any]] = {
     "task-deleted": TaskDeleted,
 }
 _NAMES = {kind: name for name, kind in _KINDS.items()}
-_KEY_ENCODER = json.JSONEncoder(ensure_ascii=False)
 _BODY_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 _TIMES = ("created_at", "updated_at", "at")
 
@@ -63,7 +63,7 @@ def encode(event: Event) -> Row:
     if event.read_after is not None:
         identity += (str(event.read_after),)
     kind = _NAMES[type(event)]
-    key = _KEY_ENCODER.encode([kind, event.project, event.source, *identity])
+    key = f"[{', '.join(map(encode_basestring, (kind, event.project, event.source, *identity)))}]"  # a list in JSON
     try:
         for value in fields.values():
             if isinstance(value, str):

@@ -11,12 +11,14 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 import httpx
 
 from taxonomist.backend.settings import Settings
 
+_MOST_CHARACTERS = 300  # of a name with a port
 _HEALTH = ("/", "/health", "/livez", "/readyz")
 _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\s\[\]:@/?#\\,]+))(?::[0-9]*)?")
 _ONCE = frozenset(
@@ -42,6 +44,7 @@ class Gate:
         allowed = {_ascii(name.lower()) for name in settings.allowed_hosts}
         self._suffixes = tuple(name[1:] for name in allowed if name.startswith("*."))
         self._names = names | {name for name in allowed if not name.startswith("*.")}
+        self._is_known = lru_cache(maxsize=256)(self._is_ours)
 
     def refusal(self, method: str, path: str, sent: Iterable[tuple[bytes, bytes]]) -> tuple[int, str] | None:
         """Return status and reason when a request is refused, else None. `sent` are the headers, in lower case.
@@ -54,7 +57,7 @@ class Gate:
             double = min(name for name in once if once.count(name) > 1)
             return 400, f"The request has more than one header {double.decode().title()}."
         host = headers.get(b"host", b"").decode("latin-1").lower()
-        if host and not path.endswith(_HEALTH) and not self._is_ours(host):
+        if host and not path.endswith(_HEALTH) and not (len(host) <= _MOST_CHARACTERS and self._is_known(host)):
             return 403, (
                 f"The server is not known as {host[:100]!r}. Set TAXONOMIST_PUBLIC_URL or TAXONOMIST_BROWSER_URL to "
                 "the address by which it is reached, or name the host in TAXONOMIST_ALLOWED_HOSTS."
