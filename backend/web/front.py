@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import json
 import logging
 import sys
 import threading
@@ -273,7 +274,10 @@ def _refuse(status: int, reason: str) -> Response:
 
 
 def _json_response(status: int, content: dict[str, Any]) -> Response:
-    body = to_json(content)
+    try:
+        body = to_json(content)
+    except ValueError:  # half of a character
+        body = json.dumps(content).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     if status == 429:
         headers.append((b"retry-after", b"1"))
