@@ -21,8 +21,8 @@ def services_of(context: typer.Context) -> Services:
     if isinstance(root.obj, Settings):
         services = root.obj = Services(root.obj)
         root.call_on_close(services.close)
-        # status changes nothing, so that it migrates no home either.
-        if root.invoked_subcommand != "status" and services.open_existing_home():
+        # These change nothing, so that they migrate no home either.
+        if root.invoked_subcommand not in {"status", "projects"} and services.open_existing_home():
             decide_after_migration(services)
     assert isinstance(root.obj, Services)
     return root.obj

@@ -18,8 +18,9 @@ from taxonomist.progress import CountProgress, StepProgress
 from taxonomist.taxonomy.errors import TaxonomistError
 from taxonomist.taxonomy.redaction import printable
 
-# Characters that control a terminal or the direction of writing, which JSON may have as they are.
-_CONTROLS = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
+# Characters that control a terminal or the direction of writing, and halves of characters, as odd file names have them:
+# JSON may have the former as they are.
+_CONTROLS = re.compile("[\x7f-\x9f\ud800-\udfff\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)

@@ -28,6 +28,7 @@ from taxonomist.backend.prediction.evaluation import (
     look_alikes_of_image,
 )
 from taxonomist.backend.prediction.image_inputs import EmbeddedInputs, ImageInput, embed_inputs
+from taxonomist.backend.prediction.image_predictions import Prediction, predict_images
 from taxonomist.backend.prediction.label_checks import LabelFinding, audit_labels
 from taxonomist.backend.prediction.look_alikes import LookAlike
 from taxonomist.backend.prediction.predictor import Predictor
@@ -36,7 +37,6 @@ from taxonomist.backend.settings import load_settings
 from taxonomist.progress import StepProgress, ignore_steps
 from taxonomist.taxonomy.errors import ConfigError, NotFoundError, TaxonomistError
 from taxonomist.taxonomy.paths import TaxonomyPath
-from taxonomist.taxonomy.suggestion import Suggestion
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,23 +86,6 @@ class Label:
     product: str | None
     part: str | None
     reason: str | None
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The suggestion for an image and a control: its path and its calibrated probability, 0 to 1.
-
-    `path` is () where the model cannot be trusted to suggest one. `shortlist` may then have a few paths that contain
-    the right one with the promised share; `score` is the sum of their probabilities, and `path` the parent that they
-    share. `error` says why an image could not be read.
-    """
-
-    image: str
-    control: str
-    path: TaxonomyPath
-    score: float
-    error: str | None = None
-    shortlist: tuple[TaxonomyPath, ...] = ()
 
 
 class Home:
@@ -181,18 +164,7 @@ class Project:
         Before the first training, look-alikes vote. An image that cannot be read has the reason in `error`. Raises
         `NotFoundError` when the home has no backbone yet.
         """
-        controls = [tree.control for tree in self._services.label_config(self.name).trees]
-        embedded = self._embed(images)
-        suggestions = self._predictor.suggest(self.name, embedded.vectors)
-        by_position = dict(zip(embedded.positions, suggestions, strict=True))
-        predictions: Table[Prediction] = Table()
-        for position, image in enumerate(images):
-            name, error = _name(image, position), embedded.errors.get(position)
-            for control in controls:
-                found = by_position.get(position, {}).get(control) or Suggestion((), 0.0, 0)
-                problem = str(error) if error else None
-                predictions.append(Prediction(name, control, found.path, found.score, problem, found.shortlist))
-        return predictions
+        return Table(predict_images(self._services, self.name, images, self._predictor))
 
     def similar(self, image: ImageInput, k: int | None = None) -> Table[LookAlike]:
         """Return the `k` labelled images that look most like `image`, best first; `k` defaults to the setting
@@ -251,7 +223,3 @@ def open_home(path: str | Path | None = None, **settings: object) -> Home:
     if services.open_existing_home():
         decide_after_migration(services)
     return Home(services)
-
-
-def _name(image: ImageInput, position: int) -> str:
-    return str(image) if isinstance(image, str | Path) else f"image {position}"
