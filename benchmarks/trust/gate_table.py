@@ -15,7 +15,7 @@ Rule = Callable[[Row], float]
 MARGIN = 0.005
 MOST_WORSE, LEAST_BETTER = 0.15, 0.85
 _ROUNDING = 1e-9
-_MAIN = ("shuffled", "dropped", "resampled", "more")
+_MAIN = ("shuffled", "dropped", "resampled", "more")  # the others have no part in the shares of a size
 
 
 def write(
@@ -63,8 +63,15 @@ NOTES = """
   their images, and is judged by the other half, so it counts other challengers as worse and better. It shows how well
   the truth itself is known.
 - All rules see the same test images, drawn anew for each challenger. t is `compare_paired`'s: differences are added up
-  by product. *Clipped*: a probability below 0.01 counts as 0.01; without it, one below 0.0001 counts as 0.0001.
-- The rule in bold was chosen on seeds below 1000, where `--tried` shows the weights and limits that it was chosen from.
+  by product. *Clipped*: a probability below 0.01 counts as 0.01; without it, one below 0.0001 counts as 0.0001. The
+  log-loss *of the path* is the mean over both levels, the others are of level 2.
+- *By images*: `worth_of_images` compares the numbers of images that challenger and champion have learned from; it is
+  added to the sum of both t. Alone, it serves each challenger that has learned from as many images or more.
+- *By images and path*: t(F1) + t(log-loss of the path) + the worth of the images is at least -0.7.
+- *Training images* are judged by ten-fold predictions: both heads learn without a tenth of the products and predict
+  these. They are the images that either has learned from, with the label of one where the other has none, without those
+  whose labels differ.
+- The rule in bold was chosen on the seeds 6000 to 6032. `--tried` shows weights and limits that it was chosen from.
 - All splits draw from one catalogue, and the challengers of a split share their champion, so they are not quite
   independent.
 """

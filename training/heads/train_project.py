@@ -172,6 +172,7 @@ def train_project(
         data.scored,
         predict(learned.head, {tree.control: tree for tree in trees}, trees, data.test_x, learned.calibration),
         stores,
+        images=len(data.train) + len(data.validation),
         drawn_again=drawn_again,
     )
     tested = _tested(data)

@@ -144,13 +144,17 @@ def show(context: typer.Context, version: ModelArgument, project: Project = "", 
         ]
         print_table("Suggestions that accepted labels confirm", ["level", "", "right"], rows)
     if found.head_manifest.promotion and (figures := found.head_manifest.promotion.figures):
+        compared: list[tuple[object, ...]] = [
+            ("hierarchical F1", f"{figures.f1:.3f}", f"{figures.champion_f1:.3f}", f"{figures.t_f1:+.2f}"),
+            ("log-loss", f"{figures.loss:.3f}", f"{figures.champion_loss:.3f}", f"{figures.t_loss:+.2f}"),
+        ]
+        if figures.learned:
+            both = f"{figures.t_f1 + figures.t_loss:+.2f}, at least {figures.limit:+.2f}"
+            compared.append(("images learned from", figures.learned, figures.champion_learned, both))
         print_table(
             f"The comparison, on {figures.labels} labels of {figures.products} products",
             ["", "this version", "champion", "t"],
-            [
-                ("hierarchical F1", f"{figures.f1:.3f}", f"{figures.champion_f1:.3f}", f"{figures.t_f1:+.2f}"),
-                ("log-loss", f"{figures.loss:.3f}", f"{figures.champion_loss:.3f}", f"{figures.t_loss:+.2f}"),
-            ],
+            compared,
         )
     print_table(
         "Files",

@@ -150,6 +150,8 @@ def test_a_worse_challenger_stays_a_candidate(project: Project) -> None:
     assert manifest.promotion.figures is not None
     assert manifest.promotion.figures.f1 == pytest.approx(second.metrics["media"].hierarchical_f1)
     assert manifest.promotion.figures.champion_f1 == pytest.approx(first.metrics["media"].hierarchical_f1)
+    learned = sum(part != "test" for part in first.parts.values())
+    assert (manifest.promotion.figures.learned, manifest.promotion.figures.champion_learned) == (learned, learned)
     assert manifest.champion_metrics is not None
     assert manifest.champion_metrics["media"].macro_f1 == pytest.approx(first.metrics["media"].macro_f1)
 
@@ -238,6 +240,10 @@ def test_a_tree_that_changed_under_the_champion(project: Project) -> None:
     assert '"bath › bath-a" is not in the taxonomy "media"' in second.left_out["bath-a-0"]
     assert second.version.head_manifest.data is not None
     assert second.version.head_manifest.data.count == 48
+    promotion = second.version.head_manifest.promotion
+    assert promotion is not None
+    assert promotion.figures is not None
+    assert promotion.figures.learned == promotion.figures.champion_learned  # of nodes that still exist
     assert second.promoted
     data = json.loads((second.version.path / "data.json").read_text())
     assert {"media": [["pipes"]]} in [image["labels"] for image in data["images"]]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from taxonomist.storage.registry import ModelVersion, Registry
 from taxonomist.taxonomy.errors import DamagedError, NotFoundError
+from taxonomist.taxonomy.tree import Tree
 from taxonomist.training.split import Part
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,23 @@ def trained_on(version: ModelVersion) -> TrainedOn:
     Raises `DamagedError` when its training data cannot be read.
     """
     return _of_images(_read(version).get("images", []))
+
+
+def images_with_labels_of(version: ModelVersion, trees: Sequence[Tree]) -> int:
+    """Return from how many images this version has learned a label of which these trees have at least the top node.
+
+    `trees` are those of now, which say what was renamed. Raises `DamagedError` as `trained_on` does.
+    """
+    by_control = {name: tree for tree in trees for name in (*tree.former, tree.control)}
+    return sum(
+        any(
+            control in by_control and by_control[control].known_prefix(tuple(path))
+            for control, paths in image.get("labels", {}).items()
+            for path in paths
+        )
+        for image in _read(version).get("images", [])
+        if image.get("part") != "test"
+    )
 
 
 def ever_trained_on(registry: Registry, name: str) -> TrainedOn:

@@ -19,7 +19,7 @@ from taxonomist.taxonomy.path_probabilities import FloatArray, row_blocks
 from taxonomist.taxonomy.paths import TaxonomyPath
 from taxonomist.taxonomy.tree import IntArray, Tree
 from taxonomist.training.heads.data.dataset import Example
-from taxonomist.training.heads.data.trained_on import TrainedOn, trained_on
+from taxonomist.training.heads.data.trained_on import TrainedOn, images_with_labels_of, trained_on
 from taxonomist.training.heads.evaluation import Evaluation, evaluate_predictions, most_likely_paths
 from taxonomist.training.heads.promotion.decision import (
     Decision,
@@ -71,12 +71,14 @@ def compare_with_champion(
     challenger: PredictionsByControl,
     stores: Mapping[str, Embeddings],
     *,
+    images: int,
     drawn_again: bool = False,
 ) -> ChampionComparison:
     """Return whether the challenger, which predicts this for the images of `test`, may replace the champion of `name`.
 
-    Test images of products that the champion has learned from are left out of the comparison. There is none where no
-    test image is left, or where the test part was `drawn_again`.
+    The challenger has learned from so many `images`; of those that the champion has learned from, the ones count whose
+    label still has a node. Test images of products that the champion has learned from are
+    left out of the comparison. There is none where no test image is left, or where the test part was `drawn_again`.
     `stores` are the embeddings by version of the backbone. Both are scored on today's taxonomy: where it has changed
     since the champion was trained, labels that the champion does not know count against it, as they would in serving. A
     champion that cannot be read is replaced.
@@ -95,7 +97,8 @@ def compare_with_champion(
             return ChampionComparison(None, decision, champion_version)
         champion = predict_by_champion(version, trees, unseen, stores)
         own = {control: predictions.some(rows) for control, predictions in challenger.items()}
-        figures = compare(trees, unseen, own, champion) if champion is not None else None
+        numbers = (images, images_with_labels_of(version, trees))
+        figures = compare(trees, unseen, own, champion, numbers) if champion is not None else None
         evaluations = evaluate_champion(champion, trees, unseen) if champion is not None and not known else None
     except (NotFoundError, DamagedError, ConfigError, KeyError, ValueError) as error:
         return ChampionComparison(
@@ -191,9 +194,16 @@ def evaluate_champion(
 
 
 def compare(
-    trees: Sequence[Tree], test: Sequence[Example], challenger: PredictionsByControl, champion: PredictionsByControl
+    trees: Sequence[Tree],
+    test: Sequence[Example],
+    challenger: PredictionsByControl,
+    champion: PredictionsByControl,
+    learned: tuple[int, int] = (0, 0),
 ) -> PairedComparison:
-    """Return the comparison on all labels of the test images, those of all controls together."""
+    """Return the comparison on all labels of the test images, those of all controls together.
+
+    `learned` are the numbers of images that challenger and champion have learned from, 0 for an unknown one.
+    """
     scores: tuple[list[PathScores], list[PathScores]] = ([], [])
     products: list[str] = []
     for tree in trees:
@@ -207,7 +217,7 @@ def compare(
             else:
                 parts.append(path_scores(truths, [None] * len(rows), (), None))
     new, old = map(PathScores.concatenated, scores)
-    return compare_paired(new, old, products)
+    return compare_paired(new, old, products, learned)
 
 
 def _learned(learned: TrainedOn, test: Sequence[Example]) -> set[str]:

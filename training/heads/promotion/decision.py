@@ -25,6 +25,7 @@ class Decision:
 
 def decide_promotion(figures: PairedComparison | None, *, champion_version: str | None = None) -> Decision:
     """Return the decision: promote unless hierarchical F1 and log-loss together speak clearly against the challenger.
+    What is clear depends on how many images the two have learned from.
 
     `figures` are None when the champion cannot be scored on the test images; without `champion_version` there is no
     champion.
@@ -35,17 +36,24 @@ def decide_promotion(figures: PairedComparison | None, *, champion_version: str 
         return Decision(False, f"{champion_version} belongs to another backbone, so the two cannot be compared.")
     if not figures.labels:
         return Decision(False, f"There are no test images yet to compare it with {champion_version}.")
-    verdict = "It is worse" if figures.is_worse else "It is not clearly worse"
     if figures.t_f1 + figures.t_loss >= 0:
-        verdict = "It is not worse"
+        verdict = "It is not clearly better, though it has fewer images" if figures.is_worse else "It is not worse"
+    else:
+        verdict = "It is worse" if figures.is_worse else "It is not clearly worse"
     return Decision(not figures.is_worse, f"{verdict}: {_in_words(figures, champion_version)}.", figures)
 
 
 def _in_words(figures: PairedComparison, champion_version: str) -> str:
+    images = ""
+    if figures.learned and figures.champion_learned:
+        images = (
+            f" {figures.learned} images to learn from against {figures.champion_learned} "
+            f"(both t together have to reach {figures.limit:+.1f}),"
+        )
     return (
         f"hierarchical F1 {figures.f1:.3f} against {figures.champion_f1:.3f} of {champion_version} "
         f"(t = {figures.t_f1:+.1f}), log-loss {figures.loss:.2f} against {figures.champion_loss:.2f} "
-        f"(t = {figures.t_loss:+.1f}), on {figures.labels} test images of {_products(figures.products)}"
+        f"(t = {figures.t_loss:+.1f}),{images} on {figures.labels} test images of {_products(figures.products)}"
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from taxonomist.taxonomy.comparison import PairedComparison
@@ -24,8 +26,8 @@ def figures(t_f1: float, t_loss: float, labels: int = 20) -> PairedComparison:
         (1.0, 1.0, True, "not worse"),
         (0, 0, True, "not worse"),
         (-1.0, 1.5, True, "not worse"),
-        (0.5, -1.5, True, "not clearly worse"),
-        (0.4, -1.5, False, "worse"),
+        (0.8, -1.5, True, "not clearly worse"),
+        (0.7, -1.5, False, "worse"),
     ],
 )
 def test_f1_and_log_loss_decide_together(t_f1: float, t_loss: float, promoted: bool, verdict: str) -> None:
@@ -39,6 +41,26 @@ def test_f1_and_log_loss_decide_together(t_f1: float, t_loss: float, promoted: b
     )
     waiting = left_to_a_person(decision)
     assert (waiting.promote, waiting.figures) == (False, compared)
+
+
+@pytest.mark.parametrize(
+    ("learned", "promoted", "verdict", "limit"),
+    [
+        ((440, 400), True, "It is not worse", "-1.7"),
+        ((400, 400), True, "It is not worse", "-0.7"),
+        ((390, 400), False, "It is not clearly better, though it has fewer images", "+0.3"),
+    ],
+)
+def test_the_reason_says_what_the_numbers_of_images_ask_for(
+    learned: tuple[int, int], promoted: bool, verdict: str, limit: str
+) -> None:
+    compared = replace(figures(0.5, -0.25), learned=learned[0], champion_learned=learned[1])
+    decision = decide_promotion(compared, champion_version="v3")
+    assert decision.promote is promoted
+    assert decision.reason.startswith(f"{verdict}: hierarchical F1")
+    assert (
+        f", {learned[0]} images to learn from against {learned[1]} (both t together have to reach {limit}), on 20 test"
+    ) in decision.reason
 
 
 def test_without_a_comparison_only_a_first_version_is_served() -> None:
