@@ -55,6 +55,8 @@ def test_with_manual_promotion_a_person_promotes_each_version(run: Run, services
         assert "v2 is trained and not promoted" in said
         assert "It is not worse: hierarchical F1" in said
         assert "taxonomist models promote v2 --project colours" in said
-    assert "The comparison, on" in run("models", "show", "v2")[1]
+    shown = run("models", "show", "v2")[1]
+    assert "The comparison, on" in shown
+    assert "images learned from" in shown
     run("settings", "promotion=")
     assert run_json(run, "train", "--force")["champion"]
