@@ -247,13 +247,16 @@ def figures(
         new.paths(rows, UNCLIPPED, whole=False), old.paths(rows, UNCLIPPED, whole=False), products
     )
     end = compare_paired(new.paths(rows, whole=False), old.paths(rows, whole=False), products)
-    seen = [
+    new_seen, old_seen = (
         _scores(images.parents, trained.leaf, head.held_out[trained.rows]).paths(slice(None))
         for head in (challenger, champion)
-    ]
-    training = compare_paired(*seen, trained.products)
-    both = [PathScores.concatenated(parts) for parts in zip((new.paths(rows), old.paths(rows)), seen, strict=True)]
-    pooled = compare_paired(*both, [*products, *trained.products])
+    )
+    training = compare_paired(new_seen, old_seen, trained.products)
+    pooled = compare_paired(
+        PathScores.concatenated([new.paths(rows), new_seen]),
+        PathScores.concatenated([old.paths(rows), old_seen]),
+        [*products, *trained.products],
+    )
     return {
         "macro-F1": macro_f1(true, new.predicted[rows]) - macro_f1(true, old.predicted[rows]),
         "t_f1": whole.t_f1,
@@ -309,7 +312,7 @@ def _tried(loss: str, training: float, more: float, fewer: float, most: float, a
     def rule(row: Mapping[str, Any]) -> float:
         change = math.log(row["ratio"])
         worth = max(-most, min(most, (more if change > 0 else fewer) * change))
-        return row["t_f1"] + row[loss] + training * row["t_training"] + worth + against
+        return float(row["t_f1"] + row[loss] + training * row["t_training"] + worth + against)
 
     return rule
 
