@@ -90,6 +90,7 @@ def add(
             "ms": round(trial.ms, 2),
             "champion_ms": None if trial.champion_ms is None else round(trial.champion_ms, 2),
             "licence": candidate.licence or None,
+            "timms_licence": candidate.timms_licence or None,
         }
         if not as_json:
             _print(found)
@@ -109,6 +110,9 @@ def add(
 
 def _print(found: dict[str, Any]) -> None:
     champion = "" if found["champion_ms"] is None else f" (the champion: {found['champion_ms']} ms)"
+    timms = (
+        f" (of those that timm publishes for this network: {found['timms_licence']})" if found["timms_licence"] else ""
+    )
     print_fields(
         {
             "architecture": found["architecture"],
@@ -118,7 +122,7 @@ def _print(found: dict[str, Any]) -> None:
             "numbers": found["number_format"],
             "file": f"{found['bytes'] / 1e6:.1f} MB",
             "time": f"{found['ms']} ms per image on this machine{champion}",
-            "licence": found["licence"] or "not known: check that you may use the weights",
+            "licence": found["licence"] or f"not known: check that you may use the weights{timms}",
         }
     )
 

@@ -78,6 +78,13 @@ def test_a_size_that_a_transformer_cannot_take(tmp_path: Path) -> None:
         write_timm_network("test_vit", tmp_path, 100, weights)
 
 
+def test_weights_from_a_file_have_no_known_licence_but_timms_have(tmp_path: Path) -> None:
+    found = write_timm_network(
+        "test_efficientnet", tmp_path, 32, weights_of("test_efficientnet", tmp_path / "w.safetensors")
+    )
+    assert (found.licence, found.timms_licence) == ("", "apache-2.0")
+
+
 def test_weights_of_a_larger_network_do_not_fit(tmp_path: Path) -> None:
     """Those of ResNet34 have an array for each of ResNet18's, and more."""
     weights = weights_of("resnet34", tmp_path / "weights.safetensors")

@@ -25,11 +25,14 @@ _TOLERANCE = 1e-3  # of the largest number of an embedding
 
 @dataclass(frozen=True)
 class Candidate:
-    """A backbone whose files are written. `licence` is that of its weights, "" where it is not known."""
+    """A backbone whose files are written. `licence` is that of its weights, "" where it is not known; `timms_licence`
+    is that of the weights that timm publishes for the network.
+    """
 
     architecture: str
     origin: str
     licence: str
+    timms_licence: str = ""
 
     def manifest(self, trial: Trial, number_format: str, near: float | None) -> dict[str, Any]:
         """Return what the registry keeps of it. `near` is its `near_distance`, None where it was not measured."""
@@ -71,8 +74,9 @@ def write_timm_network(name: str, folder: Path, size: int | None, weights: Path 
         module.set_size(side)
     _export(module, folder, side)
     where = f"file {weights.name}" if weights else f"timm's hub, {described.hf_hub_id}"
-    licence = "" if weights else (described.license or "")
-    return Candidate(module.architecture.name, f"{name}, weights: {where}", licence)
+    timms_licence = described.license or ""
+    licence = "" if weights else timms_licence
+    return Candidate(module.architecture.name, f"{name}, weights: {where}", licence, timms_licence)
 
 
 def _export(module: Backbone, folder: Path, size: int) -> None:
