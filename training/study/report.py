@@ -24,6 +24,7 @@ def write_markdown(
 ) -> None:
     """Write the report to `path`; it links plots by their names in the same folder."""
     by_name: Mapping[str, Table] = {table.name: table for table in tables}
+    compared = [name for name in by_name if name.startswith("comparison")]
     parts = [
         "# Study: comparison of embeddings\n",
         _data(labelled, options, sizes),
@@ -34,7 +35,7 @@ def write_markdown(
         by_name["split"].markdown(),
         "![Label distribution](labels.png)\n",
         "## Results\n",
-        *(by_name[name].markdown() for name in ("comparison", "paired", "levels")),
+        *(by_name[name].markdown() for name in (*compared, "paired", "levels")),
         "## Each contestant\n",
     ]
     for contestant in contestants:

@@ -43,22 +43,26 @@ def run_study(
     progress: StepProgress = ignore_steps,
     *,
     notes: Sequence[str] = (),
+    base: str | None = None,
 ) -> StudyResult:
     """Run all contestants over all seeds; write study.md, study.json, tables as CSV and plots into `folder`.
 
     Each finished run is kept in `folder`/runs and not repeated: a study that was killed is resumed, and with more seeds
-    or contestants only those are run. `notes` become part of the report. Raises ConfigError when contestants do not
-    have distinct names, TrainingError when there are too few labels, StorageError when the folder cannot be written.
+    or contestants only those are run. `notes` become part of the report. All are compared with the contestant `base`,
+    by default the first. Raises ConfigError when contestants do not have distinct names, or `base` is none of them,
+    TrainingError when there are too few labels, StorageError when the folder cannot be written.
     """
     slugs = [contestant.slug for contestant in contestants]
     if not slugs or len(set(slugs)) < len(slugs) or not all(slugs):
         raise ConfigError(f"The contestants of a study need distinct names; these are: {', '.join(slugs) or 'none'}.")
+    if base is not None and base not in {contestant.name for contestant in contestants}:
+        raise ConfigError(f"{base} is not among the contestants, so that nothing can be compared with it.")
     sizes = sizes_for(labelled.items, labelled.held_out, options.sizes)
     with storage_errors(folder):
         (folder / "runs").mkdir(parents=True, exist_ok=True)
         trials = _run_all(labelled, contestants, options, sizes, folder / "runs", progress)
         progress("tables and plots", 1.0)
-        tables = all_tables(labelled, contestants, trials)
+        tables = all_tables(labelled, contestants, trials, base)
         with tempfile.TemporaryDirectory(prefix=".tmp-", dir=folder) as staged:
             _write(Path(staged), labelled, contestants, options, sizes, trials, tables, notes)
             for file in Path(staged).iterdir():

@@ -1,4 +1,4 @@
-"""The scores of a study, computed from the predictions of its runs: mean and standard deviation over the seeds."""
+"""The scores of a study, computed from the predictions of its runs, and how far chance may have moved them."""
 
 import math
 import statistics
@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from taxonomist.training.heads.evaluation import ClassReport, LevelReport, evaluate_predictions
 from taxonomist.training.study.labelled_images import LabelledImages
 from taxonomist.training.study.trial import PROBE, SHARED, Trial, of_level
 
 _NOTHING = "(none)"  # what a report calls a prediction that does not reach the level
+_RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -65,28 +67,42 @@ class Scores:
         return float(np.trace(self.report.matrix) / self.report.matrix.sum())
 
 
-def scores_of(labelled: LabelledImages, trial: Trial, model: str, level: int = 1) -> Scores | None:
+def scores_of(
+    labelled: LabelledImages, trial: Trial, model: str, level: int = 1, *, known: bool = False
+) -> Scores | None:
     """Return the scores of one of the trial's models, None when no test image's label reaches the level.
 
-    At a level that a model was not trained for, all its predictions are wrong.
+    At a level that a model was not trained for, all its predictions are wrong. With `known`, only test images whose
+    class some training image has count.
     """
     tree = labelled.tree
-    truths = [{tree.control: (labelled.paths[position],)} for position in trial.test]
+    rows = known_rows(labelled, trial, level) if known else range(len(trial.test))
+    truths = [{tree.control: (labelled.paths[trial.test[row]],)} for row in rows]
     nodes = trial.predictions.get(model)
-    predictions = [tree.paths[node] for node in nodes] if nodes else [None] * len(truths)
+    predictions = [tree.paths[nodes[row]] if nodes else None for row in rows]
     evaluation = evaluate_predictions(tree, truths, predictions)
-    assert evaluation is not None  # each test image has a label
-    return next((Scores(report) for report in evaluation.levels if report.level == level), None)
+    return next((Scores(report) for report in evaluation.levels if report.level == level), None) if evaluation else None
 
 
-def head_scores(labelled: LabelledImages, trials: Sequence[Trial]) -> list[Scores]:
-    """Return the scores of the head at level 1, for each run."""
-    return _present([scores_of(labelled, trial, of_level(1)) for trial in trials])
+def known_rows(labelled: LabelledImages, trial: Trial, level: int) -> list[int]:
+    """Return which of the trial's test images have a class at the level that some training image has."""
+    trained = {labelled.paths[position][:level] for position in trial.train}
+    paths = [labelled.paths[position] for position in trial.test]
+    return [row for row, path in enumerate(paths) if len(path) >= level and path[:level] in trained]
+
+
+def head_scores(labelled: LabelledImages, trials: Sequence[Trial], level: int = 1) -> list[Scores]:
+    """Return the scores of the head of that level, for each run; below level 1 only of images whose class it knows.
+
+    A run in which there are none is left out.
+    """
+    found = [scores_of(labelled, trial, of_level(level), level, known=level > 1) for trial in trials]
+    return [scores for scores in found if scores is not None]
 
 
 def probe_scores(labelled: LabelledImages, trials: Sequence[Trial]) -> list[Scores]:
     """Return the scores of the linear probe at level 1, for each run."""
-    return _present([scores_of(labelled, trial, PROBE) for trial in trials])
+    return [scores for trial in trials if (scores := scores_of(labelled, trial, PROBE)) is not None]
 
 
 @dataclass(frozen=True)
@@ -137,26 +153,100 @@ def _row(name: str, matrix: np.ndarray[tuple[int, int], np.dtype[np.int64]], ind
 
 
 @dataclass(frozen=True)
-class PairedDifference:
-    """How much higher the scores of `name` are than those of `base` on the same splits.
+class Gain:
+    """A difference of two mean scores, and its 95 % interval."""
 
-    `wins` counts the splits with a higher macro-F1.
+    mean: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, mean: float, resampled: npt.NDArray[np.float64]) -> "Gain":
+        """Return the difference with the interval that 95 % of the resampled ones are in."""
+        low, high = np.quantile(resampled, [0.025, 0.975]).tolist()
+        return cls(mean, low, high)
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """How much higher the scores of one contestant are than those of another on the same splits.
+
+    `wins` counts the splits with a higher macro-F1, of `count`.
     """
 
-    name: str
-    base: str
-    f1: Stat
-    accuracy: Stat
+    f1: Gain
+    accuracy: Gain
     wins: int
+    count: int
 
 
-def paired_difference(labelled: LabelledImages, trials: Sequence[Trial], base: Sequence[Trial]) -> PairedDifference:
-    """Return the differences at level 1, seed by seed, in the head's macro-F1 and accuracy."""
-    pairs = list(zip(head_scores(labelled, trials), head_scores(labelled, base), strict=True))
-    f1 = [scores.f1 - base_scores.f1 for scores, base_scores in pairs]
-    accuracy = [scores.accuracy - base_scores.accuracy for scores, base_scores in pairs]
-    wins = sum(difference > 0 for difference in f1)
-    return PairedDifference(trials[0].contestant, base[0].contestant, Stat.of(f1), Stat.of(accuracy), wins)
+@dataclass(frozen=True)
+class Resampled:
+    """Macro-F1 and accuracy of the head at one level: of each run (2, runs), and their means over the runs in
+    resamples of runs and of tested products (2, resamples).
+
+    Runs and products are drawn with replacement at the same time (Owen 2007, The pigeonhole bootstrap,
+    https://doi.org/10.1214/07-AOAS122), so that the draw of the labels counts as well as that of the products. The
+    draws are the same for all contestants of a study. There are no runs where no test image counts.
+    """
+
+    scores: npt.NDArray[np.float64]
+    resampled: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, labelled: LabelledImages, trials: Sequence[Trial], level: int) -> "Resampled":
+        """Return the scores of a contestant's runs; which images count is as in `head_scores`."""
+        runs = [run for trial in trials if len((run := _TestedRun.of(labelled, trial, level)).truth)]
+        products = sorted({product for run in runs for product in run.products})
+        rows = [np.searchsorted(products, run.products) for run in runs]
+        random = np.random.default_rng(0)
+        resampled = np.zeros((2, _RESAMPLES if runs else 0))
+        for number in range(resampled.shape[1]):
+            weights = np.bincount(random.integers(0, len(products), len(products)), minlength=len(products))
+            drawn = random.integers(0, len(runs), len(runs)).tolist()
+            resampled[:, number] = np.mean([runs[at].scores(weights[rows[at]]) for at in drawn], axis=0)
+        scores = [run.scores(np.ones(len(run.truth), np.int64)) for run in runs]
+        return cls(np.array(scores).reshape(-1, 2).T, resampled)
+
+    def less(self, base: "Resampled") -> PairedDifference:
+        """Return the differences from another contestant of the study, at the same level."""
+        gains = self.scores - base.scores
+        f1, accuracy = map(Gain.of, gains.mean(axis=1).tolist(), self.resampled - base.resampled)
+        return PairedDifference(f1, accuracy, int((gains[0] > 0).sum()), gains.shape[1])
+
+
+@dataclass(frozen=True)
+class _TestedRun:
+    """True and predicted class (n,), 0 to `classes` - 1, of the test images that count at a level; their products."""
+
+    truth: npt.NDArray[np.int64]
+    guess: npt.NDArray[np.int64]
+    classes: int
+    products: Sequence[str]
+
+    @classmethod
+    def of(cls, labelled: LabelledImages, trial: Trial, level: int) -> "_TestedRun":
+        rows = known_rows(labelled, trial, level) if level > 1 else range(len(trial.test))
+        tree, nodes = labelled.tree, trial.predictions.get(of_level(level), ())
+        truth = [tree.index[labelled.paths[trial.test[row]][:level]] for row in rows]
+        names, numbers = np.unique([*truth, *(nodes[row] for row in rows)], return_inverse=True)
+        products = [labelled.groups[trial.test[row]] for row in rows]
+        return cls(numbers[: len(truth)], numbers[len(truth) :], len(names), products)
+
+    def scores(self, weights: npt.NDArray[np.int64]) -> tuple[float, float]:
+        """Return macro-F1 and accuracy where image i counts `weights[i]` times; 0 where none counts."""
+        true, guessed, hits = (
+            np.bincount(classes, counts, self.classes)
+            for classes, counts in (
+                (self.truth, weights),
+                (self.guess, weights),
+                (self.truth, weights * (self.truth == self.guess)),
+            )
+        )
+        some = true + guessed > 0
+        if not some.any():
+            return 0.0, 0.0
+        return float((2 * hits[some] / (true + guessed)[some]).mean()), float(hits.sum() / true.sum())
 
 
 @dataclass(frozen=True)
@@ -209,7 +299,3 @@ def _untrained(labelled: LabelledImages, trial: Trial, level: int) -> int:
     known = {labelled.paths[position][:level] for position in trial.train}
     truths = [labelled.paths[position] for position in trial.test]
     return sum(len(path) >= level and path[:level] not in known for path in truths)
-
-
-def _present(scores: Sequence[Scores | None]) -> list[Scores]:
-    return [run_scores for run_scores in scores if run_scores is not None]

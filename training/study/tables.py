@@ -6,34 +6,38 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from taxonomist.storage.csv_text import for_spreadsheets
 from taxonomist.training.study.contestants import Contestant
 from taxonomist.training.study.labelled_images import LabelledImages
 from taxonomist.training.study.scores import (
+    Gain,
+    Resampled,
     Scores,
     Stat,
     class_stats,
     head_scores,
+    known_rows,
     level_stats,
-    paired_difference,
     probe_scores,
 )
 from taxonomist.training.study.trial import Trial
 
 Trials = Mapping[str, Sequence[Trial]]
 """The runs of each contestant, by its name, in order of the seeds."""
+Cell = str | int | Stat | Gain
 _ROWS = 60  # of a table in Markdown; the CSV has all
 
 
 @dataclass(frozen=True)
 class Table:
-    """`name` is that of its file. A Stat is one cell in Markdown; in CSV mean and standard deviation are two cells."""
+    """`name` is that of its file. A Stat or a Gain is one cell in Markdown; in CSV each of its numbers has a cell."""
 
     name: str
     title: str
     header: tuple[str, ...]
-    rows: Sequence[Sequence[str | int | Stat]]
+    rows: Sequence[Sequence[Cell]]
     note: str = ""
     digits: int = 2
 
@@ -47,30 +51,38 @@ class Table:
 
     def csv(self) -> str:
         """Return the table as comma-separated values with four decimals."""
-        wide = [any(isinstance(row[column], Stat) for row in self.rows) for column in range(len(self.header))]
+        parts = [_parts(column) for column in zip(*self.rows, strict=True)] or [("",)] * len(self.header)
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
-        writer.writerow([part for name, two in zip(self.header, wide, strict=True) for part in _names(name, two)])
+        writer.writerow(f"{name} {part}".strip() for name, own in zip(self.header, parts, strict=True) for part in own)
         for row in self.rows:
-            values = (part for value, two in zip(row, wide, strict=True) for part in _values(value, two))
+            values = (number for value, own in zip(row, parts, strict=True) for number in _values(value, len(own)))
             writer.writerow(for_spreadsheets(values))
         return out.getvalue()
 
-    def _text(self, value: str | int | Stat) -> str:
-        if not isinstance(value, Stat):
-            return str(value)
-        if math.isnan(value.sd):
-            return f"{value.mean:.{self.digits}f}"
-        return f"{value.mean:.{self.digits}f} ± {value.sd:.{self.digits}f}"
+    def _text(self, value: Cell) -> str:
+        match value:
+            case Gain(mean, low, high):
+                return f"{mean:+.{self.digits}f} ({low:+.{self.digits}f} to {high:+.{self.digits}f})"
+            case Stat(mean, sd):
+                return f"{mean:.{self.digits}f}" + ("" if math.isnan(sd) else f" ± {sd:.{self.digits}f}")
+        return str(value)
 
 
-def all_tables(labelled: LabelledImages, contestants: Sequence[Contestant], trials: Trials) -> tuple[Table, ...]:
-    """Return every table of the study; that of paired differences is empty with one contestant."""
+def all_tables(
+    labelled: LabelledImages, contestants: Sequence[Contestant], trials: Trials, base: str | None = None
+) -> tuple[Table, ...]:
+    """Return every table of the study; that of paired differences is empty with one contestant.
+
+    `base` is the contestant that the others are compared with, by default the first.
+    """
     reports = (report_table(labelled, contestant, trials[contestant.name]) for contestant in contestants)
+    first = trials[contestants[0].name]
+    levels = [level for level in range(1, labelled.tree.depth + 1) if head_scores(labelled, first, level)]
     return (
-        split_table(labelled, trials[contestants[0].name]),
-        comparison_table(labelled, trials),
-        paired_table(labelled, contestants, trials),
+        split_table(labelled, first),
+        *(comparison_table(labelled, trials, level) for level in levels),
+        paired_table(labelled, contestants, trials, levels, base or contestants[0].name),
         level_table(labelled, trials),
         *reports,
     )
@@ -85,7 +97,7 @@ def split_table(labelled: LabelledImages, trials: Sequence[Trial]) -> Table:
         part: [Counter(labelled.paths[position][0] for position in positions) for positions in drawn]
         for part, drawn in parts.items()
     }
-    rows: list[list[str | int | Stat]] = [
+    rows: list[list[Cell]] = [
         [name, count, *(Stat.of([seed_counts[name] for seed_counts in counts[part]]) for part in parts)]
         for name, count in sorted(available.items())
     ]
@@ -102,11 +114,11 @@ def split_table(labelled: LabelledImages, trials: Sequence[Trial]) -> Table:
 def report_table(labelled: LabelledImages, contestant: Contestant, trials: Sequence[Trial]) -> Table:
     """Return tables 6.3 to 6.5 of the thesis: the classification report of one contestant."""
     scores = head_scores(labelled, trials)
-    rows: list[list[str | int | Stat]] = [
+    rows: list[list[Cell]] = [
         [row.name, row.precision, row.recall, row.f1, _count(row.support)] for row in class_stats(scores)
     ]
     macro = _stats(scores, "precision", "recall", "f1")
-    rows.append(["Overall", *macro, _count(Stat.of([len(trial.test) for trial in trials]))])
+    rows.append(["Overall", *macro, _count(_sizes(trials))])
     (accuracy,) = _stats(scores, "accuracy")
     deviation = "" if math.isnan(accuracy.sd) else f" ± {accuracy.sd:.2f}"
     header = ("Class", "Precision", "Recall", "F1-Score", "Support")
@@ -116,41 +128,62 @@ def report_table(labelled: LabelledImages, contestant: Contestant, trials: Seque
     return Table(f"report-{contestant.slug}", f"Test set, {contestant.name}", header, rows, note)
 
 
-def comparison_table(labelled: LabelledImages, trials: Trials) -> Table:
-    """Return table 6.6 of the thesis: all contestants, with the linear probe beside the head."""
-    rows: list[list[str | int | Stat]] = []
+def comparison_table(labelled: LabelledImages, trials: Trials, level: int = 1) -> Table:
+    """Return table 6.6 of the thesis at one level: all contestants; at level 1 with the linear probe beside the head.
+
+    Below level 1 only test images count whose class is in training.
+    """
+    rows: list[list[Cell]] = []
     for name, runs in trials.items():
-        head, probe = head_scores(labelled, runs), probe_scores(labelled, runs)
-        rows.append([name, *_stats(head, "precision", "recall", "f1", "accuracy"), *_stats(probe, "f1", "accuracy")])
-    header = ("Method", "Precision", "Recall", "F1-Score", "Accuracy", "Linear probe F1", "Linear probe accuracy")
-    note = "Level 1. Precision, recall and F1 are means of the classes."
-    return Table("comparison", "Comparison (table 6.6)", header, rows, note)
+        probe = _stats(probe_scores(labelled, runs), "f1", "accuracy") if level == 1 else []
+        head = _stats(head_scores(labelled, runs, level), "precision", "recall", "f1", "accuracy")
+        rows.append([name, *head, *probe])
+    header = ("Method", "Precision", "Recall", "F1-Score", "Accuracy")
+    note = f"Level {level}. Precision, recall and F1 are means of the classes."
+    if level == 1:
+        with_probe = (*header, "Linear probe F1", "Linear probe accuracy")
+        return Table("comparison", "Comparison (table 6.6)", with_probe, rows, note)
+    runs = next(iter(trials.values()))
+    known = _count(Stat.of([len(known_rows(labelled, trial, level)) for trial in runs]))
+    note += (
+        f" Only test images whose class is in training count: {known} of {_count(_sizes(runs))} (mean of the seeds)."
+    )
+    return Table(f"comparison-level-{level}", f"Comparison at level {level}", header, rows, note)
 
 
-def paired_table(labelled: LabelledImages, contestants: Sequence[Contestant], trials: Trials) -> Table:
-    """Return oversampling against none, and everything against the first contestant, on the same splits."""
+def paired_table(
+    labelled: LabelledImages, contestants: Sequence[Contestant], trials: Trials, levels: Sequence[int], base: str
+) -> Table:
+    """Return differences on the same splits at each of the levels: oversampling against none, everything else against
+    `base`, and against the contestant before it."""
     plain = [contestant for contestant in contestants if not contestant.oversample]
     pairs = [
-        (contestant.name, base.name)
-        for base in plain
+        (contestant.name, other.name)
+        for other in plain
         for contestant in contestants
-        if contestant.differs_in_oversampling(base)
+        if contestant.differs_in_oversampling(other)
     ]
-    first = contestants[0].name
-    pairs += [(contestant.name, first) for contestant in contestants[1:] if (contestant.name, first) not in pairs]
-    rows: list[list[str | int | Stat]] = []
-    for name, base_name in pairs:
-        difference = paired_difference(labelled, trials[name], trials[base_name])
-        wins = f"{difference.wins} of {difference.f1.count}"
-        rows.append([name, base_name, difference.f1, difference.accuracy, wins])
-    header = ("Method", "Against", "F1 gained", "Accuracy gained", "Seeds with higher F1")
-    note = "Differences on the same split, seed by seed; ± is the standard deviation of the differences."
+    names = [contestant.name for contestant in plain]
+    pairs += [(name, base) for name in names if name != base]
+    pairs += [(name, before) for before, name in pairwise(names) if base not in (before, name)]
+    rows: list[list[Cell]] = []
+    for level in levels:
+        resampled = {name: Resampled.of(labelled, runs, level) for name, runs in trials.items()}
+        for name, other_name in pairs:
+            difference = resampled[name].less(resampled[other_name])
+            wins = f"{difference.wins} of {difference.count}"
+            rows.append([level, name, other_name, difference.f1, difference.accuracy, wins])
+    header = ("Level", "Method", "Against", "F1 gained", "Accuracy gained", "Seeds with higher F1")
+    note = (
+        "Differences on the same splits, with 95 % intervals from 1,000 resamples of seeds and of tested products. "
+        "Which images count is as in the comparisons."
+    )
     return Table("paired", "Paired differences", header, rows, note, digits=3)
 
 
 def level_table(labelled: LabelledImages, trials: Trials) -> Table:
     """Return one hierarchical head for all levels against one model for each level, on the same embeddings."""
-    rows: list[list[str | int | Stat]] = []
+    rows: list[list[Cell]] = []
     for runs in trials.values():
         rows += [
             [
@@ -185,14 +218,26 @@ def _stats(scores: Sequence[Scores], *names: str) -> list[Stat]:
     return [Stat.of([getattr(run_scores, name) for run_scores in scores]) for name in names]
 
 
-def _names(name: str, two: bool) -> list[str]:
-    return [name, f"{name} sd"] if two else [name]
+def _sizes(trials: Sequence[Trial]) -> Stat:
+    return Stat.of([len(trial.test) for trial in trials])
 
 
-def _values(value: str | int | Stat, two: bool) -> list[str]:
-    if isinstance(value, Stat):
-        return [f"{value.mean:.4f}", "" if math.isnan(value.sd) else f"{value.sd:.4f}"]
-    return [str(value), ""] if two else [str(value)]
+def _parts(column: Sequence[Cell]) -> tuple[str, ...]:
+    """Return what is added to the header of a column for each number in its cells."""
+    if any(isinstance(value, Gain) for value in column):
+        return "", "low", "high"
+    return ("", "sd") if any(isinstance(value, Stat) for value in column) else ("",)
+
+
+def _values(value: Cell, width: int) -> list[str]:
+    match value:
+        case Gain(mean, low, high):
+            numbers = [mean, low, high]
+        case Stat(mean, sd):
+            numbers = [mean, sd]
+        case _:
+            return [str(value), *[""] * (width - 1)]
+    return ["" if math.isnan(number) else f"{number:.4f}" for number in numbers]
 
 
 def _cell(text: str) -> str:

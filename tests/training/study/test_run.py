@@ -3,6 +3,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from taxonomist.taxonomy.errors import ConfigError, TrainingError
 from taxonomist.training.heads.head import HeadOptions
 from taxonomist.training.study.labelled_images import Images, LabelledImages
 from taxonomist.training.study.run import StudyResult, run_study
-from taxonomist.training.study.scores import Stat
+from taxonomist.training.study.scores import Gain, Stat, known_rows
 from taxonomist.training.study.split import held_out_groups
 from taxonomist.training.study.tables import Table
 from taxonomist.training.study.trial import PROBE, SHARED, of_level
@@ -156,8 +157,10 @@ def test_split_table_counts_images(study: StudyResult) -> None:
 
 
 def test_paired_differences(study: StudyResult, labelled: LabelledImages) -> None:
-    rows = {(row[0], row[1]): row for row in table(study, "paired").rows}
-    assert list(rows) == [("noise, oversampled", "noise"), ("mean colour", "noise")]
+    rows = {tuple(row[:3]): row for row in table(study, "paired").rows}
+    assert list(rows) == [
+        (level, *names) for level in (1, 2) for names in (("noise, oversampled", "noise"), ("mean colour", "noise"))
+    ]
     colour, noise = (
         [
             f1_score(
@@ -169,10 +172,41 @@ def test_paired_differences(study: StudyResult, labelled: LabelledImages) -> Non
         ]
         for name in ("mean colour", "noise")
     )
-    found = stat(rows["mean colour", "noise"][2])
+    found = rows[1, "mean colour", "noise"][3]
+    assert isinstance(found, Gain)
     assert found.mean == pytest.approx(np.mean(np.subtract(colour, noise)))
-    assert found.sd == pytest.approx(np.std(np.subtract(colour, noise), ddof=1))
-    assert rows["mean colour", "noise"][4] == "2 of 2"
+    assert 0 < found.low < found.mean < found.high < 1
+    assert rows[1, "mean colour", "noise"][5] == "2 of 2"
+    chance = rows[1, "noise, oversampled", "noise"][3]
+    assert isinstance(chance, Gain)
+    assert chance.low < 0.05  # what oversampling gains on noise is chance
+
+
+def test_everything_is_compared_with_one_contestant_and_with_the_one_before(
+    labelled: LabelledImages, folder: Path, study: StudyResult, tmp_path: Path
+) -> None:
+    copytree(folder / "runs", tmp_path / "runs")
+    contestants = (NOISE, replace(NOISE, name="more noise"), COLOUR)
+    again = run_study(labelled, contestants, OPTIONS, tmp_path, base="mean colour")
+    pairs = {tuple(row[1:3]) for row in table(again, "paired").rows}
+    assert pairs == {("noise", "mean colour"), ("more noise", "mean colour"), ("more noise", "noise")}
+    same = next(row for row in table(again, "paired").rows if row[2] == "noise")
+    assert same[3] == Gain(0, 0, 0)  # their draws are the same
+    with pytest.raises(ConfigError, match="nobody is not among"):
+        run_study(labelled, contestants, OPTIONS, tmp_path, base="nobody")
+
+
+def test_below_level_1_images_count_whose_class_is_in_training(labelled: LabelledImages, study: StudyResult) -> None:
+    (trial, *_) = study.trials["noise"]
+    missing = labelled.paths[next(position for position in trial.train if len(labelled.paths[position]) == 2)]
+    kept = [position for position in trial.train if labelled.paths[position] != missing]
+    rows = known_rows(labelled, replace(trial, train=tuple(kept)), 2)
+    tested = [labelled.paths[position] for position in trial.test]
+    assert [tested[row] for row in rows] == [path for path in tested if len(path) == 2 and path != missing]
+    assert missing in tested
+    found = table(study, "comparison-level-2")
+    assert stat({row[0]: row for row in found.rows}["mean colour"][4]).mean > 0.95
+    assert "Only test images whose class is in training count" in found.note
 
 
 @pytest.mark.slow
