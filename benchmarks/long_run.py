@@ -1,7 +1,8 @@
-"""The long pre-trainings behind the study and the first starter: `python -m benchmarks.long_run --help`.
+"""The pre-training of the thesis that the study compares: `python -m benchmarks.long_run --help`.
 
-A quarter of the products is held out. A run may be stopped at any time; the next call resumes from the last checkpoint.
-With `--lite0` it trains EfficientNet-Lite0, from ImageNet's weights, the starter's.
+Recipe, products and held-out products are those of `benchmarks.recipes`: a quarter of the products is for testing only,
+and a tenth of the others chooses the best moment. Images are of 80 pixels and views of 62 (the thesis: 128 and 100), so
+that a CPU sees enough of them. A run may be stopped at any time; the next call resumes from the last checkpoint.
 """
 
 from __future__ import annotations
@@ -14,56 +15,34 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.catalogue import read_catalogue
-from benchmarks.yardstick import IMAGENET_WEIGHTS, LITE0
+from benchmarks.recipes import Data
 from taxonomist.training.pretraining.pretrain import Probe, Status, pretrain
-from taxonomist.training.pretraining.recipe import Recipe, ViewOptions
+from taxonomist.training.pretraining.recipe import PRESETS
 
-FROM_IMAGENET = Recipe(
-    architecture=LITE0,
-    size=64,
-    served=80,
-    sizes=(32, 32, 32, 48),
-    batch=64,
-    epochs=29,
-    optimiser="adamw",
-    lr=1e-3,
-    weight_decay=0.05,
-    temperature=0.2,
-    head_norm=True,
-    shuffle_groups=2,
-    positives="group",
-    views=ViewOptions(min_scale=0.4),
-)
-RECIPE = replace(FROM_IMAGENET, architecture="resnet18", weights="random", epochs=150, temperature=0.1)
-PREPARED, SERVED = 96, 80  # pixels
+SIZE = 80  # pixels of images that are served
 
 
 def main() -> None:
     """Start the run, or resume it."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser("python -m benchmarks.long_run", description=__doc__)
     parser.add_argument("catalogue", type=Path)
-    parser.add_argument("--folder", type=Path, default=Path(".study/main"))
-    parser.add_argument("--cache", type=Path, default=Path(".study/recipes"))
+    parser.add_argument("--folder", type=Path, default=Path(".study/recipes"), help="where images are kept")
+    parser.add_argument("--run", type=Path, default=Path(".study/thesis"), help="where the run is kept")
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--lite0", action="store_true", help="from ImageNet's weights, 200,000 images")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    source = read_catalogue(arguments.catalogue, PREPARED, arguments.cache)
-    served = read_catalogue(arguments.catalogue, SERVED, arguments.cache)
-    rows = source.parts != "test"
-    probed = rows & (served.views % 4 == 0)
-    recipe = RECIPE
-    if arguments.lite0:
-        recipe = replace(FROM_IMAGENET, weights=str(IMAGENET_WEIGHTS))
-    done = pretrain(
-        np.array(source.images[rows]),
-        recipe,
-        arguments.folder,
-        groups=source.products[rows],
-        probe=Probe(np.array(served.images[probed]), served.labels[probed], served.products[probed]),
-        on_status=_show,
+    data = Data(arguments, SIZE, None)
+    _, first = np.unique(data.all.products[data.rows], return_index=True)
+    judged = np.concatenate([np.flatnonzero(data.held_out), data.rows[first]])  # the latter teach the labels
+    probe = Probe(
+        np.array(data.all.images[judged]),
+        data.all.labels[judged],
+        data.all.products[judged],
+        data.held_out[judged],
     )
+    recipe = replace(PRESETS["thesis"].served_at(SIZE), epochs=arguments.epochs)
+    done = pretrain(data.all.images, recipe, arguments.run, rows=data.rows, probe=probe, on_status=_show)
     print(done.summary)
 
 

@@ -106,6 +106,7 @@ def test_a_class_without_training_image_counts_as_wrong(labelled: LabelledImages
     assert second[3] == second[2] == str(len(study.trials["mean colour"][0].test))
     assert stat(second[4]).mean == stat(second[5]).mean == 0
     assert stat(first[4]).mean > 0.95
+    assert "comparison-level-2" not in {found.name for found in study.tables}  # none of its test images counts there
 
 
 def test_products_never_leak(study: StudyResult, labelled: LabelledImages) -> None:
