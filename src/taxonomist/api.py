@@ -12,14 +12,14 @@ Images that are passed to a project are neither stored nor added to its catalogu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from taxonomist.backend.labelling.accepted_labels import Label, accepted_labels
 from taxonomist.backend.labelling.decisions import decide_after_migration
 from taxonomist.backend.prediction.evaluation import (
     LevelScores,
@@ -36,7 +36,6 @@ from taxonomist.backend.services import Services
 from taxonomist.backend.settings import load_settings
 from taxonomist.progress import StepProgress, ignore_steps
 from taxonomist.taxonomy.errors import ConfigError, NotFoundError, TaxonomistError
-from taxonomist.taxonomy.paths import TaxonomyPath
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,23 +68,6 @@ class Table(list[Row], Generic[Row]):
         except ImportError:
             raise ConfigError("A data frame needs pandas.", hint="pip install pandas") from None
         return pd.DataFrame([vars(row) for row in self])
-
-
-@dataclass(frozen=True)
-class Label:
-    """An accepted path of an image; an image with several accepted paths has several labels.
-
-    `product` is the product or report that the image belongs to, `part` is "test" or "train" once a training has
-    assigned it. Without an accepted path `path` is () and `reason` says why.
-    """
-
-    image_id: str
-    uri: str
-    control: str
-    path: TaxonomyPath
-    product: str | None
-    part: str | None
-    reason: str | None
 
 
 class Home:
@@ -149,7 +131,7 @@ class Project:
 
     def labels(self, *, unlabelled: bool = False) -> Table[Label]:
         """Return the accepted labels, in order of image ids; with `unlabelled` also the images without one."""
-        return Table(self._labels(unlabelled))
+        return Table(accepted_labels(self._services, self.name, unlabelled=unlabelled))
 
     def audit(self, progress: StepProgress = ignore_steps) -> Table[LabelFinding]:
         """Return the accepted labels that may be wrong, the most doubtful first; nothing is changed.
@@ -191,13 +173,6 @@ class Project:
         `NotFoundError` when there is no champion, `ConfigError` when the manifest cannot be used.
         """
         return evaluate_manifest(self._services, self.name, Path(manifest), images=Path(images) if images else None)
-
-    def _labels(self, unlabelled: bool) -> Iterator[Label]:
-        for document in self._services.catalog.documents(self.name, labelled=None if unlabelled else True):
-            entry = document.projects[self.name]
-            paths = [(control, path) for control in entry.accepted for path in entry.paths(control)]
-            for control, path in paths or [("", ())]:
-                yield Label(document.id, entry.uri, control, path, entry.group, entry.part, entry.reason)
 
     def _embed(self, images: Sequence[ImageInput]) -> EmbeddedInputs:
         backbone = self._predictor.backbone(self.name)

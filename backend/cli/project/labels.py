@@ -1,14 +1,16 @@
-"""The commands `taxonomist labels list|rename|accept-loss|undo`: decisions on labels whose node is gone."""
+"""The commands `taxonomist labels export|list|rename|accept-loss|undo`: the labels, and those whose node is gone."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from taxonomist.backend.cli.options import Json, Project, services_of
 from taxonomist.backend.cli.output import print_json, print_line, print_table
+from taxonomist.backend.labelling.accepted_labels import accepted_labels, write_labels
 from taxonomist.backend.labelling.taxonomy_changes.label_decisions import (
     Decided,
     accept_loss,
@@ -22,7 +24,7 @@ from taxonomist.taxonomy.names import shorten
 from taxonomist.taxonomy.paths import format_path
 
 labels = typer.Typer(
-    help="Decide what becomes of labels whose node the taxonomy has no longer.",
+    help="Export the accepted labels; decide what becomes of those whose node the taxonomy has no longer.",
     epilog="Example: `taxonomist labels list --project 4`",
     no_args_is_help=True,
 )
@@ -35,6 +37,9 @@ NODE = 'A node that is gone: "A / B / C", as the labelling config has it, or a J
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.add_typer(labels, name="labels")
+    labels.command(
+        epilog="Examples: `taxonomist labels export labels.csv --project 4` · `taxonomist labels export --json`"
+    )(export)
     labels.command("list", epilog="Example: `taxonomist labels list --project 4 --json`")(list_)
     labels.command(
         epilog="Examples: `taxonomist labels rename 'Seating / Stool' 'Seating / Bar stool' --project 4` · "
@@ -46,6 +51,29 @@ def register(app: typer.Typer) -> None:
         "`taxonomist labels accept-loss --all --project 4`",
     )(accept_loss_)
     labels.command("undo", epilog="Example: `taxonomist labels undo 'Seating / Stool' --project 4`")(undo_)
+
+
+def export(
+    context: typer.Context,
+    file: Annotated[
+        Path | None, typer.Argument(help="CSV file, which `taxonomist import` reads; one that is there is replaced.")
+    ] = None,
+    project: Project = "",
+    unlabelled: Annotated[
+        bool, typer.Option("--unlabelled", help="Also the images without an accepted label, with the reason.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Write the accepted labels of a project to a CSV file, or print them as JSON."""
+    if (file is None) != as_json:
+        raise ConfigError("Where to?", hint="Name a CSV file, or give --json.")
+    found = list(accepted_labels(services_of(context), project, unlabelled=unlabelled))
+    if file is None:
+        print_json([asdict(label) for label in found])
+        return
+    write_labels(file, found)
+    images = len({label.image_id for label in found})
+    print_line(f"written: {file}, {sum(bool(label.path) for label in found)} labels of {images} images")
 
 
 def list_(context: typer.Context, project: Project = "", as_json: Json = False) -> None:
