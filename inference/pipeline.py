@@ -7,7 +7,6 @@ the caller, at most `PipelineOptions.window` of them, so that memory stays bound
 import hashlib
 import logging
 import os
-import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,7 +20,7 @@ import numpy.typing as npt
 
 from taxonomist.inference.embedder import Embedder, give_way
 from taxonomist.inference.image_decoding import MAX_PIXELS, NOTE, PreparedImage, decoded, prepare_image
-from taxonomist.storage.images.loading import loading
+from taxonomist.storage.images.loading import has_passed, loading
 from taxonomist.taxonomy.errors import ImageUnavailableError, TaxonomistError
 
 log = logging.getLogger(__name__)
@@ -160,13 +159,13 @@ def _load_ahead(
     sources: Iterable[Source], load: Callable[[Source], Loaded], options: PipelineOptions, deadline: float | None
 ) -> Generator[Outcome[Source, Loaded], None, None]:
     def attempt(source: Source) -> Outcome[Source, Loaded]:
-        if deadline is not None and time.monotonic() > deadline:
+        if has_passed(deadline):
             return LateImage(source)
         try:
             with loading(deadline):
                 return ImageResult(source, load(source))
         except TaxonomistError as error:
-            return ImageFailure(source, error, is_late=deadline is not None and time.monotonic() >= deadline)
+            return ImageFailure(source, error, is_late=has_passed(deadline))
         except Exception as error:  # a hostile file may provoke any exception
             log.exception("unexpected error while loading %s", source)
             return ImageFailure(source, ImageUnavailableError(f"Unexpected error: {type(error).__name__}."))

@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn_worker import UvicornWorker
 
 from taxonomist.backend.malloc import give_back
+from taxonomist.storage.images.loading import end_awaited
 
 HEADER_DEADLINE_S = 10.0
 MAX_HEADER_BYTES = 64 * 1024
@@ -23,6 +24,7 @@ MAX_PIPELINED = 8  # requests of a connection that wait for the answer to an ear
 GIVE_BACK_S = 20.0  # between two calls of `malloc.give_back`
 ORPHAN_S = 30.0  # what requests have to end once gunicorn is gone
 TAKE_DEADLINE_S = 60.0  # until the client has taken what was sent
+STOP_S = 3.0  # what requests have for their images once the server stops: Docker kills after ten seconds
 IS_WHOLE = "taxonomist.is_whole"  # in the scope of a request whose body has arrived
 
 
@@ -70,6 +72,11 @@ class Connection(HttpToolsProtocol):
         """Go on: the client has taken everything."""
         self._stop_taking()
         super().resume_writing()
+
+    def shutdown(self) -> None:
+        """End after the answer: the server stops. Images that do not come are left to the worker."""
+        super().shutdown()
+        end_awaited(time.monotonic() + STOP_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the deadline."""

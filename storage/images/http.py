@@ -19,7 +19,14 @@ from taxonomist.storage.fork_safety import after_fork
 from taxonomist.storage.images import without_query
 from taxonomist.storage.images.allowed_hosts import AllowedHosts, Target
 from taxonomist.storage.images.ip_networks import is_metadata, is_public
-from taxonomist.storage.images.loading import SMALL_FILE, hold_file_in_loop, is_awaited, seconds_left, waited_for_memory
+from taxonomist.storage.images.loading import (
+    SMALL_FILE,
+    hold_file_in_loop,
+    is_awaited,
+    seconds_left,
+    time_limit,
+    waited_for_memory,
+)
 from taxonomist.storage.network.host_breaker import HOSTS, Refusal
 from taxonomist.storage.network.http_clients import ProxyFailure, failures_of, image_client, reason_and_fix
 from taxonomist.storage.network.plain_responses import UnusableResponse, compression_of, refused_compression
@@ -152,16 +159,18 @@ class HttpImages:
 
     async def _fetch_in_time(self, url: str, credential: Credential | None) -> Answer:
         time_s = seconds_left(self._timeout_s)
+        began = time.monotonic()
         try:
-            async with asyncio.timeout(time_s):
+            async with time_limit(time_s):
                 return await self._follow(url, credential, is_patient=time_s > self._timeout_s / 2)
         except ConfigError as error:  # a variable of the environment names no usable certificate or proxy
             raise ImageUnavailableError(
                 f"The image at {without_query(url)} cannot be fetched: {error.args[0]}", hint=error.hint
             ) from error
         except (TimeoutError, httpx.TimeoutException) as error:
+            took_s = min(time_s, time.monotonic() - began)
             raise ImageUnavailableError(
-                f"The image at {without_query(url)} was not complete within {round(time_s, 1):g} seconds.",
+                f"The image at {without_query(url)} was not complete within {round(took_s, 1):g} seconds.",
                 hint=self._proxy_hint(url),
             ) from error
         except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:

@@ -3,14 +3,17 @@
 A thread that loads an image does so in a `with loading(deadline)` block. What reads the bytes asks for the seconds that
 are left, and holds the size of the file before it reads it. The memory is given back at the end of the block, when the
 file was decoded. Files that are read outside of such a block, to be written to the disk, are not counted.
+
+A process that is to end calls `end_awaited`, so that requests which wait for an image do not delay it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -20,11 +23,14 @@ from taxonomist.taxonomy.errors import ImageUnavailableError
 __all__ = [
     "FILES",
     "SMALL_FILE",
+    "end_awaited",
+    "has_passed",
     "hold_file",
     "hold_file_in_loop",
     "is_awaited",
     "loading",
     "seconds_left",
+    "time_limit",
     "waited_for_memory",
 ]
 
@@ -46,6 +52,8 @@ class _Loading:
 
 
 _current: ContextVar[_Loading | None] = ContextVar("loading", default=None)
+_end = math.inf  # of every image that has a deadline
+_limits: dict[asyncio.Timeout, asyncio.AbstractEventLoop] = {}  # of the images with a deadline that are being read
 
 
 @contextmanager
@@ -65,7 +73,42 @@ def seconds_left(longest: float) -> float:
     image = _current.get()
     if image is None or image.deadline is None:
         return longest
-    return max(0.0, min(longest, image.deadline - time.monotonic()))
+    return max(0.0, min(longest, min(image.deadline, _end) - time.monotonic()))
+
+
+@asynccontextmanager
+async def time_limit(seconds: float) -> AsyncIterator[None]:
+    """Raise `TimeoutError` when the block takes longer, as `asyncio.timeout` does, or when `end_awaited` says so."""
+    async with asyncio.timeout(seconds) as limit:
+        if is_awaited():
+            _limits[limit] = loop = asyncio.get_running_loop()
+            _end_early(limit, loop, _end - time.monotonic())
+        try:
+            yield
+        finally:
+            _limits.pop(limit, None)
+
+
+def end_awaited(deadline: float) -> None:
+    """Let no image that a request awaits take longer than until `deadline`, a value of `time.monotonic()`, from now on.
+
+    Images without a deadline are not concerned, and an earlier call counts on.
+    """
+    global _end
+    _end = min(_end, deadline)
+    for limit, loop in list(_limits.items()):
+        loop.call_soon_threadsafe(_end_early, limit, loop, _end - time.monotonic())
+
+
+def _end_early(limit: asyncio.Timeout, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+    when = loop.time() + seconds
+    if limit in _limits and when < (limit.when() or math.inf):
+        limit.reschedule(when)
+
+
+def has_passed(deadline: float | None) -> bool:
+    """Return whether a deadline of `loading` has passed, or `end_awaited` ends it."""
+    return deadline is not None and time.monotonic() >= min(deadline, _end)
 
 
 def is_awaited() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import socket
 from collections.abc import Iterator
@@ -15,10 +16,13 @@ import pytest
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.state.credentials import THUMBNAIL
+from taxonomist.backend.web import connection
 from taxonomist.inference.image_decoding import DECODING
+from taxonomist.storage.images import loading
 from taxonomist.storage.network.host_breaker import HOSTS
 from tests.backend.web.serving import serving
 from tests.small_world import CONFIG, PATHS, image_bytes
+from tests.waiting import eventually
 
 MOST_S = 15.0  # a request that ignored its deadline would take 60 seconds and more
 
@@ -53,6 +57,21 @@ def test_a_prediction_has_a_deadline_for_all_its_images(hurried: tuple[Services,
     assert [result["result"] for result in answer.json()["results"]] == [[]] * count
     assert services.unfilled.count("7") == count
     assert HOSTS.unavailable() == []  # two seconds are less than the host is given
+
+
+def test_a_server_that_stops_does_not_wait_for_images(
+    settings: Settings, trained: Services, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a service manager would kill it before it has answered."""
+    monkeypatch.setattr(connection, "STOP_S", 0.2)
+    monkeypatch.setattr(loading, "_end", math.inf)
+    services = Services(settings.model_copy(update={"allowed_image_hosts": [host], "image_timeout": 60.0}))
+    with ThreadPoolExecutor() as pool:
+        with serving(services, services.settings) as port:
+            answer = pool.submit(predict, f"http://127.0.0.1:{port}", [f"http://{host}/{n}.jpg" for n in range(8)])
+            eventually("the images are read", lambda: len(loading._limits) == 8)
+        assert answer.result().status_code == 200
+    assert services.unfilled.count("7") == 8
 
 
 def test_the_page_of_look_alikes_waits_for_no_other_request(

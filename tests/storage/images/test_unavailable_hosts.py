@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import threading
 import time
@@ -87,6 +88,33 @@ def test_an_answer_of_any_kind_means_that_the_host_is_there(
         with pytest.raises(Exception, match=r"a\.jpg"):
             images.read(f"{web.url}/a.jpg")
     assert read(images, f"{web.url}/b.jpg") == ""
+
+
+def test_a_process_that_ends_gives_up_images_of_requests_but_not_of_jobs(
+    web: Web, open_images: Callable[..., HttpImages], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images_loading, "_end", math.inf)
+    images = open_images(web.host, timeout_s=60)
+    asked, answer = threading.Event(), threading.Event()
+
+    def late(handler: Handler) -> None:
+        asked.set()
+        assert answer.wait(60)
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(IMAGE)))
+        handler.end_headers()
+        handler.wfile.write(IMAGE)
+
+    web.routes["/late.jpg"], web.routes["/hangs.jpg"] = late, silent
+    with ThreadPoolExecutor() as pool:
+        of_a_job = pool.submit(images.read, f"{web.url}/late.jpg")
+        of_a_request = pool.submit(read, images, f"{web.url}/hangs.jpg")
+        eventually("both are read", lambda: asked.is_set() and len(web.requests) == 2)
+        images_loading.end_awaited(time.monotonic() + 0.2)
+        assert "was not complete" in of_a_request.result(50)
+        assert "was not complete" in read(images, f"{web.url}/hangs.jpg")
+        answer.set()
+        assert of_a_job.result(50) == IMAGE
 
 
 def test_one_slow_image_costs_no_other(web: Web, open_images: Callable[..., HttpImages]) -> None:
