@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from taxonomist.training.pretraining.pretrain import (
     Interrupted,
@@ -35,3 +37,10 @@ def stopped(folder: Path, after: int, **options: Any) -> None:
     calls = iter([False] * after + [True])
     with pytest.raises(Interrupted):
         pretrain(small_images(), RECIPE, folder, device="cpu", should_stop=calls.__next__, **options)
+
+
+def train_on_one_thread(folder: Path, began: Event) -> None:
+    """Set `began` and train, in a process of its own."""
+    torch.set_num_threads(1)
+    began.set()
+    pretrain(small_images(), RECIPE, folder, probe=probe(), device="cpu", checkpoint_interval=0.2)

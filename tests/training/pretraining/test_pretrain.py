@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import resource
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +27,7 @@ from taxonomist.training.pretraining.probe import held_out_score
 from taxonomist.training.pretraining.recipe import Precision
 from tests.soak.small_disk import filled, small_disk
 from tests.training.pretraining.small_images import small_images
-from tests.training.pretraining.small_runs import RECIPE, losses, probe, stopped
+from tests.training.pretraining.small_runs import RECIPE, losses, probe, stopped, train_on_one_thread
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
@@ -126,21 +125,19 @@ def test_a_killed_run_ends_as_the_unbroken_one(tmp_path: Path) -> None:
     unbroken = pretrain(small_images(), RECIPE, tmp_path / "unbroken", probe=probe(), device="cpu")
     folder = tmp_path / "killed"
     folder.mkdir()
-    code = (
-        "import sys, torch; from pathlib import Path; torch.set_num_threads(1)\n"
-        "from tests.training.pretraining.small_runs import *\n"
-        "print('begins', flush=True)\n"
-        "pretrain(small_images(), RECIPE, Path(sys.argv[1]), probe=probe(), device='cpu', checkpoint_interval=0.2)"
-    )
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload([train_on_one_thread.__module__])  # so that only the first one waits for torch
     random = np.random.default_rng(3)
     kills = 0
     while kills < 6 or not (folder / "last.ckpt").exists():  # on a busy machine none may have come as far as that
         kills += 1
-        with subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE) as child:
-            assert child.stdout is not None
-            assert child.stdout.readline() == b"begins\n"
-            time.sleep(float(random.uniform(0.5, 3)) * max(1, kills - 5))
-            child.kill()
+        began = processes.Event()
+        child = processes.Process(target=train_on_one_thread, args=(folder, began))
+        child.start()
+        assert began.wait(120)
+        time.sleep(float(random.uniform(0.5, 3)) * max(1, kills - 5))
+        child.kill()
+        child.join()
     pretrain(small_images(), RECIPE, folder, probe=probe(), device="cpu")
     assert losses(folder) == losses(unbroken.folder)
     assert (folder / "best.safetensors").read_bytes() == unbroken.weights.read_bytes()
