@@ -55,6 +55,7 @@ class HeadWorld:
 
     world: World
     labels: int
+    dimension: int = DIMENSION
 
     @property
     def folder(self) -> Path:
@@ -68,7 +69,7 @@ class HeadWorld:
 
     @cached_property
     def vectors(self) -> NDArray[np.float32]:
-        """Return the synthetic embeddings (n, 512)."""
+        """Return the synthetic embeddings (n, dimension)."""
         random = np.random.default_rng(2)
         centres: dict[TaxonomyPath, NDArray[np.float64]] = {}
         for path in sorted(set(self.world.paths)):
@@ -77,7 +78,7 @@ class HeadWorld:
                     centres[node] = random.normal(0, 1, FACTORS)
         means = np.stack([np.sum([centres[node] for node in prefixes(path)], axis=0) for path in self.chosen])
         hidden = means + random.normal(0, NOISE, means.shape)
-        shown = hidden @ random.normal(0, 1, (FACTORS, DIMENSION)) / np.sqrt(FACTORS)
+        shown = hidden @ random.normal(0, 1, (FACTORS, self.dimension)) / np.sqrt(FACTORS)
         vectors: NDArray[np.float32] = np.maximum(shown + random.normal(0, 0.5, shown.shape), 0).astype(np.float32)
         return vectors
 

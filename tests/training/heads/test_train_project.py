@@ -1,7 +1,8 @@
+import itertools
 import json
+import multiprocessing
+import os
 import signal
-import subprocess
-import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -384,33 +385,38 @@ def test_unreadable_picture_with_an_embedding_is_used(project: Project, backbone
     assert outcome.left_out == {}
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from tests.training.conftest import Project
-from taxonomist.taxonomy.tree import Tree
-from taxonomist.training.heads.train_project import train_project
-from tests.training.heads.test_train_project import OPTIONS
-import json
-project = Project(Path(sys.argv[1]), Tree.from_json(json.loads(sys.argv[2])))
-calls = 0
-def progress(stage, share):
-    global calls
-    calls += 1
-    if calls == int(sys.argv[3]):
-        os.kill(os.getpid(), signal.SIGKILL)
-train_project("4", project.examples(5), [project.tree], project.store, None, project.registry, project.backbone,
-              OPTIONS, progress)
-"""
+def train_until_killed(folder: Path, tree: Tree, moment: int) -> None:
+    """Train in a process of its own, which is killed when progress is said for that time."""
+    project = Project(folder, tree)
+    calls = itertools.count(1)
+
+    def progress(_stage: str, _share: float) -> None:
+        if next(calls) == moment:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    train_project(
+        "4",
+        project.examples(5),
+        [project.tree],
+        project.store,
+        None,
+        project.registry,
+        project.backbone,
+        OPTIONS,
+        progress,
+    )
 
 
 @pytest.mark.slow
 def test_killed_at_any_moment_nothing_half_made_is_seen(project: Project) -> None:
     champion = train(project, project.examples(5)).version
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload([train_until_killed.__module__])  # so that only the first one waits for torch
     for moment in (1, 2, 10, 32, 33):
-        command = [sys.executable, "-c", KILLED, str(project.folder), json.dumps(project.tree.to_json()), str(moment)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == -signal.SIGKILL, done.stderr
+        child = processes.Process(target=train_until_killed, args=(project.folder, project.tree, moment))
+        child.start()
+        child.join()
+        assert child.exitcode == -signal.SIGKILL
         fresh = FolderRegistry(project.folder / "models")
         assert fresh.champion("project-4") == champion.version
         for version in fresh.versions("project-4"):
