@@ -65,6 +65,21 @@ def greedy_path(tree: Tree, probabilities: FloatArray) -> list[int]:
     return path
 
 
+def greedy_paths(tree: Tree, probabilities: FloatArray) -> NDArray[np.int64]:
+    """Return the nodes of `greedy_path` for each row, shape (n, levels), -1 below a leaf; `probabilities` has shape
+    (n, nodes)."""
+    found = np.full((len(probabilities), tree.depth), -1, np.int64)
+    groups: dict[int, NDArray[np.int64]] = {-1: np.arange(len(probabilities))}  # the rows of each node
+    for level in range(tree.depth):
+        below: dict[int, NDArray[np.int64]] = {}
+        for node, rows in groups.items():
+            if len(children := tree.children(node)):
+                found[rows, level] = best = children[np.argmax(probabilities[np.ix_(rows, children)], axis=1)]
+                below |= {child: rows[best == child] for child in np.unique(best).tolist()}
+        groups = below
+    return found
+
+
 def _as_rows(logits: FloatArray, tree: Tree) -> FloatArray:
     values = np.asarray(logits)
     if values.ndim != 2 or values.shape[1] != len(tree):

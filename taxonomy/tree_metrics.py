@@ -121,17 +121,21 @@ def count_level(
     level: int, truths: Sequence[Sequence[TaxonomyPath]], predictions: Sequence[TaxonomyPath | None]
 ) -> LevelCounts:
     """Return what was predicted rightly and wrongly at a level, over the images whose label reaches it."""
-    counts = LevelCounts()
+    hits: list[TaxonomyPath] = []
+    missed: list[TaxonomyPath] = []
+    wrong: list[TaxonomyPath] = []
+    support = 0
     for paths, prediction in zip(truths, predictions, strict=True):
         true = {path[:level] for path in paths if len(path) >= level}
         if not true:
             continue
-        predicted = {prediction[:level]} if prediction and len(prediction) >= level else set()
-        counts.support += 1
-        counts.hits.update(true & predicted)
-        counts.missed.update(true - predicted)
-        counts.wrong.update(predicted - true)
-    return counts
+        support += 1
+        if prediction and len(prediction) >= level:
+            predicted = prediction[:level]
+            (hits if predicted in true else wrong).append(predicted)
+            true.discard(predicted)
+        missed += true
+    return LevelCounts(Counter(hits), Counter(missed), Counter(wrong), support)
 
 
 def _per_level(

@@ -77,9 +77,9 @@ def lost_test_share(items: Sequence[Item], fixed: Mapping[str, Part]) -> float:
     """Return the share of the test images, 0 to 1, that are of one unit with an image of the training part."""
     tested = lost = 0
     for unit in _units(items):
-        parts = Counter(fixed[item.id] for item in unit if item.id in fixed)
-        tested += parts["test"]
-        lost += parts["test"] if parts["train"] else 0
+        parts = [fixed[item.id] for item in unit if item.id in fixed]
+        tested += parts.count("test")
+        lost += parts.count("test") if "train" in parts else 0
     return lost / tested if tested else 0.0
 
 
@@ -187,6 +187,8 @@ def _trained(unit: Unit) -> bool:
 
 def _stratum(unit: Sequence[Item]) -> str:
     """Return the most frequent stratum of a unit."""
+    if len(unit) == 1:
+        return unit[0].stratum
     counts = Counter(item.stratum for item in unit)
     return max(counts, key=lambda name: (counts[name], name))
 

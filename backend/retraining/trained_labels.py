@@ -10,8 +10,11 @@ from taxonomist.storage.catalog.documents import ImageDocument
 from taxonomist.training.split import Part
 
 
-def keep_parts(services: Services, project: str, parts: Mapping[str, Part]) -> None:
-    """Store the part of each image before anything is trained; later trainings keep it."""
+def keep_parts(services: Services, project: str, parts: Mapping[str, Part], known: Mapping[str, Part | None]) -> None:
+    """Store the part of each image before anything is trained; later trainings keep it.
+
+    `known` has the parts that the documents of the images had when they were read.
+    """
 
     def put_in(part: Part) -> Callable[[ImageDocument], ImageDocument | None]:
         def change(document: ImageDocument) -> ImageDocument | None:
@@ -22,7 +25,8 @@ def keep_parts(services: Services, project: str, parts: Mapping[str, Part]) -> N
 
         return change
 
-    services.catalog.update_many({image: put_in(part) for image, part in parts.items()})
+    new = {image: put_in(part) for image, part in parts.items() if part != known.get(image)}
+    services.catalog.update_many(new)
     services.journal.kept.keep_parts(project, parts)
 
 

@@ -155,7 +155,7 @@ def _train_head(
                 products_are_new=_products_are_new(services, project, examples),
             )
             log_reasons(log, f"project {project}: labelled images that are left out", split.left_out)
-            keep_parts(services, project, split.parts)
+            keep_parts(services, project, split.parts, {example.id: example.part for example in examples})
             if not force and _is_learned(services, project, split, trees, backbone, options):
                 keep_trained(services, project, documents, counted)
                 return None
@@ -309,7 +309,7 @@ def _with_near_duplicates(
         backbone.backbone_manifest.near_distance,
         lambda share: progress(f"near-duplicates ({share:.0%})", EMBEDDING_SHARE),
     )
-    return [replace(example, near=near.get(example.id)) for example in examples]
+    return [replace(example, near=near[example.id]) if example.id in near else example for example in examples]
 
 
 def _with_history(services: Services, project: str, examples: Sequence[Example]) -> list[Example]:
@@ -319,7 +319,8 @@ def _with_history(services: Services, project: str, examples: Sequence[Example])
     """
     learned = ever_trained_on(services.registry, registry_name(project))
     return [
-        replace(example, trained=learned.knows(example.id, example.file_hash, example.group)) for example in examples
+        replace(example, trained=True) if learned.knows(example.id, example.file_hash, example.group) else example
+        for example in examples
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["clopper_pearson_lower_bound", "trials_needed"]
+__all__ = ["clopper_pearson_lower_bound", "lower_bound_reaches", "trials_needed"]
 
 _TERMS = 500
 _TINY = 1e-300
@@ -29,6 +29,18 @@ def clopper_pearson_lower_bound(successes: float, trials: float, confidence: flo
         middle = (low + high) / 2
         low, high = (middle, high) if _beta_distribution(middle, a, b) < 1 - confidence else (low, middle)
     return (low + high) / 2
+
+
+def lower_bound_reaches(target: float, successes: float, trials: float, confidence: float) -> bool:
+    """Return whether `clopper_pearson_lower_bound` is at least `target`, without looking for the bound.
+
+    >>> lower_bound_reaches(0.9, 16, 16, 0.8), lower_bound_reaches(0.91, 16, 16, 0.8)
+    (True, False)
+    """
+    if successes <= 0 or trials <= 0:
+        return target <= 0
+    a, b = min(successes, trials), max(trials - successes, 0.0) + 1
+    return _beta_distribution(target, a, b) <= 1 - confidence
 
 
 def trials_needed(target: float, confidence: float) -> int:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from taxonomist.taxonomy.calibration.clopper_pearson import clopper_pearson_lower_bound, trials_needed
+from taxonomist.taxonomy.calibration.clopper_pearson import lower_bound_reaches, trials_needed
 
 __all__ = ["SURE_FROM", "PrecisionTest", "Promise", "promise_for"]
 
@@ -61,7 +61,7 @@ class PrecisionTest:
         """Return whether `count` independent suggestions with this precision are right often enough."""
         if self.promise == "average":
             return (1 - precision) * count + 1 <= (1 - self.target) * (count + 1) + 1e-9
-        return clopper_pearson_lower_bound(precision * count, count, self._confidence) >= self.target
+        return lower_bound_reaches(self.target, precision * count, count, self._confidence)
 
     def count_for(self, precision: float, most: float) -> float:
         """Return how many independent suggestions with this precision pass; `inf` where it is more than `most`."""

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from taxonomist.taxonomy.calibration.precision_test import PrecisionTest, Promise
 from taxonomist.taxonomy.calibration.temperature_scaling import Truths
 from taxonomist.taxonomy.calibration.thresholds import Calibration
-from taxonomist.taxonomy.path_probabilities import FloatArray, greedy_path
+from taxonomist.taxonomy.path_probabilities import FloatArray, greedy_paths
 from taxonomist.taxonomy.paths import NO_ANSWER, prefixes
 from taxonomist.taxonomy.tree import Tree
 
@@ -156,11 +156,14 @@ def candidates_of(tree: Tree, probabilities: FloatArray, truths: Truths, product
     scores, judged, right = np.zeros(shape), np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
     numbers: dict[Hashable, int] = {}
     owners = np.array([numbers.setdefault(product, len(numbers)) for product in products], np.int64)
-    for row, (values, paths) in enumerate(zip(probabilities, truths, strict=True)):
+    walks = greedy_paths(tree, probabilities)
+    for row, (values, paths, walk) in enumerate(zip(probabilities, truths, walks.tolist(), strict=True)):
         if not paths:
             continue
         named = {node for path in paths for node in prefixes(path)}
-        for node in greedy_path(tree, values):
+        for node in walk:
+            if node < 0:
+                break
             path = tree.paths[node]
             if path == NO_ANSWER or (tree.leafs_only and not tree.is_leaf[node]):
                 continue

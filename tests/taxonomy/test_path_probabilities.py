@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
-from taxonomist.taxonomy.path_probabilities import greedy_path, group_log_softmax, path_log_probabilities
+from taxonomist.taxonomy.path_probabilities import greedy_path, greedy_paths, group_log_softmax, path_log_probabilities
 from taxonomist.taxonomy.tree import Tree
 
 from .conftest import SMALL
@@ -25,6 +25,12 @@ def test_by_hand(small: Tree) -> None:
     paths = np.exp(path_log_probabilities(logits, small))[0]
     assert paths == pytest.approx([0.75, 0.375, 0.3, 0.075, 0.375, 0.25, 0.25])
     assert greedy_path(small, paths) == [0, 1, 2]
+
+
+@given(LOGITS)
+def test_greedy_paths_are_those_of_each_row(logits: NDArray[Any]) -> None:
+    found = [[node for node in path if node >= 0] for path in greedy_paths(SMALL, logits).tolist()]
+    assert found == [greedy_path(SMALL, row) for row in logits]
 
 
 @given(LOGITS)

@@ -45,7 +45,7 @@ from taxonomist.training.heads.learning import Learned, TrainingOptions, learn
 from taxonomist.training.heads.promotion.champion import ChampionComparison, compare_with_champion, predict
 from taxonomist.training.heads.promotion.decision import left_to_a_person, with_caveats
 from taxonomist.training.heads.promotion.unfinished import aliases_digest
-from taxonomist.training.heads.report.version_files import data_record, write_json, write_report
+from taxonomist.training.heads.report.version_files import data_record, write_data, write_report
 from taxonomist.training.look_alike_projection import LearnedLookAlikes
 from taxonomist.training.split import Part
 
@@ -276,7 +276,7 @@ def _publish(
             save_fusions(folder / FUSION_FILE, trained.learned.fusions)
         if trained.look_alikes and trained.look_alikes.projection:
             trained.look_alikes.projection.save(folder / PROJECTION_FILE)
-        write_json(folder / DATA_FILE, record)
+        write_data(folder / DATA_FILE, record)
         write_report(
             folder,
             training=trained.learned.training,

@@ -67,7 +67,7 @@ def test_labels_products_and_parts_come_back(world: Services, damage: str) -> No
     parts: dict[str, Part] = {
         document.id: "test" if number % 4 else "train" for number, document in enumerate(documents)
     }
-    keep_parts(world, "7", parts)
+    keep_parts(world, "7", parts, known={})
     before = {d.id: (d.projects["7"].accepted, d.projects["7"].group, parts[d.id]) for d in documents}
     for process in (world, other):
         process.catalog.close()

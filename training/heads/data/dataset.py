@@ -12,7 +12,7 @@ from taxonomist.taxonomy.errors import TrainingError
 from taxonomist.taxonomy.paths import TaxonomyPath, deepest, format_path, prefixes
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.training.heads.data.companions import Companions, read_companions
-from taxonomist.training.heads.data.targets import HeadData, Labels, Outputs, nodes_of, scored
+from taxonomist.training.heads.data.targets import HeadData, Labels, Node, Outputs, nodes_of, scored
 from taxonomist.training.heads.data.view_embeddings import read_embeddings
 from taxonomist.training.split import Item, Part, assign_test, draw_again, lost_test_share, split_validation
 
@@ -237,18 +237,17 @@ def build_dataset(
 
 
 def _items(examples: Sequence[Example], trees: Sequence[Tree]) -> list[Item]:
-    return [
-        Item(
-            example.id,
-            example.group,
-            example.file_hash,
-            _stratum(example.labels, trees),
-            nodes_of([example.labels]),
-            example.near,
-            example.trained,
+    named: dict[frozenset[tuple[str, tuple[TaxonomyPath, ...]]], tuple[str, frozenset[Node]]] = {}
+
+    def item(example: Example) -> Item:
+        labels = frozenset(example.labels.items())  # few differ
+        if labels not in named:
+            named[labels] = _stratum(example.labels, trees), nodes_of([example.labels])
+        return Item(
+            example.id, example.group, example.file_hash, *named[labels], near=example.near, trained=example.trained
         )
-        for example in examples
-    ]
+
+    return [item(example) for example in examples]
 
 
 def _stratum(labels: Labels, trees: Sequence[Tree]) -> str:

@@ -35,6 +35,8 @@ def learn_no_answer(examples: Sequence[Example], trees: Sequence[Tree]) -> tuple
                 if NO_ANSWER not in paths or control in silent
             },
         )
+        if any(NO_ANSWER in paths for paths in example.labels.values())
+        else example
         for example in examples
     ]
     return [

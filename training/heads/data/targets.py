@@ -127,13 +127,8 @@ def balance(targets: Targets, outputs: Outputs) -> npt.NDArray[np.float64]:
 
 def nodes_of(labels: Iterable[Labels]) -> frozenset[Node]:
     """Return every node on the paths of the labels, with its control in front."""
-    return frozenset(
-        (control, *node)
-        for image in labels
-        for control, paths in image.items()
-        for path in paths
-        for node in prefixes(path)
-    )
+    named = {(control, path) for image in labels for control, paths in image.items() for path in paths}
+    return frozenset((control, *node) for control, path in named for node in prefixes(path))
 
 
 def scored(labels: Sequence[Labels], known: frozenset[Node]) -> list[Labels]:

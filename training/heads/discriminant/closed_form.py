@@ -109,10 +109,9 @@ class LabelledFeatures:
     def sums(self, rows: npt.NDArray[np.bool_]) -> Sums:
         """Return the sums over some of the images."""
         x, stops = self.x[rows], self.stops[rows]
-        weighted = x * stops.sum(axis=1, keepdims=True)
-        return Sums(
-            (weighted.T @ x).astype(np.float64), stops.sum(axis=0, dtype=np.float64), (stops.T @ x).astype(np.float64)
-        )
+        weighted = x * np.sqrt(stops.sum(axis=1, keepdims=True))
+        gram = (weighted.T @ weighted).astype(np.float64)  # of one array with itself: BLAS computes half of it
+        return Sums(gram, stops.sum(axis=0, dtype=np.float64), (stops.T @ x).astype(np.float64))
 
     def carried(self, means: Array, owners: Indices, depth: int, share: float) -> tuple[LabelledFeatures, Indices]:
         """Return what is learned where the mean features of products are known, and the image of each row.

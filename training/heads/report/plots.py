@@ -50,7 +50,8 @@ def plot_confusion(report: LevelReport, title: str, path: Path) -> None:
         axes.set_yticks(range(count), names, fontsize=8, parse_math=False)
         for row, column in zip(*np.nonzero(report.matrix), strict=True):
             colour = "white" if share[row, column] > 0.5 else "black"
-            axes.text(column, row, str(report.matrix[row, column]), ha="center", va="center", fontsize=7, color=colour)
+            number = axes.text(column, row, str(report.matrix[row, column]), ha="center", va="center", fontsize=7)
+            number.set(color=colour, in_layout=False)  # within the axes: the layout need not look at it
     canvas.print_png(path)  # type: ignore[no-untyped-call]  # `print_figure` draws twice for the layout
 
 

@@ -126,6 +126,20 @@ def write_json(path: Path, data: Mapping[str, Any]) -> None:
     )
 
 
+def write_data(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a `data_record` in JSON, with a line for each image: Python indents slowly."""
+    lines = (
+        f" {json.dumps(key)}: "
+        + ("[\n  " + ",\n  ".join(map(_compact, value)) + "\n ]" if isinstance(value, list) else _compact(value))
+        for key, value in {FORMAT: 1, **record}.items()
+    )
+    path.write_text("{\n" + ",\n".join(lines) + "\n}", encoding="utf-8")
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
 def _finite(data: Any) -> Any:
     if isinstance(data, Mapping):
         return {key: _finite(value) for key, value in data.items()}
