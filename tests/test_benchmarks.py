@@ -11,13 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.promise_catalogue import CONTROL
+from benchmarks.promise_catalogue import CONTROL, Catalogue
 from benchmarks.promise_cells import cells_of
 from benchmarks.promise_rules import Images, fit
 from benchmarks.trust import drift
 from benchmarks.trust.confident_learning import confident_joint, pruned, ranked
 from benchmarks.trust.order import fit_in_span
+from benchmarks.trust.product_spaces import Candidate
+from taxonomist.inference.heads.discriminant_weights import features
 from taxonomist.taxonomy.tree import Tree
+from taxonomist.training.heads.data.targets import stops
+from taxonomist.training.heads.discriminant import fit_discriminant
+from taxonomist.training.heads.discriminant.closed_form import DiscriminantOptions
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = (
@@ -218,6 +223,26 @@ def test_a_discriminant_in_the_span_of_its_images_is_that_of_the_product() -> No
     np.testing.assert_allclose(within.held_out, product.held_out, atol=2e-3)
     others = random.normal(size=(20, 64)).astype(np.float32)
     np.testing.assert_allclose(within.weights.probabilities(others), product.weights.probabilities(others), atol=2e-3)
+
+
+def test_the_covariance_within_products_has_the_weight_of_that_of_the_labels() -> None:
+    random = np.random.default_rng(0)
+    x, kinds = random.normal(size=(30, 5)).astype(np.float32), np.arange(30) % 3
+    within = np.cov(random.normal(size=(40, 5)).T)
+    paths = tuple((f"kind {kind}",) for kind in kinds)
+    catalogue = Catalogue(x, paths, np.array([f"product {row}" for row in range(30)]), frozenset())
+    with Candidate(catalogue, DiscriminantOptions(), within).learns():
+        targets = stops(catalogue.tree, [(path,) for path in paths])
+        model = fit_discriminant.learning_of(x, targets, catalogue.products.tolist(), catalogue.tree).model()
+    roots = features(x).astype(np.float64)
+    centres = np.array([roots[kinds == kind].mean(axis=0) for kind in range(3)])
+    scatter = (roots - centres[kinds]).T @ (roots - centres[kinds])
+    means = (10 * centres + 2 * roots.mean(axis=0)) / 12
+    weights = scatter / np.trace(scatter) + within / np.trace(within) + 1.5 * 2 * np.eye(5) / 5
+    expected = np.linalg.solve(weights, means.T).T
+    np.testing.assert_allclose(
+        model.weight / np.linalg.norm(model.weight), expected / np.linalg.norm(expected), rtol=1e-4
+    )
 
 
 def test_the_rules_beside_the_watch_of_drift() -> None:
