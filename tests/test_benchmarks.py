@@ -228,7 +228,7 @@ def test_a_discriminant_in_the_span_of_its_images_is_that_of_the_product() -> No
 def test_the_covariance_within_products_has_the_weight_of_that_of_the_labels() -> None:
     random = np.random.default_rng(0)
     x, kinds = random.normal(size=(30, 5)).astype(np.float32), np.arange(30) % 3
-    within = np.cov(random.normal(size=(40, 5)).T)
+    within = np.cov(random.normal(size=(40, 5)).T).astype(np.float64)
     paths = tuple((f"kind {kind}",) for kind in kinds)
     catalogue = Catalogue(x, paths, np.array([f"product {row}" for row in range(30)]), frozenset())
     with Candidate(catalogue, DiscriminantOptions(), within).learns():
