@@ -33,6 +33,7 @@ _CROP_ATTEMPTS = 10
 _JITTERS = 4
 _CONTRAST = 1  # its place among the jitters
 _NO_BLUR = 1e-3  # pixels
+_PORTION = 16  # images
 
 
 def view_parameters(numbers: Tensor, options: ViewOptions) -> Tensor:
@@ -66,6 +67,9 @@ def contrastive_views(
     `parameters` (n, VIEW_PARAMETERS) are those of `view_parameters`, for the same options, on the device of the images.
     The values are those that the `architecture` takes; without one they are in 0..1.
     """
+    if images.device.type == "cpu" and len(images) > _PORTION:  # what stays in the processor's caches is much faster
+        parts = [slice(start, start + _PORTION) for start in range(0, len(images), _PORTION)]
+        return torch.cat([contrastive_views(images[p], size, options, parameters[p], architecture) for p in parts])
     rotation, columns, rows = parameters[:, :2], parameters[:, 2:4], parameters[:, 4:6]
     matrix, of_mean, sigma = parameters[:, 6:15].view(-1, 3, 3), parameters[:, 15:24].view(-1, 3, 3), parameters[:, 24]
     x = images.float()  # (n, s, s, 3), in 0..255

@@ -125,6 +125,16 @@ def test_each_image_has_its_own_draw_and_a_seed_repeats_them() -> None:
     assert not torch.equal(first, ours(16, ViewOptions(), seed=1))
 
 
+def test_a_large_batch_has_the_views_of_small_ones() -> None:
+    images, drawn = torch.from_numpy(small_images(37)), parameters(37, ViewOptions())
+    views = contrastive_views(images, SIZE, ViewOptions(), drawn, get_architecture("resnet18"))
+    assert views.is_contiguous(memory_format=torch.channels_last)
+    for start in range(0, 37, 5):
+        part = slice(start, start + 5)
+        alone = contrastive_views(images[part], SIZE, ViewOptions(), drawn[part], get_architecture("resnet18"))
+        torch.testing.assert_close(views[part], alone)
+
+
 def test_colours_stay_in_range_and_are_normalised_at_last() -> None:
     views = ours(64, ViewOptions(brightness=0.9, contrast=0.9, saturation=0.9, hue=0.5))
     assert float(views.min()) > -1e-5
