@@ -37,6 +37,7 @@ from tests.waiting import eventually
 SETTINGS = {
     "views": 1,
     "target_precision": 0.02,
+    "head": "mlp",  # suggests something, however poor it is
     "retrain_after": 2,
     "retrain_every": 1000,
     "password": "e2e-password",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 import threading
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.web.connection import Worker
 from taxonomist.backend.web.front import create_front
+from taxonomist.storage.images import loading
 
 
 @contextmanager
@@ -32,3 +34,4 @@ def serving(services: Services, settings: Settings, host: str = "127.0.0.1") -> 
             server.should_exit = True
             thread.join()
             front.close()
+            loading._end = math.inf  # this process goes on
