@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Generic, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from taxonomist.backend.labelling.accepted_labels import Label, accepted_labels
 from taxonomist.backend.labelling.decisions import decide_after_migration
+from taxonomist.backend.labelling.manifests.accepted_labels import Label, accepted_labels
 from taxonomist.backend.prediction.evaluation import (
     LevelScores,
     ManifestScores,

@@ -10,7 +10,7 @@ import typer
 
 from taxonomist.backend.cli.options import Json, Project, services_of
 from taxonomist.backend.cli.output import print_json, print_line, print_table
-from taxonomist.backend.labelling.accepted_labels import accepted_labels, write_labels
+from taxonomist.backend.labelling.manifests.accepted_labels import accepted_labels, write_labels
 from taxonomist.backend.labelling.taxonomy_changes.label_decisions import (
     Decided,
     accept_loss,
