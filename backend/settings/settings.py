@@ -122,6 +122,10 @@ class Settings(BaseSettings):
         description="Further addresses of the same Label Studio that tasks may have, besides the one by which it calls "
         "itself",
     )
+    leads: Texts = Field(
+        [],
+        description="E-mail addresses of those who lead projects, as in Label Studio; unset: its creator leads it",
+    )
     label_studio_api_key: SecretStr | None = Field(
         None, description="Personal access token or legacy token of a Label Studio user"
     )
