@@ -132,6 +132,9 @@ def test_scores_of_an_unseen_manifest(project: taxonomist.Project, tmp_path: Pat
     assert (scores.images, scores.unreadable, scores.model_version) == (12, 0, "taxonomist-v1")
     assert [level.level for level in scores.levels] == [1, 2]
     assert scores.levels[0].accuracy == 1.0
+    frame = taxonomist.Table(scores.per_image).to_frame()
+    assert list(frame["likeliest"]) == [PATHS[number % len(PATHS)] for number in range(500, 512)]
+    assert scores.per_image[0].right == (True, True)
 
 
 def test_a_project_without_labels_suggests_nothing(home: taxonomist.Home) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -51,8 +53,20 @@ def prompt(question: str, proposal: str) -> str:
 
 def print_json(value: object) -> None:
     """Print one JSON document."""
-    text = json.dumps(value, ensure_ascii=False, indent=2, default=str)
-    print(_CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text))  # noqa: T201
+    print(_escaped(json.dumps(value, ensure_ascii=False, indent=2, default=str)))  # noqa: T201
+
+
+def print_json_lines(values: Iterable[object]) -> None:
+    """Print one JSON document on each line."""
+    for value in values:
+        print(_escaped(json.dumps(value, ensure_ascii=False, default=str)))  # noqa: T201
+
+
+def print_csv(rows: Iterable[Iterable[object]]) -> None:
+    """Print rows as CSV; a cell cannot control the terminal."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows([_shown(cell) for cell in row] for row in rows)
+    print(text.getvalue(), end="")  # noqa: T201
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -71,6 +85,11 @@ def print_fields(values: Mapping[str, Any]) -> None:
     for name, value in values.items():
         grid.add_row(Text(name, "bold"), Text(_shown(value)))
     out.print(grid)
+
+
+def _escaped(text: str) -> str:
+    """Return JSON that cannot control a terminal."""
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _shown(value: object) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from taxonomist.backend.prediction.image_inputs import ImageInput, embed_inputs
+from taxonomist.backend.prediction.look_alikes import LookAlike
 from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.services import Services
 from taxonomist.inference.file_formats import readable_formats
@@ -68,6 +69,23 @@ def predict_images(
                 found = suggestions.get(position, {}).get(control) or Suggestion((), 0.0, 0)
                 problem = str(error) if error else None
                 yield Prediction(name, control, found.path, found.score, problem, found.shortlist)
+
+
+def look_alikes_of_image(
+    services: Services, project: str, image: ImageInput, k: int | None = None, predictor: Predictor | None = None
+) -> list[LookAlike]:
+    """Return the labelled images of a project that look most like an image, best first.
+
+    Raises `NotFoundError` when nothing has been embedded yet, and the error of an image that cannot be read.
+    """
+    predictor = predictor or Predictor(services)
+    backbone = predictor.backbone(project)
+    if backbone is None:
+        raise NotFoundError("No image has been embedded yet.", hint=f"taxonomist embed --project {project}")
+    embedded = embed_inputs(services, project, [image], backbone)
+    if embedded.errors:
+        raise embedded.errors[0]
+    return predictor.look_alikes.shown(project, embedded.vectors[0], backbone, k=k)
 
 
 def _further(progress: CountProgress, before: int, total: int, done: int, _: int | None) -> None:

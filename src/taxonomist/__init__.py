@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from taxonomist.api import (
+        EvaluatedImage,
         Home,
         ImageInput,
         Label,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "EvaluatedImage",
     "Home",
     "ImageInput",
     "Label",

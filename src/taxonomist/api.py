@@ -21,14 +21,9 @@ from numpy.typing import NDArray
 
 from taxonomist.backend.labelling.decisions import decide_after_migration
 from taxonomist.backend.labelling.manifests.accepted_labels import Label, accepted_labels
-from taxonomist.backend.prediction.evaluation import (
-    LevelScores,
-    ManifestScores,
-    evaluate_manifest,
-    look_alikes_of_image,
-)
+from taxonomist.backend.prediction.evaluation import EvaluatedImage, LevelScores, ManifestScores, evaluate_manifest
 from taxonomist.backend.prediction.image_inputs import EmbeddedInputs, ImageInput, embed_inputs
-from taxonomist.backend.prediction.image_predictions import Prediction, predict_images
+from taxonomist.backend.prediction.image_predictions import Prediction, look_alikes_of_image, predict_images
 from taxonomist.backend.prediction.label_checks import LabelFinding, audit_labels
 from taxonomist.backend.prediction.look_alikes import LookAlike
 from taxonomist.backend.prediction.predictor import Predictor
@@ -41,6 +36,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
+    "EvaluatedImage",
     "Home",
     "ImageInput",
     "Label",
@@ -169,8 +165,9 @@ class Project:
     def evaluate(self, manifest: str | Path, *, images: str | Path | None = None) -> ManifestScores:
         """Return the scores of the champion on a manifest of labelled images that it was not trained on.
 
-        `manifest` is a CSV with `file, level1, level2, …`; `images` is the folder of its files. Raises
-        `NotFoundError` when there is no champion, `ConfigError` when the manifest cannot be used.
+        `manifest` is a CSV with `file, level1, level2, …`; `images` is the folder of its files. The row of each image
+        is in `per_image`; `Table(scores.per_image).to_frame()` makes a data frame of them. Raises `NotFoundError` when
+        there is no champion, `ConfigError` when the manifest cannot be used.
         """
         return evaluate_manifest(self._services, self.name, Path(manifest), images=Path(images) if images else None)
 

@@ -14,7 +14,7 @@ from taxonomist.backend.cli.output import count_bar, print_fields, print_json, p
 from taxonomist.backend.labelling.import_result import ImportResult
 from taxonomist.backend.labelling.label_studio_export import import_export, is_export
 from taxonomist.backend.labelling.manifests import ManifestOptions, import_manifest
-from taxonomist.backend.prediction.evaluation import look_alikes_of_image
+from taxonomist.backend.prediction.image_predictions import look_alikes_of_image
 from taxonomist.backend.retraining.first_backbone import prepare_backbone
 from taxonomist.backend.state.jobs import JobKind
 from taxonomist.backend.worker.job_runner import run

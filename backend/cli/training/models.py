@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from taxonomist.backend.cli.options import Json, ModelArgument, Project, services_of
-from taxonomist.backend.cli.output import count_bar, print_fields, print_json, print_line, print_table, step_bar
+from taxonomist.backend.cli.output import (
+    count_bar,
+    print_csv,
+    print_fields,
+    print_json,
+    print_json_lines,
+    print_line,
+    print_table,
+    step_bar,
+)
 from taxonomist.backend.extras import require, require_for_head
 from taxonomist.backend.label_studio.predictions import model_version_name
 from taxonomist.backend.labelling.acceptance import Acceptance, count_accepted
-from taxonomist.backend.prediction.evaluation import LevelScores, evaluate_manifest
+from taxonomist.backend.prediction.evaluation import LevelScores, evaluate_manifest, table_of_images, write_images
 from taxonomist.backend.retraining.announce_promotion import after_change
 from taxonomist.backend.services import BACKBONE, Services, registry_name
 from taxonomist.backend.state.jobs import JobKind
 from taxonomist.backend.worker.job_runner import run
 from taxonomist.storage.registry import ModelVersion
+from taxonomist.taxonomy.errors import ConfigError
 
 models = typer.Typer(
     help="List, show, promote and roll back the models of a project.",
@@ -31,7 +41,10 @@ models = typer.Typer(
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command(epilog="Example: `taxonomist train --project furniture --json`")(train)
-    app.command(epilog="Example: `taxonomist evaluate --project furniture --manifest unseen.csv --json`")(evaluate)
+    app.command(
+        epilog="Examples: `taxonomist evaluate --project furniture --manifest unseen.csv --json` · "
+        "`taxonomist evaluate --manifest unseen.csv --per-image --out answers.csv`"
+    )(evaluate)
     app.add_typer(models, name="models")
     models.command("list", epilog="Example: `taxonomist models list --project 4`")(list_)
     models.command(epilog="Example: `taxonomist models show v3 --project 4`")(show)
@@ -66,13 +79,40 @@ def evaluate(
     manifest: Annotated[Path, typer.Option(help="CSV with file, level1, level2, … of unseen images.")],
     project: Project = "",
     images: Annotated[Path | None, typer.Option(help="Folder of the files in the CSV.")] = None,
+    per_image: Annotated[
+        bool,
+        typer.Option(
+            "--per-image",
+            help="Instead of the scores, a row for each image: label, suggestion, probability, and whether it is right "
+            "at each level. It is CSV, or JSON lines with --json.",
+        ),
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --per-image: file for the rows, beside the scores; JSON lines where its name ends in .jsonl, "
+            "else CSV. One that is there is replaced."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Score the champion of a project level by level on unseen images; those that it has learned from are apart."""
+    if out is not None and not per_image:
+        raise ConfigError("--out is for the rows of --per-image.", hint=f"Give --per-image --out {out}.")
     with count_bar("Evaluating") as progress:
         scores = evaluate_manifest(services_of(context), project, manifest, images=images, advance=progress)
+    if out is not None:
+        write_images(out, scores.per_image)
+    elif per_image and as_json:
+        print_json_lines(map(asdict, scores.per_image))
+        return
+    elif per_image:
+        print_csv(table_of_images(scores.per_image))
+        return
     if as_json:
-        print_json(asdict(scores) | {"caveats": list(scores.caveats)})
+        document = asdict(replace(scores, per_image=())) | {"caveats": list(scores.caveats)}
+        del document["per_image"]
+        print_json(document)
         return
     if scores.images:
         _print_levels(f"{scores.model_version} on {manifest.name}, unseen images", scores.levels)
@@ -86,6 +126,8 @@ def evaluate(
     print_fields({name: _short(getattr(scores, name)) for name in names})
     for caveat in scores.caveats:
         print_line(caveat)
+    if out is not None:
+        print_line(f"written: {out}")
 
 
 def _print_levels(title: str, levels: Sequence[LevelScores]) -> None:

@@ -10,7 +10,8 @@ import pytest
 from taxonomist.backend.connection.settings import change_settings
 from taxonomist.backend.labelling.decisions import decide_anew
 from taxonomist.backend.labelling.manifests import import_manifest
-from taxonomist.backend.prediction.evaluation import _names_in_tree, evaluate_manifest
+from taxonomist.backend.prediction.evaluation import evaluate_manifest
+from taxonomist.backend.prediction.evaluation.manifest import _names_in_tree
 from taxonomist.backend.retraining.training_job import train
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from taxonomist.backend.prediction.evaluation import look_alikes_of_image
+from taxonomist.backend.prediction.image_predictions import look_alikes_of_image
 from taxonomist.backend.prediction.look_alikes import LookAlikes
 from taxonomist.backend.pretraining.prepared_images import prepare_all, prepared_image_store, wanted_images
 from taxonomist.backend.services import BACKBONE, Services
