@@ -1,5 +1,6 @@
 """Chooses the path that is suggested to the annotator: as deep as the model can be trusted, and no deeper."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,10 +8,10 @@ import numpy as np
 
 from taxonomist.taxonomy.calibration import Calibration, fit_calibration, shortlist
 from taxonomist.taxonomy.path_probabilities import FloatArray, greedy_path
-from taxonomist.taxonomy.paths import NO_ANSWER, TaxonomyPath, common_prefix, prefixes
+from taxonomist.taxonomy.paths import NO_ANSWER, TaxonomyPath, common_prefix, format_path, prefixes
 from taxonomist.taxonomy.tree import Tree
 
-__all__ = ["Calibration", "Suggestion", "fit_calibration", "suggest", "vote"]
+__all__ = ["Calibration", "Suggestion", "fit_calibration", "suggest", "vote", "why_none"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,27 @@ def suggest(tree: Tree, probabilities: FloatArray, calibration: Calibration) -> 
         parent = () if tree.leafs_only else common_prefix(listed.paths)
         return Suggestion(parent, listed.score, len(parent), listed.paths)
     return None
+
+
+def why_none(tree: Tree, probabilities: FloatArray, calibration: Calibration) -> str:
+    """Return in words why `suggest` returns None for these arguments: the likeliest path, and what it lacks."""
+    path = greedy_path(tree, probabilities)
+    if tree.paths[path[0]] == NO_ANSWER:
+        return "The model expects that annotators leave this control empty."
+    if not calibration.suggests_paths:
+        why = calibration.describe()
+        return f"{why[0].upper()}{why[1:]}. The likeliest path is {_with_probability(tree, path[-1], probabilities)}."
+    for node in path:
+        threshold = calibration.thresholds[int(tree.levels[node]) - 1]
+        if math.isfinite(threshold) and (tree.is_leaf[node] or not tree.leafs_only):
+            shown = _with_probability(tree, node, probabilities)
+            return f"The model is not sure enough: the likeliest is {shown}, and {threshold:.2f} is needed."
+    shown = _with_probability(tree, path[-1], probabilities)
+    return f"The likeliest path is {shown}, and at its level nothing can be promised."
+
+
+def _with_probability(tree: Tree, node: int, probabilities: FloatArray) -> str:
+    return f"{format_path(tree.paths[node])} with a probability of {probabilities[node]:.2f}"
 
 
 def vote(tree: Tree, neighbours: Sequence[tuple[TaxonomyPath, float]], *, min_share: float = 0.5) -> Suggestion | None:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from taxonomist.backend.prediction.image_inputs import ImageInput, embed_inputs
 from taxonomist.backend.prediction.look_alikes import LookAlike
+from taxonomist.backend.prediction.no_suggestion import reasons_without
 from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.services import Services
 from taxonomist.inference.file_formats import readable_formats
@@ -33,7 +34,8 @@ class Prediction:
 
     `path` is () where the model cannot be trusted to suggest one. `shortlist` may then have a few paths that contain
     the right one with the promised share; `score` is the sum of their probabilities, and `path` the parent that they
-    share. `error` says why an image could not be read.
+    share. `error` says why an image could not be read. `reason` says in words why there is neither path nor shortlist,
+    "" where there is one.
     """
 
     image: str
@@ -42,6 +44,15 @@ class Prediction:
     score: float
     error: str | None = None
     shortlist: tuple[TaxonomyPath, ...] = ()
+    reason: str = ""
+
+    def describe(self) -> str:
+        """Return the suggestion or the shortlist with its probability, or why there is none, in words."""
+        if self.error or self.reason:
+            return f"none. {self.error or self.reason}"
+        if self.shortlist:
+            return f"one of {'; '.join(map(format_path, self.shortlist))} ({self.score:.2f})"
+        return f"{format_path(self.path)} ({self.score:.2f})"
 
 
 def predict_images(
@@ -62,13 +73,25 @@ def predict_images(
     for start in range(0, len(images), _PORTION):
         portion = images[start : start + _PORTION]
         embedded = embed_inputs(services, project, portion, backbone, partial(_further, progress, start, len(images)))
-        suggestions = dict(zip(embedded.positions, predictor.suggest(project, embedded.vectors), strict=True))
+        rows = predictor.suggest(project, embedded.vectors)
+        reasons = reasons_without(services, project, predictor.model(project), embedded.vectors, rows)
+        found = dict(zip(embedded.positions, zip(rows, reasons, strict=True), strict=True))
         for position, image in enumerate(portion):
-            name, error = _name(image, start + position), embedded.errors.get(position)
+            name = _name(image, start + position)
+            if error := embedded.errors.get(position):
+                yield from (Prediction(name, control, (), 0.0, str(error)) for control in controls)
+                continue
+            suggestions, reason = found[position]
             for control in controls:
-                found = suggestions.get(position, {}).get(control) or Suggestion((), 0.0, 0)
-                problem = str(error) if error else None
-                yield Prediction(name, control, found.path, found.score, problem, found.shortlist)
+                suggestion = suggestions.get(control) or Suggestion((), 0.0, 0)
+                yield Prediction(
+                    name,
+                    control,
+                    suggestion.path,
+                    suggestion.score,
+                    shortlist=suggestion.shortlist,
+                    reason=reason.get(control, ""),
+                )
 
 
 def look_alikes_of_image(
@@ -131,10 +154,11 @@ def write_predictions(file: Path, predictions: Iterable[Prediction]) -> None:
     """
     text = io.StringIO(newline="")
     rows = csv.writer(text)
-    rows.writerow(["image", "control", "path", "probability", "shortlist", "error"])
+    rows.writerow(["image", "control", "path", "probability", "shortlist", "error", "reason"])
     for found in predictions:
         shortlist = "; ".join(map(format_path, found.shortlist))
-        row = (found.image, found.control, format_path(found.path), f"{found.score:.4f}", shortlist, found.error or "")
+        path, score = format_path(found.path), f"{found.score:.4f}"
+        row = (found.image, found.control, path, score, shortlist, found.error or "", found.reason)
         rows.writerow(for_spreadsheets(row))
     with storage_errors(file):
         write_atomically(file, text.getvalue().encode("utf-8", "surrogatepass"))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taxonomist.taxonomy.paths import NO_ANSWER, TaxonomyPath
-from taxonomist.taxonomy.suggestion import Calibration, Suggestion, suggest, vote
+from taxonomist.taxonomy.suggestion import Calibration, Suggestion, suggest, vote, why_none
 from taxonomist.taxonomy.tree import Tree
 
 from .conftest import FLAT, SMALL
@@ -34,6 +34,21 @@ def calibration(*thresholds: float, temperature: float = 1.0) -> Calibration:
 )
 def test_backs_off_to_the_parent(thresholds: tuple[float, ...], expected: Suggestion | None) -> None:
     assert suggest(SMALL, PROBABILITIES, calibration(*thresholds)) == expected
+
+
+@pytest.mark.parametrize(
+    ("tree", "thresholds", "expected"),
+    [
+        (SMALL, (0.8, 0.6, 0.5), "not sure enough: the likeliest is A with a probability of 0.75, and 0.80 is needed"),
+        (SMALL, (math.inf, 0.6, 0.5), "the likeliest is A › B with a probability of 0.50, and 0.60 is needed"),
+        (LEAFS, (0.7, 0.5, 0.5), "the likeliest is A › B › X with a probability of 0.40, and 0.50 is needed"),
+        (LEAFS, (0.7, 0.5, math.inf), "A › B › X with a probability of 0.40, and at its level nothing can be promised"),
+        (SMALL, (math.inf,) * 3, "10 of more than 20 that calibrate. The likeliest path is A › B › X with a prob"),
+    ],
+)
+def test_why_there_is_none(tree: Tree, thresholds: tuple[float, ...], expected: str) -> None:
+    assert suggest(tree, PROBABILITIES, calibration(*thresholds)) is None
+    assert expected in why_none(tree, PROBABILITIES, calibration(*thresholds))
 
 
 def test_leafs_only_is_a_leaf_or_nothing() -> None:

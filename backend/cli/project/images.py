@@ -14,7 +14,8 @@ from taxonomist.backend.cli.output import count_bar, print_fields, print_json, p
 from taxonomist.backend.labelling.import_result import ImportResult
 from taxonomist.backend.labelling.label_studio_export import import_export, is_export
 from taxonomist.backend.labelling.manifests import ManifestOptions, import_manifest
-from taxonomist.backend.prediction.image_predictions import look_alikes_of_image
+from taxonomist.backend.prediction.image_predictions import look_alikes_of_image, predict_images
+from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.retraining.first_backbone import prepare_backbone
 from taxonomist.backend.state.jobs import JobKind
 from taxonomist.backend.worker.job_runner import run
@@ -35,7 +36,10 @@ def register(app: typer.Typer) -> None:
     )(import_)
     app.command(epilog="Example: `taxonomist sync --project 4`")(sync)
     app.command(epilog="Example: `taxonomist embed --project furniture`")(embed)
-    app.command(epilog="Example: `taxonomist similar photo.jpg --project furniture -k 5`")(similar)
+    app.command(
+        epilog="Examples: `taxonomist similar photo.jpg --project furniture -k 5` · "
+        "`taxonomist similar photo.jpg --json`"
+    )(similar)
 
 
 def import_(
@@ -116,11 +120,25 @@ def similar(
     k: Annotated[int | None, typer.Option("-k", min=1, help="Number of look-alikes.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Show the labelled images of a project that look most like an image."""
-    look_alikes = look_alikes_of_image(services_of(context), project, image, k)
+    """Show the labelled images of a project that look most like an image, and what is suggested for it, or why not."""
+    services = services_of(context)
+    predictor = Predictor(services)
+    look_alikes = look_alikes_of_image(services, project, image, k, predictor)
+    predictions = list(predict_images(services, project, [image], predictor))
+    model = predictor.model(project)
     if as_json:
-        print_json([asdict(look_alike) for look_alike in look_alikes])
+        print_json(
+            {
+                "project": project,
+                "version": model.version if model else None,
+                "suggestions": [asdict(found) for found in predictions],
+                "look_alikes": [asdict(look_alike) for look_alike in look_alikes],
+            }
+        )
         return
+    for found in predictions:
+        of = f"Suggestion, {found.control}" if len(predictions) > 1 else "Suggestion"
+        print_line(f"{of}: {found.describe()}")
     rows = [
         (
             f"{look_alike.similarity:.3f}",

@@ -35,7 +35,8 @@ def test_from_a_manifest_to_a_rollback(run: Run, services: Services, tmp_path: P
 
     (tmp_path / "query.jpg").write_bytes(image_bytes(("Cold", "Blue"), seed=77))
     found = run_json(run, "similar", tmp_path / "query.jpg", "-k", 3)
-    assert [look_alike["labels"] for look_alike in found] == [{"taxonomy": [["Cold", "Blue"]]}] * 3
+    assert [look_alike["labels"] for look_alike in found["look_alikes"]] == [{"taxonomy": [["Cold", "Blue"]]}] * 3
+    assert (found["version"], found["suggestions"][0]["path"]) == ("v1", ["Cold", "Blue"])
 
     assert run("train")[1].startswith("Nothing is trained: labels, settings and backbone are those of taxonomist-v1.")
     assert run_json(run, "train")["version"] == "v1"
