@@ -60,23 +60,47 @@ class ServingModel:
         `others` has for each image the embeddings (m, d) of other images of its product, with which it is predicted
         together; without any, it is predicted alone.
         """
-        suggestions: list[dict[str, Suggestion]] = [{} for _ in vectors]
+        return [
+            {
+                control: replace(suggestion, images=found.images) if found.images > 1 else suggestion
+                for control, found in by_control.items()
+                if (suggestion := suggest(self.trees[control], found.probabilities, found.calibration))
+            }
+            for by_control in self.assessments(vectors, others)
+        ]
+
+    def assessments(
+        self, vectors: npt.NDArray[np.float32], others: Sequence[npt.NDArray[np.float32]] | None = None
+    ) -> list[dict[str, "Assessment"]]:
+        """Return, for each of the embeddings (n, d), what its suggestions are chosen from, by control.
+
+        `others` are those of `suggestions`.
+        """
+        found: list[dict[str, Assessment]] = [{} for _ in vectors]
         for control, probabilities in self.probabilities(vectors).items():
-            tree, calibration = self.trees[control], self.calibrations[control]
-            for by_control, row in zip(suggestions, probabilities, strict=True):
-                if suggestion := suggest(tree, row, calibration):
-                    by_control[control] = suggestion
+            for by_control, alone in zip(found, probabilities, strict=True):
+                by_control[control] = Assessment(alone, self.calibrations[control])
         several = [row for row, more in enumerate(others or ()) if len(more)]
         if others and several and isinstance(self.head, DiscriminantHead):
             means, sizes = mean_features(vectors[several], [others[row] for row in several])
             for control, fusion in self.fusions.items():
                 tree, head = self.trees[control], self.head.discriminants[control]
-                found = fusion.probabilities(head, tree, vectors[several], means, sizes)
-                for row, size, together in zip(several, sizes.tolist(), found, strict=True):
-                    suggestions[row].pop(control, None)
-                    if suggestion := suggest(tree, together, self.fused_calibrations[control]):
-                        suggestions[row][control] = replace(suggestion, images=size)
-        return suggestions
+                fused = fusion.probabilities(head, tree, vectors[several], means, sizes)
+                for row, size, together in zip(several, sizes.tolist(), fused, strict=True):
+                    found[row][control] = Assessment(together, self.fused_calibrations[control], size)
+        return found
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """The calibrated probabilities (nodes,) of a control's nodes for an image, and the calibration they belong to.
+
+    `images` of one product were predicted together.
+    """
+
+    probabilities: FloatArray
+    calibration: Calibration
+    images: int = 1
 
 
 def _raised(calibrations: Mapping[str, Calibration], floors: Mapping[str, float]) -> dict[str, Calibration]:

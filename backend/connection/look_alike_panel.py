@@ -22,9 +22,9 @@ PANEL_ID = "taxonomist-look-alikes"
 _START_TAG = re.compile(rb"""<[^\s/>]+(?:\s+[^\s=]+\s*=\s*(?:"[^"]*"|'[^']*'))*\s*/?>""")
 _VALUE = re.compile(rb"""(?<=\s)(value\s*=\s*)("[^"]*"|'[^']*')""", re.IGNORECASE)
 _ROW_STYLE = "display: flex; flex-wrap: wrap; gap: 16px; align-items: flex-start"
-_IMAGE_STYLE = "flex: 3 1 420px; min-width: 0"
-_PANEL_STYLE = "flex: 1 1 260px; min-width: 0"
-_FRAME_STYLE = "width: 100%; height: 560px; border: 0"
+_IMAGE_STYLE = "flex: 3 1 240px; min-width: 0"
+_PANEL_STYLE = "flex: 1 1 240px; min-width: 0; max-width: 420px"
+_FRAME_STYLE = "width: 100%; height: 520px; border: 0"
 _OUR_PAGE = re.compile(r"/similar\?project=\d+&key=")
 
 

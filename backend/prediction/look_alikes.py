@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from taxonomist.backend.prediction.champions import Champions
 from taxonomist.backend.prediction.privacy import may_use
-from taxonomist.backend.services import Services
+from taxonomist.backend.services import BACKBONE, Services
 from taxonomist.inference.look_alike_projection import LookAlikeProjection
 from taxonomist.inference.neighbours import Neighbour, nearest
 from taxonomist.storage.catalog.documents import ImageDocument
@@ -44,6 +44,7 @@ class _Index:
     stamp: tuple[int, int, str]  # version of the labels, number of embeddings, and version of the projection
     ids: list[str]
     matrix: NDArray[np.float32]
+    mean: NDArray[np.float32]  # of the embeddings
     projection: LookAlikeProjection | None
     uris: Mapping[str, str]
     labels: Mapping[str, Mapping[str, tuple[TaxonomyPath, ...]]]
@@ -100,6 +101,23 @@ class LookAlikes:
                 return look_alikes
             hidden |= not_allowed
 
+    def near_duplicates(
+        self, project: str, vector: NDArray[np.float32], backbone: str, images: Sequence[str]
+    ) -> set[str]:
+        """Return those of `images`, by id, that show nearly the same picture as the one with the embedding (d,).
+
+        Their squared distance, relative to the smaller of the squared lengths after the mean of the labelled images was
+        subtracted, is at most the backbone's `near_distance` (see `training.near_duplicates`).
+        """
+        mean = self._index(project, backbone).mean
+        closest = self._services.registry.get(BACKBONE, backbone).backbone_manifest.near_distance
+        found, vectors = self._services.embeddings(backbone).get(list(images))
+        ids = [image for image, is_embedded in zip(images, found, strict=True) if is_embedded]
+        others, own = vectors[found] - mean, vector - mean
+        lengths = np.minimum(np.sum(others**2, axis=1), np.sum(own**2))
+        near = np.sum((others - own) ** 2, axis=1) <= closest * lengths
+        return {image for image, is_near in zip(ids, near.tolist(), strict=True) if is_near}
+
     def _may_show(self, document: ImageDocument | None, project: str) -> bool:
         return document is not None and project in document.projects and may_use(document, self._services.settings)
 
@@ -150,4 +168,5 @@ class LookAlikes:
         found, vectors = self._services.embeddings(backbone).get(list(labels))
         ids = [image for image, is_embedded in zip(labels, found, strict=True) if is_embedded]
         matrix = vectors[found] if projection is None else projection.of(vectors[found])
-        return _Index(time.monotonic(), stamp, ids, matrix, projection, uris, labels, unanswered)
+        mean = vectors[found].mean(axis=0) if ids else np.zeros(vectors.shape[1], np.float32)
+        return _Index(time.monotonic(), stamp, ids, matrix, mean, projection, uris, labels, unanswered)

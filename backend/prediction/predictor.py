@@ -127,26 +127,38 @@ class Predictor:
         rows = self._suggest(project, config, model, backbone, vectors, names or [None] * len(vectors), images)
         return [{tree.control: suggestion for tree, suggestion in allowed_parts(config, row)} for row in rows]
 
-    def shortlists(self, project: str, image: str, vector: NDArray[np.float32]) -> dict[str, tuple[TaxonomyPath, ...]]:
-        """Return the shortlist of an image by control, from its embedding (d,) by `backbone(project)`.
-
-        A control without one is absent. An image of a blind task has none. Raises `ConfigError` as `suggest` does.
-        """
+    def is_blind(self, project: str, image: str) -> bool:
+        """Return whether an image belongs to a task that is left empty as a sample. Without a model there is none."""
+        if self.model(project) is None:
+            return False
         tasks = self._services.journal.tasks(project, image)
-        if any(self._is_blind(project, task.task_id) for task in tasks):
-            return {}
-        (suggestions,) = self.suggest(project, vector[None], [image])
-        return {control: found.shortlist for control, found in suggestions.items() if found.shortlist}
+        return any(self._is_blind(project, task.task_id) for task in tasks)
 
-    def new_nodes(self, project: str, image: str, look_alikes: Sequence[LookAlike]) -> dict[str, TaxonomyPath]:
-        """Return, by control, the node that the served version has not learned and the nearest look-alikes have.
+    def probabilities(
+        self, project: str, vector: NDArray[np.float32], image: str | None = None
+    ) -> dict[str, dict[TaxonomyPath, float]]:
+        """Return, by control, the calibrated probability of each node that has one, for an embedding (d,).
 
-        It is their proposal: nothing is promised about it. An image of a blind task has none. Empty while there is no
-        model, when they suggest anyhow.
+        Its suggestion is chosen from them. `image` is its id, where the catalogue has it. Empty without a model.
         """
         model = self.model(project)
-        tasks = self._services.journal.tasks(project, image)
-        if model is None or any(self._is_blind(project, task.task_id) for task in tasks):
+        if model is None:
+            return {}
+        config, vectors = self._services.label_config(project), vector[None]
+        others = self._others(project, model, vectors, [image], {} if image is None else {image: None})
+        found: dict[str, dict[TaxonomyPath, float]] = {}
+        for control, assessment in model.assessments(vectors, others)[0].items():
+            nodes = zip(model.trees[control].paths, assessment.probabilities.tolist(), strict=True)
+            found[config.present(control)] = {path: chance for path, chance in nodes if path != NO_ANSWER}
+        return found
+
+    def new_nodes(self, project: str, look_alikes: Sequence[LookAlike]) -> dict[str, TaxonomyPath]:
+        """Return, by control, the node that the served version has not learned and the nearest look-alikes have.
+
+        It is their proposal: nothing is promised about it. Empty while there is no model, when they suggest anyhow.
+        """
+        model = self.model(project)
+        if model is None:
             return {}
         found = {}
         for tree in self._services.label_config(project).trees:

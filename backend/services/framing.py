@@ -40,8 +40,8 @@ class FramingSites:
         return text
 
 
-def framing_sites(services: Services, project: str) -> FramingSites:
-    """Return the sites of the project's Label Studio.
+def framing_sites(services: Services, project: str | None) -> FramingSites:
+    """Return the sites of the project's Label Studio; for None, of that of the settings.
 
     A browser on the same machine may know one at `localhost` as `127.0.0.1`, and the other way round.
     """

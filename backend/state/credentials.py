@@ -19,7 +19,7 @@ from taxonomist.storage.files import storage_errors, write_if_absent
 from taxonomist.taxonomy.errors import AuthError, ConfigError
 
 SECRET_HEADER = "X-Taxonomist-Secret"  # noqa: S105 - its name, not its value
-LOOK_ALIKES, THUMBNAIL = "look-alikes", "thumbnail"  # the kinds of pages that have keys
+LOOK_ALIKES, THUMBNAIL, PANEL_USE = "look-alikes", "thumbnail", "panel-use"  # what keys of a project are for
 RENEWED_DAYS = 7  # before a key ends, in which the former one and the new one are both valid
 _RENEW = "Run `taxonomist connect` to renew the panel."
 

@@ -59,6 +59,12 @@ class Metrics:
             ["project", "version", "products"],
             registry=self._registry,
         )
+        self.panel_uses = Counter(
+            "taxonomist_panel_labels",
+            "Panels that offered a label to take, labels that people took there, and those that they changed again",
+            ["project", "use"],
+            registry=self._registry,
+        )
         answer_labels = ["project", "version", "level", "blind"]
         self.answered = Gauge(
             "taxonomist_suggestions_answered",
@@ -122,6 +128,10 @@ class Metrics:
         for (gauge, labels), figure in figures.items():
             gauge.labels(*labels).set(figure)
         self._shown[subject, project] = figures
+
+    def count_panel_use(self, project: str, use: str) -> None:
+        """Count what a person did in a panel."""
+        self.panel_uses.labels(project, use).inc()
 
     def text(self) -> bytes:
         """Return all metrics in the text exposition format."""

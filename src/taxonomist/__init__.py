@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from taxonomist.api import (
+        Assistance,
         EvaluatedImage,
         Home,
         ImageInput,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "Assistance",
     "EvaluatedImage",
     "Home",
     "ImageInput",

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from taxonomist.backend.labelling.decisions import decide_after_migration
 from taxonomist.backend.labelling.manifests.accepted_labels import Label, accepted_labels
+from taxonomist.backend.prediction.assistance import Assistance, assist
 from taxonomist.backend.prediction.evaluation import EvaluatedImage, LevelScores, ManifestScores, evaluate_manifest
 from taxonomist.backend.prediction.image_inputs import EmbeddedInputs, ImageInput, embed_inputs
 from taxonomist.backend.prediction.image_predictions import Prediction, look_alikes_of_image, predict_images
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
+    "Assistance",
     "EvaluatedImage",
     "Home",
     "ImageInput",
@@ -151,6 +153,14 @@ class Project:
         Raises `TaxonomistError` for an image that cannot be read.
         """
         return Table(look_alikes_of_image(self._services, self.name, image, k, self._predictor))
+
+    def assist(self, image: ImageInput, k: int | None = None) -> Assistance:
+        """Return what the panel in the labelling screen shows for `image`: its suggestion with alternatives, and its
+        `k` look-alikes by their labels, or why there is no suggestion; `k` as for `similar`.
+
+        Raises `TaxonomistError` for an image that cannot be read.
+        """
+        return assist(self._services, self.name, image, k, self._predictor)
 
     def embed(self, images: Sequence[ImageInput]) -> NDArray[np.float32]:
         """Return the embeddings (n, d) of `images` by the backbone that serves this project.

@@ -150,9 +150,10 @@ def suggestions(project: Project, tasks: dict[str, DemoTask]) -> None:
     path, parent, listed = (tasks[f"{kind}-{LABELLED}"] for kind in LABELS)
     for task, shown in ((path, GREEN), (parent, ("Warm",)), (listed, ())):
         project.wait_for_prediction(task, shown)
-    shortlists = [project.panel(task).split('<ul class="cards">')[0] for task in (path, parent, listed)]
-    assert [re.findall("<li>(.*)</li>", shortlist) for shortlist in shortlists[:2]] == [[], []]
-    assert sorted(re.findall("<li>(.*)</li>", shortlists[2])) == ["Cold › Blue", "Neutral › Grey"]
+    panels = [project.panel(task) for task in (path, parent, listed)]
+    assert ["Probably one of these" in panel for panel in panels] == [False, False, True]
+    offers = re.findall('<li class="offer" title="(.*)">', panels[2])
+    assert sorted(offers) == ["Cold › Blue", "Neutral › Grey"]
 
 
 def drift(project: Project, drifted: list[DemoTask], left: DemoTask) -> None:

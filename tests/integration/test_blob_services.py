@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from functools import partial
 from html import unescape
@@ -75,31 +73,16 @@ def beside(services: Services, name: str) -> str:
     return f"{first.rpartition('/')[0]}/{name}"
 
 
-def status(url: str) -> int:
-    try:
-        with urllib.request.urlopen(url) as answer:
-            return int(answer.status)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code
-
-
 @pytest.mark.slow
-def test_look_alikes_are_shown_by_links_that_work_and_expire(in_azure: Services) -> None:
+def test_look_alikes_in_azure_are_shown_by_our_thumbnails(in_azure: Services) -> None:
     uri = beside(in_azure, "new.jpg")
     upload(in_azure.blob_account, uri.split("/")[2], "new.jpg", image_bytes(PATHS[3], 999))
     key = in_azure.credentials.project_key("7")
-    page = client_of(in_azure).get(f"/similar?project=7&key={key}&src={uri}")
+    client = client_of(in_azure)
+    page = client.get(f"/similar?project=7&key={key}&src={uri}")
     links = [unescape(link) for link in re.findall(r'<img src="([^"]*)"', page.get_data(as_text=True))]
     assert len(links) == in_azure.settings.neighbours
-    assert in_azure.blob_images is not None
-    assert in_azure.blob_images.origin in page.headers["Content-Security-Policy"]
-    for link in links:
-        assert "sp=r&" in link
-        assert status(link) == 200
-        assert status(link.partition("?")[0]) in (403, 404)
-        with urllib.request.urlopen(link) as answer:
-            assert answer.read(2) == b"\xff\xd8"
+    assert {client.get(link).content_type for link in links} == {"image/jpeg"}
 
 
 @pytest.mark.slow

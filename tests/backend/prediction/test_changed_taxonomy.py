@@ -97,10 +97,7 @@ def test_a_shortlist_with_a_node_that_is_gone_waits_for_the_decision(
     assert found["colour"].shortlist == (("Warm", "Scarlet"), ("Cold", "Blue"))
 
 
-def test_look_alikes_propose_no_new_node_for_a_blind_task(trained: Services) -> None:
+def test_look_alikes_propose_a_new_node(trained: Services) -> None:
     trained.projects.update("7", label_config=CONFIG.replace('"Green"/>', '"Green"/><Choice value="Lime"/>'))
-    image = next(document.id for document in trained.catalog.documents("7"))
     look_alikes = [LookAlike(f"{number}", "", {"colour": (("Cold", "Lime"),)}, 0.9) for number in range(3)]
-    blind = Services(trained.settings.model_copy(update={"blind_share": 1.0}))
-    assert Predictor(trained).new_nodes("7", image, look_alikes) == {"colour": ("Cold", "Lime")}
-    assert Predictor(blind).new_nodes("7", image, look_alikes) == {}
+    assert Predictor(trained).new_nodes("7", look_alikes) == {"colour": ("Cold", "Lime")}

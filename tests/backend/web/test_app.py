@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from flask.testing import FlaskClient
 
 from taxonomist.backend.retraining.embedding_job import embed_all
 from taxonomist.backend.services import Services
-from taxonomist.backend.state.credentials import THUMBNAIL
 from taxonomist.backend.web.app import create_app
 from tests.small_world import CONFIG, PATHS, image_bytes
 
@@ -161,115 +159,6 @@ def test_start_training_gives_a_job_and_asks_once(client: FlaskClient, services:
     first, second = (client.post("/webhook", json=body).get_json()["job"] for _ in range(2))
     assert first == second
     assert [job.id for job in services.jobs.waiting()] == [first]
-
-
-def test_similar_page_shows_labelled_images_only_with_the_key(trained: Services) -> None:
-    client = client_of(trained)
-    uri = new_image(trained, ("Cold", "Green"))
-    key = trained.credentials.project_key("7")
-    page = client.get(f"/similar?project=7&key={key}&src={uri}")
-    assert page.status_code == 200
-    html = page.get_data(as_text=True)
-    assert html.count("<img") == trained.settings.neighbours
-    assert "Cold › Green" in html
-    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
-    thumbnail = client.get(html.split('<img src="')[1].split('"')[0].replace("&amp;", "&"))
-    assert thumbnail.status_code == 200
-    assert thumbnail.content_type == "image/jpeg"
-    for wrong in ("", "x", trained.credentials.project_key("8")):
-        assert client.get(f"/similar?project=7&key={wrong}&src={uri}").status_code == 401
-        assert client.get(f"/thumbnail?project=7&key={wrong}&id=x").status_code == 401
-
-
-@pytest.mark.parametrize(
-    "uri",
-    [
-        "https://h.test/a.jpg?sig=s3cr3t",
-        "https://u:s3cr3t@h.test/a.jpg",
-        "azure-blob://c/a.jpg?sv=1&sig=s3cr3t",
-        "https%3A%2F%2Fu%3As3cr3t%40h.test%2Fa.jpg",
-        f"https://h.test/{'a' * 4000}?s3cr3t",
-    ],
-)
-def test_no_secret_of_an_address_is_shown_or_logged(
-    trained: Services, uri: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    predict(trained, uri)
-    key = trained.credentials.project_key("7")
-    page = client_of(trained).get(f"/similar?project=7&key={key}&src={uri}")
-    assert page.status_code == 200
-    messages = [record.getMessage() for record in caplog.records]
-    assert len(messages) == 3
-    assert "s3cr3t" not in page.get_data(as_text=True) + "".join(messages)
-    assert max(map(len, messages)) < 1500
-
-
-def test_the_key_of_a_thumbnail_ends_with_that_of_its_page(trained: Services) -> None:
-    end = datetime.now(UTC).date() + timedelta(days=3)
-    key = trained.credentials.project_key("7", until=end)
-    uri = new_image(trained, ("Cold", "Green"))
-    html = client_of(trained).get(f"/similar?project=7&key={key}&src={uri}").get_data(as_text=True)
-    assert html.count(f"key={end:%Y%m%d}-") == html.count("<img") > 0
-
-
-def test_similar_page_proposes_a_node_that_the_model_has_not_learned(trained: Services) -> None:
-    trained.projects.update("7", label_config=CONFIG.replace('"Green"/>', '"Green"/><Choice value="Lime"/>'))
-    uri, key = new_image(trained, ("Cold", "Green")), trained.credentials.project_key("7")
-    page = f"/similar?project=7&key={key}&src={uri}"
-    assert "nothing is promised" not in client_of(trained).get(page).get_data(as_text=True)
-    for document in trained.catalog.documents("7", labelled=True):
-        if document.projects["7"].accepted == {"colour": [["Cold", "Green"]]}:
-            lime = document.projects["7"].model_copy(update={"accepted": {"colour": [["Cold", "Lime"]]}})
-            trained.catalog.put(document.in_project("7", lime))
-    html = client_of(trained).get(page).get_data(as_text=True)
-    assert "The look-alikes propose <b>Cold › Lime</b>. It is new" in html
-
-
-def test_similar_page_escapes_what_it_shows(trained: Services) -> None:
-    key = trained.credentials.project_key("7")
-    page = client_of(trained).get(f"/similar?project=7&key={key}&src=<script>alert(1)</script>")
-    assert page.status_code == 200
-    assert "<script>" not in page.get_data(as_text=True)
-
-
-@pytest.mark.parametrize(
-    ("known", "sites"),
-    [
-        ({}, "'self'"),
-        ({"label_studio_url": "https://labels.test/labels"}, "'self' https://labels.test"),
-        (
-            {"label_studio_url": "http://inner:8080", "label_studio_addresses": ("https://labels.test:8443",)},
-            "'self' http://inner:8080 https://labels.test:8443",
-        ),
-        ({"label_studio_url": "http://localhost:8080"}, "'self' http://localhost:8080 http://127.0.0.1:8080"),
-        ({"label_studio_url": "http://[::1]:8080"}, "'self'"),
-        ({"label_studio_url": "http://a.test; img-src *"}, "'self'"),
-        ({"label_studio_url": "https://Müller.test:8443/ls"}, "'self' https://xn--mller-kva.test:8443"),
-        ({"label_studio_url": "https://日本語.test"}, "'self' https://xn--wgv71a119e.test"),
-        ({"label_studio_url": "http://label_studio:8080"}, "'self'"),
-        ({"label_studio_url": "http://a..test"}, "'self'"),
-        (
-            {"label_studio_url": "http://ⓔ.test", "label_studio_addresses": ("http://b.test.:80",)},
-            "'self' http://b.test.",
-        ),
-    ],
-)
-def test_only_label_studio_shows_our_pages_in_its_frames(trained: Services, known: dict[str, Any], sites: str) -> None:
-    trained.projects.update("7", **known)
-    key, client = trained.credentials.project_key("7"), client_of(trained)
-    page = client.get(f"/similar?project=7&key={key}&src={new_image(trained, PATHS[0])}")
-    image = page.get_data(as_text=True).split('<img src="')[1].split('"')[0].replace("&amp;", "&")
-    for answer in (page, client.get(image)):
-        assert f"frame-ancestors {sites}" == answer.headers["Content-Security-Policy"].split("; ")[-1]
-
-
-def test_thumbnails_are_of_labelled_images_only(trained: Services) -> None:
-    uri = new_image(trained, PATHS[0], "private.jpg")
-    predict(trained, uri)  # embedded and known, but without a label
-    document = next(found for found in trained.catalog.documents("7") if found.uri_orig == uri)
-    key = trained.credentials.project_key("7", THUMBNAIL)
-    answer = client_of(trained).get(f"/thumbnail?project=7&key={key}&id={document.id}")
-    assert answer.status_code == 404
 
 
 def test_a_promotion_is_served_by_the_next_request(trained: Services) -> None:

@@ -1,0 +1,27 @@
+"""What helps a person to label an image: suggestions, and look-alikes in groups; the panel and the Python API show it.
+
+`content` has its types, `assemble` puts it together, and `find` finds it for an image.
+"""
+
+from taxonomist.backend.prediction.assistance.content import (
+    Assistance,
+    LookAlikeGroup,
+    Offer,
+    Offers,
+    OffersKind,
+    Reason,
+    ShownLookAlike,
+)
+from taxonomist.backend.prediction.assistance.find import assist, assist_with
+
+__all__ = [
+    "Assistance",
+    "LookAlikeGroup",
+    "Offer",
+    "Offers",
+    "OffersKind",
+    "Reason",
+    "ShownLookAlike",
+    "assist",
+    "assist_with",
+]

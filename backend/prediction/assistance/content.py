@@ -1,0 +1,100 @@
+"""The types of what helps a person to label an image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from taxonomist.taxonomy.paths import TaxonomyPath
+
+
+class OffersKind(StrEnum):
+    """Where the offers for a control come from."""
+
+    SUGGESTION = "suggestion"  # the first one is suggested, the others are alternatives
+    SHORTLIST = "shortlist"  # the right one is among them with the promised share
+    VOTE = "vote"  # of the look-alikes, while there is no model
+    NEW_NODE = "new node"  # which the look-alikes have and the model has not learned
+
+
+class Reason(StrEnum):
+    """Why nothing is suggested, in words for annotators."""
+
+    CONTROL_SAMPLE = "Control sample: please label without help."
+    NO_LABELS = "No suggestion yet: no image of this project has an accepted label."
+    NOT_SURE = "No suggestion: the model is not sure about this image."
+    PAUSED = "No suggestion: too many were wrong lately, so the model suggests less until it has learned more."
+    NO_AGREEMENT = "No suggestion yet: the look-alikes have different labels."
+    NO_IMAGE = "No suggestion: the image cannot be read at the moment. Label it as you see it."
+    LATE_IMAGE = "No suggestion: the image takes long to read. Reload the page later."
+    NO_TAXONOMY = "No suggestion: the taxonomy of this project cannot be read at the moment."
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A path for a control. `probability`, 0 to 1, is that of the model or the share of votes; None: it is not known.
+
+    `can_be_set`: the control takes it, as its labelling config says (`leafsOnly`).
+    """
+
+    path: TaxonomyPath
+    probability: float | None = None
+    can_be_set: bool = True
+
+
+@dataclass(frozen=True)
+class Offers:
+    """The paths that are offered for a control, at most `MOST_OFFERS`, the likeliest first."""
+
+    control: str
+    kind: OffersKind
+    offers: tuple[Offer, ...]
+
+
+@dataclass(frozen=True)
+class ShownLookAlike:
+    """A labelled image that looks like the given one; `similarity` is the cosine, -1 to 1.
+
+    `near_duplicate`: it shows nearly the same picture. `same_product`: it is another view of the same product.
+    `task_id` is its task, None where it has none in Label Studio.
+    """
+
+    image_id: str
+    uri: str
+    similarity: float
+    near_duplicate: bool = False
+    same_product: bool = False
+    task_id: str | None = None
+
+
+@dataclass(frozen=True)
+class LookAlikeGroup:
+    """The look-alikes with one label: the same paths, by control. The most similar one comes first.
+
+    `can_be_set` has those of the label that the controls take.
+    """
+
+    labels: Mapping[str, tuple[TaxonomyPath, ...]]
+    look_alikes: tuple[ShownLookAlike, ...]
+    can_be_set: Mapping[str, tuple[TaxonomyPath, ...]]
+
+
+@dataclass(frozen=True)
+class Assistance:
+    """What helps a person to label an image.
+
+    `reasons` say why a control has no suggestion, or why there is nothing at all; `note` says more about it. `images`
+    has the name of the `<Image>` that a control labels, by control.
+    """
+
+    offers: tuple[Offers, ...] = ()
+    groups: tuple[LookAlikeGroup, ...] = ()
+    reasons: tuple[Reason, ...] = ()
+    note: str = ""
+    images: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_control_sample(self) -> bool:
+        """Whether the image is to be labelled without help."""
+        return Reason.CONTROL_SAMPLE in self.reasons
