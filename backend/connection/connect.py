@@ -27,6 +27,7 @@ from taxonomist.backend.labelling.sources import describe_other
 from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.services import Services
 from taxonomist.backend.services.framing import framing_sites
+from taxonomist.backend.services.one_address import page_base
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.state.credentials import SECRET_HEADER, Credentials
 from taxonomist.backend.state.jobs import JobKind
@@ -152,7 +153,10 @@ def connect(
             webhook = _secure_webhook(client, settings, credentials, project, say)
             show_version(client, project, row.title)
         say(f"Tasks are pre-filled; their predictions are named {row.title!r}.")
-        label_config, panel = _add_panel(client, settings, credentials, project, ask, say)
+        base = page_base(settings.page_url, records.get(project), client.url)  # Label Studio has called /setup
+        if base.startswith("/"):
+            say(f"Label Studio and the look-alike panel have one address; ours is {settings.page_url}.")
+        label_config, panel = _add_panel(client, base, credentials, project, ask, say)
 
         records.change(
             project,
@@ -194,6 +198,7 @@ def _replace(records: ProjectRecords, about: Project, may_replace: Ask, say: Say
         announced_before=None,
         label_studio_url=None,
         label_studio_addresses=(),
+        label_studio_outer=None,
         api_key=None,
     )
 
@@ -295,11 +300,11 @@ def _secure_webhook(
 
 
 def _add_panel(
-    client: LabelStudioClient, settings: Settings, credentials: Credentials, project: str, ask: Ask, say: Say
+    client: LabelStudioClient, base: str, credentials: Credentials, project: str, ask: Ask, say: Say
 ) -> tuple[str, PanelState]:
     """Return the labelling config that is in force afterwards, and what was done with the panel."""
     label_config = client.project(project).label_config  # read as late as possible: a person may be editing it
-    wanted = with_panel(label_config, settings.page_url, project, panel_key(credentials, project, label_config))
+    wanted = with_panel(label_config, base, project, panel_key(credentials, project, label_config))
     if wanted == label_config:
         return label_config, "unchanged"
     has_panel = bool(panels_in(label_config))

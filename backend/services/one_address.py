@@ -6,22 +6,12 @@ with the annotation that is open beside it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 import httpx
 
 from taxonomist.backend.services.services import Services
-
-
-def path_at_label_studio(page_url: str, addresses: Iterable[str]) -> str | None:
-    """Return the path of our pages, such as `/taxonomist`, where their address has the origin of one of Label Studio's.
-
-    None where it has another origin, or no path of its own.
-    """
-    path, ours = urlsplit(page_url).path.rstrip("/"), _origin(page_url)
-    is_shared = ours is not None and any(_origin(address) == ours for address in addresses)
-    return path if path and is_shared else None
+from taxonomist.backend.state.project_records import ProjectRecord
 
 
 def one_address(services: Services, project: str | None) -> str | None:
@@ -29,8 +19,35 @@ def one_address(services: Services, project: str | None) -> str | None:
 
     None where they have another address.
     """
-    known = [services.label_studio(project)[0], *services.label_studio_addresses(project)]
-    return path_at_label_studio(services.settings.page_url, filter(None, known))
+    page_url = services.settings.page_url
+    if project is not None:
+        url, _ = services.label_studio(project)
+        return path_at_label_studio(page_url, services.projects.get(project), url)
+    known = [services.settings.label_studio_url, *services.settings.label_studio_addresses]
+    return _path(page_url) if any(_same_origin(page_url, url) for url in known if url) else None
+
+
+def path_at_label_studio(page_url: str, record: ProjectRecord, url: str | None) -> str | None:
+    """Return the path of our pages, such as `/taxonomist`, where their address has the origin of a Label Studio.
+
+    Label Studio says in each /setup by which address it is known; `url` counts before the first one. None where it is
+    another origin, or the pages have no path of their own.
+    """
+    known = record.label_studio_outer or url
+    return _path(page_url) if known is not None and _same_origin(page_url, known) else None
+
+
+def page_base(page_url: str, record: ProjectRecord, url: str | None) -> str:
+    """Return what stands before the names of pages in a labelling config: their path with one address, else theirs."""
+    return path_at_label_studio(page_url, record, url) or page_url
+
+
+def _path(page_url: str) -> str | None:
+    return urlsplit(page_url).path.rstrip("/") or None
+
+
+def _same_origin(left: str, right: str) -> bool:
+    return _origin(left) is not None and _origin(left) == _origin(right)
 
 
 def _origin(url: str) -> tuple[str, bytes, int | None] | None:

@@ -87,6 +87,7 @@ class ProjectRecord(BaseModel, frozen=True):
     created: str | None = None
     label_studio_url: str | None = None
     label_studio_addresses: tuple[str, ...] = ()  # others by which it is known: those it calls itself, former ones
+    label_studio_outer: str | None = None  # the one by which it calls itself, which browsers use
     api_key: SecretStr | None = None
     ml_backend: int | None = None
     former_keys_until: date | None = None  # the last day of keys of pages that earlier releases made; None: no end yet

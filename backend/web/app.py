@@ -31,8 +31,9 @@ from taxonomist.backend.state import heartbeat
 from taxonomist.backend.web.callers.access import Access
 from taxonomist.backend.web.callers.caller import Caller, Proxies
 from taxonomist.backend.web.metrics import Metrics
-from taxonomist.backend.web.panel import panel_pages
+from taxonomist.backend.web.panel import panel_files, panel_pages
 from taxonomist.backend.web.path_prefix import BelowPath
+from taxonomist.backend.web.people import PagesOfPeople, People
 from taxonomist.backend.web.readiness import Readiness
 from taxonomist.backend.web.use_cases import Receipt, Recorded, UseCases
 from taxonomist.backend.worker.repaired_records import restore_missing
@@ -81,7 +82,10 @@ def create_app(settings: Settings, services: Services | None = None, *, routes: 
     app.add_url_rule("/livez", "livez", lambda: jsonify(status="alive"))
     app.add_url_rule("/readyz", "readyz", routes.ready)
     app.add_url_rule("/metrics", "metrics", routes.metrics_text)
-    app.register_blueprint(panel_pages(routes.services, routes.use_cases.predictor, routes.metrics.count_panel_use))
+    pages = panel_pages(routes.services, routes.use_cases.predictor, routes.metrics.count_panel_use)
+    pages.before_request(PagesOfPeople(routes.services, routes.people).refusal)
+    app.register_blueprint(pages)
+    app.register_blueprint(panel_files())
     app.register_error_handler(Exception, _explain)
     app.before_request(_start_clock)
     app.after_request(routes.count)
@@ -105,6 +109,7 @@ class Routes:
         self.use_cases = UseCases(services)
         self.access = Access(services)
         self.proxies = Proxies(services.settings)
+        self.people = People(services)
         self.readiness = Readiness(services)
         self.metrics = Metrics()
         self.shown_models: dict[str, str] = {}  # by project, the version whose figures /metrics shows

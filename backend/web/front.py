@@ -30,6 +30,7 @@ from taxonomist.backend.web.app import MAX_BODY_BYTES, Routes, create_app, make_
 from taxonomist.backend.web.callers.caller import Caller, put_caller
 from taxonomist.backend.web.callers.failed_passwords import FailedPasswords
 from taxonomist.backend.web.callers.gate import Gate
+from taxonomist.backend.web.callers.page_address import REFUSAL, PageAddress
 from taxonomist.backend.web.connection import IS_WHOLE
 from taxonomist.backend.web.webhook_groups import WebhookGroups
 from taxonomist.storage.home.privacy import repair_modes
@@ -107,6 +108,7 @@ class Front:
         self._webhook_paths = {f"{prefix}/webhook" for prefix in prefixes}
         self._webhooks = WebhookGroups(routes.take_webhooks, self._pools[webhook.name])
         self._gate = Gate(settings)
+        self._page_address = PageAddress(settings)
         self._failed_passwords = FailedPasswords()
         self._held = dict.fromkeys(self._pools, 0)  # bytes of bodies
 
@@ -168,7 +170,9 @@ class Front:
         """Return the body, or the response that refuses the request."""
         headers = dict(scope["headers"])
         body: bytes | _Refused
-        if refusal := self._gate.refusal(scope["method"], scope["path"], scope["headers"]):
+        if self._page_address.refuses(scope["path"], caller):
+            body = _Refused(_refuse(404, REFUSAL))
+        elif refusal := self._gate.refusal(scope["method"], scope["path"], scope["headers"]):
             body = _Refused(_refuse(*refusal))
         elif not self._is_certain(kind, caller) and self._failed_passwords.must_wait(caller):
             body = _Refused(_refuse(429, "Too many passwords of this caller were wrong. Try again in a second."))

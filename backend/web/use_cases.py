@@ -129,6 +129,8 @@ class UseCases:
 
         def changes(record: ProjectRecord) -> Mapping[str, object]:
             changed: dict[str, object] = {"label_config": request.label_config}
+            if request.hostname and (authenticated or (local and record.ml_backend is None)):
+                changed["label_studio_outer"] = request.hostname
             known = record.label_studio_url or settings.label_studio_url
             if known is None:
                 may_set = authenticated or (local and urlsplit(request.hostname or "").hostname in LOOPBACK_HOSTS)

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from taxonomist.backend.connection.doctor import agreement, label_studio, labels, machine, model, network, shared_images
+from taxonomist.backend.connection.doctor import (
+    agreement,
+    label_studio,
+    labels,
+    machine,
+    model,
+    network,
+    one_address,
+    shared_images,
+)
 from taxonomist.backend.connection.doctor.result import Check, Status, failed, failure, guarded, warned
 from taxonomist.backend.extras import require
 from taxonomist.backend.label_studio import LabelStudioClient
@@ -31,6 +40,7 @@ def _checks(services: Services, project: str | None) -> Iterator[Check]:
     called = not known or not all(_is_imported_only(services, name) for name in known)
     yield from machine.checks(services, called=called)
     yield from guarded("network", network.checks(services))
+    yield from guarded("page address", one_address.checks(services, known))
     yield from guarded("Azure", _azure(services))
     for name, error in damaged.items():
         if project in {None, name}:

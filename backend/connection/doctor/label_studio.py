@@ -16,6 +16,7 @@ from taxonomist.backend.prediction.labelling_order import has_order
 from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.services import Services
 from taxonomist.backend.services.framing import framing_sites
+from taxonomist.backend.services.one_address import page_base
 from taxonomist.backend.state.credentials import RENEWED_DAYS, key_end, today
 from taxonomist.backend.state.jobs import JobKind, JobState
 from taxonomist.backend.state.project_records import ProjectRecord
@@ -227,7 +228,8 @@ def _panel(services: Services, project: str, about: Project, config: LabelConfig
     except AuthError as error:
         return failure("look-alike panel", error, _connect(project))
     key = keys[0] if keys else ""
-    wanted = {panel_address(services.settings.page_url, project, key, value) for value in config.images.values()}
+    base = page_base(services.settings.page_url, services.projects.get(project), services.label_studio(project)[0])
+    wanted = {panel_address(base, project, key, value) for value in config.images.values()}
     shown = panels_in(about.label_config)
     if not shown:
         return warned("look-alike panel", "is not in the labelling config", _connect(project))

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from taxonomist.backend.settings import Settings
+from taxonomist.backend.settings import LOOPBACK_HOSTS, Settings
 from taxonomist.backend.state.credentials import SECRET_HEADER
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ class Caller:
     """Who sends a request.
 
     `address` is that of the caller's machine, of the proxy's where a proxy that is not configured stands before it.
-    `is_direct`: it is on this machine, and no proxy forwards the request. `is_browser`: a web page may have sent it.
+    `is_direct`: it is on this machine, no proxy forwards the request, and none is expected, since the settings name no
+    address but this machine's own. `is_browser`: a web page may have sent it. `is_forwarded`: a proxy says so.
     """
 
     address: str
@@ -42,6 +44,7 @@ class Caller:
     is_browser: bool
     authorization: str | None
     secret: str | None
+    is_forwarded: bool = False
 
     @property
     def is_local_program(self) -> bool:
@@ -54,6 +57,7 @@ class Proxies:
 
     def __init__(self, settings: Settings) -> None:
         self._networks = [ipaddress.ip_network(proxy) for proxy in settings.trusted_proxies]
+        self._is_public = _is_public(settings)
 
     def trusts(self, address: str) -> bool:
         """Return whether an address is that of a configured proxy."""
@@ -71,10 +75,11 @@ class Proxies:
         ip = _parsed(peer)
         return Caller(
             self._origin(peer, found.get("x-forwarded-for", "")),
-            is_direct=ip is not None and ip.is_loopback and not is_forwarded,
+            is_direct=ip is not None and ip.is_loopback and not (is_forwarded or self._is_public),
             is_browser=is_browser,
             authorization=found.get("authorization"),
             secret=found.get(SECRET_HEADER.lower()),
+            is_forwarded=is_forwarded,
         )
 
     def caller_in(self, environ: WSGIEnvironment) -> Caller:
@@ -94,6 +99,14 @@ class Proxies:
                 break
             address = hop.strip()
         return address
+
+
+def _is_public(settings: Settings) -> bool:
+    """Return whether the settings name an address besides this machine's own: a proxy that says nothing of itself may
+    then stand before the server, and make everybody look local."""
+    host = urlsplit(settings.public_url or "http://localhost").hostname or ""
+    is_own = host in LOOPBACK_HOSTS or host.startswith("127.")
+    return not is_own or settings.page_url != settings.url
 
 
 def put_caller(environ: WSGIEnvironment, caller: Caller) -> None:

@@ -57,13 +57,31 @@ def _static_files() -> tuple[str, dict[str, _File]]:
     return hashlib.sha256(content).hexdigest()[:12], found
 
 
+VERSION, FILES = _static_files()
+
+
+def panel_files() -> Blueprint:
+    """Return the route of the panel's script and style, which show nothing of a project."""
+    files = Blueprint("panel files", __name__)
+
+    @files.get("/panel/<version>/<name>")
+    def file(version: str, name: str) -> ResponseReturnValue:
+        if name not in FILES or version != VERSION:
+            raise NotFoundError("There is no such file.")
+        response = Response(FILES[name].content, content_type=FILES[name].content_type)
+        response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        return response
+
+    return files
+
+
 def panel_pages(services: Services, predictor: Predictor, count_use: Callable[[str, str], None]) -> Blueprint:
     """Return the routes of the panel. They need the project's signed key: a browser has no password.
 
     `count_use` gets a project and one of `USES`.
     """
     pages = Blueprint("panel", __name__, template_folder="templates")
-    newest, files = _static_files()
 
     def jpeg(project: str, uri: str, file_hash: str | None, px: int) -> bytes:  # noqa: ARG001
         """Return an image of at most `px` pixels; `file_hash` tells it from a former file at the same address."""
@@ -94,7 +112,7 @@ def panel_pages(services: Services, predictor: Predictor, count_use: Callable[[s
         page = render_template(
             "panel.html",
             view=panel_view(found, links),
-            version=newest,
+            version=VERSION,
             project=project,
             use_key=services.credentials.project_key(project, PANEL_USE, until=until),
         )
@@ -114,21 +132,11 @@ def panel_pages(services: Services, predictor: Predictor, count_use: Callable[[s
         response.headers["X-Content-Type-Options"] = "nosniff"
         return response
 
-    @pages.get("/panel/<version>/<name>")
-    def file(version: str, name: str) -> ResponseReturnValue:
-        if name not in files or version != newest:
-            raise NotFoundError("There is no such file.")
-        response = Response(files[name].content, content_type=files[name].content_type)
-        response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        return response
-
     @pages.post("/panel/use")
     def use() -> ResponseReturnValue:
         body = request.get_json(silent=True)
         body = body if isinstance(body, dict) else {}
-        project, key, what = (str(body.get(name, "")) for name in ("project", "key", "use"))
-        project = project_id(project)
+        project, key, what = project_id(request.args.get("project", "")), str(body.get("key")), body.get("use")
         services.credentials.check_project_key(project, key, PANEL_USE)
         if what not in USES or not services.projects.exists(project):
             raise BadRequestError(f"The use is one of {', '.join(USES)}.")
@@ -139,7 +147,7 @@ def panel_pages(services: Services, predictor: Predictor, count_use: Callable[[s
     def explain(error: TaxonomistError) -> ResponseReturnValue:
         log.warning("%s %s: %s", request.method, request.path, error)
         status, sentence = _in_words(error)
-        content = render_template("problem.html", sentence=sentence, version=newest)
+        content = render_template("problem.html", sentence=sentence, version=VERSION)
         response = _page(content, services, request.args.get("project", ""))
         response.headers["Cache-Control"] = "no-store"
         return response, status

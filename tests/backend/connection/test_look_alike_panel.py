@@ -193,3 +193,10 @@ def test_every_other_byte_stays(before: list[str], image: str, after: list[str],
 def test_a_config_that_is_too_large_is_not_looked_at() -> None:
     with pytest.raises(ConfigTooLargeError, match="at most 4,000,000"):
         panels_in(SIMPLE + " " * 4_000_000)
+
+
+def test_an_absolute_address_becomes_a_path() -> None:
+    absolute = with_panel(SIMPLE, "http://127.0.0.1:9090", "4", "k")
+    relative = with_panel(SIMPLE, "/taxonomist", "4", "k")
+    assert with_panel(absolute, "/taxonomist", "4", "k") == relative
+    assert panels_in(relative) == ["/taxonomist/similar?project=4&key=k&src=$image"]

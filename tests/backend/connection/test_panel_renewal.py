@@ -14,7 +14,7 @@ import pytest
 from pydantic import SecretStr
 
 from taxonomist.backend.connection import panel_renewal
-from taxonomist.backend.connection.look_alike_panel import keys_in, with_panel
+from taxonomist.backend.connection.look_alike_panel import keys_in, panels_in, with_panel
 from taxonomist.backend.connection.panel_renewal import panel_key, renew_panel
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
@@ -280,3 +280,20 @@ def test_only_the_key_changes(connected: tuple[Services, list[str]], clock: Cloc
     renew_panel(services, "4")
     [key] = keys_in(written[1])
     assert written[1] == written[0].replace(former_key(services, "4"), key)
+
+
+@pytest.mark.parametrize(("outer", "is_shared"), [("https://labels.example", True), ("https://other.example", False)])
+def test_with_one_address_the_worker_makes_the_panel_relative(
+    connected: tuple[Services, list[str]], clock: Clock, outer: str, is_shared: bool
+) -> None:
+    services, written = connected
+    renew_panel(services, "4")
+    [before] = panels_in(written[-1])
+    services.projects.update("4", label_studio_outer=outer)
+    services.settings.browser_url = "https://labels.example/taxonomist"
+    for _ in range(2):
+        renew_panel(services, "4")
+        [after] = panels_in(written[-1])
+        assert after == (before.replace("http://127.0.0.1:9090", "/taxonomist") if is_shared else before)
+        assert parse_label_config(written[-1]) == parse_label_config(written[0])
+        assert len(written) == (3 if is_shared else 2)

@@ -45,6 +45,8 @@ def test_pages_thumbnails_and_routes_below_a_path(
         thumbnail = httpx.get(urljoin(str(page.url), image))
         assert thumbnail.headers["Content-Type"] == "image/jpeg"
         assert httpx.get(f"{site}{PREFIX}/health").json()["status"] == "UP"
+        if setting == "browser_url" and (header or not removes):
+            return  # then only pages are there, see callers/test_page_address.py
         body = {"project": "7.1", "schema": CONFIG}
         password = ("taxonomist", trained.credentials.password)
         set_up = httpx.post(f"{site}{PREFIX}/setup", json=body, auth=password)

@@ -91,10 +91,10 @@
   // Labels.
   const count = (use) => {
     const { project, key } = document.body.dataset;
-    fetch("panel/use", {
+    fetch(`panel/use?project=${encodeURIComponent(project)}`, {
       method: "POST",
       headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ project, key, use }),
+      body: JSON.stringify({ key, use }),
       keepalive: true,
     }).catch(() => {});
   };

@@ -232,15 +232,14 @@ def test_uses_are_counted_with_the_key_of_the_page(trained: Services) -> None:
     page = client.get(f"/similar?project=7&key={trained.credentials.project_key('7')}&src={uri}")
     key = page.get_data(as_text=True).split('data-key="')[1].split('"')[0]
     for use in ("offered", "taken", "taken", "corrected"):
-        assert client.post("/panel/use", json={"project": "7", "key": key, "use": use}).status_code == 204
-    wrong: list[dict[str, Any]] = [
-        {"project": "7", "key": trained.credentials.project_key("7"), "use": "taken"},
-        {"project": "8", "key": key, "use": "taken"},
-        {"project": "7", "use": "taken"},
-    ]
-    assert [client.post("/panel/use", json=body).status_code for body in wrong] == [403, 403, 403]
-    assert client.post("/panel/use", json={"project": "7", "key": key, "use": "x"}).status_code == 400
-    assert client.post("/panel/use", data="[]").status_code == 400
+        assert client.post("/panel/use?project=7", json={"key": key, "use": use}).status_code == 204
+    for project, wrong in (("7", trained.credentials.project_key("7")), ("8", key), ("7", None)):
+        answer = client.post(f"/panel/use?project={project}", json={"key": wrong, "use": "taken"})
+        assert answer.status_code == 403
+    for body in ({"key": key, "use": "x"}, {"key": key, "use": []}, {"key": key}):
+        assert client.post("/panel/use?project=7", json=body).status_code == 400
+    assert client.post("/panel/use?project=7", data="[]").status_code == 403
+    assert client.post("/panel/use", json={"key": key, "use": "taken"}).status_code == 400
     metrics = client.get("/metrics").get_data(as_text=True)
     counts = re.findall(r'taxonomist_panel_labels_total{project="7",use="(\w+)"} (\d+)', metrics)
     assert dict(counts) == {"offered": "1", "taken": "2", "corrected": "1"}

@@ -1,0 +1,32 @@
+"""With one address, pages of a project are for those who may see the project in Label Studio."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from taxonomist.backend.web.app import create_app
+from tests.backend.web.people.sessions import ANNA, LEA, LabelStudio, cookie, services
+from tests.small_world import CONFIG
+
+
+def test_the_key_alone_opens_no_page(tmp_path: Path, label_studio: LabelStudio) -> None:
+    made = services(tmp_path, label_studio)
+    for project in ("4", "5"):
+        made.projects.update(project, label_config=CONFIG)
+    client = create_app(made.settings, made).test_client(use_cookies=False)
+
+    def status(session: str | None, project: str = "4", page: str = "similar") -> int:
+        key = made.credentials.project_key(project, "look-alikes" if page == "similar" else page)
+        headers = {"Cookie": cookie(session)} if session else {}
+        answer = client.get(f"/{page}?project={project}&key={key}&id=x&src=x", headers=headers)
+        assert answer.status_code != 403 or answer.headers["Cache-Control"] == "no-store"
+        return answer.status_code
+
+    assert [status(session) for session in (ANNA, LEA, None, "unknown")] == [200, 200, 403, 403]
+    assert [status(session, "5") for session in (ANNA, LEA, None)] == [403, 200, 403]
+    assert [status(session, page="thumbnail") for session in (ANNA, None)] == [404, 403]
+    assert status(ANNA, "4.1") == 401  # the key of "4.1" is another one
+    label_studio.broken = True
+    assert status("another") == 502
+    made.settings.browser_url = None  # another address: no session reaches us, and the key alone counts
+    assert status(None) == 200
