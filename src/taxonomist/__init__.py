@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from taxonomist.api import (
         Assistance,
+        ControlResult,
         EvaluatedImage,
         Home,
         ImageInput,
@@ -23,11 +24,13 @@ if TYPE_CHECKING:
         Project,
         Table,
         TaxonomistError,
+        TrainingResult,
         open_home,
     )
 
 __all__ = [
     "Assistance",
+    "ControlResult",
     "EvaluatedImage",
     "Home",
     "ImageInput",
@@ -40,6 +43,7 @@ __all__ = [
     "Project",
     "Table",
     "TaxonomistError",
+    "TrainingResult",
     "open_home",
 ]
 

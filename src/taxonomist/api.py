@@ -28,8 +28,10 @@ from taxonomist.backend.prediction.image_predictions import Prediction, look_ali
 from taxonomist.backend.prediction.label_checks import LabelFinding, audit_labels
 from taxonomist.backend.prediction.look_alikes import LookAlike
 from taxonomist.backend.prediction.predictor import Predictor
+from taxonomist.backend.retraining.training_result import ControlResult, TrainingResult
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import load_settings
+from taxonomist.backend.worker.training_now import train_now
 from taxonomist.progress import StepProgress, ignore_steps
 from taxonomist.taxonomy.errors import ConfigError, NotFoundError, TaxonomistError
 
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Assistance",
+    "ControlResult",
     "EvaluatedImage",
     "Home",
     "ImageInput",
@@ -50,6 +53,7 @@ __all__ = [
     "Project",
     "Table",
     "TaxonomistError",
+    "TrainingResult",
     "open_home",
 ]
 
@@ -180,6 +184,14 @@ class Project:
         there is no champion, `ConfigError` when the manifest cannot be used.
         """
         return evaluate_manifest(self._services, self.name, Path(manifest), images=Path(images) if images else None)
+
+    def train(self, progress: StepProgress = ignore_steps, *, force: bool = False) -> TrainingResult:
+        """Train a model on the accepted labels, serve it unless it is clearly worse, and return the figures of both.
+
+        Where nothing is new, nothing is trained, unless `force` is given. Raises `TrainingError` when there are too few
+        labels, `ConflictError` while the project is being forgotten.
+        """
+        return train_now(self._services, self.name, progress, force=force)
 
     def _embed(self, images: Sequence[ImageInput]) -> EmbeddedInputs:
         backbone = self._predictor.backbone(self.name)

@@ -27,6 +27,7 @@ __all__ = [
     "PretrainingData",
     "PretrainingSummary",
     "PromotionRecord",
+    "SuggestionFigures",
     "Tested",
     "TrainingData",
     "parse_backbone",
@@ -209,12 +210,33 @@ class LookAlikeFigures(BaseModel):
     same_labels: tuple[float, float]
 
 
+class SuggestionFigures(BaseModel):
+    """What a head suggests for the test images of a control: `suggested` of the `images` get a path, `listed` a
+    shortlist. Of the paths, labels judge `judged`, and `right` of these are right: a label that stops above a suggested
+    path does not judge it.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    images: Count
+    suggested: Count
+    listed: Count
+    judged: Count
+    right: Count
+
+    @property
+    def coverage(self) -> float:
+        """The share of the images that get a path, 0 to 1."""
+        return self.suggested / self.images if self.images else 0.0
+
+
 class HeadManifest(BaseModel):
     """A project's head: it takes embeddings of the version `backbone` of the backbone.
 
     `calibration`, `metrics` and `champion_metrics` are by control; the metrics are those of the test images. `fused`
     has the calibrations of several images of a product together, of controls that are predicted so. `tested` is None
-    for a version of an earlier release, `look_alikes` where too few products are known.
+    for a version of an earlier release, `look_alikes` where too few products are known. `suggested` has by control what
+    becomes of the test images; empty for a version of an earlier release.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -226,6 +248,7 @@ class HeadManifest(BaseModel):
     calibration: Mapping[str, Annotated[InstanceOf[Calibration], BeforeValidator(_calibration)]]
     fused: Mapping[str, Annotated[InstanceOf[Calibration], BeforeValidator(_calibration)]] = {}
     metrics: Mapping[str, TreeMetrics] = {}
+    suggested: Mapping[str, SuggestionFigures] = {}
     champion_metrics: Mapping[str, TreeMetrics] | None = None
     promotion: PromotionRecord | None = None
     data: TrainingData | None = None

@@ -1,6 +1,7 @@
 """Evaluation of a head on images that it has not seen: tree metrics, classification reports, confusion matrices."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,8 +11,11 @@ import numpy.typing as npt
 from taxonomist.inference.heads.discriminant_weights import DiscriminantHead
 from taxonomist.inference.heads.fusion import MOST_IMAGES, Fusion, mean_features
 from taxonomist.inference.heads.head import Head
+from taxonomist.storage.registry.manifests import SuggestionFigures
+from taxonomist.taxonomy.calibration import Calibration
 from taxonomist.taxonomy.path_probabilities import FloatArray, path_log_probabilities, row_blocks
 from taxonomist.taxonomy.paths import TaxonomyPath, format_path
+from taxonomist.taxonomy.suggestion import Suggestion, suggest
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.taxonomy.tree_metrics import NodeScores, TreeMetrics, count_level, evaluate_paths
 from taxonomist.training.heads.data.targets import Labels
@@ -146,6 +150,49 @@ def evaluate_together(
             if alone and together:
                 found[tree.control] = Together(len(rows), alone.metrics, together.metrics)
     return found
+
+
+def evaluate_suggestions(
+    head: Head,
+    trees: Sequence[Tree],
+    x: npt.NDArray[np.float32],
+    labels: Sequence[Labels],
+    calibration: Mapping[str, Calibration],
+) -> dict[str, SuggestionFigures]:
+    """Return, by control, what is suggested for the images with a label, and how much of it is right.
+
+    The arguments are those of `evaluate`, and the calibrations by control.
+    """
+    temperatures = {control: values.temperature for control, values in calibration.items()}
+    by_control = {tree.control: tree for tree in trees}
+    counts: dict[str, Counter[str]] = {}
+    for rows in row_blocks(len(x), sum(map(len, trees))):
+        for control, scores in head.log_probabilities(x[rows], by_control, temperatures).items():
+            for label, row in zip(labels[rows], np.exp(scores), strict=True):
+                if paths := label.get(control):
+                    suggestion = suggest(by_control[control], row, calibration[control])
+                    counts.setdefault(control, Counter()).update(_became(paths, suggestion))
+    return {control: SuggestionFigures(**{name: found[name] for name in _BECAME}) for control, found in counts.items()}
+
+
+_BECAME = ("images", "suggested", "listed", "judged", "right")
+
+
+def _became(paths: Collection[TaxonomyPath], suggestion: Suggestion | None) -> Iterator[str]:
+    """Yield what counts for an image with these labels."""
+    yield "images"
+    if suggestion is None:
+        return
+    if suggestion.shortlist:
+        yield "listed"
+        return
+    yield "suggested"
+    path = suggestion.path
+    is_right = any(label[: len(path)] == path for label in paths)
+    if is_right or not any(path[: len(label)] == label for label in paths):
+        yield "judged"
+        if is_right:
+            yield "right"
 
 
 def predict_paths(tree: Tree, logits: npt.NDArray[np.float32]) -> list[TaxonomyPath]:

@@ -16,7 +16,7 @@ from taxonomist.inference.look_alike_projection import PROJECTION_FILE
 from taxonomist.progress import StepProgress, ignore_steps
 from taxonomist.storage.embeddings import Embeddings
 from taxonomist.storage.registry import ModelVersion, Registry
-from taxonomist.storage.registry.manifests import NEVER_TESTED, Tested
+from taxonomist.storage.registry.manifests import NEVER_TESTED, SuggestionFigures, Tested
 from taxonomist.taxonomy.errors import ConflictError
 from taxonomist.taxonomy.paths import TaxonomyPath
 from taxonomist.taxonomy.tree import Tree
@@ -38,6 +38,7 @@ from taxonomist.training.heads.evaluation import (
     Together,
     evaluate,
     evaluate_apart,
+    evaluate_suggestions,
     evaluate_together,
     metrics_of,
 )
@@ -82,6 +83,7 @@ class _Trained:
     test: Mapping[str, Evaluation]
     apart: Mapping[str, Mapping[str, TreeMetrics]]
     together: Mapping[str, Together]
+    suggested: Mapping[str, SuggestionFigures]
     comparison: ChampionComparison
     tested: Tested
     left_out: Mapping[str, str]
@@ -160,6 +162,7 @@ def train_project(
     test = evaluate(learned.head, trees, data.test_x, labels)
     prefilled = [example.prefilled for example in data.scored]
     apart = evaluate_apart(learned.head, trees, data.test_x, labels, prefilled)
+    suggested = evaluate_suggestions(learned.head, trees, data.test_x, labels, learned.calibration)
     groups = [example.group for example in data.scored]
     together = evaluate_together(learned.head, learned.fusions, trees, data.test_x, labels, groups)
     stores = {**(other_embeddings or {}), backbone.version: embeddings}
@@ -182,7 +185,9 @@ def train_project(
     if by_hand:
         comparison = replace(comparison, decision=left_to_a_person(comparison.decision))
     inputs = inputs_fingerprint(usable, parts, trees, backbone.version, asdict(options))
-    trained = _Trained(learned, data, test, apart, together, comparison, tested, left_out, inputs, look_alikes, aliases)
+    trained = _Trained(
+        learned, data, test, apart, together, suggested, comparison, tested, left_out, inputs, look_alikes, aliases
+    )
     progress("publishing", 0.0)
     version = _publish(registry, project, trained, _manifest(project, backbone, trees, trained, options), started)
     promoted, reason = promote and comparison.decision.promote, comparison.decision.reason
@@ -219,6 +224,7 @@ def _manifest(
         "fused": {control: calibration.to_json() for control, calibration in trained.learned.fused.items()},
         "purity": {control: [asdict(level) for level in levels] for control, levels in trained.learned.purity.items()},
         "metrics": _metrics_json(trained.test),
+        "suggested": {control: figures.model_dump() for control, figures in trained.suggested.items()},
         "champion_metrics": _metrics_json(champion) if champion is not None else None,
         "promotion": {
             "promoted": decision.promote and trained.aliases is not None,
@@ -285,6 +291,7 @@ def _publish(
             apart=trained.apart,
             fused=trained.learned.fused,
             together=trained.together,
+            suggested=trained.suggested,
             validation=trained.learned.validation,
             champion=trained.comparison.champion,
             decision=trained.comparison.decision,

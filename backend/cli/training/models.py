@@ -20,14 +20,14 @@ from taxonomist.backend.cli.output import (
     print_table,
     step_bar,
 )
+from taxonomist.backend.cli.training.result import as_document, print_result
 from taxonomist.backend.extras import require, require_for_head
 from taxonomist.backend.label_studio.predictions import model_version_name
 from taxonomist.backend.labelling.acceptance import Acceptance, count_accepted
 from taxonomist.backend.prediction.evaluation import LevelScores, evaluate_manifest, table_of_images, write_images
 from taxonomist.backend.retraining.announce_promotion import after_change
 from taxonomist.backend.services import BACKBONE, Services, registry_name
-from taxonomist.backend.state.jobs import JobKind
-from taxonomist.backend.worker.job_runner import run
+from taxonomist.backend.worker.training_now import train_now
 from taxonomist.storage.registry import ModelVersion
 from taxonomist.taxonomy.errors import ConfigError
 
@@ -65,13 +65,12 @@ def train(
     services = services_of(context)
     require_for_head(services.settings.head)
     with step_bar("Train") as progress:
-        outcome = run(services, JobKind.TRAIN, project, progress, force=force)
-    version = services.registry.versions(registry_name(project))[-1]
+        result = train_now(services, project, progress, force=force)
     if as_json:
-        print_json(_summary(version, services.registry.champion(version.name)))
+        version = services.registry.get(registry_name(project), result.version)
+        print_json(_summary(version, services.registry.champion(version.name)) | as_document(result))
         return
-    print_line(outcome)
-    print_line(f"Report: {version.path}")
+    print_result(result)
 
 
 def evaluate(

@@ -1,16 +1,25 @@
 import json
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 from PIL import Image
 from sklearn.metrics import classification_report, confusion_matrix
 
+from taxonomist.inference.heads.head import Head
 from taxonomist.inference.heads.head_weights import HeadWeights
-from taxonomist.taxonomy.path_probabilities import greedy_path, path_log_probabilities
+from taxonomist.taxonomy.calibration import Calibration
+from taxonomist.taxonomy.path_probabilities import FloatArray, greedy_path, path_log_probabilities
 from taxonomist.taxonomy.paths import TaxonomyPath
 from taxonomist.taxonomy.tree import Tree
-from taxonomist.training.heads.evaluation import NO_PREDICTION, evaluate, evaluate_predictions, predict_paths
+from taxonomist.training.heads.evaluation import (
+    NO_PREDICTION,
+    evaluate,
+    evaluate_predictions,
+    evaluate_suggestions,
+    predict_paths,
+)
 from taxonomist.training.heads.head import Epoch
 from taxonomist.training.heads.report.plots import plot_confusion, plot_curves
 from taxonomist.training.heads.report.version_files import write_json
@@ -46,6 +55,32 @@ def test_report_is_scikit_learns(tree: Tree) -> None:
         assert row.support == expected[row.name]["support"]
     assert (level.matrix == confusion_matrix(true, guess)).all()
     assert evaluation.metrics.levels[0].accuracy == pytest.approx(expected["accuracy"])
+
+
+def test_what_is_suggested_for_the_test_images() -> None:
+    tree = Tree("media", "image", "taxonomy", (("A",), ("A", "B"), ("C",)))
+
+    class Given:
+        """A head whose embeddings are its probabilities."""
+
+        def log_probabilities(self, x: FloatArray, *_: object) -> dict[str, FloatArray]:
+            return {"media": np.log(x)}
+
+    sure, unsure, none = (0.9, 0.8, 0.1), (0.9, 0.2, 0.1), (0.5, 0.3, 0.5)
+    x = np.array([sure, sure, sure, unsure, none, sure], np.float32)
+    paths = [
+        ("A", "B"),
+        ("A",),
+        ("C",),
+        ("A", "B"),
+        ("C",),
+        (),
+    ]  # right, not judged, wrong, right, none, no label
+    labels = [{"media": (path,) if path else ()} for path in paths]
+    calibration = {"media": Calibration(1.0, (0.7, 0.7), 0.9, (9, 9))}
+    (found,) = evaluate_suggestions(cast(Head, Given()), [tree], x, labels, calibration).values()
+    assert found.model_dump() == {"images": 5, "suggested": 4, "listed": 0, "judged": 3, "right": 2}
+    assert found.coverage == 0.8
 
 
 def test_several_truths_and_short_ones(tree: Tree) -> None:

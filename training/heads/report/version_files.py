@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from taxonomist.storage.formats import FORMAT
-from taxonomist.storage.registry.manifests import TOGETHER, LookAlikeFigures, Tested
+from taxonomist.storage.registry.manifests import TOGETHER, LookAlikeFigures, SuggestionFigures, Tested
 from taxonomist.taxonomy.calibration import Calibration
 from taxonomist.taxonomy.paths import TaxonomyPath, format_path
 from taxonomist.taxonomy.tree_metrics import TreeMetrics
@@ -62,6 +62,7 @@ def write_report(
     calibration: Mapping[str, Calibration],
     fused: Mapping[str, Calibration],
     together: Mapping[str, Together],
+    suggested: Mapping[str, SuggestionFigures],
     test: Evaluations,
     apart: Mapping[str, Mapping[str, TreeMetrics]],
     validation: Evaluations,
@@ -84,6 +85,7 @@ def write_report(
         "test_by_prefilling": {
             name: {control: metrics.to_json() for control, metrics in found.items()} for name, found in apart.items()
         },
+        "suggested": {control: found.model_dump() for control, found in suggested.items()},
         "test_together": {control: asdict(found) for control, found in together.items()},
         "validation": _json_of(validation),
         "champion_on_test": _json_of(champion) if champion is not None else None,
@@ -95,8 +97,8 @@ def write_report(
     }
     write_json(folder / "report.json", report)
     can_plot = find_spec("matplotlib") is not None
-    suggested = _suggestions(calibration, fused, together) + _look_alikes(look_alikes)
-    text = _markdown(suggested, test, apart, validation, calibrated_on, decision, left_out, tested, untested)
+    lines = _suggestions(calibration, fused, together, suggested) + _look_alikes(look_alikes)
+    text = _markdown(lines, test, apart, validation, calibrated_on, decision, left_out, tested, untested)
     (folder / "report.md").write_text(text if can_plot else f"{text}\n{_NO_PLOTS}\n", encoding="utf-8")
     if training is not None:
         curves = {"best": training.best, "epochs": [asdict(epoch) for epoch in training.curves]}
@@ -153,9 +155,17 @@ def _json_of(evaluations: Evaluations) -> dict[str, Any]:
 
 
 def _suggestions(
-    calibration: Mapping[str, Calibration], fused: Mapping[str, Calibration], together: Mapping[str, Together]
+    calibration: Mapping[str, Calibration],
+    fused: Mapping[str, Calibration],
+    together: Mapping[str, Together],
+    suggested: Mapping[str, SuggestionFigures],
 ) -> list[str]:
     lines = [f"- Suggestions, {control}: {used.describe()}." for control, used in calibration.items()]
+    lines += [
+        f"- Of {found.images} test images, {found.suggested} get a path as the suggestion for {control}, and "
+        f"{found.listed} a shortlist; {found.right} of the {found.judged} paths that labels judge are right."
+        for control, found in suggested.items()
+    ]
     lines += [f"- Suggestions, {control}, {TOGETHER}: {used.describe()}." for control, used in fused.items()]
     for control, found in together.items():
         scores = [metrics.hierarchical_f1 for metrics in (found.together, found.alone)]
