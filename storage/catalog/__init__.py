@@ -1,17 +1,21 @@
 """Image documents: one JSON document per image, in SQLite on one machine or in Azure Cosmos DB for several."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Protocol
 
 from taxonomist.storage.catalog.documents import AnnotatorLabels, ImageDocument, ProjectLabels
+from taxonomist.storage.catalog.facets import Facet
 from taxonomist.storage.catalog.image_ids import image_id
 from taxonomist.storage.catalog.label_query import Found, LabelQuery
 from taxonomist.storage.catalog.sqlite import SqliteCatalog
+from taxonomist.taxonomy.paths import TaxonomyPath
 
 __all__ = [
     "AnnotatorLabels",
     "Catalog",
     "Change",
+    "Facet",
     "Found",
     "ImageDocument",
     "LabelQuery",
@@ -72,6 +76,24 @@ class Catalog(Protocol):
 
     def count_reasons(self, project: str) -> dict[str | None, int]:
         """Return the number of the project's images without an accepted label by the stored reason, None for none."""
+        ...
+
+    def count_nodes(self, project: str) -> dict[tuple[str, TaxonomyPath], int]:
+        """Return the number of the project's images with an accepted label through a node, by control and path."""
+        ...
+
+    def page(
+        self, project: str, facets: Sequence[Facet] = (), *, after: str = "", limit: int = 60
+    ) -> list[ImageDocument]:
+        """Return the first documents of a project that have all these facets, in the order of their ids.
+
+        `after` is the id of the last document of the page before. The time does not depend on the number of pages
+        before. A document that is damaged is skipped.
+        """
+        ...
+
+    def oldest(self, project: str, facet: Facet) -> datetime | None:
+        """Return when the label of the first of the project's images with this facet was decided, None for none."""
         ...
 
     def find(self, query: LabelQuery) -> Iterator[Found]:

@@ -8,8 +8,10 @@ import random
 import secrets
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -18,8 +20,10 @@ from taxonomist.storage.azure.retry_policy import RetryPolicy
 from taxonomist.storage.catalog.cosmos_documents import body, parse, was_written_by
 from taxonomist.storage.catalog.cosmos_items import CosmosItems, Stored
 from taxonomist.storage.catalog.documents import ImageDocument
+from taxonomist.storage.catalog.facets import LABELLED, Facet, facets_of
 from taxonomist.storage.catalog.label_query import Found, LabelQuery, cosmos_where
 from taxonomist.taxonomy.errors import ConflictError, DamagedError
+from taxonomist.taxonomy.paths import TaxonomyPath
 
 if TYPE_CHECKING:
     from taxonomist.storage.catalog import Change
@@ -107,6 +111,37 @@ class CosmosCatalog:
             reasons[labels.get("reason") if isinstance(labels, dict) else None] += 1
         return dict(reasons)
 
+    def count_nodes(self, project: str) -> dict[tuple[str, TaxonomyPath], int]:
+        """See `Catalog.count_nodes`. It reads the labels of all labelled images."""
+        where, parameters = _membership(project, labelled=True)
+        counts: Counter[tuple[str, TaxonomyPath]] = Counter()
+        for stored in self._items.find(where, parameters, "c.id, c.projects"):
+            document = _parsed_or_none(stored.item)
+            for facet in facets_of(document, project) if document else ():
+                if facet.name == "node":
+                    counts[facet.value[0], facet.value[1:]] += 1
+        return dict(counts)
+
+    def page(
+        self, project: str, facets: Sequence[Facet] = (), *, after: str = "", limit: int = 60
+    ) -> list[ImageDocument]:
+        """See `Catalog.page`. With facets of rare images it reads many documents."""
+        return list(islice(self._of_project(project, facets, after), limit))
+
+    def oldest(self, project: str, facet: Facet) -> datetime | None:
+        """See `Catalog.oldest`. It reads all documents with the facet."""
+        times = (document.projects[project].updated_at for document in self._of_project(project, [facet]))
+        return min((at for at in times if at is not None), default=None)
+
+    def _of_project(self, project: str, facets: Sequence[Facet], after: str = "") -> Iterator[ImageDocument]:
+        labelled = next((facet.value == (LABELLED,) for facet in facets if facet.name == "state"), None)
+        labelled = labelled or (True if any(facet.name == "node" for facet in facets) else labelled)
+        where, parameters = _membership(project, labelled)
+        for _, item in self._items.find(where, parameters, after=after):
+            document = _parsed_or_none(item)
+            if document is not None and set(facets) <= set(facets_of(document, project)):
+                yield document
+
     def find(self, query: LabelQuery) -> Iterator[Found]:
         """See `Catalog.find`."""
         return self._found(*cosmos_where(query))
@@ -137,12 +172,8 @@ class CosmosCatalog:
     def _found(self, where: str, parameters: Mapping[str, Any]) -> Iterator[Found]:
         """Return the documents for which a condition holds, in the order of their ids over all containers."""
         for container, item in self._items.find(where, parameters):
-            try:
-                document = parse(item)
-            except DamagedError as error:
-                log.warning("Skipped: %s", error)
-                continue
-            yield Found(document, container.name)
+            if (document := _parsed_or_none(item)) is not None:
+                yield Found(document, container.name)
 
     async def _update(self, id: str, change: Change, batch: _Batch | None = None) -> tuple[ImageDocument, bool]:
         mark, batch = secrets.token_hex(4), batch or _Batch()
@@ -214,6 +245,14 @@ class CosmosCatalog:
             return None  # another container may have it too
 
         return await self._until_done(id, attempt)
+
+
+def _parsed_or_none(item: Mapping[str, Any]) -> ImageDocument | None:
+    try:
+        return parse(item)
+    except DamagedError as error:
+        log.warning("Skipped: %s", error)
+        return None
 
 
 def _membership(project: str | None, labelled: bool | None) -> tuple[str, dict[str, Any]]:

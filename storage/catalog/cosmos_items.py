@@ -77,23 +77,26 @@ class CosmosItems:
 
         return list(itertools.chain(*self._connection.run(query)))
 
-    def find(self, where: str, parameters: Mapping[str, Any], fields: str = "*") -> Iterator[Stored]:
+    def find(
+        self, where: str, parameters: Mapping[str, Any], fields: str = "*", *, after: str = ""
+    ) -> Iterator[Stored]:
         """Yield the items for which a condition holds, in the order of their ids over all containers, each id once.
 
-        They have the given fields, of which `c.id` must be one.
+        They have the given fields, of which `c.id` must be one, and an id above `after`.
         """
         containers = self._connection.run(self._connection.containers)
-        streams = [self._pages(container, where, parameters, fields) for container in containers]
+        streams = [self._pages(container, where, parameters, fields, after) for container in containers]
         last = ""
         for stored in heapq.merge(*streams, key=lambda stored: str(stored.item["id"])):
             if stored.item["id"] != last:
                 last = stored.item["id"]
                 yield stored
 
-    def _pages(self, container: Container, where: str, parameters: Mapping[str, Any], fields: str) -> Iterator[Stored]:
+    def _pages(
+        self, container: Container, where: str, parameters: Mapping[str, Any], fields: str, last: str
+    ) -> Iterator[Stored]:
         """Yield items by pages. Each page is a query, so it can be retried and a slow reader holds nothing open."""
         sql = f"SELECT TOP {_PAGE} {fields} FROM c WHERE c.id > @last AND {where} ORDER BY c.id"  # noqa: S608
-        last = ""
         while True:
             values = {**parameters, "@last": last}
             page = self._connection.run(lambda: self._query(container, sql, values, "list documents"))  # noqa: B023

@@ -3,7 +3,8 @@
 import json
 import logging
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -13,9 +14,11 @@ from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
 from taxonomist.storage.catalog.documents import ImageDocument
+from taxonomist.storage.catalog.facets import FACETS_SCHEMA, Facet, node_of_value
 from taxonomist.storage.catalog.label_query import Found, LabelQuery, matches
 from taxonomist.storage.sqlite import Database
 from taxonomist.taxonomy.errors import ConflictError, DamagedError
+from taxonomist.taxonomy.paths import TaxonomyPath
 
 if TYPE_CHECKING:
     from taxonomist.storage.catalog import Change
@@ -24,12 +27,16 @@ __all__ = ["SqliteCatalog"]
 
 log = logging.getLogger(__name__)
 _PAGE = 500
-_SCHEMA = """
+_SCHEMA = (
+    """
 CREATE TABLE IF NOT EXISTS documents (id TEXT PRIMARY KEY, etag TEXT NOT NULL, body TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS memberships (
     project TEXT NOT NULL, image_id TEXT NOT NULL, labelled INTEGER NOT NULL,
     PRIMARY KEY (project, image_id)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS memberships_image ON memberships (image_id)"""
+CREATE INDEX IF NOT EXISTS memberships_image ON memberships (image_id);
+"""
+    + FACETS_SCHEMA
+)
 
 
 class SqliteCatalog:
@@ -93,12 +100,8 @@ class SqliteCatalog:
     def documents(self, project: str | None = None, *, labelled: bool | None = None) -> Iterator[ImageDocument]:
         """See `Catalog.documents`. Each page of 500 is one state of the file; a slow reader blocks no writer."""
         for row in self._rows(project, labelled):
-            try:
-                document = _parse(row)
-            except DamagedError as error:
-                log.warning("%s It is skipped.", error)
-                continue
-            yield document
+            if (document := _parsed_or_none(row)) is not None:
+                yield document
 
     def find(self, query: LabelQuery) -> Iterator[Found]:
         """See `Catalog.find`."""
@@ -141,6 +144,54 @@ class SqliteCatalog:
         with self._database.read() as connection:
             rows = connection.execute(query, (f'$.projects."{project}".reason', project)).fetchall()
         return {row["reason"]: row["images"] for row in rows}
+
+    def count_nodes(self, project: str) -> dict[tuple[str, TaxonomyPath], int]:
+        """See `Catalog.count_nodes`."""
+        query = "SELECT value, images FROM facet_counts WHERE project = ? AND facet = 'node'"
+        with self._database.read() as connection:
+            rows = connection.execute(query, (project,)).fetchall()
+        return {node_of_value(row["value"]): row["images"] for row in rows}
+
+    def page(
+        self, project: str, facets: Sequence[Facet] = (), *, after: str = "", limit: int = 60
+    ) -> list[ImageDocument]:
+        """See `Catalog.page`."""
+        first, *others = [facet.row for facet in facets] or [None]
+        source = "memberships" if first is None else "facets"
+        conditions = ["m.project = ?", "m.image_id > ?"]
+        values: list[object] = [project, after]
+        if first is not None:
+            conditions.append("m.facet = ? AND m.value = ?")
+            values += first
+        for other in others:
+            conditions.append(
+                "EXISTS (SELECT 1 FROM facets f WHERE f.project = m.project AND f.facet = ? AND f.value = ?"
+                " AND f.image_id = m.image_id)"
+            )
+            values += other or ()
+        query = (
+            f"SELECT d.* FROM {source} m CROSS JOIN documents d ON d.id = m.image_id"  # noqa: S608
+            f" WHERE {' AND '.join(conditions)} ORDER BY m.image_id LIMIT ?"
+        )
+        found: list[ImageDocument] = []
+        while True:
+            with self._database.read() as connection:
+                rows = connection.execute(query, (*values, limit)).fetchall()
+            found += [document for row in rows if (document := _parsed_or_none(row)) is not None]
+            if len(found) >= limit or len(rows) < limit:
+                return found[:limit]
+            values[1] = rows[-1]["id"]
+
+    def oldest(self, project: str, facet: Facet) -> datetime | None:
+        """See `Catalog.oldest`."""
+        query = (
+            "SELECT min(CASE WHEN json_valid(d.body) THEN json_extract(d.body, ?) END) FROM facets f"
+            " CROSS JOIN documents d ON d.id = f.image_id WHERE f.project = ? AND f.facet = ? AND f.value = ?"
+        )
+        path = f'$.projects."{project}".updated_at'
+        with self._database.read() as connection:
+            found = connection.execute(query, (path, project, *facet.row)).fetchone()[0]
+        return datetime.fromisoformat(found) if found else None
 
     def delete(self, ids: Iterable[str]) -> None:
         """Delete the documents, and their places in projects."""
@@ -190,6 +241,14 @@ def _filter(project: str | None, labelled: bool | None) -> tuple[str, str, str, 
 def _load(connection: sqlite3.Connection, id: str) -> ImageDocument | None:
     row = connection.execute("SELECT id, etag, body FROM documents WHERE id = ?", (id,)).fetchone()
     return None if row is None else _parse(row)
+
+
+def _parsed_or_none(row: sqlite3.Row) -> ImageDocument | None:
+    try:
+        return _parse(row)
+    except DamagedError as error:
+        log.warning("%s It is skipped.", error)
+        return None
 
 
 def _parse(row: sqlite3.Row) -> ImageDocument:
