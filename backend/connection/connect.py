@@ -164,6 +164,7 @@ def connect(
                 **(written(known, label_config) if panel != "declined" else {}),
                 "label_config": label_config,
                 "created": about.created,
+                "title": about.title,
                 "label_studio_url": client.url,
                 "label_studio_addresses": with_address(
                     known.label_studio_addresses, known.label_studio_url, client.url

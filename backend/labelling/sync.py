@@ -46,7 +46,7 @@ def sync(services: Services, project: str, progress: StepProgress) -> str:
         before = client.project(project)
         source = check_source(services, before, client.url)
         parse_label_config(before.label_config)  # one without a taxonomy is not stored
-        record = services.projects.update(project, label_config=before.label_config)
+        record = services.projects.update(project, label_config=before.label_config, title=before.title)
         reading = _Pass(services, project, source, record.read_config())
         for share in reading.read_tasks(client.tasks(project), before.tasks):
             progress("tasks", 0.5 * share)

@@ -107,6 +107,15 @@ class Credentials:
             return False
         return _same(key, self.project_key(project, until=until))
 
+    def sign_for_console(self, text: str) -> str:
+        """Return a signature that ends with the password: a session of the console is one that a password began."""
+        password = hashlib.sha256(f"{self.username}:{self.password}".encode()).hexdigest()
+        return hmac.new(self.signing_key, f"console:{password}:{text}".encode(), hashlib.sha256).hexdigest()
+
+    def is_password(self, text: str) -> bool:
+        """Return whether a text, as a person typed it, is the password."""
+        return _same(text, self.password)
+
     def _signature(self, text: str) -> str:
         digest = hmac.new(self.signing_key, text.encode(), hashlib.sha256).digest()
         return base64.urlsafe_b64encode(digest[:18]).decode()
@@ -165,4 +174,4 @@ def _derive(secret: bytes, purpose: str) -> bytes:
 
 
 def _same(left: str, right: str) -> bool:
-    return hmac.compare_digest(left.encode(), right.encode())
+    return hmac.compare_digest(left.encode("utf-8", "replace"), right.encode())

@@ -85,6 +85,7 @@ class ProjectRecord(BaseModel, frozen=True):
     project: str
     label_config: str = ""
     created: str | None = None
+    title: str = ""  # as Label Studio has it
     label_studio_url: str | None = None
     label_studio_addresses: tuple[str, ...] = ()  # others by which it is known: those it calls itself, former ones
     label_studio_outer: str | None = None  # the one by which it calls itself, which browsers use

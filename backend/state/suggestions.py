@@ -284,6 +284,12 @@ class SuggestionTable:
             query = "SELECT count(*) FROM suggestions WHERE project = ?"
             return int(connection.execute(query, (project,)).fetchone()[0])
 
+    def count_images(self, project: str, version: str) -> int:
+        """Return the number of images of a project with a suggestion of this version."""
+        with self._database.read() as connection:
+            query = "SELECT count(DISTINCT image_id) FROM suggestions WHERE project = ? AND version = ?"
+            return int(connection.execute(query, (project, version)).fetchone()[0])
+
     def count_of_image(self, image_id: str) -> int:
         """Return the number of suggestions for an image, in all projects."""
         with self._database.read() as connection:

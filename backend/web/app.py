@@ -1,4 +1,4 @@
-"""The web application: Label Studio's routes, the look-alike page, and the routes for operators.
+"""The web application: Label Studio's routes, the look-alike page, the console, and the routes for operators.
 
 `/health` and `/setup` load no model, since Label Studio waits one and three seconds for them. A webhook is answered
 after the journal has committed it; the worker does the rest.
@@ -30,6 +30,7 @@ from taxonomist.backend.settings import Settings
 from taxonomist.backend.state import heartbeat
 from taxonomist.backend.web.callers.access import Access
 from taxonomist.backend.web.callers.caller import Caller, Proxies
+from taxonomist.backend.web.console.pages import console_pages, wants_page
 from taxonomist.backend.web.metrics import Metrics
 from taxonomist.backend.web.panel import panel_files, panel_pages
 from taxonomist.backend.web.path_prefix import BelowPath
@@ -72,7 +73,7 @@ def create_app(settings: Settings, services: Services | None = None, *, routes: 
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     app.wsgi_app = BelowPath(app.wsgi_app, settings)  # type: ignore[method-assign]
-    app.add_url_rule("/", "root", routes.health)
+    app.add_url_rule("/", "root", routes.root)
     app.add_url_rule("/health", "health", routes.health)
     app.add_url_rule("/setup", "setup", routes.setup, methods=["POST"])
     app.add_url_rule("/predict", "predict", routes.predict, methods=["POST"])
@@ -86,6 +87,7 @@ def create_app(settings: Settings, services: Services | None = None, *, routes: 
     pages.before_request(PagesOfPeople(routes.services, routes.people).refusal)
     app.register_blueprint(pages)
     app.register_blueprint(panel_files())
+    app.register_blueprint(console_pages(routes.services, routes.access, routes.proxies, routes.use_cases))
     app.register_error_handler(Exception, _explain)
     app.before_request(_start_clock)
     app.after_request(routes.count)
@@ -116,6 +118,12 @@ class Routes:
 
     def health(self) -> ResponseReturnValue:
         return jsonify(status="UP", model_class="Taxonomist", v2=True)
+
+    def root(self) -> ResponseReturnValue:
+        """Send browsers to the console; Label Studio asks here, too, whether the server is up."""
+        if wants_page():
+            return Response(status=302, headers={"Location": "projects", "Vary": "Accept"})
+        return self.health()
 
     def setup(self) -> ResponseReturnValue:
         caller = self._checked_caller()

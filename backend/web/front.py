@@ -17,7 +17,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
@@ -52,6 +52,7 @@ BODIES_BYTES = 64 * MB  # of all requests of a kind that are read or answered
 BODY_DEADLINE_S = 30.0
 DISCARD_DEADLINE_S = 5.0
 DISCARD_BYTES = 4 * MAX_BODY_BYTES
+_TOO_MANY = "Too many passwords of this caller were wrong. Try again in a second."
 
 
 @dataclass(frozen=True)
@@ -117,8 +118,13 @@ class Front:
         path = scope["path"].rpartition("/")[2]
         kind = self._kinds.get(path, self._page)
         caller = self._caller(scope)
+        caller_on_trial = caller
         with self._body_budget(kind) as hold:
             body = await self._body(scope, receive, kind, caller, hold)
+            if isinstance(body, bytes) and body and kind is self._page:  # a form, which may have a password
+                caller_on_trial = replace(caller, authorization=body.decode("latin-1"))
+            if caller_on_trial is not caller and self._failed_passwords.must_wait(caller_on_trial):
+                body = _refuse(429, _TOO_MANY)
             if isinstance(body, Response):
                 response = body
                 self._routes.count_refused(path, response.status)
@@ -133,7 +139,7 @@ class Front:
                 )
             del body
         if response.status == 401:
-            await self._failed_passwords.slow_down(caller)
+            await self._failed_passwords.slow_down(caller_on_trial)
         await send({"type": "http.response.start", "status": response.status, "headers": response.headers})
         await send({"type": "http.response.body", "body": response.body})
 
@@ -170,12 +176,13 @@ class Front:
         """Return the body, or the response that refuses the request."""
         headers = dict(scope["headers"])
         body: bytes | _Refused
+        takes_forms = kind is self._page
         if self._page_address.refuses(scope["path"], caller):
             body = _Refused(_refuse(404, REFUSAL))
-        elif refusal := self._gate.refusal(scope["method"], scope["path"], scope["headers"]):
+        elif refusal := self._gate.refusal(scope["method"], scope["path"], scope["headers"], takes_forms=takes_forms):
             body = _Refused(_refuse(*refusal))
         elif not self._is_certain(kind, caller) and self._failed_passwords.must_wait(caller):
-            body = _Refused(_refuse(429, "Too many passwords of this caller were wrong. Try again in a second."))
+            body = _Refused(_refuse(429, _TOO_MANY))
         elif reason := self._unauthorised(kind, caller):
             body = _Refused(_refuse(401, reason))
         else:

@@ -35,8 +35,12 @@ class Access:
 
     def check_reader(self, caller: Caller) -> None:
         """Raise `AuthError` for a caller that may not read about all projects; people read it in a browser, too."""
-        if not self._is_open(caller.is_direct) and not self.is_authenticated(caller):
+        if not self.may_read(caller):
             raise self._services.credentials.refusal(webhook=False)
+
+    def may_read(self, caller: Caller) -> bool:
+        """Return whether a caller may read about all projects: with the password, or where none is needed."""
+        return self._is_open(caller.is_direct) or self.is_authenticated(caller)
 
     def check_project(self, caller: Caller, project: str, *, webhook: bool = False) -> None:
         """Raise `AuthError` for a caller that passed `check` and may not call for this project."""

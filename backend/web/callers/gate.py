@@ -2,8 +2,9 @@
 
 A server on loopback needs no password, but each page that a person opens can make the browser send requests to it. So a
 request that changes something must be JSON, which browsers send across sites only after a check that we do not grant,
-and must not come from another origin. A page could also give its own name our address (DNS rebinding): the name in
-`Host` must be one of ours. A name that is an IP address, or `localhost`, cannot be given away.
+and must not come from another origin. A form of our own pages is not JSON: it must prove that it comes from this
+origin, and has a token, which the page compares. A page could also give its own name our address (DNS rebinding): the
+name in `Host` must be one of ours. A name that is an IP address, or `localhost`, cannot be given away.
 """
 
 from __future__ import annotations
@@ -46,9 +47,12 @@ class Gate:
         self._names = names | {name for name in allowed if not name.startswith("*.")}
         self._is_known = lru_cache(maxsize=256)(self._is_ours)
 
-    def refusal(self, method: str, path: str, sent: Iterable[tuple[bytes, bytes]]) -> tuple[int, str] | None:
+    def refusal(
+        self, method: str, path: str, sent: Iterable[tuple[bytes, bytes]], *, takes_forms: bool = False
+    ) -> tuple[int, str] | None:
         """Return status and reason when a request is refused, else None. `sent` are the headers, in lower case.
 
+        `takes_forms`: the path is that of a page of ours, not of a route that programs call.
         A header that must come once is refused twice, since other programs may look at another one of them.
         """
         headers = dict(sent)
@@ -72,6 +76,10 @@ class Gate:
         elif site not in {b"none", b"same-origin"}:
             return 403, "A page of another site must not send this request."
         kind = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
+        if takes_forms and method == "POST" and kind == "application/x-www-form-urlencoded":
+            if origin or site == b"same-origin":
+                return None
+            return 403, "The browser does not say that a page of this server sends the form."
         if kind != "application/json":
             return 415, "Send JSON, with the header Content-Type: application/json."
         return None

@@ -411,3 +411,22 @@ def test_a_clock_that_is_set_back_keeps_no_sign_of_life_from_the_master(monkeypa
         monkeypatch.setattr("uvicorn.server.time.time", lambda: now)  # noqa: B023
         run_coroutine(server.on_tick(0))
     assert signs == [2e9, 2e9 - 3600, 2e9 - 3599]
+
+
+def test_passwords_in_a_form_are_slowed_down_too(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr(failed_passwords, "sleep", sleep)
+    settings = settings.model_copy(update={"password": SecretStr("geheim")})
+    with serving(Services(settings), settings) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+        origin = {"Origin": f"http://127.0.0.1:{port}"}
+        for attempt in range(7):
+            answer = client.post("/login", data={"password": f"wrong {attempt}"}, headers=origin)
+            assert answer.status_code == 401
+        assert client.post("/login", data={"password": "geheim"}, headers=origin).status_code == 303
+        assert client.post("/login", data={"password": "geheim"}).status_code == 403  # from nowhere
+        assert client.post("/predict", data={"password": "geheim"}, headers=origin).status_code == 415
+    assert waits == [failed_passwords.FIRST_DELAY_S, 2 * failed_passwords.FIRST_DELAY_S]

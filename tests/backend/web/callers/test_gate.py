@@ -146,3 +146,30 @@ def test_a_header_that_must_come_once_is_refused_twice(name: str) -> None:
     assert refused is not None
     assert refused[0] == 400
     assert f"more than one header {name.title()}" in refused[1]
+
+
+FORM = {"host": "127.0.0.1:9090", "content-type": "application/x-www-form-urlencoded"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "takes_forms", "status"),
+    [
+        ({"origin": "http://127.0.0.1:9090"}, True, None),
+        ({"sec-fetch-site": "same-origin"}, True, None),
+        ({"origin": "https://label.company.test", "sec-fetch-site": "same-origin"}, True, None),
+        ({"origin": "http://127.0.0.1:9090"}, False, 415),  # a route that programs call
+        ({}, True, 403),  # nothing says that the form is ours
+        ({"sec-fetch-site": "none"}, True, 403),
+        ({"origin": "null"}, True, 403),
+        ({"origin": "https://evil.test"}, True, 403),
+        ({"sec-fetch-site": "cross-site"}, True, 403),
+        ({"origin": "http://127.0.0.1:9090", "content-type": "multipart/form-data"}, True, 415),
+        ({"origin": "http://127.0.0.1:9090", "content-type": "text/plain"}, True, 415),
+    ],
+)
+def test_a_form_says_that_a_page_of_ours_sends_it(
+    headers: dict[str, str], takes_forms: bool, status: int | None
+) -> None:
+    sent = [(name.encode(), value.encode()) for name, value in {**FORM, **headers}.items()]
+    refused = Gate(Settings(**PUBLIC)).refusal("POST", "/login", sent, takes_forms=takes_forms)  # type: ignore[arg-type]
+    assert (refused[0] if refused else None) == status
