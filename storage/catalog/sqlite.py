@@ -156,19 +156,18 @@ class SqliteCatalog:
         self, project: str, facets: Sequence[Facet] = (), *, after: str = "", limit: int = 60
     ) -> list[ImageDocument]:
         """See `Catalog.page`."""
-        first, *others = [facet.row for facet in facets] or [None]
-        source = "memberships" if first is None else "facets"
+        source = "facets" if facets else "memberships"
         conditions = ["m.project = ?", "m.image_id > ?"]
         values: list[object] = [project, after]
-        if first is not None:
+        if facets:
             conditions.append("m.facet = ? AND m.value = ?")
-            values += first
-        for other in others:
+            values += facets[0].row
+        for facet in facets[1:]:
             conditions.append(
                 "EXISTS (SELECT 1 FROM facets f WHERE f.project = m.project AND f.facet = ? AND f.value = ?"
                 " AND f.image_id = m.image_id)"
             )
-            values += other or ()
+            values += facet.row
         query = (
             f"SELECT d.* FROM {source} m CROSS JOIN documents d ON d.id = m.image_id"  # noqa: S608
             f" WHERE {' AND '.join(conditions)} ORDER BY m.image_id LIMIT ?"

@@ -89,7 +89,7 @@ def test_sessions_that_ended_or_were_made_by_others(
     client.set_cookie(COOKIE, cookie.value)
     assert client.get("/projects").status_code == 303
     later = time.time() + sessions.LIFE_S + 1
-    monkeypatch.setattr(sessions.time, "time", lambda: later)
+    monkeypatch.setattr(time, "time", lambda: later)
     assert logged_in.get("/projects").status_code == 303
 
 
@@ -146,7 +146,7 @@ def test_a_change_asks_for_the_password_again(
 ) -> None:
     publish_promise(trained, "7", target=0.9, threshold=0.5)
     later = time.time() + sessions.CONFIRMED_S + 1
-    monkeypatch.setattr(sessions.time, "time", lambda: later)
+    monkeypatch.setattr(time, "time", lambda: later)
     form = {"token": token_of(logged_in, "/project/7/roll-back")}
     assert 'type="password"' in logged_in.get("/project/7/roll-back").get_data(as_text=True)
     for password in ("", "wrong"):
