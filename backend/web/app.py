@@ -87,7 +87,9 @@ def create_app(settings: Settings, services: Services | None = None, *, routes: 
     pages.before_request(PagesOfPeople(routes.services, routes.people).refusal)
     app.register_blueprint(pages)
     app.register_blueprint(panel_files())
-    app.register_blueprint(console_pages(routes.services, routes.access, routes.proxies, routes.use_cases))
+    app.register_blueprint(
+        console_pages(routes.services, routes.access, routes.proxies, routes.people, routes.use_cases)
+    )
     app.register_error_handler(Exception, _explain)
     app.before_request(_start_clock)
     app.after_request(routes.count)

@@ -20,7 +20,7 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
 from taxonomist.backend.error_codes import http_status
-from taxonomist.backend.services import Services
+from taxonomist.backend.services import Services, registry_name
 from taxonomist.backend.status import collect_overview, collect_projects
 from taxonomist.backend.status.overview import VersionFigures
 from taxonomist.backend.web.callers.access import Access
@@ -28,6 +28,7 @@ from taxonomist.backend.web.callers.caller import Proxies
 from taxonomist.backend.web.console import charts, wording
 from taxonomist.backend.web.console.language import Language, best_language
 from taxonomist.backend.web.console.session import COOKIE, LIFE_S, Sessions, Visitor
+from taxonomist.backend.web.people import AuditLog, People
 from taxonomist.backend.web.use_cases import UseCases
 from taxonomist.backend.worker.served_versions import promote, roll_back
 from taxonomist.taxonomy.errors import NotFoundError, TaxonomistError
@@ -75,16 +76,20 @@ def relative_to_root(path: str) -> str:
     return "../" * (request.path.count("/") - 1) + path
 
 
-def console_pages(services: Services, access: Access, proxies: Proxies, use_cases: UseCases) -> Blueprint:
+def console_pages(
+    services: Services, access: Access, proxies: Proxies, people: People, use_cases: UseCases
+) -> Blueprint:
     """Return the routes of the console."""
     pages = Blueprint("console", __name__, template_folder="templates")
-    sessions = Sessions(services, access)
+    sessions = Sessions(services, access, people)
+    audit_log = AuditLog(services.settings.home)
     assets = _assets()
 
     @pages.before_request
     def look_at_visitor() -> None:
         g.language = best_language(request.cookies.get(LANGUAGE), request.headers.get("Accept-Language"))
-        g.visitor = sessions.visitor(proxies.caller_in(request.environ), request.cookies.get(COOKIE))
+        caller = proxies.caller_in(request.environ)
+        g.visitor = sessions.visitor(caller, request.cookies.get(COOKIE), request.headers.get("Cookie"))
         g.session = None
 
     @pages.after_request
@@ -233,6 +238,20 @@ def console_pages(services: Services, access: Access, proxies: Proxies, use_case
         found = collect_overview(services, project)
         return page("set_aside.html", overview=found, project=project, tab="overview")
 
+    @pages.get("/project/<project>/changes")
+    @for_leads
+    def changes(project: str) -> ResponseReturnValue:
+        found = audit_log.entries(project, limit=101, below=request.args.get("below", type=int))
+        return page(
+            "changes.html",
+            overview=collect_overview(services, project),
+            project=project,
+            tab="changes",
+            entries=found[:100],
+            has_more=len(found) > 100,
+            actions=wording.ACTIONS,
+        )
+
     def change(
         project: str, action: str, template: str, act: Callable[[], object], **values: object
     ) -> ResponseReturnValue:
@@ -245,8 +264,10 @@ def console_pages(services: Services, access: Access, proxies: Proxies, use_case
             if not sessions.is_password(request.form.get("password", "")):
                 return page(template, wrong=True, **values), 401
             g.session = sessions.confirm(visitor.session)
+        before = services.registry.champion(registry_name(project))
         act()
-        log.warning("project %s: %s by %s", project, action, visitor.name)
+        now = services.registry.champion(registry_name(project))
+        audit_log.add(visitor.name, action, project=project, what=now or "", before=before)
         return _see_other(f"{_link(project, 'overview')}?done={action}")
 
     @pages.route("/project/<project>/retrain", methods=["GET", "POST"], endpoint="retrain")
@@ -255,6 +276,7 @@ def console_pages(services: Services, access: Access, proxies: Proxies, use_case
         found = collect_overview(services, project)
         if request.method == "POST":
             use_cases.start_training(project)
+            audit_log.add(g.visitor.name, "retrain", project=project)
             return _see_other(f"{_link(project, 'overview')}?done=retrain")
         return page("retrain.html", overview=found, project=project, tab="overview", action="retrain", wrong=False)
 

@@ -1,28 +1,31 @@
-"""The login to the console: a signed cookie, which the server does not keep.
+"""Who looks at the console: who has the password, or, with one address, a person whom Label Studio knows.
 
-A session begins with the server's password and ends after `LIFE_S`, or when the password changes. Where no password is
-needed, a cookie of the same form only ties forms to the browser that asked for them. Changes that are hard to undo ask
-for the password again, unless it was given less than `CONFIRMED_S` ago.
+The login is a signed cookie, which the server does not keep. A session begins with the server's password and ends after
+`LIFE_S`, or when the password changes. Others have a cookie of the same form, which only ties forms to the browser that
+asked for them. Changes that are hard to undo ask for the password again, unless it was given less than `CONFIRMED_S`
+ago.
 """
 
 from __future__ import annotations
 
 import hmac
+import logging
 import re
 import secrets
 import time
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from taxonomist.backend.services import Services
 from taxonomist.backend.web.callers.access import Access
 from taxonomist.backend.web.callers.caller import Caller
+from taxonomist.backend.web.people import People, Person, Role
+from taxonomist.taxonomy.errors import LabelStudioError
 
+log = logging.getLogger(__name__)
 COOKIE = "taxonomist_console"
 LIFE_S = 12 * 3600
 CONFIRMED_S = 30 * 60
 _COOKIE = re.compile(r"(login|visit)\.([0-9]{1,12})\.([0-9]{1,12})\.([0-9a-f]{32})\.([0-9a-f]{64})", re.ASCII)
-Role = Literal["lead", "annotator"]
 
 
 @dataclass(frozen=True)
@@ -40,33 +43,47 @@ class Session:
 
 @dataclass(frozen=True)
 class Visitor:
-    """Who looks at the console. `name` is what the audit log has, `is_open` that no password is asked for."""
+    """Who looks at the console. `name` is what the audit log has, `is_open` that no password is asked for.
+
+    `person` is whom Label Studio knows, None for somebody who has the server's password.
+    """
 
     session: Session
     name: str
     is_open: bool
     is_confirmed: bool
     token: str
+    person: Person | None = None
 
-    def role(self, project: str) -> Role | None:  # noqa: ARG002 - who has the password leads all projects
-        """Return what the visitor may do in a project, None for one that they may not see."""
-        return "lead"
+    def role(self, project: str) -> Role | None:
+        """Return what the visitor may do in a project, None for one that they may not see.
+
+        Who has the password leads all projects.
+        """
+        return "lead" if self.person is None else self.person.roles.get(project)
 
 
 class Sessions:
     """The sessions of one server."""
 
-    def __init__(self, services: Services, access: Access) -> None:
+    def __init__(self, services: Services, access: Access, people: People) -> None:
         self._services = services
         self._access = access
+        self._people = people
 
-    def visitor(self, caller: Caller, cookie: str | None) -> Visitor | None:
-        """Return who sends a request with this cookie of ours, None for somebody who must log in."""
+    def visitor(self, caller: Caller, cookie: str | None, cookies: str | None) -> Visitor | None:
+        """Return who sends a request with this cookie of ours, None for somebody who must log in.
+
+        `cookies` is the header with all cookies.
+        """
         session = self._read(cookie or "")
         if session is not None and session.login:
             return self._visitor(session, "console", is_open=False)
         if not self._access.may_read(caller):
-            return None
+            person = self._person(cookies)
+            if person is None:
+                return None
+            return replace(self._visitor(session or self.new(login=False), person.email, is_open=False), person=person)
         is_open = not self._access.is_authenticated(caller)
         return self._visitor(session or self.new(login=False), "console, without a password", is_open=is_open)
 
@@ -87,6 +104,13 @@ class Sessions:
     def is_password(self, text: str) -> bool:
         """Return whether a text is the server's password."""
         return self._services.credentials.is_password(text)
+
+    def _person(self, cookies: str | None) -> Person | None:
+        try:
+            return self._people.person(cookies)
+        except LabelStudioError as error:
+            log.warning("The console cannot ask Label Studio who a person is: %s", error)
+            return None
 
     def _visitor(self, session: Session, name: str, *, is_open: bool) -> Visitor:
         is_confirmed = is_open or time.time() < session.confirmed + CONFIRMED_S

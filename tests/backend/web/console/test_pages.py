@@ -17,6 +17,7 @@ from taxonomist.backend.state.jobs import JobKind, JobState
 from taxonomist.backend.status.overview import NeedKind
 from taxonomist.backend.web.console import german, language, pages, wording
 from taxonomist.backend.web.console.language import Language, best_language
+from taxonomist.backend.web.people import AuditLog
 from taxonomist.storage.catalog import ImageDocument, ProjectLabels
 from taxonomist.storage.set_aside import ItemKind, put_aside
 from tests.backend.web.console.conftest import browser_of
@@ -42,6 +43,7 @@ def troubled(trained: Services) -> Services:
     trained.jobs.start(failed.id)
     trained.jobs.finish(failed.id, JobState.FAILED, EVIL)
     trained.jobs.enqueue(JobKind.SYNC, "7", EVIL)
+    AuditLog(trained.settings.home).add(EVIL, "promote", project="7", what=EVIL)
     return trained
 
 
@@ -75,6 +77,7 @@ def all_pages(client: FlaskClient) -> Iterator[TestResponse]:
         yield client.get(f"/{path}")
     yield client.get("/project/7/promote?version=v1")
     yield client.get("/project/7/roll-back")
+    yield client.get("/project/7/changes")
     yield client.get("/project/nobody/overview")
     yield client.post("/project/7/retrain")
     yield client.get("/login", headers={"X-Forwarded-For": "10.1.1.1"})

@@ -12,6 +12,7 @@ from taxonomist.backend.services import Services, registry_name
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.web.console import session as sessions
 from taxonomist.backend.web.console.session import COOKIE
+from taxonomist.backend.web.people import AuditLog
 from tests.backend.web.console.conftest import PASSWORD, browser_of, guarded, log_in, token_of
 from tests.small_world import publish_promise
 
@@ -20,6 +21,7 @@ PAGES = [
     "/project/7/overview",
     "/project/nobody/overview",
     "/project/7/set-aside",
+    "/project/7/changes",
     "/project/7/promote?version=v1",
     "/project/7/roll-back",
     "/project/7/retrain",
@@ -139,6 +141,13 @@ def test_promote_roll_back_and_retrain(trained: Services, logged_in: FlaskClient
     change("retrain")
     assert "train" in [job.kind for job in trained.jobs.waiting()]
     assert logged_in.get("/project/7/promote?version=v9").status_code == 404
+    entries = AuditLog(trained.settings.home).entries("7")
+    assert [(entry.who, entry.action, entry.what, entry.before) for entry in entries] == [
+        ("console", "retrain", "", None),
+        ("console", "roll-back", "v2", "v1"),
+        ("console", "promote", "v1", "v2"),
+    ]
+    assert "v2" in logged_in.get("/project/7/changes").get_data(as_text=True)
 
 
 def test_a_change_asks_for_the_password_again(
