@@ -95,7 +95,6 @@ def console_pages(
     @pages.after_request
     def secure(response: Response) -> Response:
         response.headers.setdefault("Content-Security-Policy", CSP)
-        response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["Referrer-Policy"] = (
             "same-origin"  # with "no-referrer" forms would not say where they are from
         )
