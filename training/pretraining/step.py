@@ -1,17 +1,20 @@
 """One step of a pre-training: a pure function of its inputs and of the state, recorded as one CUDA graph on a GPU.
 
-All that differs from step to step (which images, the random numbers, the learning rate) is prepared on the CPU, in a
-thread that works ahead, and copied to fixed places on the device. In between nothing is copied and no result is waited
-for, so that on a GPU the whole step is recorded once and replayed. The same code runs on a CPU as it is.
+All that differs from step to step (which images, the random numbers, the learning rate) is prepared on the CPU, by a
+thread that works ahead as far as that pays, and copied to fixed places on the device. In between nothing is copied and
+no result is waited for, so that on a GPU the whole step is recorded once and replayed. The same code runs on a CPU as
+it is.
 """
 
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -49,7 +52,7 @@ class StepInputs:
     step: int
     rows: Tensor
     numbers: Tensor
-    images: Tensor | None
+    images: Tensor | None = None
 
 
 class PretrainingStep:
@@ -131,19 +134,36 @@ class PretrainingStep:
             rank=self._process_group.rank,
             world_size=self._process_group.world_size,
         )
-        waiting: deque[Future[StepInputs]] = deque()
+        waiting: deque[Future[Callable[[], StepInputs]]] = deque()
         with ThreadPoolExecutor(1, "inputs") as reader:
             try:
                 for step in range(start, self.total_steps + _AHEAD):
                     if step < self.total_steps:
                         waiting.append(reader.submit(self._prepare, schedule, step))
                     if step >= start + _AHEAD and waiting:
-                        yield waiting.popleft().result()
+                        yield waiting.popleft().result()()
             finally:
                 for future in waiting:
                     future.cancel()
 
-    def _prepare(self, schedule: BatchSchedule, step: int) -> StepInputs:
+    def _prepare(self, schedule: BatchSchedule, step: int) -> Callable[[], StepInputs]:
+        """Return a function that returns the inputs of a step, after what can be done ahead of it.
+
+        Beside a GPU that is all. On a CPU only images are read ahead, and torch computes in one thread alone. A second
+        one would get a team of OpenMP threads of its own, and with more of these than cores, all of them sleep between
+        two operations instead of spinning: to wake them takes a tenth of a step.
+        """
+        queries, keys = schedule.rows(step)
+        rows = np.concatenate([queries, keys, schedule.ids(queries)])
+        images = None
+        if self._images_on_device is None:
+            images = np.stack([self._images.take(queries), self._images.take(keys)])
+        if self.device.type == "cpu":
+            return partial(self._complete, step, rows, images)
+        inputs = self._complete(step, rows, images)
+        return lambda: inputs
+
+    def _complete(self, step: int, rows: RowIndices, images: npt.NDArray[np.uint8] | None) -> StepInputs:
         recipe, views = self.recipe, 2 + self.recipe.local_views
         seed = int(np.random.SeedSequence([recipe.seed, step]).generate_state(1)[0])
         # Drawn for the whole batch, so that any number of processes makes the same views of it.
@@ -153,17 +173,13 @@ class PretrainingStep:
         parameters = [view_parameters(torch.cat(own[:2]), recipe.views)]
         if recipe.local_views:
             parameters.append(view_parameters(torch.cat(own[2:]), _local_options(recipe.views)))
-        queries, keys = schedule.rows(step)
-        rows = torch.from_numpy(np.concatenate([queries, keys, schedule.ids(queries)]))
-        rows = torch.cat([rows, drawn[: self._all, -1].argsort()])
         numbers = torch.cat([*(values.flatten() for values in parameters), torch.tensor([self.learning_rate(step)])])
-        images = None
-        if self._images_on_device is None:
-            images = torch.from_numpy(np.stack([self._images.take(queries), self._images.take(keys)]))
+        inputs = [torch.cat([torch.from_numpy(rows), drawn[: self._all, -1].argsort()]), numbers]
+        if images is not None:
+            inputs.append(torch.from_numpy(images))
         if self.device.type == "cuda":
-            rows, numbers = rows.pin_memory(), numbers.pin_memory()
-            images = None if images is None else images.pin_memory()
-        return StepInputs(step, rows, numbers, images)
+            inputs = [values.pin_memory() for values in inputs]
+        return StepInputs(step, *inputs)
 
     # --- the step
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from itertools import islice
@@ -10,10 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from taxonomist.training.pretraining.batches import BatchSchedule, ImageSelection
+from taxonomist.training.pretraining.contrastive_views import view_parameters
 from taxonomist.training.pretraining.distributed.process_group import ProcessGroup
-from taxonomist.training.pretraining.recipe import Recipe
+from taxonomist.training.pretraining.recipe import Recipe, ViewOptions
 from taxonomist.training.pretraining.step import PretrainingStep, StepInputs
 from tests.training.pretraining.small_images import small_images
 from tests.training.pretraining.small_runs import RECIPE
@@ -93,7 +98,7 @@ def test_only_a_few_steps_are_prepared_ahead(monkeypatch: pytest.MonkeyPatch) ->
     prepared: list[int] = []
     prepare = step._prepare
 
-    def counted(schedule: BatchSchedule, number: int) -> StepInputs:
+    def counted(schedule: BatchSchedule, number: int) -> Callable[[], StepInputs]:
         prepared.append(number)
         return prepare(schedule, number)
 
@@ -101,3 +106,24 @@ def test_only_a_few_steps_are_prepared_ahead(monkeypatch: pytest.MonkeyPatch) ->
     with closing(step.inputs(10)) as inputs:
         assert [next(inputs).step for _ in range(3)] == [10, 11, 12]
     assert max(prepared) <= 10 + 3 + 4
+
+
+def test_on_a_cpu_torch_computes_in_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second thread would get a team of OpenMP's, whose size slows down that of the training."""
+    step, computing, reading = step_of(RECIPE), set(), set()
+    take = step._images.take
+
+    def parameters(numbers: Tensor, options: ViewOptions) -> Tensor:
+        computing.add(threading.get_ident())
+        return view_parameters(numbers, options)
+
+    def taken(rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        reading.add(threading.get_ident())
+        return take(rows)
+
+    monkeypatch.setattr("taxonomist.training.pretraining.step.view_parameters", parameters)
+    monkeypatch.setattr(step._images, "take", taken)
+    with closing(step.inputs(0)) as inputs:
+        next(inputs)
+    assert computing == {threading.get_ident()}
+    assert reading.isdisjoint(computing)
