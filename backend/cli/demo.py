@@ -19,7 +19,9 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     context: typer.Context,
-    port: Annotated[int, typer.Option(help="First port to try for Label Studio.")] = 8080,
+    port: Annotated[
+        int, typer.Option(help="First port to try for the one address of Label Studio and our pages.")
+    ] = 8080,
     backend_port: Annotated[int, typer.Option(help="First port to try for the backend.")] = 9090,
     environment: Annotated[
         Path | None, typer.Option(help="Virtual environment with Label Studio; it is created if missing.")

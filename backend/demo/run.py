@@ -18,6 +18,7 @@ from taxonomist.backend.connection.connect import connect_project
 from taxonomist.backend.demo.accounts import Account, checked, sign_up
 from taxonomist.backend.demo.annotators import annotate, plan
 from taxonomist.backend.demo.environment import Say, label_studio
+from taxonomist.backend.demo.one_address import OneAddress, one_address
 from taxonomist.backend.demo.process import END_WITH_PARENT
 from taxonomist.backend.demo.project import (
     PRODUCT,
@@ -49,10 +50,10 @@ DEMO_SETTINGS = {"target_precision": "0.5", "retrain_after": "5", "views": "2", 
 def run_demo(
     settings: Settings, *, environment: Path | None, port: int, backend_port: int, keep_running: bool, say: Say
 ) -> None:
-    """Start everything, let the simulated annotators label a part, wait for the first model, and print the addresses.
+    """Start everything, let the simulated annotators label a part, wait for the first model, and print the address.
 
-    A second run continues with what the first one made. Raises `LabelStudioError` when Label Studio cannot be installed
-    or started.
+    Label Studio and our pages have one address, on `port` where it is free. A second run continues with what the first
+    one made. Raises `LabelStudioError` when Label Studio cannot be installed or started.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM ends it as Ctrl-C does
     home = settings.home.resolve()
@@ -60,9 +61,16 @@ def run_demo(
     environment = environment or home / "label-studio-environment"
     program = label_studio(environment, say)
     cache = environment.with_name(f"{environment.name}-cache")
-    with start(program, home / "label-studio", port=port, cache=cache, say=say) as server:
+    with (
+        one_address(port) as site,
+        start(
+            program, home / "label-studio", port=min(port + 1, 65535), cache=cache, outer_url=site.url, say=say
+        ) as server,
+    ):
+        site.label_studio = server.url
         project = _prepare_project(server, say)
-        with _backend(home / "backend", server, backend_port) as services:
+        with _backend(home / "backend", server, site, backend_port) as services:
+            site.ours = services.settings.url
             connect_project(
                 services,
                 project,
@@ -74,7 +82,7 @@ def run_demo(
             )
             _annotate_part(server, int(project), say)
             _wait_for_model(services, project, say)
-            _show(server, services, project, say)
+            _show(server, services, site, project, say)
             if keep_running:
                 _until_stopped(server)
 
@@ -90,7 +98,7 @@ def _prepare_project(server: LabelStudioServer, say: Say) -> str:
 
 
 @contextmanager
-def _backend(home: Path, server: LabelStudioServer, port: int) -> Iterator[Services]:
+def _backend(home: Path, server: LabelStudioServer, site: OneAddress, port: int) -> Iterator[Services]:
     """Run a `taxonomist serve` for the demo, and yield services on its home folder."""
     home.mkdir(parents=True, exist_ok=True)
     chosen = port if is_free(port) else free_port()
@@ -98,6 +106,7 @@ def _backend(home: Path, server: LabelStudioServer, port: int) -> Iterator[Servi
         **DEMO_SETTINGS,
         "home": str(home),
         "port": str(chosen),
+        "browser_url": site.page_url,
         "label_studio_url": server.url,
         "label_studio_api_key": server.owner.token,
     }
@@ -166,16 +175,16 @@ def _wait_for_model(services: Services, project: str, say: Say) -> None:
     raise TaxonomistError("No model was trained.", hint=f"See {services.settings.home / 'backend.log'}.")
 
 
-def _show(server: LabelStudioServer, services: Services, project: str, say: Say) -> None:
+def _show(server: LabelStudioServer, services: Services, site: OneAddress, project: str, say: Say) -> None:
     version = services.registry.champion(registry_name(project))
     owner: Account = server.owner
     lines: Sequence[str] = (
         "",
-        f"Label Studio:   {server.url}/projects/{project}/data",
+        f"Label Studio:   {site.url}/projects/{project}/data",
         f"  log in as     {owner.email}  password {owner.password}",
         f"Model:          {model_version_name(version or '')}, trained on what the annotators agreed on",
         f"  tested on     {_tested_on(services, project, version)}",
-        f"Backend:        {services.settings.url}  (metrics at /metrics)",
+        f"Our pages:      {site.page_url}/, with the login of Label Studio",
         f"Models, plots:  {services.settings.home / 'models'}",
         "",
         "Open a task without annotations: its taxonomy is pre-filled, labelled look-alikes are shown beside the image.",

@@ -179,6 +179,14 @@ def empty_database(program: Path, cache: Path, say: Say = silent) -> Path:
     return database
 
 
+def listen(port: int) -> socket.socket:
+    """Return a listening socket of the loopback interface: on `port`, or on any other where that is taken."""
+    try:
+        return socket.create_server((HOST, port))
+    except OSError:
+        return socket.create_server((HOST, 0))
+
+
 def free_port() -> int:
     """Return a port of the loopback interface that was free just now."""
     with socket.socket() as probe:

@@ -15,7 +15,7 @@ from taxonomist.storage.network.plain_responses import MAX_RESPONSE_BYTES, PLAIN
 from taxonomist.storage.network.proxies import Proxy, proxy_for
 from taxonomist.taxonomy.errors import TaxonomistError
 
-__all__ = ["ProxyFailure", "RedirectedElsewhere", "failures_of", "http_client", "image_client", "reason_and_fix"]
+__all__ = ["ProxyFailure", "RedirectedElsewhere", "failures_of", "forwarding_transport", "http_client", "image_client", "reason_and_fix"]
 
 _ON = {301: 308, 302: 307}
 """httpx, as browsers do, turns a POST into a GET after 301 and 302, but not after the statuses that mean the same."""
@@ -86,6 +86,13 @@ def image_client(proxy: Proxy | None, *, is_secure: bool, timeout: float, limits
             verify=_verify(is_secure), proxy=_for_httpx(proxy), limits=limits, trust_env=False
         ),
     )
+
+
+def forwarding_transport() -> httpx.AsyncHTTPTransport:
+    """Return what sends requests on, as they are, to servers of this machine. Each gets a connection of its own, since
+    a kept one may be closed at the moment of its next use."""
+    limits = httpx.Limits(max_connections=200, max_keepalive_connections=0)
+    return httpx.AsyncHTTPTransport(verify=_verify(False), limits=limits, trust_env=False)
 
 
 def _is_upgrade(before: httpx.URL, after: httpx.URL) -> bool:
