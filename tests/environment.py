@@ -5,9 +5,10 @@
 - `.venv-label-studio-ml`: label-studio-ml 1.0.9 with today's Flask, and this project's plain install, without torch;
 - `.venv-s3`: moto's S3 server;
 - `.venv-azure`: Azurite and a Cosmos DB from npm, and in `.venv-node` node itself where the machine has none;
-- a Chromium.
+- a Chromium;
+- nginx.
 
-Nothing of it needs root, but the libraries of a Chromium. A second run finds all of it and ends at once.
+Nothing of it needs root, but the libraries of a Chromium and nginx. A second run finds all of it and ends at once.
 """
 
 from __future__ import annotations
@@ -118,6 +119,29 @@ def _starts(program: Path) -> bool:
     return subprocess.run([program, "--version"], capture_output=True, check=False).returncode == 0
 
 
+def find_nginx() -> Path | None:
+    """Return the nginx of the system, which Debian has where only root looks for programs."""
+    found = shutil.which("nginx", path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"]))
+    return Path(found) if found else None
+
+
+def nginx(progress: Say = silent) -> Path:
+    """Return the path of an nginx, installed by apt as root where there is none.
+
+    Raises `TaxonomistError` that says how to get one.
+    """
+    if found := find_nginx():
+        return found
+    apt_install(["nginx-light"], progress)
+    if found := find_nginx():
+        return found
+    raise TaxonomistError(
+        "A test sends requests through nginx. There is none on this machine, and it cannot be installed.",
+        hint="Install one (`sudo apt-get install nginx-light`) and run `make test` again; or leave the tests that need "
+        "it out with `make test-fast`.",
+    )
+
+
 def _with_label_studio(say: Say) -> None:
     program = label_studio_program(say)
     say(f"Label Studio: {program}")
@@ -133,6 +157,7 @@ def _with_others(say: Say) -> None:
     say(f"S3 server: {s3_server(say)}")
     say(f"Azure emulators: {emulators.install(say)}")
     say(f"Chromium: {chromium(say)}")
+    say(f"nginx: {nginx(say)}")
 
 
 def main() -> int:

@@ -84,7 +84,7 @@ def create_app(settings: Settings, services: Services | None = None, *, routes: 
     app.add_url_rule("/readyz", "readyz", routes.ready)
     app.add_url_rule("/metrics", "metrics", routes.metrics_text)
     pages = panel_pages(routes.services, routes.use_cases.predictor, routes.metrics.count_panel_use)
-    pages.before_request(PagesOfPeople(routes.services, routes.people).refusal)
+    PagesOfPeople(routes.services, routes.people).guard(pages)
     app.register_blueprint(pages)
     app.register_blueprint(panel_files())
     app.register_blueprint(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Response, request
+from flask import Blueprint, Response, request
 
 from taxonomist.backend.label_studio.requests import project_id
 from taxonomist.backend.services import Services
@@ -20,6 +20,11 @@ class PagesOfPeople:
         self._services = services
         self._people = people
 
+    def guard(self, pages: Blueprint) -> None:
+        """Decide about each of the pages before it is made. Call it before they are registered."""
+        pages.before_request(self.refusal)
+        pages.after_request(_for_this_session)
+
     def refusal(self) -> Response | None:
         """Return the answer to a request of a person who may not see its project, None for others.
 
@@ -32,4 +37,13 @@ class PagesOfPeople:
         if person is not None and project in person.roles:
             return None
         reason = "Log in to Label Studio, then reload this page." if person is None else "You may not see this project."
-        return Response(reason, 403, content_type="text/plain; charset=utf-8", headers={"Cache-Control": "no-store"})
+        response = Response(reason, 403, content_type="text/plain; charset=utf-8")
+        response.headers["Cache-Control"] = "no-store"
+        response.headers["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'self'"
+        return response
+
+
+def _for_this_session(response: Response) -> Response:
+    """Let a browser that keeps a page ask again once the person has logged out."""
+    response.vary.add("Cookie")
+    return response
