@@ -6,24 +6,28 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
+from taxonomist.backend.connection.connect import connect_project
 from taxonomist.backend.connection.look_alike_panel import panels_in
 from taxonomist.backend.demo import server
 from taxonomist.backend.demo.accounts import Account, checked, sign_up
 from taxonomist.backend.demo.one_address import OneAddress, one_address
 from taxonomist.backend.demo.project import CatalogueImage, create_project, label_config, upload
 from taxonomist.backend.demo.server import DATABASE, LabelStudioServer
+from taxonomist.backend.services import Services
+from taxonomist.backend.settings import Settings
 from tests.backend.web.callers.test_page_address import PROTOCOL
 from tests.backend_process import BackendProcess
 from tests.e2e.in_process import annotation
 from tests.e2e.screens import logged_in, open_task, shoot
 from tests.environment import LABEL_STUDIO_CACHE, label_studio_program
+from tests.waiting import eventually
 
 PASSWORD = "e2e-password"
 LOG_IN = "Log in to Label Studio, then reload this page."
@@ -36,6 +40,7 @@ class Site(NamedTuple):
     proxy: OneAddress
     label_studio: LabelStudioServer
     backend: BackendProcess
+    settings: dict[str, Any]
 
 
 @pytest.fixture
@@ -45,11 +50,16 @@ def site(tmp_path: Path) -> Iterator[Site]:
         folder = tmp_path / "label-studio"
         program, cache = label_studio_program(), LABEL_STUDIO_CACHE
         label_studio = stack.enter_context(server.start(program, folder, cache=cache, outer_url=proxy.url))
-        settings = {"browser_url": proxy.page_url, "password": PASSWORD, "min_annotators": 1, "retrain_after": 1000}
+        settings: dict[str, Any] = {
+            "browser_url": proxy.page_url,
+            "password": PASSWORD,
+            "min_annotators": 1,
+            "retrain_after": 1000,
+        }
         backend = BackendProcess(tmp_path / "home", settings)
         stack.callback(backend.stop)
         proxy.label_studio, proxy.ours = label_studio.url, backend.url
-        yield Site(proxy, label_studio, backend.start())
+        yield Site(proxy, label_studio, backend.start(), settings)
 
 
 def of_another_organisation(label_studio: LabelStudioServer) -> Account:
@@ -72,20 +82,25 @@ def test_one_login_one_address_and_only_pages(
     site: Site, catalogue: tuple[CatalogueImage, ...], browser: Browser
 ) -> None:
     url, label_studio, backend = site.proxy.url, site.label_studio, site.backend
+    services = Services(Settings(home=backend.home, port=backend.port, **site.settings))
     with label_studio.owner.client(url) as owner:  # through the proxy, the upload too
         project = create_project(owner, "One", label_config(p.path for p in catalogue), annotators=1)
-        made = upload(owner, project, catalogue[::40])
+        made = upload(owner, project, catalogue[::80])
         for task in made[1:]:
             checked(owner.post(f"/api/tasks/{task.id}/annotations/", json={**annotation(task.image), "lead_time": 3.0}))
-        backend.command(
-            *("connect", "--project", str(project), "--yes"),
-            *("--url", label_studio.url, "--api-key", label_studio.owner.token),
+        connect_project(
+            services,
+            str(project),
+            url=label_studio.url,
+            api_key=label_studio.owner.token,
+            ask=lambda _: True,
+            say=print,
         )
         [panel] = panels_in(checked(owner.get(f"/api/projects/{project}")).json()["label_config"])
         hooks = checked(owner.get("/api/webhooks", params={"project": project})).json()
     assert panel.startswith(f"/taxonomist/similar?project={project}&key=")
     assert [hook["url"] for hook in hooks] == [f"{backend.url}/webhook"]
-    backend.command("sync", "--project", str(project))
+    eventually("the labels", lambda: services.catalog.count(str(project), labelled=True) == len(made) - 1, timeout=60)
 
     with logged_in(browser, url, label_studio.owner) as page:
         open_task(page, url, project, made[0].id)

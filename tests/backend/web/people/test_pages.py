@@ -19,14 +19,14 @@ def test_the_key_alone_opens_no_page(tmp_path: Path, label_studio: LabelStudio) 
         key = made.credentials.project_key(project, "look-alikes" if page == "similar" else page)
         headers = {"Cookie": cookie(session)} if session else {}
         answer = client.get(f"/{page}?project={project}&key={key}&id=x&src=x", headers=headers)
-        assert answer.status_code != 403 or answer.headers["Cache-Control"] == "no-store"
+        assert answer.status_code != 403 or "no-store" in answer.headers["Cache-Control"]
         return answer.status_code
 
     assert [status(session) for session in (ANNA, LEA, None, "unknown")] == [200, 200, 403, 403]
     assert [status(session, "5") for session in (ANNA, LEA, None)] == [403, 200, 403]
     assert [status(session, page="thumbnail") for session in (ANNA, None)] == [404, 403]
-    assert status(ANNA, "4.1") == 401  # the key of "4.1" is another one
+    assert status(ANNA, "4.1") == 403  # the key of "4.1" is another one
     label_studio.broken = True
-    assert status("another") == 502
+    assert status("another") == 503
     made.settings.browser_url = None  # another address: no session reaches us, and the key alone counts
     assert status(None) == 200
