@@ -15,7 +15,15 @@ from taxonomist.storage.network.plain_responses import MAX_RESPONSE_BYTES, PLAIN
 from taxonomist.storage.network.proxies import Proxy, proxy_for
 from taxonomist.taxonomy.errors import TaxonomistError
 
-__all__ = ["ProxyFailure", "RedirectedElsewhere", "failures_of", "forwarding_transport", "http_client", "image_client", "reason_and_fix"]
+__all__ = [
+    "ProxyFailure",
+    "RedirectedElsewhere",
+    "failures_of",
+    "forwarding_transport",
+    "http_client",
+    "image_client",
+    "reason_and_fix",
+]
 
 _ON = {301: 308, 302: 307}
 """httpx, as browsers do, turns a POST into a GET after 301 and 302, but not after the statuses that mean the same."""
