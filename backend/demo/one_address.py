@@ -168,7 +168,7 @@ def one_address(port: int) -> Iterator[OneAddress]:
         application = OneAddress(f"http://{HOST}:{listener.getsockname()[1]}")
         server = uvicorn.Server(
             uvicorn.Config(
-                application,  # type: ignore[arg-type]
+                application,
                 interface="asgi3",
                 http="httptools",
                 ws="none",
