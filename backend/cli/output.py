@@ -6,17 +6,18 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import typer
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from taxonomist.progress import CountProgress, StepProgress
+from taxonomist.progress import CountProgress, StepProgress, rising
 from taxonomist.taxonomy.errors import TaxonomistError
 from taxonomist.taxonomy.redaction import printable
 
@@ -69,14 +70,61 @@ def print_csv(rows: Iterable[Iterable[object]]) -> None:
     print(text.getvalue(), end="")  # noqa: T201
 
 
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print rows below the names of their columns."""
+def print_table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, places: Collection[str] = ()
+) -> None:
+    """Print rows below the names of their columns, as wide as the terminal.
+
+    Cells of the columns in `places` are paths and addresses: where the table would be too wide, they lose their middle.
+    Other cells are broken into lines.
+    """
+    cells = [[_shown(cell) for cell in row] for row in rows]
+    widths = _widths(columns, cells)
     grid = Table(title=Text(_shown(title), "table.title"), title_justify="left", header_style="bold")
-    for column in columns:
-        grid.add_column(column, overflow="fold")
-    for row in rows:
-        grid.add_row(*(Text(_shown(cell)) for cell in row))
+    for column, width in zip(columns, widths, strict=True):
+        grid.add_column(column, overflow="fold", width=width)
+    for row in cells:
+        grid.add_row(
+            *(
+                Text(without_middle(cell, width) if width and column in places else cell)
+                for column, cell, width in zip(columns, row, widths, strict=True)
+            )
+        )
     out.print(grid)
+
+
+def without_middle(text: str, width: int) -> str:
+    """Return each line of a text in at most `width` cells of a terminal: a longer one loses its middle.
+
+    >>> without_middle("/data/upload/4/3f2a-chair.jpg", 18)
+    '/data…2a-chair.jpg'
+    """
+    return "\n".join(line if cell_len(line) <= width else _both_ends(line, width) for line in text.split("\n"))
+
+
+def _both_ends(line: str, width: int) -> str:
+    kept = max(width - 1, 1)
+    end = -(-2 * kept // 3)  # a file name says more than the folders before it
+    return f"{set_cell_size(line, kept - end)}…{set_cell_size(line[::-1], end)[::-1]}"
+
+
+def _widths(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> list[int | None]:
+    """Return the width of each column of a table that is too wide for the terminal; None: as wide as its cells.
+
+    Narrow columns keep their width, and the others share what is left.
+    """
+    natural = [
+        max([cell_len(column), *(cell_len(line) for row in cells for line in row[number].split("\n"))])
+        for number, column in enumerate(columns)
+    ]
+    left = out.width - 3 * len(columns) - 1
+    if sum(natural) <= left:
+        return [None] * len(columns)
+    wide = set(range(len(columns)))
+    while narrow := {number for number in wide if natural[number] <= left // len(wide)}:
+        wide -= narrow
+        left -= sum(natural[number] for number in narrow)
+    return [max(left // len(wide), 1) if number in wide else natural[number] for number in range(len(columns))]
 
 
 def print_fields(values: Mapping[str, Any]) -> None:
@@ -109,7 +157,14 @@ def count_bar(title: str, total: int | None = None) -> Iterator[CountProgress]:
     )
     with Progress(*columns, console=err, transient=False) as bar:
         task = bar.add_task(printable(title), total=total)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        most = 0
+
+        def update(done: int, total: int | None) -> None:
+            nonlocal most
+            most = max(most, done)
+            bar.update(task, completed=most, total=total)
+
+        yield update
 
 
 @contextmanager
@@ -128,7 +183,7 @@ def step_bar(title: str) -> Iterator[StepProgress]:
             bar.step = printable(step)
             bar.update(task, completed=share)
 
-        yield update
+        yield rising(update)
 
 
 class _StepBar(Progress):

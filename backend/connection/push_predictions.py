@@ -30,6 +30,7 @@ from taxonomist.taxonomy.label_config import LabelConfig
 log = logging.getLogger(__name__)
 
 CHUNK = 100
+_STORING_SHARE = 0.8  # of the progress; old predictions are removed in the rest
 
 
 def push(services: Services, project: str, progress: StepProgress) -> str:
@@ -63,11 +64,18 @@ def push(services: Services, project: str, progress: StepProgress) -> str:
                 suggested += _push_chunk(
                     services, client, predictor, project, about.label_config, chunk, kept, stores_empty=is_ordered
                 )
-                progress("storing predictions", min(1.0, seen / max(about.tasks - about.annotated_tasks, 1)))
+                share = min(1.0, seen / max(about.tasks - about.annotated_tasks, 1))
+                progress("storing predictions", _STORING_SHARE * share)
             outcome = f"{suggested} of {seen} open tasks have a suggestion of {version}"
         if withdrawn := withdraw(services, client, predictor, project, about.label_config, version):
             outcome = f"{outcome}, {withdrawn} were withdrawn"
-        removal = remove_old_predictions(services, client, project, version, progress)
+        removal = remove_old_predictions(
+            services,
+            client,
+            project,
+            version,
+            lambda step, share: progress(step, _STORING_SHARE + (1 - _STORING_SHARE) * share),
+        )
     return f"{outcome}, {removal}" if removal.removed or removal.left else outcome
 
 

@@ -23,7 +23,7 @@ from taxonomist.backend.pretraining.state import (
 from taxonomist.backend.services import BACKBONE, Services
 from taxonomist.backend.state.jobs import JobKind, JobState
 from taxonomist.backend.state.room import waits_for_room
-from taxonomist.progress import StepProgress
+from taxonomist.progress import StepProgress, rising
 from taxonomist.storage.files import lacks_room
 from taxonomist.taxonomy.errors import (
     ConfigError,
@@ -125,4 +125,4 @@ def _progress(services: Services, job_id: str) -> StepProgress:
             last = time.monotonic()
             services.jobs.progress(job_id, step, share)
 
-    return report
+    return rising(report)

@@ -14,7 +14,7 @@ from taxonomist.backend.state.room import WaitingForRoom, waits_for_room
 from taxonomist.backend.worker.job_runner import run
 from taxonomist.backend.worker.progress_watch import ProgressWatch
 from taxonomist.inference.embedder import give_way
-from taxonomist.progress import StepProgress
+from taxonomist.progress import StepProgress, rising
 from taxonomist.storage.files import disk_error, lacks_room
 from taxonomist.storage.set_aside import ItemKind, describe
 from taxonomist.taxonomy.errors import StorageError, TaxonomistError
@@ -152,7 +152,7 @@ class JobLoop:
                 stored_at = time.monotonic()
                 self._services.jobs.progress(job.id, step, share)
 
-        return store
+        return rising(store)
 
 
 def _name(job: Job) -> str:

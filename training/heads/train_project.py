@@ -53,6 +53,9 @@ from taxonomist.training.split import Part
 __all__ = ["Example", "TrainingOptions", "TrainingOutcome", "model_name", "train_project"]
 
 
+_SHARES = {"embedding": (0.0, 0.3), "training": (0.3, 0.9), "evaluating": (0.9, 0.95), "publishing": (0.95, 1.0)}
+
+
 @dataclass(frozen=True)
 class TrainingOutcome:
     """The result of a training.
@@ -123,13 +126,14 @@ def train_project(
     is what the version gets for its look-alikes. Without
     `promote` the version stays a candidate, for callers that decide on several heads together; with `by_hand` it stays
     one until a person promotes it. `progress` gets the
-    steps "embedding", "training", "evaluating" and "publishing", each with its own share that is done.
+    steps "embedding", "training", "evaluating" and "publishing", with the share of the whole that is done.
 
     A killed training leaves only embeddings and whole versions, and the next one reuses them. Return the outcome.
     Raises TrainingError when there are too few labels, StorageError when a store fails.
     """
     started = time.monotonic()
     options = options or TrainingOptions()
+    report = _of_whole(progress)
     if not isinstance(examples, SplitExamples):
         examples = split_examples(examples, trees, options.test_share, options.seed)
     drawn_again = examples.drawn_again
@@ -141,7 +145,7 @@ def train_project(
         embeddings,
         read_image,
         lambda: Embedder(backbone.path / BACKBONE_FILE),
-        lambda share: progress("embedding", share),
+        lambda share: report("embedding", share),
     )
     usable = [example for example in usable if example.id not in left_out]
     check_enough(usable, trees, left_out)
@@ -156,8 +160,8 @@ def train_project(
         seed=options.seed,
         companions=companions,
     )
-    learned = learn(data, outputs, options, progress)
-    progress("evaluating", 0.0)
+    learned = learn(data, outputs, options, report)
+    report("evaluating", 0.0)
     labels = [example.labels for example in data.scored]
     test = evaluate(learned.head, trees, data.test_x, labels)
     prefilled = [example.prefilled for example in data.scored]
@@ -188,7 +192,7 @@ def train_project(
     trained = _Trained(
         learned, data, test, apart, together, suggested, comparison, tested, left_out, inputs, look_alikes, aliases
     )
-    progress("publishing", 0.0)
+    report("publishing", 0.0)
     version = _publish(registry, project, trained, _manifest(project, backbone, trees, trained, options), started)
     promoted, reason = promote and comparison.decision.promote, comparison.decision.reason
     if promoted:
@@ -196,7 +200,7 @@ def train_project(
             registry.promote_together({version.name: version.version}, instead_of={version.name: served})
         except ConflictError:
             promoted, reason = False, "Meanwhile another version was promoted, with which it was not compared."
-    progress("publishing", 1.0)
+    report("publishing", 1.0)
     return TrainingOutcome(
         version,
         promoted,
@@ -208,6 +212,16 @@ def train_project(
         metrics_of(comparison.champion) if comparison.champion is not None else None,
         tested.caveats,
     )
+
+
+def _of_whole(progress: StepProgress) -> StepProgress:
+    """Return a `StepProgress` that takes the share of each step, and reports that of the whole."""
+
+    def report(step: str, share: float) -> None:
+        start, end = _SHARES[step]
+        progress(step, start + (end - start) * share)
+
+    return report
 
 
 def _manifest(

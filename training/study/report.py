@@ -43,6 +43,7 @@ def write_markdown(
             by_name[f"report-{contestant.slug}"].markdown(),
             f"![Learning curves](curves-{contestant.slug}.png)\n",
             f"![Confusion matrix](confusion-{contestant.slug}.png)\n",
+            f"confusion-{contestant.slug}.csv lists what was taken for what, the most frequent first.\n",
         ]
     path.write_text("\n".join(parts), encoding="utf-8")
 

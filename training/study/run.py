@@ -11,6 +11,7 @@ from taxonomist.progress import StepProgress, ignore_steps
 from taxonomist.storage.files import storage_errors, write_atomically
 from taxonomist.storage.formats import FORMAT
 from taxonomist.taxonomy.errors import ConfigError
+from taxonomist.training.heads.report.confusions import write_confusions
 from taxonomist.training.heads.report.plots import plot_confusion
 from taxonomist.training.study.contestants import Contestant
 from taxonomist.training.study.embeddings import CachedEmbeddings
@@ -135,6 +136,7 @@ def _write(
         report = summed(head_scores(labelled, runs))
         title = f"{contestant.name}, test images of {len(runs)} seeds"
         plot_confusion(report, title, folder / f"confusion-{contestant.slug}.png")
+        write_confusions(report, folder / f"confusion-{contestant.slug}.csv")
     write_markdown(folder / "study.md", labelled, contestants, options, sizes, trials, tables, notes)
     raw = {
         FORMAT: 1,

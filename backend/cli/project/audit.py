@@ -53,8 +53,9 @@ def audit(
         print_json(asdict(found) | {"findings": rows, "found": len(found.findings), "tasks_shown": shown})
         return
     if csv is None:
-        columns = ["image", "given label", "contradicting label", "why", "contradicting image"]
-        print_table(f"Labels of project {project} that may be wrong", columns, map(_row, findings))
+        columns = ["image, and the other", "given label", "contradicting label", "why"]
+        title = f"Labels of project {project} that may be wrong"
+        print_table(title, columns, map(_row, findings), places=columns[:1])
     counts = Counter(finding.reason for finding in found.findings)
     print_line(
         f"{found.images} labelled images were checked. Shown: {len(findings)} of {len(found.findings)} findings"
@@ -68,11 +69,11 @@ def audit(
         print_line(f"Label Studio: the tab of the Data Manager shows {shown} tasks.")
 
 
-def _row(finding: LabelFinding) -> tuple[str, str, str, str, str]:
+def _row(finding: LabelFinding) -> tuple[str, str, str, str]:
+    other = f"\n{finding.other_image}" if finding.other_image else ""
     return (
-        finding.image,
+        f"{finding.image}{other}",
         format_paths(finding.given),
         format_paths(finding.contradicting),
         finding.explanation,
-        finding.other_image or "",
     )

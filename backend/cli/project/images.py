@@ -147,7 +147,7 @@ def similar(
         )
         for look_alike in look_alikes
     ]
-    print_table(f"Look-alikes of {image.name}", ["similarity", "image", "labels"], rows)
+    print_table(f"Look-alikes of {image.name}", ["similarity", "image", "labels"], rows, places=["image"])
 
 
 def _print_import(result: ImportResult) -> None:

@@ -62,7 +62,7 @@ def predict(
     else:
         if csv is None:
             title = f"Project {project}, model {model.version}" if model else f"Project {project}, by look-alikes"
-            print_table(title, _COLUMNS, [_row(found) for found in predictions if not found.error])
+            print_table(title, _COLUMNS, [_row(found) for found in predictions if not found.error], places=["image"])
         for image, error in islice(unreadable.items(), _ERRORS_SHOWN):
             print_line(f"not readable: {image}: {error}")
         counts = Counter(map(_kind, predictions))

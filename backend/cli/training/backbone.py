@@ -63,7 +63,7 @@ def list_(context: typer.Context, as_json: Json = False) -> None:
             (
                 row["version"],
                 marks.get(row["version"], ""),
-                row["created_at"],
+                str(row["created_at"] or "")[:16].replace("T", " "),
                 row["architecture"],
                 row["size"],
                 row["origin"],

@@ -146,21 +146,23 @@ def list_(context: typer.Context, project: Project = "", as_json: Json = False) 
     marks = {champion: "champion", previous: "previous"}
     print_table(
         f"Models of project {project}",
-        ["version", "", "created", "labels", "macro-F1", "note", "backbone", "promotion"],
+        ["version", "", "created", "labels", "macro-F1", "note", "backbone"],
         [
             (
                 row["version"],
                 marks.get(row["version"], ""),
-                row["created_at"],
+                str(row["created_at"] or "")[:16].replace("T", " "),
                 row["labels"],
-                ", ".join(f"{control} {score:.3f}" for control, score in row["macro_f1"].items()),
+                _scores(row["macro_f1"]),
                 ", ".join(row["caveats"]),
                 row["backbone"],
-                row["reason"],
             )
             for row in rows
         ],
     )
+    for row in rows:
+        if row["reason"]:
+            print_line(f"{row['version']}: {row['reason']}")
 
 
 def show(context: typer.Context, version: ModelArgument, project: Project = "", as_json: Json = False) -> None:
@@ -259,6 +261,12 @@ def print_changes(services: Services, before: Mapping[str, str]) -> None:
         version = now.get(registry_name(project))
         served = f"served by {model_version_name(version)} again" if version else "served by look-alikes alone again"
         print_line(f"Project {project} is {served}.")
+
+
+def _scores(by_control: Mapping[str, float]) -> str:
+    if len(by_control) == 1:
+        return f"{next(iter(by_control.values())):.3f}"
+    return ", ".join(f"{control} {score:.3f}" for control, score in by_control.items())
 
 
 def _short(value: object) -> object:

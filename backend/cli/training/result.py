@@ -54,7 +54,8 @@ def print_result(result: TrainingResult) -> None:
     if rows:
         columns = ["on the test images", name, *([before] if is_compared else [])]
         print_table("Figures", columns, [row[: len(columns)] for row in rows])
-    print_line(f"Report: {result.report}")
+    print_line(f"Report: {result.report / 'report.md'}")
+    print_line(f"What is taken for what: {result.report / 'confusion-*.csv'}")
     for step in result.next_steps:
         print_line(f"Next: {step}")
 

@@ -21,6 +21,7 @@ from taxonomist.training.heads.evaluation import (
     predict_paths,
 )
 from taxonomist.training.heads.head import Epoch
+from taxonomist.training.heads.report.confusions import Confusion, confusions, most_confused, write_confusions
 from taxonomist.training.heads.report.plots import plot_confusion, plot_curves
 from taxonomist.training.heads.report.version_files import write_json
 
@@ -142,6 +143,30 @@ def test_confusion_plot(tmp_path: Path, count: int) -> None:
     with Image.open(tmp_path / "plot.png") as image:
         image.load()
         assert min(image.size) >= 300
+
+
+def test_confusions_of_400_classes_are_a_list_and_a_small_matrix(tmp_path: Path) -> None:
+    tree = Tree("media", "image", "taxonomy", tuple((f"class {i:03}",) for i in range(400)))
+    # three of class 7 are taken for class 9, one of class 8 for class 7, and all others are right
+    pairs = [(i, i) for i in range(400)] + [(7, 9)] * 3 + [(8, 7)]
+    labels = [{"media": (tree.paths[true],)} for true, _ in pairs]
+    evaluation = evaluate_predictions(tree, labels, [tree.paths[predicted] for _, predicted in pairs])
+    assert evaluation is not None
+    (level,) = evaluation.levels
+    assert confusions(level) == [
+        Confusion("class 007", "class 009", 3, 0.75),
+        Confusion("class 008", "class 007", 1, 0.5),
+    ]
+    names, matrix = most_confused(level, 3)
+    assert names == ["class 007", "class 008", "class 009", "397 other classes"]
+    assert matrix.tolist() == [[1, 0, 3, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 397]]
+    write_confusions(level, tmp_path / "confusions.csv")
+    lines = (tmp_path / "confusions.csv").read_text().splitlines()
+    assert lines[:3] == ["true,predicted,images,share_of_true", *_WRONG]
+    assert len(lines) == 1 + 2 + 400
+
+
+_WRONG = ("class 007,class 009,3,0.7500", "class 008,class 007,1,0.5000")
 
 
 @pytest.mark.parametrize("validation", [0.5, float("nan")])

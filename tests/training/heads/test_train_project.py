@@ -60,7 +60,7 @@ def test_what_comes_with_a_version(project: Project) -> None:
     project.registry.verify(version)
     assert set(version.files) == {
         "head.safetensors", "report.json", "report.md", "curves.json", "curves.png", "data.json",
-        "confusion-media-1.png", "confusion-media-2.png",
+        "confusion-media-1.png", "confusion-media-2.png", "confusion-media-1.csv", "confusion-media-2.csv",
     }  # fmt: skip
     manifest = version.head_manifest
     assert (manifest.project, manifest.backbone) == ("4", "v1")

@@ -11,8 +11,9 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 
 from taxonomist.training.heads.evaluation import LevelReport
 from taxonomist.training.heads.head_options import Epoch
+from taxonomist.training.heads.report.confusions import most_confused
 
-_MAX_NAMES = 40  # classes; more names are not legible
+_MAX_NAMES = 40  # classes; more are not legible
 
 
 def plot_curves(curves: Sequence[Epoch], best: int, path: Path) -> None:
@@ -32,26 +33,30 @@ def plot_curves(curves: Sequence[Epoch], best: int, path: Path) -> None:
 
 
 def plot_confusion(report: LevelReport, title: str, path: Path) -> None:
-    """Plot the confusion matrix of one level: rows are true classes, colours their shares, numbers count images."""
-    count = len(report.classes)
-    named = count <= _MAX_NAMES
-    side = min(16.0, 3 + 0.4 * count) if named else 10.0
+    """Plot the confusion matrix of one level: rows are true classes, colours their shares, numbers count images.
+
+    Of more classes than are legible, the ones with the most mistakes are shown, and the others as one.
+    """
+    classes, matrix = most_confused(report, _MAX_NAMES)
+    count = len(classes)
+    if count < len(report.classes):
+        title = f"{title}: the {_MAX_NAMES} of {len(report.classes)} classes with the most mistakes"
+    side = min(18.0, 3 + 0.4 * count)
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.subplots()
-    share = report.matrix / np.maximum(report.matrix.sum(axis=1, keepdims=True), 1)
+    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     colours = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(colours, ax=axes, label="share of the true class")
     axes.set(xlabel="predicted", ylabel="true")
     axes.set_title(drawable(title), parse_math=False)
-    if named:
-        names = [short(row.name) for row in report.classes]
-        axes.set_xticks(range(count), names, fontsize=8, parse_math=False, rotation=90)
-        axes.set_yticks(range(count), names, fontsize=8, parse_math=False)
-        for row, column in zip(*np.nonzero(report.matrix), strict=True):
-            colour = "white" if share[row, column] > 0.5 else "black"
-            number = axes.text(column, row, str(report.matrix[row, column]), ha="center", va="center", fontsize=7)
-            number.set(color=colour, in_layout=False)  # within the axes: the layout need not look at it
+    names = list(map(short, classes))
+    axes.set_xticks(range(count), names, fontsize=8, parse_math=False, rotation=90)
+    axes.set_yticks(range(count), names, fontsize=8, parse_math=False)
+    for row, column in zip(*np.nonzero(matrix), strict=True):
+        colour = "white" if share[row, column] > 0.5 else "black"
+        number = axes.text(column, row, str(matrix[row, column]), ha="center", va="center", fontsize=7)
+        number.set(color=colour, in_layout=False)  # within the axes: the layout need not look at it
     canvas.print_png(path)  # type: ignore[no-untyped-call]  # `print_figure` draws twice for the layout
 
 

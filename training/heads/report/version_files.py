@@ -20,9 +20,11 @@ from taxonomist.training.heads.data.trained_on import TrainedOn
 from taxonomist.training.heads.evaluation import NO_PREDICTION, Evaluation, LevelReport, Together
 from taxonomist.training.heads.head_options import TrainedHead
 from taxonomist.training.heads.promotion.decision import Decision
+from taxonomist.training.heads.report.confusions import confusions, write_confusions
 
 Evaluations = Mapping[str, Evaluation]
 _NO_PLOTS = "Nothing is plotted: matplotlib is missing. Install it with `pip install 'label-studio-taxonomist[plots]'`."
+_CONFUSIONS = 20  # of a level in the text report; its CSV has all
 _ROWS = 60  # classes of a level in the text report; report.json has all
 
 
@@ -73,8 +75,8 @@ def write_report(
     look_alikes: LookAlikeFigures | None,
     untested: Mapping[str, Sequence[TaxonomyPath]],
 ) -> None:
-    """Write report.json, report.md and a confusion-<control>-<level>.png for each level, and curves.json and curves.png
-    where the head was trained in epochs. Without matplotlib nothing is drawn, and report.md says so.
+    """Write report.json, report.md and for each level a confusion-<control>-<level>.csv and .png, and curves.json and
+    curves.png where the head was trained in epochs. Without matplotlib nothing is drawn, and report.md says so.
 
     The matrices are those of the test part, or of the validation part while there is no test part. `apart` are the
     metrics of `evaluate_apart`, `untested` has the nodes without a test image, by control.
@@ -103,8 +105,12 @@ def write_report(
     if training is not None:
         curves = {"best": training.best, "epochs": [asdict(epoch) for epoch in training.curves]}
         write_json(folder / "curves.json", curves)
+    part, evaluations = ("test images", test) if test else (calibrated_on.lower(), validation)
+    for control, evaluation in evaluations.items():
+        for level in evaluation.levels:
+            write_confusions(level, folder / f"{_confusion_name(control, level)}.csv")
     if can_plot:
-        _draw(folder, training, ("test images", test) if test else (calibrated_on.lower(), validation))
+        _draw(folder, training, (part, evaluations))
 
 
 def _draw(folder: Path, training: TrainedHead | None, shown: tuple[str, Evaluations]) -> None:
@@ -116,9 +122,13 @@ def _draw(folder: Path, training: TrainedHead | None, shown: tuple[str, Evaluati
     part, evaluations = shown
     for control, evaluation in evaluations.items():
         for level in evaluation.levels:
-            safe_name = re.sub(r"[^\w.-]", "_", control)
             title = f"{control}, level {level.level}, {part}"
-            plot_confusion(level, title, folder / f"confusion-{safe_name}-{level.level}.png")
+            plot_confusion(level, title, folder / f"{_confusion_name(control, level)}.png")
+
+
+def _confusion_name(control: str, level: LevelReport) -> str:
+    safe_name = re.sub(r"[^\w.-]", "_", control)
+    return f"confusion-{safe_name}-{level.level}"
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
@@ -210,7 +220,7 @@ def _markdown(
                 lines += _apart({name: found[control] for name, found in apart.items() if control in found})
             if evaluations is test or not test:
                 for level in evaluation.levels:
-                    lines += _level_table(level)
+                    lines += _level_table(level) + _confusion_table(level, _confusion_name(control, level))
     for control, nodes in untested.items():
         title = f"## Nodes without test images, {control} ({len(nodes)} of {tested.nodes[control]})"
         lines += ["", title, "", "No figure above says anything about them.", ""]
@@ -274,6 +284,20 @@ def _level_table(level: LevelReport) -> list[str]:
     more = [f"{len(rows) - _ROWS} more classes are in report.json."] if len(rows) > _ROWS else []
     head = ["| class | precision | recall | F1 | images |", "| --- | --- | --- | --- | --- |"]
     return ["", f"### Level {level.level}", "", *head, *table, *([""] if more else []), *more]
+
+
+def _confusion_table(level: LevelReport, name: str) -> list[str]:
+    """Return the most frequent confusions of a level, and where all of them are."""
+    found = confusions(level)
+    if not found:
+        return []
+    rows = [
+        f"| {_cell(cell.true)} | {_cell(cell.predicted)} | {cell.images} | {cell.share:.2f} |"
+        for cell in found[:_CONFUSIONS]
+    ]
+    head = ["| true | predicted | images | of the true class |", "| --- | --- | --- | --- |"]
+    more = f"The {len(rows)} most frequent of {len(found)} confusions; {name}.csv has all."
+    return ["", more, "", *head, *rows]
 
 
 def _cell(text: str) -> str:

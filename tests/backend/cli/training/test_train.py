@@ -19,7 +19,10 @@ def test_the_first_version_has_none_before_it(run: Run, world: Services) -> None
     assert "16 unseen images of 16 products" in out
     assert "of 16 test images get a path" in out
     assert "rollback" not in out
-    assert f"Report: {world.settings.home}" in out
+    folder = world.settings.home / "models" / "project-7" / "v1"
+    assert f"Report: {folder}/report.md" in out
+    assert f"What is taken for what: {folder}/confusion-*.csv" in out
+    assert (folder / "confusion-colour-2.csv").read_text().startswith("true,predicted,images,share_of_true")
     assert "Next: `taxonomist predict FOLDER --project 7`" in out
 
 
@@ -44,6 +47,13 @@ def test_nothing_new_compares_nothing(run: Run, trained: Services) -> None:
     assert "┃ on the test images  ┃ taxonomist-v1 ┃\n" in out
     found = run_json(run, "train")
     assert (found["trained"], found["version"], found["champion_before"]) == (False, "v1", "v1")
+
+
+def test_its_progress_never_goes_back(trained: Services) -> None:
+    shares: list[float] = []
+    taxonomist.open_home(trained.settings.home).project("7").train(lambda _, share: shares.append(share), force=True)
+    assert shares == sorted(shares)
+    assert (len(set(shares)) > 3, shares[-1]) == (True, 1.0)
 
 
 def test_a_candidate_says_how_to_serve_it(run: Run, trained: Services) -> None:
