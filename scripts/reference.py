@@ -190,6 +190,7 @@ def commands_page() -> str:
         lines.append(_row((f"[`taxonomist {name}`](#{_anchor(name)})", _summary(command))))
     lines += ["", "## Options of all commands", "", "Write these before the command: `taxonomist --home /data serve`."]
     lines += ["", *_options_table(typer.main.get_command(app))]
+    lines += ["", "## Completion in the shell", "", _COMPLETION]
     for name, command in nodes.items():
         lines += ["", f"## taxonomist {name} {{ #{_anchor(name)} }}", "", _paragraphs(command.help or "")]
         lines += ["", "```text", f"taxonomist {name} {_usage(command)}".rstrip(), "```"]
@@ -198,6 +199,14 @@ def commands_page() -> str:
         if command.epilog:
             lines += ["", command.epilog]
     return "\n".join(lines) + "\n"
+
+
+_COMPLETION = (
+    "`taxonomist --install-completion` lets the tabulator key complete commands, options, projects, versions and "
+    "names of settings, in terminals that are opened afterwards: in bash, zsh, fish and PowerShell. It adds a file and "
+    "a line to the settings of your shell. `taxonomist --show-completion` prints the script instead. Completing reads "
+    "the names of files in the home folder, and changes nothing."
+)
 
 
 def _anchor(name: str) -> str:

@@ -55,7 +55,7 @@ def _common(
 def main() -> None:
     """Run a command. An error is printed as one line with a hint, and each kind of error has its own exit code."""
     try:
-        app()
+        app(prog_name="taxonomist")  # also of `python -m taxonomist`, so that its completion is that of the program
     except TaxonomistError as error:
         print_error(error)
         sys.exit(exit_code(error))

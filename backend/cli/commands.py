@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any
 
 import typer.main
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 MODULES = {
     "demo": ("demo",),
@@ -42,6 +42,14 @@ class CommandGroup(TyperGroup):
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         self.commands = _Commands()  # type: ignore[assignment]  # nothing adds to it
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """Return the names without their help, for which all modules would be imported."""
+        commands, self.commands = self.commands, {name: TyperCommand(name) for name in self.commands}
+        try:
+            return super().shell_complete(ctx, incomplete)
+        finally:
+            self.commands = commands
 
 
 class _Commands(Mapping[str, Any]):

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from taxonomist.backend.cli.completion import projects
 from taxonomist.backend.cli.options import Json, services_of
 from taxonomist.backend.cli.output import count_bar, print_fields, print_json, print_line, print_table
 from taxonomist.backend.data_stages.fetch import run_fetch
@@ -50,7 +51,13 @@ def register(app: typer.Typer) -> None:
 def query(
     context: typer.Context,
     out: Annotated[Path, typer.Option(help="Folder for query.csv, containers.json and query.json.")],
-    project: Annotated[str | None, typer.Option(help="Only images of this project; default: all projects.")] = None,
+    project: Annotated[
+        str | None,
+        typer.Option(
+            help="Only images of this project; default: all projects.",
+            autocompletion=projects,
+        ),
+    ] = None,
     include: Annotated[
         list[str] | None, typer.Option(help="Only images with this node, at any level, in a label; repeatable.")
     ] = None,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from taxonomist.backend.cli.completion import backbone_versions, model_versions, projects
 from taxonomist.backend.labelling.decisions import decide_after_migration
 from taxonomist.backend.services import Services, registry_name
 from taxonomist.backend.settings import Settings
@@ -51,12 +52,16 @@ def _named_or_only_project(context: typer.Context, project: str) -> str:
 
     Raises `NotFoundError` for one that is not known, and `ConfigError` where none is named; both name those that are.
     """
+    if context.resilient_parsing:  # a shell completes the command line
+        return project
     project = project or _only_project(context)
     check_known(services_of(context), project)
     return project
 
 
 def _reachable_or_only_project(context: typer.Context, project: str) -> str:
+    if context.resilient_parsing:
+        return project
     project = project or _only_project(context)
     check_reachable(services_of(context), project)
     return project
@@ -80,11 +85,26 @@ Project = Annotated[
     str,
     typer.Option(
         callback=_named_or_only_project,
+        autocompletion=projects,
         show_default=False,
         help=_HELP,
     ),
 ]
-ReachableProject = Annotated[str, typer.Option(callback=_reachable_or_only_project, show_default=False, help=_HELP)]
-ModelArgument = Annotated[str, typer.Argument(help="A version, as listed by `models list`.")]
-BackboneArgument = Annotated[str, typer.Argument(help="A version, as listed by `backbone list`.")]
+ReachableProject = Annotated[
+    str, typer.Option(callback=_reachable_or_only_project, autocompletion=projects, show_default=False, help=_HELP)
+]
+ModelArgument = Annotated[
+    str,
+    typer.Argument(
+        help="A version, as listed by `models list`.",
+        autocompletion=model_versions,
+    ),
+]
+BackboneArgument = Annotated[
+    str,
+    typer.Argument(
+        help="A version, as listed by `backbone list`.",
+        autocompletion=backbone_versions,
+    ),
+]
 FormerPictures = Annotated[Path | None, typer.Option("--pictures", hidden=True, help="The former name of --prepared.")]

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from taxonomist.backend.cli.completion import projects
 from taxonomist.backend.cli.options import Json, check_reachable, services_of
 from taxonomist.backend.cli.output import confirm, out, print_fields, print_json, print_line, prompt
 from taxonomist.backend.connection.connect import connect_project
@@ -22,7 +23,13 @@ def register(app: typer.Typer) -> None:
 
 def connect(
     context: typer.Context,
-    project: Annotated[str, typer.Option(help="Number of the project in Label Studio.")],
+    project: Annotated[
+        str,
+        typer.Option(
+            help="Number of the project in Label Studio.",
+            autocompletion=projects,
+        ),
+    ],
     url: Annotated[str | None, typer.Option(help="Address of Label Studio.")] = None,
     api_key: Annotated[str | None, typer.Option(help="Access token of a Label Studio user.")] = None,
     product_field: Annotated[
@@ -62,7 +69,13 @@ def connect(
 
 def doctor(
     context: typer.Context,
-    project: Annotated[str | None, typer.Option(help="Number of the project; default: all known projects.")] = None,
+    project: Annotated[
+        str | None,
+        typer.Option(
+            help="Number of the project; default: all known projects.",
+            autocompletion=projects,
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Check what commonly breaks and print how to fix it. The exit code is 1 when a check fails."""

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from taxonomist.backend.cli.completion import projects
 from taxonomist.backend.cli.options import Json, services_of
 from taxonomist.backend.cli.output import confirm, print_json, print_line, print_table, step_bar
 from taxonomist.backend.connection.disconnect import disconnect, is_connected
@@ -30,7 +31,10 @@ def register(app: typer.Typer) -> None:
 def forget(
     context: typer.Context,
     project: Annotated[
-        str | None, typer.Option(help="Number of the project in Label Studio, or the name given to an import.")
+        str | None,
+        typer.Option(
+            help="Number of the project in Label Studio, or the name given to an import.", autocompletion=projects
+        ),
     ] = None,
     image: Annotated[
         str | None, typer.Option(help="Address of an image, its id, or the path of its file; in all projects.")

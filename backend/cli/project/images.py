@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from taxonomist.backend.cli.completion import projects
 from taxonomist.backend.cli.options import Json, Project, ReachableProject, services_of
 from taxonomist.backend.cli.output import count_bar, print_fields, print_json, print_line, print_table, step_bar
 from taxonomist.backend.labelling.import_result import ImportResult
@@ -51,7 +52,10 @@ def import_(
         ),
     ],
     project: Annotated[
-        str | None, typer.Option(help="Project to import into; default: the project that the export names.")
+        str | None,
+        typer.Option(
+            help="Project to import into; default: the project that the export names.", autocompletion=projects
+        ),
     ] = None,
     images: Annotated[
         list[Path] | None,

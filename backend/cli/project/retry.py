@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from taxonomist.backend.cli.completion import projects
 from taxonomist.backend.cli.options import Json, check_known, services_of
 from taxonomist.backend.cli.output import print_json, print_line
 from taxonomist.backend.worker.trying_again import try_again
@@ -19,7 +20,13 @@ def register(app: typer.Typer) -> None:
 
 def retry(
     context: typer.Context,
-    project: Annotated[str | None, typer.Option(help="Number or name of the project; default: all projects.")] = None,
+    project: Annotated[
+        str | None,
+        typer.Option(
+            help="Number or name of the project; default: all projects.",
+            autocompletion=projects,
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Try again what could not be processed and was set aside; `taxonomist status` shows it with its reasons."""

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from taxonomist.backend.cli.completion import setting_names
 from taxonomist.backend.cli.options import Json, Project, services_of
 from taxonomist.backend.cli.output import print_json, print_line, print_table
 from taxonomist.backend.connection.settings import change_settings
@@ -28,6 +29,7 @@ def settings(
         list[str] | None,
         typer.Argument(
             metavar="[NAME=VALUE]...",
+            autocompletion=setting_names,
             help="product_field: field of a task that names its product (sku), or a pattern of the file name "
             "({product}_*.jpg, {product}/*). annotators: number that must name a path. agreement: two_thirds, majority "
             "or dawid_skene. min_agreement: share of an image's annotators that must name a path. target: precision "

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from taxonomist.backend.cli.completion import projects as projects_named
 from taxonomist.backend.cli.options import Json, services_of
 from taxonomist.backend.cli.output import print_json, print_line, print_table
 from taxonomist.backend.status import collect_status, status_lines
@@ -22,7 +23,11 @@ def register(app: typer.Typer) -> None:
 def status(
     context: typer.Context,
     project: Annotated[
-        str | None, typer.Option(help="Number or name of the project; default: all known projects.")
+        str | None,
+        typer.Option(
+            help="Number or name of the project; default: all known projects.",
+            autocompletion=projects_named,
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from taxonomist.backend.cli.completion import backbones_to_adopt
 from taxonomist.backend.cli.options import BackboneArgument, FormerPictures, Json, services_of
 from taxonomist.backend.cli.output import print_error, print_fields, print_json, print_line, print_table, step_bar
 from taxonomist.backend.cli.training.backbone_add import add
@@ -89,7 +90,11 @@ def show(context: typer.Context, version: BackboneArgument, as_json: Json = Fals
 def adopt(
     context: typer.Context,
     version: Annotated[
-        str | None, typer.Argument(help="A version, as listed by `backbone list`, or starter: the one that ships.")
+        str | None,
+        typer.Argument(
+            help="A version, as listed by `backbone list`, or starter: the one that ships.",
+            autocompletion=backbones_to_adopt,
+        ),
     ] = None,
     pretrained: Annotated[
         Path | None, typer.Option(help="Folder that `pretrain --out` wrote, instead of a version.")

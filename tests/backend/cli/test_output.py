@@ -90,7 +90,7 @@ def test_wide_characters_have_two_cells() -> None:
 
 def test_no_bar_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[float] = []
-    monkeypatch.setattr(output.Progress, "update", lambda _, task, completed, **more: shown.append(completed))
+    monkeypatch.setattr("rich.progress.Progress.update", lambda _, task, completed, **more: shown.append(completed))
     with step_bar("Train") as progress:
         for share in (0.1, 0.5, 0.3, 0.9, 0.0, 1.0):
             progress("step", share)
