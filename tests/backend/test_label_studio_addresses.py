@@ -9,6 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from taxonomist.backend.services import Services
+from taxonomist.backend.services.one_address import one_address
 from taxonomist.backend.state.project_records import with_address
 from taxonomist.backend.web.app import create_app
 from tests.label_studio_stand_in import StandIn
@@ -36,6 +37,42 @@ def test_setup_says_by_which_address_label_studio_knows_itself(connected: Servic
     assert connected.label_studio_addresses("4") == (OUTER, "https://labels2.example")
     assert connected.label_studio("4") == (INNER, "token")  # the address and the token stay
     assert connected.label_studio_addresses("5") == ()
+
+
+def test_one_address_goes_by_what_label_studio_last_called_itself(connected: Services) -> None:
+    connected.settings.browser_url = "https://labels.example/taxonomist"
+    assert one_address(connected, "4") is None
+    connected.settings.browser_url = None  # so that the caller counts as local
+    set_up(connected, OUTER)
+    connected.settings.browser_url = "https://labels.example/taxonomist"
+    assert one_address(connected, "4") == "/taxonomist"
+    connected.settings.browser_url = None
+    connected.projects.update("4", ml_backend=1)
+    set_up(connected, "https://moved.example")  # once connected, the password says that it is Label Studio
+    assert connected.projects.get("4").label_studio_outer == OUTER
+    password = base64.b64encode(f"taxonomist:{connected.credentials.password}".encode()).decode()
+    set_up(connected, "https://moved.example", Authorization=f"Basic {password}")
+    connected.settings.browser_url = "https://labels.example/taxonomist"
+    assert one_address(connected, "4") is None
+
+
+@pytest.mark.parametrize(
+    ("page_url", "outer", "path"),
+    [
+        ("https://labels.example:443/taxonomist", "https://LABELS.example/labels", "/taxonomist"),
+        ("https://bücher.example/a/b", "https://xn--bcher-kva.example", "/a/b"),
+        ("https://labels.example", "https://labels.example", None),  # both cannot be at the root
+        ("http://labels.example/taxonomist", "https://labels.example", None),
+        ("https://labels.example:8443/taxonomist", "https://labels.example", None),
+        ("http://127.0.0.1:8080/taxonomist", "http://localhost:8080", None),
+    ],
+)
+def test_an_address_is_one_with_another_by_its_origin(
+    connected: Services, page_url: str, outer: str, path: str | None
+) -> None:
+    connected.settings.browser_url = page_url
+    connected.projects.update("4", label_studio_outer=outer)
+    assert one_address(connected, "4") == path
 
 
 @pytest.mark.parametrize(
