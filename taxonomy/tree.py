@@ -52,7 +52,8 @@ class Tree:
 
     `values` has the value of each choice with an alias, by path: annotations from before it had one hold the value.
     `renamed` are nodes that the tree has no longer, each with the node that a person named in its place, and `former`
-    the names that the control had.
+    the names that the control had. `nests_choices`: it is a `<Choices>` with `allowNested`, which writes whole paths; a
+    choice with others below it is chosen when all of these are, so that only leaves can be suggested.
     """
 
     control: str
@@ -65,6 +66,7 @@ class Tree:
     values: tuple[tuple[TaxonomyPath, str], ...] = ()
     renamed: tuple[tuple[TaxonomyPath, TaxonomyPath], ...] = ()
     former: tuple[str, ...] = ()
+    nests_choices: bool = False
 
     def __post_init__(self) -> None:
         seen: set[TaxonomyPath] = {()}
@@ -272,6 +274,7 @@ class Tree:
             "leafs_only": self.leafs_only,
             "max_usages": self.max_usages,
             "multiple": self.multiple,
+            **({"nests_choices": True} if self.nests_choices else {}),
         }
 
     @classmethod

@@ -53,7 +53,9 @@ def result_json(tree: Tree, suggestion: Suggestion) -> dict[str, Any]:
     The parent of a shortlist has the paths in its `meta`, which Label Studio keeps with the annotation.
     """
     path = list(suggestion.path)
-    value: dict[str, Any] = {"taxonomy": [path]} if tree.kind == "taxonomy" else {"choices": [path[-1]]}
+    value: dict[str, Any] = {"taxonomy": [path]}
+    if tree.kind == "choices":
+        value = {"choices": [path if tree.nests_choices else path[-1]]}
     region: dict[str, Any] = {
         # The same suggestion gets the same id, so that a repeated request changes nothing in Label Studio.
         "id": hashlib.sha256("\x1f".join((tree.control, *path)).encode()).hexdigest()[:10],

@@ -88,7 +88,7 @@ class LabelConfig:
 
 
 def parse_label_config(xml: str) -> LabelConfig:
-    """Return the trees of a labelling config: its `<Taxonomy>` controls on an image, else its `<Choices>` (depth 1).
+    """Return the trees of a labelling config: its `<Taxonomy>` controls on an image, else its `<Choices>`.
 
     In a config with a `<Taxonomy>`, `<Choices>` are side questions, which are not learned. Controls that label regions
     (`perRegion`) or something else than an image are left out. Raises ConfigError for text that is not XML, and for a
@@ -176,21 +176,26 @@ def _tree(tag: Tag, kind: Kind, objects: Mapping[str, Tag], stores: Mapping[str,
     if limit and not max_usages:
         raise ConfigError(f'maxUsages="{limit:.40}" of "{control}" is not a number above 0.')
     element = stores[tag.get("sharedstore") or control] if kind == "taxonomy" else tag.element
-    choices = list(_nested(element, control) if kind == "taxonomy" else _flat(element, control))
+    nests = kind == "choices" and tag.is_true("allownested")
+    choices = list(_nested(element, control, nests) if nests or kind == "taxonomy" else _flat(element, control))
     return Tree(
         control=control,
         to_name=next(name for name in tag.targets if name in objects and objects[name].name == "image"),
         kind=kind,
         paths=tuple(path for path, _ in choices),
-        leafs_only=tag.is_true("leafsonly"),
+        leafs_only=nests or tag.is_true("leafsonly"),
         max_usages=max_usages,
         multiple=kind == "taxonomy" or tag.get("choice").lower() == "multiple",
         values=tuple((path, value) for path, value in choices if value not in {"", path[-1]}),
+        nests_choices=nests,
     )
 
 
-def _nested(control: Element, name: str) -> Iterator[tuple[TaxonomyPath, str]]:
-    """Yield the path and the value of each choice of a `<Taxonomy>`, in document order, in any depth of nesting."""
+def _nested(control: Element, name: str, layout: bool) -> Iterator[tuple[TaxonomyPath, str]]:
+    """Yield the path and the value of each choice of a `<Taxonomy>`, in document order, in any depth of nesting.
+
+    `layout`: it is a `<Choices>`, which may have layout tags around its choices.
+    """
     stack: list[tuple[Element, TaxonomyPath]] = [(child, ()) for child in reversed(control)]
     while stack:
         element, above = stack.pop()
@@ -200,6 +205,8 @@ def _nested(control: Element, name: str) -> Iterator[tuple[TaxonomyPath, str]]:
             check_depth(name, path)
             yield path, value
             stack.extend((child, path) for child in reversed(element))
+        elif layout:
+            stack.extend((child, above) for child in reversed(element))
 
 
 def _flat(control: Element, name: str) -> Iterator[tuple[TaxonomyPath, str]]:

@@ -91,8 +91,6 @@ def why_not_served(control: Tag, objects: Mapping[str, Tag]) -> str | None:
                 f'its choices are not in the config ({attribute}="{found}"), so its tree is unknown; '
                 "write them into the config as nested <Choice> tags"
             )
-    if control.name == "choices" and control.is_true("allownested"):
-        return "it nests its choices (allowNested); use a <Taxonomy> for a tree"
     if control.name == "choices" and (field := _field_of_a_choice(control.element)):
         return f'the name of its choice "{field}" differs by task; write the name into the config, or give an alias'
     return None

@@ -55,7 +55,8 @@ class EventWriter:
         tree = self._plan.tree
         assert tree is not None  # the manifest has a label, so there is a labelling config
         paths = self._plan.now[address].labels[annotator]
-        value = {"taxonomy": list(map(list, paths))} if tree.kind == "taxonomy" else {"choices": [p[0] for p in paths]}
+        whole = tree.kind == "taxonomy" or tree.nests_choices
+        value = {str(tree.kind): [list(path) if whole else path[0] for path in paths]}
         time = self._time.isoformat()
         annotation = {
             "id": f"{address}|{annotator}",

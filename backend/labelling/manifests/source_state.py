@@ -76,5 +76,5 @@ def _paths(record: AnnotationRecord, control: str | None) -> tuple[TaxonomyPath,
     for region in regions:
         value = region["value"]
         paths += [tuple(path) for path in value.get("taxonomy", ())]
-        paths += [(name,) for name in value.get("choices", ())]
+        paths += [(name,) if isinstance(name, str) else tuple(name) for name in value.get("choices", ())]
     return tuple(paths)

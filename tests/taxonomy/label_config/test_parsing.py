@@ -120,7 +120,6 @@ def test_choices_are_a_tree_of_depth_one() -> None:
         (view(taxonomy("", 'apiUrl="https://example.com/tree.json"')), r"apiUrl=.*nested <Choice>"),
         (view(taxonomy("", 'value="$options"')), r"value=.\$options"),
         (view('<Choices name="c" toName="image" value="$options"/>'), r"value=.\$options"),
-        (view('<Choices name="c" toName="image" allowNested="true"><Choice value="A"/></Choices>'), "allowNested"),
         (view(taxonomy('<Choice value="A"/><Choice value="B" alias="A"/>')), '"A" is in "t" twice'),
         (view(taxonomy('<Choice value=""/>')), "empty name"),
         (view(taxonomy("<Choice/>")), "empty name"),
@@ -236,3 +235,12 @@ def _seconds(function: Callable[[str], object], text: str) -> float:
     start = time.perf_counter()
     function(text)
     return time.perf_counter() - start
+
+
+def test_nested_choices_are_a_tree_whose_leaves_are_suggested() -> None:
+    nested = '<Choice value="A"><View><Choice value="Long" alias="B"/></View></Choice><Choice value="C"/>'
+    xml = view(f'<Choices name="c" toName="image" allowNested="true">{nested}</Choices>')
+    (tree,) = parse_label_config(xml).trees
+    assert tree.paths == (("A",), ("A", "B"), ("C",))
+    assert (tree.kind, tree.nests_choices, tree.leafs_only, tree.multiple) == ("choices", True, True, False)
+    assert Tree.from_json(tree.to_json()).nests_choices
