@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, ViewportSize, expect
+from playwright.sync_api import Browser, Page, Route, ViewportSize, expect
 
 from taxonomist.backend.demo.accounts import Account
 from taxonomist.taxonomy.paths import TaxonomyPath
@@ -41,6 +41,15 @@ def logged_in(browser: Browser, url: str, account: Account) -> Iterator[Page]:
         yield page
     finally:
         context.close()
+
+
+def put_at_one_address(page: Page, url: str, backend: str) -> None:
+    """Answer the browser's requests below `/taxonomist` of the Label Studio at `url` by our server, as a proxy does."""
+
+    def forward(route: Route) -> None:
+        route.fulfill(response=route.fetch(url=backend + route.request.url.removeprefix(f"{url}/taxonomist")))
+
+    page.context.route(f"{url}/taxonomist/**", forward)
 
 
 def open_task(page: Page, url: str, project_id: int, task_id: int) -> None:

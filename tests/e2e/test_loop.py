@@ -30,7 +30,7 @@ from taxonomist.storage.catalog.documents import ProjectLabels
 from taxonomist.storage.catalog.image_ids import image_id
 from tests.backend_process import BackendProcess
 from tests.e2e.in_process import MakeProject
-from tests.e2e.screens import logged_in, open_stream, open_task, selected_paths, shoot
+from tests.e2e.screens import logged_in, open_stream, open_task, put_at_one_address, selected_paths, shoot
 from tests.waiting import eventually
 
 # Few pictures: what is tested is the loop, so every suggestion is shown, however unsure.
@@ -106,7 +106,7 @@ def test_the_loop(
     browser: Browser,
 ) -> None:
     project, tasks = make_project("The loop", catalogue[::4])
-    backend = make_backend(**SETTINGS)
+    backend = make_backend(**SETTINGS, browser_url=f"{label_studio.url}/taxonomist")
     services = Services(Settings(home=backend.home, password=SETTINGS["password"], port=backend.port))
     loop = Loop(label_studio, owner, backend, project, services)
     go_round(loop, annotators, tasks, sorted({picture.path for picture in catalogue}), browser)
@@ -219,6 +219,7 @@ def prefilled_screens(loop: Loop, browser: Browser, person: Account, tasks: tupl
     right = (task for task in prefilled if suggested(loop, task) == list(task.image.path))
     task = next(right, prefilled[0])
     with logged_in(browser, loop.label_studio.url, person) as page:
+        put_at_one_address(page, loop.label_studio.url, loop.backend.url)  # for the pages that have this address
         open_task(page, loop.label_studio.url, loop.project, task.id)
         assert_prefilled(page, loop, task)
         wait_for_panel(page)
@@ -253,11 +254,14 @@ def assert_prefilled(page: Page, loop: Loop, task: DemoTask) -> None:
 
 
 def wait_for_panel(page: Page) -> None:
-    pictures = page.frame_locator("iframe[title='Labelled look-alikes']").locator("li img")
+    frame = page.locator("iframe[title='Labelled look-alikes']")
+    if (frame.get_attribute("src") or "").startswith("/"):  # then labels can be taken
+        frame.content_frame.locator("kbd").first.wait_for()
+    pictures = frame.content_frame.locator("li img")
     pictures.first.wait_for()
     loaded = "images => images.every(image => image.complete && image.naturalWidth > 1)"
     eventually("the look-alikes' pictures are there", lambda: pictures.evaluate_all(loaded))
-    assert pictures.count() == 8
+    assert 0 < pictures.count() <= 8  # at most four of a label
 
 
 def agreement(

@@ -108,6 +108,12 @@ def test_one_login_one_address_and_only_pages(
         shown = str(page.evaluate(f'() => document.querySelector("{FRAME}").contentWindow.location.href'))
         assert shown.startswith(f"{url}/taxonomist/similar?")
         shoot(page, "one-address")
+        expect(page.frame_locator(FRAME).locator("kbd").first).to_be_visible()
+        page.keyboard.press("Alt+Digit1")  # takes the first label of the panel
+        expect(page.frame_locator(FRAME).locator(".chosen").first).to_be_visible()
+        page.get_by_role("button", name="Submit").click()
+        labelled = services.catalog.count
+        eventually("the label of the panel", lambda: labelled(str(project), labelled=True) == len(made), timeout=60)
         for name in PROTOCOL:
             for path in (name, name.upper(), f"{name}/", f"/{name}", f"x/../{name}"):
                 answer = page.request.post(f"{url}/taxonomist/{path}", data={})

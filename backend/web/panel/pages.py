@@ -17,6 +17,7 @@ from urllib.parse import unquote_plus, urlencode, urlsplit
 from flask import Blueprint, Response, make_response, render_template, request
 from flask.typing import ResponseReturnValue
 
+from taxonomist.backend.error_codes import http_status
 from taxonomist.backend.label_studio.requests import MAX_ADDRESS_CHARACTERS, project_id
 from taxonomist.backend.prediction.assistance import assist_with
 from taxonomist.backend.prediction.predictor import Predictor
@@ -70,7 +71,6 @@ def panel_files() -> Blueprint:
             raise NotFoundError("There is no such file.")
         response = Response(FILES[name].content, content_type=FILES[name].content_type)
         response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
-        response.headers["X-Content-Type-Options"] = "nosniff"
         return response
 
     return files
@@ -129,7 +129,6 @@ def panel_pages(services: Services, predictor: Predictor, count_use: Callable[[s
         response = Response(made(project, labels.uri, document.file_hash, px), content_type="image/jpeg")
         response.headers["Content-Security-Policy"] = f"frame-ancestors {framing_sites(services, project).header}"
         response.headers["Cache-Control"] = "private, max-age=86400"
-        response.headers["X-Content-Type-Options"] = "nosniff"
         return response
 
     @pages.post("/panel/use")
@@ -161,7 +160,6 @@ def _page(content: str, services: Services, project: str) -> Response:
     response.headers["Content-Security-Policy"] = _CSP.format(sites=framing_sites(services, known).header)
     response.headers["Cache-Control"] = "private, max-age=5"  # Label Studio requests the page twice per task
     response.headers["Referrer-Policy"] = "no-referrer"
-    response.headers["X-Content-Type-Options"] = "nosniff"
     return response
 
 
@@ -171,10 +169,12 @@ def _in_words(error: TaxonomistError) -> tuple[int, str]:
         case AuthError():
             return 403, "This panel may not be shown: its address has ended or is wrong. Tell your project lead."
         case NotFoundError():
-            return 404, "There is nothing at this address. Tell your project lead."
+            sentence = "There is nothing at this address. Tell your project lead."
         case BadRequestError():
-            return 400, "The address of this panel is not complete. Tell your project lead."
-    return 503, "The panel cannot be shown at the moment. Label the image as you see it."
+            sentence = "The address of this panel is not complete, or too long. Tell your project lead."
+        case _:
+            sentence = "The panel cannot be shown at the moment. Label the image as you see it."
+    return http_status(error), sentence
 
 
 def _project_and_end(services: Services, page: str) -> tuple[str, date]:

@@ -99,9 +99,15 @@
     }).catch(() => {});
   };
 
-  let offered = 0; // refreshes in which labels could be taken
+  let refreshes = 0; // in which labels could be taken
+  let isOffered = false;
   let taken = null;
   let isKept = true; // the label that was taken is still chosen
+
+  const countOffered = () => {
+    if (!isOffered) count("offered");
+    isOffered = true;
+  };
 
   const refresh = () => {
     let changed = false;
@@ -115,8 +121,8 @@
     }
     if (changed) lay();
     if (buttons.some(({ element }) => !element.hidden)) {
-      offered += 1;
-      if (offered === 4) count("offered"); // Label Studio loads the page twice, and drops the first one
+      refreshes += 1;
+      if (refreshes === 4) countOffered(); // Label Studio loads the page twice, and drops the first one
       if (taken) isKept = LabelStudio.has(taken);
     }
     if ("sample" in document.body.dataset && LabelStudio.hasSubmitted()) {
@@ -126,6 +132,7 @@
 
   const take = ({ element, labels }) => {
     if (element.hidden || !LabelStudio.set(labels)) return;
+    countOffered();
     if (!taken) count("taken");
     [taken, isKept] = [labels, true];
     refresh();
