@@ -284,6 +284,17 @@ class SuggestionTable:
             query = "SELECT count(*) FROM suggestions WHERE project = ?"
             return int(connection.execute(query, (project,)).fetchone()[0])
 
+    def judged_images(self, project: str, version: str, *, right: bool, after: str = "", limit: int) -> list[str]:
+        """Return the next images, by id, with a suggestion of this version that a label calls right or wrong."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT DISTINCT image_id FROM answers a JOIN suggestions s USING (project, task_id, control, version)"
+                " WHERE a.project = ? AND a.version = ? AND a.at IS NOT NULL AND is_right = ? AND image_id > ?"
+                " ORDER BY image_id LIMIT ?",
+                (project, version, right, after, limit),
+            ).fetchall()
+        return [row["image_id"] for row in rows]
+
     def count_images(self, project: str, version: str) -> int:
         """Return the number of images of a project with a suggestion of this version."""
         with self._database.read() as connection:

@@ -28,6 +28,7 @@ from taxonomist.backend.status.values import (
     SourceStatus,
     WaitingStatus,
 )
+from taxonomist.storage.catalog.facets import LABELLED
 from taxonomist.storage.home.version_file import VERSION, home_version
 from taxonomist.storage.journal import is_label_studio
 from taxonomist.storage.registry import ModelVersion
@@ -163,16 +164,13 @@ def _images(services: Services, project: str, has_journal: bool) -> ImagesStatus
     return ImagesStatus(
         images=services.catalog.count(project),
         labelled=services.catalog.count(project, labelled=True),
-        without_label=_by_reason(services.catalog.count_reasons(project)),
+        without_label=_by_reason(services.catalog.count_states(project)),
         to_decide=to_decide,
     )
 
 
-def _by_reason(reasons: Mapping[str | None, int]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for reason, count in reasons.items():
-        name = str(reason or Reason.NOT_ANNOTATED)
-        counts[name] = counts.get(name, 0) + count
+def _by_reason(states: Mapping[str, int]) -> dict[str, int]:
+    counts = {reason: count for reason, count in states.items() if reason != LABELLED}
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 

@@ -175,6 +175,15 @@ class Overview:
 
 
 @dataclass(frozen=True)
+class ProjectFrame:
+    """What the head of each page of a project shows."""
+
+    project: str
+    title: str
+    label_studio: str | None
+
+
+@dataclass(frozen=True)
 class ProjectRow:
     """A project in the list of all."""
 
@@ -207,6 +216,11 @@ def collect_projects(services: Services, projects: Iterable[str] | None = None) 
     ]
 
 
+def collect_frame(services: Services, project: str) -> ProjectFrame:
+    """Return the title of a project, and its address in Label Studio."""
+    return ProjectFrame(project, _title(services, project), label_studio_address(services, project))
+
+
 def collect_overview(services: Services, project: str) -> Overview:
     """Return the overview of a project.
 
@@ -220,11 +234,11 @@ def collect_overview(services: Services, project: str) -> Overview:
     return Overview(
         status=found,
         title=_title(services, project),
-        label_studio=_address(services, project),
+        label_studio=label_studio_address(services, project),
         champion=champion,
         versions=versions,
         previous=services.registry.previous(registry_name(project)),
-        nodes=() if found.damaged else tuple(_nodes(services, project)),
+        nodes=() if found.damaged else tuple(nodes_with_labels(services, project)),
         needs=tuple(_needs(services, status, found)),
         work=tuple(_work(jobs)),
         suggested=services.suggestions.count_images(project, champion.name) if champion else 0,
@@ -243,7 +257,7 @@ def _title(services: Services, project: str) -> str:
         return project
 
 
-def _address(services: Services, project: str) -> str | None:
+def label_studio_address(services: Services, project: str) -> str | None:
     """Return the address of a project in Label Studio, None for one that was imported."""
     try:
         url, _ = services.label_studio(project)
@@ -302,7 +316,7 @@ def _promise(control: str, calibration: Calibration, floors: Mapping[str, float]
     )
 
 
-def _nodes(services: Services, project: str) -> Iterator[NodeLabels]:
+def nodes_with_labels(services: Services, project: str) -> Iterator[NodeLabels]:
     """Yield the nodes of level 1 of each control, in the order of the taxonomy; those that it has not come last."""
     counts = services.catalog.count_nodes(project)
     paths: dict[tuple[str, TaxonomyPath], None] = {}

@@ -36,6 +36,7 @@ from taxonomist.backend.web.panel import panel_files, panel_pages
 from taxonomist.backend.web.path_prefix import BelowPath
 from taxonomist.backend.web.people import PagesOfPeople, People
 from taxonomist.backend.web.readiness import Readiness
+from taxonomist.backend.web.thumbnails import Thumbnails
 from taxonomist.backend.web.use_cases import Receipt, Recorded, UseCases
 from taxonomist.backend.worker.repaired_records import restore_missing
 from taxonomist.storage.files import disk_error
@@ -83,12 +84,13 @@ def create_app(settings: Settings, services: Services | None = None, *, routes: 
     app.add_url_rule("/livez", "livez", lambda: jsonify(status="alive"))
     app.add_url_rule("/readyz", "readyz", routes.ready)
     app.add_url_rule("/metrics", "metrics", routes.metrics_text)
-    pages = panel_pages(routes.services, routes.use_cases.predictor, routes.metrics.count_panel_use)
+    thumbnails = Thumbnails(routes.services)
+    pages = panel_pages(routes.services, routes.use_cases.predictor, thumbnails, routes.metrics.count_panel_use)
     PagesOfPeople(routes.services, routes.people).guard(pages)
     app.register_blueprint(pages)
     app.register_blueprint(panel_files())
     app.register_blueprint(
-        console_pages(routes.services, routes.access, routes.proxies, routes.people, routes.use_cases)
+        console_pages(routes.services, routes.access, routes.proxies, routes.people, routes.use_cases, thumbnails)
     )
     app.register_error_handler(Exception, _explain)
     app.before_request(_start_clock)

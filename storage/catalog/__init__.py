@@ -82,6 +82,10 @@ class Catalog(Protocol):
         """Return the number of the project's images with an accepted label through a node, by control and path."""
         ...
 
+    def count_states(self, project: str) -> dict[str, int]:
+        """Return the number of the project's images by state: `labelled`, or the reason why there is no label."""
+        ...
+
     def page(
         self, project: str, facets: Sequence[Facet] = (), *, after: str = "", limit: int = 60
     ) -> list[ImageDocument]:

@@ -20,7 +20,7 @@ from taxonomist.storage.azure.retry_policy import RetryPolicy
 from taxonomist.storage.catalog.cosmos_documents import body, parse, was_written_by
 from taxonomist.storage.catalog.cosmos_items import CosmosItems, Stored
 from taxonomist.storage.catalog.documents import ImageDocument
-from taxonomist.storage.catalog.facets import LABELLED, Facet, facets_of
+from taxonomist.storage.catalog.facets import LABELLED, UNANNOTATED, Facet, facets_of
 from taxonomist.storage.catalog.label_query import Found, LabelQuery, cosmos_where
 from taxonomist.taxonomy.errors import ConflictError, DamagedError
 from taxonomist.taxonomy.paths import TaxonomyPath
@@ -121,6 +121,13 @@ class CosmosCatalog:
                 if facet.name == "node":
                     counts[facet.value[0], facet.value[1:]] += 1
         return dict(counts)
+
+    def count_states(self, project: str) -> dict[str, int]:
+        """See `Catalog.count_states`."""
+        states = Counter({LABELLED: self.count(project, labelled=True)})
+        for reason, images in self.count_reasons(project).items():
+            states[reason or UNANNOTATED] += images
+        return dict(+states)
 
     def page(
         self, project: str, facets: Sequence[Facet] = (), *, after: str = "", limit: int = 60

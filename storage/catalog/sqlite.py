@@ -152,6 +152,12 @@ class SqliteCatalog:
             rows = connection.execute(query, (project,)).fetchall()
         return {node_of_value(row["value"]): row["images"] for row in rows}
 
+    def count_states(self, project: str) -> dict[str, int]:
+        """See `Catalog.count_states`."""
+        query = "SELECT value, images FROM facet_counts WHERE project = ? AND facet = 'state'"
+        with self._database.read() as connection:
+            return {row["value"]: row["images"] for row in connection.execute(query, (project,))}
+
     def page(
         self, project: str, facets: Sequence[Facet] = (), *, after: str = "", limit: int = 60
     ) -> list[ImageDocument]:

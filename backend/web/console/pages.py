@@ -20,15 +20,20 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
 from taxonomist.backend.error_codes import http_status
+from taxonomist.backend.prediction.assistance import assist_with
+from taxonomist.backend.prediction.privacy import may_use
 from taxonomist.backend.services import Services, registry_name
 from taxonomist.backend.status import collect_overview, collect_projects
-from taxonomist.backend.status.overview import VersionFigures
+from taxonomist.backend.status.images import ImageFilter, collect_image, collect_image_counts, collect_images
+from taxonomist.backend.status.overview import VersionFigures, collect_frame
 from taxonomist.backend.web.callers.access import Access
 from taxonomist.backend.web.callers.caller import Proxies
 from taxonomist.backend.web.console import charts, wording
+from taxonomist.backend.web.console.image_filters import choices, filter_of, query_of, quoted
 from taxonomist.backend.web.console.language import Language, best_language
 from taxonomist.backend.web.console.session import COOKIE, LIFE_S, Sessions, Visitor
 from taxonomist.backend.web.people import AuditLog, People
+from taxonomist.backend.web.thumbnails import Thumbnails
 from taxonomist.backend.web.use_cases import UseCases
 from taxonomist.backend.worker.served_versions import promote, roll_back
 from taxonomist.taxonomy.errors import NotFoundError, TaxonomistError
@@ -77,7 +82,7 @@ def relative_to_root(path: str) -> str:
 
 
 def console_pages(
-    services: Services, access: Access, proxies: Proxies, people: People, use_cases: UseCases
+    services: Services, access: Access, proxies: Proxies, people: People, use_cases: UseCases, thumbnails: Thumbnails
 ) -> Blueprint:
     """Return the routes of the console."""
     pages = Blueprint("console", __name__, template_folder="templates")
@@ -237,15 +242,61 @@ def console_pages(
         found = collect_overview(services, project)
         return page("set_aside.html", overview=found, project=project, tab="overview")
 
+    @pages.get("/project/<project>/images")
+    @for_leads
+    def images(project: str) -> ResponseReturnValue:
+        wanted, counts = filter_of(request.args), collect_image_counts(services, project)
+        shown = collect_images(services, project, wanted, after=request.args.get("after", ""))
+        return page(
+            "images.html",
+            **project_frame(project, "images"),
+            counts=counts,
+            shown=shown,
+            choices=choices(counts, wanted, g.language),
+            more=f"images?{query_of(wanted, after=shown.after)}" if shown.after else None,
+            wording=wording,
+            quoted=quoted,
+        )
+
+    @pages.get("/project/<project>/image")
+    @for_leads
+    def image(project: str) -> ResponseReturnValue:
+        found = collect_image(services, project, request.args.get("id", ""))
+        assistance = assist_with(services, use_cases.predictor, project, found.uri, submitted=True)
+        return page(
+            "image.html",
+            **project_frame(project, "images"),
+            image=found,
+            groups=assistance.groups,
+            wording=wording,
+            quoted=quoted,
+            product_query=query_of(ImageFilter(product=found.tile.product)) if found.tile.product else None,
+        )
+
+    @pages.get("/project/<project>/thumbnail")
+    @for_leads
+    def thumbnail(project: str) -> ResponseReturnValue:
+        document = services.catalog.get(request.args.get("id", ""))
+        labels = document.projects.get(project) if document and may_use(document, services.settings) else None
+        if document is None or labels is None:
+            raise NotFoundError(f"Project {project} has no such image.")
+        is_large = request.args.get("size") == "large"
+        response = Response(
+            thumbnails.jpeg(project, labels.uri, document.file_hash, large=is_large), content_type="image/jpeg"
+        )
+        response.headers["Cache-Control"] = "private, max-age=3600"
+        return response
+
+    def project_frame(project: str, tab: str) -> dict[str, object]:
+        return {"overview": collect_frame(services, project), "project": project, "tab": tab}
+
     @pages.get("/project/<project>/changes")
     @for_leads
     def changes(project: str) -> ResponseReturnValue:
         found = audit_log.entries(project, limit=101, below=request.args.get("below", type=int))
         return page(
             "changes.html",
-            overview=collect_overview(services, project),
-            project=project,
-            tab="changes",
+            **project_frame(project, "changes"),
             entries=found[:100],
             has_more=len(found) > 100,
             actions=wording.ACTIONS,

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
 import re
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
-from functools import lru_cache
 from pathlib import Path
 from urllib.parse import unquote_plus, urlencode, urlsplit
 
@@ -26,13 +23,11 @@ from taxonomist.backend.services import Services
 from taxonomist.backend.services.framing import framing_sites
 from taxonomist.backend.state.credentials import LOOK_ALIKES, PANEL_USE, THUMBNAIL
 from taxonomist.backend.web.panel.view import Links, panel_view
-from taxonomist.inference.image_decoding import decoded
-from taxonomist.storage.images.loading import loading
+from taxonomist.backend.web.thumbnails import Thumbnails
 from taxonomist.taxonomy.errors import AuthError, BadRequestError, NotFoundError, TaxonomistError
 
 log = logging.getLogger(__name__)
 
-THUMBNAIL_PX, LARGE_PX = 240, 960
 USES = ("offered", "taken", "corrected")
 _ESCAPED = re.compile(r"%2F|https?%3A", re.IGNORECASE)  # the whole address is escaped, not only its blanks
 _CSP = (
@@ -76,27 +71,14 @@ def panel_files() -> Blueprint:
     return files
 
 
-def panel_pages(services: Services, predictor: Predictor, count_use: Callable[[str, str], None]) -> Blueprint:
+def panel_pages(
+    services: Services, predictor: Predictor, thumbnails: Thumbnails, count_use: Callable[[str, str], None]
+) -> Blueprint:
     """Return the routes of the panel. They need the project's signed key: a browser has no password.
 
     `count_use` gets a project and one of `USES`.
     """
     pages = Blueprint("panel", __name__, template_folder="templates")
-
-    def jpeg(project: str, uri: str, file_hash: str | None, px: int) -> bytes:  # noqa: ARG001
-        """Return an image of at most `px` pixels; `file_hash` tells it from a former file at the same address."""
-        with (
-            loading(time.monotonic() + services.settings.image_timeout),
-            decoded(
-                services.images(project).read(uri), max_pixels=services.settings.max_image_pixels, min_side=2 * px
-            ) as (image, _, _),
-        ):
-            image.thumbnail((px, px))
-            out = io.BytesIO()
-            image.save(out, "JPEG", quality=85)
-            return out.getvalue()
-
-    sizes = {"": (THUMBNAIL_PX, lru_cache(1024)(jpeg)), "large": (LARGE_PX, lru_cache(32)(jpeg))}
 
     # Its links are relative, since a proxy may serve it below any path.
     @pages.get("/similar")
@@ -125,8 +107,9 @@ def panel_pages(services: Services, predictor: Predictor, count_use: Callable[[s
         labels = document.projects.get(project) if document and may_use(document, services.settings) else None
         if document is None or labels is None or not labels.accepted:
             raise NotFoundError("There is no such labelled image in this project.")
-        px, made = sizes.get(request.args.get("size", ""), sizes[""])
-        response = Response(made(project, labels.uri, document.file_hash, px), content_type="image/jpeg")
+        is_large = request.args.get("size") == "large"
+        content = thumbnails.jpeg(project, labels.uri, document.file_hash, large=is_large)
+        response = Response(content, content_type="image/jpeg")
         response.headers["Content-Security-Policy"] = f"frame-ancestors {framing_sites(services, project).header}"
         response.headers["Cache-Control"] = "private, max-age=86400"
         return response

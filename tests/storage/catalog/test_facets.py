@@ -40,7 +40,8 @@ def test_images_are_counted_by_node_and_filtered(catalog: Catalog) -> None:
         ("media", ("Möbel", "Tisch")): 1,
         ("media", ("Lampe",)): 1,
     }
-    assert catalog.count_nodes("nobody") == {}
+    assert catalog.count_nodes("nobody") == catalog.count_states("nobody") == {}
+    assert catalog.count_states(PROJECT) == {"labelled": 2, "no_agreement": 2, "not_annotated": 1}
     disagreement, node = Facet("state", ("no_agreement",)), Facet("node", ("media", "Möbel"))
     assert ids(catalog) == ["a", "b", "c", "d", "e"]
     assert ids(catalog, limit=2) == ["a", "b"]
