@@ -1,0 +1,121 @@
+"""How long the server takes for the console's pages, with few images and with many. Nothing but the number differs.
+
+python -m benchmarks.console_grid [--sizes 1000 100000] [--repeats 30] [--seed 5000]
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+from flask.testing import FlaskClient
+
+from taxonomist.backend.services import Services, registry_name
+from taxonomist.backend.settings import Settings
+from taxonomist.backend.state.suggestions import Answer, StoredSuggestion
+from taxonomist.backend.web.app import create_app
+from taxonomist.storage.catalog import ImageDocument, ProjectLabels, image_id
+
+_CHUNK = 2000
+_STATES = (None, "not_annotated", "no_agreement", "too_few_annotators")
+CONFIG = (
+    '<View><Image name="image" value="$image"/><Taxonomy name="taxonomy" toName="image">'
+    + "".join(
+        f'<Choice value="Room {room}">' + "".join(f'<Choice value="Kind {kind}"/>' for kind in range(20)) + "</Choice>"
+        for room in range(20)
+    )
+    + "</Taxonomy></View>"
+)
+PAGES = {
+    "first page": "images",
+    "page in the middle": "images?after=8",
+    "a node of level 2": "images?node=taxonomy&node=Room+3&node=Kind+7",
+    "a node and a state": "images?node=taxonomy&node=Room+3&state=labelled",
+    "disagreement": "images?state=no_agreement",
+    "wrong suggestions": "images?suggestion=wrong",
+    "overview": "overview",
+}
+
+
+def fill(services: Services, images: int, seed: int) -> None:
+    """Make a project with so many images of ten views each, 400 nodes, and a suggestion for each image."""
+    services.projects.update("4", label_config=CONFIG, title="Furniture")
+    with services.registry.stage(registry_name("4")) as folder:
+        (folder / "notes.txt").write_text("no weights")
+        manifest = {"kind": "head", "backbone": "v1", "trees": [], "calibration": {}}
+        version = services.registry.publish(registry_name("4"), folder, manifest)
+    services.registry.promote(registry_name("4"), version.version)
+    random = np.random.default_rng(seed)
+    for start in range(0, images, _CHUNK):
+        documents, suggestions, answers = {}, [], []
+        for number in range(start, min(start + _CHUNK, images)):
+            uri = f"https://images.example/catalogue/{number:07d}.jpg"
+            path = [f"Room {random.integers(20)}", f"Kind {random.integers(20)}"]
+            state = _STATES[min(int(random.integers(10)), 3)] if random.random() < 0.5 else None
+            labels = ProjectLabels(
+                uri=uri, group=f"p{number // 10}", reason=state, accepted={} if state else {"taxonomy": [path]}
+            )
+            document = ImageDocument(id=image_id(uri), uri_orig=uri).in_project("4", labels)
+            documents[document.id] = document
+            suggestions.append(
+                StoredSuggestion(str(number), "taxonomy", "taxonomist-v1", document.id, tuple(path), 0.9, 1.0)
+            )
+            if state is None:
+                answers.append(Answer(str(number), "taxonomy", "taxonomist-v1", 2.0, random.random() < 0.9, uri))
+        services.catalog.update_many({id: lambda _, found=found: found for id, found in documents.items()})
+        services.suggestions.add("4", suggestions)
+        services.suggestions.keep_answers("4", list(documents), answers)
+
+
+def measure(client: FlaskClient, path: str, repeats: int) -> tuple[float, int]:
+    """Return the median time of the server in milliseconds, and the bytes of the page."""
+    times, size = [], 0
+    for _ in range(repeats):
+        started = time.perf_counter()
+        answer = client.get(f"/project/4/{path}")
+        size = len(answer.get_data())
+        times.append(1000 * (time.perf_counter() - started))
+        if answer.status_code != 200:
+            raise RuntimeError(f"{path}: {answer.status_code}")
+    return median(times), size
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--sizes", type=int, nargs=2, default=[1000, 100_000])
+    parser.add_argument("--repeats", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=5000)
+    options = parser.parse_args()
+    few, many = options.sizes
+    found: dict[str, dict[int, tuple[float, int]]] = {name: {} for name in PAGES}
+    filled = {}
+    for images in (few, many):
+        folder = Path(tempfile.mkdtemp(prefix="taxonomist-grid-"))
+        try:
+            services = Services(Settings(home=folder))
+            started = time.perf_counter()
+            fill(services, images, options.seed)
+            filled[images] = time.perf_counter() - started
+            client = create_app(services.settings, services).test_client()
+            for name, path in PAGES.items():
+                measure(client, path, 3)
+                found[name][images] = measure(client, path, options.repeats)
+        finally:
+            shutil.rmtree(folder)
+    command = " ".join(["python -m benchmarks.console_grid", *sys.argv[1:]])
+    print(f"`{command}`, seed {options.seed}\n")
+    print(f"| page | {few:,} images, ms | {many:,} images, ms | ratio | kB |\n| --- | ---: | ---: | ---: | ---: |")
+    for name, times in found.items():
+        (left, _), (right, size) = times[few], times[many]
+        print(f"| {name} | {left:.1f} | {right:.1f} | {right / left:.2f} | {size / 1000:.0f} |")
+    print(f"\nMaking the home took {filled[few]:.0f} and {filled[many]:.0f} seconds.")
+
+
+if __name__ == "__main__":
+    main()
