@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from taxonomist.storage.catalog import Catalog, Facet, ImageDocument, ProjectLabels, SqliteCatalog
 from taxonomist.storage.catalog.facets import facets_of
+from taxonomist.storage.catalog.sqlite import _save
 from taxonomist.storage.sqlite import Database
 from tests.storage.catalog.test_catalog import catalog, sqlite
 
@@ -40,7 +41,8 @@ def test_images_are_counted_by_node_and_filtered(catalog: Catalog) -> None:
         ("media", ("Möbel", "Tisch")): 1,
         ("media", ("Lampe",)): 1,
     }
-    assert catalog.count_nodes("nobody") == catalog.count_states("nobody") == {}
+    assert catalog.count_nodes("nobody") == {}
+    assert catalog.count_states("nobody") == {}
     assert catalog.count_states(PROJECT) == {"labelled": 2, "no_agreement": 2, "not_annotated": 1}
     disagreement, node = Facet("state", ("no_agreement",)), Facet("node", ("media", "Möbel"))
     assert ids(catalog) == ["a", "b", "c", "d", "e"]
@@ -64,6 +66,30 @@ def test_counts_follow_each_change(sqlite: SqliteCatalog) -> None:
     sqlite.delete(["a"])
     assert sqlite.count_nodes(PROJECT) == {}
     assert ids(sqlite) == ids(sqlite, Facet("node", ("media", "A"))) == []
+
+
+def test_a_write_takes_as_long_with_many_documents_as_with_few(sqlite: SqliteCatalog) -> None:
+    def steps(id: str) -> int:
+        """Return the steps of SQLite's machine for a write, in tens."""
+        count = 0
+
+        def step() -> int:
+            nonlocal count
+            count += 1
+            return 0
+
+        with sqlite._database.write() as connection:
+            connection.set_progress_handler(step, 10)
+            try:
+                _save(connection, image(id, ["A", "B"], group="p"))
+            finally:
+                connection.set_progress_handler(None, 0)
+        return count
+
+    steps("a")
+    few = steps("b")
+    sqlite.update_many({f"c{n}": lambda _, n=n: image(f"c{n}", ["A", "B"], group="p") for n in range(300)})  # type: ignore[misc]
+    assert steps("d") < 1.5 * few
 
 
 def test_a_file_of_an_earlier_release_and_damaged_documents(tmp_path: Path) -> None:
