@@ -10,6 +10,7 @@ import shutil
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -68,7 +69,9 @@ def fill(services: Services, images: int, seed: int) -> None:
             )
             if state is None:
                 answers.append(Answer(str(number), "taxonomy", "taxonomist-v1", 2.0, random.random() < 0.9, uri))
-        services.catalog.update_many({id: lambda _, found=found: found for id, found in documents.items()})
+        services.catalog.update_many(
+            {id: partial(lambda made, _: made, document) for id, document in documents.items()}
+        )
         services.suggestions.add("4", suggestions)
         services.suggestions.keep_answers("4", list(documents), answers)
 
