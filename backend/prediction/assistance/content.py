@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from taxonomist.taxonomy.paths import TaxonomyPath
+from taxonomist.taxonomy.paths import TaxonomyPath, prefixes
 
 
 class OffersKind(StrEnum):
@@ -85,7 +85,7 @@ class Assistance:
     """What helps a person to label an image.
 
     `reasons` say why a control has no suggestion, or why there is nothing at all; `note` says more about it. `images`
-    has the name of the `<Image>` that a control labels, by control.
+    has the name of the `<Image>` that a control labels, by control, and `values` what it shows in place of an alias.
     """
 
     offers: tuple[Offers, ...] = ()
@@ -93,6 +93,12 @@ class Assistance:
     reasons: tuple[Reason, ...] = ()
     note: str = ""
     images: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, Mapping[TaxonomyPath, str]] = field(default_factory=dict)
+
+    def names(self, control: str, path: TaxonomyPath) -> TaxonomyPath:
+        """Return the names of a path as people see them in the control."""
+        values = self.values.get(control, {})
+        return tuple(values.get(node, node[-1]) for node in prefixes(path))
 
     @property
     def is_control_sample(self) -> bool:

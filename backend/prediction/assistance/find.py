@@ -131,7 +131,8 @@ def _assistance(
     reasons = [_why_none(services, predictor, project, control, found) for control in without]
     note = missing_annotators(services, project) if Reason.NO_LABELS in reasons else None
     images = {tree.control: tree.to_name for tree in trees}
-    return Assistance(tuple(offers), tuple(groups), tuple(dict.fromkeys(reasons)), note or "", images)
+    values = {tree.control: dict(tree.values) for tree in trees if tree.values}
+    return Assistance(tuple(offers), tuple(groups), tuple(dict.fromkeys(reasons)), note or "", images, values)
 
 
 def _trees_of(services: Services, project: str, name: str | None) -> list[Tree]:

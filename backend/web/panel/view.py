@@ -96,7 +96,7 @@ def panel_view(found: Assistance, links: Links) -> PanelView:
     numbers: dict[str, int] = {}
 
     def label(labels: Mapping[str, tuple[TaxonomyPath, ...]], can_be_set: bool) -> Label:
-        paths = [path for paths in labels.values() for path in paths]
+        paths = [found.names(control, path) for control, paths in labels.items() for path in paths]
         controls = {control: {"paths": paths, "image": found.images.get(control)} for control, paths in labels.items()}
         to_set = json.dumps(controls, ensure_ascii=False) if can_be_set else ""
         if to_set and to_set not in numbers:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from taxonomist.backend.prediction.assistance import Assistance, OffersKind, Reason, assist, assist_with
 from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.services import Services
+from taxonomist.backend.web.panel.view import Links, panel_view
 from taxonomist.storage.catalog.documents import ImageDocument
 from tests.backend.web.test_app import new_image
+from tests.small_world import CONFIG
 
 GREEN = ("Cold", "Green")
 
@@ -57,3 +59,14 @@ def test_a_broken_promise_is_the_reason(trained: Services) -> None:
     uri = new_image(trained, GREEN)
     trained.suggestions.keep_floors("7", "taxonomist-v1", {"colour": float("inf")})
     assert assist(trained, "7", uri).reasons == (Reason.PAUSED,)
+
+
+def test_people_see_values_and_the_control_gets_aliases(trained: Services) -> None:
+    config = CONFIG.replace('"Green"/>', '"A green" alias="Green"/>')
+    trained.projects.update("7", label_config=config)
+    found = assist(trained, "7", new_image(trained, GREEN))
+    assert found.offers[0].offers[0].path == GREEN
+    assert found.names("colour", GREEN) == ("Cold", "A green")
+    view = panel_view(found, Links(lambda image: image, None))
+    assert (view.groups[0].label.name, view.groups[0].label.above) == ("A green", "Cold")
+    assert '["Cold", "Green"]' in view.groups[0].label.to_set
