@@ -37,7 +37,7 @@ def status_lines(status: HomeStatus, now: datetime | None = None) -> Iterator[st
     yield from _problems(status.problems, "")
     yield from _set_aside(status.set_aside, "", now, "taxonomist retry")
     if not status.projects:
-        yield "There is no project yet."
+        yield "There is no project yet: run `taxonomist import` or `taxonomist connect` first."
     for project in status.projects:
         yield ""
         yield from _project(project, now, worker_runs=status.worker_runs)

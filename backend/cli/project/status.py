@@ -56,6 +56,9 @@ def projects(context: typer.Context, as_json: Json = False) -> None:
     if as_json:
         print_json(rows)
         return
+    if not rows:
+        print_line("There is no project yet: run `taxonomist import` or `taxonomist connect` first.")
+        return
     columns = ["project", "images", "labelled", "model", "macro-F1"]
     print_table("Projects", columns, [(*list(row.values())[:4], _scores(row["macro_f1"])) for row in rows])
     for row in rows:

@@ -56,6 +56,9 @@ def list_(context: typer.Context, as_json: Json = False) -> None:
     if as_json:
         print_json(rows)
         return
+    if not rows:
+        print_line("There is no backbone yet: `taxonomist embed`, `taxonomist train` or the worker makes the first.")
+        return
     marks = {previous: "previous", champion: "champion"}
     print_table(
         "Backbones",
@@ -109,7 +112,10 @@ def adopt(
     from taxonomist.backend.pretraining import adopt as adoption  # noqa: PLC0415 - brings torch
 
     if (version is None) == (pretrained is None):
-        raise ConfigError("Which backbone? Give a version or --pretrained FOLDER.")
+        raise ConfigError(
+            "Which backbone? Give a version or --pretrained FOLDER.",
+            hint="`taxonomist backbone list` shows the versions.",
+        )
     services = services_of(context)
     if version == "starter":
         found = ensure_starter(services.registry, BACKBONE)
