@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import io
 import time
-from functools import lru_cache
+from functools import cache, lru_cache
+
+from PIL import Image, ImageDraw
 
 from taxonomist.backend.services import Services
 from taxonomist.inference.image_decoding import decoded
 from taxonomist.storage.images.loading import loading
 
 SMALL_PX, LARGE_PX = 240, 960
+
+
+@cache
+def unreadable_image() -> bytes:
+    """Return what stands for an image that cannot be read: a grey JPEG with a cross."""
+    image, out = Image.new("RGB", (SMALL_PX, SMALL_PX), (225, 222, 213)), io.BytesIO()
+    draw, edge = ImageDraw.Draw(image), SMALL_PX // 3
+    draw.line((edge, edge, SMALL_PX - edge, SMALL_PX - edge), fill=(107, 104, 96), width=6)
+    draw.line((edge, SMALL_PX - edge, SMALL_PX - edge, edge), fill=(107, 104, 96), width=6)
+    image.save(out, "JPEG", quality=85)
+    return out.getvalue()
 
 
 class Thumbnails:

@@ -33,7 +33,7 @@ from taxonomist.backend.web.console.image_filters import choices, filter_of, que
 from taxonomist.backend.web.console.language import Language, best_language
 from taxonomist.backend.web.console.session import COOKIE, LIFE_S, Sessions, Visitor
 from taxonomist.backend.web.people import AuditLog, People
-from taxonomist.backend.web.thumbnails import Thumbnails
+from taxonomist.backend.web.thumbnails import Thumbnails, unreadable_image
 from taxonomist.backend.web.use_cases import UseCases
 from taxonomist.backend.worker.served_versions import promote, roll_back
 from taxonomist.taxonomy.errors import NotFoundError, TaxonomistError
@@ -281,9 +281,12 @@ def console_pages(
         if document is None or labels is None:
             raise NotFoundError(f"Project {project} has no such image.")
         is_large = request.args.get("size") == "large"
-        response = Response(
-            thumbnails.jpeg(project, labels.uri, document.file_hash, large=is_large), content_type="image/jpeg"
-        )
+        try:
+            content = thumbnails.jpeg(project, labels.uri, document.file_hash, large=is_large)
+        except TaxonomistError as error:
+            log.warning("project %s: no thumbnail: %s", project, error)
+            return Response(unreadable_image(), content_type="image/jpeg")
+        response = Response(content, content_type="image/jpeg")
         response.headers["Cache-Control"] = "private, max-age=3600"
         return response
 

@@ -18,6 +18,7 @@ from taxonomist.backend.status.overview import NeedKind
 from taxonomist.backend.web.console import german, language, pages, wording
 from taxonomist.backend.web.console.language import Language, best_language
 from taxonomist.backend.web.people import AuditLog
+from taxonomist.backend.web.thumbnails import unreadable_image
 from taxonomist.storage.catalog import ImageDocument, ProjectLabels
 from taxonomist.storage.set_aside import ItemKind, put_aside
 from tests.backend.web.console.conftest import browser_of
@@ -246,3 +247,7 @@ def test_a_thumbnail_is_made_anew_and_private_images_have_none(trained: Services
     assert client.get(f"/project/7/thumbnail?id={id}").status_code == 404
     assert f"thumbnail?id={id}" not in client.get(f"/project/7/image?id={id}").get_data(as_text=True)
     assert client.get("/project/7/thumbnail?id=../x").status_code == 404
+    evil = ProjectLabels(uri="../../etc/passwd")
+    trained.catalog.put(ImageDocument(id="evil").in_project("7", evil))
+    answer = client.get("/project/7/thumbnail?id=evil")
+    assert (answer.status_code, answer.data, answer.headers["Cache-Control"]) == (200, unreadable_image(), "no-store")
