@@ -29,6 +29,7 @@ CREATE TABLE IF NOT EXISTS answers (
     PRIMARY KEY (project, task_id, control, version)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS answers_version ON answers (project, version, control);
+CREATE INDEX IF NOT EXISTS answers_right ON answers (project, version, is_right);
 CREATE TRIGGER IF NOT EXISTS answers_of_deleted AFTER DELETE ON suggestions BEGIN
     DELETE FROM answers WHERE project = OLD.project AND task_id = OLD.task_id AND control = OLD.control
     AND version = OLD.version; END;
@@ -283,6 +284,17 @@ class SuggestionTable:
         with self._database.read() as connection:
             query = "SELECT count(*) FROM suggestions WHERE project = ?"
             return int(connection.execute(query, (project,)).fetchone()[0])
+
+    def judged(self, project: str, version: str) -> tuple[int, int]:
+        """Return how many suggestions of a version labels call right, and how many wrong."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT is_right, count(*) FROM answers WHERE project = ? AND version = ? AND is_right IS NOT NULL"
+                " GROUP BY is_right",
+                (project, version),
+            ).fetchall()
+        counts = {bool(row[0]): row[1] for row in rows}
+        return counts.get(True, 0), counts.get(False, 0)
 
     def judged_images(self, project: str, version: str, *, right: bool, after: str = "", limit: int) -> list[str]:
         """Return the next images, by id, with a suggestion of this version that a label calls right or wrong."""

@@ -138,14 +138,13 @@ class ImageDetails:
 def collect_image_counts(services: Services, project: str) -> ImageCounts:
     """Return the numbers of images by node, by state, and by what accepted labels say about the suggestions."""
     champion = services.registry.champion(registry_name(project))
-    counts = services.suggestions.answer_counts(project, model_version_name(champion)) if champion else []
-    right, answered = sum(count.right for count in counts), sum(count.answered for count in counts)
+    right, wrong = services.suggestions.judged(project, model_version_name(champion)) if champion else (0, 0)
     return ImageCounts(
         nodes=tuple(nodes_with_labels(services, project)),
         states=services.catalog.count_states(project),
         version=champion,
         right=right,
-        wrong=answered - right,
+        wrong=wrong,
     )
 
 
@@ -223,7 +222,7 @@ def _total(services: Services, project: str, wanted: ImageFilter) -> int | None:
     """Return the number of images of a filter, None for one of several properties, which nothing counts."""
     match wanted:
         case ImageFilter((), None, None, None):
-            return services.catalog.count(project)
+            return sum(services.catalog.count_states(project).values())
         case ImageFilter((), str(state), None, None):
             return services.catalog.count_states(project).get(state, 0)
         case ImageFilter((control, *path), None, None, None):
