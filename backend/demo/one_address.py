@@ -57,6 +57,10 @@ class OneAddress:
         """The address of our pages."""
         return f"{self.url}/{PREFIX}"
 
+    async def close(self) -> None:
+        """Close what is left of the connections to the servers."""
+        await self._transport.aclose()
+
     async def __call__(
         self, scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
     ) -> None:
@@ -70,10 +74,12 @@ class OneAddress:
 
         answering = asyncio.create_task(self._answer(scope, _Body(receive, body_ended), send))
         leaving = asyncio.create_task(gone())
-        await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (answering, leaving):
-            task.cancel()
-        await asyncio.gather(answering, leaving, return_exceptions=True)
+        try:
+            await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:  # also when the server stops
+            for task in (answering, leaving):
+                task.cancel()
+            await asyncio.gather(answering, leaving, return_exceptions=True)
         if not answering.cancelled() and (error := answering.exception()) and not isinstance(error, _ClientGoneError):
             raise error
 
@@ -181,7 +187,14 @@ def one_address(port: int) -> Iterator[OneAddress]:
                 timeout_graceful_shutdown=2,
             )
         )
-        thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])), name="one-address")
+
+        async def serve() -> None:
+            try:
+                await server.serve([listener])
+            finally:
+                await application.close()
+
+        thread = threading.Thread(target=lambda: asyncio.run(serve()), name="one-address")
         thread.start()
         try:
             yield application

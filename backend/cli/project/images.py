@@ -39,7 +39,7 @@ def register(app: typer.Typer) -> None:
     app.command(epilog="Example: `taxonomist embed --project furniture`")(embed)
     app.command(
         epilog="Examples: `taxonomist similar photo.jpg --project furniture -k 5` · "
-        "`taxonomist similar photo.jpg --json`"
+        "`taxonomist similar photo.jpg --json --suggestions`"
     )(similar)
 
 
@@ -123,11 +123,20 @@ def similar(
     project: Project = "",
     k: Annotated[int | None, typer.Option("-k", min=1, help="Number of look-alikes.")] = None,
     as_json: Json = False,
+    suggestions: Annotated[
+        bool, typer.Option("--suggestions", help="With --json: an object that has the suggestions, too.")
+    ] = False,
 ) -> None:
-    """Show the labelled images of a project that look most like an image, and what is suggested for it, or why not."""
+    """Show the labelled images of a project that look most like an image, and what is suggested for it, or why not.
+
+    With --json, the look-alikes are a list; --suggestions gives both.
+    """
     services = services_of(context)
     predictor = Predictor(services)
     look_alikes = look_alikes_of_image(services, project, image, k, predictor)
+    if as_json and not suggestions:
+        print_json([asdict(look_alike) for look_alike in look_alikes])
+        return
     predictions = list(predict_images(services, project, [image], predictor))
     model = predictor.model(project)
     if as_json:

@@ -34,7 +34,7 @@ def test_from_a_manifest_to_a_rollback(run: Run, services: Services, tmp_path: P
     assert re.search(r"outside_taxonomy\s+1\b", run("evaluate", "--manifest", strange)[1])
 
     (tmp_path / "query.jpg").write_bytes(image_bytes(("Cold", "Blue"), seed=77))
-    found = run_json(run, "similar", tmp_path / "query.jpg", "-k", 3)
+    found = run_json(run, "similar", tmp_path / "query.jpg", "-k", 3, "--suggestions")
     assert [look_alike["labels"] for look_alike in found["look_alikes"]] == [{"taxonomy": [["Cold", "Blue"]]}] * 3
     assert (found["version"], found["suggestions"][0]["path"]) == ("v1", ["Cold", "Blue"])
 

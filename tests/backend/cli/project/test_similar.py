@@ -26,9 +26,10 @@ def reason(services: Services, photo: Path) -> str:
 
 
 def test_the_suggestion_comes_with_its_probability(run: Run, trained: Services, photo: Path) -> None:
-    found = run_json(run, "similar", photo, "-k", 2)
+    found = run_json(run, "similar", photo, "-k", 2, "--suggestions")
     (suggestion,) = found["suggestions"]
     assert (suggestion["path"], suggestion["reason"], len(found["look_alikes"])) == (list(PATHS[2]), "", 2)
+    assert run_json(run, "similar", photo, "-k", 2) == found["look_alikes"]
     code, out, err = run("similar", photo, "-k", 2)
     assert code == 0, err
     assert out.startswith(f"Suggestion: Cold › Blue ({suggestion['score']:.2f})")
@@ -45,12 +46,12 @@ def test_a_control_that_the_version_has_not_learned(run: Run, trained: Services,
 
 def test_a_broken_promise_is_named(run: Run, trained: Services, photo: Path) -> None:
     trained.suggestions.keep_floors("7", "taxonomist-v1", {"colour": float("inf")})
-    assert "were not right often enough" in run_json(run, "similar", photo)["suggestions"][0]["reason"]
+    assert "were not right often enough" in run_json(run, "similar", photo, "--suggestions")["suggestions"][0]["reason"]
 
 
 def test_before_a_model_the_look_alikes_answer(run: Run, world: Services, photo: Path) -> None:
     run_json(run, "embed")
-    found = run_json(run, "similar", photo)
+    found = run_json(run, "similar", photo, "--suggestions")
     assert (found["version"], found["suggestions"][0]["path"]) == (None, list(PATHS[2]))
     leaves = CONFIG.replace('name="colour"', 'name="colour" leafsOnly="true"')  # no two colours have half of the votes
     world.projects.update("7", label_config=leaves)
