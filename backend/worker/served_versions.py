@@ -1,4 +1,4 @@
-"""Another version is served because a person wants it, and Label Studio is told."""
+"""A person promotes a version or rolls back, and Label Studio gets the new version's name."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ GERMAN: Mapping[str, str] = {
     "Label": "Label",
     "Decided {ago}": "Entschieden {ago}",
     "Labels by person": "Labels nach Person",
-    "Nobody has annotated it yet.": "Noch niemand hat es annotiert.",
+    "There are no annotations yet.": "Es gibt noch keine Annotationen.",
     "not shown": "nicht gezeigt",
     "Look-alikes": "Ähnliche Bilder",
     "Look-alike": "Ähnliches Bild",

@@ -45,7 +45,7 @@ class Session:
 class Visitor:
     """Who looks at the console. `name` is what the audit log has, `is_open` that no password is asked for.
 
-    `person` is whom Label Studio knows, None for somebody who has the server's password.
+    `person` is the one that Label Studio knows, None for a visitor with the server's password.
     """
 
     session: Session
@@ -72,7 +72,7 @@ class Sessions:
         self._people = people
 
     def visitor(self, caller: Caller, cookie: str | None, cookies: str | None) -> Visitor | None:
-        """Return who sends a request with this cookie of ours, None for somebody who must log in.
+        """Return who sends a request with this cookie of ours, None for a visitor who must log in.
 
         `cookies` is the header with all cookies.
         """

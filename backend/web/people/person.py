@@ -70,7 +70,7 @@ class People:
         self._lock = threading.Lock()
 
     def person(self, cookies: str | None, projects: Iterable[str] | None = None) -> Person | None:
-        """Return who sends a request with the header `cookies`, None for somebody without a session of Label Studio.
+        """Return who sends a request with the header `cookies`, None without a session of Label Studio.
 
         `projects` are those whose roles are asked for, by default all. A project whose Label Studio has another address
         than our pages has no role. Raises `LabelStudioError` when Label Studio does not say it.
