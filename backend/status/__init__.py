@@ -5,7 +5,8 @@ Nothing is changed.
 
 from taxonomist.backend.status.collect import collect_status
 from taxonomist.backend.status.lines import status_lines
-from taxonomist.backend.status.overview import Need, NeedKind, Overview, ProjectRow, collect_overview, collect_projects
+from taxonomist.backend.status.needs import Need, NeedKind
+from taxonomist.backend.status.overview import Overview, ProjectRow, collect_overview, collect_projects
 from taxonomist.backend.status.values import HomeStatus, ProjectStatus
 
 __all__ = [

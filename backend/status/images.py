@@ -15,7 +15,8 @@ from urllib.parse import parse_qs
 from taxonomist.backend.label_studio.predictions import model_version_name
 from taxonomist.backend.services import Services, registry_name
 from taxonomist.backend.state.suggestions import StoredSuggestion
-from taxonomist.backend.status.overview import NodeLabels, label_studio_address, nodes_with_labels
+from taxonomist.backend.status.nodes import NodeLabels, nodes_with_labels
+from taxonomist.backend.status.overview import label_studio_address
 from taxonomist.storage.catalog import Facet, ImageDocument
 from taxonomist.storage.catalog.facets import LABELLED, UNANNOTATED, facets_of
 from taxonomist.storage.images import without_query

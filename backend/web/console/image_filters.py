@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 from werkzeug.datastructures import MultiDict
 
 from taxonomist.backend.status.images import ImageCounts, ImageFilter, Judged
-from taxonomist.backend.status.overview import NodeLabels
+from taxonomist.backend.status.nodes import NodeLabels
 from taxonomist.backend.web.console.language import Language
 from taxonomist.backend.web.console.wording import STATES
 from taxonomist.taxonomy.paths import format_path

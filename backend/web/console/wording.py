@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from taxonomist.backend.status.overview import Need, NeedKind, PromisedPrecision, VersionFigures, Work
+from taxonomist.backend.status.needs import Need, NeedKind
+from taxonomist.backend.status.overview import Work
+from taxonomist.backend.status.versions import PromisedPrecision, VersionFigures
 from taxonomist.backend.web.console.language import Language
 
 JOBS: Mapping[str, str] = {

@@ -14,16 +14,18 @@ from werkzeug.test import TestResponse
 
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.jobs import JobKind, JobState
-from taxonomist.backend.status.overview import NeedKind
-from taxonomist.backend.web.console import german, language, pages, wording
+from taxonomist.backend.status.needs import NeedKind
+from taxonomist.backend.web.console import german, language, wording
 from taxonomist.backend.web.console.language import Language, best_language
+from taxonomist.backend.web.console.pages.console import LANGUAGE
+from taxonomist.backend.web.console.pages.overview import DONE
 from taxonomist.backend.web.people import AuditLog
 from taxonomist.backend.web.thumbnails import unreadable_image
 from taxonomist.storage.catalog import ImageDocument, ProjectLabels
 from taxonomist.storage.set_aside import ItemKind, put_aside
 from tests.backend.web.console.conftest import browser_of
 
-CONSOLE = Path(pages.__file__).parent
+CONSOLE = Path(wording.__file__).parent
 EVIL = "<script>alert('x')</script>\" onload=\"x ../..\\ &amp; Ärger"
 
 
@@ -160,7 +162,7 @@ def test_files_are_kept_by_browsers_under_an_address_with_their_hash(visited: Fl
 
 def test_a_german_page_has_no_english_sentence(troubled: Services) -> None:
     client = browser_of(troubled)
-    client.set_cookie(pages.LANGUAGE, "de")
+    client.set_cookie(LANGUAGE, "de")
     english = re.compile(r"\b(the|of|is|are|and|not|no|has|have|with|waits?|from|on|label studio's)\b", re.IGNORECASE)
     for answer in all_pages(client):
         parser = _Text("de")
@@ -181,7 +183,7 @@ def sentences_in_code() -> set[str]:
 
 
 def test_each_sentence_is_translated_with_the_same_values() -> None:
-    needed = sentences_in_code() | set(wording.JOBS.values()) | set(wording.STATES.values()) | set(pages._DONE.values())
+    needed = sentences_in_code() | set(wording.JOBS.values()) | set(wording.STATES.values()) | set(DONE.values())
     needed |= {text for pair in wording._SET_ASIDE.values() for text in pair}
     needed |= {text for pair in wording._TITLES.values() for text in pair if text}
     needed |= {text for _, *pair in language.AGES for text in pair}

@@ -1,0 +1,5 @@
+"""The routes of the console, by subject. `console_pages` has them all."""
+
+from taxonomist.backend.web.console.pages.console import console_pages, wants_page
+
+__all__ = ["console_pages", "wants_page"]
