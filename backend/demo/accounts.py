@@ -1,4 +1,4 @@
-"""The accounts of the demo: the first user, and users who sign up through the invite link."""
+"""The accounts of the demo: the first user, users who sign up through the invite link, and our server's password."""
 
 from __future__ import annotations
 
@@ -39,9 +39,21 @@ def first_user(file: Path, email: str = "admin@example.com") -> Account:
         return Account(**content)
     account = Account(email, secrets.token_urlsafe(12), secrets.token_hex(20))
     file.parent.mkdir(parents=True, exist_ok=True)
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
-        json.dump({FORMAT: 1, **asdict(account)}, stream)
+    _write_secret(file, json.dumps({FORMAT: 1, **asdict(account)}))
     return account
+
+
+def server_password(file: Path) -> str:
+    """Return the password of the demo's backend from `file`, which only its owner may read; make it if missing."""
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        _write_secret(file, secrets.token_urlsafe(12))
+    return file.read_text().strip()
+
+
+def _write_secret(file: Path, text: str) -> None:
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+        stream.write(text)
 
 
 def sign_up(url: str, host: Account, email: str, password: str) -> Account:

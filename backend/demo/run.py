@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 
 from taxonomist.backend.connection.connect import connect_project
-from taxonomist.backend.demo.accounts import Account, checked, sign_up
+from taxonomist.backend.demo.accounts import Account, checked, server_password, sign_up
 from taxonomist.backend.demo.annotators import annotate, plan
 from taxonomist.backend.demo.environment import Say, label_studio
 from taxonomist.backend.demo.one_address import OneAddress, one_address
@@ -69,7 +69,9 @@ def run_demo(
     ):
         site.label_studio = server.url
         project = _prepare_project(server, say)
-        with _backend(home / "backend", server, site, backend_port) as services:
+        given = settings.password
+        password = given.get_secret_value() if given else server_password(home / "backend-password")
+        with _backend(home / "backend", server, site, port=backend_port, password=password) as services:
             site.ours = services.settings.url
             connect_project(
                 services,
@@ -98,7 +100,9 @@ def _prepare_project(server: LabelStudioServer, say: Say) -> str:
 
 
 @contextmanager
-def _backend(home: Path, server: LabelStudioServer, site: OneAddress, port: int) -> Iterator[Services]:
+def _backend(
+    home: Path, server: LabelStudioServer, site: OneAddress, *, port: int, password: str
+) -> Iterator[Services]:
     """Run a `taxonomist serve` for the demo, and yield services on its home folder."""
     home.mkdir(parents=True, exist_ok=True)
     chosen = port if is_free(port) else free_port()
@@ -106,6 +110,7 @@ def _backend(home: Path, server: LabelStudioServer, site: OneAddress, port: int)
         **DEMO_SETTINGS,
         "home": str(home),
         "port": str(chosen),
+        "password": password,
         "browser_url": site.page_url,
         "label_studio_url": server.url,
         "label_studio_api_key": server.owner.token,
@@ -185,6 +190,7 @@ def _show(server: LabelStudioServer, services: Services, site: OneAddress, proje
         f"Model:          {model_version_name(version or '')}, trained on what the annotators agreed on",
         f"  tested on     {_tested_on(services, project, version)}",
         f"Our pages:      {site.page_url}/, with the login of Label Studio",
+        f"  to confirm    a promotion or a roll back: password {services.credentials.password}",
         f"Models, plots:  {services.settings.home / 'models'}",
         "",
         "Open a task without annotations: its taxonomy is pre-filled, labelled look-alikes are shown beside the image.",

@@ -67,6 +67,22 @@ GERMAN: Mapping[str, str] = {
     "With the password of this server, TAXONOMIST_PASSWORD.": "Mit dem Passwort dieses Servers, TAXONOMIST_PASSWORD.",
     "Password": "Passwort",
     "The password is wrong.": "Das Passwort ist falsch.",
+    "This server has no password. Where Label Studio has the same address as this page, log in there as a lead of the "
+    "project, then come back.": (
+        "Dieser Server hat kein Passwort. Hat Label Studio dieselbe Adresse wie diese Seite, melden Sie sich dort als "
+        "Leitung des Projekts an und kommen Sie zurück."
+    ),
+    "Elsewhere, set the environment variable TAXONOMIST_PASSWORD where the server starts, and start it again.": (
+        "Sonst setzen Sie die Umgebungsvariable TAXONOMIST_PASSWORD, wo der Server startet, und starten ihn neu."
+    ),
+    "This change asks for the password of the server, which has none.": (
+        "Diese Änderung verlangt das Passwort des Servers, und er hat keines."
+    ),
+    "Set the environment variable TAXONOMIST_PASSWORD where the server starts, and start it again. Then give the "
+    "password to Label Studio:": (
+        "Setzen Sie die Umgebungsvariable TAXONOMIST_PASSWORD, wo der Server startet, und starten Sie ihn neu. Geben "
+        "Sie das Passwort dann an Label Studio weiter:"
+    ),
     "The password of the server, to be sure": "Zur Sicherheit das Passwort des Servers",
     # errors
     "Not possible": "Nicht möglich",

@@ -45,13 +45,15 @@ class Session:
 class Visitor:
     """Who looks at the console. `name` is what the audit log has, `is_open` that no password is asked for.
 
-    `person` is the one that Label Studio knows, None for a visitor with the server's password.
+    `can_confirm` is False where changes ask for a password that the server does not have. `person` is the one that
+    Label Studio knows, None for a visitor with the server's password.
     """
 
     session: Session
     name: str
     is_open: bool
     is_confirmed: bool
+    can_confirm: bool
     token: str
     person: Person | None = None
 
@@ -70,6 +72,11 @@ class Sessions:
         self._services = services
         self._access = access
         self._people = people
+
+    @property
+    def has_password(self) -> bool:
+        """Whether people can know the password of the server: one that was made for Label Studio is shown nowhere."""
+        return self._services.settings.password is not None
 
     def visitor(self, caller: Caller, cookie: str | None, cookies: str | None) -> Visitor | None:
         """Return who sends a request with this cookie of ours, None for a visitor who must log in.
@@ -115,7 +122,7 @@ class Sessions:
     def _visitor(self, session: Session, name: str, *, is_open: bool) -> Visitor:
         is_confirmed = is_open or time.time() < session.confirmed + CONFIRMED_S
         token = self._services.credentials.sign_for_console(f"form.{session.nonce}")
-        return Visitor(session, name, is_open, is_confirmed, token)
+        return Visitor(session, name, is_open, is_confirmed, is_confirmed or self.has_password, token)
 
     def _read(self, cookie: str) -> Session | None:
         """Return the session of a cookie that we made and that has not ended."""

@@ -98,15 +98,18 @@ def console_pages(
             set_cookie(response, THEME, request.args["theme"], 365 * 86_400)
         return response
 
+    def login_page(next_path: str, *, wrong: bool = False) -> str:
+        return frame.page("login.html", next=next_path, wrong=wrong, can_log_in=sessions.has_password)
+
     @pages.route("/login", methods=["GET", "POST"])
     def login() -> ResponseReturnValue:
         next_path = safe_next()
         if request.method == "GET":
             if g.visitor is not None:
                 return see_other(next_path)
-            return frame.page("login.html", next=next_path, wrong=False)
+            return login_page(next_path)
         if not sessions.is_password(request.form.get("password", "")):
-            return frame.page("login.html", next=next_path, wrong=True), 401
+            return login_page(next_path, wrong=True), 401
         g.session = sessions.new(login=True)
         return see_other(next_path)
 

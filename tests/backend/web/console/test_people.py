@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from taxonomist.backend.services import registry_name
 from taxonomist.backend.web.app import create_app
 from tests.backend.web.console.conftest import PASSWORD
 from tests.backend.web.people.conftest import label_studio
 from tests.backend.web.people.sessions import ANNA, LEA, LabelStudio, cookie, services
-from tests.small_world import CONFIG
+from tests.small_world import CONFIG, publish_promise
 
 __all__ = ["label_studio"]
 
@@ -55,6 +56,25 @@ def test_people_see_their_projects_and_leads_change_them(tmp_path: Path, label_s
     assert 'action="roll-back"' not in page or 'type="password"' in page
     label_studio.broken = True
     assert get("/projects", "another")[0] == 303
+
+
+@pytest.mark.parametrize("action", ["promote?version=v1", "roll-back"])
+def test_without_a_password_a_lead_reads_what_to_set(tmp_path: Path, label_studio: LabelStudio, action: str) -> None:
+    made = services(tmp_path, label_studio)
+    made.projects.update("4", label_config=CONFIG)
+    for _ in range(2):
+        publish_promise(made, "4", target=0.9, threshold=0.5)
+    champion = made.registry.champion(registry_name("4"))
+    client = create_app(made.settings, made).test_client(use_cookies=False)
+    headers = FORWARDED | {"Cookie": cookie(LEA)}
+    page = client.get(f"/project/4/{action}", headers=headers).get_data(as_text=True)
+    assert "TAXONOMIST_PASSWORD" in page
+    assert "taxonomist connect --project 4" in page
+    assert "<form method" not in page
+    assert 'action="retrain"' in client.get("/project/4/retrain", headers=headers).get_data(as_text=True)
+    assert made.registry.champion(registry_name("4")) == champion
+    login = client.get("/login", headers=FORWARDED).get_data(as_text=True)
+    assert ("Where Label Studio has the same address" in login, 'type="password"' in login) == (True, False)
 
 
 @pytest.mark.parametrize("session", [ANNA, None])
