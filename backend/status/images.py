@@ -6,6 +6,7 @@ are kept.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from urllib.parse import parse_qs
 from taxonomist.backend.label_studio.predictions import model_version_name
 from taxonomist.backend.services import Services, registry_name
 from taxonomist.backend.state.suggestions import StoredSuggestion
+from taxonomist.backend.status.evaluation.images import EvaluatedImages, ids_of
 from taxonomist.backend.status.nodes import NodeLabels, nodes_with_labels
 from taxonomist.backend.status.overview import label_studio_address
 from taxonomist.storage.catalog import Facet, ImageDocument
@@ -33,13 +35,14 @@ Judged = Literal["right", "wrong"]
 @dataclass(frozen=True)
 class ImageFilter:
     """Which images: with a label through a node (its control and path), in a state, of a product, whose suggestion an
-    accepted label judged. None and `()`: all.
+    accepted label judged, behind a number of the evaluation. None and `()`: all.
     """
 
     node: tuple[str, ...] = ()
     state: str | None = None
     product: str | None = None
     judged: Judged | None = None
+    evaluated: EvaluatedImages | None = None
 
     @property
     def facets(self) -> list[Facet]:
@@ -200,14 +203,11 @@ def _size(document: ImageDocument) -> tuple[int | None, int | None]:
 def _documents(
     services: Services, project: str, wanted: ImageFilter, after: str, limit: int
 ) -> Iterator[ImageDocument]:
-    if wanted.judged is None:
+    if wanted.judged is None and wanted.evaluated is None:
         yield from services.catalog.page(project, wanted.facets, after=after, limit=limit)
         return
-    champion = services.registry.champion(registry_name(project))
-    if champion is None:
-        return
-    version, is_right, found = model_version_name(champion), wanted.judged == "right", 0
-    while ids := services.suggestions.judged_images(project, version, right=is_right, after=after, limit=_READ_AT_ONCE):
+    found = 0
+    for ids in _ids(services, project, wanted, after):
         documents = services.catalog.get_many(ids)
         for id in ids:
             document = documents.get(id)
@@ -216,18 +216,36 @@ def _documents(
                 found += 1
                 if found == limit:
                     return
+
+
+def _ids(services: Services, project: str, wanted: ImageFilter, after: str) -> Iterator[list[str]]:
+    """Yield the ids after this one, in order, of images that were judged and evaluated as wanted."""
+    evaluated = ids_of(services, project, wanted.evaluated) if wanted.evaluated else None
+    if wanted.judged is None:
+        ids = evaluated or []
+        for place in range(bisect_right(ids, after), len(ids), _READ_AT_ONCE):
+            yield ids[place : place + _READ_AT_ONCE]
+        return
+    champion, kept = services.registry.champion(registry_name(project)), set(evaluated or ())
+    if champion is None:
+        return
+    version, is_right = model_version_name(champion), wanted.judged == "right"
+    while ids := services.suggestions.judged_images(project, version, right=is_right, after=after, limit=_READ_AT_ONCE):
+        yield ids if evaluated is None else [id for id in ids if id in kept]
         after = ids[-1]
 
 
 def _total(services: Services, project: str, wanted: ImageFilter) -> int | None:
     """Return the number of images of a filter, None for one of several properties, which nothing counts."""
     match wanted:
-        case ImageFilter((), None, None, None):
+        case ImageFilter((), None, None, None, None):
             return sum(services.catalog.count_states(project).values())
-        case ImageFilter((), str(state), None, None):
+        case ImageFilter((), str(state), None, None, None):
             return services.catalog.count_states(project).get(state, 0)
-        case ImageFilter((control, *path), None, None, None):
+        case ImageFilter((control, *path), None, None, None, None):
             return services.catalog.count_nodes(project).get((control, tuple(path)), 0)
+        case ImageFilter((), None, None, None, evaluated) if evaluated is not None:
+            return len(ids_of(services, project, evaluated))
     return None
 
 

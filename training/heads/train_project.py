@@ -43,9 +43,15 @@ from taxonomist.training.heads.evaluation import (
     metrics_of,
 )
 from taxonomist.training.heads.learning import Learned, TrainingOptions, learn
-from taxonomist.training.heads.promotion.champion import ChampionComparison, compare_with_champion, predict
+from taxonomist.training.heads.promotion.champion import (
+    ChampionComparison,
+    PredictionsByControl,
+    compare_with_champion,
+    predict,
+)
 from taxonomist.training.heads.promotion.decision import left_to_a_person, with_caveats
 from taxonomist.training.heads.promotion.unfinished import aliases_digest
+from taxonomist.training.heads.report.outcomes import OUTCOMES_FILE, outcomes_record
 from taxonomist.training.heads.report.version_files import data_record, write_data, write_report
 from taxonomist.training.look_alike_projection import LearnedLookAlikes
 from taxonomist.training.split import Part
@@ -87,6 +93,7 @@ class _Trained:
     apart: Mapping[str, Mapping[str, TreeMetrics]]
     together: Mapping[str, Together]
     suggested: Mapping[str, SuggestionFigures]
+    predicted: PredictionsByControl  # of the test part
     comparison: ChampionComparison
     tested: Tested
     left_out: Mapping[str, str]
@@ -169,6 +176,7 @@ def train_project(
     suggested = evaluate_suggestions(learned.head, trees, data.test_x, labels, learned.calibration)
     groups = [example.group for example in data.scored]
     together = evaluate_together(learned.head, learned.fusions, trees, data.test_x, labels, groups)
+    predicted = predict(learned.head, {tree.control: tree for tree in trees}, trees, data.test_x, learned.calibration)
     stores = {**(other_embeddings or {}), backbone.version: embeddings}
     aliases = aliases_digest(registry, model_name(project)) if promote else None
     served = registry.champion(model_name(project))
@@ -177,7 +185,7 @@ def train_project(
         model_name(project),
         trees,
         data.scored,
-        predict(learned.head, {tree.control: tree for tree in trees}, trees, data.test_x, learned.calibration),
+        predicted,
         stores,
         images=len(data.train) + len(data.validation),
         drawn_again=drawn_again,
@@ -190,10 +198,23 @@ def train_project(
         comparison = replace(comparison, decision=left_to_a_person(comparison.decision))
     inputs = inputs_fingerprint(usable, parts, trees, backbone.version, asdict(options))
     trained = _Trained(
-        learned, data, test, apart, together, suggested, comparison, tested, left_out, inputs, look_alikes, aliases
+        learned,
+        data,
+        test,
+        apart,
+        together,
+        suggested,
+        predicted,
+        comparison,
+        tested,
+        left_out,
+        inputs,
+        look_alikes,
+        aliases,
     )
     report("publishing", 0.0)
-    version = _publish(registry, project, trained, _manifest(project, backbone, trees, trained, options), started)
+    manifest = _manifest(project, backbone, trees, trained, options)
+    version = _publish(registry, project, trees, trained, manifest, started)
     promoted, reason = promote and comparison.decision.promote, comparison.decision.reason
     if promoted:
         try:
@@ -284,7 +305,12 @@ def _metrics_json(evaluations: Mapping[str, Evaluation]) -> dict[str, Any]:
 
 
 def _publish(
-    registry: Registry, project: str, trained: _Trained, manifest: dict[str, Any], started: float
+    registry: Registry,
+    project: str,
+    trees: Sequence[Tree],
+    trained: _Trained,
+    manifest: dict[str, Any],
+    started: float,
 ) -> ModelVersion:
     """Write all files and publish them as a version in one step; return the version."""
     data = trained.data
@@ -297,6 +323,7 @@ def _publish(
         if trained.look_alikes and trained.look_alikes.projection:
             trained.look_alikes.projection.save(folder / PROJECTION_FILE)
         write_data(folder / DATA_FILE, record)
+        write_data(folder / OUTCOMES_FILE, outcomes_record(trees, data.scored, trained.predicted))
         write_report(
             folder,
             training=trained.learned.training,

@@ -8,8 +8,10 @@ from urllib.parse import quote, urlencode
 
 from werkzeug.datastructures import MultiDict
 
+from taxonomist.backend.status.evaluation.images import images_from
 from taxonomist.backend.status.images import ImageCounts, ImageFilter, Judged
 from taxonomist.backend.status.nodes import NodeLabels
+from taxonomist.backend.web.console.evaluation.wording import evaluated_words
 from taxonomist.backend.web.console.language import Language
 from taxonomist.backend.web.console.wording import STATES
 from taxonomist.taxonomy.paths import format_path
@@ -39,13 +41,14 @@ class Choices:
 
 
 def filter_of(arguments: MultiDict[str, str]) -> ImageFilter:
-    """Return the filter of an address; what is not a filter is left out."""
+    """Return the filter of an address; what is not a filter is left out. Raises `BadRequestError`."""
     judged = arguments.get("suggestion")
     return ImageFilter(
         node=tuple(arguments.getlist("node")),
         state=arguments.get("state") or None,
         product=arguments.get("product") or None,
         judged="right" if judged == "right" else "wrong" if judged == "wrong" else None,
+        evaluated=images_from(arguments.getlist("evaluated")),
     )
 
 
@@ -55,6 +58,7 @@ def query_of(wanted: ImageFilter, after: str = "") -> str:
     pairs += [("state", wanted.state)] if wanted.state else []
     pairs += [("suggestion", wanted.judged)] if wanted.judged else []
     pairs += [("product", wanted.product)] if wanted.product else []
+    pairs += [("evaluated", value) for value in wanted.evaluated.values] if wanted.evaluated else []
     return urlencode([*pairs, *([("after", after)] if after else [])])
 
 
@@ -76,6 +80,8 @@ def choices(counts: ImageCounts, wanted: ImageFilter, language: Language) -> Cho
         chips.append((language.t(JUDGED[wanted.judged]), query_of(replace(wanted, judged=None))))
     if wanted.product:
         chips.append((wanted.product, query_of(replace(wanted, product=None))))
+    if wanted.evaluated:
+        chips.append((evaluated_words(wanted.evaluated, language), query_of(replace(wanted, evaluated=None))))
     return Choices(
         nodes=tuple(_nodes(counts.nodes, wanted, 0)),
         states=tuple(

@@ -19,6 +19,7 @@ from taxonomist.backend.web.console.language import best_language
 from taxonomist.backend.web.console.pages.addresses import cookie_path, safe_next, see_other, set_cookie
 from taxonomist.backend.web.console.pages.assets import Assets
 from taxonomist.backend.web.console.pages.changes import add_change_pages
+from taxonomist.backend.web.console.pages.evaluation import add_evaluation_page
 from taxonomist.backend.web.console.pages.frame import THEME, Frame
 from taxonomist.backend.web.console.pages.images import add_image_pages
 from taxonomist.backend.web.console.pages.overview import add_overview_pages
@@ -122,5 +123,6 @@ def console_pages(
 
     add_overview_pages(pages, frame)
     add_image_pages(pages, frame, use_cases, thumbnails)
+    add_evaluation_page(pages, frame)
     add_change_pages(pages, frame, use_cases)
     return pages

@@ -1,0 +1,34 @@
+"""The words of the evaluation. Each sentence is a key of `german.GERMAN`."""
+
+from __future__ import annotations
+
+from taxonomist.backend.status.evaluation.images import EvaluatedImages
+from taxonomist.backend.status.evaluation.matrix import ELSEWHERE, child_of
+from taxonomist.backend.web.console.language import Language
+from taxonomist.taxonomy.paths import format_path
+
+
+def node_words(name: str, language: Language) -> str:
+    """Return the name of a node; a model may have learned that a control is left empty."""
+    return name or language.t("no answer")
+
+
+def key_words(key: str, language: Language) -> str:
+    """Return what a row or a column of a matrix is."""
+    child = child_of(key)
+    if child is not None:
+        return node_words(child, language)
+    return language.t("elsewhere" if key == ELSEWHERE else "other nodes")
+
+
+def evaluated_words(images: EvaluatedImages, language: Language) -> str:
+    """Return which images of an evaluation are shown."""
+    row, column = (key_words(key, language) for key in (images.row, images.column))
+    place = f"{format_path(images.node)}: " if images.node else ""
+    return language.t(
+        "{version}, {place}label {label}, predicted {predicted}",
+        version=images.version,
+        place=place,
+        label=row,
+        predicted=column,
+    )
