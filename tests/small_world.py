@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,11 @@ from taxonomist.backend.services import BACKBONE, Services, registry_name
 from taxonomist.storage.registry import ModelVersion
 from taxonomist.taxonomy.calibration import Calibration
 from taxonomist.taxonomy.label_config import parse_label_config
+from taxonomist.taxonomy.paths import TaxonomyPath, prefixes
+from taxonomist.training.heads.data.dataset import Example
+from taxonomist.training.heads.promotion.champion import Predictions
+from taxonomist.training.heads.report.outcomes import OUTCOMES_FILE, ImageOutcome, outcomes_record
+from taxonomist.training.heads.report.version_files import write_data
 
 SIZE = 32
 GRID = 4
@@ -91,6 +97,41 @@ def publish_promise(services: Services, project: str, *, target: float, threshol
             "backbone": "v1",
             "trees": [tree.to_json()],
             "calibration": {"colour": calibration.to_json()},
+        }
+        version = services.registry.publish(name, folder, manifest)
+    services.registry.promote(name, version.version)
+    return version
+
+
+def publish_outcomes(
+    services: Services,
+    project: str,
+    outcomes: Sequence[ImageOutcome],
+    paths: Sequence[TaxonomyPath] = (),
+    *,
+    threshold: float = 0.5,
+) -> ModelVersion:
+    """Publish and promote a version that keeps these outcomes for the control `colour`, without weights.
+
+    `paths` are the nodes that it knows, by default those of `CONFIG`.
+    """
+    tree = replace(next(iter(parse_label_config(CONFIG).trees)), **({"paths": tuple(paths)} if paths else {}))
+    calibration = Calibration(1.0, (threshold,) * tree.depth, 0.9, (40,) * tree.depth)
+    examples = [Example(outcome.image_id, {"colour": outcome.labels}) for outcome in outcomes]
+    scores = np.full((len(outcomes), len(tree)), -np.inf)
+    for row, outcome in enumerate(outcomes):
+        nodes = [tree.index[node] for node in prefixes(outcome.likeliest)]
+        scores[row, nodes] = np.log(outcome.probabilities)
+    predicted = {"colour": Predictions(tuple(outcome.likeliest for outcome in outcomes), tree.paths, scores)}
+    name, images = registry_name(project), len(outcomes)
+    with services.registry.stage(name) as folder:
+        write_data(folder / OUTCOMES_FILE, outcomes_record([tree], examples, predicted))
+        manifest = {
+            "kind": "head",
+            "backbone": "v1",
+            "trees": [tree.to_json()],
+            "calibration": {"colour": calibration.to_json()},
+            "tested": {"images": images, "products": images, "labelled": 5 * images, "without_product": 0},
         }
         version = services.registry.publish(name, folder, manifest)
     services.registry.promote(name, version.version)

@@ -41,8 +41,8 @@ def test_a_version_has_no_validation_part_and_no_curves(project: Project) -> Non
     assert outcome.promoted
     assert outcome.metrics["media"].levels[1].accuracy > 0.9
     assert set(version.files) == {
-        "head.safetensors", "report.json", "report.md", "data.json", "confusion-media-1.png", "confusion-media-2.png",
-        "confusion-media-1.csv", "confusion-media-2.csv",
+        "head.safetensors", "report.json", "report.md", "data.json", "outcomes.json",
+        "confusion-media-1.png", "confusion-media-2.png", "confusion-media-1.csv", "confusion-media-2.csv",
     }  # fmt: skip
     data = json.loads((version.path / "data.json").read_text())
     assert {image["part"] for image in data["images"]} == {"train", "test"}

@@ -59,7 +59,7 @@ def test_what_comes_with_a_version(project: Project) -> None:
     version = train(project, examples).version
     project.registry.verify(version)
     assert set(version.files) == {
-        "head.safetensors", "report.json", "report.md", "curves.json", "curves.png", "data.json",
+        "head.safetensors", "report.json", "report.md", "curves.json", "curves.png", "data.json", "outcomes.json",
         "confusion-media-1.png", "confusion-media-2.png", "confusion-media-1.csv", "confusion-media-2.csv",
     }  # fmt: skip
     manifest = version.head_manifest

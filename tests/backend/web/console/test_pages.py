@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 from flask.testing import FlaskClient
@@ -84,6 +85,11 @@ def all_pages(client: FlaskClient) -> Iterator[TestResponse]:
     yield client.get("/project/7/images?suggestion=wrong&node=colour&node=Warm&state=labelled&product=<script>")
     yield client.get("/project/7/image?id=image-evil")
     yield client.get("/project/7/image?id=image-no_agreement")
+    yield client.get("/project/7/evaluation")
+    yield client.get("/project/7/evaluation?at=Warm")
+    yield client.get("/project/7/evaluation?version=<script>")
+    cell = ["cell", "v1", "colour", "", "=Red", "=Red", "Warm"]
+    yield client.get(f"/project/7/images?{urlencode([('evaluated', value) for value in cell])}")
     yield client.get("/project/7/changes")
     yield client.get("/project/nobody/overview")
     yield client.post("/project/7/retrain")
