@@ -115,7 +115,8 @@ def publish_outcomes(
 
     `paths` are the nodes that it knows, by default those of `CONFIG`.
     """
-    tree = replace(next(iter(parse_label_config(CONFIG).trees)), **({"paths": tuple(paths)} if paths else {}))
+    tree = next(iter(parse_label_config(CONFIG).trees))
+    tree = replace(tree, paths=tuple(paths) or tree.paths)
     calibration = Calibration(1.0, (threshold,) * tree.depth, 0.9, (40,) * tree.depth)
     examples = [Example(outcome.image_id, {"colour": outcome.labels}) for outcome in outcomes]
     scores = np.full((len(outcomes), len(tree)), -np.inf)
