@@ -14,7 +14,7 @@ from PIL import Image
 
 from taxonomist.backend.prediction.image_inputs import ImageInput, embed_inputs
 from taxonomist.backend.prediction.look_alikes import LookAlike
-from taxonomist.backend.prediction.no_suggestion import reasons_without
+from taxonomist.backend.prediction.no_suggestion import explain_missing
 from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.services import Services
 from taxonomist.inference.file_formats import readable_formats
@@ -69,28 +69,28 @@ def predict_images(
     backbone = predictor.backbone(project)
     if backbone is None:
         raise NotFoundError("There is no backbone yet.", hint=f"taxonomist embed --project {project}")
-    controls = [tree.control for tree in services.label_config(project).trees]
+    trees = services.label_config(project).trees
     for start in range(0, len(images), _PORTION):
         portion = images[start : start + _PORTION]
         embedded = embed_inputs(services, project, portion, backbone, partial(_further, progress, start, len(images)))
         rows = predictor.suggest(project, embedded.vectors)
-        reasons = reasons_without(services, project, predictor.model(project), embedded.vectors, rows)
+        reasons = explain_missing(services, predictor, project, trees, embedded.vectors, rows)
         found = dict(zip(embedded.positions, zip(rows, reasons, strict=True), strict=True))
         for position, image in enumerate(portion):
             name = _name(image, start + position)
             if error := embedded.errors.get(position):
-                yield from (Prediction(name, control, (), 0.0, str(error)) for control in controls)
+                yield from (Prediction(name, tree.control, (), 0.0, str(error)) for tree in trees)
                 continue
-            suggestions, reason = found[position]
-            for control in controls:
-                suggestion = suggestions.get(control) or Suggestion((), 0.0, 0)
+            suggestions, missing = found[position]
+            for tree in trees:
+                suggestion = suggestions.get(tree.control) or Suggestion((), 0.0, 0)
                 yield Prediction(
                     name,
-                    control,
+                    tree.control,
                     suggestion.path,
                     suggestion.score,
                     shortlist=suggestion.shortlist,
-                    reason=reason.get(control, ""),
+                    reason=missing[tree.control].detail if tree.control in missing else "",
                 )
 
 

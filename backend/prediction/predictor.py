@@ -23,7 +23,7 @@ from taxonomist.backend.prediction.product_images import ProductImages
 from taxonomist.backend.prediction.task_parts import allowed_parts, task_parts
 from taxonomist.backend.services import BACKBONE, Services, registry_name
 from taxonomist.backend.state.suggestions import StoredSuggestion
-from taxonomist.inference.serving_model import ServingModel
+from taxonomist.inference.serving_model import Assessment, ServingModel
 from taxonomist.storage.catalog.documents import image_id
 from taxonomist.taxonomy.errors import TaxonomistError
 from taxonomist.taxonomy.label_config import LabelConfig
@@ -144,13 +144,26 @@ class Predictor:
         model = self.model(project)
         if model is None:
             return {}
-        config, vectors = self._services.label_config(project), vector[None]
-        others = self._others(project, model, vectors, [image], {} if image is None else {image: None})
+        config = self._services.label_config(project)
+        (assessments,) = self.assessments(project, vector[None], () if image is None else [image])
         found: dict[str, dict[TaxonomyPath, float]] = {}
-        for control, assessment in model.assessments(vectors, others)[0].items():
+        for control, assessment in assessments.items():
             nodes = zip(model.trees[control].paths, assessment.probabilities.tolist(), strict=True)
             found[config.present(control)] = {path: chance for path, chance in nodes if path != NO_ANSWER}
         return found
+
+    def assessments(
+        self, project: str, vectors: NDArray[np.float32], names: Sequence[str] = ()
+    ) -> list[dict[str, Assessment]]:
+        """Return, for each of the embeddings (n, d), what the model's suggestions are chosen from, by learned control.
+
+        `names` are those of `suggest`. Empty without a model.
+        """
+        model = self.model(project)
+        if model is None:
+            return [{} for _ in vectors]
+        others = self._others(project, model, vectors, names or [None] * len(vectors), dict.fromkeys(names))
+        return model.assessments(vectors, others)
 
     def new_nodes(self, project: str, look_alikes: Sequence[LookAlike]) -> dict[str, TaxonomyPath]:
         """Return, by control, the node that the served version has not learned and the nearest look-alikes have.

@@ -9,10 +9,10 @@ from taxonomist.backend.prediction.assistance.content import (
     Offer,
     Offers,
     OffersKind,
-    Reason,
     ShownLookAlike,
 )
 from taxonomist.backend.prediction.assistance.find import assist, assist_with
+from taxonomist.backend.prediction.no_suggestion import Reason
 
 __all__ = [
     "Assistance",

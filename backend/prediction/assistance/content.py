@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from taxonomist.backend.prediction.no_suggestion import Reason
 from taxonomist.taxonomy.paths import TaxonomyPath, prefixes
 
 
@@ -16,19 +17,6 @@ class OffersKind(StrEnum):
     SHORTLIST = "shortlist"  # the right one is among them with the promised share
     VOTE = "vote"  # of the look-alikes, while there is no model
     NEW_NODE = "new node"  # which the look-alikes have and the model has not learned
-
-
-class Reason(StrEnum):
-    """Why nothing is suggested, in words for annotators."""
-
-    CONTROL_SAMPLE = "Control sample: please label without help."
-    NO_LABELS = "No suggestion yet: no image of this project has an accepted label."
-    NOT_SURE = "No suggestion: the model is not sure about this image."
-    PAUSED = "No suggestion: too many were wrong lately, so the model suggests less until it has learned more."
-    NO_AGREEMENT = "No suggestion yet: the look-alikes have different labels."
-    NO_IMAGE = "No suggestion: the image cannot be read at the moment. Label it as you see it."
-    LATE_IMAGE = "No suggestion: the image takes long to read. Reload the page later."
-    NO_TAXONOMY = "No suggestion: the taxonomy of this project cannot be read at the moment."
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from taxonomist.backend.label_studio.predictions import model_version_name
 from taxonomist.backend.labelling.missing_annotators import missing_annotators
 from taxonomist.backend.prediction.assistance.assemble import groups_of, offers_of, takes
 from taxonomist.backend.prediction.assistance.content import (
@@ -17,12 +16,12 @@ from taxonomist.backend.prediction.assistance.content import (
     Offer,
     Offers,
     OffersKind,
-    Reason,
     ShownLookAlike,
 )
 from taxonomist.backend.prediction.embedding import embed, embed_without_storing
 from taxonomist.backend.prediction.image_inputs import ImageInput, embed_inputs
 from taxonomist.backend.prediction.look_alikes import LookAlike
+from taxonomist.backend.prediction.no_suggestion import Reason, explain_missing
 from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.services import Services
 from taxonomist.storage.catalog.documents import image_id
@@ -127,8 +126,10 @@ def _assistance(
     trees = _trees_of(services, project, name)
     offers = _offers(predictor, project, trees, vector, name, found)
     groups = groups_of(trees, _shown(services, predictor, project, vector, backbone, name, found))
-    without = [tree.control for tree in trees if tree.control not in {row.control for row in offers}]
-    reasons = [_why_none(services, predictor, project, control, found) for control in without]
+    offered = {row.control for row in offers}
+    names = [name] if name is not None else []
+    (missing,) = explain_missing(services, predictor, project, trees, vector[None], [offered], names)
+    reasons = [why.reason for why in missing.values()]
     note = missing_annotators(services, project) if Reason.NO_LABELS in reasons else None
     images = {tree.control: tree.to_name for tree in trees}
     values = {tree.control: dict(tree.values) for tree in trees if tree.values}
@@ -196,13 +197,3 @@ def _shown(
             )
         )
     return shown
-
-
-def _why_none(
-    services: Services, predictor: Predictor, project: str, control: str, look_alikes: Sequence[LookAlike]
-) -> Reason:
-    model = predictor.model(project)
-    if model is None:
-        return Reason.NO_AGREEMENT if look_alikes else Reason.NO_LABELS
-    is_paused = control in services.suggestions.floors(project, model_version_name(model.version))
-    return Reason.PAUSED if is_paused else Reason.NOT_SURE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from taxonomist.backend.prediction.assistance import Assistance, OffersKind, Reason, assist, assist_with
+from taxonomist.backend.prediction.image_predictions import predict_images
 from taxonomist.backend.prediction.predictor import Predictor
 from taxonomist.backend.services import Services
 from taxonomist.backend.web.panel.view import Links, panel_view
@@ -59,6 +60,20 @@ def test_a_broken_promise_is_the_reason(trained: Services) -> None:
     uri = new_image(trained, GREEN)
     trained.suggestions.keep_floors("7", "taxonomist-v1", {"colour": float("inf")})
     assert assist(trained, "7", uri).reasons == (Reason.PAUSED,)
+
+
+def test_the_reason_is_the_one_that_similar_explains(trained: Services) -> None:
+    other = '<Taxonomy name="use" toName="image"><Choice value="Indoor"/></Taxonomy>'
+    gone = CONFIG.replace('<Choice value="Cold"><Choice value="Blue"/><Choice value="Green"/></Choice>', "")
+    uri = new_image(trained, GREEN)
+    for config, reason, detail in (
+        (CONFIG.replace("</View>", f"{other}</View>"), Reason.NOT_LEARNED, "has not learned the control use"),
+        (gone, Reason.NOT_ALLOWED, "is not allowed by today's labelling config"),
+    ):
+        trained.projects.update("7", label_config=config)
+        predictor = Predictor(trained)
+        assert assist(trained, "7", uri, predictor=predictor).reasons == (reason,)
+        assert detail in list(predict_images(trained, "7", [uri], predictor))[-1].reason
 
 
 def test_people_see_values_and_the_control_gets_aliases(trained: Services) -> None:
