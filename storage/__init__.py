@@ -12,7 +12,7 @@ Stores:
 What the stores are made of:
 
     arrays             the append-only array store of embeddings and prepared images
-    azure              clients for Azure, retry policy, background refresh, signed links
+    azure              clients for Azure, retry policy, background refresh
     network            every HTTP client: certificates, proxies, redirects
     sqlite             SQLite files that several threads and processes write
     files              atomic writes of files

@@ -75,7 +75,6 @@ class AzureStores:
             cache_bytes=cache_bytes,
             timeout_s=settings.image_timeout,
             containers=settings.blob_containers,
-            link_minutes=settings.link_minutes,
         )
 
     def registry(self, container: str) -> Registry:

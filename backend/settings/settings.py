@@ -43,6 +43,7 @@ from taxonomist.training.pretraining.recipe import Precision
 log = logging.getLogger(__name__)
 
 REMOVED = {
+    "link_minutes": "browsers get thumbnails of ours in place of links to images in Azure; remove it",
     "pretrain_skip_test": "products of the test part never take part in a pre-training; remove it",
 }
 """Settings of earlier releases, each with the reason; they are accepted and change nothing."""
@@ -309,12 +310,6 @@ class Settings(BaseSettings):
     blob_containers: Texts = Field([], description="Containers from which images are read; empty: all of the account")
     models_container: str | None = Field(
         None, description="Moves models and embeddings to this container of the storage account"
-    )
-    link_minutes: int = Field(
-        60,
-        ge=4,
-        le=10080,
-        description="Minutes for which the links are valid that show images in Azure on the look-alike page",
     )
 
     @model_validator(mode="before")

@@ -1,1 +1,1 @@
-"""What the Azure implementations share: clients, the retry policy, background refresh and signed links."""
+"""What the Azure implementations share: clients, the retry policy and background refresh."""

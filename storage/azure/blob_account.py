@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote
 
 from azure.core import MatchConditions
 from azure.core.exceptions import HttpResponseError
-from azure.storage.blob import BlobBlock, ContentSettings, UserDelegationKey
+from azure.storage.blob import BlobBlock, ContentSettings
 from azure.storage.blob.aio import BlobClient
 
 from taxonomist.storage.azure.blob_connection import PART, BlobConnection
@@ -55,10 +52,6 @@ class BlobAccount(BlobConnection):
     when Azure does not answer in time or refuses access. Other error responses are `HttpResponseError`: 404 for a
     missing blob, 304, 409 and 412 for conditions.
     """
-
-    def address(self, container: str, name: str) -> str:
-        """Return the https address of a blob, without a signature."""
-        return f"{self.url}/{container}/{quote(name, safe='/~')}"
 
     # --- reading
 
@@ -132,11 +125,6 @@ class BlobAccount(BlobConnection):
             found += items
             if not token:
                 return found
-
-    async def delegation_key(self, start: datetime, expiry: datetime) -> UserDelegationKey:
-        """Return a key that signs links in the name of our Entra ID identity."""
-        get = partial(self.service.get_user_delegation_key, start - timedelta(minutes=5), expiry)
-        return await self.retry_policy.call(get, "give a key for links")
 
     # --- writing
 

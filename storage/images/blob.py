@@ -1,4 +1,4 @@
-"""Images in Azure Blob Storage: read with our own credentials, and shown to browsers by links that expire."""
+"""Images in Azure Blob Storage, read with our own credentials."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from taxonomist.storage.addresses import Address, blob_of, parse_address
 from taxonomist.storage.addresses import Blob as BlobName
 from taxonomist.storage.azure.blob_account import Blob, BlobAccount
 from taxonomist.storage.azure.retry_policy import RetryPolicy, brief, status_of
-from taxonomist.storage.azure.signed_links import BlobLinks
 from taxonomist.storage.catalog.image_ids import id_of_address
 from taxonomist.storage.images import without_query
 from taxonomist.storage.images.cache import ByteCache
@@ -55,7 +54,6 @@ class BlobImages:
         cache_bytes: int,
         timeout_s: float = 20.0,
         containers: Collection[str] = (),
-        link_minutes: int = 60,
     ) -> None:
         """Read blobs in `containers` only, or in all when it is empty. `timeout_s` is the time limit per image."""
         self._account = account
@@ -64,13 +62,7 @@ class BlobImages:
         self._containers = frozenset(containers)
         self._retry_policy = RetryPolicy(timeout_s, timeout_s / 2, longest_pause_s=timeout_s / 2)
         self._host = urlsplit(account.url).netloc.lower()
-        self._links = BlobLinks(account, link_minutes * 60.0)
         self._unreachable_until = 0.0
-
-    @property
-    def origin(self) -> str:
-        """The scheme and host of all links."""
-        return self._links.origin
 
     def owns(self, uri: str) -> bool:
         """Return whether the address is a blob of our account, or an `azure-blob:` address."""
@@ -84,15 +76,6 @@ class BlobImages:
         """Delete the copy of the blob on this machine; nothing for other addresses."""
         if (blob := self._blob(uri)) is not None:
             self._cache.drop(_cache_id(blob))
-
-    def link(self, uri: str) -> str:
-        """Return an address with which a browser may read this blob, and no other, for a limited time.
-
-        The address stays the same for a quarter of that time. Raises `ImageForbiddenError`, or `StorageError` when
-        Azure does not issue a key to sign with. The blob may be missing.
-        """
-        blob = self._allowed(uri)
-        return self._links.link(blob.container, blob.name)
 
     def _blob(self, uri: str) -> BlobName | None:
         return blob_of(parse_address(uri), self._account.url)

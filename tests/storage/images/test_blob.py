@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
 from uuid import uuid4
 
 import pytest
 from azure.storage.blob import (
-    BlobSasPermissions,
     BlobServiceClient,
     ContainerClient,
     ContentSettings,
-    generate_blob_sas,
 )
 
 import emulators
@@ -63,15 +58,6 @@ def images(account: BlobAccount, tmp_path: Path) -> BlobImages:
     return BlobImages(account, tmp_path / "cache", max_bytes=20_000_000, cache_bytes=50_000_000, timeout_s=5.0)
 
 
-def fetch(url: str) -> tuple[int, bytes]:
-    try:
-        with urllib.request.urlopen(url) as answer:
-            return answer.status, answer.read()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, b""
-
-
 @pytest.mark.slow
 def test_every_form_reads_the_same_blob(images: BlobImages, account: BlobAccount, container: ContainerClient) -> None:
     name, data = "one/Bäder 1#2+3.jpg", b"an image"
@@ -108,7 +94,6 @@ def test_names_are_read_as_label_studio_writes_them(
     uris = [f"azure-blob://{container.container_name}/{name}" for name in names]
     assert [images.read(uri).decode() for uri in uris] == [f"the image {name}" for name in names]
     assert [images.read(resolve(uri)).decode() for uri in uris] == [f"the image {name}" for name in names]
-    assert [fetch(images.link(uri)) for uri in uris] == [(200, f"the image {name}".encode()) for name in names]
     assert len({image_id(uri) for uri in uris}) == len(names)
     encoded = f"{account.url}/{container.container_name}/{quote(names[2])}?sv=2024&sig=expired"
     assert images.read(encoded) == b"the image chair #1.jpg"
@@ -191,10 +176,9 @@ def test_only_the_containers_of_the_settings(account: BlobAccount, container: Co
     images = BlobImages(account, tmp_path, max_bytes=10, cache_bytes=100, containers=["others"])
     container.upload_blob("a.jpg", b"an image")
     uri = f"azure-blob://{container.container_name}/a.jpg?sig=secret"
-    for refused in (images.read, images.link):
-        with pytest.raises(ImageForbiddenError, match="TAXONOMIST_BLOB_CONTAINERS") as error:
-            refused(uri)
-        assert "secret" not in str(error.value)
+    with pytest.raises(ImageForbiddenError, match="TAXONOMIST_BLOB_CONTAINERS") as error:
+        images.read(uri)
+    assert "secret" not in str(error.value)
 
 
 @pytest.mark.slow
@@ -228,32 +212,6 @@ def test_a_wrong_key_is_refused_without_telling_it(
         images.read(f"azure-blob://{container.container_name}/a.jpg")
     assert key not in str(error.value)
     account.close()
-
-
-@pytest.mark.slow
-def test_links_open_one_blob_for_reading(
-    azurite: emulators.Blob, images: BlobImages, container: ContainerClient
-) -> None:
-    name = "one/Bäder 1#2+3.jpg"
-    container.upload_blob(name, b"an image")
-    container.upload_blob("other.jpg", b"another")
-    link = images.link(f"azure-blob://{container.container_name}/{name}")
-    assert link.startswith(images.origin)
-    assert fetch(link) == (200, b"an image")
-    bare, _, signature = link.partition("?")
-    assert fetch(bare)[0] in (403, 404)
-    assert fetch(f"{bare.rpartition('/one/')[0]}/other.jpg?{signature}")[0] == 403
-    with pytest.raises(urllib.error.HTTPError, match="403"):
-        urllib.request.urlopen(urllib.request.Request(link, method="DELETE"))
-    expired = generate_blob_sas(
-        emulators.ACCOUNT,
-        container.container_name,
-        name,
-        account_key=azurite.key,
-        permission=BlobSasPermissions(read=True),
-        expiry=datetime.now(UTC) - timedelta(minutes=1),
-    )
-    assert fetch(f"{bare}?{expired}")[0] == 403
 
 
 @pytest.mark.slow
