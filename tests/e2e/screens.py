@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Route, ViewportSize, expect
 
 from taxonomist.backend.demo.accounts import Account
@@ -88,6 +89,13 @@ def shoot(page: Page, name: str) -> Path:
         if documented.exists():
             shutil.copyfile(file, documented)
     return file
+
+
+def barriers(page: Page) -> list[str]:
+    """Return what axe finds on the page that keeps people out, as `rule: elements`: its impacts serious and critical."""
+    violations = Axe().run(page).response["violations"]
+    serious = [found for found in violations if found["impact"] in {"serious", "critical"}]
+    return [f"{found['id']}: {', '.join(str(node['target']) for node in found['nodes'])}" for found in serious]
 
 
 def _wait_for_editor(page: Page) -> None:

@@ -11,7 +11,7 @@ from taxonomist.backend.services import Services, registry_name
 from taxonomist.storage.catalog import ImageDocument, ProjectLabels
 from tests.backend.web.console.conftest import PASSWORD, guarded
 from tests.backend.web.serving import serving
-from tests.e2e.screens import shoot
+from tests.e2e.screens import barriers, shoot
 from tests.small_world import publish_promise
 
 pytestmark = pytest.mark.e2e
@@ -72,19 +72,45 @@ def test_a_lead_promotes_and_rolls_back(browser: Browser, trained: Services, add
     page.context.close()
 
 
-@pytest.mark.parametrize(("width", "scheme", "locale"), [(360, "light", "de-DE"), (1024, "dark", "en-GB")])
-def test_pages_fit_the_screen(browser: Browser, address: str, width: int, scheme: str, locale: str) -> None:
+SCREENS = [
+    (360, "light", "de-DE"),
+    (360, "dark", "en-GB"),
+    (1024, "light", "en-GB"),
+    (1024, "dark", "de-DE"),
+    (1400, "light", "de-DE"),
+    (1400, "dark", "en-GB"),
+]
+ANALYSED = 1024  # pixels: the width at which axe looks at each page, since it takes most of the time
+PAGES = {
+    "projects": "projects",
+    "overview": "project/7/overview",
+    "images": "project/7/images",
+    "image": "project/7/image?id={image}",
+    "changes": "project/7/changes",
+    "retrain": "project/7/retrain",
+    "promote": "project/7/promote?version=v1",
+    "roll-back": "project/7/roll-back",
+    "missing": "project/8/overview",
+}
+
+
+@pytest.mark.parametrize(("width", "scheme", "locale"), SCREENS)
+def test_each_page_fits_the_screen_and_has_no_barriers(
+    browser: Browser, trained: Services, address: str, width: int, scheme: str, locale: str
+) -> None:
     complaints: list[str] = []
     page = open_page(browser, width, scheme, locale, complaints)
     page.goto(f"{address}/login")
+    assert width != ANALYSED or barriers(page) == []
     page.fill("#password", PASSWORD)
     page.keyboard.press("Enter")
     page.wait_for_url("**/projects")
-    for path in ("projects", "project/7/overview", "project/7/images", "project/7/promote?version=v1"):
-        page.goto(f"{address}/{path}")
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+    image = next(iter(trained.catalog.documents("7", labelled=True))).id
+    for name, path in PAGES.items():
+        page.goto(f"{address}/{path.format(image=image)}")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
         assert page.title().endswith("taxonomist")
-    page.goto(f"{address}/project/7/overview")
-    shoot(page, f"console-{width}-{scheme}")
-    assert complaints == []
+        assert width != ANALYSED or barriers(page) == [], name
+        shoot(page, f"console-{name}-{width}-{scheme}")
+    assert [text for text in complaints if "404" not in text] == []
     page.context.close()
