@@ -92,7 +92,7 @@ def shoot(page: Page, name: str) -> Path:
 
 
 def barriers(page: Page) -> list[str]:
-    """Return what axe finds on the page that keeps people out, as `rule: elements`: its impacts serious and critical."""
+    """Return what axe calls serious or critical on the page, as `rule: elements`."""
     violations = Axe().run(page).response["violations"]
     serious = [found for found in violations if found["impact"] in {"serious", "critical"}]
     return [f"{found['id']}: {', '.join(str(node['target']) for node in found['nodes'])}" for found in serious]

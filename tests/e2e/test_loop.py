@@ -33,6 +33,7 @@ from tests.e2e.in_process import MakeProject
 from tests.e2e.screens import logged_in, open_stream, open_task, put_at_one_address, selected_paths, shoot
 from tests.waiting import eventually
 
+PASSWORD = "e2e-password"
 # Few pictures: what is tested is the loop, so every suggestion is shown, however unsure.
 SETTINGS = {
     "views": 1,
@@ -40,7 +41,7 @@ SETTINGS = {
     "head": "mlp",  # suggests something, however poor it is
     "retrain_after": 2,
     "retrain_every": 1000,
-    "password": "e2e-password",
+    "password": PASSWORD,
 }
 
 
@@ -53,6 +54,7 @@ class Loop:
     backend: BackendProcess
     project: int
     services: Services
+    has_one_address: bool = False
 
     def champion(self) -> str | None:
         return self.services.registry.champion(f"project-{self.project}")
@@ -108,7 +110,7 @@ def test_the_loop(
     project, tasks = make_project("The loop", catalogue[::4])
     backend = make_backend(**SETTINGS, browser_url=f"{label_studio.url}/taxonomist")
     services = Services(Settings(home=backend.home, password=SETTINGS["password"], port=backend.port))
-    loop = Loop(label_studio, owner, backend, project, services)
+    loop = Loop(label_studio, owner, backend, project, services, has_one_address=True)
     go_round(loop, annotators, tasks, sorted({picture.path for picture in catalogue}), browser)
 
 
@@ -187,7 +189,10 @@ def go_round(
     agreement(loop, annotators, open_tasks, taxonomy)
     second_model(loop, next(task for task in reversed(open_tasks) if suggested(loop, task)))
     start_training(loop)
-    rollback(loop)
+    if loop.has_one_address:
+        rollback_in_the_console(loop, browser)
+    else:
+        rollback(loop)
 
 
 def connect(loop: Loop) -> None:
@@ -353,3 +358,31 @@ def rollback(loop: Loop) -> None:
     assert [row["version"] for row in listed if row["champion"]] == [previous]
     row = loop.ml_backend()
     assert row["title"] == f"taxonomist-{previous}"
+
+
+def rollback_in_the_console(loop: Loop, browser: Browser) -> None:
+    """The owner of the project sees what needs a person, and takes the version before back, as who they are there."""
+    site, project = loop.label_studio.url, f"project/{loop.project}"
+    served, previous = loop.champion(), loop.services.registry.previous(f"project-{loop.project}")
+    with logged_in(browser, site, loop.label_studio.owner) as page:
+        put_at_one_address(page, site, loop.backend.url)
+        page.goto(f"{site}/taxonomist/projects")
+        page.get_by_role("link", name="The loop").click()
+        shoot(page, "console-overview")
+        page.get_by_role("link", name="See images: 1 image where annotators disagree").click()
+        assert page.locator(".tile").count() == 1
+        page.goto(f"{site}/taxonomist/{project}/images")
+        page.wait_for_function("() => [...document.images].every(image => image.complete)")
+        shoot(page, "console-images")
+        page.goto(f"{site}/taxonomist/{project}/overview")
+        page.get_by_role("link", name="Roll back").click()
+        page.get_by_label("The password of the server").fill("wrong")
+        page.get_by_role("button", name="Roll back").click()
+        assert loop.champion() == served
+        page.get_by_label("The password of the server").fill(PASSWORD)
+        page.get_by_role("button", name="Roll back").click()
+        page.get_by_role("status").wait_for()
+        page.goto(f"{site}/taxonomist/{project}/changes")
+        assert loop.label_studio.owner.email in page.locator("main").inner_text()
+    assert loop.champion() == previous != served
+    assert loop.ml_backend()["title"] == f"taxonomist-{previous}"
