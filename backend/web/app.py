@@ -30,7 +30,7 @@ from taxonomist.backend.settings import Settings
 from taxonomist.backend.state import heartbeat
 from taxonomist.backend.web.callers.access import Access
 from taxonomist.backend.web.callers.caller import Caller, Proxies
-from taxonomist.backend.web.console.pages import console_pages, wants_page
+from taxonomist.backend.web.console.pages import console_pages, refusal_page, wants_page
 from taxonomist.backend.web.metrics import Metrics
 from taxonomist.backend.web.panel import panel_files, panel_pages
 from taxonomist.backend.web.path_prefix import BelowPath
@@ -86,7 +86,7 @@ def create_app(settings: Settings, services: Services | None = None, *, routes: 
     app.add_url_rule("/metrics", "metrics", routes.metrics_text)
     thumbnails = Thumbnails(routes.services)
     pages = panel_pages(routes.services, routes.use_cases.predictor, thumbnails, routes.metrics.count_panel_use)
-    PagesOfPeople(routes.services, routes.people).guard(pages)
+    PagesOfPeople(routes.services, routes.people, refusal_page()).guard(pages)
     app.register_blueprint(pages)
     app.register_blueprint(panel_files())
     app.register_blueprint(

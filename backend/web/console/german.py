@@ -68,6 +68,10 @@ GERMAN: Mapping[str, str] = {
     ),
     "With the password of this server, TAXONOMIST_PASSWORD.": "Mit dem Passwort dieses Servers, TAXONOMIST_PASSWORD.",
     "Password": "Passwort",
+    "Log in to Label Studio, then reload this page.": (
+        "Melden Sie sich in Label Studio an und laden Sie diese Seite neu."
+    ),
+    "You may not see this project.": "Sie dürfen dieses Projekt nicht sehen.",
     "The password is wrong.": "Das Passwort ist falsch.",
     "This server has no password. Where Label Studio has the same address as this page, log in there as a lead of the "
     "project, then come back.": (

@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
+from flask import Request
+
 from taxonomist.backend.web.console.german import GERMAN
 
 Code = Literal["en", "de"]
+LANGUAGE = "taxonomist_language"  # the cookie with the language that a reader has chosen
 _MONTHS: Mapping[Code, str] = {
     "en": "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec",
     "de": "Jan. Feb. März Apr. Mai Juni Juli Aug. Sep. Okt. Nov. Dez.",
@@ -68,6 +71,11 @@ class Language:
             if seconds >= length:
                 return self.n(int(seconds // length), one, many)
         return self.t("just now")
+
+
+def readers_language(request: Request) -> Language:
+    """Return the language of the reader who sends a request."""
+    return best_language(request.cookies.get(LANGUAGE), request.headers.get("Accept-Language"))
 
 
 def best_language(chosen: str | None, accepted: str | None) -> Language:

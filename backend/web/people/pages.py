@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from flask import Blueprint, Response, request
 
 from taxonomist.backend.label_studio.requests import project_id
@@ -9,16 +11,20 @@ from taxonomist.backend.services import Services
 from taxonomist.backend.services.one_address import one_address
 from taxonomist.backend.web.people.person import People
 
+LOG_IN = "Log in to Label Studio, then reload this page."
+NOT_YOURS = "You may not see this project."
+
 
 class PagesOfPeople:
-    """Decides who gets a page; the key in its address is checked besides.
+    """Decides who gets a page; the key in its address is checked besides. `refuse` makes the answer with a sentence.
 
     Where Label Studio has another address, its session does not reach us, and the key alone decides.
     """
 
-    def __init__(self, services: Services, people: People) -> None:
+    def __init__(self, services: Services, people: People, refuse: Callable[[str], Response]) -> None:
         self._services = services
         self._people = people
+        self._refuse = refuse
 
     def guard(self, pages: Blueprint) -> None:
         """Decide about each of the pages before it is made. Call it before they are registered."""
@@ -36,11 +42,7 @@ class PagesOfPeople:
         person = self._people.person(request.headers.get("Cookie"), [project])
         if person is not None and project in person.roles:
             return None
-        reason = "Log in to Label Studio, then reload this page." if person is None else "You may not see this project."
-        response = Response(reason, 403, content_type="text/plain; charset=utf-8")
-        response.headers["Cache-Control"] = "no-store"
-        response.headers["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'self'"
-        return response
+        return self._refuse(LOG_IN if person is None else NOT_YOURS)
 
 
 def _for_this_session(response: Response) -> Response:

@@ -15,7 +15,7 @@ from taxonomist.backend.error_codes import http_status
 from taxonomist.backend.services import Services
 from taxonomist.backend.web.callers.access import Access
 from taxonomist.backend.web.callers.caller import Proxies
-from taxonomist.backend.web.console.language import best_language
+from taxonomist.backend.web.console.language import LANGUAGE, readers_language
 from taxonomist.backend.web.console.pages.addresses import cookie_path, safe_next, see_other, set_cookie
 from taxonomist.backend.web.console.pages.assets import Assets
 from taxonomist.backend.web.console.pages.changes import add_change_pages
@@ -35,7 +35,6 @@ CSP = (
     "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; font-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-LANGUAGE = "taxonomist_language"
 
 
 def wants_page() -> bool:
@@ -53,7 +52,7 @@ def console_pages(
 
     @pages.before_request
     def look_at_visitor() -> None:
-        g.language = best_language(request.cookies.get(LANGUAGE), request.headers.get("Accept-Language"))
+        g.language = readers_language(request)
         caller = proxies.caller_in(request.environ)
         g.visitor = sessions.visitor(caller, request.cookies.get(COOKIE), request.headers.get("Cookie"))
         g.session = None

@@ -17,10 +17,10 @@ from taxonomist.backend.services import Services
 from taxonomist.backend.state.jobs import JobKind, JobState
 from taxonomist.backend.status.needs import NeedKind
 from taxonomist.backend.web.console import german, language, wording
-from taxonomist.backend.web.console.language import Language, best_language
-from taxonomist.backend.web.console.pages.console import LANGUAGE
+from taxonomist.backend.web.console.language import LANGUAGE, Language, best_language
 from taxonomist.backend.web.console.pages.overview import DONE
 from taxonomist.backend.web.people import AuditLog
+from taxonomist.backend.web.people.pages import LOG_IN, NOT_YOURS
 from taxonomist.backend.web.thumbnails import unreadable_image
 from taxonomist.storage.catalog import ImageDocument, ProjectLabels
 from taxonomist.storage.set_aside import ItemKind, put_aside
@@ -192,7 +192,7 @@ def test_each_sentence_is_translated_with_the_same_values() -> None:
     needed = sentences_in_code() | set(wording.JOBS.values()) | set(wording.STATES.values()) | set(DONE.values())
     needed |= {text for pair in wording._SET_ASIDE.values() for text in pair}
     needed |= {text for pair in wording._TITLES.values() for text in pair if text}
-    needed |= {text for _, *pair in language.AGES for text in pair}
+    needed |= {text for _, *pair in language.AGES for text in pair} | {LOG_IN, NOT_YOURS}
     assert needed <= german.GERMAN.keys()
     assert set(wording._TITLES) | {NeedKind.SET_ASIDE} == set(NeedKind)
     assert set(wording.JOBS) == {kind.value for kind in JobKind}
