@@ -54,6 +54,7 @@ class Annotation:
     paths is missing. `reviewed`: the last review accepted the annotation; `rejected`: the last review rejected it.
     `by_model`: it was made from a prediction, and no person has looked at it. `foreign_controls` are the taxonomies and
     choices that it answers and the labelling config never had, as when it was made with another config.
+    `bulk`: it was written to many tasks at once, and no person need have looked at this one by itself.
     `is_of_other_controls`: it answers such controls, or those that are gone, and none that the config has. So it says
     nothing about these, not even that they have no answer.
     """
@@ -71,6 +72,7 @@ class Annotation:
     rejected: bool = False
     unreadable: tuple[UnreadableRegion, ...] = ()
     by_model: bool = False
+    bulk: bool = False
     foreign_controls: tuple[str, ...] = ()
     is_of_other_controls: bool = False
 
@@ -109,6 +111,7 @@ class _RawAnnotation(BaseModel):
     reviews: list[_Review] | None = None
     parent_prediction: Any = None
     lead_time: Any = None
+    bulk_created: bool | None = None
 
 
 _PATH = TypeAdapter(list[StrictStr | StrictInt] | StrictStr | StrictInt)
@@ -155,6 +158,7 @@ def parse_annotation(data: Mapping[str, Any], config: LabelConfig, *, task_id: s
         unreadable=tuple(answers.unreadable),
         foreign_controls=tuple(answers.foreign),
         is_of_other_controls=answers.of_others and not answers.of_ours,
+        bulk=bool(raw.bulk_created),
         by_model=raw.parent_prediction is not None
         and raw.lead_time is None
         and not raw.ground_truth

@@ -20,7 +20,8 @@ class Item:
     """An image as the split needs it.
 
     `stratum` is its level-1 label, `nodes` has the nodes that its labels name, each with its control in front. Items of
-    one `near` are near-duplicates. `trained` says that a version has learned from the image or from its product.
+    one `near` are near-duplicates. `trained` says that a version has learned from the image or from its product, `bulk`
+    that it was labelled together with many others, in one action.
     """
 
     id: str
@@ -30,6 +31,7 @@ class Item:
     nodes: frozenset[Node] = frozenset()
     near: str | None = None
     trained: bool = False
+    bulk: bool = False
 
 
 def assign_test(items: Sequence[Item], fixed: Mapping[str, Part], share: float = 0.2, seed: int = 0) -> dict[str, Part]:
@@ -38,7 +40,8 @@ def assign_test(items: Sequence[Item], fixed: Mapping[str, Part], share: float =
     The ids in `fixed` keep their part, and new images of their unit follow them; a unit with ids of both parts trains.
     A new unit that a version has learned from trains, too. A test unit whose product turns out to be learned stays:
     the comparison of two versions leaves it out. The other units are drawn so that about `share` of all images, and of
-    each stratum, is in the test part.
+    each stratum, is in the test part. Images of `bulk` do not count there: a unit of these alone is not drawn, and the
+    caller leaves out those that are in the unit of another, which is tested.
 
     The last unit of a node is not tested at the levels where most nodes have two or more units, nor the last unit of a
     stratum: the node could not be learned. A unit that became the last one of such a node goes back to training. Below,
@@ -104,7 +107,7 @@ class _Draw:
         self._training_units = Counter(node for nodes in self._nodes.values() for node in nodes)
         self._lacking: dict[str, float] = defaultdict(float)  # images that each stratum's test part still lacks
         for unit in units:
-            self._lacking[_stratum(unit)] += share * len(unit)
+            self._lacking[_stratum(unit)] += share * _testable(unit)
 
     def test(self, unit: Unit) -> None:
         """Put a unit into the test part."""
@@ -125,14 +128,15 @@ class _Draw:
         """
         offered: dict[str, list[Unit]] = defaultdict(list)
         for unit in units:
-            offered[_stratum(unit)].append(unit)
+            if _testable(unit):
+                offered[_stratum(unit)].append(unit)
         while offered:
             stratum = max(offered, key=lambda name: (self._lacking[name], name))
             unit = offered[stratum].pop(0)
             if not offered[stratum]:
                 del offered[stratum]
             # Chosen when that brings the number of test images nearer to the wanted one.
-            is_near = len(unit) < 2 * sum(self._lacking.values())
+            is_near = _testable(unit) < 2 * sum(self._lacking.values())
             if is_near and all(self._training_units[node] > 1 for node in self._nodes[unit[0].id]):
                 self.test(unit)
 
@@ -141,7 +145,7 @@ class _Draw:
         return {item.id: "test" if unit[0].id in self._tested else "train" for unit in self._units for item in unit}
 
     def _count(self, unit: Unit, sign: int) -> None:
-        self._lacking[_stratum(unit)] += sign * len(unit)
+        self._lacking[_stratum(unit)] += sign * _testable(unit)
         for node in self._nodes[unit[0].id]:
             self._training_units[node] += sign
 
@@ -183,6 +187,11 @@ def _units(items: Sequence[Item]) -> list[Unit]:
 
 def _trained(unit: Unit) -> bool:
     return any(item.trained for item in unit)
+
+
+def _testable(unit: Unit) -> int:
+    """Return how many images of a unit may test a model."""
+    return sum(not item.bulk for item in unit)
 
 
 def _stratum(unit: Sequence[Item]) -> str:

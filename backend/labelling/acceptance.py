@@ -42,7 +42,8 @@ def count_accepted(services: Services, project: str) -> dict[str, Acceptance]:
     """Return by model version, as Label Studio knows it, how many suggestions were accepted.
 
     An annotation answers, for each control, the newest suggestion that its task had when it was created. What the model
-    made itself and what was skipped answers nothing. A project whose taxonomy is not known has no counts.
+    made itself, what was skipped, and what was written to many tasks at once answers nothing. A project whose taxonomy
+    is not known has no counts.
     """
     if not services.projects.get(project).label_config:
         return {}
@@ -143,7 +144,7 @@ def _answers(
         annotation: Annotation = parse_annotation(record.data, config, task_id=record.task_id)
     except BadRequestError:
         return
-    if annotation.by_model or annotation.skipped:
+    if annotation.by_model or annotation.skipped or annotation.bulk:
         return
     for control, row in shown.items():
         paths = annotation.labels.get(control, ())
@@ -161,9 +162,9 @@ def keep_answers(
 
     `product_of` returns the product of an image, None where it is not known. A suggestion is answered by the accepted
     label of its image, or by people who agree that the control is left empty. It is right when a label goes through it,
-    and not judged when a label stops above it on the same path, as in the calibration, or while its node is gone. It
-    counts under the names that control and node have now. Raises `StorageError`;
-    suggestions in a damaged file are lost, and cost no label.
+    and not judged when a label stops above it on the same path, as in the calibration, while its node is gone, or by a
+    label that rests on what was written to many tasks at once. It counts under the names that control and node have
+    now. Raises `StorageError`; suggestions in a damaged file are lost, and cost no label.
     """
     try:
         suggested: dict[str, list[StoredSuggestion]] = {}
@@ -174,6 +175,7 @@ def keep_answers(
         answers = [
             answer
             for image, rows in suggested.items()
+            if not decisions[image].bulk
             for answer in _image_answers(rows, config, decisions[image], product_of(image) or image)
         ]
         services.suggestions.keep_answers(project, suggested.keys(), answers)

@@ -28,6 +28,7 @@ class ImageDecision:
     """The annotations of one image and the verdict of each control on them.
 
     `unknown` counts the labels of people by the control and the path that they name and the taxonomy does not have.
+    `bulk`: without the annotations that were written to many tasks at once, the labels would be others.
     """
 
     uri: str
@@ -35,6 +36,7 @@ class ImageDecision:
     annotations: tuple[Annotation, ...]
     verdicts: Mapping[str, Verdict]  # by control
     unknown: Mapping[tuple[str, TaxonomyPath], int] = field(default_factory=dict)
+    bulk: bool = False
 
     @property
     def unanswered(self) -> list[str]:
@@ -109,9 +111,15 @@ def decide_image(
     # The task is one that Label Studio can open, if there is one.
     newest = max(records, key=lambda record: (is_label_studio(record.source), record.updated_at), default=None)
     judged = [tree.control for tree in config.trees if tree.control in of_control or not of_control]
-    verdicts = {
-        control: decide(of_control.get(control, []), control, policy, weights.get(control)) for control in judged
-    }
+
+    def verdict(control: str, *, with_bulk: bool = True) -> Verdict:
+        counting = [found for found in of_control.get(control, []) if with_bulk or not found.bulk]
+        return decide(counting, control, policy, weights.get(control))
+
+    verdicts = {control: verdict(control) for control in judged}
+    rests_on_bulk = any(annotation.bulk for annotation in annotations) and any(
+        _label(verdicts[control]) != _label(verdict(control, with_bulk=False)) for control in judged
+    )
     if records and not annotations:
         none = Verdict((), Reason.UNREADABLE, 0, None, f"None of the {len(records)} annotations can be read.")
         verdicts = dict.fromkeys(verdicts, none)
@@ -121,7 +129,13 @@ def decide_image(
         annotations=tuple(annotations),
         verdicts=verdicts,
         unknown=_unknown(annotations, judged, config),
+        bulk=rests_on_bulk,
     )
+
+
+def _label(verdict: Verdict) -> tuple[tuple[TaxonomyPath, ...], bool]:
+    """Return what a training learns of a verdict: its paths, or that the control is left empty."""
+    return verdict.accepted, verdict.reason is Reason.EMPTY
 
 
 def _unknown(
@@ -161,6 +175,7 @@ def store_decision(project: str, decision: ImageDecision) -> DocumentChange:
                 "task_id": decision.task_id or labels.task_id,
                 "accepted": decision.accepted,
                 "unanswered": decision.unanswered,
+                "bulk": decision.bulk,
                 "reason": shown.reason.value if shown.reason else None,
                 "detail": shown.detail,
                 "decided_by": shown.decided_by,

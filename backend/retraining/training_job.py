@@ -292,6 +292,7 @@ def _example(
         file_hash=file_hashes.get(document.id, document.file_hash),
         part=labels.part,
         at_random=document.id not in ordered,
+        bulk=labels.bulk,
     )
 
 

@@ -69,7 +69,8 @@ class ProjectLabels(BaseModel):
     """What one project knows about an image: its address, its product, and, per control, its accepted labels.
 
     `group` is the product or the service report, `group_by` the project's product field where that named it.
-    `unanswered` names the controls that annotators agree to leave empty.
+    `unanswered` names the controls that annotators agree to leave empty. `bulk`: without what was written to many tasks
+    at once, the labels would be others.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -81,6 +82,7 @@ class ProjectLabels(BaseModel):
     part: Literal["test", "train"] | None = None
     accepted: dict[str, list[list[str]]] = {}
     unanswered: list[str] = []
+    bulk: bool = False
     trained: dict[str, list[list[str]]] = {}  # `accepted` at the last training
     reason: str | None = None
     detail: str | None = None

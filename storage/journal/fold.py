@@ -40,7 +40,7 @@ class Slice:
     is_last: bool
 
 
-_ORIGIN = ("completed_by", "parent_prediction", "unique_id")
+_ORIGIN = ("completed_by", "parent_prediction", "unique_id", "bulk_created")
 
 
 def fold_slice(connection: sqlite3.Connection, limit_s: float) -> Slice:

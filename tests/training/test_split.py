@@ -73,6 +73,25 @@ def test_fixed_for_life_as_a_project_grows() -> None:
     assert 0.15 < Counter(parts.values())["test"] / len(items) < 0.25
 
 
+def test_what_was_labelled_in_one_action_draws_no_test_unit() -> None:
+    single, bulk = products({"a": 20, "b": 20}), [replace(item, bulk=True) for item in products({"c": 20})]
+    mixed = [replace(item, bulk=item.id.endswith(("-2", "-3"))) for item in products({"m": 20})]
+    parts = assign_test([*single, *bulk, *mixed], {}, 0.2)
+    assert {parts[item.id] for item in bulk} == {"train"}
+    assert Counter(item.stratum for item in single if parts[item.id] == "test") == {"a": 16, "b": 16}
+    # Half of these images may test, so a fifth of that half does: 4 of 20 products, as without the others.
+    assert sum(parts[item.id] == "test" and not item.bulk for item in mixed) == 8
+    again = draw_again([*single, *bulk], {item.id: "test" for item in bulk}, 0.2)
+    assert {again[item.id] for item in bulk} == {"train"}
+
+
+def test_a_tested_product_stays_when_an_image_of_it_is_labelled_in_an_action() -> None:
+    items = products({"a": 20})
+    parts = assign_test(items, {}, 0.2)
+    added = [replace(item, id=f"{item.id}-new", bulk=True) for item in items]
+    assert {id: part for id, part in assign_test([*items, *added], parts).items() if id in parts} == parts
+
+
 def test_a_product_that_was_trained_on_is_never_tested() -> None:
     joins_both = [Item("old-test", "g", None, "a"), Item("old-train", None, "h", "a"), Item("new", "g", "h", "a")]
     others = products({"a": 5}, views=1)

@@ -136,7 +136,7 @@ def _learn_discriminant(data: Dataset, outputs: Outputs, options: TrainingOption
         truths = [example.labels[whole.control] for example in examples]
         tree = whole if members else labelled_part(whole, truths)
         products = [example.product for example in examples]
-        drawn = [row for row, example in enumerate(examples) if example.at_random]
+        drawn = [row for row, example in enumerate(examples) if example.calibrates]
         fusion: FittedFusion | None = None
         held_out: FloatArray = np.zeros((len(rows), len(tree)), np.float32)
         if rows:
@@ -197,7 +197,7 @@ def _calibrate(
 
     An order of labelling prefers some kinds of images, whose precision is not that of the others.
     """
-    drawn = [row for row, example in enumerate(data.validation) if example.at_random]
+    drawn = [row for row, example in enumerate(data.validation) if example.calibrates]
     logits = weights.logits(data.validation_x[drawn])
     return {
         tree.control: fit_calibration(

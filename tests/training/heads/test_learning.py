@@ -185,6 +185,27 @@ def test_only_images_that_were_drawn_at_random_calibrate(project: Project) -> No
     assert all(0 < counted == expected for counted, expected in support)
 
 
+@pytest.mark.parametrize("options", [LDA, MLP])
+def test_what_was_labelled_in_one_action_neither_tests_nor_calibrates(
+    project: Project, options: TrainingOptions
+) -> None:
+    """Every second image; of these, some tested before."""
+    examples = [
+        replace(example, bulk=number % 2 == 0, part="test" if number % 10 == 0 else None)
+        for number, example in enumerate(project.examples(20))
+    ]
+    outcome = train(project, examples, options)
+    manifest, data = outcome.version.head_manifest, json.loads((outcome.version.path / "data.json").read_text())
+    bulk = {example.id for example in examples if example.bulk}
+    role = {image["id"]: image["part"] for image in data["images"]}
+    assert "test" not in {role.get(id) for id in bulk}
+    assert "train" in {role.get(id) for id in bulk}
+    left_out = {id for id in bulk if outcome.parts[id] == "test"}
+    assert left_out == outcome.left_out.keys() != set()
+    calibrating = {id for id, part in role.items() if part == ("train" if options is LDA else "validation")}
+    assert manifest.calibration["media"].support[0] == len(calibrating - bulk) > 0
+
+
 def test_either_kind_can_be_compared_with_the_other(project: Project) -> None:
     examples = project.examples(20)
     first = train(project, examples, MLP)

@@ -18,6 +18,7 @@ from taxonomist.training.split import Item, Part, assign_test, draw_again, lost_
 
 _MIN_IMAGES = 4
 _REASONS_SHOWN = 3
+_BULK_IN_TEST = "Its product is tested, and it was labelled with many images in one action."
 _LARGEST_LOSS = 0.5
 """Test images that turn out to show a product of the training part train from then on. Where the test part would lose a
 larger share of its images, the split is drawn again."""
@@ -29,7 +30,8 @@ class Example:
 
     Images of the same `group` (a product, a service report), `near` (near-duplicates, for images without a group) or
     `file_hash` are never in different parts. `trained` says that a version has learned from the image or its product.
-    Images that were not drawn `at_random` for labelling do not calibrate. For the controls in `prefilled`, an annotator
+    Images that were not drawn `at_random` for labelling do not calibrate. Those whose label is `bulk`, given to many
+    images in one action, do neither calibrate nor test. For the controls in `prefilled`, an annotator
     saw a suggestion.
     """
 
@@ -41,7 +43,13 @@ class Example:
     near: str | None = None
     trained: bool = False
     at_random: bool = True
+    bulk: bool = False
     prefilled: frozenset[str] = frozenset()
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether the image may calibrate a head."""
+        return self.at_random and not self.bulk
 
     @property
     def product(self) -> str:
@@ -158,11 +166,14 @@ def split_examples(
 ) -> SplitExamples:
     """Return the examples that can be used, in their parts: about `share` of the images is in the test part.
 
-    `products_are_new` as in `assign_parts`.
+    `products_are_new` as in `assign_parts`. An image whose label is `bulk` is left out where its product is tested.
     """
     usable, left_out = usable_examples(examples, trees)
     assigned = assign_parts(usable, trees, share, seed, products_are_new=products_are_new)
-    return SplitExamples(tuple(usable), assigned.parts, left_out, assigned.drawn_again)
+    never_tests = {example.id for example in usable if example.bulk and assigned.parts[example.id] == "test"}
+    left_out |= dict.fromkeys(never_tests, _BULK_IN_TEST)
+    used = tuple(example for example in usable if example.id not in never_tests)
+    return SplitExamples(used, assigned.parts, left_out, assigned.drawn_again)
 
 
 @dataclass(frozen=True)
@@ -244,7 +255,13 @@ def _items(examples: Sequence[Example], trees: Sequence[Tree]) -> list[Item]:
         if labels not in named:
             named[labels] = _stratum(example.labels, trees), nodes_of([example.labels])
         return Item(
-            example.id, example.group, example.file_hash, *named[labels], near=example.near, trained=example.trained
+            example.id,
+            example.group,
+            example.file_hash,
+            *named[labels],
+            near=example.near,
+            trained=example.trained,
+            bulk=example.bulk,
         )
 
     return [item(example) for example in examples]

@@ -29,6 +29,7 @@ def inputs_fingerprint(
             parts[example.id],
             example.group,
             {control: sorted(map(list, paths)) for control, paths in example.labels.items()},
+            *(["bulk"] if example.bulk else []),
         ]
         for example in sorted(examples, key=lambda example: example.id)
     ]
