@@ -47,6 +47,8 @@ class StandIn(AbstractContextManager["StandIn"]):
         self.refuse: Callable[[str, str], int | None] = lambda method, path: None
         self.tokens: set[str] = set()  # that it accepts; none: any
         self.drafts: set[int] = set()  # the tasks with a draft
+        self.changing: set[int] = set()  # the annotations with a draft
+        self.keeps_marks = True  # of annotations that are one of many
         self.overlap = 1  # annotations of a completed task
         self.lock = threading.RLock()  # for tests that change it while it answers
         self._changes = itertools.count(1)
@@ -147,11 +149,14 @@ class StandIn(AbstractContextManager["StandIn"]):
         }
 
     def _list(self, query: dict[str, list[str]]) -> dict[str, Any]:
-        filters = json.loads(query["query"][0])["filters"]["items"]
-        tasks = [self._task(id) for id in sorted(self.tasks)]
-        for item in filters:
-            name, value, operator = item["filter"].rpartition(":")[2], item["value"], item["operator"]
-            tasks = [task for task in tasks if _holds(task, name, operator, value)]
+        filters = json.loads(query["query"][0])["filters"]
+        is_chosen = any if filters["conjunction"] == "or" else all
+        conditions = [(item["filter"].rpartition(":")[2], item["operator"], item["value"]) for item in filters["items"]]
+        tasks = [
+            task
+            for task in map(self._task, sorted(self.tasks))
+            if is_chosen(_holds(task, *condition) for condition in conditions)
+        ]
         if query["fields"] == ["task_only"]:
             tasks = [{**task, "annotations": [], "predictions": []} for task in tasks]
         return {"tasks": tasks, "total": len(tasks), "total_annotations": 0, "total_predictions": 0}
@@ -208,6 +213,21 @@ class StandIn(AbstractContextManager["StandIn"]):
         if method == "DELETE" and (found := re.fullmatch(r"/api/(ml|webhooks|dm/views)/(\d+)", path)):
             rows = {"ml": self.ml_backends, "webhooks": self.webhooks, "dm/views": self.tabs}[found[1]]
             return (204, None) if rows.pop(int(found[2]), None) else (404, {"detail": "Not found."})
+        if (method, path) == ("POST", "/api/dm/actions") and query["id"] == ["delete_tasks_annotations"]:
+            tasks, person = set(body["selectedItems"]["included"]), int(body["annotator"])
+            gone = [
+                id for id, row in self.annotations.items() if row["task"] in tasks and row["completed_by"] == person
+            ]
+            for id in gone:
+                del self.annotations[id]
+            return 200, {"processed_items": len(gone)}
+        if method == "POST" and (found := re.fullmatch(r"/api/tasks/(\d+)/annotations", path)):
+            return self._write_annotation(int(found[1]), body)
+        if method == "GET" and (found := re.fullmatch(r"/api/tasks/(\d+)/drafts", path)):
+            own = [id for id in self.changing if self.annotations[id]["task"] == int(found[1])]
+            return 200, [{"id": id, "annotation": id} for id in own]
+        if method == "DELETE" and (found := re.fullmatch(r"/api/annotations/(\d+)", path)):
+            return (204, None) if self.annotations.pop(int(found[1]), None) else (404, {"detail": "Not found."})
         if method == "GET" and (found := re.fullmatch(r"/api/tasks/(\d+)", path)):
             id = int(found[1])
             return (200, self._task(id)) if id in self.tasks else (404, {"detail": "No Task matches."})
@@ -221,6 +241,17 @@ class StandIn(AbstractContextManager["StandIn"]):
                 return 404, {"detail": "No Prediction matches."}
             return 204, None
         return 404, {"detail": f"{method} {path} is not known to the stand-in"}
+
+    def _write_annotation(self, task: int, body: dict[str, Any]) -> tuple[int, Any]:
+        if task not in self.tasks:
+            return 404, {"detail": "No Task matches the given query."}
+        if any(row["unique_id"] == body["unique_id"] for row in self.annotations.values()):
+            return 409, {"detail": "Annotation with this unique id already exists"}
+        id, now = max(self.annotations, default=0) + 1, self._now()
+        self.annotate(id, task, body["completed_by"], created_at=now, updated_at=now, lead_time=None)
+        mark = {"bulk_created": body["bulk_created"]} if self.keeps_marks else {}
+        self.annotations[id] |= {"result": body["result"], "unique_id": body["unique_id"], **mark}
+        return 201, {name: value for name, value in self.annotations[id].items() if name != "unique_id"}
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         stand_in = self

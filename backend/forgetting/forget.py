@@ -46,6 +46,7 @@ def forget_project(
         services.journal.done(project, dirty.removed, dirty.position)
         services.suggestions.delete(project=project)
         services.unfilled.forget(project)
+        services.bulk_labels.forget(project)
         services.jobs.forget(project)
         progress("databases", 0.8)
         erase_deleted(services, rebuild=True)

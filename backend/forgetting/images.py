@@ -75,6 +75,7 @@ def forget_images(services: Services, unused: UnusedImages) -> None:
         for address in unused.addresses:
             blobs.forget(address)
     services.suggestions.delete(image_ids=unused.ids)
+    services.bulk_labels.forget_images(unused.ids)
     services.journal.withdrawal.forget_images(unused.ids, unused.parts)
     services.catalog.drop(unused.ids)
     log.info("%d images that nothing uses any more were forgotten", len(ids))
@@ -83,6 +84,7 @@ def forget_images(services: Services, unused: UnusedImages) -> None:
 def erase_deleted(services: Services, *, rebuild: bool = False) -> None:
     """Remove deleted rows from the files of the databases, too, see `Database.erase_deleted`."""
     services.suggestions.erase_deleted()
+    services.bulk_labels.erase_deleted(rebuild=rebuild)
     services.journal.withdrawal.erase_deleted(rebuild=rebuild)
     if isinstance(services.catalog, SqliteCatalog):
         services.catalog.erase_deleted(rebuild=rebuild)

@@ -89,6 +89,7 @@ def plan_project(services: Services, project: str) -> Plan:
             len(versions), sum(entry.size for version in versions for entry in version.files.values())
         ),
         "suggestions": Count(services.suggestions.count(project)),
+        "actions that labelled many tasks": Count(services.bulk_labels.count(project)),
         "jobs": Count(services.jobs.count(project)),
         "tasks that wait for a suggestion": Count(services.unfilled.count(project)),
         "project records": Count(int(services.projects.exists(project))),

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from taxonomist.backend.label_studio.annotations import AnnotationCalls
 from taxonomist.backend.label_studio.connection import project_number
 from taxonomist.backend.label_studio.failures import refusal, translated
 from taxonomist.backend.label_studio.records import MlBackend, Project, Webhook
-from taxonomist.backend.label_studio.tasks import TaskCalls
 from taxonomist.taxonomy.errors import LabelStudioError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _ONCE: RequestOptions = {"max_retries": 0}  # for calls that must not be repeated
 
 
-class LabelStudioClient(TaskCalls):
+class LabelStudioClient(AnnotationCalls):
     """The API of one Label Studio for one user. Every method raises `LabelStudioError`, whose hint says what to do."""
 
     # Version, user and projects

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from taxonomist.taxonomy.paths import TaxonomyPath
 from taxonomist.taxonomy.suggestion import Suggestion
 from taxonomist.taxonomy.tree import Tree
 
@@ -52,22 +53,27 @@ def result_json(tree: Tree, suggestion: Suggestion) -> dict[str, Any]:
 
     The parent of a shortlist has the paths in its `meta`, which Label Studio keeps with the annotation.
     """
-    path = list(suggestion.path)
-    value: dict[str, Any] = {"taxonomy": [path]}
+    region = {**region_json(tree, suggestion.path), "score": _score(suggestion.score)}
+    if suggestion.shortlist:
+        region["meta"] = {"shortlist": [list(listed) for listed in suggestion.shortlist]}
+    return region
+
+
+def region_json(tree: Tree, path: TaxonomyPath, *, of: str = "") -> dict[str, Any]:
+    """Return a region with a path: a `taxonomy` result, or `choices` for a `<Choices>` control.
+
+    The same path has the same id, so that a repeated request changes nothing in Label Studio; `of` makes it another.
+    """
+    value: dict[str, Any] = {"taxonomy": [list(path)]}
     if tree.kind == "choices":
-        value = {"choices": [path if tree.nests_choices else path[-1]]}
-    region: dict[str, Any] = {
-        # The same suggestion gets the same id, so that a repeated request changes nothing in Label Studio.
-        "id": hashlib.sha256("\x1f".join((tree.control, *path)).encode()).hexdigest()[:10],
+        value = {"choices": [list(path) if tree.nests_choices else path[-1]]}
+    return {
+        "id": hashlib.sha256("\x1f".join((*([of] if of else []), tree.control, *path)).encode()).hexdigest()[:10],
         "from_name": tree.control,
         "to_name": tree.to_name,
         "type": tree.kind,
         "value": value,
-        "score": _score(suggestion.score),
     }
-    if suggestion.shortlist:
-        region["meta"] = {"shortlist": [list(listed) for listed in suggestion.shortlist]}
-    return region
 
 
 def _score(score: float) -> float:

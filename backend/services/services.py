@@ -13,6 +13,7 @@ from taxonomist.backend.label_studio import LabelStudioClient
 from taxonomist.backend.services.azure_stores import AzureStores
 from taxonomist.backend.services.image_readers import ImageReaders, ImageSource
 from taxonomist.backend.settings import Settings
+from taxonomist.backend.state.bulk_labels import BulkActions
 from taxonomist.backend.state.credentials import Credentials, load_credentials
 from taxonomist.backend.state.isolation import Isolation
 from taxonomist.backend.state.jobs import JobTable
@@ -113,6 +114,10 @@ class Services:
     @cached_property
     def suggestions(self) -> SuggestionTable:
         return SuggestionTable(self.home / "suggestions.sqlite")
+
+    @cached_property
+    def bulk_labels(self) -> BulkActions:
+        return BulkActions(self.home)
 
     @cached_property
     def registry(self) -> Registry:

@@ -38,6 +38,7 @@ class JobKind(StrEnum):
     BACKBONE = "backbone"
     PRETRAIN = "pretrain"
     ADOPT = "adopt"
+    BULK = "bulk"
 
 
 class JobState(StrEnum):

@@ -1,10 +1,11 @@
-"""The thread in which a worker runs jobs: it takes them from the job table, oldest first, one at a time."""
+"""A thread in which a worker runs jobs: it takes them from the job table, oldest first, one at a time."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from taxonomist.backend.repeated_error import RepeatedError
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 POLL_S = 0.25  # a new job waits half of this on average
 STORE_PROGRESS_S = 0.5
 KINDS = frozenset(JobKind) - {JobKind.PRETRAIN, JobKind.ADOPT}  # these take hours, so they have a process of their own
+QUICK = frozenset({JobKind.BULK})  # a person waits for these, and a training may run for long: they have a thread
 
 
 @dataclass(frozen=True)
@@ -38,15 +40,22 @@ class _End:
 
 
 class JobLoop:
-    """Runs jobs until `stop` is set.
+    """Runs jobs of some kinds until `stop` is set.
 
     The thread is a daemon: a stop does not wait for the end of a job. Such a job is put back by `requeue_running`.
     """
 
-    def __init__(self, services: Services, stop: threading.Event, watch: ProgressWatch | None = None) -> None:
+    def __init__(
+        self,
+        services: Services,
+        stop: threading.Event,
+        watch: ProgressWatch | None = None,
+        kinds: Collection[JobKind] = KINDS,
+    ) -> None:
         self._services = services
         self._stop = stop
         self._watch = watch or ProgressWatch()
+        self._kinds = kinds
         self._taking = threading.Lock()
         self._running: Job | None = None
         self._ended: _End | None = None  # that is not stored yet
@@ -68,7 +77,7 @@ class JobLoop:
         """Run the oldest waiting job in this thread; return False when none waits, or `stop` is set."""
         self._store_end()
         with self._taking:  # so that no job begins between a stop and `requeue_running`
-            job = None if self._stop.is_set() else self._services.jobs.start_next(KINDS, self._room.jobs())
+            job = None if self._stop.is_set() else self._services.jobs.start_next(self._kinds, self._room.jobs())
             self._running = job
         if job is None:
             return False

@@ -9,6 +9,7 @@ from taxonomist.backend.connection.fill_predictions import fill
 from taxonomist.backend.connection.panel_renewal import renew_panel
 from taxonomist.backend.connection.push_predictions import push
 from taxonomist.backend.extras import require_for_head
+from taxonomist.backend.labelling.bulk import go_on
 from taxonomist.backend.labelling.sync import sync
 from taxonomist.backend.retraining.embedding_job import embed_all
 from taxonomist.backend.retraining.first_backbone import prepare_backbone
@@ -48,6 +49,8 @@ def _run(services: Services, kind: JobKind, project: str, progress: StepProgress
             return fill(services, project, progress)
         case JobKind.RENEW:
             return renew_panel(services, project)
+        case JobKind.BULK:
+            return go_on(services, project, progress)
         case JobKind.BACKBONE:
             version = prepare_backbone(services)
             for record in services.projects:

@@ -2,7 +2,7 @@
 
 Once a second its pulse reads the state on disk (events that are not folded, images whose label is to be decided again)
 and acts. Its decisions follow from that state alone, so the next worker continues where a killed one was. What fails
-costs its own project and step only, see `Isolation`. Jobs run in a thread of their own, see `job_loop`.
+costs its own project and step only, see `Isolation`. Jobs run in threads of their own, see `job_loop`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from taxonomist.backend.state import heartbeat
 from taxonomist.backend.state.jobs import JobKind, JobState
 from taxonomist.backend.state.project_records import ProjectRecord
 from taxonomist.backend.state.project_use import working_on
-from taxonomist.backend.worker.job_loop import KINDS, JobLoop
+from taxonomist.backend.worker.job_loop import KINDS, QUICK, JobLoop
 from taxonomist.backend.worker.progress_watch import ProgressWatch
 from taxonomist.backend.worker.repaired_records import RecordKeeper
 from taxonomist.backend.worker.retraining_schedule import TrainingPlanner, projects_of_label_studio
@@ -80,7 +80,8 @@ class Worker:
         self._files: dict[str, int | None] = {}  # of the databases that are made anew, see `_number_of`
         self._stop = threading.Event()
         self._watch = ProgressWatch()
-        self._jobs = JobLoop(services, self._stop, self._watch)
+        self._jobs = JobLoop(services, self._stop, self._watch, KINDS - QUICK)
+        self._quick_jobs = JobLoop(services, self._stop, self._watch, QUICK)
         self._announced: dict[str, str] = {}
         self._predictor = Predictor(services)
         self._records = RecordKeeper(services)
@@ -122,6 +123,7 @@ class Worker:
                 pulse.join(timeout=LAST_PULSE_S)
                 with suppress(StorageError):  # the next start counts it as an attempt
                     self._jobs.requeue_running()
+                    self._quick_jobs.requeue_running()
                 self._pretraining.stop()
 
     def pulse(self) -> None:
@@ -253,6 +255,7 @@ class Worker:
             self._failure = error
             return
         self._jobs.start()
+        self._quick_jobs.start()
         self._watch.ended(PULSE)
         while not self._stop.wait(PULSE_S):
             if (damage := self._damage()) is not None:

@@ -21,6 +21,7 @@ JOBS: Mapping[str, str] = {
     "push": "Suggestions for open tasks",
     "fill": "Suggestions for late tasks",
     "renew": "Renewal of the panel's key",
+    "bulk": "Labels for many images",
     "backbone": "Making of the first backbone",
     "pretrain": "Pre-training",
     "adopt": "Adoption of a new backbone",
