@@ -6,17 +6,19 @@ from dataclasses import dataclass
 
 from taxonomist.backend.services import Services, registry_name
 from taxonomist.backend.status.evaluation.outcomes import ControlOutcomes, VersionOutcomes, version_outcomes
-from taxonomist.taxonomy.errors import NotFoundError
+from taxonomist.storage.registry import ModelVersion
+from taxonomist.taxonomy.errors import DamagedError, NotFoundError
 from taxonomist.training.heads.report.outcomes import OUTCOMES_FILE
 
 
 @dataclass(frozen=True)
 class EvaluableVersion:
-    """A version. `has_outcomes`: it keeps those of its test images, which versions of earlier releases do not."""
+    """A version. It keeps the outcomes of its test images for the `controls`; a version of an earlier release keeps
+    none."""
 
     version: str
     served: bool
-    has_outcomes: bool
+    controls: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ def collect_evaluation(
     name = registry_name(project)
     champion = services.registry.champion(name)
     versions = tuple(
-        EvaluableVersion(found.version, found.version == champion, OUTCOMES_FILE in found.files)
+        EvaluableVersion(found.version, found.version == champion, _controls(found))
         for found in reversed(services.registry.versions(name))
     )
     if version is not None and version not in {found.version for found in versions}:
@@ -53,3 +55,10 @@ def collect_evaluation(
         raise NotFoundError(f"Version {chosen.version} of project {project} has no control {control}.")
     outcomes = (chosen.controls or {}).get(control or next(iter(controls), ""))
     return Evaluated(versions, chosen, controls, outcomes if outcomes and outcomes.images else None)
+
+
+def _controls(version: ModelVersion) -> tuple[str, ...]:
+    try:
+        return tuple(version.head_manifest.trees_by_control) if OUTCOMES_FILE in version.files else ()
+    except DamagedError:
+        return ()

@@ -14,9 +14,10 @@ from taxonomist.taxonomy.calibration import Calibration
 from taxonomist.taxonomy.errors import NotFoundError
 from taxonomist.taxonomy.paths import TaxonomyPath, format_path
 from taxonomist.taxonomy.tree import Tree
+from taxonomist.taxonomy.tree_metrics import LevelCounts, count_level
 from taxonomist.training.heads.report.outcomes import ImageOutcome, read_outcomes
 
-_VERSIONS_KEPT = 6
+VERSIONS_KEPT = 6
 """Versions whose outcomes stay in memory, each with at most `MOST_OUTCOMES` images."""
 
 
@@ -46,6 +47,12 @@ class ControlOutcomes:
     def pairs(self) -> Mapping[int, tuple[Pair, ...]]:
         """The images by level, 1 is the top: those whose label reaches it."""
         return {level: tuple(self._pairs(level)) for level in range(1, self.tree.depth + 1)}
+
+    @cached_property
+    def counts(self) -> Mapping[int, LevelCounts]:
+        """What is predicted rightly and wrongly, by level."""
+        labels, likeliest = [image.labels for image in self.images], [image.likeliest for image in self.images]
+        return {level: count_level(level, labels, likeliest) for level in range(1, self.tree.depth + 1)}
 
     def _pairs(self, level: int) -> list[Pair]:
         found = []
@@ -97,7 +104,7 @@ class _Key:
     version: ModelVersion = field(compare=False)
 
 
-@lru_cache(_VERSIONS_KEPT)
+@lru_cache(VERSIONS_KEPT)
 def _outcomes(key: _Key) -> VersionOutcomes:
     version, manifest = key.version, key.version.head_manifest
     read = read_outcomes(version)

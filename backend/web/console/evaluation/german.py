@@ -61,4 +61,92 @@ EVALUATION: Mapping[str, str] = {
     "1 node has no test image.": "1 Knoten hat kein Testbild.",
     "{count} nodes have no test image.": "{count} Knoten haben kein Testbild.",
     "No test image has a label below this node.": "Kein Testbild hat ein Label unter diesem Knoten.",
+    "Nodes with the most mistakes": "Knoten mit den meisten Fehlern",
+    "Mistakes": "Fehler",
+    "Precision": "Genauigkeit",
+    "Recall": "Trefferquote",
+    "F1": "F1",
+    "Show 1 more node": "1 weiteren Knoten zeigen",
+    "Show {count} more nodes": "{count} weitere Knoten zeigen",
+    "Mistakes are images of the node that are missed, and others for which it is predicted.": (
+        "Fehler sind Bilder des Knotens, die nicht erkannt werden, und andere, für die er vorhergesagt wird."
+    ),
+    "Precision and coverage over the threshold": "Genauigkeit und Abdeckung über der Schwelle",
+    "With its threshold, {version} suggests a path for {coverage} of the test images; of {judged} that labels judge, "
+    "{precision} are right.": (
+        "Mit ihrer Schwelle schlägt {version} für {coverage} der Testbilder einen Pfad vor; von {judged}, die Labels "
+        "beurteilen, sind {precision} richtig."
+    ),
+    "With its threshold, {version} suggests no path for the test images.": (
+        "Mit ihrer Schwelle schlägt {version} für die Testbilder keinen Pfad vor."
+    ),
+    "{version} suggests no path yet: no threshold keeps the promise with the labels that it has learned from.": (
+        "{version} schlägt noch keinen Pfad vor: Mit den Labels, aus denen die Version gelernt hat, hält keine "
+        "Schwelle das Versprechen."
+    ),
+    "precision: the share of the suggested paths that is right": (
+        "Genauigkeit: Anteil der vorgeschlagenen Pfade, der richtig ist"
+    ),
+    "coverage: the share of the images that get a path": "Abdeckung: Anteil der Bilder, die einen Pfad bekommen",
+    "1 test image, predicted alone.": "1 Testbild, einzeln vorhergesagt.",
+    "{count} test images, each predicted alone.": "{count} Testbilder, jedes einzeln vorhergesagt.",
+    "threshold: the least probability of a suggestion": "Schwelle: kleinste Wahrscheinlichkeit eines Vorschlags",
+    "threshold": "Schwelle",
+    "threshold of {version}": "Schwelle von {version}",
+    "As a table": "Als Tabelle",
+    "Threshold": "Schwelle",
+    "Coverage": "Abdeckung",
+    "Judged paths": "Beurteilte Pfade",
+    "Reliability": "Verlässlichkeit",
+    "On average, the predicted probability is {gap} points away from the share that is right.": (
+        "Im Mittel liegt die vorhergesagte Wahrscheinlichkeit {gap} Punkte neben dem Anteil, der richtig ist."
+    ),
+    "predicted probability": "vorhergesagte Wahrscheinlichkeit",
+    "Share that is right, by predicted probability": "Anteil, der richtig ist, nach vorhergesagter Wahrscheinlichkeit",
+    "share that is right; a larger mark has more images": (
+        "Anteil, der richtig ist; ein größerer Punkt hat mehr Bilder"
+    ),
+    "as it should be: of the images with 80 %, 80 % are right": (
+        "so soll es sein: von den Bildern mit 80 % sind 80 % richtig"
+    ),
+    "1 test image: its likeliest path, as deep as its label.": (
+        "1 Testbild: sein wahrscheinlichster Pfad, so tief wie sein Label."
+    ),
+    "{count} test images: the likeliest path of each, as deep as its label.": (
+        "{count} Testbilder: der wahrscheinlichste Pfad von jedem, so tief wie sein Label."
+    ),
+    "Probability": "Wahrscheinlichkeit",
+    "Mean": "Mittel",
+    "Two versions on the same images": "Zwei Versionen auf denselben Bildern",
+    "No other version keeps the outcomes of its test images. After the next training, both are shown here.": (
+        "Keine andere Version bewahrt die Ergebnisse ihrer Testbilder auf. Nach dem nächsten Training stehen hier "
+        "beide."
+    ),
+    "{version} beside": "{version} neben",
+    "Compare": "Vergleichen",
+    "{version} and {other} have no test image in common.": "{version} und {other} haben kein gemeinsames Testbild.",
+    "1 image is in the test part of both; neither has learned from it. Labels are those of the newer version.": (
+        "1 Bild ist im Testteil beider; keine hat daraus gelernt. Die Labels sind die der neueren Version."
+    ),
+    "{count} images are in the test part of both; neither has learned from them. Labels are those of the newer "
+    "version.": (
+        "{count} Bilder sind im Testteil beider; keine hat aus ihnen gelernt. Die Labels sind die der neueren Version."
+    ),
+    "Figure": "Zahl",
+    "Hierarchical F1": "Hierarchisches F1",
+    "right, {level}": "richtig, {level}",
+    "whole label": "ganzes Label",
+    "images with a suggested path": "Bilder mit vorgeschlagenem Pfad",
+    "suggested paths that are right": "vorgeschlagene Pfade, die richtig sind",
+    "better": "besser",
+    "worse": "schlechter",
+    "both right": "beide richtig",
+    "both wrong": "beide falsch",
+    "Better: right in {version} alone. Worse: right in {other} alone. A number opens its images.": (
+        "Besser: nur in {version} richtig. Schlechter: nur in {other} richtig. Eine Zahl öffnet ihre Bilder."
+    ),
+    "right in {version} alone, not in {other}": "nur in {version} richtig, nicht in {other}",
+    "right in {other} alone, not in {version}": "nur in {other} richtig, nicht in {version}",
+    "right in {version} and {other}": "in {version} und {other} richtig",
+    "wrong in {version} and {other}": "in {version} und {other} falsch",
 }

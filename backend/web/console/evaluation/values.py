@@ -3,78 +3,61 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import ceil
-from urllib.parse import urlencode
 
 from werkzeug.datastructures import MultiDict
 
 from taxonomist.backend.services import Services
 from taxonomist.backend.status.evaluation.collect import Evaluated, collect_evaluation
-from taxonomist.backend.status.evaluation.images import CellImages
-from taxonomist.backend.status.evaluation.matrix import Matrix, child_of, confusion_matrix
+from taxonomist.backend.status.evaluation.comparison import BECAME, LevelChange, VersionComparison, compare_versions
+from taxonomist.backend.status.evaluation.curves import (
+    CurvePoint,
+    ReliabilityBin,
+    at_thresholds,
+    mean_gap,
+    precision_curve,
+    reliability,
+)
+from taxonomist.backend.status.evaluation.images import ChangeImages
+from taxonomist.backend.status.evaluation.matrix import confusion_matrix
+from taxonomist.backend.status.evaluation.node_scores import NodeRow, node_rows
 from taxonomist.backend.status.evaluation.outcomes import ControlOutcomes
-from taxonomist.backend.status.images import ImageFilter
-from taxonomist.backend.web.console.evaluation.wording import key_words, node_words
-from taxonomist.backend.web.console.image_filters import query_of
+from taxonomist.backend.web.console.evaluation.address import Address
+from taxonomist.backend.web.console.evaluation.charts import curve_chart, reliability_chart
+from taxonomist.backend.web.console.evaluation.matrix_table import link_to_images, matrix_table
+from taxonomist.backend.web.console.evaluation.wording import level_words, node_words
 from taxonomist.backend.web.console.language import Language
-from taxonomist.taxonomy.paths import TaxonomyPath
 
-_SHADES = 10
-
-
-@dataclass(frozen=True)
-class Address:
-    """The parameters of the page. None and (): what is shown without them."""
-
-    version: str | None = None
-    control: str | None = None
-    node: TaxonomyPath = ()
-    focus: str | None = None
-
-    @classmethod
-    def of(cls, arguments: MultiDict[str, str]) -> Address:
-        """Return those of a query."""
-        return cls(
-            version=arguments.get("version") or None,
-            control=arguments.get("control") or None,
-            node=tuple(arguments.getlist("at")),
-            focus=arguments.get("focus") or None,
-        )
-
-    @property
-    def link(self) -> str:
-        """The address of the page, from another page of the project."""
-        pairs = [(name, value) for name in ("version", "control", "focus") if (value := getattr(self, name))]
-        return "evaluation?" + urlencode([*pairs, *(("at", name) for name in self.node)])
+_NODES_SHOWN = 12
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A number of images with a link to them; `css` has the shade for their share of the row."""
+class NodeLine:
+    """A node of the table, with a link to where it is in a matrix."""
 
-    images: int
-    css: str
-    link: str | None
+    names: tuple[str, ...]
+    link: str
+    row: NodeRow
 
 
 @dataclass(frozen=True)
-class Line:
-    """A row of a matrix: a name with a link, and its cells."""
+class ChangeLine:
+    """What became of the images of a level. `counts` are in the order of `BECAME`, each with a link to its images."""
 
     name: str
-    link: str | None
-    is_focus: bool
-    images: int
-    cells: tuple[Cell, ...]
+    change: LevelChange
+    counts: tuple[tuple[int, str], ...]
 
 
 @dataclass(frozen=True)
-class Table:
-    """A matrix with words and links. `heads` are the names of the columns."""
+class Confidence:
+    """Two charts with their figures. `suggests` is what the version suggests with its own thresholds."""
 
-    matrix: Matrix
-    heads: tuple[str, ...]
-    lines: tuple[Line, ...]
+    curve: object
+    points: tuple[CurvePoint, ...]
+    suggests: CurvePoint | None
+    reliability: object
+    bins: tuple[ReliabilityBin, ...]
+    gap: float | None
 
 
 def evaluation_values(
@@ -89,15 +72,40 @@ def evaluation_values(
         return values
     outcomes = found.outcomes
     address = replace(address, version=outcomes.version, control=outcomes.tree.control)
-    matrix = confusion_matrix(outcomes, address.node, address.focus)
+    top = replace(address, node=(), focus=None)
+    rows = node_rows(outcomes, address.node)
+    others = [
+        choice.version
+        for choice in found.versions
+        if outcomes.tree.control in choice.controls and choice.version != outcomes.version
+    ]
+    than = address.than or next(iter(others), None)
+    compared = compare_versions(services, project, outcomes.version, than, outcomes.tree.control) if than else None
     return values | {
         "outcomes": outcomes,
-        "table": _table(outcomes, matrix, address, language),
+        "table": matrix_table(outcomes, confusion_matrix(outcomes, address.node, address.focus), address, language),
         "crumbs": [
-            (node_words(name, language), replace(address, node=address.node[: place + 1], focus=None).link)
+            (node_words(name, language), replace(top, node=address.node[: place + 1]).link)
             for place, name in enumerate(address.node)
         ],
-        "top": replace(address, node=(), focus=None).link,
+        "top": top.link,
+        "nodes": [
+            NodeLine(
+                tuple(node_words(name, language) for name in row.node[len(address.node) :]),
+                replace(top, node=row.node[:-1], focus=row.node[-1] or None).link,
+                row,
+            )
+            for row in (rows if address.all_nodes else rows[:_NODES_SHOWN])
+        ],
+        "more_nodes": (len(rows) - _NODES_SHOWN, replace(address, all_nodes=True).link)
+        if len(rows) > _NODES_SHOWN and not address.all_nodes
+        else None,
+        "confidence": _confidence(outcomes, language),
+        "others": others,
+        "than": than,
+        "kept": [pair for pair in address.pairs if pair[0] != "than"],
+        "compared": compared,
+        "changes": _changes(compared, outcomes, language) if compared else [],
     }
 
 
@@ -109,40 +117,38 @@ def _controls(found: Evaluated, address: Address) -> list[tuple[str, str, bool]]
     return [(name, Address(address.version, name).link, name == shown) for name in found.controls]
 
 
-def _table(outcomes: ControlOutcomes, matrix: Matrix, address: Address, language: Language) -> Table:
-    def cell(row: str, column: str, images: int, whole: int) -> Cell:
-        if not images:
-            return Cell(0, "", None)
-        is_right = row == column and child_of(row) is not None
-        wanted = CellImages(outcomes.version, outcomes.tree.control, matrix.node, matrix.focus, row, column)
-        shade = ceil(_SHADES * images / whole)
-        link = f"images?{query_of(ImageFilter(evaluated=wanted))}"
-        return Cell(images, f"{'right' if is_right else 'wrong'} s{shade}", link)
-
-    return Table(
-        matrix,
-        tuple(key_words(key, language) for key in matrix.columns),
-        tuple(
-            Line(
-                key_words(row.key, language),
-                _below(outcomes, matrix, address, child_of(row.key)),
-                matrix.focus is not None and child_of(row.key) == matrix.focus,
-                row.images,
-                tuple(
-                    cell(row.key, column, images, row.images)
-                    for column, images in zip(matrix.columns, row.cells, strict=True)
-                ),
-            )
-            for row in matrix.rows
+def _confidence(outcomes: ControlOutcomes, language: Language) -> Confidence:
+    points, suggests, bins = precision_curve(outcomes), at_thresholds(outcomes), reliability(outcomes)
+    threshold = suggests.threshold if suggests else None
+    return Confidence(
+        curve_chart(
+            points,
+            threshold,
+            language.t("threshold"),
+            language.t("threshold of {version}", version=outcomes.version),
+            language.t("Precision and coverage over the threshold"),
         ),
+        points,
+        suggests,
+        reliability_chart(
+            bins, language.t("predicted probability"), language.t("Share that is right, by predicted probability")
+        ),
+        bins,
+        mean_gap(bins),
     )
 
 
-def _below(outcomes: ControlOutcomes, matrix: Matrix, address: Address, child: str | None) -> str | None:
-    """Return the link to the matrix below a child, or for a leaf, where not all fit, to that with its confusions."""
-    if not child:
-        return None
-    node = (*matrix.node, child)
-    if len(outcomes.tree.children(outcomes.tree.index[node])):
-        return replace(address, node=node, focus=None).link
-    return replace(address, focus=child).link if matrix.others else None
+def _changes(compared: VersionComparison, outcomes: ControlOutcomes, language: Language) -> list[ChangeLine]:
+    def count(change: LevelChange, place: int) -> tuple[int, str]:
+        became = BECAME[place]
+        wanted = ChangeImages(
+            compared.version.version, outcomes.tree.control, compared.other.version, change.level, became
+        )
+        return len(change.images[became]), link_to_images(wanted)
+
+    return [
+        ChangeLine(
+            level_words(change.level, language), change, tuple(count(change, place) for place in range(len(BECAME)))
+        )
+        for change in compared.changes
+    ]

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
-from taxonomist.backend.status.evaluation.images import EvaluatedImages
+from collections.abc import Mapping
+
+from taxonomist.backend.status.evaluation.comparison import Became
+from taxonomist.backend.status.evaluation.images import ChangeImages, EvaluatedImages
 from taxonomist.backend.status.evaluation.matrix import ELSEWHERE, child_of
 from taxonomist.backend.web.console.language import Language
 from taxonomist.taxonomy.paths import format_path
+
+CHANGES: Mapping[Became, str] = {
+    "better": "right in {version} alone, not in {other}",
+    "worse": "right in {other} alone, not in {version}",
+    "right": "right in {version} and {other}",
+    "wrong": "wrong in {version} and {other}",
+}
+
+
+def level_words(level: int, language: Language) -> str:
+    """Return the name of a level, or of the whole label."""
+    return language.t("level {level}", level=level) if level else language.t("whole label")
 
 
 def node_words(name: str, language: Language) -> str:
@@ -23,6 +38,9 @@ def key_words(key: str, language: Language) -> str:
 
 def evaluated_words(images: EvaluatedImages, language: Language) -> str:
     """Return which images of an evaluation are shown."""
+    if isinstance(images, ChangeImages):
+        changed = language.t(CHANGES[images.became], version=images.version, other=images.other)
+        return f"{changed} ({level_words(images.level, language)})"
     row, column = (key_words(key, language) for key in (images.row, images.column))
     place = f"{format_path(images.node)}: " if images.node else ""
     return language.t(

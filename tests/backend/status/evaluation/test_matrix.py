@@ -14,6 +14,7 @@ from taxonomist.backend.status.evaluation.matrix import (
     confusion_matrix,
     images_of_cell,
 )
+from taxonomist.backend.status.evaluation.node_scores import node_rows
 from taxonomist.backend.status.evaluation.outcomes import ControlOutcomes
 from taxonomist.taxonomy.errors import NotFoundError
 from taxonomist.taxonomy.paths import TaxonomyPath
@@ -95,3 +96,13 @@ def test_what_a_matrix_does_not_have() -> None:
     ]:
         with pytest.raises(NotFoundError):
             images_of_cell(outcomes, node, focus, row, column)
+
+
+def test_nodes_by_mistakes() -> None:
+    outcomes = outcomes_of(COLOURS, [([RED], RED), ([RED], YELLOW), ([RED], BLUE), ([BLUE], RED), ([WARM], YELLOW)])
+    rows = {row.node: row for row in node_rows(outcomes)}
+    assert next(row.node for row in node_rows(outcomes)) == RED
+    assert (rows[RED].images, rows[RED].predicted, rows[RED].right, rows[RED].mistakes) == (3, 2, 1, 3)
+    assert (rows[RED].precision, rows[RED].recall, rows[RED].f1) == (1 / 2, 1 / 3, 2 / 5)
+    assert (rows[YELLOW].images, rows[YELLOW].precision, rows[YELLOW].recall) == (0, 0.0, None)
+    assert [row.node for row in node_rows(outcomes, WARM)] == [RED, YELLOW]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import html
 import re
+from dataclasses import replace
 
 import pytest
 from flask.testing import FlaskClient
 
 from taxonomist.backend.services import Services
+from taxonomist.backend.web.console.evaluation.german import EVALUATION
+from taxonomist.backend.web.console.pages.console import LANGUAGE
 from taxonomist.taxonomy.paths import TaxonomyPath
 from taxonomist.training.heads.report.outcomes import ImageOutcome
 from tests.backend.web.console.conftest import browser_of
@@ -18,6 +21,7 @@ EVIL = "Straßenmöbel <script>alert('x')</script>"
 RED, YELLOW, BLUE, WORST = ("Warm", "Red"), ("Warm", "Yellow"), ("Cold", "Blue"), ("Cold", EVIL)
 PATHS: list[TaxonomyPath] = [("Warm",), RED, YELLOW, ("Cold",), BLUE, WORST]
 _CELL = re.compile(r'<td class="(?:right|wrong) s\d+"><a href="([^"]+)">(\d+)</a></td>')
+_CHANGE = re.compile(r'<td class="n"><a class="\w*" href="([^"]+)">(\d+)</a></td>')
 
 
 @pytest.fixture
@@ -30,6 +34,8 @@ def tested(trained: Services) -> Services:
         ImageOutcome(id, (labels[place % 4],), predicted[place % 5], (0.9, 0.6)) for place, id in enumerate(ids)
     ]
     publish_outcomes(trained, "7", outcomes, PATHS)
+    former = [replace(outcome, likeliest=labels[place % 3]) for place, outcome in enumerate(outcomes[10:])]
+    publish_outcomes(trained, "7", former, PATHS)
     return trained
 
 
@@ -39,17 +45,28 @@ def text_of(client: FlaskClient, path: str, status: int = 200) -> str:
     return answer.get_data(as_text=True)
 
 
-@pytest.mark.parametrize(
-    "address", ["evaluation", "evaluation?at=Warm", "evaluation?at=Cold&version=v2&control=colour"]
-)
+@pytest.mark.parametrize("address", ["evaluation", "evaluation?at=Warm", "evaluation?at=Cold&version=v2&than=v3"])
 def test_a_number_is_that_of_the_images_that_it_opens(tested: Services, address: str) -> None:
     client = browser_of(tested)
-    cells = _CELL.findall(text_of(client, address))
+    text = text_of(client, address)
+    cells, changes = _CELL.findall(text), _CHANGE.findall(text)
     assert len(cells) > 3
-    for link, number in cells:
+    assert len(changes) > 3
+    assert "<script" not in text
+    for link, number in cells + changes:
         page = text_of(client, html.unescape(link))
         assert page.count('class="tile"') == int(number)
         assert f'<span class="muted">{number} image' in page
+
+
+def test_a_german_page_has_none_of_the_english_sentences(tested: Services) -> None:
+    client = browser_of(tested)
+    client.set_cookie(LANGUAGE, "de")
+    cells = _CELL.findall(text_of(client, "evaluation")) + _CHANGE.findall(text_of(client, "evaluation"))
+    pages = [text_of(client, address) for address in ("evaluation", "evaluation?at=Cold&nodes=all")]
+    assert EVIL in html.unescape(pages[1])
+    for text in (*pages, *(text_of(client, html.unescape(link)) for link, _ in cells)):
+        assert [sentence for sentence in EVALUATION if " " in sentence and sentence in html.unescape(text)] == []
 
 
 def test_images_that_were_forgotten_are_missed(tested: Services) -> None:
@@ -80,8 +97,13 @@ def test_a_page_without_outcomes_says_what_to_do(trained: Services) -> None:
         ("evaluation?control=taste", 404),
         ("evaluation?at=Warm&at=Green", 404),
         ("evaluation?focus=Green", 404),
+        ("evaluation?than=v9", 404),
+        ("evaluation?version=v2&than=v2", 404),
         ("evaluation?at=" + "x" * 3000, 404),
         ("images?evaluated=cell", 400),
+        ("images?evaluated=change&evaluated=v2&evaluated=colour&evaluated=v3&evaluated=-1&evaluated=better", 400),
+        ("images?evaluated=change&evaluated=v2&evaluated=colour&evaluated=v3&evaluated=1&evaluated=best", 400),
+        ("images?evaluated=change&evaluated=v2&evaluated=colour&evaluated=v3&evaluated=9&evaluated=better", 404),
         ("images?evaluated=cell&evaluated=v2&evaluated=colour&evaluated=&evaluated==Warm&evaluated=x", 404),
         ("images?evaluated=cell&evaluated=v2&evaluated=<script>&evaluated=&evaluated==Warm&evaluated==Warm", 404),
     ],
