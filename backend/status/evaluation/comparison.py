@@ -113,7 +113,7 @@ def _compared(
     if not judged:
         return None
     by_side = (judged, former) if is_newer else (former, judged)
-    sides = tuple(
+    version, other = (
         Side(
             outcomes.version,
             evaluate_paths(newer.tree, [image.labels for image in images], [image.likeliest for image in images]),
@@ -124,7 +124,7 @@ def _compared(
     whole, *levels = (_change(level, *by_side) for level in range(WHOLE, newer.tree.depth + 1))
     levels = [change for change in levels if change.total]
     is_last = whole.images == levels[-1].images  # where all labels are equally deep
-    return VersionComparison(*sides, len(judged), (*(() if is_last else (whole,)), *levels))
+    return VersionComparison(version, other, len(judged), (*(() if is_last else (whole,)), *levels))
 
 
 def _change(level: int, ours: Sequence[ImageOutcome], theirs: Sequence[ImageOutcome]) -> LevelChange:

@@ -8,6 +8,7 @@ import pytest
 
 from taxonomist.backend.services import Services
 from taxonomist.backend.state.suggestions import Answer, StoredSuggestion
+from taxonomist.backend.status.evaluation.images import CellImages, ids_of
 from taxonomist.backend.status.images import ImageFilter, collect_image, collect_image_counts, collect_images
 from taxonomist.storage.catalog import ImageDocument
 from taxonomist.taxonomy.errors import NotFoundError
@@ -44,6 +45,20 @@ def test_pages_have_each_image_once(trained: Services, limit: int) -> None:
     assert all_ids(trained, ImageFilter(node=RED.node, judged="right"), limit) == red[:9:2]
     assert all_ids(trained, ImageFilter(node=("colour", "Cold"), judged="right"), limit) == []
     assert all_ids(trained, ImageFilter(judged="wrong", state="labelled"), limit) == red[1:9:2]
+
+
+@pytest.mark.parametrize("limit", [1, 60])
+def test_images_behind_a_number_of_the_evaluation(trained: Services, limit: int) -> None:
+    warm = CellImages("v1", "colour", (), None, "=Warm", "=Warm")
+    tested, red = ids_of(trained, "7", warm), all_ids(trained, RED, 60)
+    assert 4 < len(tested) < 40
+    assert all_ids(trained, ImageFilter(evaluated=warm), limit) == tested
+    assert collect_images(trained, "7", ImageFilter(evaluated=warm)).total == len(tested)
+    both = ImageFilter(node=RED.node, evaluated=warm)
+    assert all_ids(trained, both, limit) == [id for id in tested if id in red]
+    assert collect_images(trained, "7", both).total is None
+    suggest(trained, tested[:5])
+    assert all_ids(trained, ImageFilter(judged="right", evaluated=warm), limit) == tested[:5:2]
 
 
 def test_numbers_to_choose_from(trained: Services) -> None:

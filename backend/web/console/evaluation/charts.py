@@ -10,7 +10,7 @@ from markupsafe import Markup
 from taxonomist.backend.status.evaluation.curves import CurvePoint, ReliabilityBin
 
 WIDTH, HEIGHT = 520, 260
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 28, 20, 46
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 28, 22, 46
 _MARKS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
@@ -20,7 +20,7 @@ def curve_chart(points: Sequence[CurvePoint], threshold: float | None, axis: str
     if threshold is not None:
         parts.append(
             Markup(
-                '<line class="mark" x1="{0}" x2="{0}" y1="{1}" y2="{2}"/><text x="{3}" y="11" {4}>{5}</text>'
+                '<line class="mark" x1="{0}" x2="{0}" y1="{1}" y2="{2}"/><text x="{3}" y="15" {4}>{5}</text>'
             ).format(
                 f"{_x(threshold):.1f}",
                 _TOP,

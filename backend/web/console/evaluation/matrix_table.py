@@ -40,10 +40,10 @@ class Line:
 
 @dataclass(frozen=True)
 class MatrixTable:
-    """A matrix as a table. `heads` are the names of the columns."""
+    """A matrix as a table. `heads` are the names of the columns, each with whether it is the focus."""
 
     matrix: Matrix
-    heads: tuple[str, ...]
+    heads: tuple[tuple[str, bool], ...]
     lines: tuple[Line, ...]
 
 
@@ -63,14 +63,17 @@ def matrix_table(outcomes: ControlOutcomes, matrix: Matrix, address: Address, la
         shade = ceil(_SHADES * images / whole)
         return Cell(images, f"{css} s{shade}", link_to_images(wanted))
 
+    def is_focus(key: str) -> bool:
+        return matrix.focus is not None and child_of(key) == matrix.focus
+
     return MatrixTable(
         matrix,
-        tuple(key_words(key, language) for key in matrix.columns),
+        tuple((key_words(key, language), is_focus(key)) for key in matrix.columns),
         tuple(
             Line(
                 key_words(row.key, language),
                 _below(outcomes, (*matrix.node, child), address) if (child := child_of(row.key)) else None,
-                matrix.focus is not None and child_of(row.key) == matrix.focus,
+                is_focus(row.key),
                 row.images,
                 tuple(
                     cell(row.key, column, images, row.images)

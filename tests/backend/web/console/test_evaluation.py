@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 
 from taxonomist.backend.services import Services
 from taxonomist.backend.web.console.evaluation.german import EVALUATION
-from taxonomist.backend.web.console.pages.console import LANGUAGE
+from taxonomist.backend.web.console.language import LANGUAGE
 from taxonomist.taxonomy.paths import TaxonomyPath
 from taxonomist.training.heads.report.outcomes import ImageOutcome
 from tests.backend.web.console.conftest import browser_of
@@ -77,6 +77,15 @@ def test_images_that_were_forgotten_are_missed(tested: Services) -> None:
     page = text_of(client, html.unescape(link))
     assert page.count('class="tile"') == int(number) - 1
     assert "Images that have left the project since are not shown." in page
+
+
+def test_images_with_personal_data_are_counted_and_not_shown(tested: Services) -> None:
+    client = browser_of(tested)
+    link, number = _CELL.findall(text_of(client, "evaluation?at=Warm"))[1]
+    (id, *_) = re.findall(r'href="image\?id=([^"]+)"', text_of(client, html.unescape(link)))
+    tested.catalog.update(id, lambda document: document.model_copy(update={"face_rects": [[0, 0, 1, 1]]}))
+    page = text_of(client, html.unescape(link))
+    assert (page.count('class="tile"'), page.count("thumbnail?id=")) == (int(number), int(number) - 1)
 
 
 def test_a_page_without_outcomes_says_what_to_do(trained: Services) -> None:
