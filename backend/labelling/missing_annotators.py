@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import islice
 
 from taxonomist.backend.services import Services
@@ -10,8 +11,20 @@ from taxonomist.taxonomy.agreement import Reason
 _LOOKED_AT = 1000  # images, so that the answer is fast
 
 
-def missing_annotators(services: Services, project: str) -> str | None:
-    """Return in a sentence that images wait for further annotators, None where that is not why a project has no label.
+@dataclass(frozen=True)
+class MissingAnnotators:
+    """Images that wait for further annotators, since a label takes `needed` who agree."""
+
+    images: int
+    needed: int
+
+    def __str__(self) -> str:
+        images = "1 image waits" if self.images == 1 else f"{self.images} images wait"
+        return f"{images} for a further annotator: a label needs {self.needed} annotators who agree."
+
+
+def missing_annotators(services: Services, project: str) -> MissingAnnotators | None:
+    """Return the images that wait for further annotators, None where that is not why a project has no label.
 
     A project with one annotator has no label as long as two are needed.
     """
@@ -20,10 +33,7 @@ def missing_annotators(services: Services, project: str) -> str | None:
         return None
     documents = islice(services.catalog.documents(project, labelled=False), _LOOKED_AT)
     waiting = sum(1 for document in documents if document.projects[project].reason == Reason.TOO_FEW_ANNOTATORS)
-    if not waiting:
-        return None
-    images = "1 image waits" if waiting == 1 else f"{waiting} images wait"
-    return f"{images} for a further annotator: a label needs {needed} annotators who agree."
+    return MissingAnnotators(waiting, needed) if waiting else None
 
 
 def fewer_annotators(project: str) -> str:

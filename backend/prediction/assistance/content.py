@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from taxonomist.backend.labelling.missing_annotators import MissingAnnotators
 from taxonomist.backend.prediction.no_suggestion import Reason
 from taxonomist.taxonomy.paths import TaxonomyPath, prefixes
 
@@ -72,14 +73,15 @@ class LookAlikeGroup:
 class Assistance:
     """What helps a person to label an image.
 
-    `reasons` say why a control has no suggestion, or why there is nothing at all; `note` says more about it. `images`
-    has the name of the `<Image>` that a control labels, by control, and `values` what it shows in place of an alias.
+    `reasons` say why a control has no suggestion, or why there is nothing at all. `waiting`: the images that no label
+    has yet wait for further annotators. `images` has the name of the `<Image>` that a control labels, by control, and
+    `values` what it shows in place of an alias.
     """
 
     offers: tuple[Offers, ...] = ()
     groups: tuple[LookAlikeGroup, ...] = ()
     reasons: tuple[Reason, ...] = ()
-    note: str = ""
+    waiting: MissingAnnotators | None = None
     images: Mapping[str, str] = field(default_factory=dict)
     values: Mapping[str, Mapping[TaxonomyPath, str]] = field(default_factory=dict)
 
@@ -87,6 +89,11 @@ class Assistance:
         """Return the names of a path as people see them in the control."""
         values = self.values.get(control, {})
         return tuple(values.get(node, node[-1]) for node in prefixes(path))
+
+    @property
+    def note(self) -> str:
+        """What more there is to say about the reasons."""
+        return str(self.waiting or "")
 
     @property
     def is_control_sample(self) -> bool:

@@ -63,7 +63,7 @@ def assist_with(
         return Assistance(reasons=(Reason.CONTROL_SAMPLE,))
     backbone = predictor.backbone(project)
     if backbone is None:
-        return Assistance(reasons=(Reason.NO_LABELS,), note=missing_annotators(services, project) or "")
+        return Assistance(reasons=(Reason.NO_LABELS,), waiting=missing_annotators(services, project))
     try:
         vector = _vector(services, predictor, project, uri, backbone)
     except TaxonomistError as error:
@@ -130,10 +130,10 @@ def _assistance(
     names = [name] if name is not None else []
     (missing,) = explain_missing(services, predictor, project, trees, vector[None], [offered], names)
     reasons = [why.reason for why in missing.values()]
-    note = missing_annotators(services, project) if Reason.NO_LABELS in reasons else None
+    waiting = missing_annotators(services, project) if Reason.NO_LABELS in reasons else None
     images = {tree.control: tree.to_name for tree in trees}
     values = {tree.control: dict(tree.values) for tree in trees if tree.values}
-    return Assistance(tuple(offers), tuple(groups), tuple(dict.fromkeys(reasons)), note or "", images, values)
+    return Assistance(tuple(offers), tuple(groups), tuple(dict.fromkeys(reasons)), waiting, images, values)
 
 
 def _trees_of(services: Services, project: str, name: str | None) -> list[Tree]:

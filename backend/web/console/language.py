@@ -13,6 +13,7 @@ from typing import Literal
 from flask import Request
 
 from taxonomist.backend.web.console.german import GERMAN
+from taxonomist.backend.web.console.german_panel import GERMAN_PANEL
 
 Code = Literal["en", "de"]
 LANGUAGE = "taxonomist_language"  # the cookie with the language that a reader has chosen
@@ -20,6 +21,7 @@ _MONTHS: Mapping[Code, str] = {
     "en": "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec",
     "de": "Jan. Feb. März Apr. Mai Juni Juli Aug. Sep. Okt. Nov. Dez.",
 }
+_GERMAN = {**GERMAN_PANEL, **GERMAN}
 _NO_BREAK = "\u00a0"
 AGES = (
     (86_400, "1 day ago", "{count} days ago"),
@@ -36,7 +38,7 @@ class Language:
 
     def t(self, sentence: str, **values: object) -> str:
         """Return a sentence with its values, in this language. Raises `KeyError` for one without a translation."""
-        return (GERMAN[sentence] if self.code == "de" else sentence).format(**values)
+        return (_GERMAN[sentence] if self.code == "de" else sentence).format(**values)
 
     def n(self, count: int, one: str, many: str, **values: object) -> str:
         """Return the sentence for 1 or for another number, which is `{count}` in it."""

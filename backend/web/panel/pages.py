@@ -22,6 +22,7 @@ from taxonomist.backend.prediction.privacy import may_use
 from taxonomist.backend.services import Services
 from taxonomist.backend.services.framing import framing_sites
 from taxonomist.backend.state.credentials import LOOK_ALIKES, PANEL_USE, THUMBNAIL
+from taxonomist.backend.web.console.language import readers_language
 from taxonomist.backend.web.panel.view import Links, panel_view
 from taxonomist.backend.web.thumbnails import Thumbnails
 from taxonomist.taxonomy.errors import AuthError, BadRequestError, NotFoundError, TaxonomistError
@@ -93,7 +94,7 @@ def panel_pages(
         found = assist_with(services, predictor, project, uri, submitted=_says_submitted())
         page = render_template(
             "panel.html",
-            view=panel_view(found, links),
+            view=panel_view(found, links, readers_language(request)),
             version=VERSION,
             project=project,
             use_key=services.credentials.project_key(project, PANEL_USE, until=until),
@@ -129,7 +130,8 @@ def panel_pages(
     def explain(error: TaxonomistError) -> ResponseReturnValue:
         log.warning("%s %s: %s", request.method, request.path, error)
         status, sentence = _in_words(error)
-        content = render_template("problem.html", sentence=sentence, version=VERSION)
+        language = readers_language(request)
+        content = render_template("problem.html", sentence=language.t(sentence), language=language, version=VERSION)
         response = _page(content, services, request.args.get("project", ""))
         response.headers["Cache-Control"] = "no-store"
         return response, status
@@ -143,6 +145,7 @@ def _page(content: str, services: Services, project: str) -> Response:
     response.headers["Content-Security-Policy"] = _CSP.format(sites=framing_sites(services, known).header)
     response.headers["Cache-Control"] = "private, max-age=5"  # Label Studio requests the page twice per task
     response.headers["Referrer-Policy"] = "no-referrer"
+    response.vary.update(("Accept-Language", "Cookie"))
     return response
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from taxonomist.backend.prediction.assistance import Assistance, LookAlikeGroup, Offers, OffersKind, ShownLookAlike
+from taxonomist.backend.web.console.language import Language
 from taxonomist.taxonomy.paths import TaxonomyPath, format_path
 
 KEYS = 5  # labels with a key: Alt+1 to Alt+5
@@ -17,6 +18,8 @@ _HEADINGS = {
     OffersKind.VOTE: "The look-alikes agree on",
     OffersKind.NEW_NODE: "The look-alikes propose",
 }
+_WAITS = "1 image waits for a further annotator: a label needs {needed} annotators who agree."
+_WAIT = "{count} images wait for a further annotator: a label needs {needed} annotators who agree."
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class OffersView:
 
 @dataclass(frozen=True)
 class ThumbView:
-    """A look-alike. `mark` says what it is beside a look-alike, "" nothing."""
+    """A look-alike. `mark` says what it is beside a look-alike, "" nothing; `similarity` how alike it is."""
 
     image: str
     large: str
@@ -83,16 +86,17 @@ class GroupView:
 
 @dataclass(frozen=True)
 class PanelView:
-    """All that the panel shows."""
+    """All that the panel shows. `language` is the one of its texts."""
 
+    language: Language
     is_control_sample: bool
     offers: tuple[OffersView, ...]
     groups: tuple[GroupView, ...]
     sentences: tuple[str, ...]
 
 
-def panel_view(found: Assistance, links: Links) -> PanelView:
-    """Return what the panel shows."""
+def panel_view(found: Assistance, links: Links, language: Language = Language()) -> PanelView:  # noqa: B008
+    """Return what the panel shows, in the language of the annotator."""
     numbers: dict[str, int] = {}
 
     def label(labels: Mapping[str, tuple[TaxonomyPath, ...]], can_be_set: bool) -> Label:
@@ -116,25 +120,30 @@ def panel_view(found: Assistance, links: Links) -> PanelView:
             for offer in row.offers
             if offer.path
         ]
-        heading = _HEADINGS[row.kind] + (f" ({row.control})" if several else "")
+        heading = language.t(_HEADINGS[row.kind]) + (f" ({row.control})" if several else "")
         return OffersView(heading, row.kind == OffersKind.NEW_NODE, tuple(shown))
 
     def thumb(look_alike: ShownLookAlike) -> ThumbView:
         image = links.image(look_alike.image_id)
-        mark = "nearly the same" if look_alike.near_duplicate else "same product" if look_alike.same_product else ""
+        mark = "nearly the same" if look_alike.near_duplicate else "same product" if look_alike.same_product else None
         task = links.task(look_alike.task_id) if links.task and look_alike.task_id else ""
-        return ThumbView(image, f"{image}&size=large", task, mark, f"{look_alike.similarity:.2f}")
+        similarity = language.t("Similarity {similarity}", similarity=language.number(look_alike.similarity, 2))
+        return ThumbView(image, f"{image}&size=large", task, language.t(mark) if mark else "", similarity)
 
     def group(row: LookAlikeGroup) -> GroupView:
         label_of = label(row.labels, can_be_set=row.can_be_set == row.labels)
         shown = row.look_alikes[: THUMBS if len(found.groups) > 1 else THUMBS_ALONE]
         return GroupView(label_of, len(row.look_alikes), tuple(map(thumb, shown)))
 
+    sentences = [language.t(reason) for reason in found.reasons]
+    if waiting := found.waiting:
+        sentences.append(language.n(waiting.images, _WAITS, _WAIT, needed=language.number(waiting.needed)))
     return PanelView(
+        language,
         found.is_control_sample,
         tuple(map(offers, found.offers)),
         tuple(map(group, found.groups)),
-        (*found.reasons, *([found.note] if found.note else [])),
+        tuple(sentences),
     )
 
 

@@ -45,14 +45,15 @@
     });
     if (first === 0 && document.body.offsetHeight <= height) return;
     more.hidden = false;
-    more.textContent = "More";
+    more.textContent = more.dataset.some;
     let next = blocks.length;
     while (next > first + 1 && document.body.offsetHeight > height) {
       next -= 1;
       blocks[next].hidden = true;
     }
     more.dataset.next = String(next < blocks.length ? next : 0);
-    more.textContent = next < blocks.length ? `${blocks.length - next} more` : "Back to the first";
+    const rest = String(blocks.length - next);
+    more.textContent = next < blocks.length ? more.dataset.count.replace("{count}", rest) : more.dataset.back;
     if (frame) frame.style.height = `${Math.min(document.body.offsetHeight, height)}px`;
     ROOT.classList.toggle("fitted", document.body.offsetHeight <= height);
   };
@@ -77,7 +78,7 @@
       image.alt = link.dataset.path;
       enlarged.prepend(image);
       enlarged.querySelector(".path").textContent = link.dataset.path;
-      enlarged.querySelector(".similarity").textContent = `Similarity ${link.dataset.similarity}`;
+      enlarged.querySelector(".similarity").textContent = link.dataset.similarity;
       const task = enlarged.querySelector(".open");
       task.hidden = !link.dataset.task;
       if (link.dataset.task) task.href = link.dataset.task;

@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -25,6 +24,7 @@ from taxonomist.backend.web.thumbnails import unreadable_image
 from taxonomist.storage.catalog import ImageDocument, ProjectLabels
 from taxonomist.storage.set_aside import ItemKind, put_aside
 from tests.backend.web.console.conftest import browser_of
+from tests.backend.web.sentences import ENGLISH, PageText, own_words, sentences_of_templates
 
 CONSOLE = Path(wording.__file__).parent
 EVIL = "<script>alert('x')</script>\" onload=\"x ../..\\ &amp; Ärger"
@@ -49,31 +49,6 @@ def troubled(trained: Services) -> Services:
     trained.jobs.enqueue(JobKind.SYNC, "7", EVIL)
     AuditLog(trained.settings.home).add(EVIL, "promote", project="7", what=EVIL)
     return trained
-
-
-class _Text(HTMLParser):
-    """Collects what a reader of the page's language sees or hears; text in other languages is left out."""
-
-    def __init__(self, code: str) -> None:
-        super().__init__()
-        self.code, self.found, self.tags = code, list[str](), list[str]()
-        self._languages: list[tuple[str, str | None]] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        values = dict(attrs)
-        self.tags.append(f"{tag} {values}")
-        if tag not in {"meta", "link", "input", "rect", "circle", "line", "polyline", "img", "br"}:
-            self._languages.append((tag, values.get("lang")))
-        self.found += [values[name] or "" for name in ("aria-label", "title", "alt") if name in values]
-
-    def handle_endtag(self, tag: str) -> None:
-        while self._languages and self._languages.pop()[0] != tag:
-            pass
-
-    def handle_data(self, data: str) -> None:
-        spoken = next((lang for _, lang in reversed(self._languages) if lang), self.code)
-        if spoken == self.code and data.strip() and self._languages[-1][0] not in {"pre", "code"}:
-            self.found.append(data.strip())
 
 
 def all_pages(client: FlaskClient) -> Iterator[TestResponse]:
@@ -129,7 +104,7 @@ def test_an_empty_home_and_a_project_without_anything(services: Services) -> Non
 
 def test_names_and_titles_are_text(troubled: Services) -> None:
     for answer in all_pages(browser_of(troubled)):
-        parser = _Text("en")
+        parser = PageText("en")
         parser.feed(answer.get_data(as_text=True))
         assert not [tag for tag in parser.tags if tag.startswith(("script", "iframe")) or "onload'" in tag]
 
@@ -152,7 +127,7 @@ def test_headers_of_each_page(troubled: Services) -> None:
         assert "frame-ancestors 'none'" in policy
         assert answer.headers["Referrer-Policy"] == "same-origin"
         assert answer.headers["Cache-Control"] == "no-store"
-        parser = _Text("en")
+        parser = PageText("en")
         parser.feed(answer.get_data(as_text=True))
         assert not [tag for tag in parser.tags if re.search(r"^script|^style|'style'|'on\w+':|https?://", tag)]
 
@@ -169,27 +144,20 @@ def test_files_are_kept_by_browsers_under_an_address_with_their_hash(visited: Fl
 def test_a_german_page_has_no_english_sentence(troubled: Services) -> None:
     client = browser_of(troubled)
     client.set_cookie(LANGUAGE, "de")
-    english = re.compile(r"\b(the|of|is|are|and|not|no|has|have|with|waits?|from|on|label studio's)\b", re.IGNORECASE)
     for answer in all_pages(client):
-        parser = _Text("de")
+        parser = PageText("de")
         parser.feed(answer.get_data(as_text=True))
-        sentences = [text for text in parser.found if english.search(text.replace(EVIL, ""))]
+        sentences = [text for text in parser.found if ENGLISH.search(text.replace(EVIL, ""))]
         assert sentences == []
 
 
-def sentences_in_code() -> set[str]:
-    """Return the sentences that templates ask for, as they are written there."""
-    found: set[str] = set()
-    for template in CONSOLE.glob("templates/*.html"):
-        text = template.read_text(encoding="utf-8")
-        for call in re.findall(r"\b[tn]\((.*?)\)(?:\s|\}|<|~|%|$)", text, flags=re.DOTALL):
-            words = {first or second for first, second in re.findall(r"\"([^\"]*)\"|'([^']*)'", call)}
-            found |= {word for word in words if word in german.GERMAN or re.search(r"\w \w", word)}
-    return found
-
-
 def test_each_sentence_is_translated_with_the_same_values() -> None:
-    needed = sentences_in_code() | set(wording.JOBS.values()) | set(wording.STATES.values()) | set(DONE.values())
+    needed = (
+        sentences_of_templates(CONSOLE, german.GERMAN)
+        | set(wording.JOBS.values())
+        | set(wording.STATES.values())
+        | set(DONE.values())
+    )
     needed |= {text for pair in wording._SET_ASIDE.values() for text in pair}
     needed |= {text for pair in wording._TITLES.values() for text in pair if text}
     needed |= {text for _, *pair in language.AGES for text in pair} | {LOG_IN, NOT_YOURS}
@@ -202,17 +170,8 @@ def test_each_sentence_is_translated_with_the_same_values() -> None:
 
 
 def test_templates_have_no_text_of_their_own() -> None:
-    for template in CONSOLE.glob("templates/*.html"):
-        text = template.read_text(encoding="utf-8")
-        text = re.sub(
-            r"\{#.*?#\}|\{%.*?%\}|\{\{.*?\}\}|<pre>.*?</pre>|<code>.*?</code>|<!doctype html>",
-            "",
-            text,
-            flags=re.DOTALL,
-        )
-        text = re.sub(r'\b(?:title|aria-label|alt)="([^"]*)"', r">\1<", text)
-        words = set(re.findall(r"[A-Za-zÄÖÜäöüß]{2,}", re.sub(r"<[^>]*>|&\w+;", " ", text)))
-        assert words <= {"taxo", "nomist", "taxonomist", "English", "Deutsch"}, template.name
+    for template, words in own_words(CONSOLE):
+        assert words <= {"taxo", "nomist", "taxonomist", "English", "Deutsch"}, template
 
 
 @pytest.mark.parametrize(
