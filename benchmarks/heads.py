@@ -6,7 +6,8 @@ epoch. The cost of an image in such an epoch is measured on some images. The tab
 in an epoch of ours, and the cost of an embedding, which is paid once for the image and for each of its views.
 
 The vectors are synthetic: each node of the demo's taxonomy has a centre, and an image lies around the centres on its
-path, so that both methods get about as many right as on real images. Neither time depends on the vectors' meaning.
+path, so that both methods get about as many right as on real images. Neither time depends on the vectors' meaning. No
+product is known, so no head learns in a space that products have taught.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from benchmarks.projection_table import Gate, Hits, Split, table
 from benchmarks.promise_catalogue import LITE0, STARTER, Catalogue, digest, embeddings_of, read_catalogue
 from benchmarks.promise_catalogue import read_embeddings as read
 from benchmarks.run import RESULTS, say
-from taxonomist.inference.heads.discriminant_weights import features
+from taxonomist.inference.heads.features import features
 from taxonomist.inference.look_alike_projection import LookAlikeProjection
 from taxonomist.inference.neighbours import search
 from taxonomist.taxonomy.errors import TaxonomistError
@@ -30,6 +30,7 @@ from taxonomist.taxonomy.groups.projection import ProductScatter, discriminants,
 from taxonomist.taxonomy.paths import prefixes
 from taxonomist.training.heads.discriminant.fit_discriminant import ProductFeatures, fit_discriminant
 from taxonomist.training.look_alike_projection import LearnedSpace, ProductVectors, judged
+from taxonomist.training.product_space import scatter_of
 
 Array = NDArray[np.float32]
 Indices = NDArray[np.int64]
@@ -109,7 +110,9 @@ def gate(catalogue: Catalogue, seed: int) -> Gate:
         nodes = [set(prefixes(catalogue.paths[row])) if labels[row] else set() for row in rows]
         return ProductVectors(catalogue.x[rows], catalogue.products[rows].tolist(), nodes)
 
-    space, labelled = LearnedSpace.of([images(teaching)]), images(teaching[labels[teaching]])
+    taught = images(teaching)
+    space = LearnedSpace.of(scatter_of([(taught.embeddings, taught.products)]))
+    labelled = images(teaching[labels[teaching]])
     decided = judged(space, images(judging), labelled)
     labels[unseen] = True
     truth = judged(space, images(unseen), labelled)
@@ -136,8 +139,8 @@ def _heads(
         at = labelled[rows]
         stops = np.zeros((len(at), len(tree)), np.float32)
         stops[np.arange(len(at)), [tree.index[catalogue.paths[row]] for row in at]] = 1
-        shared = ProductFeatures(every.means[at], every.sizes[at], every.depth) if carried else None
-        fitted = fit_discriminant(seen(x[at]), stops, products[at].tolist(), tree, shared=shared)
+        shared = ProductFeatures(every.means[at], every.sizes[at], every.depth)
+        fitted = fit_discriminant(seen(x[at]), stops, products[at].tolist(), tree, shared=[shared] if carried else ())
         yield name, fitted.weights.probabilities(seen(x[tested]))
 
 

@@ -2,7 +2,8 @@
 
 Each split divides a catalogue's products. A head learns from labelled images of some and suggests paths for all images
 of the others. The promise: with 80 % confidence, the target of precision holds. It is compared with today's rule, with
-the most likely path and with a fixed threshold.
+the most likely path and with a fixed threshold. As in a training, all images of the products that are not tested teach
+a space without labels, in which the head learns where its labels are likelier.
 
 Finished splits are appended to a file in --work, and the next call goes on from there. Use a new folder after a change
 of the code that is measured.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import zlib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -14,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taxonomist.taxonomy.errors import ConfigError
+from taxonomist.taxonomy.groups.projection import ProductScatter
 from taxonomist.taxonomy.paths import TaxonomyPath
 from taxonomist.taxonomy.tree import Tree
+from taxonomist.training.product_space import MOST_OF_A_PRODUCT, SHARES, TaughtSpace, scatter_of
 from taxonomist.training.study.split import held_out_groups
 
 CONTROL = "taxonomy"
@@ -60,6 +63,7 @@ class Catalogue:
     paths: tuple[TaxonomyPath, ...]
     products: NDArray[np.str_]
     new: frozenset[str]  # the products that the starter has not seen
+    _taught: dict[tuple[float, int], TaughtSpace | None] = field(default_factory=dict, compare=False)
 
     @cached_property
     def tree(self) -> Tree:
@@ -81,6 +85,31 @@ class Catalogue:
                 hint="Change --labels or --test-share.",
             )
         return pool[:labels], np.flatnonzero(is_tested)
+
+    def taught(self, test_share: float, seed: int) -> TaughtSpace | None:
+        """Return what all images of the products teach that a split does not test. It is the same for all labels."""
+        key = test_share, seed
+        if key not in self._taught:
+            _, testing = self.split(1, test_share, seed)
+            rows = np.setdiff1d(np.arange(len(self.paths)), testing)
+            self._taught.clear()
+            self._taught[key] = taught_space(self.x[rows], self.products[rows])
+        return self._taught[key]
+
+
+def taught_space(x: NDArray[np.float32], products: NDArray[np.str_]) -> TaughtSpace | None:
+    """Return the space that images of products teach a head without labels, as in a training."""
+    images: dict[str, list[int]] = {}
+    for row, product in enumerate(products.tolist()):
+        images.setdefault(product, []).append(row)
+    rows = np.array([row for some in images.values() for row in some[:MOST_OF_A_PRODUCT]])
+    shares = {product: zlib.crc32(product.encode()) % SHARES for product in images}
+    own = np.array([shares[product] for product in products[rows].tolist()])
+
+    def scatter(chosen: NDArray[np.int64]) -> ProductScatter | None:
+        return scatter_of([(x[chosen], products[chosen].tolist())])
+
+    return TaughtSpace.of(scatter(rows), (scatter(rows[own == share]) for share in range(SHARES)), shares)
 
 
 def read_catalogue(folder: Path, tree: str, x: NDArray[np.float32]) -> Catalogue:

@@ -15,8 +15,9 @@ from sklearn.preprocessing import StandardScaler
 
 from benchmarks.promise_catalogue import CONTROL, Catalogue
 from benchmarks.promise_rules import Images, fit, train_today
-from taxonomist.inference.heads.discriminant_weights import DiscriminantHead, features, node_probabilities
+from taxonomist.inference.heads.discriminant_weights import DiscriminantHead, node_probabilities
 from taxonomist.inference.heads.ensemble_weights import EnsembleHead, mean_probabilities
+from taxonomist.inference.heads.features import features
 from taxonomist.progress import ignore_steps
 from taxonomist.taxonomy.path_probabilities import FloatArray
 from taxonomist.taxonomy.tree import Tree
@@ -37,7 +38,7 @@ Classify = Callable[[Images, Images, Tree, int], FloatArray]
 
 def run_heads(catalogue: Catalogue, *, labels: int, test_share: float, seed: int) -> dict[str, Any]:
     """Return hierarchical F1, log-loss and seconds of processor time of each head."""
-    learning, testing = (Images.of(catalogue, rows) for rows in catalogue.split(labels, test_share, seed))
+    learning, testing = Images.split(catalogue, labels, test_share, seed)
     rows = []
     for name, classify in HEADS.items():
         began = time.process_time()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,9 @@ from taxonomist.taxonomy.paths import TaxonomyPath, prefixes
 from taxonomist.taxonomy.suggestion import suggest
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.training.heads.data.targets import HeadData, Outputs, stops
-from taxonomist.training.heads.discriminant.fit_discriminant import FittedDiscriminant, fit_discriminant
+from taxonomist.training.heads.discriminant.choose_space import better_learning
+from taxonomist.training.heads.discriminant.fit_discriminant import FittedDiscriminant
+from taxonomist.training.product_space import TaughtSpace
 from taxonomist.training.split import Item, split_validation
 
 CONFIDENCE = 0.8
@@ -34,11 +36,21 @@ _FIXED = 0.5
 
 @dataclass(frozen=True)
 class Images:
-    """Some images of a catalogue: embeddings (n, d), and the path and the product of each."""
+    """Some images of a catalogue: embeddings (n, d), and the path and the product of each.
+
+    `taught` is the space that products have taught which no image to test on shows, where a head may learn in it.
+    """
 
     x: NDArray[np.float32]
     paths: tuple[TaxonomyPath, ...]
     products: tuple[str, ...]
+    taught: TaughtSpace | None = None
+
+    @classmethod
+    def split(cls, catalogue: Catalogue, labels: int, test_share: float, seed: int) -> tuple[Images, Images]:
+        """Return the images with labels and those to test on. All other products teach the space, as in a training."""
+        learning, testing = (cls.of(catalogue, rows) for rows in catalogue.split(labels, test_share, seed))
+        return replace(learning, taught=catalogue.taught(test_share, seed)), testing
 
     @classmethod
     def of(cls, catalogue: Catalogue, rows: NDArray[np.int64]) -> Images:
@@ -49,7 +61,8 @@ class Images:
     def some(self, rows: Iterable[int]) -> Images:
         """Return some of the images."""
         rows = list(rows)
-        return Images(self.x[rows], tuple(self.paths[row] for row in rows), tuple(self.products[row] for row in rows))
+        paths = tuple(self.paths[row] for row in rows)
+        return replace(self, x=self.x[rows], paths=paths, products=tuple(self.products[row] for row in rows))
 
     @property
     def truths(self) -> list[tuple[TaxonomyPath]]:
@@ -61,17 +74,16 @@ def run_rules(
     catalogue: Catalogue, *, part: str, labels: int, targets: Sequence[float], test_share: float, seed: int
 ) -> dict[str, Any]:
     """Return the counts of suggestions by rule and target; `part` is "lda" (its rules share one head) or "today"."""
-    learning, testing = (Images.of(catalogue, rows) for rows in catalogue.split(labels, test_share, seed))
+    learning, testing = Images.split(catalogue, labels, test_share, seed)
     began = time.process_time()
-    count = _today if part == "today" else _lda
-    rows = count(catalogue, learning, testing, targets, seed)
-    return {"rows": rows, "seconds": round(time.process_time() - began, 3)}
+    if part == "today":
+        found: dict[str, Any] = {"rows": _today(catalogue, learning, testing, targets, seed)}
+    else:
+        found = _lda(catalogue, learning, testing, targets)
+    return found | {"seconds": round(time.process_time() - began, 3)}
 
 
-def _lda(
-    catalogue: Catalogue, learning: Images, testing: Images, targets: Sequence[float], seed: int
-) -> list[dict[str, Any]]:
-    del seed  # the product has one seed
+def _lda(catalogue: Catalogue, learning: Images, testing: Images, targets: Sequence[float]) -> dict[str, Any]:
     tree = catalogue.tree
     fitted = fit(learning, tree)
     probabilities = fitted.weights.probabilities(testing.x)
@@ -104,7 +116,7 @@ def _lda(
             counts = counted(catalogue, testing, lists)
             rows.append({"rule": names[1], "target": target, "thresholds": _finite(calibration.shortlists), **counts})
         rows.append({"rule": names[-1], "target": target, **counted(catalogue, testing, both)})
-    return rows
+    return {"rows": rows, "space": fitted.weights.space is not None}
 
 
 def _today(
@@ -122,8 +134,9 @@ def _today(
 
 
 def fit(learning: Images, tree: Tree) -> FittedDiscriminant:
-    """Return the product's discriminant."""
-    return fit_discriminant(learning.x, stops(tree, learning.truths), learning.products, tree)
+    """Return the product's discriminant, in the space that products have taught where labels are likelier there."""
+    targets = stops(tree, learning.truths)
+    return better_learning(learning.x, targets, learning.products, tree, taught=learning.taught)[0].fitted()
 
 
 @dataclass(frozen=True)

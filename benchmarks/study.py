@@ -23,7 +23,7 @@ from benchmarks.long_run import SIZE as RESNET_SIZE
 from benchmarks.measure import machine
 from benchmarks.starter import LITE0
 from taxonomist.inference.embedder import BACKBONE_FILE, Embedder
-from taxonomist.inference.heads.discriminant_weights import features
+from taxonomist.inference.heads.features import features
 from taxonomist.inference.look_alike_projection import LookAlikeProjection
 from taxonomist.inference.starter import FOLDER as STARTER
 from taxonomist.taxonomy.groups.projection import ProductScatter, discriminants

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,35 +10,15 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from taxonomist.inference.heads.discriminant_weights import Array, features
+from taxonomist.inference.heads.features import ProductProjection
 from taxonomist.storage.formats import FORMAT, check_format
 from taxonomist.taxonomy.errors import DamagedError
-from taxonomist.taxonomy.groups.projection import ProductScatter
 
 PROJECTION_FILE = "look_alikes.safetensors"
-_BLOCK = 8192  # embeddings at a time
 
 
-@dataclass(frozen=True)
-class LookAlikeProjection:
-    """Embeddings (d,) become `(features - mean) @ matrix`, with `mean` (d,) and `matrix` (d, k)."""
-
-    mean: Array
-    matrix: Array
-
-    @classmethod
-    def of_scatter(cls, scatter: ProductScatter, matrix: npt.NDArray[np.float64]) -> LookAlikeProjection:
-        """Return the projection around the mean of the sums. The matrix is scaled, which changes no cosine."""
-        largest = max(float(np.abs(matrix).max()), 1e-30)
-        return cls((scatter.total / scatter.images).astype(np.float32), (matrix / largest).astype(np.float32))
-
-    def of(self, embeddings: Array) -> Array:
-        """Return embeddings (n, d) in this space, shape (n, k)."""
-        found = np.empty((len(embeddings), self.matrix.shape[1]), np.float32)
-        for start in range(0, len(embeddings), _BLOCK):
-            block = slice(start, start + _BLOCK)
-            found[block] = (features(embeddings[block]) - self.mean) @ self.matrix
-        return found
+class LookAlikeProjection(ProductProjection):
+    """The projection after which look-alikes are compared by their cosine."""
 
     def save(self, path: Path) -> None:
         """Write the projection, in half precision. Equal ones give equal bytes."""

@@ -82,9 +82,10 @@ class ServingModel:
                 by_control[control] = Assessment(alone, self.calibrations[control])
         several = [row for row, more in enumerate(others or ()) if len(more)]
         if others and several and isinstance(self.head, DiscriminantHead):
-            means, sizes = mean_features(vectors[several], [others[row] for row in several])
+            more = [others[row] for row in several]
             for control, fusion in self.fusions.items():
                 tree, head = self.trees[control], self.head.discriminants[control]
+                means, sizes = mean_features(vectors[several], more, head.space)
                 fused = fusion.probabilities(head, tree, vectors[several], means, sizes)
                 for row, size, together in zip(several, sizes.tolist(), fused, strict=True):
                     found[row][control] = Assessment(together, self.fused_calibrations[control], size)

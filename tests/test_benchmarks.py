@@ -18,7 +18,7 @@ from benchmarks.trust import drift
 from benchmarks.trust.confident_learning import confident_joint, pruned, ranked
 from benchmarks.trust.order import fit_in_span
 from benchmarks.trust.product_spaces import Candidate
-from taxonomist.inference.heads.discriminant_weights import features
+from taxonomist.inference.heads.features import features
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.training.heads.data.targets import stops
 from taxonomist.training.heads.discriminant import fit_discriminant
@@ -223,6 +223,24 @@ def test_a_discriminant_in_the_span_of_its_images_is_that_of_the_product() -> No
     np.testing.assert_allclose(within.held_out, product.held_out, atol=2e-3)
     others = random.normal(size=(20, 64)).astype(np.float32)
     np.testing.assert_allclose(within.weights.probabilities(others), product.weights.probabilities(others), atol=2e-3)
+
+
+def test_products_that_a_split_tests_teach_no_space() -> None:
+    random = np.random.default_rng(0)
+    products = np.repeat([f"p{number}" for number in range(60)], 3)
+    x = random.normal(size=(len(products), 8)).astype(np.float32)
+    catalogue = Catalogue(x, (("a",),) * len(x), products, frozenset())
+    _, testing = catalogue.split(10, 0.4, 5)
+    taught = catalogue.taught(0.4, 5)
+    assert taught is not None
+    assert (taught.products, taught.images) == (36, 108)
+    x = x.copy()
+    x[testing] += 100
+    others = Catalogue(x, catalogue.paths, products, frozenset()).taught(0.4, 5)
+    assert others is not None
+    np.testing.assert_array_equal(others.space.matrix, taught.space.matrix)
+    learning, _ = Images.split(catalogue, 10, 0.4, 5)
+    assert learning.taught is taught
 
 
 def test_the_covariance_within_products_has_the_weight_of_that_of_the_labels() -> None:

@@ -5,21 +5,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from taxonomist.inference.heads.discriminant_weights import Array, features
+from taxonomist.inference.heads.features import Array
 from taxonomist.inference.look_alike_projection import LookAlikeProjection
 from taxonomist.inference.neighbours import search
 from taxonomist.storage.registry.manifests import LookAlikeFigures
 from taxonomist.taxonomy.groups.projection import ProductScatter, discriminants
+from taxonomist.training.product_space import FEWEST_PRODUCTS
 
 DIMENSION = 256
-FEWEST_PRODUCTS = 20
-"""That are held out and have two images or more, and that have a labelled image."""
 
 _ERRORS = 1.28  # standard errors by which the gain is above zero: a confidence of 90 %
 
@@ -45,14 +44,15 @@ class LearnedLookAlikes:
 
 
 def fit_look_alikes(
-    teach: Iterable[ProductVectors], held_out: ProductVectors, labelled: ProductVectors
+    scatter: ProductScatter | None, held_out: ProductVectors, labelled: ProductVectors
 ) -> LearnedLookAlikes | None:
-    """Return the projection learned from batches of whole products, as far as products that are held out speak for it.
+    """Return the projection learned from the sums over products, as far as products that are held out speak for it.
 
     `held_out` are images of other products, `labelled` those among which look-alikes are searched; none of these shows
-    a product that is held out. None where there are too few products.
+    a product that is held out. None where there are fewer than `FEWEST_PRODUCTS` that teach, that are held out and have
+    two images or more, or that are held out and have a labelled image.
     """
-    return judged(LearnedSpace.of(teach), held_out, labelled) if _are_enough(held_out, labelled) else None
+    return judged(LearnedSpace.of(scatter), held_out, labelled) if _are_enough(held_out, labelled) else None
 
 
 @dataclass(frozen=True)
@@ -64,12 +64,8 @@ class LearnedSpace:
     images: int
 
     @classmethod
-    def of(cls, teach: Iterable[ProductVectors]) -> LearnedSpace | None:
-        """Return what batches of whole products teach; None where there are too few."""
-        scatter = None
-        for batch in teach:
-            sums = ProductScatter.of(features(batch.embeddings), batch.products)
-            scatter = sums if scatter is None else scatter + sums
+    def of(cls, scatter: ProductScatter | None) -> LearnedSpace | None:
+        """Return what products teach; None where there are too few."""
         if scatter is None or scatter.products < FEWEST_PRODUCTS:
             return None
         matrix = discriminants(scatter, min(DIMENSION, scatter.products - 1))

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import numpy as np
 
 from taxonomist.backend.services import Services
-from taxonomist.inference.heads.discriminant_weights import features
+from taxonomist.inference.heads.features import features
 from taxonomist.inference.pipeline import in_batches
 from taxonomist.storage.catalog.documents import ImageDocument
 from taxonomist.storage.kept.draws import Drawn

@@ -20,7 +20,7 @@ from taxonomist.backend.retraining.announce_promotion import after_promotion
 from taxonomist.backend.retraining.embedding_job import champions_backbone
 from taxonomist.backend.retraining.finish_promotion import finish_promotion, training_turn
 from taxonomist.backend.retraining.first_backbone import prepare_backbone
-from taxonomist.backend.retraining.look_alike_products import learn_look_alikes
+from taxonomist.backend.retraining.look_alike_products import learn_from_products
 from taxonomist.backend.retraining.roll_back import roll_back_if_worse
 from taxonomist.backend.retraining.trained_labels import keep_parts, keep_trained
 from taxonomist.backend.retraining.training_images import TrainingImages
@@ -162,6 +162,13 @@ def _train_head(
             test = {image: sources[image].uri for image, part in split.parts.items() if part == "test"}
             shown = prefilled_controls(services, project, test)
             split = replace(split, usable=tuple(_with_prefilled(example, shown) for example in split.usable))
+            taught = learn_from_products(
+                services,
+                project,
+                split,
+                services.embeddings(backbone.version),
+                for_head=options.learns_from_companions,
+            )
             outcome = train_project(
                 project,
                 split,
@@ -173,7 +180,8 @@ def _train_head(
                 options=options,
                 progress=lambda step, share: progress(step, EMBEDDING_SHARE + (1 - EMBEDDING_SHARE) * share),
                 companions=_companions(services, project, split, trees) if options.learns_from_companions else None,
-                look_alikes=learn_look_alikes(services, project, split, services.embeddings(backbone.version)),
+                look_alikes=taught.look_alikes,
+                taught=taught.space,
                 other_embeddings=_embeddings_of_champion(services, project, other, test, images),
                 promote=promote,
                 by_hand=promote and services.project_settings(project).promotion == "manual",

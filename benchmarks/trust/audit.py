@@ -20,7 +20,7 @@ from benchmarks.promise_catalogue import LITE0, Catalogue, embeddings_of, read_c
 from benchmarks.run import RESULTS, say
 from benchmarks.trust.audit_table import write
 from benchmarks.trust.confident_learning import ranked
-from taxonomist.inference.heads.discriminant_weights import features
+from taxonomist.inference.heads.features import features
 from taxonomist.taxonomy.agreement.doubtful_labels import Doubt, doubtful_labels, pure_groups
 from taxonomist.training.heads.data.targets import stops
 from taxonomist.training.heads.discriminant.fit_discriminant import fit_discriminant

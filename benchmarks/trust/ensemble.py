@@ -32,7 +32,6 @@ from taxonomist.taxonomy.calibration import fit_promise
 from taxonomist.taxonomy.errors import TaxonomistError
 from taxonomist.taxonomy.path_probabilities import FloatArray
 
-NAME = "2026-11-28-ensemble"
 EXAMPLE = """example:
   python -m benchmarks.trust.ensemble --catalogue shared/furniture --work /tmp/ensemble --embeddings /tmp/lite0.npz
 """
@@ -48,7 +47,7 @@ target, and *coverage*, the share of the tested images with a suggestion. `bench
 def run(catalogue: Catalogue, labels: int, test_share: float, seed: int) -> Iterator[dict[str, Any]]:
     """Yield the figures of both heads on one split."""
     tree = catalogue.tree
-    learning, testing = (Images.of(catalogue, rows) for rows in catalogue.split(labels, test_share, seed))
+    learning, testing = Images.split(catalogue, labels, test_share, seed)
     began = time.process_time()
     fitted = fit(learning, tree)
     found = fitted.weights.probabilities(testing.x)
@@ -120,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"{options.seed} --test-share {options.test_share}"
     )
     text = table(results, f"`{command}`, EfficientNet-Lite0 at 160 pixels. {machine()['cpu']}")
-    (options.output / f"{NAME}.md").write_text(text, encoding="utf-8")
+    (options.output / f"{options.name}.md").write_text(text, encoding="utf-8")
     print(text)
     return 0
 
@@ -158,6 +157,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--splits", type=int, default=20, help="default: %(default)s")
     add("--seed", type=int, default=7000, help="of the first split (default: %(default)s)")
     add("--test-share", type=float, default=0.3, help="of the products (default: %(default)s)")
+    add("--name", default="ensemble", help="of the result's file (default: %(default)s)")
     add("--output", type=Path, default=RESULTS, metavar="FOLDER", help="of the table (default: %(default)s)")
     return parser
 

@@ -25,7 +25,8 @@ from benchmarks.measure import machine
 from benchmarks.promise_catalogue import TREES, Catalogue, read_catalogue, read_embeddings
 from benchmarks.run import RESULTS, say
 from benchmarks.trust.gate_table import write
-from taxonomist.inference.heads.discriminant_weights import features, node_probabilities
+from taxonomist.inference.heads.discriminant_weights import node_probabilities
+from taxonomist.inference.heads.features import features
 from taxonomist.taxonomy.comparison import PathScores, compare_paired
 from taxonomist.taxonomy.comparison.paired import EVIDENCE_AGAINST, LEAST_PROBABILITY, worth_of_images
 from taxonomist.taxonomy.errors import TaxonomistError
@@ -120,7 +121,7 @@ def learn(
     own = Folded(data, folds[rows])
     all_x = np.concatenate([inside, images.x[pool] @ basis.T.astype(np.float32)])
     judged = Folded(replace(data, x=all_x), np.concatenate([folds[rows], folds[pool]]))
-    unseen = list(held_out_predictions(own, judged, options))
+    unseen = list(held_out_predictions([(own, judged)], options))
     labelled = [fold.some(np.flatnonzero(fold.rows < len(rows))) for fold in unseen]
     temperature, prior_weight = fit_temperature(data, labelled, options)
     held_out = np.zeros((len(all_x), count), np.float32)

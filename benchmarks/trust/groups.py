@@ -1,7 +1,9 @@
 """Labels and predictions of images of one product: what they gain, and what groups cost that are mixed on purpose.
 
 The images of some products of a catalogue get labels; all images of the other products are predicted, alone and
-together with the other images of their group. A group is a product, or a mixture that is made on purpose.
+together with the other images of their group. A group is a product, or a mixture that is made on purpose. As in a
+training, the groups that are not tested teach a space without labels, in which the head learns where its labels are
+likelier. Without groups there is none.
 """
 
 from __future__ import annotations
@@ -19,15 +21,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.measure import machine
-from benchmarks.promise_catalogue import LITE0, Catalogue, embeddings_of, read_catalogue, read_embeddings
+from benchmarks.promise_catalogue import (
+    LITE0,
+    TREES,
+    Catalogue,
+    embeddings_of,
+    read_catalogue,
+    read_embeddings,
+    taught_space,
+)
 from benchmarks.run import RESULTS, say
+from taxonomist.inference.heads.features import ProductProjection
 from taxonomist.taxonomy.calibration import Calibration, Promise, fit_promise
 from taxonomist.taxonomy.errors import TaxonomistError
 from taxonomist.taxonomy.groups import PURE, pure_depth, purity_by_level
 from taxonomist.taxonomy.path_probabilities import FloatArray, greedy_path
 from taxonomist.taxonomy.suggestion import suggest
 from taxonomist.training.heads.data.targets import stops
-from taxonomist.training.heads.discriminant.fit_discriminant import ProductFeatures, fit_discriminant, learning_of
+from taxonomist.training.heads.discriminant.choose_space import better_learning
+from taxonomist.training.heads.discriminant.fit_discriminant import (
+    ProductFeatures,
+    fit_discriminant,
+)
 from taxonomist.training.heads.discriminant.fit_fusion import FittedFusion, calibrate_fusion, fit_fusion
 
 NAME = "2026-11-28-groups"
@@ -118,23 +133,30 @@ def run(catalogue: Catalogue, parts: Split, group: Group, seed: int, least: floa
     purity = purity_by_level(truths, products, tree.depth)
     depth = pure_depth(purity, least)
     labelled, targets = catalogue.x[parts.labelled], stops(tree, truths)
-    known = ProductFeatures.of(catalogue.x[parts.learning], names[parts.learning].tolist(), depth)
     place = np.searchsorted(parts.learning, parts.labelled)
-    shared = ProductFeatures(known.means[place], known.sizes[place], depth)
-    tested = ProductFeatures.of(catalogue.x[parts.testing], names[parts.testing].tolist(), depth)
+
+    def shared(space: ProductProjection | None) -> ProductFeatures:
+        known = ProductFeatures.of(catalogue.x[parts.learning], names[parts.learning].tolist(), depth, space)
+        return ProductFeatures(known.means[place], known.sizes[place], depth)
+
     alone = fit_discriminant(labelled, targets, products, tree)
     x = catalogue.x[parts.testing]
     figures = _figures(catalogue, parts, products, alone.held_out, alone.weights.probabilities(x))
     found = {"depth": depth, "purity": [(level.groups, level.agreement, level.bound) for level in purity]}
     found |= dict.fromkeys(("alone", "carried", "fused"), figures)
-    if depth:  # else all three are the same
-        learning = learning_of(labelled, targets, products, tree, shared=shared)
+    taught = taught_space(catalogue.x[parts.learning], names[parts.learning])
+    known = [shared(space) for space in (None, *(taught.all if taught else ()))]
+    learning, chosen = better_learning(labelled, targets, products, tree, shared=known, taught=taught)
+    found["space"] = learning.space is not None
+    found["log_loss"] = chosen and chosen.log_loss
+    if depth or learning.space:  # else all three are the same
         grouped = learning.fitted()
         own = _Predicted(grouped.held_out, grouped.weights.probabilities(x))
         found["carried"] = found["fused"] = _figures(catalogue, parts, products, own.held_out, own.probabilities)
-        fusion = fit_fusion(learning, products, shared)
+        fusion = fit_fusion(learning, products)
         found["gain"] = bool(fusion and fusion.gain)
         if fusion and fusion.gain:
+            tested = ProductFeatures.of(x, names[parts.testing].tolist(), depth, learning.space)
             together = fusion.fusion.probabilities(grouped.weights, tree, x, tested.means, tested.sizes)
             several = _Several(fusion, together, tested.sizes > 1)
             found["fused"] = _figures(catalogue, parts, products, own.held_out, own.probabilities, several)
@@ -224,7 +246,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.work.mkdir(parents=True, exist_ok=True)
         given = {LITE0: options.embeddings} if options.embeddings else {}
         file = embeddings_of(LITE0, options.catalogue, given, options.work)
-        catalogue = read_catalogue(options.catalogue, "furniture", read_embeddings(file))
+        catalogue = read_catalogue(options.catalogue, options.tree, read_embeddings(file))
         results = list(_results(catalogue, options))
     except TaxonomistError as error:
         say(f"error: {error}")
@@ -243,7 +265,7 @@ def _results(catalogue: Catalogue, options: argparse.Namespace) -> Iterator[dict
     path = options.work / "groups.jsonl"
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
     done = {json.dumps(row["job"], sort_keys=True): row for row in rows}
-    names = ("labels", "test_share", "least")
+    names = ("tree", "labels", "test_share", "least")
     for order, seed in product(options.orders, range(options.seed, options.seed + options.splits)):
         parts = split(catalogue, options.labels, options.test_share, seed, order)
         for name, group in ((name, GROUPS[name]) for name in options.groups):
@@ -259,7 +281,7 @@ def _results(catalogue: Catalogue, options: argparse.Namespace) -> Iterator[dict
 
 def _about(options: argparse.Namespace) -> dict[str, Any]:
     command = "python -m benchmarks.trust.groups --catalogue CATALOGUE --work WORK"
-    defaults = {"labels": 568, "splits": 10, "seed": 3000, "test_share": 0.333, "least": PURE}
+    defaults = {"tree": "furniture", "labels": 568, "splits": 10, "seed": 3000, "test_share": 0.333, "least": PURE}
     for name, value in defaults.items():
         if getattr(options, name) != value:
             command += f" --{name.replace('_', '-')} {getattr(options, name)}"
@@ -283,6 +305,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--catalogue", type=Path, required=True, metavar="FOLDER", help="has images/ and manifest.csv")
     add("--work", type=Path, required=True, metavar="FOLDER", help="where embeddings are kept")
     add("--embeddings", type=Path, metavar="FILE.npz", help="ready embeddings of EfficientNet-Lite0 at 160 pixels")
+    add("--tree", choices=list(TREES), default="furniture", help="default: %(default)s")
     add("--labels", type=int, default=568, help="default: %(default)s")
     add("--splits", type=int, default=10, help="default: %(default)s")
     add("--seed", type=int, default=3000, help="of the first split (default: %(default)s)")

@@ -32,12 +32,13 @@ def _head(about: Mapping[str, Any]) -> list[str]:
         "",
         f"`{about['command']}`, seeds {about['seed']} to {about['seed'] + about['splits'] - 1}.",
         "",
-        "Rendered catalogue products, EfficientNet-Lite0 at 160 pixels, the head `lda`. "
+        f"Rendered catalogue products, the tree *{about['tree']}*, EfficientNet-Lite0 at 160 pixels, the head `lda`. "
         f"{about['labels']} images have labels, {about['test_share']:.0%} of the products are tested; "
         f"{about['splits']} splits by product, in each of which both parts are grouped.",
         "",
         "- *Alone*: each image teaches, and is predicted, alone.",
-        "- *Carried*: a label counts for the other images of its group.",
+        "- *Carried*: a label counts for the other images of its group, and the head learns in the space that groups "
+        "have taught without labels, where the labels are likelier there (*space* counts these splits).",
         "- *Fused*: the images of a group are predicted together, too, where that is a gain for the labels.",
         "",
         "Both go only as deep as the labelled groups of the training part are pure: the lower bound of their agreement "
@@ -55,12 +56,13 @@ def _accuracy(results: Results) -> list[str]:
         lines += [
             f"## Labels: {order}",
             "",
-            "| groups | depth | level 1 alone | carried | fused | gain | worse "
+            "| groups | depth | space | level 1 alone | carried | fused | gain | worse "
             "| level 2 alone | carried | fused | gain | worse |",
-            "| --- |" + " ---: |" * 11,
+            "| --- |" + " ---: |" * 12,
         ]
         for groups, rows in _by_groups(results, order):
             cells = [f"{np.mean([row['depth'] for row in rows]):.1f}"]
+            cells.append(f"{sum(row['space'] for row in rows)} of {len(rows)}")
             for level in ("level 1", "level 2"):
                 alone, carried, fused = (np.array([row[kind][level] for row in rows]) for kind in KINDS)
                 cells += [f"{values.mean():.3f}" for values in (alone, carried, fused)]

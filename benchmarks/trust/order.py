@@ -26,7 +26,7 @@ from benchmarks.promise_catalogue import Catalogue, digest, read_catalogue, read
 from benchmarks.promise_rules import Images, counted, shown
 from benchmarks.run import RESULTS, say
 from benchmarks.trust.order_table import write_table
-from taxonomist.inference.heads.discriminant_weights import features
+from taxonomist.inference.heads.features import features
 from taxonomist.taxonomy.calibration import fit_promise
 from taxonomist.taxonomy.labelling_order import labelling_order
 from taxonomist.taxonomy.labelling_order.k_means import squared_distances

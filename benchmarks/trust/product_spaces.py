@@ -1,4 +1,7 @@
-"""What unlabelled images of known products could teach the head `lda`. None of it is part of the product.
+"""What unlabelled images of known products could teach the head `lda`.
+
+The product has the space with 512 numbers, where labels are likelier in it (`training.product_space`). *Today* is the
+head without a space; the others are not part of the product.
 
 Each split leaves out products to test on. What is learned from products, without labels, comes from all images of the
 others; the labels are drawn from these.
@@ -26,7 +29,7 @@ from benchmarks.promise_rules import Images
 from benchmarks.run import RESULTS, say
 from benchmarks.trust.groups import split
 from benchmarks.trust.product_spaces_table import IDENTITY, LDA, TODAY, WITHIN, Results, write
-from taxonomist.inference.heads.discriminant_weights import features
+from taxonomist.inference.heads.features import features
 from taxonomist.inference.look_alike_projection import LookAlikeProjection
 from taxonomist.taxonomy.errors import TaxonomistError
 from taxonomist.taxonomy.groups import pure_depth, purity_by_level
@@ -126,8 +129,8 @@ def run_groups(
         targets = stops(tree, truths)
         with head.learns():
             single = fit_discriminant.fit_discriminant(x[drawn], targets, products, tree, head.options)
-            taught = fit_discriminant.learning_of(x[drawn], targets, products, tree, head.options, shared)
-            fitted, fusion = taught.fitted(), fit_fusion(taught, products, shared)
+            taught = fit_discriminant.learning_of(x[drawn], targets, products, tree, head.options, [shared])
+            fitted, fusion = taught.fitted(), fit_fusion(taught, products)
         own = together = fitted.weights.probabilities(x[testing])
         if fusion and fusion.gain:
             together = fusion.fusion.probabilities(fitted.weights, tree, x[testing], tested.means, tested.sizes)

@@ -45,14 +45,14 @@ def _head(about: Mapping[str, Any]) -> list[str]:
         "",
         "Rendered catalogue products, EfficientNet-Lite0 at 160 pixels in fp32, the head `lda`. "
         f"{about['test_share']:.0%} of the products are tested. What is learned from products, without labels, comes "
-        "from all images of the others. **Nothing of this is served**; the heads are:",
+        "from all images of the others. The heads are:",
         "",
-        f"- *{TODAY}*: the head that is served. Its covariance is that of the labels, shrunk to the identity by 0.6.",
+        f"- *{TODAY}*: the head without a space. Its covariance is that of the labels, shrunk to the identity by 0.6.",
         f"- *{IDENTITY}*: shrunk by 0.8.",
         f"- *{WITHIN}*: a fifth of the covariance is that of the labels, a fifth that within products (both with the "
         "same trace), the rest the identity.",
         "- *LDA on products*: the head learns in the space of the look-alikes, scaled to length 1, with 256 or 512 "
-        "numbers. It would have to be served with the head.",
+        "numbers. The product has the latter where the held-out log-loss is lower.",
         "",
         "Log-loss is that of the labels that were learned, with P clipped to 0.0001. *Held-out log-loss* is that of "
         "the labels of training, predicted by models without their products. These products have taught the space or "

@@ -13,7 +13,13 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from taxonomist.inference.heads.discriminant_weights import Discriminant, DiscriminantHead, node_probabilities
+from taxonomist.inference.heads.discriminant_weights import (
+    NEWEST_FORMAT,
+    Discriminant,
+    DiscriminantHead,
+    format_with_space,
+    node_probabilities,
+)
 from taxonomist.inference.heads.head_weights import Array, HeadWeights
 from taxonomist.storage.formats import FORMAT, check_format
 from taxonomist.taxonomy.errors import DamagedError
@@ -64,6 +70,7 @@ class EnsembleHead:
         )
         arrays = {part + name: array for part, named in parts for name, array in named.items()}
         about = {FORMAT: 1, "layers": self.layers.controls, "discriminant": list(self.discriminant.discriminants)}
+        about |= format_with_space(self.discriminant.inside)
         path.write_bytes(save(arrays, metadata={ENSEMBLE: json.dumps(about)}))
 
     @classmethod
@@ -73,14 +80,14 @@ class EnsembleHead:
             with safe_open(path, framework="numpy") as file:
                 about = json.loads((file.metadata() or {})[ENSEMBLE])
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-            check_format(path, int(about[FORMAT]), newest=1)
+            check_format(path, int(about[FORMAT]), newest=NEWEST_FORMAT)
             layers, discriminant = (
                 {name.removeprefix(part): array for name, array in arrays.items() if name.startswith(part)}
                 for part in (_LAYERS, _DISCRIMINANT)
             )
             head = cls(
                 HeadWeights.of(layers, about["layers"], path),
-                DiscriminantHead.of(discriminant, about["discriminant"], path),
+                DiscriminantHead.of(discriminant, about["discriminant"], path, about.get("space", ())),
             )
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise DamagedError(f"{path} is not a readable head: {error}") from error

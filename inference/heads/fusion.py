@@ -12,7 +12,8 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from taxonomist.inference.heads.discriminant_weights import Array, Discriminant, features, node_probabilities
+from taxonomist.inference.heads.discriminant_weights import Discriminant, node_probabilities
+from taxonomist.inference.heads.features import Array, ProductProjection, features
 from taxonomist.storage.formats import FORMAT, check_format
 from taxonomist.taxonomy.errors import DamagedError
 from taxonomist.taxonomy.path_probabilities import FloatArray
@@ -48,8 +49,8 @@ class Fusion:
     ) -> FloatArray:
         """Return P(path) (n, nodes) of images with embeddings (n, d), predicted with the others of their products.
 
-        `means` (n, d) are the mean features of all images of each product, `sizes` (n,) their numbers. An image that is
-        alone is predicted as by `head`.
+        `means` (n, k) are the mean features of all images of each product, in the space of `head`, `sizes` (n,) their
+        numbers. An image that is alone is predicted as by `head`.
         """
         own = head.probabilities(embeddings)
         evidence = self.scale * (means @ head.weight.T) + self.bias
@@ -86,13 +87,15 @@ def load_fusions(path: Path) -> dict[str, Fusion]:
         raise DamagedError(f"{path} is not a readable fusion: {error}") from error
 
 
-def mean_features(embeddings: Array, others: Sequence[Array]) -> tuple[Array, npt.NDArray[np.int64]]:
-    """Return the mean features (n, d) of images (n, d) and the `others` (m, d) of each one's product, and the numbers
-    of images (n,)."""
-    means = features(embeddings)
+def mean_features(
+    embeddings: Array, others: Sequence[Array], space: ProductProjection | None = None
+) -> tuple[Array, npt.NDArray[np.int64]]:
+    """Return the mean features (n, k) of images (n, d) and the `others` (m, d) of each one's product, in a `space`, and
+    the numbers of images (n,)."""
+    means = features(embeddings, space)
     for row, more in enumerate(others):
         if len(more):
-            means[row] = (means[row] + features(more).sum(axis=0)) / (len(more) + 1)
+            means[row] = (means[row] + features(more, space).sum(axis=0)) / (len(more) + 1)
     return means, np.array([len(more) + 1 for more in others], np.int64)
 
 

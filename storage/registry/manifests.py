@@ -27,6 +27,7 @@ __all__ = [
     "PretrainingData",
     "PretrainingSummary",
     "PromotionRecord",
+    "SpaceFigures",
     "SuggestionFigures",
     "Tested",
     "TrainingData",
@@ -210,6 +211,22 @@ class LookAlikeFigures(BaseModel):
     same_labels: tuple[float, float]
 
 
+class SpaceFigures(BaseModel):
+    """What a space of `dimension` numbers does for a discriminant, and whether it learned in it (`served`).
+
+    `images` of `products` have taught the space, without labels. `log_loss` is that of the labels by models without
+    their products: without the space, and in it.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    served: bool
+    products: Count
+    images: Count
+    dimension: Count
+    log_loss: tuple[float, float]
+
+
 class SuggestionFigures(BaseModel):
     """What a head suggests for the test images of a control: `suggested` of the `images` get a path, `listed` a
     shortlist. Of the paths, labels judge `judged`, and `right` of these are right: a label that stops above a suggested
@@ -236,7 +253,8 @@ class HeadManifest(BaseModel):
     `calibration`, `metrics` and `champion_metrics` are by control; the metrics are those of the test images. `fused`
     has the calibrations of several images of a product together, of controls that are predicted so. `tested` is None
     for a version of an earlier release, `look_alikes` where too few products are known. `suggested` has by control what
-    becomes of the test images; empty for a version of an earlier release.
+    becomes of the test images; empty for a version of an earlier release. `spaces` has the controls whose
+    discriminants were compared in a space that products have taught.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -254,6 +272,7 @@ class HeadManifest(BaseModel):
     data: TrainingData | None = None
     tested: Tested | None = None
     look_alikes: LookAlikeFigures | None = None
+    spaces: Mapping[str, SpaceFigures] = {}
     settings: Mapping[str, Any] = {}
     duration_s: float | None = None
     created_at: str | None = None

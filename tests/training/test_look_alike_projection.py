@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from taxonomist.inference.look_alike_projection import LookAlikeProjection
 from taxonomist.taxonomy.errors import DamagedError
+from taxonomist.taxonomy.groups.projection import ProductScatter
 from taxonomist.training.look_alike_projection import LearnedLookAlikes, ProductVectors, fit_look_alikes
+from taxonomist.training.product_space import scatter_of
 
 IMAGES, DIMENSION = 6, 20
 
@@ -37,8 +39,12 @@ def squared(x: NDArray[np.float64]) -> NDArray[np.float32]:
     return (np.sign(x) * x**2).astype(np.float32)
 
 
+def taught(teach: list[ProductVectors]) -> ProductScatter | None:
+    return scatter_of((found.embeddings, found.products) for found in teach)
+
+
 def fitted(held_out: ProductVectors, labelled: ProductVectors, teach: list[ProductVectors]) -> LearnedLookAlikes:
-    found = fit_look_alikes(teach, held_out, labelled)
+    found = fit_look_alikes(taught(teach), held_out, labelled)
     assert found is not None
     return found
 
@@ -79,10 +85,10 @@ def test_a_projection_with_which_look_alikes_have_other_labels_is_not_kept() -> 
 def test_too_few_products_teach_and_judge_nothing() -> None:
     many, labelled = images(1, 60), images(4, 60)
     few = images(3, 19)
-    assert fit_look_alikes([many], few, labelled) is None
-    assert fit_look_alikes([few], images(5, 30), labelled) is None
+    assert fit_look_alikes(taught([many]), few, labelled) is None
+    assert fit_look_alikes(taught([few]), images(5, 30), labelled) is None
     without = ProductVectors(labelled.embeddings, labelled.products, [set()] * len(labelled.products))
-    assert fit_look_alikes([many], without, labelled) is None
+    assert fit_look_alikes(taught([many]), without, labelled) is None
 
 
 def test_a_projection_is_read_as_it_was_written(tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ def evaluate_together(
                 ]
                 values = (
                     discriminant.probabilities(own),
-                    fusion.probabilities(discriminant, tree, own, *mean_features(own, others)),
+                    fusion.probabilities(discriminant, tree, own, *mean_features(own, others, discriminant.space)),
                 )
                 for predicted, value in zip(paths, values, strict=True):
                     with np.errstate(divide="ignore"):

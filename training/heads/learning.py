@@ -17,6 +17,7 @@ from taxonomist.inference.heads.fusion import Fusion
 from taxonomist.inference.heads.head import Head
 from taxonomist.inference.heads.head_weights import HeadWeights
 from taxonomist.progress import StepProgress
+from taxonomist.storage.registry.manifests import SpaceFigures
 from taxonomist.taxonomy.calibration import (
     Calibration,
     Promise,
@@ -31,10 +32,10 @@ from taxonomist.taxonomy.path_probabilities import FloatArray
 from taxonomist.taxonomy.paths import prefixes
 from taxonomist.training.heads.data.dataset import Dataset
 from taxonomist.training.heads.data.targets import Outputs, stops
+from taxonomist.training.heads.discriminant.choose_space import better_learning
 from taxonomist.training.heads.discriminant.fit_discriminant import (
     DiscriminantOptions,
     ProductFeatures,
-    learning_of,
 )
 from taxonomist.training.heads.discriminant.fit_fusion import FittedFusion, calibrate_fusion, fit_fusion
 from taxonomist.training.heads.ensemble import Members, train_members
@@ -83,7 +84,8 @@ class Learned:
 
     `training` has the learning curves, None for a head without epochs. `purity` says by control and level how far the
     labelled images of a product agree, where products are known and used. `fusions` predict several
-    images of a product together, for controls for which that is a gain; `fused` has their calibrations.
+    images of a product together, for controls for which that is a gain; `fused` has their calibrations. `spaces` says
+    by control whether its discriminant learned in the space that products have taught, where they have.
     """
 
     head: Head
@@ -93,6 +95,7 @@ class Learned:
     purity: Mapping[str, tuple[LevelPurity, ...]] = field(default_factory=dict)
     fused: Mapping[str, Calibration] = field(default_factory=dict)
     fusions: Mapping[str, Fusion] = field(default_factory=dict)
+    spaces: Mapping[str, SpaceFigures] = field(default_factory=dict)
 
 
 def learn(data: Dataset, outputs: Outputs, options: TrainingOptions, progress: StepProgress) -> Learned:
@@ -127,7 +130,8 @@ def _learn_discriminant(data: Dataset, outputs: Outputs, options: TrainingOption
     purity: dict[str, tuple[LevelPurity, ...]] = {}
     fusions, fused = dict[str, Fusion](), dict[str, Calibration]()
     groups = [example.group for example in data.train]
-    shared = data.companions and data.companions.means(data.train_x, groups)
+    shared = [companions.means(data.train_x, groups) for companions in data.companions]
+    spaces = dict[str, SpaceFigures]()
     for done, whole in enumerate(outputs.trees):
         if not members:
             progress("training", done / len(outputs.trees))
@@ -140,17 +144,19 @@ def _learn_discriminant(data: Dataset, outputs: Outputs, options: TrainingOption
         fusion: FittedFusion | None = None
         held_out: FloatArray = np.zeros((len(rows), len(tree)), np.float32)
         if rows:
-            others = None
             if shared:
                 known = [example.group or f"image {example.id}" for example in examples]
                 purity[tree.control] = purity_by_level(truths, known, tree.depth)
-                others = ProductFeatures(shared[0][rows], shared[1][rows], pure_depth(purity[tree.control]))
-            learning = learning_of(
-                data.train_x[rows], stops(tree, truths), products, tree, options.discriminant, others
+            depth = pure_depth(purity.get(tree.control, ()))
+            others = [ProductFeatures(means[rows], sizes[rows], depth) for means, sizes in shared]
+            learning, space = better_learning(
+                data.train_x[rows], stops(tree, truths), products, tree, options.discriminant, others, data.taught
             )
+            if space:
+                spaces[tree.control] = space
             fitted = learning.fitted()
             discriminants[tree.control], held_out = fitted.weights.in_tree(tree, whole), fitted.held_out
-            fusion = None if members else fit_fusion(learning, products, others)
+            fusion = None if members else fit_fusion(learning, products)
             if members:
                 temperatures[tree.control] = members.temperature(tree, rows, truths)
                 theirs = members.held_out_probabilities(tree, rows, temperatures[tree.control])
@@ -179,7 +185,7 @@ def _learn_discriminant(data: Dataset, outputs: Outputs, options: TrainingOption
     head: Head = DiscriminantHead(discriminants)
     if members:
         head = EnsembleHead(members.merged(temperatures), DiscriminantHead(discriminants))
-    return Learned(head, calibration, validation, purity=purity, fused=fused, fusions=fusions)
+    return Learned(head, calibration, validation, purity=purity, fused=fused, fusions=fusions, spaces=spaces)
 
 
 def _members(data: Dataset, outputs: Outputs, options: TrainingOptions, progress: StepProgress) -> Members | None:

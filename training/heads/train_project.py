@@ -54,6 +54,7 @@ from taxonomist.training.heads.promotion.unfinished import aliases_digest
 from taxonomist.training.heads.report.outcomes import OUTCOMES_FILE, outcomes_record
 from taxonomist.training.heads.report.version_files import data_record, write_data, write_report
 from taxonomist.training.look_alike_projection import LearnedLookAlikes
+from taxonomist.training.product_space import TaughtSpace
 from taxonomist.training.split import Part
 
 __all__ = ["Example", "TrainingOptions", "TrainingOutcome", "model_name", "train_project"]
@@ -121,6 +122,7 @@ def train_project(
     other_embeddings: Mapping[str, Embeddings] | None = None,
     companions: Mapping[str, Sequence[str]] | None = None,
     look_alikes: LearnedLookAlikes | None = None,
+    taught: TaughtSpace | None = None,
     promote: bool = True,
     by_hand: bool = False,
 ) -> TrainingOutcome:
@@ -130,7 +132,8 @@ def train_project(
     `backbone`; images that it lacks are read by `read_image` and embedded, or left out with the reason. A champion of
     another backbone is compared only when `other_embeddings` has the store of that backbone's version. `companions` has
     the ids of images without labels by product: those that are embedded are learned with its labels. `look_alikes`
-    is what the version gets for its look-alikes. Without
+    is what the version gets for its look-alikes, `taught` the space in which its discriminants learn where the
+    labels are likelier. Without
     `promote` the version stays a candidate, for callers that decide on several heads together; with `by_hand` it stays
     one until a person promotes it. `progress` gets the
     steps "embedding", "training", "evaluating" and "publishing", with the share of the whole that is done.
@@ -166,6 +169,7 @@ def train_project(
         validation_share=options.share_held_out,
         seed=options.seed,
         companions=companions,
+        taught=taught,
     )
     learned = learn(data, outputs, options, report)
     report("evaluating", 0.0)
@@ -269,6 +273,7 @@ def _manifest(
         },
         "tested": trained.tested.model_dump(),
         "look_alikes": trained.look_alikes.figures.model_dump() if trained.look_alikes else None,
+        "spaces": {control: space.model_dump() for control, space in trained.learned.spaces.items()},
         "settings": asdict(options),
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -340,6 +345,7 @@ def _publish(
             tested=trained.tested,
             look_alikes=trained.look_alikes.figures if trained.look_alikes else None,
             untested=_untested(data),
+            spaces=trained.learned.spaces,
         )
         summary = {
             "fingerprint": record["fingerprint"],

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,12 +11,17 @@ import pytest
 from taxonomist.backend.prediction.champions import Champions
 from taxonomist.backend.prediction.look_alikes import LookAlikes
 from taxonomist.backend.retraining import look_alike_products, training_job
-from taxonomist.backend.retraining.look_alike_products import learn_look_alikes
+from taxonomist.backend.retraining.look_alike_products import TaughtByProducts, learn_from_products
 from taxonomist.backend.retraining.training_job import train
 from taxonomist.backend.services import Services, registry_name
+from taxonomist.inference.heads.features import Array
 from taxonomist.storage.catalog.documents import ImageDocument, ProjectLabels, image_id
+from taxonomist.taxonomy.groups.projection import ProductScatter
+from taxonomist.training import product_space
 from taxonomist.training.heads.data.dataset import Example, SplitExamples
+from taxonomist.training.heads.export.export_model import export_model
 from taxonomist.training.look_alike_projection import ProductVectors
+from taxonomist.training.product_space import SHARES
 from tests.small_world import CONFIG, PATHS, publish_backbone
 
 IMAGES, PRODUCTS = 4, 110
@@ -64,7 +70,7 @@ def test_a_version_without_a_projection_compares_embeddings_as_they_are(
     home: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = same_product(home)
-    monkeypatch.setattr(training_job, "learn_look_alikes", lambda *_: None)
+    monkeypatch.setattr(training_job, "learn_from_products", lambda *_, **__: TaughtByProducts())
     train(home, "7", silent)
     assert home.registry.champion(registry_name("7")) == "v1"
     assert same_product(home) == before
@@ -86,8 +92,13 @@ def test_products_of_test_parts_teach_nothing_and_those_of_the_project_judge(
     """Project "8" knows one of its products by another name, and has tested another."""
     seen: dict[str, list[str]] = {}
 
-    def fit(teach: Iterable[ProductVectors], held_out: ProductVectors, labelled: ProductVectors) -> None:
-        seen["teach"] = [name for batch in teach for name in batch.products]
+    def scatter(batches: Iterable[tuple[Array, Sequence[str]]]) -> ProductScatter | None:
+        parts = list(batches)
+        name = ("teach", "teach the head", *map(str, range(SHARES)))[len(seen)]
+        seen[name] = [product for _, products in parts for product in products]
+        return product_space.scatter_of(parts)
+
+    def fit(_taught: ProductScatter | None, held_out: ProductVectors, labelled: ProductVectors) -> None:
         seen["held out"] = list(held_out.products)
         assert len(labelled.embeddings) == len(seen["teach"])
 
@@ -102,12 +113,14 @@ def test_products_of_test_parts_teach_nothing_and_those_of_the_project_judge(
     change("made/p2-0.jpg", "8", group="eight-2", part="test")
     home.catalog.put(document("eight-2", 0, PATHS[0], "8"))
     home.embeddings("v1").append([image_id("made/eight-2-0.jpg")], np.ones((1, 48), np.float32))
+    monkeypatch.setattr(look_alike_products, "scatter_of", scatter)
     monkeypatch.setattr(look_alike_products, "fit_look_alikes", fit)
     examples = [
         Example(id=found.id, labels={"colour": (PATHS[0],)}, group=found.product("7"))
         for found in home.catalog.documents("7")
     ]
-    learn_look_alikes(home, "7", SplitExamples(tuple(examples), {}, {}), home.embeddings("v1"))
+    split = SplitExamples(tuple(examples), {}, {})
+    found = learn_from_products(home, "7", split, home.embeddings("v1"), for_head=True)
     taught, judged = set(seen["teach"]), set(seen["held out"])
     assert not taught & judged
     assert len(taught | judged) == PRODUCTS
@@ -115,3 +128,61 @@ def test_products_of_test_parts_teach_nothing_and_those_of_the_project_judge(
     assert {"7\0p1", "7\0p2"} <= judged
     assert "eight" not in "".join(taught | judged)
     assert len(seen["teach"]) + len(seen["held out"]) == PRODUCTS * IMAGES  # the image that only "8" has is in neither
+    # The head's space is judged by labels, so all products teach it that are not tested.
+    head = set(seen["teach"]) | set(seen["teach the head"])
+    assert head == taught | judged - {"7\0p1", "7\0p2"}
+    assert found.space is not None
+    assert (found.space.products, found.space.images) == (PRODUCTS - 2, (PRODUCTS - 2) * IMAGES)
+    for share in range(SHARES):
+        assert set(seen[str(share)]) == {
+            product for product in head if found.space.shares[product.removeprefix("7\0")] == share
+        }
+
+
+def test_copies_of_tested_files_teach_nothing(home: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    documents = {found.projects["7"].uri: found for found in home.catalog.documents("7")}
+    tested = documents["made/p1-0.jpg"].projects["7"].model_copy(update={"part": "test"})
+    copies = [documents["made/p1-0.jpg"].in_project("7", tested), documents["made/p2-0.jpg"]]
+    for document in copies:
+        home.catalog.put(document.model_copy(update={"file_hash": "the same"}))
+    examples = [Example(found.id, {"colour": (PATHS[0],)}, found.product("7")) for found in home.catalog.documents("7")]
+    found = learn_from_products(
+        home, "7", SplitExamples(tuple(examples), {}, {}), home.embeddings("v1"), for_head=True
+    ).space
+    assert found is not None
+    assert (found.products, found.images) == (PRODUCTS - 1, (PRODUCTS - 1) * IMAGES - 1)
+
+
+def test_a_head_learns_in_the_space_and_is_exported_with_it(home: Services, tmp_path: Path) -> None:
+    train(home, "7", silent)
+    version = home.registry.get(registry_name("7"), "v1")
+    figures = version.head_manifest.spaces["colour"]
+    assert figures.served
+    assert figures.dimension == 48
+    look_alikes = version.head_manifest.look_alikes
+    assert look_alikes is not None
+    assert figures.products > look_alikes.products
+    backbone = home.backbone()
+    assert backbone is not None
+    export_model(version, backbone, tmp_path / "exported")  # compares the graph with what is served
+    card = (tmp_path / "exported" / "README.md").read_text()
+    assert f"a space of 48 numbers learned from {figures.images} images of {figures.products} products" in card
+
+
+def test_a_head_of_layers_needs_no_space(home: Services) -> None:
+    examples = [Example(found.id, {"colour": (PATHS[0],)}, found.product("7")) for found in home.catalog.documents("7")]
+    split = SplitExamples(tuple(examples), {}, {})
+    found = learn_from_products(home, "7", split, home.embeddings("v1"), for_head=False)
+    assert (found.space, found.look_alikes is not None) == (None, True)
+
+
+def test_labels_of_too_few_products_are_no_reason_to_read_the_others(
+    home: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(home.catalog, "documents", never)
+    few = [Example(str(number), {"colour": (PATHS[0],)}, f"p{number}") for number in range(19)]
+    split = SplitExamples(tuple(few), {}, {})
+    assert learn_from_products(home, "7", split, home.embeddings("v1"), for_head=True) == TaughtByProducts()

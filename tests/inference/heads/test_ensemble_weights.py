@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from taxonomist.inference.heads.discriminant_weights import DiscriminantHead
 from taxonomist.inference.heads.ensemble_weights import EnsembleHead
+from taxonomist.inference.heads.features import ProductProjection
 from taxonomist.inference.heads.head import load_head
 from taxonomist.inference.heads.head_weights import HeadWeights
 from taxonomist.taxonomy.errors import DamagedError
@@ -37,13 +39,16 @@ def test_probabilities_worked_out_by_hand() -> None:
     np.testing.assert_allclose(np.exp(found), expected, rtol=1e-5)
 
 
-def test_a_file_gives_the_same_head(tmp_path: Path) -> None:
+@pytest.mark.parametrize("space", [None, ProductProjection(np.zeros(2, np.float32), np.eye(2, dtype=np.float32))])
+def test_a_file_gives_the_same_head(tmp_path: Path, space: ProductProjection | None) -> None:
     path = tmp_path / "head.safetensors"
-    HEAD.save(path)
+    discriminant = replace(DISCRIMINANT.discriminants["colour"], space=space)
+    EnsembleHead(LAYERS, DiscriminantHead({"colour": discriminant})).save(path)
     contents = path.read_bytes()
     loaded = load_head(path)
     assert isinstance(loaded, EnsembleHead)
     assert loaded.dimension == 2
+    assert (loaded.discriminant.discriminants["colour"].space is None) == (space is None)
     loaded.save(path)
     assert path.read_bytes() == contents
 

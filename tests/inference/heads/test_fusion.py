@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from taxonomist.inference.heads.discriminant_weights import Discriminant, features
+from taxonomist.inference.heads.discriminant_weights import Discriminant
+from taxonomist.inference.heads.features import ProductProjection, features
 from taxonomist.inference.heads.fusion import (
     Fusion,
     effective_images,
@@ -76,6 +77,13 @@ def test_means_of_the_features_of_a_product() -> None:
     means, sizes = mean_features(own, [others, others[:0]])
     np.testing.assert_allclose(means, [features(np.concatenate([own[:1], others])).mean(axis=0), [0, 1]])
     assert sizes.tolist() == [3, 1]
+
+
+def test_means_are_those_in_the_space_of_the_head() -> None:
+    own, others = np.array([[1, 0]], np.float32), np.array([[0, 9], [4, 1]], np.float32)
+    space = ProductProjection(np.array([0.1, 0.2], np.float32), np.array([[1, 2], [0, 3]], np.float32))
+    means, _ = mean_features(own, [others], space)
+    np.testing.assert_allclose(means[0], features(np.concatenate([own, others]), space).mean(axis=0), rtol=1e-5)
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:

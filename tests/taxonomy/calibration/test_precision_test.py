@@ -9,12 +9,19 @@ import pytest
 from taxonomist.taxonomy.calibration.precision_test import PrecisionTest, Promise, promise_for
 
 
-@pytest.mark.parametrize(("promise", "enough"), [("sure", 22), ("average", 9)])
+@pytest.mark.parametrize(("promise", "enough"), [("sure", 24), ("average", 9)])
 def test_the_suggestions_that_a_target_of_nine_in_ten_needs(promise: Promise, enough: int) -> None:
     test = PrecisionTest(promise, 0.9)
     assert math.ceil(test.needed) == enough
     assert test.passes(1.0, enough)
     assert not test.passes(1.0, enough - 1)
+
+
+def test_the_batch_that_people_see_varies_as_the_calibration_does() -> None:
+    test = PrecisionTest("sure", 0.8)  # batches of 200
+    assert not test.passes(0.83, 10_000)  # the bound of 0.83 in 196 is 0.789
+    assert test.passes(0.85, 10_000)  # that of 0.85 is 0.811
+    assert not test.passes(0.85, 150)  # and in 86 it is 0.789
 
 
 def test_on_average_one_more_suggestion_may_be_wrong() -> None:

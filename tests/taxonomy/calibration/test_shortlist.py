@@ -101,10 +101,10 @@ SURE = probabilities(FLAT, {("a",): 0.96, ("c",): 0.04})
 
 
 def test_right_lists_that_keep_a_promise_of_nine_in_ten() -> None:
-    assert fitted([UNSURE] * 22, [("b",)] * 22) == (0.4,)
-    assert fitted([UNSURE] * 21, [("b",)] * 21) == (math.inf,)
+    assert fitted([UNSURE] * 24, [("b",)] * 24) == (0.4,)
+    assert fitted([UNSURE] * 23, [("b",)] * 23) == (math.inf,)
     assert fitted([UNSURE] * 40, [("b",)] * 30 + [("c",)] * 10) == (math.inf,)
-    assert fitted([UNSURE] * 40, [("b",)] * 22 + [()] * 18) == (0.4,)  # 18 have no label
+    assert fitted([UNSURE] * 40, [("b",)] * 24 + [()] * 16) == (0.4,)  # 16 have no label
 
 
 def test_paths_and_lists_keep_the_promise_together() -> None:
@@ -186,10 +186,10 @@ def test_a_deeper_list_that_leaves_too_many_wrong_ones_above_it_is_not_shown() -
 
 def test_what_a_label_leaves_open_is_not_judged() -> None:
     row = probabilities(DEEP, {("a", "x"): 0.4, ("b", "x"): 0.3, ("c", "x"): 0.2, ("d", "x"): 0.1})
-    labels: Sequence[TaxonomyPath] = [("b", "x")] * 22 + [("a",)] * 20
-    assert fitted([row] * 42, labels, tree=DEEP)[1] == 0.4
-    assert fitted([row] * 42, [*labels[1:], ("a",)], tree=DEEP)[1] == math.inf
-    assert fitted([row] * 42, [*labels[:22], *[("h",)] * 20], tree=DEEP)[1] == math.inf
+    labels: Sequence[TaxonomyPath] = [("b", "x")] * 24 + [("a",)] * 20
+    assert fitted([row] * 44, labels, tree=DEEP)[1] == 0.4
+    assert fitted([row] * 44, [*labels[1:], ("a",)], tree=DEEP)[1] == math.inf
+    assert fitted([row] * 44, [*labels[:24], *[("h",)] * 20], tree=DEEP)[1] == math.inf
 
 
 def test_the_promise_holds_for_products_that_are_right_or_wrong_as_a_whole() -> None:

@@ -7,7 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from taxonomist.inference.heads.discriminant_weights import features
+from taxonomist.inference.heads.features import features
 from taxonomist.progress import ignore_steps
 from taxonomist.taxonomy.labelled_part import labelled_part
 from taxonomist.taxonomy.tree import Tree
@@ -40,7 +40,7 @@ def data_of(tree: Tree, images: int, noise: float) -> Dataset:
         for row in range(images)
     )
     companions = Companions({str(row): row for row in range(images // 2)}, 2 * others, np.full(images // 2, 2))
-    return Dataset(train, (), train, train, x, np.arange(images), x[:0], x, companions)
+    return Dataset(train, (), train, train, x, np.arange(images), x[:0], x, (companions,))
 
 
 def learned(tree: Tree, data: Dataset) -> Learned:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from taxonomist.inference.heads.discriminant_weights import node_probabilities
+from taxonomist.inference.heads.features import ProductProjection, features
 from taxonomist.inference.serving_model import ServingModel, load_serving_model
 from taxonomist.storage.registry import ModelVersion
 from taxonomist.taxonomy.calibration import Calibration, fit_promise
@@ -18,10 +21,12 @@ from taxonomist.taxonomy.path_probabilities import FloatArray
 from taxonomist.taxonomy.paths import TaxonomyPath
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.training.heads import learning
+from taxonomist.training.heads import train_project as train_project_module
 from taxonomist.training.heads.data.dataset import Example
 from taxonomist.training.heads.data.targets import Labels
 from taxonomist.training.heads.head import HeadOptions
 from taxonomist.training.heads.train_project import TrainingOptions, TrainingOutcome, train_project
+from taxonomist.training.product_space import TaughtSpace, scatter_of
 from tests.training.conftest import Project
 
 LDA = TrainingOptions(kind="lda")
@@ -237,10 +242,13 @@ def test_the_same_labels_in_any_order_give_the_same_head(project: Project) -> No
     assert one.version.files["head.safetensors"] == two.version.files["head.safetensors"]
 
 
-def in_products(project: Project, labels: list[str], companions: int) -> tuple[list[Example], dict[str, list[str]]]:
+def in_products(
+    project: Project, labels: list[str], companions: int, spread: float | Sequence[float] = 4.0
+) -> tuple[list[Example], dict[str, list[str]]]:
     """Return two noisy images of each of 60 products, and the ids of others without labels.
 
-    The label of an image is its leaf where `labels` says "same", else that of another level-1 node.
+    `spread` is the size of the noise, or that of each number. The label of an image is its leaf where `labels` says
+    "same", else that of another level-1 node.
     """
     random = np.random.default_rng(5)
     leaves = [path for path in project.tree.paths if len(path) == 2]
@@ -249,7 +257,9 @@ def in_products(project: Project, labels: list[str], companions: int) -> tuple[l
     for number in range(60):
         leaf = number % len(leaves)
         ids = [f"{number}-{image}" for image in range(2 + companions)]
-        project.store.append(ids, (centres[leaf] + 4 * random.normal(size=(len(ids), 16))).astype(np.float32))
+        project.store.append(
+            ids, (centres[leaf] + np.array(spread) * random.normal(size=(len(ids), 16))).astype(np.float32)
+        )
         others[f"p{number}"] = ids[2:]
         for id, label in zip(ids[:2], labels, strict=True):
             path = leaves[leaf if label == "same" else (leaf + 2) % len(leaves)]
@@ -257,7 +267,13 @@ def in_products(project: Project, labels: list[str], companions: int) -> tuple[l
     return examples, others
 
 
-def learned(project: Project, examples: list[Example], companions: dict[str, list[str]]) -> ModelVersion:
+def learned(
+    project: Project,
+    examples: list[Example],
+    companions: dict[str, list[str]],
+    taught: TaughtSpace | None = None,
+    options: TrainingOptions = LDA,
+) -> ModelVersion:
     return train_project(
         "4",
         [*examples, *(replace(example, part="test") for example in project.examples(2))],
@@ -266,8 +282,9 @@ def learned(project: Project, examples: list[Example], companions: dict[str, lis
         None,
         project.registry,
         project.backbone,
-        LDA,
+        options,
         companions=companions,
+        taught=taught,
     ).version
 
 
@@ -324,3 +341,90 @@ def test_products_that_show_several_things_are_not_predicted_together(project: P
     version = learned(project, examples, others)
     assert version.head_manifest.fused == {}
     assert "fusion.safetensors" not in version.files
+
+
+UNEVEN = [12.0] * 10 + [1.5] * 6
+"""Noise that products teach to leave out."""
+
+
+def taught_by(project: Project, products: dict[str, list[str]], *, worse: bool = False) -> TaughtSpace:
+    """Return the space that images of products teach; `worse` leaves only the direction that tells least."""
+    found = TaughtSpace.of(scatter_of((project.store.get(ids)[1], [name] * len(ids)) for name, ids in products.items()))
+    assert found is not None
+    matrix = found.space.matrix[:, -1:] if worse else found.space.matrix[:, :5]
+    return replace(found, space=ProductProjection(found.space.mean, np.ascontiguousarray(matrix)))
+
+
+@pytest.mark.parametrize("options", [LDA, ENSEMBLE])
+def test_a_space_is_served_as_it_was_learned(
+    project: Project, monkeypatch: pytest.MonkeyPatch, options: TrainingOptions
+) -> None:
+    examples, others = in_products(project, ["same", "same"], 8, UNEVEN)
+    tested = [replace(example, part="test") for example in examples[:12]]
+    taught = taught_by(project, {example.group: others[example.group] for example in examples[12:] if example.group})
+    kept: list[learning.Learned] = []
+
+    def spy(*arguments: Any) -> learning.Learned:
+        kept.append(learning.learn(*arguments))
+        return kept[-1]
+
+    monkeypatch.setattr(train_project_module, "learn", spy)
+    version = learned(project, [*examples[12:], *tested], others, taught, options)
+    figures = version.head_manifest.spaces["media"]
+    assert figures.served
+    assert figures.log_loss[1] < figures.log_loss[0]
+    assert (figures.products, figures.dimension) == (54, 5)
+    said = (version.path / "report.md").read_text()
+    assert f"- media is predicted in a space of 5 numbers learned from {figures.images} images of 54 products." in said
+    model = load_serving_model(version)
+    assert model.head.dimension == 16
+    _, x = project.store.get([example.id for example in tested])
+    trees = {"media": project.tree}
+    expected = np.exp(kept[0].head.log_probabilities(x, trees, {})["media"])
+    np.testing.assert_array_equal(model.probabilities(x)["media"], expected)
+    head: Any = kept[0].head
+    discriminant = (head.discriminant if options is ENSEMBLE else head).discriminants["media"]
+    assert discriminant.space is not None
+    scores = features(x, taught.space) @ discriminant.weight.T + discriminant.bias
+    by_hand = node_probabilities(scores, discriminant.nodes, discriminant.parents)
+    np.testing.assert_allclose(discriminant.probabilities(x), by_hand, rtol=1e-5)
+    if options is LDA:
+        assert version.head_manifest.fused["media"].suggests_paths
+        more = [project.store.get(others[str(example.group)])[1] for example in tested]
+        truths = [example.labels["media"][0] for example in tested]
+        assert [found["media"].path for found in model.suggestions(x, more)] == truths
+
+
+def test_what_products_share_is_learned_in_the_space(project: Project) -> None:
+    examples, others = in_products(project, ["same", "same"], 8)
+    taught = taught_by(project, others)
+    alone, shared = (learned(project, examples, companions, taught) for companions in ({}, others))
+    losses = [version.head_manifest.spaces["media"].log_loss for version in (alone, shared)]
+    assert losses[1][1] < losses[0][1]  # labels are likelier where the other images are known, in the space, too
+    assert alone.files["head.safetensors"] != shared.files["head.safetensors"]
+
+
+def test_a_space_in_which_labels_are_less_likely_changes_nothing(project: Project) -> None:
+    examples, others = in_products(project, ["same", "same"], 8)
+    plain = learned(project, examples, others)
+    refused = learned(project, examples, others, taught_by(project, others, worse=True))
+    assert not refused.head_manifest.spaces["media"].served
+    assert plain.head_manifest.spaces == {}
+    for name in ("head.safetensors", "fusion.safetensors"):
+        assert refused.files[name] == plain.files[name]
+    assert refused.head_manifest.calibration == plain.head_manifest.calibration
+    assert "- media is predicted without a space of 1 numbers" in (refused.path / "report.md").read_text()
+
+
+def test_champions_with_and_without_a_space_are_compared(project: Project) -> None:
+    examples, others = in_products(project, ["same", "same"], 8, UNEVEN)
+    tested = [replace(example, part="test") for example in examples[:40]]
+    taught = taught_by(project, others)
+    versions = [learned(project, [*examples[40:], *tested], others, given) for given in (None, taught, None)]
+    assert [bool(version.head_manifest.spaces) for version in versions] == [False, True, False]
+    metrics = [version.head_manifest.metrics["media"] for version in versions]
+    for champion, version in zip(metrics, versions[1:], strict=False):
+        found = version.head_manifest.champion_metrics
+        assert found is not None
+        assert found["media"] == champion
+    assert metrics[0] != metrics[1]

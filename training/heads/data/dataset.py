@@ -14,6 +14,7 @@ from taxonomist.taxonomy.tree import Tree
 from taxonomist.training.heads.data.companions import Companions, read_companions
 from taxonomist.training.heads.data.targets import HeadData, Labels, Node, Outputs, nodes_of, scored
 from taxonomist.training.heads.data.view_embeddings import read_embeddings
+from taxonomist.training.product_space import TaughtSpace
 from taxonomist.training.split import Item, Part, assign_test, draw_again, lost_test_share, split_validation
 
 _MIN_IMAGES = 4
@@ -183,7 +184,8 @@ class Dataset:
     `train_x` (rows, d) has a row for each image of the training part and for each of its augmented views; `owners`
     (rows,) are the numbers of the images, ascending. `scored` has the test images with the labels that they are scored
     on: as deep as the training part knows the nodes. `companions` are images without labels of the training part's
-    products, None where none are known.
+    products, () where none are known. `taught` is what products have taught without labels; the companions in its
+    spaces come second.
     """
 
     train: tuple[Example, ...]
@@ -194,7 +196,8 @@ class Dataset:
     owners: npt.NDArray[np.int64]
     validation_x: npt.NDArray[np.float32]
     test_x: npt.NDArray[np.float32]
-    companions: Companions | None = None
+    companions: tuple[Companions, ...] = ()
+    taught: TaughtSpace | None = None
 
     def train_data(self, outputs: Outputs) -> HeadData:
         """Return the training part for a head with an output for each node: an array of images and nodes."""
@@ -221,11 +224,13 @@ def build_dataset(
     validation_share: float,
     seed: int,
     companions: Mapping[str, Sequence[str]] | None = None,
+    taught: TaughtSpace | None = None,
 ) -> Dataset:
     """Return the data set, with the validation part taken from the training part.
 
     `views` counts the augmented views of a training image. The store must have the embedding of every example; missing
-    views are left out. `companions` has the ids of images without labels by product (`Example.group`).
+    views are left out. `companions` has the ids of images without labels by product (`Example.group`), `taught` the
+    space in which a discriminant may learn.
     """
     untested = [example for example in examples if parts[example.id] == "train"]
     train_index, validation_index = split_validation(_items(untested, outputs.trees), validation_share, seed)
@@ -243,7 +248,13 @@ def build_dataset(
         rows.owners,
         embeddings.get([example.id for example in validation])[1],
         embeddings.get([example.id for example in test])[1],
-        read_companions(companions or {}, {example.group for example in train if example.group}, embeddings),
+        read_companions(
+            companions or {},
+            {example.group for example in train if example.group},
+            embeddings,
+            taught.all if taught else (),
+        ),
+        taught,
     )
 
 

@@ -8,7 +8,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from taxonomist.inference.heads.discriminant_weights import Array, Indices, features
+from taxonomist.inference.heads.discriminant_weights import Indices
+from taxonomist.inference.heads.features import Array, ProductProjection, features
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.training.heads.data.targets import Targets
 
@@ -51,7 +52,9 @@ class LabelledFeatures:
     levels: Indices
 
     @classmethod
-    def of(cls, embeddings: Array, stops: Targets, tree: Tree) -> LabelledFeatures:
+    def of(
+        cls, embeddings: Array, stops: Targets, tree: Tree, space: ProductProjection | None = None
+    ) -> LabelledFeatures:
         """Return the features of embeddings (n, d), with the nodes (n, nodes of the tree) where their labels stop."""
         named = np.zeros(len(tree), np.bool_)
         for node in np.flatnonzero(stops.any(axis=0)):
@@ -60,7 +63,7 @@ class LabelledFeatures:
         position = np.full(len(tree) + 1, -1, np.int64)  # the last one stands for no parent
         position[nodes] = np.arange(len(nodes))
         own = stops[:, nodes]
-        return cls(features(embeddings), own, own, nodes, position[tree.parents[nodes]], tree.levels[nodes])
+        return cls(features(embeddings, space), own, own, nodes, position[tree.parents[nodes]], tree.levels[nodes])
 
     @cached_property
     def whole(self) -> Sums:

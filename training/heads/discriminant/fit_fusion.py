@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from taxonomist.inference.heads.discriminant_weights import Array
+from taxonomist.inference.heads.features import Array
 from taxonomist.inference.heads.fusion import CORRELATION, Fusion, effective_images, grafted
 from taxonomist.taxonomy.calibration import Calibration, fit_promise, fit_shortlists
 from taxonomist.taxonomy.calibration.promise import candidates_of
 from taxonomist.taxonomy.calibration.temperature_scaling import Truths
 from taxonomist.taxonomy.path_probabilities import FloatArray
 from taxonomist.taxonomy.tree import Tree
-from taxonomist.training.heads.discriminant.fit_discriminant import Learning, ProductFeatures
+from taxonomist.training.heads.discriminant.fit_discriminant import Learning, View
 from taxonomist.training.heads.discriminant.held_out import Folded, fit_temperature, held_out_predictions
 
 _FLOOR = 1e-4  # of the probability of a label
@@ -33,7 +33,7 @@ class FittedFusion:
     gain: bool
 
 
-def fit_fusion(learning: Learning, products: Sequence[Hashable], shared: ProductFeatures | None) -> FittedFusion | None:
+def fit_fusion(learning: Learning, products: Sequence[Hashable]) -> FittedFusion | None:
     """Return the fusion of what a discriminant learns from; None where no product has several images, or none is pure.
 
     `products` (n,) are those of the labelled images.
@@ -41,16 +41,16 @@ def fit_fusion(learning: Learning, products: Sequence[Hashable], shared: Product
     Its temperature and its weight of the prior are its own, fitted on the held-out predictions of whole products. There
     is a gain if the log-likelihood of the labels rises, on average over products, by more than chance would explain.
     """
+    shared, judged = learning.whole.shared, learning.whole.judged.data
     if shared is None or shared.depth < 1 or not (rows := np.flatnonzero(shared.sizes > 1)).size:
         return None
-    means = Folded(replace(learning.judged.data, x=shared.means), learning.judged.folds)
     worth = effective_images(shared.sizes, CORRELATION)
     together = []
-    for fold in held_out_predictions(learning.learned, means, learning.options):
+    for fold in held_out_predictions([_of_products(view) for view in learning.parts], learning.options):
         several = fold.some(np.flatnonzero(shared.sizes[fold.rows] > 1))
         weighted = (several.likelihoods * worth[several.rows, None]).astype(np.float32)
         together.append(replace(several, likelihoods=weighted))
-    temperature, prior_weight = fit_temperature(learning.judged.data, together, learning.options)
+    temperature, prior_weight = fit_temperature(judged, together, learning.options)
     fitted = replace(learning, temperature=temperature, prior_weight=prior_weight)
     own = learning.probabilities(learning.held_out)[rows]
     held_out = grafted(learning.tree, fitted.probabilities(together)[rows], own, shared.depth)
@@ -62,6 +62,12 @@ def fit_fusion(learning: Learning, products: Sequence[Hashable], shared: Product
         shared.depth,
     )
     return FittedFusion(fusion, rows, held_out, _gains(learning, [products[row] for row in rows], rows, own, held_out))
+
+
+def _of_products(view: View) -> tuple[Folded, Folded]:
+    """Return what is learned, and the mean features of products in place of those of the images that are judged."""
+    assert view.shared is not None
+    return view.learned, Folded(replace(view.judged.data, x=view.shared.means), view.judged.folds)
 
 
 def calibrate_fusion(
@@ -111,8 +117,8 @@ def _gains(
     held_out: Array,
 ) -> bool:
     """Return whether the labels are likelier in `held_out` (m, nodes) than in `own`, each product counting once."""
-    stops = learning.judged.data.labels[rows]
-    nodes = learning.judged.data.nodes
+    stops = learning.whole.judged.data.labels[rows]
+    nodes = learning.whole.judged.data.nodes
     likelier = np.log(np.maximum(held_out[:, nodes], _FLOOR)) - np.log(np.maximum(own[:, nodes], _FLOOR))
     gains = (likelier * stops).sum(axis=1) / stops.sum(axis=1)
     _, owners = np.unique(np.asarray(products, dtype=object).astype(str), return_inverse=True)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
-from taxonomist.inference.heads.discriminant_weights import Array, Indices
+from taxonomist.inference.heads.discriminant_weights import Indices
+from taxonomist.inference.heads.features import Array
 from taxonomist.training.heads.discriminant.closed_form import DiscriminantOptions, LabelledFeatures, Model, fit
 
 _PRIOR_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -45,20 +46,32 @@ class Folded:
     folds: npt.NDArray[np.int64]
 
 
-def folds_of(products: Sequence[str], options: DiscriminantOptions) -> npt.NDArray[np.int64]:
-    """Return the fold (n,) of each image; images of one product are in one fold."""
+def folds_of(
+    products: Sequence[str], options: DiscriminantOptions, shares: Mapping[str, int] | None = None, parts: int = 1
+) -> npt.NDArray[np.int64]:
+    """Return the fold (n,) of each image; images of one product are in one fold.
+
+    `shares` has the number of a share, of `parts`, by product: it is what the fold leaves when divided by `parts`.
+    """
     names, inverse = np.unique(np.asarray(products, dtype=object).astype(str), return_inverse=True)
     order = np.random.default_rng(options.seed).permutation(len(names))
-    fold: npt.NDArray[np.int64] = (order % min(options.folds, len(names)))[inverse]
-    return fold
+    fold: npt.NDArray[np.int64] = order % min(options.folds, len(names))
+    if shares:
+        own = np.array([shares.get(name, -1) for name in names.tolist()])
+        fold = np.where(own < 0, order % parts, own) + parts * (order % max(1, options.folds // parts))
+    return fold[inverse]
 
 
-def held_out_predictions(learned: Folded, judged: Folded, options: DiscriminantOptions) -> Iterator[Predictions]:
+def held_out_predictions(parts: Sequence[tuple[Folded, Folded]], options: DiscriminantOptions) -> Iterator[Predictions]:
     """Yield what models that learn without a fold predict for the images that are judged in it.
 
-    There is none where nothing is left to learn from.
+    `parts` are what is learned and what is judged, the same images in one space or several: a fold has the one of the
+    number that is left when it is divided by their number. There is none where nothing is left to learn from.
     """
-    for fold in range(int(learned.folds.max()) + 1):
+    for fold in range(int(parts[0][0].folds.max()) + 1):
+        learned, judged = parts[fold % len(parts)]
+        if not (judged.folds == fold).any():
+            continue
         rest = learned.data.whole.without(learned.data.sums(learned.folds == fold))
         if len(learned.data.classes_of(learned.data.below(rest.weights))):
             model = fit(rest, learned.data, options)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 
-from taxonomist.inference.heads.discriminant_weights import Array
+from taxonomist.inference.heads.features import Array
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.training.heads.data.targets import Targets
 from taxonomist.training.heads.discriminant.fit_discriminant import fit_discriminant

@@ -146,6 +146,13 @@ def _control_card(tree: Tree, manifest: HeadManifest) -> list[str]:
     ]
     for level, (threshold, support) in enumerate(zip(calibration.thresholds, calibration.support, strict=True), 1):
         lines.append(f"| {level} | {f'{threshold:.2f}' if math.isfinite(threshold) else 'never'} | {support} |")
+    if space := manifest.spaces.get(tree.control):
+        lines += [
+            "",
+            f"The head was compared in a space of {space.dimension} numbers learned from {space.images} images of "
+            f"{space.products} products, and has {'it' if space.served else 'none'}: the log-loss of labels by models "
+            f"without their products was {space.log_loss[1]:.3f} in the space, {space.log_loss[0]:.3f} without it.",
+        ]
     if metrics is not None:
         lines += ["", f"On the images for testing: hierarchical F1 {metrics.hierarchical_f1:.3f}"]
         lines[-1] += f", macro-F1 {metrics.macro_f1:.3f}."

@@ -31,7 +31,7 @@ def head_graph(head: Head, trees: Mapping[str, Tree], temperatures: Mapping[str,
         case HeadWeights():
             outputs = _weights(graph, head, trees, temperatures)
         case DiscriminantHead():
-            outputs = [_discriminant(graph, found) for found in head.discriminants.values()]
+            outputs = list(_discriminants(graph, head).values())
         case EnsembleHead():
             outputs = _ensemble(graph, head, trees)
         case _:
@@ -75,12 +75,27 @@ def _path_log_probabilities(graph: _Graph, logits: str, tree: Tree) -> str:
     return total
 
 
-def _discriminant(graph: _Graph, found: Discriminant) -> tuple[str, int]:
-    """Add the discriminant of one control; return the name of its output and the number of its nodes."""
+def _discriminants(graph: _Graph, head: DiscriminantHead) -> dict[str, tuple[str, int]]:
+    """Add the discriminants; return by control the name of the output and the number of its nodes."""
     roots = graph.add("Mul", graph.add("Sign", INPUT_NAME), graph.add("Sqrt", graph.add("Abs", INPUT_NAME)))
-    lengths = graph.add("ReduceL2", roots, graph.constant(np.array([1], np.int64)), keepdims=1)
-    tiny = graph.constant(np.finfo(np.float32).tiny)
-    features = graph.add("Div", roots, graph.add("Max", lengths, tiny))
+    plain = inside = _scaled(graph, roots)
+    if space := next((found.space for found in head.discriminants.values() if found.space), None):
+        centred = graph.add("Sub", plain, graph.constant(space.mean))
+        inside = _scaled(graph, graph.add("MatMul", centred, graph.constant(space.matrix)))
+    return {
+        control: _discriminant(graph, found, inside if found.space else plain)
+        for control, found in head.discriminants.items()
+    }
+
+
+def _scaled(graph: _Graph, vectors: str) -> str:
+    """Add vectors scaled to length 1."""
+    lengths = graph.add("ReduceL2", vectors, graph.constant(np.array([1], np.int64)), keepdims=1)
+    return graph.add("Div", vectors, graph.add("Max", lengths, graph.constant(np.finfo(np.float32).tiny)))
+
+
+def _discriminant(graph: _Graph, found: Discriminant, features: str) -> tuple[str, int]:
+    """Add the discriminant of one control; return the name of its output and the number of its nodes."""
     scores = graph.add("Gemm", features, graph.constant(found.weight), graph.constant(found.bias), transB=1)
     classes, nodes = [], []
     for number, node in enumerate(found.nodes.tolist()):
@@ -98,8 +113,9 @@ def _ensemble(graph: _Graph, head: EnsembleHead, trees: Mapping[str, Tree]) -> l
     found = _weights(graph, head.layers, trees, {})
     layers = {control: output for (control, _), (output, _) in zip(head.layers.controls, found, strict=True)}
     outputs = []
+    discriminants = _discriminants(graph, head.discriminant)
     for control, discriminant in head.discriminant.discriminants.items():
-        output, nodes = _discriminant(graph, discriminant)
+        output, nodes = discriminants[control]
         half = graph.constant(learned_nodes(discriminant) / 2)
         outputs.append((graph.add("Mul", graph.add("Add", layers[control], output), half), nodes))
     return outputs

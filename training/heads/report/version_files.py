@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from taxonomist.storage.formats import FORMAT
-from taxonomist.storage.registry.manifests import TOGETHER, LookAlikeFigures, SuggestionFigures, Tested
+from taxonomist.storage.registry.manifests import (
+    TOGETHER,
+    LookAlikeFigures,
+    SpaceFigures,
+    SuggestionFigures,
+    Tested,
+)
 from taxonomist.taxonomy.calibration import Calibration
 from taxonomist.taxonomy.paths import TaxonomyPath, format_path
 from taxonomist.taxonomy.tree_metrics import TreeMetrics
@@ -74,6 +80,7 @@ def write_report(
     tested: Tested,
     look_alikes: LookAlikeFigures | None,
     untested: Mapping[str, Sequence[TaxonomyPath]],
+    spaces: Mapping[str, SpaceFigures],
 ) -> None:
     """Write report.json, report.md and for each level a confusion-<control>-<level>.csv and .png, and curves.json and
     curves.png where the head was trained in epochs. Without matplotlib nothing is drawn, and report.md says so.
@@ -94,12 +101,13 @@ def write_report(
         "promotion": asdict(decision),
         "left_out": dict(left_out),
         "look_alikes": look_alikes.model_dump() if look_alikes else None,
+        "spaces": {control: space.model_dump() for control, space in spaces.items()},
         "tested": tested.model_dump() | {"caveats": list(tested.caveats)},
         "nodes_without_test_images": {control: list(map(list, nodes)) for control, nodes in untested.items()},
     }
     write_json(folder / "report.json", report)
     can_plot = find_spec("matplotlib") is not None
-    lines = _suggestions(calibration, fused, together, suggested) + _look_alikes(look_alikes)
+    lines = _suggestions(calibration, fused, together, suggested) + _spaces(spaces) + _look_alikes(look_alikes)
     text = _markdown(lines, test, apart, validation, calibrated_on, decision, left_out, tested, untested)
     (folder / "report.md").write_text(text if can_plot else f"{text}\n{_NO_PLOTS}\n", encoding="utf-8")
     if training is not None:
@@ -184,6 +192,15 @@ def _suggestions(
             f"these, {control} has a hierarchical F1 of {scores[0]:.3f}; alone, {scores[1]:.3f}."
         )
     return lines
+
+
+def _spaces(spaces: Mapping[str, SpaceFigures]) -> list[str]:
+    return [
+        f"- {control} is predicted {'in' if space.served else 'without'} a space of {space.dimension} numbers learned "
+        f"from {space.images} images of {space.products} products. Models without a label's product give it a log-loss "
+        f"of {space.log_loss[1]:.3f} in the space, {space.log_loss[0]:.3f} without it."
+        for control, space in spaces.items()
+    ]
 
 
 def _look_alikes(figures: LookAlikeFigures | None) -> list[str]:

@@ -9,7 +9,8 @@ import numpy.typing as npt
 import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from taxonomist.inference.heads.discriminant_weights import Discriminant, features, node_probabilities
+from taxonomist.inference.heads.discriminant_weights import Discriminant, node_probabilities
+from taxonomist.inference.heads.features import features
 from taxonomist.taxonomy.errors import TrainingError
 from taxonomist.taxonomy.paths import TaxonomyPath
 from taxonomist.taxonomy.tree import Tree
@@ -187,7 +188,7 @@ def test_labels_of_a_product_help_its_other_images() -> None:
     names = [products[row] for row in first]
     shared = ProductFeatures(known.means[first], known.sizes[first], 2)
     alone = fit_discriminant(x[first], labels, names, TREE)
-    grouped = fit_discriminant(x[first], labels, names, TREE, shared=shared)
+    grouped = fit_discriminant(x[first], labels, names, TREE, shared=[shared])
     held, _ = in_products([SOFAS, CHAIRS, LAMPS] * 30, 6, spread=0.4, view=2.0)
     truth = np.repeat([TREE.index[path] for path in [SOFAS, CHAIRS, LAMPS] * 30], 6)
 
@@ -222,5 +223,5 @@ def test_products_that_are_not_pure_change_nothing() -> None:
     x, products = in_products(paths, 2, spread=0.5, view=0.2)
     labels = stops([[path] for path in paths for _ in range(2)])
     alone = fit_discriminant(x, labels, products, TREE)
-    mixed = fit_discriminant(x, labels, products, TREE, shared=ProductFeatures.of(x, products, 0))
+    mixed = fit_discriminant(x, labels, products, TREE, shared=[ProductFeatures.of(x, products, 0)])
     np.testing.assert_array_equal(mixed.weights.weight, alone.weights.weight)

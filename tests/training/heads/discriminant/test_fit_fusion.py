@@ -25,11 +25,11 @@ def test_it_is_fitted_on_predictions_by_models_that_never_saw_the_product() -> N
 
     def evidence(labels: FloatArray) -> float:
         """Return the difference of two log-likelihoods of product 0: temperature and prior are fitted on all labels."""
-        learning = learning_of(x, labels, products, TREE, DiscriminantOptions(folds=len(PATHS)), shared)
-        fitted = fit_fusion(learning, products, shared)
+        learning = learning_of(x, labels, products, TREE, DiscriminantOptions(folds=len(PATHS)), [shared])
+        fitted = fit_fusion(learning, products)
         assert fitted is not None
         sofas, chairs = (fitted.held_out[0, TREE.index[path]] for path in (SOFAS, CHAIRS))
-        prior, classes = fitted.fusion.prior, learning.judged.data.nodes[learning.model().classes].tolist()
+        prior, classes = fitted.fusion.prior, learning.whole.judged.data.nodes[learning.model().classes].tolist()
         counts = dict(zip(classes, prior.tolist(), strict=True))
         own = counts[TREE.index[CHAIRS]] - counts[TREE.index[SOFAS]]
         temperature = learning.temperature / fitted.fusion.scale
@@ -42,8 +42,8 @@ def test_what_is_predicted_for_a_product_is_worked_out_by_hand() -> None:
     x, products = in_products(PATHS, 3, spread=1.0, view=0.5)
     shared = ProductFeatures.of(x, products, 2)
     labels = stops([[path] for path in PATHS for _ in range(3)])
-    learning = learning_of(x, labels, products, TREE, DiscriminantOptions(folds=len(PATHS)), shared)
-    fitted = fit_fusion(learning, products, shared)
+    learning = learning_of(x, labels, products, TREE, DiscriminantOptions(folds=len(PATHS)), [shared])
+    fitted = fit_fusion(learning, products)
     assert fitted is not None
     assert fitted.rows.tolist() == list(range(len(x)))
     temperature = learning.temperature / fitted.fusion.scale
@@ -53,11 +53,11 @@ def test_what_is_predicted_for_a_product_is_worked_out_by_hand() -> None:
         rest = np.r_[:start, start + 3 : len(x)]
         others = ProductFeatures(shared.means[rest], shared.sizes[rest], 2)
         names = [products[row] for row in rest]
-        model = learning_of(x[rest], labels[rest], names, TREE, DiscriminantOptions(folds=2), others).model()
+        model = learning_of(x[rest], labels[rest], names, TREE, DiscriminantOptions(folds=2), [others]).model()
         without.append((model, model.likelihoods(shared.means[start : start + 3])))
 
     def by_hand(temperature: float, weight: float) -> FloatArray:
-        nodes, parents = learning.judged.data.nodes, np.asarray(TREE.parents, np.int64)
+        nodes, parents = learning.whole.judged.data.nodes, np.asarray(TREE.parents, np.int64)
         scores = [1.5 * found / temperature + weight * model.log_prior for model, found in without]  # 3 / (1 + 2 / 2)
         return np.concatenate(
             [
@@ -78,8 +78,8 @@ def test_below_the_level_that_a_product_shares_each_image_is_predicted_alone() -
     x, products = in_products(PATHS, 3, spread=1.0, view=0.5)
     shared = ProductFeatures.of(x, products, 1)
     labels = stops([[path] for path in PATHS for _ in range(3)])
-    learning = learning_of(x, labels, products, TREE, DiscriminantOptions(), shared)
-    fitted = fit_fusion(learning, products, shared)
+    learning = learning_of(x, labels, products, TREE, DiscriminantOptions(), [shared])
+    fitted = fit_fusion(learning, products)
     assert fitted is not None
     alone, together = learning.probabilities(learning.held_out), fitted.held_out
     seats, sofas = TREE.index[SOFAS[:1]], TREE.index[SOFAS]
@@ -92,8 +92,8 @@ def test_products_that_are_alone_or_mixed_have_no_fusion() -> None:
     x, products = in_products(PATHS, 3, spread=1.0, view=0.5)
     labels = stops([[path] for path in PATHS for _ in range(3)])
     names = [str(number) for number in range(len(x))]
-    for shared in (None, ProductFeatures.of(x, products, 0), ProductFeatures.of(x, names, 2)):
-        assert fit_fusion(learning_of(x, labels, products, TREE, shared=shared), products, shared) is None
+    for shared in ([], [ProductFeatures.of(x, products, 0)], [ProductFeatures.of(x, names, 2)]):
+        assert fit_fusion(learning_of(x, labels, products, TREE, shared=shared), products) is None
 
 
 def calibrated(right: FloatArray, *, gain: bool = True, drawn: int | None = None) -> Calibration | None:

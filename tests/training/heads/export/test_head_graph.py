@@ -8,6 +8,7 @@ import pytest
 
 from taxonomist.inference.heads.discriminant_weights import Discriminant, DiscriminantHead
 from taxonomist.inference.heads.ensemble_weights import EnsembleHead
+from taxonomist.inference.heads.features import ProductProjection
 from taxonomist.inference.heads.head import Head
 from taxonomist.inference.heads.head_weights import Array, HeadWeights
 from taxonomist.taxonomy.tree import Tree
@@ -41,10 +42,13 @@ def two_layers(scale: np.float32) -> HeadWeights:
     )
 
 
-def discriminants() -> DiscriminantHead:
+def discriminants(*inside: str) -> DiscriminantHead:
+    """Return a head; the controls `inside` have a space of three numbers."""
+
     def of(tree: Tree, nodes: list[int]) -> Discriminant:
-        weight = np.float32(10) * random(len(nodes), DIMENSION)
-        return Discriminant(weight, random(len(nodes)), np.array(nodes), tree.parents.astype(np.int64))
+        space = ProductProjection(random(DIMENSION), random(DIMENSION, 3)) if tree.control in inside else None
+        weight = np.float32(10) * random(len(nodes), 3 if space else DIMENSION)
+        return Discriminant(weight, random(len(nodes)), np.array(nodes), tree.parents.astype(np.int64), space)
 
     return DiscriminantHead({"media": of(DEEP, [2, 4, 3, 1, 8]), "embeddings": of(FLAT, [0, 2])})
 
@@ -55,7 +59,10 @@ def discriminants() -> DiscriminantHead:
         two_layers(np.float32(1)),
         two_layers(np.float32(60)),
         discriminants(),
+        discriminants("embeddings"),
+        discriminants("media", "embeddings"),
         EnsembleHead(two_layers(np.float32(1)), discriminants()),
+        EnsembleHead(two_layers(np.float32(1)), discriminants("media", "embeddings")),
     ],
 )
 @pytest.mark.parametrize("temperatures", [{}, {"media": 2.5, "embeddings": 0.3}])
