@@ -89,7 +89,7 @@ def discriminants(scatter: ProductScatter, dimension: int, shrinkage: float = 0.
     mean = scatter.total / scatter.images
     means = root @ (scatter.between - scatter.images * np.outer(mean, mean)) @ root.T
     _, directions = np.linalg.eigh(means)  # in ascending order
-    matrix: Double = root.T @ directions[:, ::-1][:, :dimension]
+    matrix: Double = root.T @ directions[:, ::-1][:, :dimension].copy()  # without the copy, it is 70 times slower
     return matrix
 
 
