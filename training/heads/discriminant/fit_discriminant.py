@@ -101,7 +101,8 @@ class Learning:
     """What a discriminant of the tree learns from, and the temperature and the prior weight that fit it.
 
     `whole` is what is learned in `space`. `held_out` is what models without their products predict for the labelled
-    images; these models learn in the views `parts`, each in a space that a share of the products has not taught.
+    images; these models learn in the views `parts`. Where these are spaces that a share of the products has not taught,
+    the share is the fold: a model knows no image that the space does not know, as in the whole space.
     """
 
     tree: Tree

@@ -51,25 +51,25 @@ def folds_of(
 ) -> npt.NDArray[np.int64]:
     """Return the fold (n,) of each image; images of one product are in one fold.
 
-    `shares` has the number of a share, of `parts`, by product: it is what the fold leaves when divided by `parts`.
+    `shares` has the number of the fold, of `parts`, by product, of those that must be in it.
     """
     names, inverse = np.unique(np.asarray(products, dtype=object).astype(str), return_inverse=True)
     order = np.random.default_rng(options.seed).permutation(len(names))
-    fold: npt.NDArray[np.int64] = order % min(options.folds, len(names))
+    fold: npt.NDArray[np.int64] = order % (parts if shares else min(options.folds, len(names)))
     if shares:
         own = np.array([shares.get(name, -1) for name in names.tolist()])
-        fold = np.where(own < 0, order % parts, own) + parts * (order % max(1, options.folds // parts))
+        fold = np.where(own < 0, fold, own)
     return fold[inverse]
 
 
 def held_out_predictions(parts: Sequence[tuple[Folded, Folded]], options: DiscriminantOptions) -> Iterator[Predictions]:
     """Yield what models that learn without a fold predict for the images that are judged in it.
 
-    `parts` are what is learned and what is judged, the same images in one space or several: a fold has the one of the
-    number that is left when it is divided by their number. There is none where nothing is left to learn from.
+    `parts` are what is learned and what is judged, the same images in one space, or in one for each fold. Nothing is
+    predicted where nothing is left to learn from.
     """
     for fold in range(int(parts[0][0].folds.max()) + 1):
-        learned, judged = parts[fold % len(parts)]
+        learned, judged = parts[fold if len(parts) > 1 else 0]
         if not (judged.folds == fold).any():
             continue
         rest = learned.data.whole.without(learned.data.sums(learned.folds == fold))
