@@ -19,7 +19,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import lru_cache
-from itertools import product
+from itertools import groupby, product
 from pathlib import Path
 from typing import Any
 
@@ -202,14 +202,15 @@ def _results(jobs: Sequence[Job], options: argparse.Namespace, files: Mapping[st
         path.open("a", encoding="utf-8") as file,
     ):
         try:
-            futures = [pool.submit(run_job, job, options.catalogue, files[job["eyes"]]) for job in missing]
+            groups = [list(group) for _, group in groupby(missing, _space)]
+            futures = [pool.submit(run_jobs, group, options.catalogue, files[group[0]["eyes"]]) for group in groups]
             for number, future in enumerate(as_completed(futures), 1):
-                line = future.result()
-                file.write(json.dumps(line) + "\n")
+                for line in future.result():
+                    file.write(json.dumps(line) + "\n")
+                    done[_key(line["job"])] = line
                 file.flush()
-                done[_key(line["job"])] = line
-                if number % 20 == 0:
-                    say(f"{number} of {len(missing)}")
+                if number % 5 == 0:
+                    say(f"{number} of {len(groups)}")
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
@@ -230,6 +231,16 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 def _key(job: Job) -> str:
     return json.dumps(job, sort_keys=True)
+
+
+def _space(job: Job) -> tuple[Any, ...]:
+    """Return what jobs have in common that share a space, which takes longer to learn than a head."""
+    return job["tree"], job["eyes"], job["seed"]
+
+
+def run_jobs(jobs: Sequence[Job], folder: Path, embeddings: Path) -> list[dict[str, Any]]:
+    """Return what `run_job` returns for each."""
+    return [run_job(job, folder, embeddings) for job in jobs]
 
 
 def run_job(job: Job, folder: Path, embeddings: Path) -> dict[str, Any]:

@@ -134,11 +134,10 @@ def _size(nodes: IntArray) -> int:
 
 def _likeliest(probabilities: FloatArray, nodes: IntArray, size: int) -> tuple[IntArray, FloatArray]:
     """Return for probabilities (n, nodes) the likeliest of some nodes (n, size), best first, and their sums (n,)."""
-    values = probabilities[:, nodes]
+    values, rows = probabilities[:, nodes], np.arange(len(probabilities))[:, None]
     best = np.argpartition(values, len(nodes) - size, axis=1)[:, -size:]
-    order = np.argsort(-np.take_along_axis(values, best, axis=1), axis=1, kind="stable")
-    best = np.take_along_axis(best, order, axis=1)
-    return nodes[best], np.take_along_axis(values, best, axis=1).sum(axis=1)
+    best = best[rows, np.argsort(-values[rows, best], axis=1, kind="stable")]
+    return nodes[best], values[rows, best].sum(axis=1)
 
 
 def _lists_of(tree: Tree, probabilities: FloatArray, truths: Truths, owners: npt.NDArray[np.int64]) -> Candidates:
