@@ -16,7 +16,7 @@ from taxonomist.inference.heads.head_weights import HeadWeights
 from taxonomist.taxonomy.calibration import Calibration, Promise, fit_calibration, fit_promise, fit_shortlists
 from taxonomist.taxonomy.path_probabilities import FloatArray, path_log_probabilities
 from taxonomist.taxonomy.paths import TaxonomyPath, prefixes
-from taxonomist.taxonomy.suggestion import suggest
+from taxonomist.taxonomy.suggestion import suggest_each
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.training.heads.data.targets import HeadData, Outputs, stops
 from taxonomist.training.heads.discriminant.choose_space import better_learning
@@ -193,10 +193,9 @@ class Shown:
 
 def shown(tree: Tree, probabilities: FloatArray, calibration: Calibration) -> list[Shown | None]:
     """Return for each row of P(path) (n, nodes) the path or the shortlist."""
-    found = [suggest(tree, row, calibration) for row in probabilities]
     return [
         Shown(suggestion.shortlist or (suggestion.path,), bool(suggestion.shortlist)) if suggestion else None
-        for suggestion in found
+        for suggestion in suggest_each(tree, probabilities, calibration)
     ]
 
 

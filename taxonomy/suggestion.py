@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from taxonomist.taxonomy.calibration import Calibration, fit_calibration, shortlist
-from taxonomist.taxonomy.path_probabilities import FloatArray, greedy_path
+from taxonomist.taxonomy.calibration import Calibration, fit_calibration, shortlists
+from taxonomist.taxonomy.path_probabilities import FloatArray, greedy_path, greedy_paths
 from taxonomist.taxonomy.paths import NO_ANSWER, TaxonomyPath, common_prefix, format_path, prefixes
 from taxonomist.taxonomy.tree import Tree
 
-__all__ = ["Calibration", "Suggestion", "fit_calibration", "suggest", "vote", "why_none"]
+__all__ = ["Calibration", "Suggestion", "fit_calibration", "suggest", "suggest_each", "vote", "why_none"]
 
 
 @dataclass(frozen=True)
@@ -31,29 +31,39 @@ class Suggestion:
 
 
 def suggest(tree: Tree, probabilities: FloatArray, calibration: Calibration) -> Suggestion | None:
-    """Return the deepest node on the greedy path whose probability reaches the threshold of its level, else a shortlist
-    where one keeps the promise, else None.
+    """Return what `suggest_each` returns for one image; `probabilities` have the shape (nodes,)."""
+    return suggest_each(tree, probabilities[None], calibration)[0]
 
-    `probabilities` are the calibrated ones of the paths of all nodes, shape (nodes,). For a `leafs_only` control the
+
+def suggest_each(tree: Tree, probabilities: FloatArray, calibration: Calibration) -> list[Suggestion | None]:
+    """Return for each image the deepest node on the greedy path whose probability reaches the threshold of its level,
+    else a shortlist where one keeps the promise, else None.
+
+    `probabilities` are the calibrated ones of the paths of all nodes, shape (n, nodes). For a `leafs_only` control the
     path is a leaf or (). `NO_ANSWER` is never suggested. Raises ValueError when the calibration or the probabilities do
     not fit the tree.
     """
-    if probabilities.shape != (len(tree),) or len(calibration.thresholds) != tree.depth:
+    if probabilities.ndim != 2 or probabilities.shape[1] != len(tree) or len(calibration.thresholds) != tree.depth:
         raise ValueError(
             f"{probabilities.shape} probabilities and {len(calibration.thresholds)} thresholds "
             f"for a tree of {len(tree)} nodes and {tree.depth} levels"
         )
-    for node in reversed(greedy_path(tree, probabilities)):
-        if tree.paths[node] == NO_ANSWER or (tree.leafs_only and not tree.is_leaf[node]):
-            break
-        level = int(tree.levels[node])
-        score = float(probabilities[node])
-        if score >= calibration.thresholds[level - 1]:
-            return Suggestion(tree.paths[node], min(max(score, 0.0), 1.0), level)
-    if listed := shortlist(tree, probabilities, calibration):
-        parent = () if tree.leafs_only else common_prefix(listed.paths)
-        return Suggestion(parent, listed.score, len(parent), listed.paths)
-    return None
+    may_be = tree.is_leaf.copy() if tree.leafs_only else np.ones(len(tree), np.bool_)
+    if NO_ANSWER in tree:
+        may_be[tree.index[NO_ANSWER]] = False
+    paths = greedy_paths(tree, probabilities)  # -1 below a leaf
+    scores = np.take_along_axis(probabilities, paths, axis=1)
+    reaches = (paths >= 0) & may_be[paths] & (scores >= np.array(calibration.thresholds))
+    found: list[Suggestion | None] = [None] * len(probabilities)
+    for row in np.flatnonzero(reaches.any(axis=1)).tolist():
+        level = int(np.flatnonzero(reaches[row])[-1])
+        found[row] = Suggestion(tree.paths[paths[row, level]], min(max(float(scores[row, level]), 0.0), 1.0), level + 1)
+    rest = np.flatnonzero(~reaches.any(axis=1))
+    for row, listed in zip(rest.tolist(), shortlists(tree, probabilities[rest], calibration), strict=True):
+        if listed:
+            parent = () if tree.leafs_only else common_prefix(listed.paths)
+            found[row] = Suggestion(parent, listed.score, len(parent), listed.paths)
+    return found
 
 
 def why_none(tree: Tree, probabilities: FloatArray, calibration: Calibration) -> str:

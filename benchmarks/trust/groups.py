@@ -36,7 +36,7 @@ from taxonomist.taxonomy.calibration import Calibration, Promise, fit_promise
 from taxonomist.taxonomy.errors import TaxonomistError
 from taxonomist.taxonomy.groups import PURE, pure_depth, purity_by_level
 from taxonomist.taxonomy.path_probabilities import FloatArray, greedy_path
-from taxonomist.taxonomy.suggestion import suggest
+from taxonomist.taxonomy.suggestion import suggest_each
 from taxonomist.training.heads.data.targets import stops
 from taxonomist.training.heads.discriminant.choose_space import better_learning
 from taxonomist.training.heads.discriminant.fit_discriminant import (
@@ -230,7 +230,7 @@ def _suggested(
     """Return the numbers of images, of suggestions, and of right ones."""
     if not np.isfinite(calibration.thresholds[0]):
         return len(truths), 0, 0
-    made = [suggest(catalogue.tree, row, calibration) for row in probabilities]
+    made = suggest_each(catalogue.tree, probabilities, calibration)
     right = sum(
         truth[: suggestion.level] == suggestion.path
         for suggestion, truth in zip(made, truths, strict=True)

@@ -17,7 +17,7 @@ from taxonomist.taxonomy.path_probabilities import FloatArray
 from taxonomist.taxonomy.paths import NO_ANSWER, TaxonomyPath
 from taxonomist.taxonomy.tree import IntArray, Tree
 
-__all__ = ["MOST_PATHS", "Shortlist", "fit_shortlists", "shortlist"]
+__all__ = ["MOST_PATHS", "Shortlist", "fit_shortlists", "shortlists"]
 
 MOST_PATHS = 5
 _LEAST_NODES_PER_PATH = 4  # a list has at most a quarter of the nodes that it is chosen from
@@ -32,28 +32,32 @@ class Shortlist:
     level: int
 
 
-def shortlist(tree: Tree, probabilities: FloatArray, calibration: Calibration) -> Shortlist | None:
-    """Return the likeliest nodes of the deepest level whose sum reaches the level's threshold, else None.
+def shortlists(tree: Tree, probabilities: FloatArray, calibration: Calibration) -> list[Shortlist | None]:
+    """Return, for each image, the likeliest nodes of the deepest level whose sum reaches its threshold, else None.
 
-    `probabilities` (nodes,) are the calibrated ones of the paths of all nodes. A list is meant for an image without a
+    `probabilities` (n, nodes) are the calibrated ones of the paths of all nodes. A list is meant for an image without a
     suggested path: its thresholds were fitted on such images. A level has its nodes and the leaves above it. Of these,
     at most `MOST_PATHS` and at most a quarter are listed; a level with fewer than eight has no lists. For a
     `leafs_only` control only leaves are listed. A node about which nothing was learned is not listed. Raises ValueError
     when the calibration does not fit the tree.
     """
+    found: list[Shortlist | None] = [None] * len(probabilities)
     if not calibration.shortlists:
-        return None
+        return found
     if len(calibration.shortlists) != tree.depth:
         raise ValueError(f"{len(calibration.shortlists)} thresholds of shortlists for a tree of {tree.depth} levels")
+    rest: IntArray = np.arange(len(probabilities))
     for level in range(tree.depth, 0, -1):
         threshold = calibration.shortlists[level - 1]
-        if math.isinf(threshold) or not (size := _size(nodes := _nodes(tree, level))):
+        if math.isinf(threshold) or not len(rest) or not (size := _size(nodes := _nodes(tree, level))):
             continue
-        likeliest, masses = _likeliest(probabilities[None], nodes, size)
-        if masses[0] >= threshold:
-            listed = [node for node in likeliest[0].tolist() if probabilities[node] > 0]
-            return Shortlist(tuple(tree.paths[node] for node in listed), min(float(masses[0]), 1.0), level)
-    return None
+        likeliest, masses = _likeliest(probabilities[rest], nodes, size)
+        reaches = masses >= threshold
+        for row, best, mass in zip(rest[reaches].tolist(), likeliest[reaches], masses[reaches].tolist(), strict=True):
+            listed = best[probabilities[row, best] > 0].tolist()
+            found[row] = Shortlist(tuple(tree.paths[node] for node in listed), min(mass, 1.0), level)
+        rest = rest[~reaches]
+    return found
 
 
 def fit_shortlists(

@@ -15,7 +15,7 @@ from taxonomist.storage.registry.manifests import SuggestionFigures
 from taxonomist.taxonomy.calibration import Calibration
 from taxonomist.taxonomy.path_probabilities import FloatArray, path_log_probabilities, row_blocks
 from taxonomist.taxonomy.paths import TaxonomyPath, format_path
-from taxonomist.taxonomy.suggestion import Suggestion, suggest
+from taxonomist.taxonomy.suggestion import Suggestion, suggest_each
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.taxonomy.tree_metrics import NodeScores, TreeMetrics, count_level, evaluate_paths
 from taxonomist.training.heads.data.targets import Labels
@@ -168,9 +168,9 @@ def evaluate_suggestions(
     counts: dict[str, Counter[str]] = {}
     for rows in row_blocks(len(x), sum(map(len, trees))):
         for control, scores in head.log_probabilities(x[rows], by_control, temperatures).items():
-            for label, row in zip(labels[rows], np.exp(scores), strict=True):
+            suggestions = suggest_each(by_control[control], np.exp(scores), calibration[control])
+            for label, suggestion in zip(labels[rows], suggestions, strict=True):
                 if paths := label.get(control):
-                    suggestion = suggest(by_control[control], row, calibration[control])
                     counts.setdefault(control, Counter()).update(_became(paths, suggestion))
     return {control: SuggestionFigures(**{name: found[name] for name in _BECAME}) for control, found in counts.items()}
 

@@ -25,7 +25,7 @@ from taxonomist.storage.catalog.image_ids import image_id
 from taxonomist.taxonomy.errors import ConfigError, NotFoundError
 from taxonomist.taxonomy.path_probabilities import greedy_path
 from taxonomist.taxonomy.paths import TaxonomyPath
-from taxonomist.taxonomy.suggestion import Suggestion, suggest
+from taxonomist.taxonomy.suggestion import Suggestion, suggest_each
 from taxonomist.taxonomy.tree import Tree
 from taxonomist.training.heads.data.trained_on import TrainedOn, trained_on
 
@@ -152,4 +152,4 @@ def _predict(
     calibration = model.calibrations[tree.control]
     rows = model.probabilities(vectors)[tree.control]
     paths: list[TaxonomyPath | None] = [tree.paths[greedy_path(tree, row)[-1]] for row in rows]
-    return paths, [suggest(tree, row, calibration) for row in rows]
+    return paths, suggest_each(tree, rows, calibration)

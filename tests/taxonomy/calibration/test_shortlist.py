@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from taxonomist.taxonomy.calibration import Calibration, Shortlist, fit_promise, fit_shortlists, shortlist
+from taxonomist.taxonomy.calibration import Calibration, Shortlist, fit_promise, fit_shortlists, shortlists
+from taxonomist.taxonomy.path_probabilities import FloatArray
 from taxonomist.taxonomy.paths import NO_ANSWER, TaxonomyPath
 from taxonomist.taxonomy.tree import Tree
 
@@ -28,36 +29,41 @@ def probabilities(tree: Tree, values: Mapping[TaxonomyPath, float]) -> npt.NDArr
     return row
 
 
+def list_of(tree: Tree, probabilities: FloatArray, calibration: Calibration) -> Shortlist | None:
+    """Return what `shortlists` returns for one image."""
+    return shortlists(tree, probabilities[None], calibration)[0]
+
+
 def calibration(tree: Tree, *shortlists: float, path: float = math.inf, target: float = 0.9) -> Calibration:
     return Calibration(1.0, (path,) * tree.depth, target, (0,) * tree.depth, shortlists)
 
 
 def test_the_likeliest_nodes_are_listed_where_their_sum_reaches_the_threshold() -> None:
     row = probabilities(FLAT, {("c",): 0.5, ("a",): 0.25, ("h",): 0.15, ("b",): 0.1})
-    assert shortlist(FLAT, row, calibration(FLAT, 0.75)) == Shortlist((("c",), ("a",)), 0.75, 1)
-    assert shortlist(FLAT, row, calibration(FLAT, 0.8)) is None
-    assert shortlist(FLAT, row, calibration(FLAT, math.inf)) is None
-    assert shortlist(FLAT, row, calibration(FLAT)) is None  # a version of an earlier release
+    assert list_of(FLAT, row, calibration(FLAT, 0.75)) == Shortlist((("c",), ("a",)), 0.75, 1)
+    assert list_of(FLAT, row, calibration(FLAT, 0.8)) is None
+    assert list_of(FLAT, row, calibration(FLAT, math.inf)) is None
+    assert list_of(FLAT, row, calibration(FLAT)) is None  # a version of an earlier release
 
 
 def test_a_deeper_list_takes_the_place_of_one_above_it() -> None:
     below = (("a", "x"), ("b", "x"), ("a", "y"), ("b", "y"))
     row = probabilities(DEEP, dict(zip((*below, ("c", "x")), (0.5, 0.25, 0.125, 0.0625, 0.03125), strict=True)))
-    assert shortlist(DEEP, row, calibration(DEEP, 0.8, 0.9)) == Shortlist(below, 0.9375, 2)
-    assert shortlist(DEEP, row, calibration(DEEP, 0.8, 0.95)) == Shortlist((("a",), ("b",)), 0.9375, 1)
+    assert list_of(DEEP, row, calibration(DEEP, 0.8, 0.9)) == Shortlist(below, 0.9375, 2)
+    assert list_of(DEEP, row, calibration(DEEP, 0.8, 0.95)) == Shortlist((("a",), ("b",)), 0.9375, 1)
 
 
 @pytest.mark.parametrize(("nodes", "listed"), [(40, 5), (19, 4), (11, 2), (8, 2), (7, 0)])
 def test_a_list_has_at_most_five_paths_and_a_quarter_of_the_nodes(nodes: int, listed: int) -> None:
     tree = Tree.from_paths("kind", [(f"{number:02}",) for number in range(nodes)])
-    found = shortlist(tree, np.full(nodes, 1 / nodes), calibration(tree, 0.01))
+    found = list_of(tree, np.full(nodes, 1 / nodes), calibration(tree, 0.01))
     assert len(found.paths if found else ()) == listed
 
 
 def test_leaves_above_a_level_are_listed_with_it() -> None:
     tree = Tree.from_paths("kind", [("other",), *DEEP.paths])
     row = probabilities(tree, {("other",): 0.4, ("a", "x"): 0.3, ("b", "y"): 0.2, ("c", "x"): 0.1})
-    found = shortlist(tree, row, calibration(tree, math.inf, 0.5))
+    found = list_of(tree, row, calibration(tree, math.inf, 0.5))
     assert found is not None
     assert found.paths == (("other",), ("a", "x"), ("b", "y"), ("c", "x"))
 
@@ -65,8 +71,8 @@ def test_leaves_above_a_level_are_listed_with_it() -> None:
 def test_a_control_that_wants_leaves_gets_leaves() -> None:
     tree = replace(DEEP, leafs_only=True)
     row = probabilities(tree, {("a", "x"): 0.6, ("b", "y"): 0.4})
-    assert shortlist(tree, row, calibration(tree, 0.5, math.inf)) is None
-    found = shortlist(tree, row, calibration(tree, math.inf, 0.5))
+    assert list_of(tree, row, calibration(tree, 0.5, math.inf)) is None
+    found = list_of(tree, row, calibration(tree, math.inf, 0.5))
     assert found is not None
     assert found.paths == (("a", "x"), ("b", "y"))  # nothing was learned about the others
 
@@ -74,12 +80,12 @@ def test_a_control_that_wants_leaves_gets_leaves() -> None:
 def test_no_answer_is_not_listed() -> None:
     tree = Tree("kind", "image", "taxonomy", (NO_ANSWER, *FLAT.paths))
     row = probabilities(tree, {NO_ANSWER: 0.4, ("a",): 0.3, ("b",): 0.2, ("c",): 0.1})
-    assert shortlist(tree, row, calibration(tree, 0.5)) == Shortlist((("a",), ("b",)), 0.5, 1)
+    assert list_of(tree, row, calibration(tree, 0.5)) == Shortlist((("a",), ("b",)), 0.5, 1)
 
 
 def test_thresholds_of_another_tree_are_refused() -> None:
     with pytest.raises(ValueError, match="1 thresholds of shortlists for a tree of 2 levels"):
-        shortlist(DEEP, np.zeros(len(DEEP)), calibration(DEEP, 0.5))
+        list_of(DEEP, np.zeros(len(DEEP)), calibration(DEEP, 0.5))
 
 
 def fitted(
