@@ -25,20 +25,22 @@ class EvaluableVersion:
 class Evaluated:
     """The versions of a project, the newest first, and the chosen one with its control, None where there is none.
 
-    `outcomes` is None where the chosen version has no test images with a label for the control.
+    `outcomes` is None where the chosen version has no test images with a label for the control. `problem` says why the
+    version cannot be read.
     """
 
     versions: tuple[EvaluableVersion, ...]
     version: VersionOutcomes | None
     controls: tuple[str, ...]
     outcomes: ControlOutcomes | None
+    problem: str | None = None
 
 
 def collect_evaluation(
     services: Services, project: str, version: str | None = None, control: str | None = None
 ) -> Evaluated:
     """Return the outcomes of a version, of the served one or else the newest without a name, for its first control or
-    another one. Raises `NotFoundError` for an unknown version or control, and `DamagedError`."""
+    another one. Raises `NotFoundError` for an unknown version or control."""
     name = registry_name(project)
     champion = services.registry.champion(name)
     versions = tuple(
@@ -46,13 +48,17 @@ def collect_evaluation(
         for found in reversed(services.registry.versions(name))
     )
     if version is not None and version not in {found.version for found in versions}:
-        raise NotFoundError(f"Project {project} has no version {version}.")
+        raise NotFoundError(f"Project {project} has no version {version!r}.")
     if not versions:
         return Evaluated((), None, (), None)
-    chosen = version_outcomes(services, project, version or champion or versions[0].version)
+    wanted = version or champion or versions[0].version
+    try:
+        chosen = version_outcomes(services, project, wanted)
+    except DamagedError as error:
+        return Evaluated(versions, VersionOutcomes(wanted, None, None), (), None, str(error))
     controls = tuple(chosen.controls or ())
     if control is not None and control not in controls:
-        raise NotFoundError(f"Version {chosen.version} of project {project} has no control {control}.")
+        raise NotFoundError(f"Version {chosen.version} of project {project} has no control {control!r}.")
     outcomes = (chosen.controls or {}).get(control or next(iter(controls), ""))
     return Evaluated(versions, chosen, controls, outcomes if outcomes and outcomes.images else None)
 

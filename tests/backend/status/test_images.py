@@ -57,7 +57,7 @@ def test_images_behind_a_number_of_the_evaluation(trained: Services, limit: int)
     both = ImageFilter(node=RED.node, evaluated=warm)
     assert all_ids(trained, both, limit) == [id for id in tested if id in red]
     assert collect_images(trained, "7", both).total is None
-    suggest(trained, tested[:5])
+    suggest(trained, [*tested[:5], *(id for id in red if id not in tested)])
     assert all_ids(trained, ImageFilter(judged="right", evaluated=warm), limit) == tested[:5:2]
 
 

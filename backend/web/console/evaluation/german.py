@@ -61,6 +61,11 @@ EVALUATION: Mapping[str, str] = {
     "1 node has no test image.": "1 Knoten hat kein Testbild.",
     "{count} nodes have no test image.": "{count} Knoten haben kein Testbild.",
     "No test image has a label below this node.": "Kein Testbild hat ein Label unter diesem Knoten.",
+    "Version {version} cannot be read. Choose another one, or train again.": (
+        "Version {version} kann nicht gelesen werden. Wählen Sie eine andere, oder trainieren Sie neu."
+    ),
+    "1 node with fewer mistakes is not shown.": "1 Knoten mit weniger Fehlern ist nicht gezeigt.",
+    "{count} nodes with fewer mistakes are not shown.": "{count} Knoten mit weniger Fehlern sind nicht gezeigt.",
     "Nodes with the most mistakes": "Knoten mit den meisten Fehlern",
     "Mistakes": "Fehler",
     "Precision": "Genauigkeit",

@@ -26,8 +26,9 @@ from taxonomist.backend.web.console.evaluation.charts import curve_chart, reliab
 from taxonomist.backend.web.console.evaluation.matrix_table import link_to_images, matrix_table
 from taxonomist.backend.web.console.evaluation.wording import level_words, node_words
 from taxonomist.backend.web.console.language import Language
+from taxonomist.taxonomy.errors import DamagedError
 
-_NODES_SHOWN = 12
+_NODES_SHOWN, _MOST_NODES = 12, 1000
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,7 @@ class Confidence:
 def evaluation_values(
     services: Services, project: str, arguments: MultiDict[str, str], language: Language
 ) -> dict[str, object]:
-    """Return the values of the template. Raises `NotFoundError` for a parameter that names nothing, and
-    `DamagedError`."""
+    """Return the values of the template. Raises `NotFoundError` for a parameter that names nothing."""
     address = Address.of(arguments)
     found = collect_evaluation(services, project, address.version, address.control)
     values: dict[str, object] = {"evaluated": found, "controls": _controls(found, address)}
@@ -80,7 +80,11 @@ def evaluation_values(
         if outcomes.tree.control in choice.controls and choice.version != outcomes.version
     ]
     than = address.than or next(iter(others), None)
-    compared = compare_versions(services, project, outcomes.version, than, outcomes.tree.control) if than else None
+    compared, problem = None, None
+    try:
+        compared = compare_versions(services, project, outcomes.version, than, outcomes.tree.control) if than else None
+    except DamagedError as error:
+        problem = str(error)
     return values | {
         "outcomes": outcomes,
         "table": matrix_table(outcomes, confusion_matrix(outcomes, address.node, address.focus), address, language),
@@ -95,8 +99,9 @@ def evaluation_values(
                 replace(top, node=row.node[:-1], focus=row.node[-1] or None).link,
                 row,
             )
-            for row in (rows if address.all_nodes else rows[:_NODES_SHOWN])
+            for row in rows[: _MOST_NODES if address.all_nodes else _NODES_SHOWN]
         ],
+        "nodes_left_out": max(len(rows) - _MOST_NODES, 0) if address.all_nodes else 0,
         "more_nodes": (len(rows) - _NODES_SHOWN, replace(address, all_nodes=True).link)
         if len(rows) > _NODES_SHOWN and not address.all_nodes
         else None,
@@ -105,6 +110,7 @@ def evaluation_values(
         "than": than,
         "kept": [pair for pair in address.pairs if pair[0] != "than"],
         "compared": compared,
+        "problem": problem,
         "changes": _changes(compared, outcomes, language) if compared else [],
     }
 

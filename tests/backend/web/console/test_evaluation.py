@@ -9,11 +9,11 @@ from dataclasses import replace
 import pytest
 from flask.testing import FlaskClient
 
-from taxonomist.backend.services import Services
+from taxonomist.backend.services import Services, registry_name
 from taxonomist.backend.web.console.evaluation.german import EVALUATION
 from taxonomist.backend.web.console.language import LANGUAGE
 from taxonomist.taxonomy.paths import TaxonomyPath
-from taxonomist.training.heads.report.outcomes import ImageOutcome
+from taxonomist.training.heads.report.outcomes import OUTCOMES_FILE, ImageOutcome
 from tests.backend.web.console.conftest import browser_of
 from tests.small_world import publish_outcomes, publish_promise
 
@@ -96,6 +96,15 @@ def test_a_page_without_outcomes_says_what_to_do(trained: Services) -> None:
     assert "has no test images" in text_of(client, "evaluation")
     trained.projects.update("4", title="Empty")
     assert "before the first training" in client.get("/project/4/evaluation").get_data(as_text=True)
+
+
+def test_a_version_that_cannot_be_read_costs_only_itself(tested: Services) -> None:
+    damaged = tested.registry.get(registry_name("7"), "v2").path / OUTCOMES_FILE
+    damaged.write_bytes(damaged.read_bytes().replace(b"likeliest", b"unlikeliest"[:9]))
+    page = text_of(browser_of(tested), "evaluation?than=v2")
+    assert "Version v2 cannot be read." in page
+    assert len(_CELL.findall(page)) > 3
+    assert "Version v2 cannot be read." in text_of(browser_of(tested), "evaluation?version=v2")
 
 
 @pytest.mark.parametrize(
