@@ -7,7 +7,7 @@ are kept.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -104,7 +104,10 @@ class ImageCounts:
 
 @dataclass(frozen=True)
 class Opinion:
-    """What a person said about an image; `skipped`: nothing. `problem` says why it cannot be read."""
+    """What a person said about an image; `skipped`: nothing, `bulk`: about many images in one action.
+
+    `problem` says why it cannot be read.
+    """
 
     annotator: str
     at: datetime
@@ -112,6 +115,7 @@ class Opinion:
     skipped: bool
     task_id: str
     problem: str | None = None
+    bulk: bool = False
 
 
 @dataclass(frozen=True)
@@ -163,6 +167,13 @@ def collect_images(
         after=shown[-1].id if len(documents) > limit else None,
         total=_total(services, project, wanted),
     )
+
+
+def find_tiles(services: Services, project: str, images: Sequence[str]) -> list[ImageTile]:
+    """Return those of the images that the project has, in the order given, each once."""
+    documents = services.catalog.get_many(list(dict.fromkeys(images)))
+    found = [documents[image] for image in dict.fromkeys(images) if image in documents]
+    return list(_tiles(services, project, [document for document in found if project in document.projects]))
 
 
 def collect_image(services: Services, project: str, image: str) -> ImageDetails:
@@ -297,7 +308,12 @@ def _opinions(services: Services, project: str, image: str) -> Iterator[Opinion]
             yield Opinion("", record.created_at, {}, False, record.task_id, str(error))
             continue
         yield Opinion(
-            _name(record.data, str(read.annotator)), record.created_at, read.labels, read.skipped, record.task_id
+            _name(record.data, str(read.annotator)),
+            record.created_at,
+            read.labels,
+            read.skipped,
+            record.task_id,
+            bulk=read.bulk,
         )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from taxonomist.backend.web.console.bulk.german import BULK
 from taxonomist.backend.web.console.evaluation.german import EVALUATION
 
 GERMAN: Mapping[str, str] = {
@@ -327,4 +328,5 @@ GERMAN: Mapping[str, str] = {
     "The version is served now.": "Die Version ist jetzt im Einsatz.",
     "The former version is served again.": "Die frühere Version ist wieder im Einsatz.",
     **EVALUATION,
+    **BULK,
 }

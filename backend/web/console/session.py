@@ -94,6 +94,14 @@ class Sessions:
         is_open = not self._access.is_authenticated(caller)
         return self._visitor(session or self.new(login=False), "console, without a password", is_open=is_open)
 
+    def annotator(self, visitor: Visitor, cookies: str | None, project: str) -> Person | None:
+        """Return the person in whose name a visitor may label, None where Label Studio does not say who they are.
+
+        Who has the server's password may be logged in to Label Studio besides.
+        """
+        person = visitor.person or self._person(cookies)
+        return person if person is not None and project in person.roles else None
+
     def new(self, *, login: bool) -> Session:
         """Return a session that begins now; a login has given the password."""
         now = int(time.time())

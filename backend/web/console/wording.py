@@ -39,7 +39,13 @@ STATES: Mapping[str, str] = {
     "unreadable": "annotation cannot be read",
     "other_controls": "other controls only",
 }
-ACTIONS: Mapping[str, str] = {"promote": "Promote", "roll-back": "Roll back", "retrain": "Retrain"}
+ACTIONS: Mapping[str, str] = {
+    "promote": "Promote",
+    "roll-back": "Roll back",
+    "retrain": "Retrain",
+    "label-many": "Label many images",
+    "undo-labels": "Undo the labels of many images",
+}
 _SET_ASIDE: Mapping[str, tuple[str, str]] = {
     "event": ("1 event could not be processed", "{count} events could not be processed"),
     "step": ("1 step of the worker failed", "{count} steps of the worker failed"),

@@ -18,6 +18,7 @@ from taxonomist.backend.web.callers.caller import Proxies
 from taxonomist.backend.web.console.language import LANGUAGE, readers_language
 from taxonomist.backend.web.console.pages.addresses import cookie_path, safe_next, see_other, set_cookie
 from taxonomist.backend.web.console.pages.assets import Assets
+from taxonomist.backend.web.console.pages.bulk import add_bulk_pages
 from taxonomist.backend.web.console.pages.changes import add_change_pages
 from taxonomist.backend.web.console.pages.evaluation import add_evaluation_page
 from taxonomist.backend.web.console.pages.frame import THEME, Frame
@@ -122,6 +123,7 @@ def console_pages(
 
     add_overview_pages(pages, frame)
     add_image_pages(pages, frame, use_cases, thumbnails)
+    add_bulk_pages(pages, frame)
     add_evaluation_page(pages, frame)
     add_change_pages(pages, frame, use_cases)
     return pages

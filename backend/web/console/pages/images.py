@@ -39,6 +39,8 @@ def add_image_pages(pages: Blueprint, frame: Frame, use_cases: UseCases, thumbna
             more=f"images?{query_of(wanted, after=shown.after)}" if shown.after else None,
             wording=wording,
             quoted=quoted,
+            query=query_of(wanted),
+            can_select=True,
         )
 
     @pages.get("/project/<project>/image")

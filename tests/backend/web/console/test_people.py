@@ -24,6 +24,8 @@ ACTIONS = [
     "changes",
     "evaluation",
     "images",
+    "label-many",
+    "labelled-many",
     "image?id=x",
     "thumbnail?id=x",
     "retrain",
@@ -50,7 +52,7 @@ def test_people_see_their_projects_and_leads_change_them(tmp_path: Path, label_s
     for action in ACTIONS:
         assert get(f"/project/4/{action}", ANNA)[0] == 403
         assert get(f"/project/5/{action}", ANNA)[0] == get(f"/project/9/{action}", ANNA)[0] == 404
-    for action in ACTIONS[7:]:
+    for action in ACTIONS[9:]:
         assert client.post(f"/project/4/{action}", headers=FORWARDED | {"Cookie": cookie(ANNA)}).status_code == 403
     status, page = get("/project/4/roll-back", LEA)
     assert status == 200
