@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from taxonomist.backend.label_studio import LabelStudioClient
 from taxonomist.backend.services.azure_stores import AzureStores
 from taxonomist.backend.services.image_readers import ImageReaders, ImageSource
+from taxonomist.backend.services.kept_counts import KeptCounts
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.state.bulk_labels import BulkActions
 from taxonomist.backend.state.credentials import Credentials, load_credentials
@@ -62,6 +63,7 @@ class Services:
         self._azure = AzureStores(settings, lambda: self.home, self._closing)
         # By version of the backbone and image id; prediction.embedding uses it.
         self.embedding: UnderWay[tuple[str, str], Any] = UnderWay()
+        self.kept_counts = KeptCounts()
 
     @cached_property
     def home(self) -> Path:

@@ -16,6 +16,7 @@ from pathlib import Path
 from taxonomist.storage.sqlite import Database
 from taxonomist.taxonomy.paths import TaxonomyPath
 
+MOST_SORTED = 4000  # answers from which those of a page are chosen
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS suggestions (
     project TEXT NOT NULL, task_id TEXT NOT NULL, control TEXT NOT NULL, version TEXT NOT NULL,
@@ -297,11 +298,23 @@ class SuggestionTable:
         return counts.get(True, 0), counts.get(False, 0)
 
     def judged_images(self, project: str, version: str, *, right: bool, after: str = "", limit: int) -> list[str]:
-        """Return the next images, by id, with a suggestion of this version that a label calls right or wrong."""
+        """Return the next images, by id, with a suggestion of this version that a label calls right or wrong.
+
+        All the answers are sorted if there are few of them; else the images are looked at in their order.
+        """
         with self._database.read() as connection:
+            counted = connection.execute(
+                "SELECT count(*) FROM"
+                " (SELECT 1 FROM answers WHERE project = ? AND version = ? AND is_right = ? LIMIT ?)",
+                (project, version, right, MOST_SORTED + 1),
+            ).fetchone()[0]
+            if counted <= MOST_SORTED:
+                tables, mark = "answers a INDEXED BY answers_right CROSS JOIN suggestions s", ""
+            else:
+                tables, mark = "suggestions s INDEXED BY suggestions_image CROSS JOIN answers a", "+"
             rows = connection.execute(
-                "SELECT DISTINCT image_id FROM answers a JOIN suggestions s USING (project, task_id, control, version)"
-                " WHERE a.project = ? AND a.version = ? AND a.at IS NOT NULL AND is_right = ? AND image_id > ?"
+                f"SELECT DISTINCT image_id FROM {tables} USING (project, task_id, control, version)"  # noqa: S608
+                f" WHERE {mark}a.project = ? AND {mark}a.version = ? AND is_right = ? AND image_id > ?"
                 " ORDER BY image_id LIMIT ?",
                 (project, version, right, after, limit),
             ).fetchall()
@@ -310,7 +323,8 @@ class SuggestionTable:
     def count_images(self, project: str, version: str) -> int:
         """Return the number of images of a project with a suggestion of this version."""
         with self._database.read() as connection:
-            query = "SELECT count(DISTINCT image_id) FROM suggestions WHERE project = ? AND version = ?"
+            # All of the index is read, in the order of the images; the table has their paths, too, and another order.
+            query = "SELECT count(DISTINCT image_id) FROM suggestions WHERE +project = ? AND version = ?"
             return int(connection.execute(query, (project, version)).fetchone()[0])
 
     def count_of_image(self, image_id: str) -> int:

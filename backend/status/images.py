@@ -146,10 +146,17 @@ class ImageDetails:
 def collect_image_counts(services: Services, project: str) -> ImageCounts:
     """Return the numbers of images by node, by state, and by what accepted labels say about the suggestions."""
     champion = services.registry.champion(registry_name(project))
-    right, wrong = services.suggestions.judged(project, model_version_name(champion)) if champion else (0, 0)
+    states, right, wrong = services.catalog.count_states(project), 0, 0
+    if champion:
+        version = model_version_name(champion)
+        right, wrong = services.kept_counts.get(
+            ("judged", project, version),
+            sum(states.values()),
+            lambda: services.suggestions.judged(project, version),
+        )
     return ImageCounts(
         nodes=tuple(nodes_with_labels(services, project)),
-        states=services.catalog.count_states(project),
+        states=states,
         version=champion,
         right=right,
         wrong=wrong,
@@ -241,7 +248,8 @@ def _ids(services: Services, project: str, wanted: ImageFilter, after: str) -> I
     if champion is None:
         return
     version, is_right = model_version_name(champion), wanted.judged == "right"
-    while ids := services.suggestions.judged_images(project, version, right=is_right, after=after, limit=_READ_AT_ONCE):
+    limit = _READ_AT_ONCE if wanted.facets or evaluated is not None else PAGE + 1
+    while ids := services.suggestions.judged_images(project, version, right=is_right, after=after, limit=limit):
         yield ids if evaluated is None else [id for id in ids if id in kept]
         after = ids[-1]
 

@@ -94,13 +94,19 @@ def project_needs(services: Services, home: HomeStatus, status: ProjectStatus) -
 
 def _undecided(services: Services, status: ProjectStatus) -> Iterator[Need]:
     """Yield the images on whose label people have not agreed, or which too few of them have labelled."""
-    reasons = status.images.without_label if status.images else {}
-    if status.damaged or not reasons:
+    images = status.images
+    reasons = images.without_label if images else {}
+    if status.damaged or not images or not reasons:
         return
 
     def since(reason: Reason) -> datetime | None:
+        facet = Facet("state", (reason.value,))
         try:
-            return services.catalog.oldest(status.project, Facet("state", (reason.value,)))
+            return services.kept_counts.get(
+                ("oldest", status.project, facet),
+                images.images,
+                lambda: services.catalog.oldest(status.project, facet),
+            )
         except TaxonomistError:  # it is shown without
             return None
 

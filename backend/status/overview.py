@@ -122,8 +122,17 @@ def collect_overview(services: Services, project: str) -> Overview:
         nodes=() if found.damaged else tuple(nodes_with_labels(services, project)),
         needs=tuple(project_needs(services, status, found)),
         work=tuple(_work(jobs)),
-        suggested=services.suggestions.count_images(project, champion.name) if champion else 0,
+        suggested=_suggested(services, found, champion.name) if champion else 0,
         retrain_every=services.settings.retrain_every,
+    )
+
+
+def _suggested(services: Services, status: ProjectStatus, version: str) -> int:
+    """Return the number of images with a suggestion of a version, counted lately in a project of many images."""
+    return services.kept_counts.get(
+        ("suggested", status.project, version),
+        status.images.images if status.images else 0,
+        lambda: services.suggestions.count_images(status.project, version),
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from taxonomist.backend.state import suggestions
 from taxonomist.backend.state.suggestions import Answer, AnswerCount, StoredSuggestion, SuggestionTable
 
 FIRST = StoredSuggestion("5", "colour", "taxonomist-v1", "a-1", ("Warm", "Red"), 0.9, 100.0)
@@ -118,3 +119,23 @@ def test_suggestions_of_an_earlier_release_can_be_answered(tmp_path: Path) -> No
     assert table.of_images("4", ["a-1"]) == [FIRST]
     table.keep_answers("4", ["a-1"], [answer("5", 200, "p", right=False)])
     assert answered(table) == [(0.9, False, False)]
+
+
+@pytest.mark.parametrize("most_sorted", [0, 100])
+def test_judged_images_come_once_and_in_order(
+    table: SuggestionTable, monkeypatch: pytest.MonkeyPatch, most_sorted: int
+) -> None:
+    monkeypatch.setattr(suggestions, "MOST_SORTED", most_sorted)
+    for project, version in (("4", "v1"), ("4", "v2"), ("5", "v1")):
+        for number in range(20):
+            is_wrong = number % 2 if version == "v1" else 1
+            for control in ("room", "use"):  # two tasks of one image, and two controls
+                for task in (str(number), f"{number}-again"):
+                    row = StoredSuggestion(task, control, version, f"image-{number:02}", ("A",), 0.9, 1.0)
+                    table.add(project, [row])
+                    table.keep_answers(project, [], [Answer(task, control, version, 2.0, not is_wrong, "p")])
+    table.add("4", [StoredSuggestion("x", "room", "v1", "image-05b", ("A",), 0.9, 1.0)])  # without an answer
+    assert table.judged_images("4", "v1", right=False, limit=3) == ["image-01", "image-03", "image-05"]
+    assert table.judged_images("4", "v1", right=False, after="image-05", limit=99)[0] == "image-07"
+    assert len(table.judged_images("4", "v1", right=True, limit=99)) == 10
+    assert table.judged_images("4", "v2", right=True, limit=99) == []

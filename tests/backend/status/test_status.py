@@ -296,7 +296,7 @@ def test_what_cannot_be_read_costs_that_part_only(world: Services, monkeypatch: 
     def fail(*_args: object, **_options: object) -> NoReturn:
         raise StorageError("The catalogue is away.")
 
-    monkeypatch.setattr(SqliteCatalog, "count", fail)
+    monkeypatch.setattr(SqliteCatalog, "count_states", fail)
     status = project(world)
     assert status.images is None
     assert status.problems == ("The catalogue is away.",)
