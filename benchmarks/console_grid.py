@@ -1,6 +1,8 @@
 """How long the server takes for the console's pages, with few images and with many. Nothing but the number differs.
 
-python -m benchmarks.console_grid [--sizes 1000 100000] [--repeats 30] [--seed 5000]
+python -m benchmarks.console_grid [--sizes 1000 100000] [--repeats 30] [--seed 5000] [--cosmos]
+
+The two sizes take turns, so that what else the machine does concerns both.
 """
 
 from __future__ import annotations
@@ -10,14 +12,18 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from statistics import median
+from uuid import uuid4
 
 import numpy as np
 from flask.testing import FlaskClient
 
 from taxonomist.backend.services import Services, registry_name
+from taxonomist.backend.services.kept_counts import KeptCounts
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.state.suggestions import Answer, StoredSuggestion
 from taxonomist.backend.web.app import create_app
@@ -76,17 +82,39 @@ def fill(services: Services, images: int, seed: int) -> None:
         services.suggestions.keep_answers("4", list(documents), answers)
 
 
-def measure(client: FlaskClient, path: str, repeats: int) -> tuple[float, int]:
-    """Return the median time of the server in milliseconds, and the bytes of the page."""
-    times, size = [], 0
-    for _ in range(repeats):
-        started = time.perf_counter()
-        answer = client.get(f"/project/4/{path}")
-        size = len(answer.get_data())
-        times.append(1000 * (time.perf_counter() - started))
-        if answer.status_code != 200:
-            raise RuntimeError(f"{path}: {answer.status_code}")
-    return median(times), size
+@contextmanager
+def home(images: int, seed: int, **settings: str) -> Iterator[tuple[Services, float]]:
+    """Yield the services of a home with so many images, and the seconds that it took to make it."""
+    folder = Path(tempfile.mkdtemp(prefix="taxonomist-grid-"))
+    try:
+        services, started = Services(Settings.model_validate({"home": folder, **settings})), time.perf_counter()
+        fill(services, images, seed)
+        yield services, time.perf_counter() - started
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def cosmos() -> Iterator[dict[str, str]]:
+    """Run Cosmos DB's emulator; yield the settings of an empty database in it."""
+    import emulators
+    from taxonomist.backend.azure.accounts import cosmos_access
+    from taxonomist.storage.catalog.cosmos_install import install
+
+    with emulators.cosmos() as server:
+        settings = {"cosmos_connection_string": server.connection_string, "cosmos_database": f"grid-{uuid4().hex}"}
+        install(cosmos_access(Settings.model_validate(settings)))
+        yield settings
+
+
+def timed(client: FlaskClient, path: str) -> tuple[float, int]:
+    """Return the time of the server in milliseconds, and the bytes of the page."""
+    started = time.perf_counter()
+    answer = client.get(f"/project/4/{path}")
+    size = len(answer.get_data())
+    if answer.status_code != 200:
+        raise RuntimeError(f"{path}: {answer.status_code}")
+    return 1000 * (time.perf_counter() - started), size
 
 
 def main() -> None:
@@ -94,30 +122,37 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs=2, default=[1000, 100_000])
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--seed", type=int, default=5000)
+    parser.add_argument("--cosmos", action="store_true", help="with the catalogue in the emulator of Cosmos DB")
     options = parser.parse_args()
     few, many = options.sizes
-    found: dict[str, dict[int, tuple[float, int]]] = {name: {} for name in PAGES}
-    filled = {}
-    for images in (few, many):
-        folder = Path(tempfile.mkdtemp(prefix="taxonomist-grid-"))
-        try:
-            services = Services(Settings(home=folder))
-            started = time.perf_counter()
-            fill(services, images, options.seed)
-            filled[images] = time.perf_counter() - started
-            client = create_app(services.settings, services).test_client()
-            for name, path in PAGES.items():
-                measure(client, path, 3)
-                found[name][images] = measure(client, path, options.repeats)
-        finally:
-            shutil.rmtree(folder)
     command = " ".join(["python -m benchmarks.console_grid", *sys.argv[1:]])
-    print(f"`{command}`, seed {options.seed}\n")
-    print(f"| page | {few:,} images, ms | {many:,} images, ms | ratio | kB |\n| --- | ---: | ---: | ---: | ---: |")
-    for name, times in found.items():
-        (left, _), (right, size) = times[few], times[many]
-        print(f"| {name} | {left:.1f} | {right:.1f} | {right / left:.2f} | {size / 1000:.0f} |")
-    print(f"\nMaking the home took {filled[few]:.0f} and {filled[many]:.0f} seconds.")
+    with ExitStack() as stack:
+        homes = {
+            images: stack.enter_context(
+                home(images, options.seed, **(stack.enter_context(cosmos()) if options.cosmos else {}))
+            )
+            for images in options.sizes
+        }
+        clients = {
+            images: create_app(services.settings, services).test_client() for images, (services, _) in homes.items()
+        }
+        print(f"`{command}`, seed {options.seed}\n")
+        print(
+            f"| page | {few:,} images, ms | {many:,} images, ms | ratio | counted anew, ms | kB |\n"
+            "| --- | ---: | ---: | ---: | ---: | ---: |"
+        )
+        for name, path in PAGES.items():
+            anew, times, size = list[float](), {few: list[float](), many: list[float]()}, 0
+            for number in range(options.repeats + 3):
+                if number < 3:
+                    homes[many][0].kept_counts = KeptCounts(always=options.cosmos)
+                for images, client in clients.items():
+                    taken, size = timed(client, path)
+                    (times[images] if number >= 3 else anew if images == many else []).append(taken)
+            left, right = median(times[few]), median(times[many])
+            row = f"{left:.1f} | {right:.1f} | {right / left:.2f} | {median(anew):.0f} | {size / 1000:.0f}"
+            print(f"| {name} | {row} |", flush=True)
+        print(f"\nMaking the homes took {homes[few][1]:.0f} and {homes[many][1]:.0f} seconds.")
 
 
 if __name__ == "__main__":

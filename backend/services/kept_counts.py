@@ -30,9 +30,10 @@ class _Kept:
 
 
 class KeptCounts:
-    """The counts of a process. One object for all its threads."""
+    """The counts of a process. One object for all its threads. `always`: not only those of many images are kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, always: bool = False) -> None:
+        self._always = always
         self._forget()
         after_fork(self._forget)
 
@@ -47,7 +48,7 @@ class KeptCounts:
         `key` names the count and what it is about. A value that is not fresh any more is returned once more, while a
         thread counts again. Raises what `count` raises.
         """
-        if images < MANY:
+        if images < MANY and not self._always:
             return count()
         now = time.monotonic()
         with self._lock:

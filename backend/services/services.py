@@ -63,7 +63,7 @@ class Services:
         self._azure = AzureStores(settings, lambda: self.home, self._closing)
         # By version of the backbone and image id; prediction.embedding uses it.
         self.embedding: UnderWay[tuple[str, str], Any] = UnderWay()
-        self.kept_counts = KeptCounts()
+        self.kept_counts = KeptCounts(always=self._azure.has_catalog)
 
     @cached_property
     def home(self) -> Path:

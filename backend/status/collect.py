@@ -18,6 +18,7 @@ from taxonomist.backend.services import Services, registry_name
 from taxonomist.backend.state import heartbeat
 from taxonomist.backend.state.jobs import Job, JobKind, JobState
 from taxonomist.backend.state.project_records import ProjectRecord, what_to_give_again
+from taxonomist.backend.status.counts import answers_of, states_of
 from taxonomist.backend.status.values import (
     HomeStatus,
     ImagesStatus,
@@ -28,7 +29,6 @@ from taxonomist.backend.status.values import (
     SourceStatus,
     WaitingStatus,
 )
-from taxonomist.backend.status.versions import answers_of
 from taxonomist.storage.catalog.facets import LABELLED
 from taxonomist.storage.home.version_file import VERSION, home_version
 from taxonomist.storage.journal import is_label_studio
@@ -102,7 +102,7 @@ def _project(services: Services, record: ProjectRecord) -> ProjectStatus:
         sources=_read(problems, lambda: _sources(services, record), ()) if has_journal else (),
         images=images,
         waiting=_read(problems, lambda: _waiting(services, record, images), None),
-        model=_read(problems, lambda: _model(services, project, served, images) if served else None, None),
+        model=_read(problems, lambda: _model(services, project, served) if served else None, None),
         changed_labels=record.changed_labels,
         unfilled_tasks=_read(problems, lambda: services.unfilled.count(project), 0) if has_jobs else 0,
         jobs=tuple(_job(job) for job in jobs if job.state in {JobState.WAITING, JobState.RUNNING}),
@@ -162,7 +162,7 @@ def _images(services: Services, project: str, has_journal: bool) -> ImagesStatus
     to_decide = services.journal.counts.dirty(project) if has_journal else 0
     if not (settings.cosmos_connection_string or settings.cosmos_endpoint or _has(services, "catalog.sqlite")):
         return ImagesStatus(images=0, labelled=0, without_label={}, to_decide=to_decide)
-    states = services.catalog.count_states(project)
+    states = states_of(services, project)
     return ImagesStatus(
         images=sum(states.values()),
         labelled=states.get(LABELLED, 0),
@@ -217,7 +217,7 @@ def _missing(services: Services, project: str) -> str | None:
     return f"{who}, and a label needs {needed} who agree. {fewer_annotators(project)}"
 
 
-def _model(services: Services, project: str, served: ModelVersion, images: ImagesStatus | None) -> ModelStatus:
+def _model(services: Services, project: str, served: ModelVersion) -> ModelStatus:
     manifest, name = served.head_manifest, model_version_name(served.version)
     has_suggestions = _has(services, "suggestions.sqlite")
     floors = services.suggestions.floors(project, name) if has_suggestions else {}
@@ -229,7 +229,7 @@ def _model(services: Services, project: str, served: ModelVersion, images: Image
         test_images=manifest.tested.images if manifest.tested else None,
         test_products=manifest.tested.products if manifest.tested else None,
         caveats=manifest.caveats,
-        answers=answers_of(services, project, name, images) if has_suggestions else (),
+        answers=answers_of(services, project, name) if has_suggestions else (),
         broken={control: describe_floor(floor) for control, floor in sorted(floors.items())},
         promise={control: calibration.describe() for control, calibration in sorted(manifest.calibration.items())}
         | {f"{control}, {TOGETHER}": found.describe() for control, found in sorted(manifest.fused.items())},

@@ -16,6 +16,7 @@ from urllib.parse import parse_qs
 from taxonomist.backend.label_studio.predictions import model_version_name
 from taxonomist.backend.services import Services, registry_name
 from taxonomist.backend.state.suggestions import StoredSuggestion
+from taxonomist.backend.status.counts import judged_of, nodes_of, states_of
 from taxonomist.backend.status.evaluation.images import EvaluatedImages, ids_of
 from taxonomist.backend.status.nodes import NodeLabels, nodes_with_labels
 from taxonomist.backend.status.overview import label_studio_address
@@ -146,17 +147,10 @@ class ImageDetails:
 def collect_image_counts(services: Services, project: str) -> ImageCounts:
     """Return the numbers of images by node, by state, and by what accepted labels say about the suggestions."""
     champion = services.registry.champion(registry_name(project))
-    states, right, wrong = services.catalog.count_states(project), 0, 0
-    if champion:
-        version = model_version_name(champion)
-        right, wrong = services.kept_counts.get(
-            ("judged", project, version),
-            sum(states.values()),
-            lambda: services.suggestions.judged(project, version),
-        )
+    right, wrong = judged_of(services, project, model_version_name(champion)) if champion else (0, 0)
     return ImageCounts(
         nodes=tuple(nodes_with_labels(services, project)),
-        states=states,
+        states=states_of(services, project),
         version=champion,
         right=right,
         wrong=wrong,
@@ -258,11 +252,11 @@ def _total(services: Services, project: str, wanted: ImageFilter) -> int | None:
     """Return the number of images of a filter, None for one of several properties, which nothing counts."""
     match wanted:
         case ImageFilter((), None, None, None, None):
-            return sum(services.catalog.count_states(project).values())
+            return sum(states_of(services, project).values())
         case ImageFilter((), str(state), None, None, None):
-            return services.catalog.count_states(project).get(state, 0)
+            return states_of(services, project).get(state, 0)
         case ImageFilter((control, *path), None, None, None, None):
-            return services.catalog.count_nodes(project).get((control, tuple(path)), 0)
+            return nodes_of(services, project).get((control, tuple(path)), 0)
         case ImageFilter((), None, None, None, evaluated) if evaluated is not None:
             return len(ids_of(services, project, evaluated))
     return None

@@ -11,6 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from taxonomist.backend.services import Services
+from taxonomist.backend.status.counts import oldest_of
 from taxonomist.backend.status.values import HomeStatus, ProjectStatus
 from taxonomist.storage.catalog import Facet
 from taxonomist.taxonomy.agreement import Reason
@@ -94,19 +95,13 @@ def project_needs(services: Services, home: HomeStatus, status: ProjectStatus) -
 
 def _undecided(services: Services, status: ProjectStatus) -> Iterator[Need]:
     """Yield the images on whose label people have not agreed, or which too few of them have labelled."""
-    images = status.images
-    reasons = images.without_label if images else {}
-    if status.damaged or not images or not reasons:
+    reasons = status.images.without_label if status.images else {}
+    if status.damaged or not reasons:
         return
 
     def since(reason: Reason) -> datetime | None:
-        facet = Facet("state", (reason.value,))
         try:
-            return services.kept_counts.get(
-                ("oldest", status.project, facet),
-                images.images,
-                lambda: services.catalog.oldest(status.project, facet),
-            )
+            return oldest_of(services, status.project, Facet("state", (reason.value,)))
         except TaxonomistError:  # it is shown without
             return None
 

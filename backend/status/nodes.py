@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from taxonomist.backend.services import Services
+from taxonomist.backend.status.counts import nodes_of
 from taxonomist.taxonomy.errors import ConfigError
 from taxonomist.taxonomy.paths import TaxonomyPath
 
@@ -27,7 +28,7 @@ class NodeLabels:
 
 def nodes_with_labels(services: Services, project: str) -> Iterator[NodeLabels]:
     """Yield the nodes of level 1 of each control, in the order of the taxonomy; those that it has not come last."""
-    counts = services.catalog.count_nodes(project)
+    counts = nodes_of(services, project)
     paths: dict[tuple[str, TaxonomyPath], None] = {}
     try:
         for tree in services.label_config(project).trees:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from taxonomist.backend.services import Services, registry_name
 from taxonomist.backend.state.jobs import Job, JobState
 from taxonomist.backend.status.collect import collect_status
+from taxonomist.backend.status.counts import suggested_of
 from taxonomist.backend.status.needs import Need, project_needs
 from taxonomist.backend.status.nodes import NodeLabels, nodes_with_labels
 from taxonomist.backend.status.values import ProjectStatus
@@ -122,17 +123,8 @@ def collect_overview(services: Services, project: str) -> Overview:
         nodes=() if found.damaged else tuple(nodes_with_labels(services, project)),
         needs=tuple(project_needs(services, status, found)),
         work=tuple(_work(jobs)),
-        suggested=_suggested(services, found, champion.name) if champion else 0,
+        suggested=suggested_of(services, project, champion.name) if champion else 0,
         retrain_every=services.settings.retrain_every,
-    )
-
-
-def _suggested(services: Services, status: ProjectStatus, version: str) -> int:
-    """Return the number of images with a suggestion of a version, counted lately in a project of many images."""
-    return services.kept_counts.get(
-        ("suggested", status.project, version),
-        status.images.images if status.images else 0,
-        lambda: services.suggestions.count_images(status.project, version),
     )
 
 

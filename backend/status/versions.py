@@ -10,7 +10,8 @@ from math import isfinite
 from taxonomist.backend.label_studio.predictions import model_version_name
 from taxonomist.backend.services import Services, registry_name
 from taxonomist.backend.state.suggestions import AnswerCount
-from taxonomist.backend.status.values import ImagesStatus, ProjectStatus
+from taxonomist.backend.status.counts import answers_of
+from taxonomist.backend.status.values import ProjectStatus
 from taxonomist.storage.registry import ModelVersion
 from taxonomist.taxonomy.calibration import Calibration
 from taxonomist.taxonomy.errors import DamagedError
@@ -78,23 +79,12 @@ def project_versions(services: Services, project: str, status: ProjectStatus) ->
     served = status.model.version if status.model else None
     for version in services.registry.versions(registry_name(project)):
         try:
-            yield _figures(services, project, version, status.images, served=version.version == served)
+            yield _figures(services, project, version, served=version.version == served)
         except DamagedError:
             continue
 
 
-def answers_of(services: Services, project: str, name: str, images: ImagesStatus | None) -> tuple[AnswerCount, ...]:
-    """Return the answers to the suggestions of a version, counted lately in a project of many images."""
-    return services.kept_counts.get(
-        ("answers", project, name),
-        images.images if images else 0,
-        lambda: tuple(services.suggestions.answer_counts(project, name)),
-    )
-
-
-def _figures(
-    services: Services, project: str, version: ModelVersion, images: ImagesStatus | None, *, served: bool
-) -> VersionFigures:
+def _figures(services: Services, project: str, version: ModelVersion, *, served: bool) -> VersionFigures:
     manifest, name = version.head_manifest, model_version_name(version.version)
     floors = services.suggestions.floors(project, name)
     tested, promotion = manifest.tested, manifest.promotion
@@ -114,7 +104,7 @@ def _figures(
             *(_promise(control, found, floors, fused=False) for control, found in sorted(manifest.calibration.items())),
             *(_promise(control, found, floors, fused=True) for control, found in sorted(manifest.fused.items())),
         ),
-        answers=answers_of(services, project, name, images),
+        answers=answers_of(services, project, name),
         promoted=promotion.promoted if promotion else None,
         challenger_f1=figures.f1 if figures else None,
         champion_f1=figures.champion_f1 if figures else None,
