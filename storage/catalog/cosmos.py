@@ -133,18 +133,21 @@ class CosmosCatalog:
         self, project: str, facets: Sequence[Facet] = (), *, after: str = "", limit: int = 60
     ) -> list[ImageDocument]:
         """See `Catalog.page`. With facets of rare images it reads many documents."""
-        return list(islice(self._of_project(project, facets, after), limit))
+        wanted = self._of_project(project, facets, after, None if facets else limit)
+        return list(islice(wanted, limit))
 
     def oldest(self, project: str, facet: Facet) -> datetime | None:
         """See `Catalog.oldest`. It reads all documents with the facet."""
         times = (document.projects[project].updated_at for document in self._of_project(project, [facet]))
         return min((at for at in times if at is not None), default=None)
 
-    def _of_project(self, project: str, facets: Sequence[Facet], after: str = "") -> Iterator[ImageDocument]:
+    def _of_project(
+        self, project: str, facets: Sequence[Facet], after: str = "", at_once: int | None = None
+    ) -> Iterator[ImageDocument]:
         labelled = next((facet.value == (LABELLED,) for facet in facets if facet.name == "state"), None)
         labelled = labelled or (True if any(facet.name == "node" for facet in facets) else labelled)
         where, parameters = _membership(project, labelled)
-        for _, item in self._items.find(where, parameters, after=after):
+        for _, item in self._items.find(where, parameters, after=after, at_once=at_once):
             document = _parsed_or_none(item)
             if document is not None and set(facets) <= set(facets_of(document, project)):
                 yield document

@@ -78,14 +78,24 @@ class CosmosItems:
         return list(itertools.chain(*self._connection.run(query)))
 
     def find(
-        self, where: str, parameters: Mapping[str, Any], fields: str = "*", *, after: str = ""
+        self,
+        where: str,
+        parameters: Mapping[str, Any],
+        fields: str = "*",
+        *,
+        after: str = "",
+        at_once: int | None = None,
     ) -> Iterator[Stored]:
         """Yield the items for which a condition holds, in the order of their ids over all containers, each id once.
 
-        They have the given fields, of which `c.id` must be one, and an id above `after`.
+        They have the given fields, of which `c.id` must be one, and an id above `after`. A query asks for `at_once`
+        of them at most.
         """
         containers = self._connection.run(self._connection.containers)
-        streams = [self._pages(container, where, parameters, fields, after) for container in containers]
+        streams = [
+            self._pages(container, where, parameters, fields, after, min(at_once or _PAGE, _PAGE))
+            for container in containers
+        ]
         last = ""
         for stored in heapq.merge(*streams, key=lambda stored: str(stored.item["id"])):
             if stored.item["id"] != last:
@@ -93,15 +103,15 @@ class CosmosItems:
                 yield stored
 
     def _pages(
-        self, container: Container, where: str, parameters: Mapping[str, Any], fields: str, last: str
+        self, container: Container, where: str, parameters: Mapping[str, Any], fields: str, last: str, at_once: int
     ) -> Iterator[Stored]:
         """Yield items by pages. Each page is a query, so it can be retried and a slow reader holds nothing open."""
-        sql = f"SELECT TOP {_PAGE} {fields} FROM c WHERE c.id > @last AND {where} ORDER BY c.id"  # noqa: S608
+        sql = f"SELECT TOP {at_once} {fields} FROM c WHERE c.id > @last AND {where} ORDER BY c.id"  # noqa: S608
         while True:
             values = {**parameters, "@last": last}
             page = self._connection.run(lambda: self._query(container, sql, values, "list documents"))  # noqa: B023
             yield from (Stored(container, item) for item in page)
-            if len(page) < _PAGE:
+            if len(page) < at_once:
                 return
             last = page[-1]["id"]
 
