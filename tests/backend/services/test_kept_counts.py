@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 
 import pytest
 
-from taxonomist.backend.services import kept_counts
 from taxonomist.backend.services.kept_counts import FRESH_S, MANY, STALE_S, KeptCounts
 from taxonomist.taxonomy.errors import StorageError
 
@@ -16,7 +16,8 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        monkeypatch.setattr(kept_counts.time, "monotonic", lambda: self.now)
+        clock = SimpleNamespace(monotonic=lambda: self.now)
+        monkeypatch.setattr("taxonomist.backend.services.kept_counts.time", clock)
 
 
 @pytest.fixture
