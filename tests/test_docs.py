@@ -23,6 +23,7 @@ from scripts import docs_site, reference
 from taxonomist.backend.error_codes import exit_code, http_status
 from taxonomist.backend.services import Services
 from taxonomist.backend.settings import Settings
+from taxonomist.backend.settings.settings import REMOVED
 from taxonomist.backend.web.app import create_app
 from taxonomist.taxonomy.agreement import AgreementPolicy, Reason, decide
 from taxonomist.taxonomy.annotations import Annotation
@@ -112,7 +113,8 @@ def test_every_setting_is_on_its_page() -> None:
 @pytest.mark.parametrize("path", TEXTS, ids=ids)
 def test_every_setting_that_is_named_exists(path: Path) -> None:
     named = {name.lower() for name in re.findall(r"TAXONOMIST_([A-Z0-9_]*[A-Z0-9])", read(path))}
-    assert named <= set(Settings.model_fields)
+    known = set(Settings.model_fields) | (set(REMOVED) if path.name == "CHANGELOG.md" else set())
+    assert named <= known
 
 
 def section(command: str) -> str:

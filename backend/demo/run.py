@@ -158,10 +158,14 @@ def _annotate_part(server: LabelStudioServer, project: int, say: Say) -> None:
         if done:
             return
         part = tasks(client, project, images)[:ANNOTATED]
-    people = [sign_up(server.url, server.owner, f"{name}@example.com", PASSWORD) for name in PEOPLE]
+    people = [sign_up(server.url, server.owner, _address(name), PASSWORD) for name in PEOPLE]
     taxonomy = sorted({image.path for image in images})
     say(f"{len(people)} simulated annotators label {len(part)} images, and do not always agree")
     annotate(server.url, people, plan({task.id: task.image.path for task in part}, taxonomy), say=say)
+
+
+def _address(name: str) -> str:
+    return f"{name}@example.com"
 
 
 def _wait_for_model(services: Services, project: str, say: Say) -> None:
@@ -186,16 +190,20 @@ def _show(server: LabelStudioServer, services: Services, site: OneAddress, proje
     lines: Sequence[str] = (
         "",
         f"Label Studio:   {site.url}/projects/{project}/data",
-        f"  log in as     {owner.email}  password {owner.password}",
+        f"  lead          {owner.email}  password {owner.password}",
+        f"  annotators    {', '.join(_address(name) for name in PEOPLE)}  password {PASSWORD}",
+        f"Console:        {site.page_url}/  with the login of Label Studio",
+        f"  to confirm    a promotion or a roll back: password {services.credentials.password}",
         f"Model:          {model_version_name(version or '')}, trained on what the annotators agreed on",
         f"  tested on     {_tested_on(services, project, version)}",
-        f"Our pages:      {site.page_url}/, with the login of Label Studio",
-        f"  to confirm    a promotion or a roll back: password {services.credentials.password}",
         f"Models, plots:  {services.settings.home / 'models'}",
         "",
-        "Open a task without annotations: its taxonomy is pre-filled, labelled look-alikes are shown beside the image.",
-        "Annotate some more, or press Settings > Model > Start training, and watch the version change:",
-        f"  {Path(sys.argv[0])} --home {services.settings.home} models list",
+        "Try this first:",
+        "1. As the lead, open a task without annotations: its taxonomy is pre-filled, and a panel shows look-alikes.",
+        "   Alt+1 to Alt+5 take a label from the panel.",
+        "2. Open the console: what the model can do, and what needs a person.",
+        "3. Press Retrain there, or Settings > Model > Start training in Label Studio. All versions, in a terminal:",
+        f"   {Path(sys.argv[0])} --home {services.settings.home} models list",
     )
     for line in lines:
         say(line)

@@ -49,7 +49,7 @@ class VersionFigures:
     """The figures of a version. The metrics by control are those on test images, which no version has learned from.
 
     `levels` has what each level of the taxonomy has. `answers` count what accepted labels say about the suggestions.
-    `promoted` is the decision after its training, None where that is not recorded.
+    `promoted` is the decision after its training and `reason` says why, in English; None where that is not recorded.
     """
 
     version: str
@@ -65,6 +65,7 @@ class VersionFigures:
     promises: tuple[PromisedPrecision, ...]
     answers: tuple[AnswerCount, ...]
     promoted: bool | None
+    reason: str | None
     challenger_f1: float | None
     champion_f1: float | None
 
@@ -106,6 +107,7 @@ def _figures(services: Services, project: str, version: ModelVersion, *, served:
         ),
         answers=answers_of(services, project, name),
         promoted=promotion.promoted if promotion else None,
+        reason=promotion.reason if promotion else None,
         challenger_f1=figures.f1 if figures else None,
         champion_f1=figures.champion_f1 if figures else None,
     )

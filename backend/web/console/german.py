@@ -289,6 +289,7 @@ GERMAN: Mapping[str, str] = {
     "Cancel": "Abbrechen",
     "Back": "Zurück",
     "Serve version {version} from now on?": "Version {version} ab jetzt einsetzen?",
+    "How it was decided after its training": "Wie nach ihrem Training entschieden wurde",
     "Hierarchical F1 on the same images, after its training": (
         "Hierarchisches F1 auf denselben Bildern, nach dem Training"
     ),
