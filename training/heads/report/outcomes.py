@@ -121,6 +121,7 @@ def read_outcomes(version: ModelVersion) -> dict[str, Outcomes] | None:
                         image.id, tuple(nodes[node] for node in outcome.labels), likeliest, outcome.probabilities
                     )
                 )
-    except (OSError, ValidationError, ValueError, KeyError, IndexError) as error:
-        raise DamagedError(f"The outcomes {path} cannot be read: {error}", hint="Train again.") from error
+    except (OSError, ValueError, KeyError, IndexError) as error:
+        first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+        raise DamagedError(f"The outcomes {path} cannot be read: {first}", hint="Train again.") from error
     return {control: Outcomes(file.tested.get(control, 0), tuple(images)) for control, images in found.items()}
