@@ -16,7 +16,7 @@ EVALUATION: Mapping[str, str] = {
     ),
     "1 test image of {products}": "1 Testbild von {products}",
     "{count} test images of {products}": "{count} Testbilder von {products}",
-    "No version has learned from them.": "Keine Version hat aus ihnen gelernt.",
+    "{version} has not learned from them.": "{version} hat nicht aus ihnen gelernt.",
     "Products are not known, so the figures may be too good.": (
         "Produkte sind nicht bekannt, die Zahlen können also zu gut sein."
     ),
