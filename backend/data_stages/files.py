@@ -24,7 +24,7 @@ Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = get_args(Part)
 QUERY, CONTAINERS, QUERY_REPORT = "query.csv", "containers.json", "query.json"
 SPLIT, SPLIT_REPORT = "split.csv", "split.json"
-_FIXED = ("id", "uri", "container", "project", "group", "file_hash", "part")
+_FIXED = ("id", "uri", "container", "project", "group", "file_hash", "part", "bulk")
 _LEVEL = re.compile(r"level([1-9]\d?)")
 
 
@@ -33,8 +33,8 @@ class ChosenImage:
     """An image that a query chose: one row of `query.csv`.
 
     `container` is the container of its document in Cosmos DB. `project` is the project that its address and label come
-    from, "" for none. `part` is the part that the image was assigned before: "test", "train" or "". `path` is its
-    label, () for none.
+    from, "" for none. `part` is the part that the image was assigned before: "test", "train" or "". `bulk` is "yes"
+    where the label was given to many images in one action, else "". `path` is the label, () for none.
     """
 
     id: str
@@ -45,6 +45,7 @@ class ChosenImage:
     file_hash: str = ""
     part: str = ""
     path: TaxonomyPath = ()
+    bulk: str = ""
 
 
 @dataclass(frozen=True)

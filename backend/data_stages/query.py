@@ -141,6 +141,7 @@ def choose_image(found: Found, query: LabelQuery, options: QueryOptions, policy:
         group=document.product(project) or "",
         file_hash=document.file_hash or "",
         part="test" if is_test else (labels.part if labels else None) or "",
+        bulk="yes" if labels is not None and labels.bulk else "",
         path=_path(document, project, query, options, policy),
     )
 

@@ -26,6 +26,7 @@ from taxonomist.training.split import Part as FixedPart
 
 log = logging.getLogger(__name__)
 
+BULK_IN_TEST = "was labelled with many others in one action, and its product is tested"
 NO_LABEL = "has no label"
 _TOO_SHALLOW = "has a label that ends above level {level}"
 
@@ -103,6 +104,8 @@ def run_split(
     if store is not None:
         near = near_duplicates_of_unknown({image.id: image.group for image in chosen}, store, closest)
     placed = split_images(chosen, {id: label for id, (_, label) in labels.items()}, options, near)
+    if len(placed) < len(chosen):
+        left_out[BULK_IN_TEST] += len(chosen) - len(placed)
     result = SplitResult(
         folder,
         {part: sum(1 for image in placed if image.part == part) for part in PARTS},
@@ -131,13 +134,22 @@ def split_images(
 ) -> list[PlacedImage]:
     """Return the images in their parts, in order of ids. `labels` has the class of each image.
 
+    An image that was labelled with many others in one action is left out where its product is tested.
+
     `near` has the id that stands for the near-duplicates of an image, see `near_duplicates`. The result depends only on
     the images, the options and their seed, not on the order of `chosen`.
     """
     chosen = sorted(chosen, key=lambda image: image.id)
     near = near or {}
     items = [
-        Item(image.id, image.group or None, image.file_hash or None, labels[image.id], near=near.get(image.id))
+        Item(
+            image.id,
+            image.group or None,
+            image.file_hash or None,
+            labels[image.id],
+            near=near.get(image.id),
+            bulk=bool(image.bulk),
+        )
         for image in chosen
     ]
     fixed: dict[str, FixedPart] = {}
@@ -158,6 +170,7 @@ def split_images(
     return [
         PlacedImage(item.id, parts[item.id], item.stratum, number[item.stratum], copies.get(item.id, 1))
         for item in items
+        if not (item.bulk and parts[item.id] == "test")
     ]
 
 

@@ -49,7 +49,7 @@ DOCUMENTS: list[dict[str, Any]] = [
     {"id": "f", "uri_orig": "f.jpg", "is_blurred": True},
     {"id": "g", "uri_orig": "g.jpg", "face_rects": [[1, 2, 3, 4]], "is_blurred": True},
     {"id": "h"},
-    {"id": "i", "projects": {"8": in_project(), "7": in_project(YELLOW, part="test")}},
+    {"id": "i", "projects": {"8": in_project(), "7": in_project(YELLOW, part="test", bulk=True)}},
 ]
 
 
@@ -73,7 +73,7 @@ def test_what_is_written_of_each_image(filled: Services, tmp_path: Path) -> None
         "c": ChosenImage("c", "c.jpg", path=("Warm", "Yellow")),  # two of two agree
         "d": ChosenImage("d", "d.jpg"),  # they do not agree
         "e": ChosenImage("e", "e.jpg", group="0057.PDF", part="test"),
-        "i": ChosenImage("i", "/ours.jpg", "", "7", "", "", "test", ("Warm", "Yellow")),
+        "i": ChosenImage("i", "/ours.jpg", "", "7", "", "", "test", ("Warm", "Yellow"), bulk="yes"),
     }
     left_out = {"is blurred": 1, "shows faces or personal data": 1, NO_ADDRESS: 1}
     assert (result.images, result.labelled, result.labels, result.left_out) == (6, 4, {"Warm": 4}, left_out)

@@ -13,7 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taxonomist.backend.data_stages.files import PARTS, ChosenImage, PlacedImage, read_split, write_query
-from taxonomist.backend.data_stages.split import NO_LABEL, SplitOptions, oversample, run_split, split_images
+from taxonomist.backend.data_stages.split import (
+    BULK_IN_TEST,
+    NO_LABEL,
+    SplitOptions,
+    oversample,
+    run_split,
+    split_images,
+)
 from taxonomist.storage.embeddings import FolderEmbeddings
 from taxonomist.taxonomy.errors import ConfigError
 
@@ -107,6 +114,21 @@ def test_the_test_set_stays_the_test_set_unless_redrawn() -> None:
     )
     redrawn = [split_images(marked, labels_of(marked), SplitOptions(seed=seed, keep=False)) for seed in range(5)]
     assert redrawn == [split_images(chosen, labels_of(chosen), SplitOptions(seed=seed)) for seed in range(5)]
+
+
+def test_what_was_labelled_in_one_action_is_not_tested(tmp_path: Path) -> None:
+    names = [f"{number:03}" for number in range(80)]
+    chosen = [
+        ChosenImage(name, "x", group=name[:2], bulk="yes" if name[2] in "13579" else "", path=("AB"[int(name[1]) % 2],))
+        for name in names
+    ]
+    write_query(tmp_path, chosen, {})
+    result = run_split(tmp_path, tmp_path, SplitOptions())
+    placed = {image.id: image.part for image in read_split(tmp_path)}
+    assert {placed[name] for name in placed if name[2] in "13579"} == {"train", "validation"}
+    left_out = [name for name in names if name not in placed]
+    assert result.left_out == {BULK_IN_TEST: len(left_out)}
+    assert result.images["test"] == len(left_out) == 10
 
 
 def test_copies_of_one_file_stay_together() -> None:

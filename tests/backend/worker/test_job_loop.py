@@ -15,6 +15,7 @@ from taxonomist.backend.state import room
 from taxonomist.backend.state.jobs import MAX_ATTEMPTS, JobKind, JobState
 from taxonomist.backend.worker import job_loop
 from taxonomist.backend.worker.job_loop import JobLoop
+from taxonomist.backend.worker.worker import Worker
 from taxonomist.progress import StepProgress
 from taxonomist.taxonomy.errors import StorageError
 from tests.waiting import eventually
@@ -48,6 +49,19 @@ def test_jobs_run_in_the_order_in_which_they_were_enqueued(services: Services, r
         pass
     assert ran == jobs
     assert services.jobs.waiting() == []
+
+
+def test_jobs_that_a_person_waits_for_have_a_thread_of_their_own(
+    services: Services, ran: list[tuple[JobKind, str]]
+) -> None:
+    services.jobs.enqueue(JobKind.TRAIN, "7")
+    services.jobs.enqueue(JobKind.BULK, "7")
+    worker = Worker(services)
+    assert [worker._quick_jobs.run_next(), worker._quick_jobs.run_next()] == [True, False]
+    assert ran == [(JobKind.BULK, "7")]
+    services.jobs.enqueue(JobKind.BULK, "7")
+    assert [worker._jobs.run_next(), worker._jobs.run_next()] == [True, False]
+    assert ran[1:] == [(JobKind.TRAIN, "7")]
 
 
 def test_an_interrupted_job_runs_before_newer_ones(services: Services, ran: list[tuple[JobKind, str]]) -> None:

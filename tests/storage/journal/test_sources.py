@@ -173,9 +173,9 @@ def test_stars_of_an_import_or_a_pass_stay_as_they_are(journal: Journal) -> None
     assert starred(journal) == {"1", "2", "3", "4"}
 
 
-def test_an_annotation_keeps_its_annotator_and_its_prediction(journal: Journal) -> None:
-    """Label Studio forgets them when the account or the prediction is deleted."""
-    first: dict[str, Any] = {"completed_by": 3, "parent_prediction": 8}
+def test_an_annotation_keeps_where_it_comes_from(journal: Journal) -> None:
+    """Label Studio forgets annotator and prediction when the account or the prediction is deleted."""
+    first: dict[str, Any] = {"completed_by": 3, "parent_prediction": 8, "bulk_created": True}
     journal.record([saved(**first)])
     journal.record([saved(time=1, completed_by=None, parent_prediction=None)])
     assert live(journal) == {(LABEL_STUDIO, "1"): first}
