@@ -1,6 +1,6 @@
 """How long the server takes for the console's pages, with few images and with many. Nothing but the number differs.
 
-python -m benchmarks.console_grid [--sizes 1000 100000] [--repeats 30] [--seed 5000] [--cosmos]
+python -m benchmarks.console_grid [--sizes 1000 100000] [--repeats 30] [--anew 3] [--seed 5000] [--cosmos]
 
 The two sizes take turns, so that what else the machine does concerns both.
 """
@@ -117,10 +117,21 @@ def timed(client: FlaskClient, path: str) -> tuple[float, int]:
     return 1000 * (time.perf_counter() - started), size
 
 
+def _median_of_pages(services: Services, repeats: int) -> float:
+    """Return the milliseconds in which the catalogue gives the documents of a page."""
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        services.catalog.page("4", limit=61)
+        times.append(1000 * (time.perf_counter() - started))
+    return median(times)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--sizes", type=int, nargs=2, default=[1000, 100_000])
     parser.add_argument("--repeats", type=int, default=30)
+    parser.add_argument("--anew", type=int, default=3, help="requests that find no counts kept")
     parser.add_argument("--seed", type=int, default=5000)
     parser.add_argument("--cosmos", action="store_true", help="with the catalogue in the emulator of Cosmos DB")
     options = parser.parse_args()
@@ -143,16 +154,18 @@ def main() -> None:
         )
         for name, path in PAGES.items():
             anew, times, size = list[float](), {few: list[float](), many: list[float]()}, 0
-            for number in range(options.repeats + 3):
-                if number < 3:
+            for number in range(options.repeats + options.anew):
+                if number < options.anew:
                     homes[many][0].kept_counts = KeptCounts(always=options.cosmos)
                 for images, client in clients.items():
                     taken, size = timed(client, path)
-                    (times[images] if number >= 3 else anew if images == many else []).append(taken)
+                    (times[images] if number >= options.anew else anew if images == many else []).append(taken)
             left, right = median(times[few]), median(times[many])
             row = f"{left:.1f} | {right:.1f} | {right / left:.2f} | {median(anew):.0f} | {size / 1000:.0f}"
             print(f"| {name} | {row} |", flush=True)
-        print(f"\nMaking the homes took {homes[few][1]:.0f} and {homes[many][1]:.0f} seconds.")
+        alone = {images: _median_of_pages(services, options.repeats) for images, (services, _) in homes.items()}
+        print(f"\nThe documents of the first page alone take {alone[few]:.1f} and {alone[many]:.1f} ms.")
+        print(f"Making the homes took {homes[few][1]:.0f} and {homes[many][1]:.0f} seconds.")
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from taxonomist.backend.label_studio.webhooks import ReceivedWebhook, parse_webh
 from taxonomist.backend.services import Services, registry_name
 from taxonomist.backend.settings import Settings
 from taxonomist.backend.state import heartbeat
+from taxonomist.backend.status.counts import answers_of
 from taxonomist.backend.web.callers.access import Access
 from taxonomist.backend.web.callers.caller import Caller, Proxies
 from taxonomist.backend.web.console.pages import console_pages, refusal_page, wants_page
@@ -260,7 +261,7 @@ class Routes:
                     self.metrics.show_model(record.project, version, manifest)
                     self.shown_models[record.project] = version
                 key = (record.project, model_version_name(version))
-                counts, floors = self.services.suggestions.answer_counts(*key), self.services.suggestions.floors(*key)
+                counts, floors = answers_of(self.services, *key), self.services.suggestions.floors(*key)
             except (NotFoundError, StorageError) as error:
                 log.warning("project %s: no figures of %s: %s", record.project, version, error)
                 continue
