@@ -48,7 +48,7 @@ class StandIn(AbstractContextManager["StandIn"]):
         self.tokens: set[str] = set()  # that it accepts; none: any
         self.drafts: set[int] = set()  # the tasks with a draft
         self.changing: set[int] = set()  # the annotations with a draft
-        self.keeps_marks = True  # of annotations that are one of many
+        self.changes_annotations: dict[str, Any] = {}  # what it makes of those that are written through the API
         self.overlap = 1  # annotations of a completed task
         self.lock = threading.RLock()  # for tests that change it while it answers
         self._changes = itertools.count(1)
@@ -249,8 +249,8 @@ class StandIn(AbstractContextManager["StandIn"]):
             return 409, {"detail": "Annotation with this unique id already exists"}
         id, now = max(self.annotations, default=0) + 1, self._now()
         self.annotate(id, task, body["completed_by"], created_at=now, updated_at=now, lead_time=None)
-        mark = {"bulk_created": body["bulk_created"]} if self.keeps_marks else {}
-        self.annotations[id] |= {"result": body["result"], "unique_id": body["unique_id"], **mark}
+        given = {name: body[name] for name in ("result", "unique_id", "bulk_created")}
+        self.annotations[id] |= given | self.changes_annotations
         return 201, {name: value for name, value in self.annotations[id].items() if name != "unique_id"}
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:

@@ -77,11 +77,11 @@ class AnnotationCalls(TaskCalls):
                 return None
             content = _json(answer)
         if answer.is_success and isinstance(content, Mapping) and content.get("id") is not None:
-            if content.get("bulk_created") is not True:
+            if lost := _lost(annotation, content):
                 self.delete_annotation(int(content["id"]))
                 raise LabelStudioError(
-                    f"Cannot {doing}: this Label Studio does not keep that an annotation is one of many.",
-                    hint="Update Label Studio, or label the images one by one.",
+                    f"Cannot {doing}: this Label Studio does not keep {lost}.",
+                    hint="Use a release that `taxonomist doctor` knows, or label the images one by one.",
                 )
             return dict(content)
         if answer.status_code in _STOPS or not isinstance(content, Mapping):
@@ -120,6 +120,14 @@ class AnnotationCalls(TaskCalls):
             )
         if not answer.is_success:
             raise refusal(self.url, doing, answer.status_code, _json(answer))
+
+
+def _lost(annotation: NewAnnotation, content: Mapping[str, Any]) -> str | None:
+    """Return what Label Studio has not kept of an annotation, None where it has kept all."""
+    person = content.get("completed_by")
+    if str(person.get("id") if isinstance(person, Mapping) else person) != str(annotation.person):
+        return "whose annotation it is"
+    return None if content.get("bulk_created") is True else "that an annotation is one of many"
 
 
 def _json(answer: Any) -> Any:

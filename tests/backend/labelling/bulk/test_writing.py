@@ -220,12 +220,17 @@ def test_a_label_that_the_config_has_lost_is_not_written(connected: Services, la
     assert problems == {"The labelling config does not take the label any more."}
 
 
-def test_a_label_studio_that_loses_the_mark_gets_no_labels(connected: Services, label_studio: StandIn) -> None:
-    label_studio.keeps_marks = False
+@pytest.mark.parametrize(
+    ("kept", "message"), [({"bulk_created": False}, "one of many"), ({"completed_by": 1}, "whose annotation it is")]
+)
+def test_a_label_studio_that_loses_person_or_mark_gets_no_labels(
+    connected: Services, label_studio: StandIn, kept: dict[str, Any], message: str
+) -> None:
+    label_studio.changes_annotations = kept
     start(connected, "4", proposed(connected).id)
-    with pytest.raises(LabelStudioError, match="one of many"):
+    with pytest.raises(LabelStudioError, match=message):
         work(connected)
-    assert of_person(label_studio, ANNA) == Counter([1])
+    assert set(label_studio.annotations) == {1, 2}
 
 
 @pytest.mark.parametrize(
