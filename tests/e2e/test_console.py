@@ -86,6 +86,7 @@ PAGES = {
     "overview": "project/7/overview",
     "images": "project/7/images",
     "image": "project/7/image?id={image}",
+    "evaluation": "project/7/evaluation?version=v1",
     "changes": "project/7/changes",
     "retrain": "project/7/retrain",
     "promote": "project/7/promote?version=v1",
