@@ -16,11 +16,11 @@ from taxonomist.inference.look_alike_projection import LookAlikeProjection
 from taxonomist.inference.neighbours import search
 from taxonomist.storage.registry.manifests import LookAlikeFigures
 from taxonomist.taxonomy.groups.projection import ProductScatter, discriminants
+from taxonomist.training.clear_gain import is_clear_gain, mean_by_product
 from taxonomist.training.product_space import FEWEST_PRODUCTS
 
 DIMENSION = 256
 
-_ERRORS = 1.28  # standard errors by which the gain is above zero: a confidence of 90 %
 
 Labels = Sequence[Collection[tuple[str, ...]]]
 """The nodes of each image: its accepted paths and all their beginnings, after the control. Empty without a label."""
@@ -88,14 +88,14 @@ def judged(space: LearnedSpace | None, held_out: ProductVectors, labelled: Produ
         (space.projection.of(held_out.embeddings), space.projection.of(labelled.embeddings)),
     ):
         found = _same_product(x[several], products[several])
-        same_product.append(_by_product(found, products[several]))
+        same_product.append(mean_by_product(found, products[several]))
         found = _same_labels(x[named], own_labels, others, labelled.labels)
-        same_labels.append(_by_product(found, products[named]))
+        same_labels.append(mean_by_product(found, products[named]))
     gain = same_product[1] - same_product[0]
-    is_gain = gain.mean() > _ERRORS * gain.std(ddof=1) / np.sqrt(len(gain))
-    is_loss = same_labels[1].mean() < same_labels[0].mean()
+    is_gain = is_clear_gain(gain)
+    is_loss = bool(same_labels[1].mean() < same_labels[0].mean())
     figures = LookAlikeFigures(
-        served=bool(is_gain and not is_loss),
+        served=is_gain and not is_loss,
         products=space.products,
         images=space.images,
         held_out=len(gain),
@@ -132,10 +132,3 @@ def _same_labels(x: Array, wanted: Labels, others: Array, labels: Labels) -> npt
     rows, _ = search(x, others, 1)
     pairs = zip(wanted, rows[:, 0].tolist(), strict=True)
     return np.array([len(set(own) & set(labels[row])) / len(own) for own, row in pairs])
-
-
-def _by_product(values: npt.NDArray[np.float64], products: npt.NDArray[np.str_]) -> npt.NDArray[np.float64]:
-    """Return the mean of the values (n,) of each product."""
-    _, owners = np.unique(products, return_inverse=True)
-    means: npt.NDArray[np.float64] = np.bincount(owners, values) / np.bincount(owners)
-    return means

@@ -135,21 +135,21 @@ class Learning:
         )
         return FittedDiscriminant(weights, self.temperature, self.prior_weight, self.probabilities(self.held_out))
 
-    def log_loss(self) -> float | None:
-        """Return the mean log-loss of the judged images' labels, by models without their products; None without any.
+    def log_losses(self) -> npt.NDArray[np.float64]:
+        """Return the log-loss (n,) of the labels of each judged image, by a model without its product.
 
-        A label counts if the model knows its node, with a probability of at least 0.0001.
+        A label counts if the model knows its node, with a probability of at least 0.0001. It is nan for an image
+        without any.
         """
         data = self.whole.judged.data
-        known = np.zeros((len(data.x), len(data.nodes)), np.bool_)
+        weights = np.zeros(data.labels.shape)
         for fold in self.held_out:
-            known[fold.rows] = data.ancestry(fold.classes).any(axis=1)
-        rows, columns = np.nonzero((data.labels > 0) & known)
-        if not len(rows):
-            return None
-        likely = self.probabilities(self.held_out)[rows, data.nodes[columns]]
+            weights[fold.rows] = data.labels[fold.rows] * data.ancestry(fold.classes).any(axis=1)
+        likely = self.probabilities(self.held_out)[:, data.nodes]
         losses = -np.log(np.maximum(likely, _FLOOR).astype(np.float64))
-        return float(np.average(losses, weights=data.labels[rows, columns]))
+        sums = weights.sum(axis=1)
+        found: npt.NDArray[np.float64] = np.where(sums > 0, (losses * weights).sum(axis=1), np.nan)
+        return found / np.where(sums > 0, sums, 1)
 
     def probabilities(self, held_out: Sequence[Predictions]) -> Array:
         """Return P(path) of every node (n, nodes) for the judged images; 0 for one that is not among `held_out`."""

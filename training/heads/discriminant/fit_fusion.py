@@ -15,11 +15,11 @@ from taxonomist.taxonomy.calibration.promise import candidates_of
 from taxonomist.taxonomy.calibration.temperature_scaling import Truths
 from taxonomist.taxonomy.path_probabilities import FloatArray
 from taxonomist.taxonomy.tree import Tree
+from taxonomist.training.clear_gain import is_clear_gain, mean_by_product
 from taxonomist.training.heads.discriminant.fit_discriminant import Learning, View
 from taxonomist.training.heads.discriminant.held_out import Folded, fit_temperature, held_out_predictions
 
 _FLOOR = 1e-4  # of the probability of a label
-_ERRORS = 1.28  # standard errors by which the gain is above zero: a confidence of 90 %
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,4 @@ def _gains(
     nodes = learning.whole.judged.data.nodes
     likelier = np.log(np.maximum(held_out[:, nodes], _FLOOR)) - np.log(np.maximum(own[:, nodes], _FLOOR))
     gains = (likelier * stops).sum(axis=1) / stops.sum(axis=1)
-    _, owners = np.unique(np.asarray(products, dtype=object).astype(str), return_inverse=True)
-    by_product = np.bincount(owners, gains) / np.bincount(owners)
-    if len(by_product) < 2:
-        return False
-    return bool(by_product.mean() > _ERRORS * by_product.std(ddof=1) / np.sqrt(len(by_product)))
+    return is_clear_gain(mean_by_product(gains, products))
