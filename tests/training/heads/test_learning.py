@@ -343,7 +343,7 @@ def test_products_that_show_several_things_are_not_predicted_together(project: P
     assert "fusion.safetensors" not in version.files
 
 
-UNEVEN = [12.0] * 10 + [1.5] * 6
+UNEVEN = [12.0] * 10 + [0.4] * 6
 """Noise that products teach to leave out."""
 
 

@@ -149,7 +149,8 @@ class Learning:
         losses = -np.log(np.maximum(likely, _FLOOR).astype(np.float64))
         sums = weights.sum(axis=1)
         found: npt.NDArray[np.float64] = np.where(sums > 0, (losses * weights).sum(axis=1), np.nan)
-        return found / np.where(sums > 0, sums, 1)
+        found /= np.where(sums > 0, sums, 1)
+        return found
 
     def probabilities(self, held_out: Sequence[Predictions]) -> Array:
         """Return P(path) of every node (n, nodes) for the judged images; 0 for one that is not among `held_out`."""
