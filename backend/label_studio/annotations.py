@@ -89,7 +89,7 @@ class AnnotationCalls(TaskCalls):
         raise RefusedError(explain(content) or f"Label Studio answered {answer.status_code}")
 
     def draft_annotations(self, task: int) -> set[int]:
-        """Return the annotations of a task that somebody has begun to change: those with a draft."""
+        """Return the annotations of a task that a person has begun to change: those with a draft."""
         doing = f"read the drafts of task {task}"
         with translated(self.url, doing):
             answer = self._http.get(f"{self.url}/api/tasks/{task}/drafts")

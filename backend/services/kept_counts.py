@@ -17,7 +17,7 @@ Value = TypeVar("Value")
 
 MANY = 10_000  # images of a project; with fewer, every count is made anew
 FRESH_S = 5.0
-STALE_S = 600.0  # of an older one nobody has asked for so long that it is made anew
+STALE_S = 600.0  # a count that was not asked for in this time is made anew
 _MOST_COUNTING = 0.05  # share of the time in which a count is made again
 _MOST_KEPT = 1000
 

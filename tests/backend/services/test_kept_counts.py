@@ -51,7 +51,7 @@ def test_many_images_are_counted_again_in_the_background(clock: Clock) -> None:
     assert kept.get("key", MANY, count) == 2
     assert threads[1:] == ["counts"]
     clock.now += STALE_S
-    assert kept.get("key", MANY, count) == 3  # nobody has looked for so long that the old one would mislead
+    assert kept.get("key", MANY, count) == 3  # not looked at for so long that the old one would mislead
     assert threads[2] == threading.current_thread().name
 
 

@@ -1,4 +1,4 @@
-"""Labels for many tasks in one action: written once, in a person's name, and undone where nobody has changed them."""
+"""Labels for many tasks in one action: written once, in a person's name, and undone where they were not changed."""
 
 from __future__ import annotations
 
